@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the fast paths fall to: sorts out which floor serves a call, retries after giving memory back, and sets errno.
+#include <errno.h>
+#include <string.h>
+
+#include "allocator/api/process.h"
+#include "allocator/api/release.h"
+#include "allocator/hot/alloc.h"
+#include "allocator/large/large.h"
+#include "allocator/os/report.h"
+#include "allocator/tiny/thread_cache.h"
+
+// From this class size on calloc asks whether its block is known to be zero.
+#define ZERO_AWARE 4096u
+
+// ---- Allocation
+// --------------------------------------------------------------------------------------------------------
+
+// A block of the class for a thread without a heap.
+static void *take_orphan(uint32_t class_id, bool *fresh) {
+  void *block;
+  hak_lock_acquire(&hak_orphanage_lock);
+  const uint32_t got = hak_heap_take(&hak_orphanage, class_id, &block, 1, fresh);
+  hak_lock_release(&hak_orphanage_lock);
+  return got == 1 ? block : NULL;
+}
+
+static void *pop(struct hak_heap *heap, uint32_t class_id) {
+  struct hak_bin *bin = &heap->cache.bins[class_id];
+  void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
+  if (*top == NULL) return NULL;
+  atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed);
+  return *top;
+}
+
+static void *take_once(uint32_t class_id, bool *fresh) {
+  struct hak_heap *heap = hak_thread_heap();
+  *fresh = false;
+  if (heap == NULL) return take_orphan(class_id, fresh);
+  void *block = pop(heap, class_id);
+  return block != NULL ? block : hak_thread_cache_miss(heap, class_id, fresh);
+}
+
+// A small block of the class. *fresh: it is known to be zero.
+static void *take_tiny(uint32_t class_id, bool *fresh) {
+  void *block = take_once(class_id, fresh);
+  if (HAK_UNLIKELY(block == NULL)) {
+    hak_release_all(0);
+    block = take_once(class_id, fresh);
+    if (block == NULL) {
+      errno = ENOMEM;
+      return NULL;
+    }
+  }
+  if (HAK_BLOCK_CHECKS) hak_block_check_out(block, class_id);
+  return block;
+}
+
+static void *take_large(size_t size, size_t align, bool zero) {
+  hak_thread_heap();  // The first call of the process may be for a large block.
+  void *block = hak_large_alloc(size, align, zero);
+  if (HAK_UNLIKELY(block == NULL) && size <= PTRDIFF_MAX) {
+    hak_release_all(0);
+    block = hak_large_alloc(size, align, zero);
+  }
+  if (HAK_UNLIKELY(block == NULL)) errno = ENOMEM;
+  return block;
+}
+
+HAK_COLD void *hak_cold_malloc(size_t size) {
+  bool fresh;
+  return size <= HAK_TINY_MAX ? take_tiny(hak_class_of(size), &fresh) : take_large(size, HAK_MIN_ALIGN, false);
+}
+
+HAK_NOINLINE void *hak_slow_calloc(size_t size) {
+  if (size > HAK_TINY_MAX) return take_large(size, HAK_MIN_ALIGN, true);
+  const uint32_t class_id = hak_class_of(size);
+  bool fresh = false;
+  void *block = hak_class_stride(class_id) < ZERO_AWARE ? hak_hot_malloc(size) : take_tiny(class_id, &fresh);
+  if (block != NULL && !fresh) memset(block, 0, size);
+  return block;
+}
+
+HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size) {
+  const uint32_t class_id = hak_class_of_aligned(size, align);
+  bool fresh;
+  return class_id != HAK_CLASS_NONE ? take_tiny(class_id, &fresh) : take_large(size, align, false);
+}
+
+// ---- Blocks that exist
+// -------------------------------------------------------------------------------------------------
+
+// The class of a block that the program names; ends the process when no small block can begin there.
+static uint32_t checked_class(const void *block, const char *complaint) {
+  const uint32_t class_id = hak_slab_map_find(block);
+  if (hak_class_is_tiny(class_id) && !hak_slab_is_block_start(block, hak_class_info[class_id].reciprocal)) {
+    hak_fatal(complaint, block);
+  }
+  return class_id;
+}
+
+static void free_tiny(void *block, uint32_t class_id) {
+  struct hak_heap *heap = hak_thread_heap();
+  if (heap == NULL) {
+    if (HAK_BLOCK_CHECKS) hak_block_check_in(block, class_id);
+    hak_thread_cache_return(NULL, &block, 1);
+    return;
+  }
+  struct hak_bin *bin = &heap->cache.bins[class_id];
+  void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
+  if (!HAK_FAST && (top[0] == block || top[-1] == block)) hak_fatal("double free", block);
+  if (HAK_BLOCK_CHECKS) hak_block_check_in(block, class_id);
+  if (top < bin->limit) {
+    // First use, or a slab map that the fast path cannot read.
+    top[1] = block;
+    atomic_store_explicit(&bin->top, top + 1, memory_order_relaxed);
+  } else {
+    hak_thread_cache_overflow(heap, class_id, block);
+  }
+}
+
+HAK_COLD void hak_cold_free(void *block) {
+  if (block == NULL) return;
+  const uint32_t class_id = checked_class(block, "invalid free");
+  if (hak_class_is_tiny(class_id)) {
+    free_tiny(block, class_id);
+  } else if (!hak_large_free(block)) {
+    hak_fatal("invalid free", block);
+  }
+}
+
+HAK_NOINLINE size_t hak_slow_usable(const void *block) {
+  if (block == NULL) return 0;
+  const uint32_t class_id = checked_class(block, "invalid pointer");
+  if (hak_class_is_tiny(class_id)) {
+    if (HAK_BLOCK_CHECKS) hak_block_check_live(block, class_id);
+    return hak_class_usable(class_id);
+  }
+  const size_t usable = hak_large_usable(block);
+  if (HAK_UNLIKELY(usable == 0)) hak_fatal("invalid pointer", block);
+  return usable;
+}
+
+static void *move_block(void *block, size_t usable, size_t size) {
+  void *moved = hak_hot_malloc(size);
+  if (HAK_UNLIKELY(moved == NULL)) return NULL;
+  memcpy(moved, block, usable < size ? usable : size);
+  hak_hot_free(block);
+  return moved;
+}
+
+HAK_NOINLINE void *hak_slow_realloc(void *block, size_t size) {
+  if (block == NULL) return hak_hot_malloc(size);
+  if (size == 0) {
+    hak_hot_free(block);
+    return NULL;
+  }
+  const size_t usable = hak_slow_usable(block);
+  if (HAK_UNLIKELY(size > PTRDIFF_MAX)) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  if (usable <= HAK_TINY_MAX) {
+    if (size <= usable && size >= usable / 2) return block;  // Moving would save little.
+  } else if (size > HAK_TINY_MAX) {
+    if (size <= usable && usable - size <= usable / 8) return block;
+    void *resized = hak_large_resize(block, size, true);
+    if (resized != NULL) return resized;
+  }
+  const int saved = errno;
+  void *moved = move_block(block, usable, size);
+  if (moved == NULL && size <= usable) {
+    errno = saved;
+    return block;  // It could not be made smaller, and serves as it is.
+  }
+  return moved;
+}

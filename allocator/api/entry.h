@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The argument rules of each allocation function, inlined into hak_* and into the C library's names alike, so that both
+// are one fast path and not a call of one another.
+#ifndef HAKMEM_API_ENTRY_H_
+#define HAKMEM_API_ENTRY_H_
+
+#include <errno.h>
+#include <string.h>
+
+#include "allocator/hot/alloc.h"
+
+// Blocks below this size are cleared by memset where they are taken; for larger ones it pays to ask what is zero
+// already.
+#define HAK_CALLOC_SIMPLE_MAX 2048u
+
+HAK_INLINE void *hak_entry_zalloc(size_t size) {
+  if (HAK_UNLIKELY(size > HAK_CALLOC_SIMPLE_MAX)) return hak_slow_calloc(size);
+  void *block = hak_hot_malloc(size);
+  return HAK_LIKELY(block != NULL) ? memset(block, 0, size) : NULL;
+}
+
+HAK_INLINE void *hak_entry_calloc(size_t count, size_t size) {
+  size_t total;
+  if (HAK_UNLIKELY(__builtin_mul_overflow(count, size, &total))) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  return hak_entry_zalloc(total);
+}
+
+HAK_INLINE void *hak_entry_realloc(void *block, size_t size) { return hak_slow_realloc(block, size); }
+
+HAK_INLINE void *hak_entry_reallocarray(void *block, size_t count, size_t size) {
+  size_t total;
+  if (HAK_UNLIKELY(__builtin_mul_overflow(count, size, &total))) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  return hak_slow_realloc(block, total);
+}
+
+// `align` is a power of two.
+HAK_INLINE void *hak_entry_aligned(size_t align, size_t size) {
+  return align <= HAK_MIN_ALIGN ? hak_hot_malloc(size) : hak_slow_aligned(align, size);
+}
+
+HAK_INLINE void *hak_entry_aligned_alloc(size_t align, size_t size) {
+  if (HAK_UNLIKELY(!hak_is_pow2(align))) {
+    errno = EINVAL;
+    return NULL;
+  }
+  return hak_entry_aligned(align, size);
+}
+
+HAK_INLINE void *hak_entry_memalign(size_t align, size_t size) {
+  if (HAK_UNLIKELY(align > (SIZE_MAX >> 1) + 1)) {
+    errno = EINVAL;  // No power of two is as large.
+    return NULL;
+  }
+  if (!hak_is_pow2(align)) align = align == 0 ? 1 : (size_t)1 << (64 - __builtin_clzll(align));
+  return hak_entry_aligned(align, size);
+}
+
+HAK_INLINE int hak_entry_posix_memalign(void **out, size_t align, size_t size) {
+  if (!hak_is_pow2(align) || align % sizeof(void *) != 0) return EINVAL;
+  const int saved = errno;
+  void *block = hak_entry_aligned(align, size);
+  errno = saved;
+  if (block == NULL) return ENOMEM;
+  *out = block;
+  return 0;
+}
+
+HAK_INLINE void hak_entry_free(void *block) { hak_hot_free(block); }
+
+#endif  // HAKMEM_API_ENTRY_H_

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The prefixed interface; include/hakmem/hakmem.h documents it.
+#include <hakmem/hakmem.h>
+
+#include "allocator/api/entry.h"
+#include "allocator/api/process.h"
+#include "allocator/api/release.h"
+#include "allocator/api/sized.h"
+#include "allocator/check/verify.h"
+#include "allocator/large/large.h"
+#include "allocator/observe/statistics.h"
+#include "allocator/os/report.h"
+
+#define STRINGIFY(x) #x
+#define STRING(x) STRINGIFY(x)
+#define VERSION STRING(HAK_VERSION_MAJOR) "." STRING(HAK_VERSION_MINOR) "." STRING(HAK_VERSION_PATCH)
+
+void *hak_malloc(size_t size) { return hak_hot_malloc(size); }
+void *hak_calloc(size_t count, size_t size) { return hak_entry_calloc(count, size); }
+void *hak_zalloc(size_t size) { return hak_entry_zalloc(size); }
+void *hak_realloc(void *ptr, size_t size) { return hak_entry_realloc(ptr, size); }
+void *hak_reallocarray(void *ptr, size_t count, size_t size) { return hak_entry_reallocarray(ptr, count, size); }
+void hak_free(void *ptr) { hak_entry_free(ptr); }
+void hak_free_sized(void *ptr, size_t size) { hak_entry_free_sized(ptr, size); }
+void hak_free_aligned_sized(void *ptr, size_t alignment, size_t size) {
+  hak_entry_free_aligned_sized(ptr, alignment, size);
+}
+void *hak_aligned_alloc(size_t alignment, size_t size) { return hak_entry_aligned_alloc(alignment, size); }
+void *hak_memalign(size_t alignment, size_t size) { return hak_entry_memalign(alignment, size); }
+int hak_posix_memalign(void **out, size_t alignment, size_t size) {
+  return hak_entry_posix_memalign(out, alignment, size);
+}
+
+size_t hak_usable_size(const void *ptr) { return hak_slow_usable(ptr); }
+
+size_t hak_good_size(size_t size) {
+  if (size > PTRDIFF_MAX) return 0;
+  return size <= HAK_TINY_MAX ? hak_class_usable(hak_class_of(size)) : hak_large_good_size(size);
+}
+
+void *hak_realloc_in_place(void *ptr, size_t size) {
+  if (ptr == NULL || size > PTRDIFF_MAX) return NULL;
+  const size_t usable = hak_slow_usable(ptr);
+  if (usable > HAK_TINY_MAX && size > HAK_TINY_MAX) return hak_large_resize(ptr, size, false);
+  return size <= usable ? ptr : NULL;
+}
+
+void hak_thread_flush(void) { hak_release_thread(); }
+size_t hak_trim(size_t keep_bytes) { return hak_release_all(keep_bytes); }
+
+const char *hak_version(void) { return VERSION " " HAK_PROFILE_NAME " header=" HAK_HEADER_NAME; }
+
+int hak_stats_get(hak_stats *stats) {
+  if (stats == NULL || stats->version == 0) return EINVAL;
+  hak_statistics_gather(stats);
+  return 0;
+}
+
+bool hak_heap_verify(void) {
+  const char *fault = hak_verify(hak_thread_heap());
+  if (fault == NULL) return true;
+  struct hak_line line = {.length = 0};
+  hak_line_text(&line, "hakmem: heap is inconsistent: ");
+  hak_line_text(&line, fault);
+  hak_line_write(&line);
+  return false;
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The C library's allocation functions under their own names: C17, C23, POSIX.1-2024 and the GNU C library's additions.
+// Every function that glibc's malloc.o defines is here, so that a static link never takes that object in.
+#include <errno.h>
+#include <hakmem/hakmem.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "allocator/api/entry.h"
+#include "allocator/api/release.h"
+#include "allocator/api/sized.h"
+#include "allocator/observe/statistics.h"
+#include "allocator/os/os.h"
+#include "allocator/os/report.h"
+
+// Not declared, or not by every C library.
+HAK_EXPORT void cfree(void *ptr);
+HAK_EXPORT void free_sized(void *ptr, size_t size);
+HAK_EXPORT void free_aligned_sized(void *ptr, size_t alignment, size_t size);
+
+HAK_EXPORT void *malloc(size_t size) { return hak_hot_malloc(size); }
+HAK_EXPORT void *calloc(size_t count, size_t size) { return hak_entry_calloc(count, size); }
+HAK_EXPORT void *realloc(void *ptr, size_t size) { return hak_entry_realloc(ptr, size); }
+HAK_EXPORT void *reallocarray(void *ptr, size_t count, size_t size) { return hak_entry_reallocarray(ptr, count, size); }
+HAK_EXPORT void free(void *ptr) { hak_entry_free(ptr); }
+HAK_EXPORT void cfree(void *ptr) { hak_entry_free(ptr); }
+HAK_EXPORT void free_sized(void *ptr, size_t size) { hak_entry_free_sized(ptr, size); }
+HAK_EXPORT void free_aligned_sized(void *ptr, size_t alignment, size_t size) {
+  hak_entry_free_aligned_sized(ptr, alignment, size);
+}
+
+HAK_EXPORT void *aligned_alloc(size_t alignment, size_t size) { return hak_entry_aligned_alloc(alignment, size); }
+HAK_EXPORT void *memalign(size_t alignment, size_t size) { return hak_entry_memalign(alignment, size); }
+HAK_EXPORT int posix_memalign(void **out, size_t alignment, size_t size) {
+  return hak_entry_posix_memalign(out, alignment, size);
+}
+HAK_EXPORT void *valloc(size_t size) { return hak_entry_aligned(hak_os_page_size(), size); }
+HAK_EXPORT void *pvalloc(size_t size) {
+  const size_t page = hak_os_page_size();
+  if (HAK_UNLIKELY(size > PTRDIFF_MAX)) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  return hak_entry_aligned(page, hak_round_up(size, page));
+}
+
+HAK_EXPORT size_t malloc_usable_size(void *ptr) { return hak_slow_usable(ptr); }
+
+// ---- Tuning and looking inside
+// -----------------------------------------------------------------------------------------
+
+HAK_EXPORT int malloc_trim(size_t pad) { return hak_release_all(pad) != 0; }
+
+// glibc's parameters are understood and without effect: this allocator has other ones (docs/ENV.md).
+HAK_EXPORT int mallopt(int parameter, int value) {
+  (void)value;
+  switch (parameter) {
+    case M_MXFAST:
+    case M_TRIM_THRESHOLD:
+    case M_TOP_PAD:
+    case M_MMAP_THRESHOLD:
+    case M_MMAP_MAX:
+    case M_CHECK_ACTION:
+    case M_PERTURB:
+    case M_ARENA_TEST:
+    case M_ARENA_MAX:
+      return 1;
+    default:
+      return 0;
+  }
+}
+
+static hak_stats gather(void) {
+  hak_stats stats;
+  hak_statistics_gather(&stats);
+  return stats;
+}
+
+// arena and hblkhd: bytes mapped for slabs, and in large blocks. uordblks: bytes the program holds. fordblks: free
+// bytes.
+HAK_EXPORT struct mallinfo2 mallinfo2(void) {
+  const hak_stats stats = gather();
+  const struct mallinfo2 info = {
+      .arena = stats.mapped_bytes,
+      .ordblks = stats.slabs_free,
+      .hblks = stats.large_blocks,
+      .hblkhd = stats.large_bytes,
+      .usmblks = stats.peak_mapped_bytes,
+      .fsmblks = stats.cached_bytes,
+      .uordblks = stats.live_bytes,
+      .fordblks = stats.mapped_bytes > stats.live_bytes ? stats.mapped_bytes - stats.live_bytes : 0,
+      .keepcost = stats.committed_bytes > stats.live_bytes ? stats.committed_bytes - stats.live_bytes : 0,
+  };
+  return info;
+}
+
+// As mallinfo2 with int fields: a figure that does not fit is the largest that does, instead of glibc's remainder.
+static int clamp(size_t value) { return value < INT32_MAX ? (int)value : INT32_MAX; }
+
+HAK_EXPORT struct mallinfo mallinfo(void) {
+  const struct mallinfo2 wide = mallinfo2();
+  const struct mallinfo info = {
+      .arena = clamp(wide.arena),
+      .ordblks = clamp(wide.ordblks),
+      .hblks = clamp(wide.hblks),
+      .hblkhd = clamp(wide.hblkhd),
+      .usmblks = clamp(wide.usmblks),
+      .fsmblks = clamp(wide.fsmblks),
+      .uordblks = clamp(wide.uordblks),
+      .fordblks = clamp(wide.fordblks),
+      .keepcost = clamp(wide.keepcost),
+  };
+  return info;
+}
+
+HAK_EXPORT int malloc_info(int options, FILE *stream) {
+  if (options != 0) {
+    errno = EINVAL;
+    return -1;
+  }
+  const hak_stats stats = gather();
+  const int written = fprintf(stream,
+                              "<malloc version=\"hakmem-%s\">\n"
+                              "<live count=\"%llu\" size=\"%llu\"/>\n"
+                              "<cached count=\"%llu\" size=\"%llu\"/>\n"
+                              "<large count=\"%llu\" size=\"%llu\"/>\n"
+                              "<system type=\"current\" size=\"%llu\"/>\n"
+                              "<system type=\"max\" size=\"%llu\"/>\n"
+                              "<committed size=\"%llu\"/>\n"
+                              "</malloc>\n",
+                              hak_version(), (unsigned long long)stats.live_blocks,
+                              (unsigned long long)stats.live_bytes, (unsigned long long)stats.cached_blocks,
+                              (unsigned long long)stats.cached_bytes, (unsigned long long)stats.large_blocks,
+                              (unsigned long long)stats.large_bytes, (unsigned long long)stats.mapped_bytes,
+                              (unsigned long long)stats.peak_mapped_bytes, (unsigned long long)stats.committed_bytes);
+  return written < 0 ? -1 : 0;
+}
+
+static void print_figure(const char *name, uint64_t value) {
+  struct hak_line line = {.length = 0};
+  hak_line_text(&line, "hakmem: ");
+  hak_line_text(&line, name);
+  hak_line_text(&line, " = ");
+  hak_line_number(&line, (int64_t)value);
+  hak_line_write(&line);
+}
+
+HAK_EXPORT void malloc_stats(void) {
+  const hak_stats stats = gather();
+  print_figure("threads", stats.threads);
+  print_figure("live blocks", stats.live_blocks);
+  print_figure("live bytes", stats.live_bytes);
+  print_figure("cached bytes", stats.cached_bytes);
+  print_figure("large bytes", stats.large_bytes);
+  print_figure("committed bytes", stats.committed_bytes);
+  print_figure("mapped bytes", stats.mapped_bytes);
+  print_figure("peak mapped bytes", stats.peak_mapped_bytes);
+}
+
+// ---- glibc's internal names
+// --------------------------------------------------------------------------------------------
+
+// A few programs call these directly, and a static glibc refers to some: blocks from them may meet free() above.
+HAK_EXPORT void *__libc_malloc(size_t size);
+HAK_EXPORT void *__libc_calloc(size_t count, size_t size);
+HAK_EXPORT void *__libc_realloc(void *ptr, size_t size);
+HAK_EXPORT void __libc_free(void *ptr);
+HAK_EXPORT void *__libc_memalign(size_t alignment, size_t size);
+HAK_EXPORT void *__libc_valloc(size_t size);
+HAK_EXPORT void *__libc_pvalloc(size_t size);
+
+void *__libc_malloc(size_t size) { return hak_hot_malloc(size); }
+void *__libc_calloc(size_t count, size_t size) { return hak_entry_calloc(count, size); }
+void *__libc_realloc(void *ptr, size_t size) { return hak_entry_realloc(ptr, size); }
+void __libc_free(void *ptr) { hak_entry_free(ptr); }
+void *__libc_memalign(size_t alignment, size_t size) { return hak_entry_memalign(alignment, size); }
+void *__libc_valloc(size_t size) { return valloc(size); }
+void *__libc_pvalloc(size_t size) { return pvalloc(size); }

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/api/process.h"
+
+#include <limits.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "allocator/gate/gate.h"
+#include "allocator/large/mapping.h"
+#include "allocator/os/lock.h"
+#include "allocator/os/os.h"
+#include "allocator/tiny/meta.h"
+#include "allocator/tiny/slab_map.h"
+#include "allocator/tiny/slab_pool.h"
+#include "allocator/tiny/thread_cache.h"
+#include "allocator/tiny/tiny_nextptr.h"
+
+// Never written through: a cache without room is not pushed to, and one without blocks is not popped from.
+#define NO_CACHE ((struct hak_cache *)(uintptr_t)&hak_no_cache)
+
+_Thread_local struct hak_cache *hak_thread_cache = NO_CACHE;
+
+// Of the calling thread: how often its destructor ran, and whether it is past its end.
+static _Thread_local uint8_t end_rounds;
+static _Thread_local bool ended;
+
+static struct hak_lock init_lock = HAK_LOCK_INIT(HAK_RANK_INIT);
+static HAK_ATOMIC(bool) initialised;  // written once under init_lock (release), read before (acquire)
+static pthread_key_t end_key;         // constant once initialised
+static bool have_end_key;
+
+// ---- Threads
+// -----------------------------------------------------------------------------------------------------------
+
+static void close_heap(struct hak_heap *heap) {
+  hak_thread_cache = NO_CACHE;
+  hak_heap_close(heap);
+}
+
+// Destructor of end_key. Destructors of other keys may allocate and free in every round, so the heap stays until the
+// last one; what comes after that works on the orphanage.
+static void thread_end(void *heap) {
+  if (++end_rounds < PTHREAD_DESTRUCTOR_ITERATIONS && pthread_setspecific(end_key, heap) == 0) return;
+  ended = true;
+  close_heap(heap);
+}
+
+static void initialise(void) {
+  if (HAK_LIKELY(atomic_load_explicit(&initialised, memory_order_acquire))) return;
+  hak_lock_acquire(&init_lock);
+  if (!atomic_load_explicit(&initialised, memory_order_relaxed)) {
+    hak_gate_init();
+    hak_slab_map_init((enum hak_slab_map_form)hak_config.slab_map_form);
+    hak_nextptr_secret = hak_os_random();
+    have_end_key = pthread_key_create(&end_key, thread_end) == 0;
+    atomic_store_explicit(&initialised, true, memory_order_release);
+  }
+  hak_lock_release(&init_lock);
+}
+
+HAK_COLD struct hak_heap *hak_thread_attach(void) {
+  if (ended) return NULL;
+  initialise();
+  struct hak_heap *heap = hak_heap_open();
+  if (heap == NULL) return NULL;
+  // Before pthread_setspecific, which may allocate.
+  hak_thread_cache = &heap->cache;
+  if (have_end_key && pthread_setspecific(end_key, heap) == 0) return heap;
+  // Nobody would tell us of the thread's end, and its blocks would be lost.
+  close_heap(heap);
+  return NULL;
+}
+
+// ---- Fork
+// --------------------------------------------------------------------------------------------------------------
+
+static void before_fork(void) {
+  // In the order of the ranks; then no thread is in the middle of a change that the child would inherit half done.
+  hak_lock_acquire(&init_lock);
+  hak_heap_lock_all();
+  hak_pool_lock();
+  hak_mapping_lock();
+  hak_meta_lock();
+}
+
+static void unlock_after_fork(void) {
+  hak_meta_unlock();
+  hak_mapping_unlock();
+  hak_pool_unlock();
+  hak_heap_unlock_all();
+  hak_lock_release(&init_lock);
+}
+
+static void after_fork_in_child(void) {
+  hak_heap_forget_others(hak_thread_cache != NO_CACHE ? (struct hak_heap *)hak_thread_cache : NULL);
+  unlock_after_fork();
+}
+
+// Registered before any handler of the program: so the program's prepare handlers run before ours, and may allocate.
+__attribute__((constructor)) static void register_fork_handlers(void) {
+  pthread_atfork(before_fork, unlock_after_fork, after_fork_in_child);
+}
+
+// ---- Exit
+// --------------------------------------------------------------------------------------------------------------
+
+// The last check for double frees: blocks that wait in the exiting thread's cache are compared with their slabs.
+__attribute__((destructor)) static void check_at_exit(void) {
+  if (!HAK_FAST && hak_thread_cache != NO_CACHE) hak_thread_cache_flush_all((struct hak_heap *)hak_thread_cache);
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Life of the process and of its threads as the allocator sees it: first use, a thread's heap and its end, fork, exit.
+#ifndef HAKMEM_API_PROCESS_H_
+#define HAKMEM_API_PROCESS_H_
+
+#include "allocator/hot/thread.h"
+
+HAK_C_BEGIN
+
+// The slow part of hak_thread_heap.
+HAK_COLD struct hak_heap *hak_thread_attach(void);
+
+// The calling thread's heap; it is opened on first use. NULL when there is none: the thread is past its own end, or
+// memory for a heap cannot be had. Such a thread works on the orphanage.
+HAK_INLINE struct hak_heap *hak_thread_heap(void) {
+  struct hak_cache *cache = hak_thread_cache;
+  // The cache is the heap's first member.
+  if (HAK_LIKELY(cache != &hak_no_cache)) return (struct hak_heap *)cache;
+  return hak_thread_attach();
+}
+static_assert(offsetof(struct hak_heap, cache) == 0, "a thread's cache pointer is its heap pointer");
+
+HAK_C_END
+
+#endif  // HAKMEM_API_PROCESS_H_

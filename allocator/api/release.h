@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Giving back at once what the calling thread can give back.
+#ifndef HAKMEM_API_RELEASE_H_
+#define HAKMEM_API_RELEASE_H_
+
+#include "allocator/os/base.h"
+
+HAK_C_BEGIN
+
+// Empties the calling thread's cache into its slabs.
+void hak_release_thread(void);
+// And returns free slabs above `keep_bytes` and freed mappings to the operating system; how many bytes.
+size_t hak_release_all(size_t keep_bytes);
+
+HAK_C_END
+
+#endif  // HAKMEM_API_RELEASE_H_

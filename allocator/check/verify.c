@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/check/verify.h"
+
+#include "allocator/large/mapping.h"
+#include "allocator/os/atomic.h"
+#include "allocator/tiny/slab_map.h"
+#include "allocator/tiny/slab_pool.h"
+
+// Every cached block must be a carved block of its class that is not also free in its slab. Blocks of other heaps'
+// slabs are only checked for what their owner does not change.
+static const char *check_cache(const struct hak_heap *heap) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    const struct hak_bin *bin = &heap->cache.bins[class_id];
+    void **base = atomic_load_explicit(&bin->base, memory_order_relaxed);
+    void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
+    if (base == NULL) continue;
+    if (base[0] != NULL || base[1] != NULL) return "thread cache without its end marks";
+    if (top < base + 1 || top > bin->limit) return "thread cache beyond its bounds";
+    for (void **slot = base + 2; slot <= top; slot++) {
+      const void *block = *slot;
+      if (hak_slab_map_find(block) != class_id) return "cached block of another class";
+      if (!hak_slab_is_block_start(block, bin->reciprocal)) return "cached pointer inside a block";
+      const struct hak_slab *slab = hak_slab_of(block);
+      if (atomic_load_explicit(&slab->owner, memory_order_acquire) != heap) continue;
+      const uint32_t index = hak_slab_block_index(slab, block);
+      if (!hak_slab_was_carved(slab, index)) return "cached block that was never carved";
+      if (hak_slab_bit(slab, index)) return "cached block that is free in its slab";
+    }
+  }
+  return NULL;
+}
+
+const char *hak_verify(const struct hak_heap *heap) {
+  const char *fault = hak_pool_verify();
+  if (fault == NULL) fault = hak_mapping_verify();
+  if (fault == NULL) {
+    hak_lock_acquire(&hak_orphanage_lock);
+    fault = hak_heap_check(&hak_orphanage);
+    hak_lock_release(&hak_orphanage_lock);
+  }
+  if (fault == NULL && heap != NULL) fault = hak_heap_check(heap);
+  if (fault == NULL && heap != NULL) fault = check_cache(heap);
+  return fault;
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Checks all records that the calling thread may look at.
+#ifndef HAKMEM_CHECK_VERIFY_H_
+#define HAKMEM_CHECK_VERIFY_H_
+
+#include "allocator/tiny/heap.h"
+
+HAK_C_BEGIN
+
+// The pool, the large blocks, the orphanage, and `heap` (the calling thread's, or NULL). NULL when all invariants hold,
+// otherwise what is wrong.
+const char *hak_verify(const struct hak_heap *heap);
+
+HAK_C_END
+
+#endif  // HAKMEM_CHECK_VERIFY_H_

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/gate/gate.h"
+
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include "allocator/os/report.h"
+#include "allocator/tiny/slab_map.h"
+
+static const char *const preset_names[] = {"balanced", "speed", "lean", NULL};
+static const char *const slab_map_names[] = {"auto", "flat", "two_level", NULL};
+static const char *const switch_names[] = {"0", "1", NULL};
+static_assert(HAK_SLAB_MAP_AUTO == 0 && HAK_SLAB_MAP_FLAT == 1 && HAK_SLAB_MAP_TWO_LEVEL == 2, "order of the names");
+
+// Other names that a choice is known by.
+static const struct {
+  enum hak_gate_id gate;
+  const char *name;
+  uint64_t value;
+} aliases[] = {
+    {HAK_GATE_PROFILE, "MIXED_TINYV3_C7_BALANCED", HAK_PRESET_BALANCED},
+    {HAK_GATE_PROFILE, "MIXED_TINYV3_C7_SAFE", HAK_PRESET_SPEED},
+};
+
+const struct hak_gate hak_gates[HAK_GATE_COUNT] = {
+#define HAK_GATE_CHOICE(id, name_, choices_, value_, text_) \
+  [HAK_GATE_##id] = {.name = (name_), .choices = (choices_), .preset = {(value_), (value_), (value_)}, .text = text_},
+#define HAK_GATE_NUMBER(id, name_, least_, most_, unit_, balanced_, speed_, lean_, text_) \
+  [HAK_GATE_##id] = {.name = (name_),                                                     \
+                     .least = (least_),                                                   \
+                     .most = (most_),                                                     \
+                     .unit = (unit_),                                                     \
+                     .preset = {(balanced_), (speed_), (lean_)},                          \
+                     .text = text_},
+#include "allocator/gate/gate_table.inc"
+#undef HAK_GATE_CHOICE
+#undef HAK_GATE_NUMBER
+};
+
+static bool parse_number(const char *text, uint64_t *value) {
+  if (*text == '\0') return false;
+  uint64_t number = 0;
+  for (; *text != '\0'; text++) {
+    if (*text < '0' || *text > '9') return false;
+    if (__builtin_mul_overflow(number, 10, &number)) return false;
+    if (__builtin_add_overflow(number, (uint64_t)(*text - '0'), &number)) return false;
+  }
+  *value = number;
+  return true;
+}
+
+bool hak_gate_parse(const struct hak_gate *gate, const char *text, uint64_t *value) {
+  uint64_t number;
+  if (gate->choices == NULL) {
+    if (!parse_number(text, &number) || number < gate->least || number > gate->most) return false;
+    *value = number;
+    return true;
+  }
+  for (uint64_t i = 0; gate->choices[i] != NULL; i++) {
+    if (strcmp(text, gate->choices[i]) == 0) {
+      *value = i;
+      return true;
+    }
+  }
+  for (size_t i = 0; i < sizeof aliases / sizeof aliases[0]; i++) {
+    if (&hak_gates[aliases[i].gate] == gate && strcmp(text, aliases[i].name) == 0) {
+      *value = aliases[i].value;
+      return true;
+    }
+  }
+  return false;
+}
+
+static void add_value(struct hak_line *line, const struct hak_gate *gate, uint64_t value) {
+  if (gate->choices != NULL) {
+    hak_line_text(line, gate->choices[value]);
+  } else {
+    hak_line_number(line, (int64_t)value);
+  }
+}
+
+static void report_bad_value(const struct hak_gate *gate, const char *text, uint64_t used) {
+  struct hak_line line = {.length = 0};
+  hak_line_text(&line, "hakmem: ");
+  hak_line_text(&line, gate->name);
+  hak_line_text(&line, "=\"");
+  for (size_t i = 0; i < 64 && text[i] != '\0'; i++) {
+    // What comes from outside must not fake lines or move the cursor.
+    const char shown[2] = {text[i] >= ' ' && text[i] <= '~' ? text[i] : '?', '\0'};
+    hak_line_text(&line, shown);
+  }
+  hak_line_text(&line, "\" is not accepted; accepted: ");
+  if (gate->choices != NULL) {
+    for (size_t i = 0; gate->choices[i] != NULL; i++) {
+      if (i != 0) hak_line_text(&line, ", ");
+      hak_line_text(&line, gate->choices[i]);
+    }
+  } else {
+    hak_line_number(&line, (int64_t)gate->least);
+    hak_line_text(&line, " to ");
+    hak_line_number(&line, (int64_t)gate->most);
+    hak_line_text(&line, " ");
+    hak_line_text(&line, gate->unit);
+  }
+  hak_line_text(&line, "; using ");
+  add_value(&line, gate, used);
+  hak_line_write(&line);
+}
+
+// The value of the variable in the environment, or NULL.
+static const char *find_variable(char *const *environment, const char *name) {
+  const size_t length = strlen(name);
+  for (; environment != NULL && *environment != NULL; environment++) {
+    if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=') return *environment + length + 1;
+  }
+  return NULL;
+}
+
+static void resolve_one(char *const *environment, uint32_t id, uint64_t preset, struct hak_gate_values *values) {
+  const struct hak_gate *gate = &hak_gates[id];
+  values->value[id] = gate->preset[preset];
+  values->origin[id] =
+      gate->preset[preset] != gate->preset[HAK_PRESET_BALANCED] ? HAK_GATE_FROM_PRESET : HAK_GATE_BUILT_IN;
+  const char *text = find_variable(environment, gate->name);
+  if (text == NULL) return;
+  if (hak_gate_parse(gate, text, &values->value[id])) {
+    values->origin[id] = HAK_GATE_FROM_ENVIRONMENT;
+  } else {
+    report_bad_value(gate, text, values->value[id]);
+  }
+}
+
+void hak_gate_resolve(char *const *environment, struct hak_gate_values *values) {
+  resolve_one(environment, HAK_GATE_PROFILE, HAK_PRESET_BALANCED, values);
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
+    if (id != HAK_GATE_PROFILE) resolve_one(environment, id, values->value[HAK_GATE_PROFILE], values);
+  }
+}
+
+void hak_gate_show(const struct hak_gate_values *values) {
+  static const char *const origins[] = {"default", "preset", "environment"};
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
+    struct hak_line line = {.length = 0};
+    hak_line_text(&line, "hakmem: ");
+    hak_line_text(&line, hak_gates[id].name);
+    hak_line_text(&line, "=");
+    add_value(&line, &hak_gates[id], values->value[id]);
+    hak_line_text(&line, " (");
+    hak_line_text(&line, HAK_FAST ? "fixed in this build" : origins[values->origin[id]]);
+    hak_line_text(&line, ")");
+    hak_line_write(&line);
+  }
+}
+
+void hak_gate_init(void) {
+  const bool secure = getauxval(AT_SECURE) != 0;
+  char *const *const environment = secure ? NULL : environ;
+  struct hak_gate_values values;
+  hak_gate_resolve(HAK_FAST ? NULL : environment, &values);
+  hak_config.decommit_deadline_ms = values.value[HAK_GATE_DECOMMIT_DEADLINE];
+  hak_config.thread_cache_bytes = values.value[HAK_GATE_THREAD_CACHE] * 1024;
+  hak_config.mapping_cache_bytes = values.value[HAK_GATE_MAPPING_CACHE] * 1024;
+  hak_config.keep_superslabs = values.value[HAK_GATE_KEEP_SUPERSLABS];
+  hak_config.slab_map_form = (uint32_t)values.value[HAK_GATE_SLAB_MAP];
+  // FAST has no live gates, but it still answers this question.
+  const char *show = find_variable(environment, hak_gates[HAK_GATE_SHOW_CONFIG].name);
+  uint64_t wanted = 0;
+  if (show != NULL && hak_gate_parse(&hak_gates[HAK_GATE_SHOW_CONFIG], show, &wanted) && wanted != 0) {
+    hak_gate_show(&values);
+  }
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Gates: the settings that an operator may change by environment variables. One table (gate_table.inc) names each with
+// its values, default and meaning; it drives the parser, HAKMEM_SHOW_CONFIG and docs/ENV.md.
+//
+// The environment is read once, before the first block is handed out, and not at all in FAST builds or in a process
+// that runs with raised privileges (AT_SECURE). A bad value is reported on stderr, and the default used.
+#ifndef HAKMEM_GATE_GATE_H_
+#define HAKMEM_GATE_GATE_H_
+
+#include "allocator/os/base.h"
+#include "allocator/policy/config.h"
+
+HAK_C_BEGIN
+
+enum hak_gate_id {
+#define HAK_GATE_CHOICE(id, name, choices, preset_value, text) HAK_GATE_##id,
+#define HAK_GATE_NUMBER(id, name, least, most, unit, balanced, speed, lean, text) HAK_GATE_##id,
+#include "allocator/gate/gate_table.inc"
+#undef HAK_GATE_CHOICE
+#undef HAK_GATE_NUMBER
+  HAK_GATE_COUNT
+};
+
+enum hak_preset { HAK_PRESET_BALANCED, HAK_PRESET_SPEED, HAK_PRESET_LEAN, HAK_PRESET_COUNT };
+
+enum hak_gate_origin { HAK_GATE_BUILT_IN, HAK_GATE_FROM_PRESET, HAK_GATE_FROM_ENVIRONMENT };
+
+struct hak_gate {
+  const char *name;                   // of the environment variable
+  const char *const *choices;         // NULL-ended names of the values 0, 1, ...; NULL for a number
+  uint64_t least, most;               // of a number
+  const char *unit;                   // of a number
+  uint64_t preset[HAK_PRESET_COUNT];  // the value under each preset
+  const char *text;
+};
+extern const struct hak_gate hak_gates[HAK_GATE_COUNT];
+
+struct hak_gate_values {
+  uint64_t value[HAK_GATE_COUNT];
+  uint8_t origin[HAK_GATE_COUNT];  // enum hak_gate_origin
+};
+
+// Reads `text` as a value of the gate: false when it is none.
+bool hak_gate_parse(const struct hak_gate *gate, const char *text, uint64_t *value);
+
+// Values from NULL-ended "NAME=value" strings (NULL: none). Bad values are reported on stderr.
+void hak_gate_resolve(char *const *environment, struct hak_gate_values *values);
+
+// Resolves the process's gates into hak_config. Called once, by process initialisation.
+void hak_gate_init(void);
+
+// Writes every gate with its value and where it came from to stderr.
+void hak_gate_show(const struct hak_gate_values *values);
+
+HAK_C_END
+
+#endif  // HAKMEM_GATE_GATE_H_

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The fast paths of malloc and free: no lock, no atomic read-modify-write, no system call, no load from the block.
+#ifndef HAKMEM_HOT_ALLOC_H_
+#define HAKMEM_HOT_ALLOC_H_
+
+#include "allocator/check/block_check.h"
+#include "allocator/hot/cold_entry.h"
+#include "allocator/hot/thread.h"
+#include "allocator/os/atomic.h"
+#include "allocator/tiny/size_class.h"
+#include "allocator/tiny/slab.h"
+#include "allocator/tiny/slab_map.h"
+
+HAK_INLINE void *hak_hot_malloc(size_t size) {
+  if (HAK_UNLIKELY(size > HAK_TINY_MAX)) return hak_cold_malloc(size);
+  const uint32_t class_id = hak_class_of(size);
+  struct hak_bin *bin = &hak_thread_cache->bins[class_id];
+  // Relaxed: the bin is this thread's; only statistics read it elsewhere.
+  void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
+  void *block = *top;
+  if (HAK_UNLIKELY(block == NULL)) return hak_cold_malloc(size);
+  atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed);
+  if (HAK_BLOCK_CHECKS) hak_block_check_out(block, class_id);
+  return block;
+}
+
+HAK_INLINE void hak_hot_free(void *block) {
+  // NULL, foreign and large blocks have a class whose bin never has room.
+  const uint32_t class_id = hak_slab_map_class(block);
+  struct hak_bin *bin = &hak_thread_cache->bins[class_id];
+  if (!HAK_FAST && HAK_UNLIKELY(!hak_slab_is_block_start(block, bin->reciprocal))) {
+    hak_cold_free(block);
+    return;
+  }
+  void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
+  // The two latest frees of the class catch the common double frees at once; two NULL slots lie below every stack.
+  if (HAK_UNLIKELY(top >= bin->limit) || (!HAK_FAST && HAK_UNLIKELY(top[0] == block || top[-1] == block))) {
+    hak_cold_free(block);
+    return;
+  }
+  if (HAK_BLOCK_CHECKS) hak_block_check_in(block, class_id);
+  top[1] = block;
+  atomic_store_explicit(&bin->top, top + 1, memory_order_relaxed);
+}
+
+#endif  // HAKMEM_HOT_ALLOC_H_

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Where the fast paths fall to. These are the floor's only ways down; allocator/api/cold.c defines them. All set errno
+// as the C library would, on failure only.
+#ifndef HAKMEM_HOT_COLD_ENTRY_H_
+#define HAKMEM_HOT_COLD_ENTRY_H_
+
+#include "allocator/os/base.h"
+
+HAK_C_BEGIN
+
+HAK_COLD void *hak_cold_malloc(size_t size);
+HAK_COLD void hak_cold_free(void *block);
+
+// Not as cold, but never inlined. `size` is the whole request.
+HAK_NOINLINE void *hak_slow_calloc(size_t size);
+HAK_NOINLINE void *hak_slow_realloc(void *block, size_t size);
+HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size);
+HAK_NOINLINE size_t hak_slow_usable(const void *block);
+
+HAK_C_END
+
+#endif  // HAKMEM_HOT_COLD_ENTRY_H_

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// hakmem: a general-purpose memory allocator for Linux (x86-64, aarch64).
+//
+// This is the whole public interface; it works from C (C11 on) and C++ (C++11 on).
+//
+// Common rules, unless a function says otherwise:
+//   * Sizes and alignments are in bytes. Every block is aligned to at least 16 bytes.
+//   * A size over PTRDIFF_MAX is refused: NULL and errno = ENOMEM.
+//   * When memory cannot be had the result is NULL and errno = ENOMEM; nothing the caller holds is changed.
+//   * Successful calls and every way of freeing leave errno as it was.
+//   * Every function may be called by any thread at any time; a block may be freed by another thread than the one that
+//     allocated it. None is async-signal-safe.
+//   * A block of one hak_* function may be given to any other, and, where the libc override is in use, to free(),
+//     realloc() and the rest, and the other way round.
+//   * Misuse (a pointer that is not a live block) ends the process with one line on stderr,
+//     "hakmem: <what>: <pointer>", and SIGABRT. README.md tells which misuse is noticed when, by build profile.
+#ifndef HAKMEM_HAKMEM_H_
+#define HAKMEM_HAKMEM_H_
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define HAK_VERSION_MAJOR 0
+#define HAK_VERSION_MINOR 1
+#define HAK_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define HAK_EXPORT __attribute__((visibility("default")))
+#define HAK_ATTR_MALLOC __attribute__((malloc, warn_unused_result))
+#define HAK_ATTR_SIZE(n) __attribute__((alloc_size(n)))
+#define HAK_ATTR_SIZE2(n, m) __attribute__((alloc_size(n, m)))
+#define HAK_ATTR_ALIGN(n) __attribute__((alloc_align(n)))
+#else
+#define HAK_EXPORT
+#define HAK_ATTR_MALLOC
+#define HAK_ATTR_SIZE(n)
+#define HAK_ATTR_SIZE2(n, m)
+#define HAK_ATTR_ALIGN(n)
+#endif
+
+#ifdef __cplusplus
+#define HAK_NOEXCEPT noexcept
+extern "C" {
+#else
+#define HAK_NOEXCEPT
+#endif
+
+// ---- Allocation: the C library's functions under another name
+// --------------------------------------------------------
+
+// A block of at least `size` bytes, contents undefined. `size` 0 gives a unique block that may be freed (C17 7.22.3.4).
+HAK_EXPORT void *hak_malloc(size_t size) HAK_NOEXCEPT HAK_ATTR_MALLOC HAK_ATTR_SIZE(1);
+
+// A block for `count` objects of `size` bytes each, all bits zero. ENOMEM also when the product overflows
+// (C17 7.22.3.2).
+HAK_EXPORT void *hak_calloc(size_t count, size_t size) HAK_NOEXCEPT HAK_ATTR_MALLOC HAK_ATTR_SIZE2(1, 2);
+
+// hak_calloc(1, size).
+HAK_EXPORT void *hak_zalloc(size_t size) HAK_NOEXCEPT HAK_ATTR_MALLOC HAK_ATTR_SIZE(1);
+
+// Changes the size of `ptr`, moving it where it must; the first min(old, new) bytes are kept. `ptr` NULL is
+// hak_malloc(size). `size` 0 with a block frees it and returns NULL, as the GNU C library does. When NULL comes back
+// for another size the old block is still live and unchanged (C17 7.22.3.5).
+HAK_EXPORT void *hak_realloc(void *ptr, size_t size) HAK_NOEXCEPT __attribute__((warn_unused_result)) HAK_ATTR_SIZE(2);
+
+// hak_realloc(ptr, count * size); ENOMEM and the old block unchanged when the product overflows (POSIX.1-2024).
+HAK_EXPORT void *hak_reallocarray(void *ptr, size_t count, size_t size) HAK_NOEXCEPT __attribute__((warn_unused_result))
+HAK_ATTR_SIZE2(2, 3);
+
+// Frees `ptr`, a live block or NULL.
+HAK_EXPORT void hak_free(void *ptr) HAK_NOEXCEPT;
+
+// Frees `ptr`, a live block got by malloc, calloc or realloc with `size` bytes, or NULL (C23 7.24.3.4). OBSERVE builds
+// check the size.
+HAK_EXPORT void hak_free_sized(void *ptr, size_t size) HAK_NOEXCEPT;
+
+// Frees `ptr`, a live block got by aligned_alloc with `alignment` and `size`, or NULL (C23 7.24.3.5). OBSERVE builds
+// check both.
+HAK_EXPORT void hak_free_aligned_sized(void *ptr, size_t alignment, size_t size) HAK_NOEXCEPT;
+
+// A block of `size` bytes at a multiple of `alignment`, a power of two; `size` need not be its multiple. Another
+// alignment gives NULL and EINVAL (C17 7.22.3.1).
+HAK_EXPORT void *hak_aligned_alloc(size_t alignment, size_t size) HAK_NOEXCEPT HAK_ATTR_MALLOC HAK_ATTR_SIZE(2)
+    HAK_ATTR_ALIGN(1);
+
+// As hak_aligned_alloc, but an alignment that is no power of two is rounded up to the next one (as the GNU C library).
+HAK_EXPORT void *hak_memalign(size_t alignment, size_t size) HAK_NOEXCEPT HAK_ATTR_MALLOC HAK_ATTR_SIZE(2);
+
+// Stores a block of `size` bytes at a multiple of `alignment` in `*out` and returns 0. Returns EINVAL when `alignment`
+// is not a power of two multiple of sizeof(void *), ENOMEM when memory cannot be had; `*out` and errno are then
+// untouched (POSIX.1-2024).
+HAK_EXPORT int hak_posix_memalign(void **out, size_t alignment, size_t size) HAK_NOEXCEPT;
+
+// ---- Sizes
+// -------------------------------------------------------------------------------------------------------------
+
+// How many bytes of the live block `ptr` may be used: at least what was asked for, the same as long as the block lives.
+// 0 for NULL.
+HAK_EXPORT size_t hak_usable_size(const void *ptr) HAK_NOEXCEPT;
+
+// The usable size that hak_malloc(size) would give: the least size to ask for that wastes nothing. 0 when `size` is
+// over PTRDIFF_MAX.
+HAK_EXPORT size_t hak_good_size(size_t size) HAK_NOEXCEPT;
+
+// Makes `ptr`, a live block, usable for `size` bytes without moving it. Returns `ptr`, or NULL (errno untouched, the
+// block unchanged) when it would have to move. A large block may grow or shrink; a smaller one never changes its usable
+// size, and the call tells whether `size` fits into it.
+HAK_EXPORT void *hak_realloc_in_place(void *ptr, size_t size) HAK_NOEXCEPT;
+
+// ---- Memory that can go back
+// -------------------------------------------------------------------------------------------
+
+// Gives the blocks cached by the calling thread back to their slabs, where other threads and the operating system can
+// have them.
+HAK_EXPORT void hak_thread_flush(void) HAK_NOEXCEPT;
+
+// hak_thread_flush, then returns every empty slab and cached mapping above `keep_bytes` of them to the operating
+// system, at once. Returns how many bytes went back. Blocks cached by other threads stay with them.
+HAK_EXPORT size_t hak_trim(size_t keep_bytes) HAK_NOEXCEPT;
+
+// ---- Looking inside
+// ----------------------------------------------------------------------------------------------------
+
+// The version of the library that is linked in, "MAJOR.MINOR.PATCH PROFILE header=MODE", for instance
+// "0.1.0 standard header=none". A static string.
+HAK_EXPORT const char *hak_version(void) HAK_NOEXCEPT;
+
+#define HAK_STATS_VERSION 1
+
+// Statistics of the process. Bytes unless a name says otherwise. Fields are only ever added at the end, and `version`
+// then rises; a library fills in what it and the caller both know.
+typedef struct hak_stats {
+  uint32_t version;            // set by the caller to HAK_STATS_VERSION; the library lowers it to what it filled in
+  uint32_t threads;            // threads that have a heap of their own now
+  uint64_t live_blocks;        // blocks that the program holds: allocated and not freed
+  uint64_t live_bytes;         // the usable sizes of these blocks, added up
+  uint64_t cached_blocks;      // freed small blocks that threads keep for themselves
+  uint64_t cached_bytes;       // and their bytes
+  uint64_t mapped_bytes;       // address space that is mapped for blocks and for the allocator's own records
+  uint64_t committed_bytes;    // the part of it that may be resident: used, or freed and not yet given back
+  uint64_t peak_mapped_bytes;  // the most that mapped_bytes has been
+  uint64_t metadata_bytes;     // the part of mapped_bytes that holds records rather than blocks
+  uint64_t superslabs;         // 2 MiB regions mapped now
+  uint64_t slabs_used;         // 64 KiB slabs in use for small blocks
+  uint64_t slabs_free;         // 64 KiB slabs in no use
+  uint64_t large_blocks;       // live blocks too large for a slab, contained in live_blocks
+  uint64_t large_bytes;        // their usable bytes, contained in live_bytes
+  uint64_t refills;            // times a thread's cache ran empty (0 in FAST)
+  uint64_t flushes;            // times a thread's cache ran full (0 in FAST)
+  uint64_t remote_batches;     // batches of blocks handed to another thread's slab (0 in FAST)
+  uint64_t slabs_adopted;      // slabs of ended threads taken over by living ones
+  uint64_t decommitted_bytes;  // bytes given back to the operating system so far by decommit
+  uint64_t os_calls;           // memory system calls made so far
+} hak_stats;
+
+// Fills `*stats`; set stats->version first. Returns 0, or EINVAL for NULL or a version of 0. Exact when no other thread
+// is inside the allocator; otherwise each figure is one that held at some moment during the call. Takes time in
+// proportion to the number of slabs.
+HAK_EXPORT int hak_stats_get(hak_stats *stats) HAK_NOEXCEPT;
+
+// Checks every record of the shared heap, of the pool of slabs, of the large blocks, and of the calling thread's heap.
+// Returns true when all invariants hold; otherwise writes one line for the first that does not to stderr and returns
+// false.
+HAK_EXPORT bool hak_heap_verify(void) HAK_NOEXCEPT;
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif
+
+#endif  // HAKMEM_HAKMEM_H_

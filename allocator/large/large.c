@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/large/large.h"
+
+#include <string.h>
+
+#include "allocator/large/mapping.h"
+#include "allocator/os/os.h"
+#include "allocator/tiny/slab_map.h"
+#include "allocator/tiny/slab_pool.h"
+
+#define SPAN_BYTES_MAX (HAK_SPAN_SLABS_MAX * HAK_SLAB_SIZE)
+
+static uint32_t slabs_for(size_t size) {
+  return size == 0 ? 1 : (uint32_t)((size + HAK_SLAB_SIZE - 1) >> HAK_SLAB_SHIFT);
+}
+
+static bool is_span(const void *block) {
+  return hak_slab_map_find(block) == HAK_CLASS_SPAN && ((uintptr_t)block & (HAK_SLAB_SIZE - 1)) == 0;
+}
+
+static void clear_span(char *start, size_t size, uint32_t dirty) {
+  for (; dirty != 0; dirty &= dirty - 1) {
+    const size_t offset = (size_t)__builtin_ctz(dirty) * HAK_SLAB_SIZE;
+    if (offset >= size) break;
+    memset(start + offset, 0, size - offset < HAK_SLAB_SIZE ? size - offset : HAK_SLAB_SIZE);
+  }
+}
+
+void *hak_large_alloc(size_t size, size_t align, bool zero) {
+  if (size > PTRDIFF_MAX || align > PTRDIFF_MAX) return NULL;
+  if (size <= SPAN_BYTES_MAX && align <= HAK_SLAB_SIZE) {
+    uint32_t dirty;
+    char *start = hak_pool_take_span(slabs_for(size), &dirty);
+    if (start != NULL && zero) clear_span(start, size, dirty);
+    return start;
+  }
+  bool reads_zero;
+  void *start = hak_mapping_take(size == 0 ? 1 : size, align, &reads_zero);
+  if (start != NULL && zero && !reads_zero) memset(start, 0, size);
+  return start;
+}
+
+bool hak_large_free(void *block) {
+  return is_span(block) ? hak_pool_give_span(hak_slab_of(block)) : hak_mapping_give(block);
+}
+
+size_t hak_large_usable(const void *block) {
+  return is_span(block) ? hak_slab_of(block)->span_slabs * HAK_SLAB_SIZE : hak_mapping_size(block);
+}
+
+void *hak_large_resize(void *block, size_t size, bool may_move) {
+  if (is_span(block)) {
+    if (size > SPAN_BYTES_MAX) return NULL;
+    return hak_pool_resize_span(hak_slab_of(block), slabs_for(size)) ? block : NULL;
+  }
+  // A mapping shrunk to a span's size would hold its pages for nothing: the caller copies what little is left.
+  return size > SPAN_BYTES_MAX ? hak_mapping_resize(block, size, may_move) : NULL;
+}
+
+size_t hak_large_good_size(size_t size) {
+  return size <= SPAN_BYTES_MAX ? slabs_for(size) * HAK_SLAB_SIZE : hak_round_up(size, hak_os_page_size());
+}

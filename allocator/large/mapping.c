@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/large/mapping.h"
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/lock.h"
+#include "allocator/os/os.h"
+#include "allocator/policy/config.h"
+#include "allocator/tiny/meta.h"
+
+// Freed mappings kept at most, and how much larger than the request a reused one may be: an eighth.
+#define STORED_MAX 16u
+#define FIRST_BUCKETS 64u
+
+struct mapping {
+  struct mapping *next;  // in its bucket, or in the store
+  char *start;
+  size_t size;
+  uint64_t freed_ms;  // in the store: since when
+  bool clean;         // in the store: holds no memory, reads as zero
+};
+
+static struct hak_lock mapping_lock = HAK_LOCK_INIT(HAK_RANK_MAPPING);
+// All under mapping_lock.
+static struct {
+  struct mapping **buckets;  // by address, for live blocks
+  size_t bucket_count;       // a power of two
+  uint64_t blocks;
+  uint64_t bytes;
+  struct mapping *store;  // freed, the latest first
+  struct mapping *spare;  // unused records
+  uint64_t store_bytes;   // those that are not clean
+} table;
+// Entries of the store. Written under the lock; read without it to see whether there is anything to do (relaxed: a
+// hint).
+static HAK_ATOMIC(uint32_t) stored;
+
+static void set_stored(uint32_t count) { atomic_store_explicit(&stored, count, memory_order_relaxed); }
+static uint32_t get_stored(void) { return atomic_load_explicit(&stored, memory_order_relaxed); }
+
+// ---- Records
+// -----------------------------------------------------------------------------------------------------------
+
+static struct mapping **bucket_of(const void *start) {
+  const uint64_t hash = ((uint64_t)(uintptr_t)start >> 12) * 0x9E3779B97F4A7C15u;
+  return &table.buckets[hash >> 32 & (table.bucket_count - 1)];
+}
+
+// The link that points at the record of `start`, or NULL.
+static struct mapping **find(const void *start) {
+  if (table.buckets == NULL) return NULL;
+  struct mapping **link = bucket_of(start);
+  while (*link != NULL && (*link)->start != start) link = &(*link)->next;
+  return *link != NULL ? link : NULL;
+}
+
+static void insert(struct mapping *entry) {
+  struct mapping **bucket = bucket_of(entry->start);
+  entry->next = *bucket;
+  *bucket = entry;
+  table.blocks++;
+  table.bytes += entry->size;
+}
+
+// Takes the record that `link` points at out of the table.
+static struct mapping *extract(struct mapping **link) {
+  struct mapping *entry = *link;
+  *link = entry->next;
+  table.blocks--;
+  table.bytes -= entry->size;
+  return entry;
+}
+
+// Doubles the table where it is full. When no memory can be had the chains grow longer instead.
+static bool make_room(void) {
+  if (table.buckets != NULL && table.blocks < table.bucket_count) return true;
+  const size_t old_count = table.buckets != NULL ? table.bucket_count : 0;
+  const size_t count = old_count != 0 ? 2 * old_count : FIRST_BUCKETS;
+  struct mapping **buckets = hak_meta_alloc(count * sizeof *buckets);
+  if (buckets == NULL) return table.buckets != NULL;
+  struct mapping **const old = table.buckets;
+  table.buckets = buckets;
+  table.bucket_count = count;
+  for (size_t i = 0; i < old_count; i++) {
+    struct mapping *next;
+    for (struct mapping *entry = old[i]; entry != NULL; entry = next) {
+      next = entry->next;
+      struct mapping **bucket = bucket_of(entry->start);
+      entry->next = *bucket;
+      *bucket = entry;
+    }
+  }
+  if (old != NULL) hak_meta_free(old, old_count * sizeof *old);
+  return true;
+}
+
+static struct mapping *new_record(void) {
+  struct mapping *entry = table.spare;
+  if (entry != NULL) {
+    table.spare = entry->next;
+    return entry;
+  }
+  return hak_meta_alloc(sizeof *entry);
+}
+
+static void drop_record(struct mapping *entry) {
+  entry->next = table.spare;
+  table.spare = entry;
+}
+
+// ---- Store of freed mappings
+// -------------------------------------------------------------------------------------------
+
+// Takes the entry that `link` points at out of the store.
+static struct mapping *unstore(struct mapping **link) {
+  struct mapping *entry = *link;
+  *link = entry->next;
+  if (!entry->clean) table.store_bytes -= entry->size;
+  set_stored(get_stored() - 1);
+  return entry;
+}
+
+static void store(struct mapping *entry, bool clean) {
+  entry->clean = clean;
+  entry->freed_ms = hak_os_now_ms();
+  entry->next = table.store;
+  table.store = entry;
+  if (!clean) table.store_bytes += entry->size;
+  set_stored(get_stored() + 1);
+}
+
+// Unmaps the entry, which is in no list. When the kernel refuses (the limit on mappings) it goes back to the store, if
+// possible without its memory, and is tried again later. Returns the bytes that went back.
+static size_t unmap_entry(struct mapping *entry) {
+  const size_t bytes = entry->size;
+  if (hak_os_unmap(entry->start, bytes)) {
+    drop_record(entry);
+    return bytes;
+  }
+  const bool decommitted = !entry->clean && hak_os_decommit(entry->start, bytes);
+  store(entry, entry->clean || decommitted);
+  return decommitted ? bytes : 0;
+}
+
+static struct mapping *take_stored(size_t size, size_t align) {
+  struct mapping **best = NULL;
+  for (struct mapping **link = &table.store; *link != NULL; link = &(*link)->next) {
+    const struct mapping *entry = *link;
+    if (entry->size < size || entry->size - size > size / 8) continue;
+    if (((uintptr_t)entry->start & (align - 1)) != 0) continue;
+    if (best == NULL || entry->size < (*best)->size) best = link;
+  }
+  return best != NULL ? unstore(best) : NULL;
+}
+
+// Unmaps stored entries freed at or before `until`, at most `count` of them; returns their bytes.
+static size_t unmap_until(uint64_t until, uint32_t count) {
+  size_t bytes = 0;
+  struct mapping *due = NULL;
+  for (struct mapping **link = &table.store; *link != NULL && count > 0;) {
+    if ((*link)->freed_ms > until) {
+      link = &(*link)->next;
+      continue;
+    }
+    struct mapping *entry = unstore(link);
+    entry->next = due;
+    due = entry;
+    count--;
+  }
+  while (due != NULL) {
+    struct mapping *next = due->next;
+    bytes += unmap_entry(due);
+    due = next;
+  }
+  return bytes;
+}
+
+static void release_due(void) {
+  const uint64_t now = hak_os_now_ms();
+  const uint64_t deadline = hak_config.decommit_deadline_ms;
+  if (table.store != NULL && now >= deadline) unmap_until(now - deadline, 1);
+}
+
+// ---- Interface
+// ---------------------------------------------------------------------------------------------------------
+
+void *hak_mapping_take(size_t size, size_t align, bool *zero) {
+  const size_t page = hak_os_page_size();
+  if (size > PTRDIFF_MAX - page || align > PTRDIFF_MAX) return NULL;
+  const size_t bytes = hak_round_up(size, page);
+  const size_t step = align > page ? align : page;
+  hak_lock_acquire(&mapping_lock);
+  release_due();
+  struct mapping *entry = take_stored(bytes, step);
+  if (entry != NULL) {
+    *zero = entry->clean;
+  } else if (make_room() && (entry = new_record()) != NULL) {
+    // The lock is held over the call: it keeps the table's room and the record, and mapping is rare.
+    entry->start = hak_os_map(bytes, step);
+    entry->size = bytes;
+    *zero = true;
+    if (entry->start == NULL) {
+      drop_record(entry);
+      entry = NULL;
+    }
+  }
+  void *start = NULL;
+  if (entry != NULL) {
+    insert(entry);
+    start = entry->start;
+  }
+  hak_lock_release(&mapping_lock);
+  return start;
+}
+
+bool hak_mapping_give(void *block) {
+  hak_lock_acquire(&mapping_lock);
+  struct mapping **link = find(block);
+  if (link != NULL) {
+    struct mapping *entry = extract(link);
+    entry->clean = false;
+    const bool keep = get_stored() < STORED_MAX && table.store_bytes + entry->size <= hak_config.mapping_cache_bytes &&
+                      hak_config.decommit_deadline_ms != 0;
+    if (keep) {
+      store(entry, false);
+    } else {
+      unmap_entry(entry);
+    }
+    release_due();
+  }
+  hak_lock_release(&mapping_lock);
+  return link != NULL;
+}
+
+size_t hak_mapping_size(const void *block) {
+  hak_lock_acquire(&mapping_lock);
+  struct mapping **link = find(block);
+  const size_t size = link != NULL ? (*link)->size : 0;
+  hak_lock_release(&mapping_lock);
+  return size;
+}
+
+void *hak_mapping_resize(void *block, size_t size, bool may_move) {
+  const size_t page = hak_os_page_size();
+  if (size > PTRDIFF_MAX - page) return NULL;
+  const size_t bytes = hak_round_up(size, page);
+  void *now = NULL;
+  hak_lock_acquire(&mapping_lock);
+  struct mapping **link = find(block);
+  if (link != NULL) {
+    struct mapping *entry = *link;
+    if (bytes == entry->size || hak_os_resize(entry->start, entry->size, bytes)) {
+      now = block;
+    } else if (may_move) {
+      now = hak_os_move(entry->start, entry->size, bytes);
+    }
+    if (now != NULL) {
+      extract(link);
+      entry->start = now;
+      entry->size = bytes;
+      insert(entry);
+    }
+  }
+  hak_lock_release(&mapping_lock);
+  return now;
+}
+
+void hak_mapping_tick(void) {
+  if (get_stored() == 0) return;
+  hak_lock_acquire(&mapping_lock);
+  release_due();
+  hak_lock_release(&mapping_lock);
+}
+
+size_t hak_mapping_trim(void) {
+  hak_lock_acquire(&mapping_lock);
+  const size_t bytes = unmap_until(UINT64_MAX, UINT32_MAX);
+  hak_lock_release(&mapping_lock);
+  return bytes;
+}
+
+struct hak_mapping_totals hak_mapping_totals(void) {
+  hak_lock_acquire(&mapping_lock);
+  const struct hak_mapping_totals totals = {
+      .blocks = table.blocks, .bytes = table.bytes, .cached_bytes = table.store_bytes};
+  hak_lock_release(&mapping_lock);
+  return totals;
+}
+
+const char *hak_mapping_verify(void) {
+  const char *fault = NULL;
+  uint64_t blocks = 0;
+  uint64_t bytes = 0;
+  hak_lock_acquire(&mapping_lock);
+  for (size_t i = 0; table.buckets != NULL && i < table.bucket_count && fault == NULL; i++) {
+    for (const struct mapping *entry = table.buckets[i]; entry != NULL; entry = entry->next) {
+      if (bucket_of(entry->start) != &table.buckets[i]) fault = "mapping in the wrong bucket";
+      if (((uintptr_t)entry->start | entry->size) % hak_os_page_size() != 0) fault = "mapping off page boundaries";
+      blocks++;
+      bytes += entry->size;
+    }
+  }
+  uint32_t in_store = 0;
+  uint64_t store_bytes = 0;
+  for (const struct mapping *entry = table.store; entry != NULL; entry = entry->next) {
+    in_store++;
+    store_bytes += entry->clean ? 0 : entry->size;
+  }
+  if (fault == NULL && (blocks != table.blocks || bytes != table.bytes)) fault = "mappings miscounted";
+  if (fault == NULL && (in_store != get_stored() || store_bytes != table.store_bytes)) fault = "store miscounted";
+  hak_lock_release(&mapping_lock);
+  return fault;
+}
+
+void hak_mapping_lock(void) { hak_lock_acquire(&mapping_lock); }
+void hak_mapping_unlock(void) { hak_lock_release(&mapping_lock); }

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Blocks that have a memory mapping of their own, and the bounded store of freed mappings that wait to be used again.
+//
+// Their records stand in a hash table outside the blocks, found by the block's address; the slab map has no entry for
+// them. Thread-safe: one lock.
+#ifndef HAKMEM_LARGE_MAPPING_H_
+#define HAKMEM_LARGE_MAPPING_H_
+
+#include "allocator/os/base.h"
+
+HAK_C_BEGIN
+
+// A mapping of at least `size` bytes at a multiple of `align` (a power of two). *zero: it reads as zero. NULL: out of
+// memory.
+void *hak_mapping_take(size_t size, size_t align, bool *zero);
+// Takes back a block; false, and nothing done, when `block` is not one.
+bool hak_mapping_give(void *block);
+// Usable bytes of the block, 0 when `block` is not one.
+size_t hak_mapping_size(const void *block);
+// Makes the block hold `size` bytes: in place, or, with `may_move`, wherever the kernel puts it, contents and all. Its
+// new place, or NULL when it stays as it was.
+void *hak_mapping_resize(void *block, size_t size, bool may_move);
+
+// Unmaps freed mappings that are past the deadline.
+void hak_mapping_tick(void);
+// Unmaps all freed mappings; returns their bytes.
+size_t hak_mapping_trim(void);
+
+struct hak_mapping_totals {
+  uint64_t blocks;
+  uint64_t bytes;
+  uint64_t cached_bytes;  // freed mappings that still hold memory
+};
+struct hak_mapping_totals hak_mapping_totals(void);
+// NULL, or what is wrong with the records.
+const char *hak_mapping_verify(void);
+
+// Around fork.
+void hak_mapping_lock(void);
+void hak_mapping_unlock(void);
+
+HAK_C_END
+
+#endif  // HAKMEM_LARGE_MAPPING_H_

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What every floor shares: the build profile, the header mode, compiler attributes and the few numbers of the layout.
+#ifndef HAKMEM_OS_BASE_H_
+#define HAKMEM_OS_BASE_H_
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// ---- Build profile: exactly one is 1. No define at all is STANDARD.
+// ----------------------------------------------------
+#if defined(HAK_PROFILE_FAST)
+#define HAK_FAST 1
+#define HAK_STANDARD 0
+#define HAK_OBSERVE 0
+#define HAK_PROFILE_NAME "fast"
+#elif defined(HAK_PROFILE_OBSERVE)
+#define HAK_FAST 0
+#define HAK_STANDARD 0
+#define HAK_OBSERVE 1
+#define HAK_PROFILE_NAME "observe"
+#else
+#define HAK_FAST 0
+#define HAK_STANDARD 1
+#define HAK_OBSERVE 0
+#define HAK_PROFILE_NAME "standard"
+#endif
+
+// ---- Header lane: what stands in the byte before a small block (tiny/tiny_region_id.h)
+// --------------------------------
+#define HAK_HEADER_MODE_NONE 0
+#define HAK_HEADER_MODE_PRESERVE 1
+#define HAK_HEADER_MODE_ALWAYS 2
+#if defined(HAK_HEADER_ALWAYS) || (HAK_OBSERVE && !defined(HAK_HEADER_NONE) && !defined(HAK_HEADER_PRESERVE))
+#define HAK_HEADER HAK_HEADER_MODE_ALWAYS
+#define HAK_HEADER_NAME "always"
+#elif defined(HAK_HEADER_PRESERVE)
+#define HAK_HEADER HAK_HEADER_MODE_PRESERVE
+#define HAK_HEADER_NAME "preserve"
+#else
+#define HAK_HEADER HAK_HEADER_MODE_NONE
+#define HAK_HEADER_NAME "none"
+#endif
+// Bytes that the header takes from the usable size of a small block.
+#define HAK_HEADER_BYTES (HAK_HEADER == HAK_HEADER_MODE_NONE ? 0u : 1u)
+
+#ifdef __cplusplus
+#define HAK_C_BEGIN extern "C" {
+#define HAK_C_END }
+#else
+#define HAK_C_BEGIN
+#define HAK_C_END
+#endif
+
+// ---- Compiler
+// ----------------------------------------------------------------------------------------------------------
+#define HAK_LIKELY(x) __builtin_expect(!!(x), 1)
+#define HAK_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define HAK_INLINE static inline __attribute__((always_inline))
+#define HAK_COLD __attribute__((cold, noinline))
+#define HAK_NOINLINE __attribute__((noinline))
+
+// ---- Layout
+// ------------------------------------------------------------------------------------------------------------
+#define HAK_CACHE_LINE 64u
+#define HAK_MIN_ALIGN 16u
+#define HAK_SLAB_SHIFT 16u
+#define HAK_SLAB_SIZE ((size_t)1 << HAK_SLAB_SHIFT)
+#define HAK_SUPERSLAB_SHIFT 21u
+#define HAK_SUPERSLAB_SIZE ((size_t)1 << HAK_SUPERSLAB_SHIFT)
+#define HAK_SLABS_PER_SUPERSLAB 32u
+
+static_assert(HAK_SUPERSLAB_SIZE / HAK_SLAB_SIZE == HAK_SLABS_PER_SUPERSLAB, "a superslab is 32 slabs");
+static_assert(sizeof(void *) == 8, "hakmem is for 64-bit address spaces");
+
+HAK_INLINE size_t hak_round_up(size_t n, size_t to) { return (n + to - 1) & ~(to - 1); }
+HAK_INLINE bool hak_is_pow2(size_t n) { return n != 0 && (n & (n - 1)) == 0; }
+
+#endif  // HAKMEM_OS_BASE_H_

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/os/lock.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "allocator/os/report.h"
+
+HAK_INLINE void cpu_relax(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ __volatile__("yield");
+#endif
+}
+
+HAK_COLD void hak_lock_slow(struct hak_lock *lock) {
+  const int saved = errno;
+  // Critical sections are short: a little patience saves most sleeps.
+  for (int spin = 0; spin < 64; spin++) {
+    uint32_t expected = 0;
+    if (atomic_load_explicit(&lock->state, memory_order_relaxed) == 0 &&
+        atomic_compare_exchange_strong_explicit(&lock->state, &expected, 1, memory_order_acquire,
+                                                memory_order_relaxed)) {
+      return;
+    }
+    cpu_relax();
+  }
+  // Acquire as above. The state stays 2 while this thread holds the lock: others may sleep too.
+  while (atomic_exchange_explicit(&lock->state, 2, memory_order_acquire) != 0) {
+    syscall(SYS_futex, &lock->state, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
+  }
+  errno = saved;
+}
+
+HAK_COLD void hak_lock_wake(struct hak_lock *lock) {
+  const int saved = errno;
+  syscall(SYS_futex, &lock->state, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+  errno = saved;
+}
+
+#if HAK_OBSERVE
+// Bit r: this thread holds a lock of rank r.
+static _Thread_local uint32_t held_ranks;
+
+void hak_lock_rank_enter(const struct hak_lock *lock) {
+  if ((held_ranks >> lock->rank) != 0) hak_fatal("lock order violated", lock);
+  held_ranks |= 1u << lock->rank;
+}
+
+void hak_lock_rank_leave(const struct hak_lock *lock) { held_ranks &= ~(1u << lock->rank); }
+#endif

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A small futex lock with a rank. It needs no destruction, no allocation, and may be released in the child of a fork by
+// the thread that the child is, which a pthread mutex does not promise.
+//
+// Lock order: a thread that holds a lock takes only locks of a higher rank. Checked at run time in OBSERVE builds.
+#ifndef HAKMEM_OS_LOCK_H_
+#define HAKMEM_OS_LOCK_H_
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/base.h"
+
+HAK_C_BEGIN
+
+enum hak_lock_rank {
+  HAK_RANK_INIT = 1,       // process initialisation
+  HAK_RANK_REGISTRY = 2,   // list of thread heaps
+  HAK_RANK_ORPHANAGE = 3,  // the heap of ended threads
+  HAK_RANK_POOL = 4,       // superslabs and their free slabs
+  HAK_RANK_MAPPING = 5,    // blocks that have a mapping of their own
+  HAK_RANK_META = 6,       // memory for the allocator's own records
+};
+
+struct hak_lock {
+  HAK_ATOMIC(uint32_t) state;  // 0 free, 1 held, 2 held and somebody sleeps
+  uint32_t rank;               // constant
+};
+#define HAK_LOCK_INIT(r) {.state = 0, .rank = (r)}
+
+void hak_lock_slow(struct hak_lock *lock);
+void hak_lock_wake(struct hak_lock *lock);
+#if HAK_OBSERVE
+void hak_lock_rank_enter(const struct hak_lock *lock);
+void hak_lock_rank_leave(const struct hak_lock *lock);
+#else
+HAK_INLINE void hak_lock_rank_enter(const struct hak_lock *lock) { (void)lock; }
+HAK_INLINE void hak_lock_rank_leave(const struct hak_lock *lock) { (void)lock; }
+#endif
+
+HAK_INLINE void hak_lock_acquire(struct hak_lock *lock) {
+  hak_lock_rank_enter(lock);
+  uint32_t expected = 0;
+  // Acquire: sees what the last holder wrote.
+  if (HAK_UNLIKELY(!atomic_compare_exchange_strong_explicit(&lock->state, &expected, 1, memory_order_acquire,
+                                                            memory_order_relaxed))) {
+    hak_lock_slow(lock);
+  }
+}
+
+HAK_INLINE void hak_lock_release(struct hak_lock *lock) {
+  hak_lock_rank_leave(lock);
+  // Release: the next holder sees what this one wrote.
+  if (HAK_UNLIKELY(atomic_exchange_explicit(&lock->state, 0, memory_order_release) == 2)) hak_lock_wake(lock);
+}
+
+HAK_C_END
+
+#endif  // HAKMEM_OS_LOCK_H_

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/os/os.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/fault.h"
+
+// Relaxed throughout: statistics that order nothing.
+static struct {
+  HAK_ATOMIC(uint64_t) calls;
+  HAK_ATOMIC(uint64_t) mapped;
+  HAK_ATOMIC(uint64_t) peak_mapped;
+  HAK_ATOMIC(uint64_t) decommitted_bytes;
+} totals;
+
+static void count_call(void) { atomic_fetch_add_explicit(&totals.calls, 1, memory_order_relaxed); }
+
+static void count_mapped(size_t size) {
+  const uint64_t now = size + atomic_fetch_add_explicit(&totals.mapped, size, memory_order_relaxed);
+  uint64_t peak = atomic_load_explicit(&totals.peak_mapped, memory_order_relaxed);
+  while (now > peak && !atomic_compare_exchange_weak_explicit(&totals.peak_mapped, &peak, now, memory_order_relaxed,
+                                                              memory_order_relaxed)) {
+  }
+}
+
+static void count_unmapped(size_t size) { atomic_fetch_sub_explicit(&totals.mapped, size, memory_order_relaxed); }
+
+size_t hak_os_page_size(void) {
+  static HAK_ATOMIC(size_t) cached;  // Relaxed: every thread computes the same value.
+  size_t size = atomic_load_explicit(&cached, memory_order_relaxed);
+  if (HAK_UNLIKELY(size == 0)) {
+    const long answer = sysconf(_SC_PAGESIZE);
+    size = answer > 0 ? (size_t)answer : 4096;
+    atomic_store_explicit(&cached, size, memory_order_relaxed);
+  }
+  return size;
+}
+
+// One mmap of anonymous memory; NULL when refused.
+static void *map_anywhere(size_t size, int protection) {
+  if (hak_fault_due(HAK_FAULT_MAP)) return NULL;
+  const int saved = errno;
+  void *start = mmap(NULL, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  count_call();
+  errno = saved;
+  return start == MAP_FAILED ? NULL : start;
+}
+
+static bool unmap_quietly(void *start, size_t size) {
+  if (size == 0) return true;
+  const int saved = errno;
+  const bool done = munmap(start, size) == 0;
+  count_call();
+  errno = saved;
+  return done;
+}
+
+void *hak_os_map(size_t size, size_t align) {
+  if (size == 0 || size > PTRDIFF_MAX - align) return NULL;
+  void *start = map_anywhere(size, PROT_READ | PROT_WRITE);
+  if (start == NULL) return NULL;
+  if (((uintptr_t)start & (align - 1)) == 0) {
+    count_mapped(size);
+    return start;
+  }
+  // Not aligned by luck: map enough to find an aligned part, and give back the rest.
+  unmap_quietly(start, size);
+  const size_t slack = align - hak_os_page_size();
+  char *wide = map_anywhere(size + slack, PROT_READ | PROT_WRITE);
+  if (wide == NULL) return NULL;
+  char *aligned = (char *)hak_round_up((uintptr_t)wide, align);
+  const size_t before = (size_t)(aligned - wide);
+  // A failing trim (the limit on mappings) leaves unused address space behind, no memory.
+  unmap_quietly(wide, before);
+  unmap_quietly(aligned + size, slack - before);
+  count_mapped(size);
+  return aligned;
+}
+
+void *hak_os_reserve(size_t size) { return map_anywhere(size, PROT_READ); }
+
+bool hak_os_commit(void *start, size_t size) {
+  if (hak_fault_due(HAK_FAULT_COMMIT)) return false;
+  const int saved = errno;
+  const bool done = mprotect(start, size, PROT_READ | PROT_WRITE) == 0;
+  count_call();
+  errno = saved;
+  return done;
+}
+
+bool hak_os_decommit(void *start, size_t size) {
+  if (hak_fault_due(HAK_FAULT_DECOMMIT)) return false;
+  const int saved = errno;
+  const bool done = madvise(start, size, MADV_DONTNEED) == 0;
+  count_call();
+  errno = saved;
+  if (done) atomic_fetch_add_explicit(&totals.decommitted_bytes, size, memory_order_relaxed);
+  return done;
+}
+
+bool hak_os_unmap(void *start, size_t size) {
+  if (hak_fault_due(HAK_FAULT_UNMAP)) return false;
+  if (!unmap_quietly(start, size)) return false;
+  count_unmapped(size);
+  return true;
+}
+
+static bool remap(void *start, size_t old_size, size_t new_size, int flags, void **moved_to) {
+  if (hak_fault_due(HAK_FAULT_REMAP)) return false;
+  const int saved = errno;
+  void *now = mremap(start, old_size, new_size, flags);
+  count_call();
+  errno = saved;
+  if (now == MAP_FAILED) return false;
+  if (new_size >= old_size) {
+    count_mapped(new_size - old_size);
+  } else {
+    count_unmapped(old_size - new_size);
+  }
+  *moved_to = now;
+  return true;
+}
+
+bool hak_os_resize(void *start, size_t old_size, size_t new_size) {
+  void *now;
+  return remap(start, old_size, new_size, 0, &now);
+}
+
+void *hak_os_move(void *start, size_t old_size, size_t new_size) {
+  void *now;
+  return remap(start, old_size, new_size, MREMAP_MAYMOVE, &now) ? now : NULL;
+}
+
+uint64_t hak_os_now_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t hak_os_address_space_limit(void) {
+  const int saved = errno;
+  struct rlimit limit;
+  const bool known = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+  errno = saved;
+  return known ? (uint64_t)limit.rlim_cur : UINT64_MAX;
+}
+
+uint64_t hak_os_random(void) {
+  const int saved = errno;
+  uint64_t value = 0;
+  if (getrandom(&value, sizeof value, GRND_NONBLOCK) != (ssize_t)sizeof value) {
+    // Early boot: the addresses that the loader chose and the clock are what there is.
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    value = (uint64_t)(uintptr_t)&value * 0x9E3779B97F4A7C15u ^ (uint64_t)now.tv_nsec * 0xD6E8FEB86659FD93u;
+  }
+  errno = saved;
+  return value;
+}
+
+struct hak_os_totals hak_os_totals(void) {
+  const struct hak_os_totals now = {
+      .calls = atomic_load_explicit(&totals.calls, memory_order_relaxed),
+      .mapped = atomic_load_explicit(&totals.mapped, memory_order_relaxed),
+      .peak_mapped = atomic_load_explicit(&totals.peak_mapped, memory_order_relaxed),
+      .decommitted_bytes = atomic_load_explicit(&totals.decommitted_bytes, memory_order_relaxed),
+  };
+  return now;
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The resolved settings as plain data: what the policies and the floors above read. The gate floor fills it in once,
+// before the first block is handed out; afterwards it is constant.
+#ifndef HAKMEM_POLICY_CONFIG_H_
+#define HAKMEM_POLICY_CONFIG_H_
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/base.h"
+
+HAK_C_BEGIN
+
+struct hak_config {
+  uint64_t decommit_deadline_ms;  // how long a free slab or mapping keeps its memory; 0: gives it back at once
+  uint64_t thread_cache_bytes;    // what the caches of one thread may hold together
+  uint64_t keep_superslabs;       // wholly free superslabs that stay mapped (without memory) past the deadline
+  uint64_t mapping_cache_bytes;   // what freed large mappings may hold together until the deadline
+  uint32_t slab_map_form;         // enum hak_slab_map_form
+};
+
+// Holds the defaults (preset `balanced`) until the gates are resolved.
+extern struct hak_config hak_config;
+
+HAK_C_END
+
+#endif  // HAKMEM_POLICY_CONFIG_H_

@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/tests/heap_model.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "allocator/tests/test_random.h"
+
+namespace hak_test {
+namespace {
+
+// Eight bytes of a block's contents. Never a constant, and different for each block, so a stale or foreign byte shows.
+// One multiplication, because most of a run's time goes here.
+uint64_t PatternWord(uint64_t id, size_t word) {
+  const uint64_t x = ((id << 32) + word + 1) * 0x9e3779b97f4a7c15U;
+  return x ^ (x >> 29);
+}
+
+void FillPattern(unsigned char *p, uint64_t id, size_t bytes) {
+  for (size_t offset = 0, word = 0; offset < bytes; offset += 8, ++word) {
+    const uint64_t value = PatternWord(id, word);
+    memcpy(p + offset, &value, std::min<size_t>(8, bytes - offset));
+  }
+}
+
+// The offset of the first byte that differs, or `bytes`.
+size_t FirstDifference(const unsigned char *p, uint64_t id, size_t bytes) {
+  for (size_t offset = 0, word = 0; offset < bytes; offset += 8, ++word) {
+    const uint64_t value = PatternWord(id, word);
+    const size_t n = std::min<size_t>(8, bytes - offset);
+    if (memcmp(p + offset, &value, n) == 0) continue;
+    unsigned char expected[8];
+    memcpy(expected, &value, 8);
+    for (size_t i = 0; i < n; ++i) {
+      if (p[offset + i] != expected[i]) return offset + i;
+    }
+  }
+  return bytes;
+}
+
+std::string Number(uint64_t n) { return std::to_string(n); }
+
+}  // namespace
+
+const char *OracleName(Oracle oracle) {
+  switch (oracle) {
+    case Oracle::kContents:
+      return "contents";
+    case Oracle::kOverlap:
+      return "overlap";
+    case Oracle::kAlignment:
+      return "alignment";
+    case Oracle::kUsable:
+      return "usable size";
+    case Oracle::kRealloc:
+      return "realloc";
+    case Oracle::kZero:
+      return "zero";
+    case Oracle::kErrno:
+      return "errno";
+    case Oracle::kOverflow:
+      return "overflow";
+    case Oracle::kStatistics:
+      return "statistics";
+    case Oracle::kVerify:
+      return "verify";
+    case Oracle::kAvailability:
+      return "availability";
+  }
+  return "?";
+}
+
+std::string Hex(const void *p) {
+  char text[32];
+  snprintf(text, sizeof text, "0x%" PRIxPTR, reinterpret_cast<uintptr_t>(p));
+  return text;
+}
+
+HeapModel::HeapModel(const AllocatorApi &api) : api_(api) {
+  baseline_.version = HAK_STATS_VERSION;
+  if (api_.stats_get(&baseline_) != 0) Report(Oracle::kStatistics, "stats_get failed at the start");
+}
+
+void HeapModel::Report(Oracle oracle, std::string what) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  // The first few tell the story; a broken heap would give millions.
+  if (violations_.size() < 20) violations_.push_back({oracle, std::move(what)});
+  failed_.store(true, std::memory_order_release);
+}
+
+std::vector<Violation> HeapModel::violations() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return violations_;
+}
+
+uint64_t HeapModel::live_blocks() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return live_.size();
+}
+
+void HeapModel::ExpectErrno(int error, const char *call) {
+  if (error != kErrnoBefore) {
+    Report(Oracle::kErrno, std::string(call) + " changed errno to " + std::to_string(error));
+  }
+}
+
+bool HeapModel::Insert(const void *p, size_t usable, const char *call) {
+  const auto start = reinterpret_cast<uintptr_t>(p);
+  const uintptr_t end = start + std::max<size_t>(usable, 1);  // a block of size 0 still has an address of its own
+  std::string what;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    auto next = live_.lower_bound(start);
+    if (next != live_.end() && next->first < end) {
+      what = "ahead of it";
+    } else if (next != live_.begin() && std::prev(next)->second > start) {
+      what = "behind it";
+    } else {
+      live_.emplace_hint(next, start, end);
+      live_bytes_ += usable;
+      return true;
+    }
+  }
+  Report(Oracle::kOverlap, std::string(call) + " gave " + Hex(p) + " with " + Number(usable) +
+                               " usable bytes, overlapping a live block " + what);
+  return false;
+}
+
+void HeapModel::Remove(const Block &block, bool goes_free) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  live_.erase(reinterpret_cast<uintptr_t>(block.p));
+  live_bytes_ -= block.usable;
+  if (goes_free) freed_.insert(reinterpret_cast<uintptr_t>(block.p));
+}
+
+bool HeapModel::CheckBlock(const void *p, size_t size, size_t alignment, const char *call, size_t *usable) {
+  if (reinterpret_cast<uintptr_t>(p) % alignment != 0) {
+    Report(Oracle::kAlignment, std::string(call) + "(" + Number(size) + ") gave " + Hex(p) +
+                                   ", which is not a multiple of " + Number(alignment));
+    return false;
+  }
+  *usable = api_.usable_size(p);
+  if (*usable < size) {
+    Report(Oracle::kUsable, std::string(call) + "(" + Number(size) + ") has only " + Number(*usable) + " usable bytes");
+    return false;
+  }
+  return true;
+}
+
+bool HeapModel::CheckContents(const Block &block, size_t bytes, Oracle oracle, const char *when) {
+  const size_t at = FirstDifference(block.p, block.id, bytes);
+  if (at == bytes) return true;
+  Report(oracle, "block " + Number(block.id) + " at " + Hex(block.p) + " (" + Number(block.requested) + " asked for, " +
+                     Number(block.usable) + " usable): byte " + Number(at) + " changed, seen " + when);
+  return false;
+}
+
+void HeapModel::Fill(Block *block) {
+  block->id = next_id_.fetch_add(1, std::memory_order_relaxed);
+  FillPattern(block->p, block->id, block->usable);
+}
+
+bool HeapModel::Adopt(void *p, size_t size, size_t alignment, bool zeroed, int error, const char *call, Block *out) {
+  if (p == nullptr) {
+    Report(Oracle::kAvailability, std::string(call) + "(" + Number(size) + ") failed");
+    return false;
+  }
+  ExpectErrno(error, call);
+  Block block;
+  block.p = static_cast<unsigned char *>(p);
+  block.requested = size;
+  block.alignment = alignment;
+  if (!CheckBlock(p, size, alignment, call, &block.usable)) return false;
+  if (!Insert(p, block.usable, call)) return false;
+  if (zeroed) {
+    for (size_t i = 0; i < size; ++i) {
+      if (block.p[i] == 0) continue;
+      Report(Oracle::kZero, std::string(call) + "(" + Number(size) + ") gave " + Hex(p) + " with byte " + Number(i) +
+                                " not zero");
+      return false;
+    }
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (freed_.count(reinterpret_cast<uintptr_t>(p)) != 0) recycled_zeroed_.fetch_add(1, std::memory_order_relaxed);
+  }
+  Fill(&block);
+  *out = block;
+  return ok();
+}
+
+bool HeapModel::Malloc(size_t size, Block *out) {
+  errno = kErrnoBefore;
+  void *p = api_.malloc(size);
+  const int error = errno;
+  if (!Adopt(p, size, 16, false, error, "malloc", out)) return false;
+  const size_t good = api_.good_size(size);
+  if (good != out->usable) {
+    Report(Oracle::kUsable, "good_size(" + Number(size) + ") is " + Number(good) + ", malloc gave " +
+                                Number(out->usable) + " usable bytes");
+  }
+  return ok();
+}
+
+bool HeapModel::Calloc(size_t count, size_t size, Block *out) {
+  errno = kErrnoBefore;
+  void *p = api_.calloc(count, size);
+  const int error = errno;
+  return Adopt(p, count * size, 16, true, error, "calloc", out);
+}
+
+bool HeapModel::Zalloc(size_t size, Block *out) {
+  errno = kErrnoBefore;
+  void *p = api_.zalloc(size);
+  const int error = errno;
+  return Adopt(p, size, 16, true, error, "zalloc", out);
+}
+
+bool HeapModel::ReallocNull(size_t size, Block *out) {
+  errno = kErrnoBefore;
+  void *p = api_.realloc(nullptr, size);
+  const int error = errno;
+  return Adopt(p, size, 16, false, error, "realloc(NULL)", out);
+}
+
+bool HeapModel::AlignedAlloc(size_t alignment, size_t size, Block *out) {
+  errno = kErrnoBefore;
+  void *p = api_.aligned_alloc(alignment, size);
+  const int error = errno;
+  if (!Adopt(p, size, std::max<size_t>(alignment, 16), false, error, "aligned_alloc", out)) return false;
+  out->release = Release::kAlignedSized;
+  out->alignment = alignment;
+  return true;
+}
+
+bool HeapModel::Memalign(size_t alignment, size_t size, Block *out) {
+  errno = kErrnoBefore;
+  void *p = api_.memalign(alignment, size);
+  const int error = errno;
+  size_t promised = 16;
+  while (promised < alignment) promised *= 2;
+  if (!Adopt(p, size, promised, false, error, "memalign", out)) return false;
+  out->release = Release::kPlainOnly;
+  out->alignment = promised;
+  return true;
+}
+
+bool HeapModel::PosixMemalign(size_t alignment, size_t size, Block *out) {
+  void *p = nullptr;
+  errno = kErrnoBefore;
+  const int code = api_.posix_memalign(&p, alignment, size);
+  const int error = errno;
+  if (code != 0) {
+    Report(Oracle::kAvailability, "posix_memalign(" + Number(alignment) + ", " + Number(size) + ") returned " +
+                                      std::to_string(code));
+    return false;
+  }
+  if (!Adopt(p, size, std::max<size_t>(alignment, 16), false, error, "posix_memalign", out)) return false;
+  out->release = Release::kPlainOnly;
+  out->alignment = alignment;
+  return true;
+}
+
+bool HeapModel::FinishRealloc(Block *block, void *result, size_t size, int error, const char *call) {
+  if (size == 0) {
+    // As the GNU C library: the block is freed and NULL is no failure.
+    if (result != nullptr) Report(Oracle::kRealloc, std::string(call) + "(p, 0) gave a block");
+    ExpectErrno(error, call);
+    block->p = nullptr;
+    return ok();
+  }
+  if (result == nullptr) {
+    Report(Oracle::kAvailability, std::string(call) + "(p, " + Number(size) + ") failed");
+    return false;
+  }
+  ExpectErrno(error, call);
+  Block now = *block;
+  now.p = static_cast<unsigned char *>(result);
+  now.requested = size;
+  now.alignment = 16;
+  now.release = Release::kSized;
+  if (!CheckBlock(result, size, 16, call, &now.usable)) return false;
+  if (!Insert(result, now.usable, call)) return false;
+  // Programs use the bytes that usable_size promises, so these are kept too, not only the ones asked for.
+  if (!CheckContents(now, std::min(block->usable, size), Oracle::kRealloc, call)) return false;
+  Fill(&now);
+  *block = now;
+  return ok();
+}
+
+bool HeapModel::Realloc(Block *block, size_t size) {
+  Audit(*block);
+  if (!ok()) return false;
+  Remove(*block, true);
+  errno = kErrnoBefore;
+  void *result = api_.realloc(block->p, size);
+  const int error = errno;
+  return FinishRealloc(block, result, size, error, "realloc");
+}
+
+bool HeapModel::ReallocArray(Block *block, size_t count, size_t size) {
+  Audit(*block);
+  if (!ok()) return false;
+  Remove(*block, true);
+  errno = kErrnoBefore;
+  void *result = api_.reallocarray(block->p, count, size);
+  const int error = errno;
+  return FinishRealloc(block, result, count * size, error, "reallocarray");
+}
+
+bool HeapModel::ReallocInPlace(Block *block, size_t size) {
+  Audit(*block);
+  if (!ok()) return false;
+  Remove(*block, false);
+  errno = kErrnoBefore;
+  void *result = api_.realloc_in_place(block->p, size);
+  ExpectErrno(errno, "realloc_in_place");
+  Block now = *block;
+  now.usable = api_.usable_size(block->p);
+  if (!Insert(block->p, now.usable, "realloc_in_place")) return false;
+  if (result == nullptr) {
+    if (now.usable != block->usable) Report(Oracle::kUsable, "a refused realloc_in_place changed the usable size");
+    if (size <= block->usable) {
+      Report(Oracle::kRealloc, "realloc_in_place refused " + Number(size) + " of " + Number(block->usable) + " bytes");
+    }
+    Audit(*block);
+    return ok();
+  }
+  if (result != block->p) Report(Oracle::kRealloc, "realloc_in_place moved the block");
+  if (now.usable < size) Report(Oracle::kUsable, "realloc_in_place gave too few bytes");
+  if (!ok()) return false;
+  now.requested = size;
+  now.release = Release::kPlainOnly;
+  if (!CheckContents(now, std::min(block->usable, size), Oracle::kRealloc, "realloc_in_place")) return false;
+  Fill(&now);
+  *block = now;
+  return ok();
+}
+
+void HeapModel::Free(const Block &block) {
+  Audit(block);
+  if (!ok()) return;
+  Remove(block, true);
+  errno = kErrnoBefore;
+  api_.free(block.p);
+  ExpectErrno(errno, "free");
+}
+
+void HeapModel::FreeSized(const Block &block) {
+  Audit(block);
+  if (!ok()) return;
+  Remove(block, true);
+  errno = kErrnoBefore;
+  switch (block.release) {
+    case Release::kSized:
+      api_.free_sized(block.p, block.requested);
+      break;
+    case Release::kAlignedSized:
+      api_.free_aligned_sized(block.p, block.alignment, block.requested);
+      break;
+    case Release::kPlainOnly:
+      api_.free(block.p);
+      break;
+  }
+  ExpectErrno(errno, "free_sized");
+}
+
+void HeapModel::Audit(const Block &block) {
+  errno = kErrnoBefore;
+  const size_t usable = api_.usable_size(block.p);
+  ExpectErrno(errno, "usable_size");
+  if (usable != block.usable) {
+    Report(Oracle::kUsable, "the usable size of " + Hex(block.p) + " went from " + Number(block.usable) + " to " +
+                                Number(usable));
+    return;
+  }
+  CheckContents(block, block.usable, Oracle::kContents, "in an audit");
+}
+
+void HeapModel::CheckVerify() {
+  if (!api_.heap_verify()) Report(Oracle::kVerify, "heap_verify returned false");
+}
+
+void HeapModel::CheckStatistics() {
+  hak_stats now = {};
+  now.version = HAK_STATS_VERSION;
+  if (api_.stats_get(&now) != 0) {
+    Report(Oracle::kStatistics, "stats_get failed");
+    return;
+  }
+  uint64_t blocks = 0;
+  uint64_t bytes = 0;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    blocks = live_.size();
+    bytes = live_bytes_;
+  }
+  const auto expect = [&](bool good, const char *rule, uint64_t seen, uint64_t wanted) {
+    if (!good) {
+      Report(Oracle::kStatistics, std::string(rule) + ": " + Number(seen) + " against " + Number(wanted));
+    }
+  };
+  const uint64_t seen_blocks = now.live_blocks - baseline_.live_blocks;
+  const uint64_t seen_bytes = now.live_bytes - baseline_.live_bytes;
+  expect(seen_blocks == blocks, "live_blocks differs from the model", seen_blocks, blocks);
+  expect(seen_bytes == bytes, "live_bytes differs from the model", seen_bytes, bytes);
+  expect(now.version == HAK_STATS_VERSION, "version", now.version, HAK_STATS_VERSION);
+  expect(now.large_blocks <= now.live_blocks, "large_blocks over live_blocks", now.large_blocks, now.live_blocks);
+  expect(now.large_bytes <= now.live_bytes, "large_bytes over live_bytes", now.large_bytes, now.live_bytes);
+  expect(now.mapped_bytes >= now.live_bytes, "mapped_bytes under live_bytes", now.mapped_bytes, now.live_bytes);
+  expect(now.committed_bytes >= now.live_bytes, "committed_bytes under live_bytes", now.committed_bytes,
+         now.live_bytes);
+  expect(now.committed_bytes <= now.mapped_bytes, "committed_bytes over mapped_bytes", now.committed_bytes,
+         now.mapped_bytes);
+  expect(now.peak_mapped_bytes >= now.mapped_bytes, "peak_mapped_bytes under mapped_bytes", now.peak_mapped_bytes,
+         now.mapped_bytes);
+  expect(now.metadata_bytes <= now.mapped_bytes, "metadata_bytes over mapped_bytes", now.metadata_bytes,
+         now.mapped_bytes);
+}
+
+}  // namespace hak_test

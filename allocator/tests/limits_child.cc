@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What limits_test runs under a limited address space, and under valgrind. It uses the C names only, so the same source
+// serves linked to the override and under LD_PRELOAD, and no container, so nothing but the blocks under test allocates.
+//
+//   limits_child exhaust SIZE   blocks of SIZE bytes (0: of mixed sizes) until malloc gives NULL; then checks and frees
+//   limits_child threads        the same by eight threads at once
+//   limits_child workload       a fixed random program with threads; prints a sum that depends on its every byte
+#include <errno.h>
+#include <hakmem/hakmem.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "allocator/tests/test_random.h"
+
+extern "C" __attribute__((weak)) bool hak_heap_verify(void) HAK_NOEXCEPT;
+extern "C" __attribute__((weak)) const char *hak_version(void) HAK_NOEXCEPT;
+
+namespace {
+
+using hak_test::Mix64;
+using hak_test::Random;
+
+[[noreturn]] void Fail(const char *what) {
+  printf("FAILED: %s\n", what);
+  fflush(stdout);
+  _Exit(1);
+}
+
+// Live blocks are a chain through their own first bytes; the last byte repeats the sequence number.
+struct Node {
+  Node *next;
+  uint32_t number;
+  uint32_t size;
+};
+
+struct Chain {
+  Node *first = nullptr;
+  uint32_t count = 0;
+  uint64_t bytes = 0;
+};
+
+bool Push(Chain *chain, size_t size) {
+  auto *node = static_cast<Node *>(malloc(size));
+  if (node == nullptr) return false;
+  // Every page is touched, so that a page that is not really there shows now.
+  for (size_t at = 0; at < size; at += 4096) reinterpret_cast<unsigned char *>(node)[at] = 1;
+  node->next = chain->first;
+  node->number = ++chain->count;
+  node->size = static_cast<uint32_t>(size);
+  if (size > sizeof *node) reinterpret_cast<unsigned char *>(node)[size - 1] = static_cast<unsigned char>(node->number);
+  chain->first = node;
+  chain->bytes += size;
+  return true;
+}
+
+void Check(const Node *node) {
+  if (node->size <= sizeof *node) return;
+  const unsigned char last = reinterpret_cast<const unsigned char *>(node)[node->size - 1];
+  if (last != static_cast<unsigned char>(node->number)) Fail("a live block changed");
+}
+
+// Frees every second block, or all.
+void Free(Chain *chain, bool all) {
+  Node **link = &chain->first;
+  for (bool odd = true; *link != nullptr; odd = !odd) {
+    Node *node = *link;
+    Check(node);
+    if (all || odd) {
+      *link = node->next;
+      chain->bytes -= node->size;
+      free(node);
+    } else {
+      link = &node->next;
+    }
+  }
+}
+
+void Verify() {
+  if (hak_heap_verify == nullptr) Fail("not running on hakmem");
+  if (!hak_heap_verify()) Fail("hak_heap_verify");
+}
+
+size_t NextSize(size_t size, Random *random) {
+  if (size != 0) return size;
+  return 16 + random->Index(random->OneIn(10) ? 400000 : 3000);
+}
+
+uint64_t Exhaust(Chain *chain, size_t size, Random *random) {
+  errno = 0;
+  while (Push(chain, NextSize(size, random))) {
+  }
+  if (errno != ENOMEM) Fail("malloc gave NULL without ENOMEM");
+  return chain->bytes;
+}
+
+int RunExhaust(size_t size) {
+  rlimit limit = {};
+  getrlimit(RLIMIT_AS, &limit);
+  if (limit.rlim_cur == RLIM_INFINITY) Fail("this mode needs a limited address space");
+  Random random(size);
+  Chain chain;
+  const uint64_t reached = Exhaust(&chain, size, &random);
+  const uint32_t blocks = chain.count;
+  Verify();
+  // Programs themselves, their libraries and stacks take some 10 to 20 MiB.
+  if (reached < limit.rlim_cur / 4) {
+    printf("only %llu of %llu bytes could be allocated\n", static_cast<unsigned long long>(reached),
+           static_cast<unsigned long long>(limit.rlim_cur));
+    Fail("most of the address space was wasted");
+  }
+  // Refusals of every kind leave things as they are.
+  errno = 0;
+  volatile size_t huge = limit.rlim_cur;
+  if (calloc(1, huge) != nullptr || errno != ENOMEM) Fail("calloc over the limit");
+  errno = 0;
+  if (realloc(chain.first, huge) != nullptr || errno != ENOMEM) Fail("realloc over the limit");
+  Check(chain.first);
+  Free(&chain, false);
+  Verify();
+  void *small = malloc(100);
+  if (small == nullptr) Fail("a small block was refused after half of the memory had been freed");
+  free(small);
+  if (!Push(&chain, NextSize(size, &random))) Fail("no block of the same size after half had been freed");
+  const uint64_t again = Exhaust(&chain, size, &random);
+  if (again < reached - reached / 5) Fail("the second filling reached much less than the first");
+  Free(&chain, true);
+  Verify();
+  auto *zeroed = static_cast<unsigned char *>(calloc(1, 100000));
+  if (zeroed == nullptr) Fail("calloc after all had been freed");
+  for (size_t i = 0; i < 100000; ++i) {
+    if (zeroed[i] != 0) Fail("calloc memory is not zero");
+  }
+  free(zeroed);
+  printf("%s after %u blocks\n", blocks > 0 ? "good" : "nothing", blocks);
+  return 0;
+}
+
+void *ExhaustInThread(void *) {
+  Random random(reinterpret_cast<uintptr_t>(&random));
+  Chain chain;
+  Exhaust(&chain, 0, &random);
+  Free(&chain, true);
+  return nullptr;
+}
+
+template <typename Body>
+void InThreads(Body body) {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, 256 * 1024);
+  pthread_t threads[8];
+  size_t count = 0;
+  for (uintptr_t i = 0; i < 8; ++i) {
+    // The address space may already be full of the other threads' blocks; one thread there must be.
+    if (pthread_create(&threads[count], &attributes, body, reinterpret_cast<void *>(i)) == 0) ++count;
+  }
+  pthread_attr_destroy(&attributes);
+  if (count == 0) Fail("no thread could be started");
+  for (size_t i = 0; i < count; ++i) pthread_join(threads[i], nullptr);
+}
+
+int RunThreads() {
+  rlimit limit = {};
+  getrlimit(RLIMIT_AS, &limit);
+  if (limit.rlim_cur == RLIM_INFINITY) Fail("this mode needs a limited address space");
+  InThreads(ExhaustInThread);
+  Verify();
+  void *p = malloc(1000000);
+  if (p == nullptr) Fail("1 MB was refused after all threads had freed their blocks");
+  free(p);
+  puts("good");
+  return 0;
+}
+
+uint64_t g_sums[8];
+
+void *WorkInThread(void *index) {
+  Random random(reinterpret_cast<uintptr_t>(index));
+  unsigned char *blocks[100] = {};
+  size_t sizes[100] = {};
+  uint64_t sum = 0;
+  for (int op = 0; op < 5000; ++op) {
+    const size_t i = random.Index(100);
+    if (blocks[i] != nullptr) {
+      for (size_t k = 0; k < sizes[i]; ++k) sum = sum * 31 + blocks[i][k];
+      free(blocks[i]);
+      blocks[i] = nullptr;
+      continue;
+    }
+    sizes[i] = 1 + random.Index(random.OneIn(50) ? 100000 : 700);
+    blocks[i] = static_cast<unsigned char *>(malloc(sizes[i]));
+    if (blocks[i] == nullptr) Fail("malloc");
+    memset(blocks[i], static_cast<int>(random.Below(256)), sizes[i]);
+  }
+  for (unsigned char *p : blocks) free(p);
+  g_sums[reinterpret_cast<uintptr_t>(index)] = sum;
+  return nullptr;
+}
+
+int RunWorkload() {
+  InThreads(WorkInThread);
+  uint64_t sum = 0;
+  for (const uint64_t part : g_sums) sum = Mix64(sum ^ part);
+  Verify();
+  printf("sum %016llx\n", static_cast<unsigned long long>(sum));
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+  // stdio's buffer is the one allocation that is not a test's own.
+  setvbuf(stdout, nullptr, _IONBF, 0);
+  if (argc == 3 && strcmp(argv[1], "exhaust") == 0) return RunExhaust(strtoull(argv[2], nullptr, 10));
+  if (argc == 2 && strcmp(argv[1], "threads") == 0) return RunThreads();
+  if (argc == 2 && strcmp(argv[1], "workload") == 0) return RunWorkload();
+  if (argc == 2 && strcmp(argv[1], "version") == 0) {
+    puts(hak_version == nullptr ? "not hakmem" : hak_version());
+    return 0;
+  }
+  fprintf(stderr, "usage: %s exhaust SIZE | threads | workload | version\n", argv[0]);
+  return 2;
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Requests that no allocator can meet, and alignments that are none. Each must give NULL and the exact code, leave a live
+// block as it was, and leave errno and *out alone where the rules say so. The wrapping products and the alignments from
+// 1 << 62 on are the cases behind CVE-2021-22156 and CVE-2026-0861.
+#include <errno.h>
+#include <stdint.h>
+
+#include <string>
+
+#include "allocator/tests/heap_model.h"
+
+namespace hak_test {
+namespace {
+
+class Grid {
+ public:
+  Grid(HeapModel *model, const Block &live) : model_(model), api_(model->api()), live_(live) {}
+
+  void Run() {
+    for (const size_t below : {0, 1, 7, 8, 15, 16, 17, 31, 32, 63, 4095, 4096, 65535, 65536, 2097152}) {
+      HugeSize(SIZE_MAX - below);
+      HugeSize(static_cast<size_t>(PTRDIFF_MAX) - below);
+    }
+    for (const size_t above : {1, 2, 15, 16, 17, 4095, 4096, 65536, 2097152}) {
+      HugeSize(static_cast<size_t>(PTRDIFF_MAX) + above);
+    }
+    Products();
+    Alignments();
+    model_->Audit(live_);
+  }
+
+ private:
+  static std::string Name(const char *call, size_t a, size_t b) {
+    return std::string(call) + "(" + std::to_string(a) + ", " + std::to_string(b) + ")";
+  }
+
+  void Refused(const std::string &call, const void *p, int error, int wanted) {
+    if (p != nullptr) model_->Report(Oracle::kOverflow, call + " gave " + Hex(p));
+    if (error != wanted) {
+      model_->Report(Oracle::kErrno, call + ": errno " + std::to_string(error) + " for " + std::to_string(wanted));
+    }
+  }
+
+  void PosixRefused(size_t alignment, size_t size, int wanted) {
+    void *const untouched = &model_;
+    void *out = untouched;
+    errno = kErrnoBefore;
+    const int code = api_.posix_memalign(&out, alignment, size);
+    const int error = errno;
+    const std::string call = Name("posix_memalign", alignment, size);
+    if (code == 0) {
+      model_->Report(Oracle::kOverflow, call + " succeeded");
+      return;
+    }
+    if (code != wanted) {
+      model_->Report(Oracle::kErrno, call + " returned " + std::to_string(code) + " for " + std::to_string(wanted));
+    }
+    if (out != untouched) model_->Report(Oracle::kErrno, call + " failed and wrote *out");
+    if (error != kErrnoBefore) model_->Report(Oracle::kErrno, call + " set errno");
+  }
+
+  template <typename Call>
+  void Expect(const std::string &name, int wanted, Call call) {
+    errno = kErrnoBefore;
+    const void *p = call();
+    const int error = errno;
+    Refused(name, p, error, wanted);
+  }
+
+  void HugeSize(size_t n) {
+    Expect(Name("malloc", n, 0), ENOMEM, [&] { return api_.malloc(n); });
+    Expect(Name("zalloc", n, 0), ENOMEM, [&] { return api_.zalloc(n); });
+    Expect(Name("calloc", n, 1), ENOMEM, [&] { return api_.calloc(n, 1); });
+    Expect(Name("calloc", 1, n), ENOMEM, [&] { return api_.calloc(1, n); });
+    Expect(Name("realloc NULL", 0, n), ENOMEM, [&] { return api_.realloc(nullptr, n); });
+    Expect(Name("realloc", 0, n), ENOMEM, [&] { return api_.realloc(live_.p, n); });
+    Expect(Name("reallocarray", n, 1), ENOMEM, [&] { return api_.reallocarray(live_.p, n, 1); });
+    Expect(Name("reallocarray", 1, n), ENOMEM, [&] { return api_.reallocarray(live_.p, 1, n); });
+    for (const size_t alignment : {size_t{8}, size_t{16}, size_t{64}, size_t{4096}, size_t{1} << 21, size_t{1} << 40}) {
+      Expect(Name("aligned_alloc", alignment, n), ENOMEM, [&] { return api_.aligned_alloc(alignment, n); });
+      Expect(Name("memalign", alignment, n), ENOMEM, [&] { return api_.memalign(alignment, n); });
+      PosixRefused(alignment, n, ENOMEM);
+    }
+    // No moving, no room: NULL, and errno is not touched by this call.
+    Expect(Name("realloc_in_place", 0, n), kErrnoBefore, [&] { return api_.realloc_in_place(live_.p, n); });
+    if (n > static_cast<size_t>(PTRDIFF_MAX) && api_.good_size(n) != 0) {
+      model_->Report(Oracle::kOverflow, Name("good_size", n, 0) + " is not 0");
+    }
+  }
+
+  void Products() {
+    const size_t half = SIZE_MAX / 2 + 1;  // 1 << 63
+    const struct {
+      size_t a;
+      size_t b;
+    } products[] = {
+        {size_t{1} << 32, size_t{1} << 32},             // wraps to 0
+        {half, 2},                                      // wraps to 0
+        {SIZE_MAX, 2},                                  // wraps to SIZE_MAX - 1
+        {SIZE_MAX, SIZE_MAX},                           // wraps to 1
+        {SIZE_MAX / 16 + 2, 16},                        // wraps to 16
+        {SIZE_MAX / 3 + 2, 3},                          // wraps to 3
+        {SIZE_MAX / 24 + 1, 24},                        // wraps to a small number
+        {(size_t{1} << 32) + 1, size_t{1} << 32},       // wraps to 1 << 32
+        {(size_t{1} << 33) + 1, (size_t{1} << 31) + 1}  // wraps to about 10 GiB
+    };
+    for (const auto &[a, b] : products) {
+      Expect(Name("calloc", a, b), ENOMEM, [&, x = a, y = b] { return api_.calloc(x, y); });
+      Expect(Name("calloc", b, a), ENOMEM, [&, x = a, y = b] { return api_.calloc(y, x); });
+      Expect(Name("reallocarray", a, b), ENOMEM, [&, x = a, y = b] { return api_.reallocarray(live_.p, x, y); });
+      Expect(Name("reallocarray", b, a), ENOMEM, [&, x = a, y = b] { return api_.reallocarray(live_.p, y, x); });
+      Expect(Name("reallocarray NULL", a, b), ENOMEM, [&, x = a, y = b] { return api_.reallocarray(nullptr, x, y); });
+    }
+  }
+
+  void Alignments() {
+    // Powers of two that no address space can honour.
+    for (const size_t alignment : {size_t{1} << 61, size_t{1} << 62, size_t{1} << 63}) {
+      for (const size_t size : {size_t{0}, size_t{1}, size_t{100}, size_t{4096}, size_t{1} << 21, SIZE_MAX / 2}) {
+        Expect(Name("aligned_alloc", alignment, size), ENOMEM, [&] { return api_.aligned_alloc(alignment, size); });
+        Expect(Name("memalign", alignment, size), ENOMEM, [&] { return api_.memalign(alignment, size); });
+        PosixRefused(alignment, size, ENOMEM);
+      }
+    }
+    // No powers of two.
+    for (const size_t alignment : {size_t{0}, size_t{3}, size_t{12}, size_t{24}, size_t{48}, size_t{1000}, size_t{4097},
+                                   (size_t{1} << 21) + 1, (size_t{1} << 62) + 1, (size_t{1} << 63) + 1, SIZE_MAX}) {
+      for (const size_t size : {size_t{0}, size_t{1}, size_t{48}, size_t{1} << 21, SIZE_MAX}) {
+        Expect(Name("aligned_alloc", alignment, size), EINVAL, [&] { return api_.aligned_alloc(alignment, size); });
+        PosixRefused(alignment, size, EINVAL);
+      }
+    }
+    // Powers of two below sizeof(void *) are invalid for posix_memalign only.
+    for (const size_t alignment : {1, 2, 4}) PosixRefused(alignment, 64, EINVAL);
+    for (const size_t alignment : {1, 2, 4, 8}) {
+      Block block;
+      if (model_->AlignedAlloc(alignment, 40, &block)) model_->Free(block);
+    }
+    // memalign rounds up; where that would pass the top there is nothing to round to.
+    for (const size_t alignment : {0, 3, 24, 100, 4097}) {
+      Block block;
+      if (model_->Memalign(alignment, 100, &block)) model_->Free(block);
+    }
+    for (const size_t alignment : {(size_t{1} << 63) + 1, SIZE_MAX}) {
+      errno = kErrnoBefore;
+      const void *p = api_.memalign(alignment, 1);
+      const int error = errno;
+      Refused(Name("memalign", alignment, 1), p, error, error == EINVAL ? EINVAL : ENOMEM);
+    }
+  }
+
+  HeapModel *model_;
+  const AllocatorApi &api_;
+  const Block &live_;
+};
+
+}  // namespace
+
+void HeapModel::CheckOverflowGrid(const Block &live) { Grid(this, live).Run(); }
+
+}  // namespace hak_test

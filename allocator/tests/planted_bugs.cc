@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/tests/planted_bugs.h"
+
+#include <errno.h>
+#include <stdint.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+
+namespace hak_test {
+namespace {
+
+// How often a bug of the kind "now and then" strikes, in calls.
+constexpr uint64_t kPeriod = 50;
+
+Bug g_bug;
+std::atomic<uint64_t> g_calls;
+std::mutex g_mutex;
+unsigned char *g_last;                                      // the block malloc gave before, while it lives
+std::unordered_map<const void *, size_t> g_fakes;           // made-up pointers and their usable sizes
+std::unordered_map<const void *, std::thread::id> g_owner;  // who allocated (kLostRemoteFree only)
+
+bool Strikes() { return g_calls.fetch_add(1) % kPeriod == kPeriod - 1; }
+bool IsHuge(size_t size) { return size > static_cast<size_t>(PTRDIFF_MAX); }
+
+void *Fake(void *base, size_t offset) {
+  unsigned char *p = static_cast<unsigned char *>(base) + offset;
+  g_fakes[p] = hak_usable_size(base) - offset;
+  return p;
+}
+
+void *Malloc(size_t size) {
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  if (g_bug == Bug::kHugeSucceeds && IsHuge(size)) return hak_malloc(64);
+  if (g_bug == Bug::kFailsAtRandom && Strikes()) {
+    errno = ENOMEM;
+    return nullptr;
+  }
+  if (g_bug == Bug::kMisaligned && !IsHuge(size)) return Fake(hak_malloc(size + 16), 8);
+  const bool inside = g_bug == Bug::kOverlap;
+  if ((inside || g_bug == Bug::kDuplicate) && g_last != nullptr && Strikes()) {
+    const size_t offset = inside ? 16 : 0;
+    if (hak_usable_size(g_last) >= size + offset && hak_usable_size(g_last) > offset) return Fake(g_last, offset);
+  }
+  unsigned char *before = g_last;
+  auto *p = static_cast<unsigned char *>(hak_malloc(size));
+  if (p == nullptr) {
+    if (g_bug == Bug::kWrongErrno) errno = EINVAL;
+    return nullptr;
+  }
+  if (g_bug == Bug::kMallocSetsErrno) errno = EAGAIN;
+  if (g_bug == Bug::kScribble && before != nullptr && hak_usable_size(before) > 0 && Strikes()) before[0] ^= 1;
+  if (g_bug == Bug::kLostRemoteFree) g_owner[p] = std::this_thread::get_id();
+  g_last = p;
+  return p;
+}
+
+// Takes note that `p` is about to be freed. False when the planted bug keeps it.
+bool MayFree(void *p) {
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  if (p == g_last) g_last = nullptr;
+  if (g_fakes.count(p) != 0) return false;
+  if (g_bug == Bug::kLostFree && Strikes()) return false;
+  const auto owner = g_owner.find(p);
+  if (owner == g_owner.end()) return true;
+  const bool own = owner->second == std::this_thread::get_id();
+  g_owner.erase(owner);
+  return own;
+}
+
+void Free(void *p) {
+  if (MayFree(p)) hak_free(p);
+  if (g_bug == Bug::kFreeSetsErrno) errno = EAGAIN;
+}
+
+void FreeSized(void *p, size_t size) {
+  if (MayFree(p)) hak_free_sized(p, size);
+}
+
+void FreeAlignedSized(void *p, size_t alignment, size_t size) {
+  if (MayFree(p)) hak_free_aligned_sized(p, alignment, size);
+}
+
+void *Calloc(size_t count, size_t size) {
+  size_t product = 0;
+  if (g_bug == Bug::kCallocWraps && __builtin_mul_overflow(count, size, &product)) {
+    return hak_zalloc(std::min<size_t>(product, 4096));
+  }
+  auto *p = static_cast<unsigned char *>(hak_calloc(count, size));
+  if (g_bug == Bug::kDirtyCalloc && p != nullptr && count * size > 0) p[count * size - 1] = 0xA5;
+  return p;
+}
+
+void *Realloc(void *old, size_t size) {
+  auto *bytes = static_cast<unsigned char *>(old);
+  if (g_bug == Bug::kFailedReallocTouches && old != nullptr && IsHuge(size)) {
+    ++bytes[0];
+    errno = ENOMEM;
+    return nullptr;
+  }
+  {
+    const std::lock_guard<std::mutex> lock(g_mutex);
+    if (old == g_last && !IsHuge(size)) g_last = nullptr;
+    if (!IsHuge(size)) g_owner.erase(old);
+  }
+  if (g_bug == Bug::kReallocZeroKeeps && old != nullptr && size == 0) return old;
+  const size_t kept = old == nullptr ? 0 : std::min(hak_usable_size(old), size);
+  auto *p = static_cast<unsigned char *>(hak_realloc(old, size));
+  if (g_bug == Bug::kReallocLoses && p != nullptr && kept > 0) p[kept - 1] ^= 1;
+  return p;
+}
+
+void *ReallocArray(void *old, size_t count, size_t size) {
+  size_t product = 0;
+  const bool wraps = __builtin_mul_overflow(count, size, &product);
+  if (!wraps) return Realloc(old, product);
+  if (g_bug == Bug::kReallocArrayWraps) return hak_malloc(64);
+  return hak_reallocarray(old, count, size);
+}
+
+void *AlignedAlloc(size_t alignment, size_t size) {
+  const bool power = alignment != 0 && (alignment & (alignment - 1)) == 0;
+  if (g_bug == Bug::kTopAlignment && power && alignment >= size_t{1} << 62 && !IsHuge(size)) return hak_malloc(size);
+  if (g_bug == Bug::kOddAlignment && !power) return hak_malloc(64);
+  void *p = hak_aligned_alloc(alignment, size + (g_bug == Bug::kMisalignedAligned && !IsHuge(size) ? 16 : 0));
+  if (g_bug != Bug::kMisalignedAligned || p == nullptr || alignment < 32) return p;
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  return Fake(p, 16);
+}
+
+int PosixMemalign(void **out, size_t alignment, size_t size) {
+  const int code = hak_posix_memalign(out, alignment, size);
+  if (code != 0 && g_bug == Bug::kPosixWritesOut) *out = nullptr;
+  if (code != 0 && g_bug == Bug::kPosixSetsErrno) errno = code;
+  return code;
+}
+
+size_t UsableSize(const void *p) {
+  {
+    const std::lock_guard<std::mutex> lock(g_mutex);
+    const auto fake = g_fakes.find(p);
+    if (fake != g_fakes.end()) return fake->second;
+  }
+  const size_t usable = hak_usable_size(p);
+  if (g_bug == Bug::kUsableTooSmall) return usable / 2;
+  if (g_bug == Bug::kUsableUnstable && Strikes()) return usable + 16;
+  return usable;
+}
+
+size_t GoodSize(size_t size) {
+  const size_t good = hak_good_size(size);
+  return g_bug == Bug::kGoodSizeWrong && good != 0 ? good + 16 : good;
+}
+
+void *ReallocInPlace(void *p, size_t size) {
+  void *result = hak_realloc_in_place(p, size);
+  return g_bug == Bug::kInPlaceMoves && result != nullptr ? static_cast<unsigned char *>(result) + 16 : result;
+}
+
+int StatsGet(hak_stats *stats) {
+  const int code = hak_stats_get(stats);
+  // The first call is the baseline; an offset that is always there would cancel out.
+  if (g_calls.fetch_add(1) == 0) return code;
+  if (g_bug == Bug::kStatsBlocks) stats->live_blocks += 1;
+  if (g_bug == Bug::kStatsBytes) stats->live_bytes -= 16;
+  return code;
+}
+
+bool Verify() { return g_bug != Bug::kVerifyFails && hak_heap_verify(); }
+
+}  // namespace
+
+AllocatorApi PlantBug(Bug bug) {
+  g_bug = bug;
+  g_calls = 0;
+  g_last = nullptr;
+  g_fakes.clear();
+  g_owner.clear();
+  AllocatorApi api;
+  api.malloc = Malloc;
+  api.calloc = Calloc;
+  api.realloc = Realloc;
+  api.reallocarray = ReallocArray;
+  api.free = Free;
+  api.free_sized = FreeSized;
+  api.free_aligned_sized = FreeAlignedSized;
+  api.aligned_alloc = AlignedAlloc;
+  api.posix_memalign = PosixMemalign;
+  api.usable_size = UsableSize;
+  api.good_size = GoodSize;
+  api.realloc_in_place = ReallocInPlace;
+  api.stats_get = StatsGet;
+  api.heap_verify = Verify;
+  return api;
+}
+
+}  // namespace hak_test

@@ -1,0 +1,342 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Programs people run, under LD_PRELOAD of libhakmem.so, against the same programs on the C library's malloc.
+
+usage: real_programs_test.py PYTHON_WORKLOAD NAME=LIBRARY... (one for each profile)
+
+What they write must be equal byte for byte, and stderr must hold no word of ours. The dynamic linker's own log
+(LD_DEBUG_OUTPUT) proves for each process that the library was in it; a look at the statistics from inside a Python
+interpreter proves for each profile that it served the allocations.
+"""
+
+import glob
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+TIMEOUT = 120
+
+LOOK_INSIDE = """
+import ctypes
+class Stats(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("threads", ctypes.c_uint32), ("live_blocks", ctypes.c_uint64),
+                ("live_bytes", ctypes.c_uint64), ("rest", ctypes.c_uint64 * 64)]
+library = ctypes.CDLL(None)
+library.hak_version.restype = ctypes.c_char_p
+stats = Stats(version=1)
+assert library.hak_stats_get(ctypes.byref(stats)) == 0
+before = stats.live_blocks
+kept = [str(i) * 10 for i in range(10000)]
+library.hak_stats_get(ctypes.byref(stats))
+assert stats.live_blocks >= before + 10000, (before, stats.live_blocks)
+print(library.hak_version().decode())
+"""
+
+SQL = """
+create table item (id integer primary key, name text, amount real);
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)
+  insert into item select i, 'name-' || (i * 7919 % 10007), (i * 31 % 1009) / 7.0 from n;
+create index by_name on item (name);
+select substr(name, 6, 2), count(*), round(sum(amount), 3), group_concat(id) from item group by 1 order by 1;
+select json_group_array(json_object('id', id, 'name', name)) from item where id % 50 = 0;
+update item set name = upper(name) || name where id % 3 = 0;
+delete from item where id % 5 = 0;
+vacuum;
+pragma integrity_check;
+select count(*), sum(length(name)), max(amount) from item;
+"""
+
+PERL = r"""
+use strict; use warnings;
+my (%count, @lines);
+my $state = 42;
+for my $i (1 .. 40000) {
+  $state = ($state * 1103515245 + 12345) % 2147483648;
+  my $word = "w" . ($state % 5003);
+  $count{$word}++;
+  push @lines, "$i:$word:" . ("x" x ($state % 40));
+}
+my $text = join("\n", @lines);
+my $changes = ($text =~ s/w(\d+)7:/<$1>/g);
+my @sorted = sort { $count{$b} <=> $count{$a} || $a cmp $b } keys %count;
+print "$changes ", length($text), "\n";
+print map { "$_ $count{$_}\n" } @sorted[0 .. 200];
+"""
+
+CXX = """
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+template <int N> struct Chain { Chain<N - 1> next; std::map<int, std::vector<std::string>> table; };
+template <> struct Chain<0> {};
+int use(std::unordered_map<std::string, std::function<int(int)>> &functions) {
+  auto chain = std::make_unique<Chain<40>>();
+  std::vector<int> numbers(100);
+  std::sort(numbers.begin(), numbers.end(), [](int a, int b) { return a > b; });
+  for (auto &[name, function] : functions) chain->table[function(1)].push_back(name);
+  return static_cast<int>(chain->table.size()) + numbers[0];
+}
+"""
+
+
+def c_source():
+    lines = ["#include <stdio.h>", "#include <stdlib.h>", "#include <string.h>"]
+    for i in range(250):
+        lines.append(
+            "static int f%d(int a, const char *s) { int t[16]; for (int i = 0; i < 16; i++) t[i] = a * i + %d;"
+            " switch (t[a & 15] & 7) { case 0: return (int)strlen(s); case 1: return printf(\"%%d\", a);"
+            " case 2: return t[3] / (a | 1); default: return a > %d ? f%d_(s) : t[a & 7]; } }" % (i, i, i * 3, i))
+        lines[-1:-1] = ["static int f%d_(const char *s) { return atoi(s) + %d; }" % (i, i)]
+    lines.append("int main(int argc, char **argv) { int sum = 0;")
+    lines += ["  sum += f%d(argc, argv[0]);" % i for i in range(250)]
+    lines.append("  return sum & 1; }")
+    return "\n".join(lines) + "\n"
+
+
+def corpus():
+    state, lines = 1, []
+    for i in range(60000):
+        state = (state * 6364136223846793005 + 1442695040888963407) % (1 << 64)
+        lines.append("%08x some words in line %d %s" % (state >> 32, i, "abcdefghij"[: state % 10]))
+    return "\n".join(lines) + "\n"
+
+
+class Failure(Exception):
+    pass
+
+
+def tool(name):
+    path = shutil.which(name)
+    if not path:
+        raise Failure("%s is not installed; ./bazelw installs what the tests need" % name)
+    return path
+
+
+class Runner:
+    """Runs commands in one directory and environment, and keeps what they write."""
+
+    def __init__(self, directory, library, log):
+        self.directory, self.library, self.log = directory, library, log
+        self.output = []
+        self.env = {
+            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+            "HOME": directory,
+            "LC_ALL": "C",
+            "TZ": "UTC",
+            "TMPDIR": directory,
+        }
+        if library:
+            # The log goes to a file of its own for each process: it is not part of the output.
+            self.env.update({"LD_PRELOAD": library, "LD_DEBUG": "libs", "LD_DEBUG_OUTPUT": log})
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def write(self, name, text):
+        with open(self.path(name), "w", encoding="utf-8") as out:
+            out.write(text)
+
+    def run(self, command, stdin="", env=None, keep=True):
+        full = dict(self.env, **(env or {}))
+        done = subprocess.run(
+            command, cwd=self.directory, env=full, input=stdin.encode(), timeout=TIMEOUT, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE)
+        errors = done.stderr.decode(errors="replace")
+        if done.returncode != 0:
+            raise Failure("%s: exit code %d\n%s" % (command[0], done.returncode, errors))
+        if "hakmem:" in errors or "ld.so" in errors:
+            raise Failure("%s: stderr\n%s" % (command[0], errors))
+        if keep:
+            self.output += [done.stdout, done.stderr]
+        return done.stdout
+
+    def keep_file(self, name):
+        with open(self.path(name), "rb") as data:
+            self.output.append(data.read())
+
+
+def run_python(runner):
+    env = {"PYTHONMALLOC": "malloc", "PYTHONHASHSEED": "0"}
+    runner.run([sys.executable, "-I", WORKLOAD], env=env)
+
+
+def run_sqlite(runner):
+    runner.run([tool("sqlite3"), "-batch", "test.db"], stdin=SQL)
+    runner.keep_file("test.db")
+
+
+def run_gcc(runner):
+    runner.write("test.c", c_source())
+    runner.run([tool("gcc"), "-O2", "-c", "test.c", "-o", "test.o"])
+    runner.run([tool("gcc"), "-O1", "-g", "-S", "test.c", "-o", "test.s"])
+    runner.keep_file("test.o")
+    runner.keep_file("test.s")
+
+
+def run_clang(runner):
+    runner.write("test.cc", CXX)
+    runner.run([tool("clang++-19"), "-std=c++17", "-O1", "-c", "test.cc", "-o", "test.o"])
+    runner.keep_file("test.o")
+
+
+def run_git(runner):
+    git = tool("git")
+    env = {"GIT_CONFIG_NOSYSTEM": "1"}
+    for who in ("AUTHOR", "COMMITTER"):
+        env["GIT_%s_NAME" % who] = "A Tester"
+        env["GIT_%s_EMAIL" % who] = "tester@example.com"
+        env["GIT_%s_DATE" % who] = "2024-01-02T03:04:05Z"
+    runner.run([git, "init", "-q", "-b", "main", "repository"], env=env)
+    for commit in range(8):
+        for i in range(30):
+            runner.write("repository/file%d" % i, ("line %d\n" % (commit * i)) * (20 + i))
+        runner.run([git, "-C", "repository", "add", "."], env=env)
+        runner.run([git, "-C", "repository", "commit", "-q", "-m", "commit %d" % commit], env=env)
+    runner.run([git, "-C", "repository", "gc", "-q", "--aggressive"], env=env)
+    runner.run([git, "-C", "repository", "log", "-p", "--stat"], env=env)
+    runner.run([git, "-C", "repository", "fsck", "--full", "--no-progress"], env=env)
+    runner.run([git, "-C", "repository", "grep", "-n", "line 50", "HEAD~2"], env=env)
+
+
+def run_perl(runner):
+    runner.run([tool("perl"), "-e", PERL], env={"PERL_HASH_SEED": "0"})
+
+
+def run_sort_gzip(runner):
+    runner.write("corpus", corpus())
+    runner.run([tool("sort"), "-S", "2M", "--parallel=2", "corpus", "-o", "sorted"])
+    runner.run([tool("gzip"), "-n", "-9", "sorted"])
+    runner.keep_file("sorted.gz")
+    runner.run([tool("gzip"), "-dc", "sorted.gz"])
+
+
+# What runs, and the programs that the linker's log must show.
+PROGRAMS = (
+    ("python3", run_python, ["python3"]),
+    ("sqlite3", run_sqlite, ["sqlite3"]),
+    ("gcc", run_gcc, ["gcc", "cc1", "as"]),
+    ("clang", run_clang, ["clang"]),
+    ("git", run_git, ["git"]),
+    ("perl", run_perl, ["perl"]),
+    ("gzip and sort", run_sort_gzip, ["gzip", "sort"]),
+)
+
+
+def missing_proof(log, library, programs):
+    """Why the linker's logs do not prove that all processes, and `programs` among them, had the library; or None."""
+    started = []
+    for path in glob.glob(log + ".*"):
+        with open(path, encoding="utf-8", errors="replace") as lines:
+            text = lines.read()
+        names = re.findall(r"initialize program: (.*)", text)
+        if len(re.findall("calling init: " + re.escape(library), text)) < len(names):
+            return "%s ran without %s" % (names, library)
+        started += [os.path.basename(name.strip()) for name in names]
+    for program in programs:
+        if not any(name.startswith(program) for name in started):
+            return "the linker's log shows no process of %s, only %s" % (program, sorted(set(started)))
+    return None
+
+
+def run_program(scratch, program, library):
+    """All that a program writes, in parts."""
+    _, function, proof = program
+    # The same directory each time: its name may stand in the output.
+    directory = os.path.join(scratch, "run")
+    shutil.rmtree(directory, ignore_errors=True)
+    os.mkdir(directory)
+    logs = tempfile.mkdtemp(dir=scratch)
+    log = os.path.join(logs, "ld")
+    runner = Runner(directory, library, log)
+    function(runner)
+    if library:
+        missing = missing_proof(log, library, proof)
+        if missing:
+            raise Failure(missing)
+    return runner.output
+
+
+def look_inside(scratch, profile, library):
+    runner = Runner(scratch, library, os.path.join(scratch, "inside"))
+    version = runner.run([sys.executable, "-I", "-c", LOOK_INSIDE], env={"PYTHONMALLOC": "malloc"}).decode()
+    if " %s " % profile not in version:
+        raise Failure("a library of the profile %s says it is %s" % (profile, version))
+
+
+def check_controls(scratch, library):
+    """The proofs fail where there is nothing to prove."""
+    try:
+        look_inside(scratch, "standard", None)
+        return "statistics were found without the library"
+    except Failure:
+        pass
+    log = os.path.join(scratch, "control")
+    env = dict(os.environ, LD_DEBUG="libs", LD_DEBUG_OUTPUT=log)
+    subprocess.run([tool("sort"), os.devnull], env=env, check=True)
+    if not missing_proof(log, library, ["sort"]):
+        return "the linker's log of a run without the library was taken for a proof"
+    return None
+
+
+def difference(wanted, seen):
+    for i, (a, b) in enumerate(zip(wanted, seen)):
+        if a == b:
+            continue
+        at = next((k for k, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+        return "part %d, byte %d: %r for %r" % (i, at, b[at : at + 60], a[at : at + 60])
+    return None if len(wanted) == len(seen) else "%d parts for %d" % (len(seen), len(wanted))
+
+
+def main():
+    global WORKLOAD
+    WORKLOAD = os.path.abspath(sys.argv[1])
+    libraries = [argument.split("=", 1) for argument in sys.argv[2:]]
+    if not libraries:
+        sys.exit("no library given")
+    failures = 0
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TEST_TMPDIR")) as scratch:
+        problem = check_controls(scratch, os.path.abspath(libraries[0][1]))
+        if problem:
+            failures += 1
+            print("FAILED: control: " + problem)
+        for profile, library in libraries:
+            try:
+                look_inside(scratch, profile, os.path.abspath(library))
+                print("ok: %s serves the allocations" % profile)
+            except (Failure, subprocess.TimeoutExpired) as error:
+                failures += 1
+                print("FAILED: %s: %s" % (profile, error))
+        for program in PROGRAMS:
+            try:
+                wanted = run_program(scratch, program, None)
+            except (Failure, subprocess.TimeoutExpired) as error:
+                failures += 1
+                print("FAILED: %s on the C library's malloc: %s" % (program[0], error))
+                continue
+            size = sum(map(len, wanted))
+            if size < 1000:
+                failures += 1
+                print("FAILED: %s writes only %d bytes: nothing to compare" % (program[0], size))
+            for profile, library in libraries:
+                try:
+                    different = difference(wanted, run_program(scratch, program, os.path.abspath(library)))
+                except (Failure, subprocess.TimeoutExpired) as error:
+                    different = str(error)
+                if different:
+                    failures += 1
+                    print("FAILED: %s on %s: %s" % (program[0], profile, different))
+                else:
+                    print("ok: %s on %s: %d bytes equal" % (program[0], profile, size))
+    if failures:
+        sys.exit("%d failed" % failures)
+
+
+if __name__ == "__main__":
+    main()

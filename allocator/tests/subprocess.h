@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A piece of a test in a process of its own, with its output and the way it ended, and a watchdog.
+#ifndef HAKMEM_ALLOCATOR_TESTS_SUBPROCESS_H_
+#define HAKMEM_ALLOCATOR_TESTS_SUBPROCESS_H_
+
+#include <functional>
+#include <ostream>
+#include <string>
+#include <vector>
+
+namespace hak_test {
+
+struct Outcome {
+  bool timed_out = false;
+  int exit_code = -1;  // -1 when a signal ended the process
+  int signal = 0;      // 0 when it exited
+  std::string out;
+  std::string err;
+};
+
+std::ostream &operator<<(std::ostream &stream, const Outcome &outcome);
+
+// Forks and runs `body`; its result is the exit code, by exit(), so exit handlers run. The parent must have one thread.
+Outcome RunForked(const std::function<int()> &body, int timeout_seconds = 20);
+
+// Runs this test's own program again with `arguments` and with `environment` ("NAME=value") added to its environment.
+Outcome RunSelf(const std::vector<std::string> &arguments, const std::vector<std::string> &environment,
+                int timeout_seconds = 20);
+
+}  // namespace hak_test
+
+#endif  // HAKMEM_ALLOCATOR_TESTS_SUBPROCESS_H_

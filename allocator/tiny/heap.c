@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/tiny/heap.h"
+
+#include "allocator/os/report.h"
+#include "allocator/policy/release_policy.h"
+#include "allocator/tiny/remote.h"
+#include "allocator/tiny/slab_pool.h"
+
+// From this stride on new blocks are carved one at a time: then every block in a cache was used before, and a block
+// that comes straight from the carving is known to be zero without being read or written.
+#define CARVE_SINGLY 4096u
+
+// ---- Lists
+// -------------------------------------------------------------------------------------------------------------
+
+static void add_room(struct hak_class_heap *class_heap, uint32_t change) {
+  const uint32_t now = atomic_load_explicit(&class_heap->with_room, memory_order_relaxed) + change;
+  atomic_store_explicit(&class_heap->with_room, now, memory_order_relaxed);
+}
+
+void hak_heap_link(struct hak_heap *heap, struct hak_slab *slab) {
+  struct hak_class_heap *class_heap = &heap->classes[slab->class_id];
+  const enum hak_slab_list list = hak_slab_list_for(slab);
+  slab->list = (uint8_t)list;
+  slab->prev = NULL;
+  slab->next = class_heap->lists[list];
+  if (slab->next != NULL) slab->next->prev = slab;
+  class_heap->lists[list] = slab;
+  if (list != HAK_LIST_FULL) add_room(class_heap, 1);
+}
+
+void hak_heap_unlink(struct hak_heap *heap, struct hak_slab *slab) {
+  struct hak_class_heap *class_heap = &heap->classes[slab->class_id];
+  if (slab->next != NULL) slab->next->prev = slab->prev;
+  if (slab->prev != NULL) {
+    slab->prev->next = slab->next;
+  } else {
+    class_heap->lists[slab->list] = slab->next;
+  }
+  if (slab->list != HAK_LIST_FULL) add_room(class_heap, (uint32_t)-1);
+}
+
+static void relink(struct hak_heap *heap, struct hak_slab *slab) {
+  if (hak_slab_list_for(slab) == slab->list) return;
+  hak_heap_unlink(heap, slab);
+  hak_heap_link(heap, slab);
+}
+
+static bool wholly_free(const struct hak_slab *slab) { return hak_slab_free_count(slab) == hak_slab_carved(slab); }
+
+static void give_to_pool(struct hak_heap *heap, struct hak_slab *slab) {
+  hak_heap_unlink(heap, slab);
+  hak_pool_give(slab);
+}
+
+void hak_heap_release_empty(struct hak_heap *heap) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    for (uint32_t list = 0; list < HAK_LIST_FULL; list++) {
+      struct hak_slab *next;
+      for (struct hak_slab *slab = heap->classes[class_id].lists[list]; slab != NULL; slab = next) {
+        next = slab->next;
+        if (wholly_free(slab)) give_to_pool(heap, slab);
+      }
+    }
+  }
+}
+
+// ---- Taking
+// ------------------------------------------------------------------------------------------------------------
+
+// One slab of the class from the orphanage, now owned by `heap`; NULL when there is none with room.
+static struct hak_slab *adopt(struct hak_heap *heap, uint32_t class_id) {
+  struct hak_class_heap *orphans = &hak_orphanage.classes[class_id];
+  if (HAK_LIKELY(atomic_load_explicit(&orphans->with_room, memory_order_relaxed) == 0)) return NULL;
+  struct hak_slab *slab = NULL;
+  hak_lock_acquire(&hak_orphanage_lock);
+  for (uint32_t list = 0; list < HAK_LIST_FULL && slab == NULL; list++) slab = orphans->lists[list];
+  if (slab != NULL) {
+    hak_heap_unlink(&hak_orphanage, slab);
+    // Release: a thread that frees into the slab and reads the new owner finds the heap as it is.
+    atomic_store_explicit(&slab->owner, heap, memory_order_release);
+    atomic_fetch_add_explicit(&hak_adopted_slabs, 1, memory_order_relaxed);
+  }
+  hak_lock_release(&hak_orphanage_lock);
+  if (slab != NULL) hak_heap_link(heap, slab);
+  return slab;
+}
+
+// Blocks from the bitmaps of slabs that were carved to the end.
+static uint32_t take_recycled(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want) {
+  uint32_t got = 0;
+  for (uint32_t list = 0; list < HAK_LIST_CARVE && got < want; list++) {
+    struct hak_slab *slab;
+    while (got < want && (slab = heap->classes[class_id].lists[list]) != NULL) {
+      if (slab->next != NULL) __builtin_prefetch(&slab->next->free[slab->next->first_word]);
+      got += hak_slab_take_free(slab, out + got, want - got);
+      relink(heap, slab);
+    }
+  }
+  return got;
+}
+
+// Blocks from a slab that is not carved to the end: its free ones, or else new ones.
+static uint32_t take_from_carved(struct hak_heap *heap, struct hak_slab *slab, void **out, uint32_t want, bool *fresh) {
+  uint32_t got = hak_slab_take_free(slab, out, want);
+  if (got == 0) {
+    const bool singly = slab->stride >= CARVE_SINGLY;
+    got = hak_slab_carve(slab, out, singly ? 1 : want);
+    if (fresh != NULL) *fresh = singly && slab->zeroed;
+  }
+  relink(heap, slab);
+  return got;
+}
+
+uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh) {
+  if (fresh != NULL) *fresh = false;
+  uint32_t got = take_recycled(heap, class_id, out, want);
+  if (got != 0) return got;
+  struct hak_slab *slab = heap->classes[class_id].lists[HAK_LIST_CARVE];
+  if (slab != NULL) return take_from_carved(heap, slab, out, want, fresh);
+  if (heap != &hak_orphanage && adopt(heap, class_id) != NULL) return hak_heap_take(heap, class_id, out, want, fresh);
+  slab = hak_pool_take(class_id, heap);
+  if (slab == NULL) return 0;
+  hak_heap_link(heap, slab);
+  return take_from_carved(heap, slab, out, want, fresh);
+}
+
+// ---- Putting back
+// ------------------------------------------------------------------------------------------------------
+
+void hak_heap_put(struct hak_heap *heap, struct hak_slab *slab, void *block) {
+  if (HAK_UNLIKELY(!hak_slab_put(slab, hak_slab_index_of_freed(slab, block)))) hak_fatal("double free", block);
+  if (HAK_UNLIKELY(wholly_free(slab))) {
+    const struct hak_class_heap *class_heap = &heap->classes[slab->class_id];
+    const uint32_t with_room = atomic_load_explicit(&class_heap->with_room, memory_order_relaxed);
+    const uint32_t others = with_room - (slab->list != HAK_LIST_FULL);
+    if (heap == &hak_orphanage || !hak_release_keep_slab(others)) {
+      give_to_pool(heap, slab);
+      return;
+    }
+  }
+  relink(heap, slab);
+}
+
+void hak_heap_drain(struct hak_heap *heap) {
+  if (HAK_LIKELY(atomic_load_explicit(&heap->pending, memory_order_relaxed) == NULL)) return;
+  // Acquire: pairs with the pushes of the notifiers.
+  struct hak_slab *slab = atomic_exchange_explicit(&heap->pending, NULL, memory_order_acquire);
+  while (slab != NULL) {
+    struct hak_slab *next = slab->pending_next;
+    if (atomic_load_explicit(&slab->owner, memory_order_acquire) == heap) {
+      hak_remote_collect(heap, slab);
+    } else {
+      hak_remote_notify(slab);  // Meant for the thread that had this heap record before.
+    }
+    slab = next;
+  }
+}
+
+// ---- Checking
+// ----------------------------------------------------------------------------------------------------------
+
+static const char *check_slab(const struct hak_heap *heap, const struct hak_slab *slab, uint32_t class_id,
+                              uint32_t list) {
+  if (slab->class_id != class_id) return "slab of another class on a class's list";
+  if (slab->list != list || hak_slab_list_for(slab) != list) return "slab on the wrong list";
+  if (atomic_load_explicit(&slab->owner, memory_order_relaxed) != heap) return "slab of another owner on a heap's list";
+  if (hak_slab_carved(slab) > slab->capacity) return "slab carved beyond its capacity";
+  if (slab->next != NULL && slab->next->prev != slab) return "slab list with a broken link";
+  uint32_t bits = 0;
+  for (uint32_t word = 0; word < (slab->capacity + 63) / 64; word++) {
+    bits += (uint32_t)__builtin_popcountll(slab->free[word]);
+    if (word < slab->first_word && slab->free[word] != 0) return "free block below the first word";
+  }
+  if (bits != hak_slab_free_count(slab)) return "free blocks of a slab miscounted";
+  for (uint32_t i = 0; i + hak_slab_carved(slab) < slab->capacity; i++) {
+    if (hak_slab_bit(slab, i)) return "free block that was never carved";
+  }
+  return NULL;
+}
+
+const char *hak_heap_check(const struct hak_heap *heap) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    const struct hak_class_heap *class_heap = &heap->classes[class_id];
+    uint32_t with_room = 0;
+    for (uint32_t list = 0; list < HAK_LIST_COUNT; list++) {
+      for (const struct hak_slab *slab = class_heap->lists[list]; slab != NULL; slab = slab->next) {
+        with_room += list != HAK_LIST_FULL;
+        const char *fault = check_slab(heap, slab, class_id, list);
+        if (fault != NULL) return fault;
+      }
+    }
+    if (with_room != atomic_load_explicit(&class_heap->with_room, memory_order_relaxed)) return "slabs miscounted";
+  }
+  return NULL;
+}

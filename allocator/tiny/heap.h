@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The heap of a thread: its caches and the slabs it owns. And the orphanage, the heap without a thread, which holds the
+// slabs of ended threads until somebody adopts them, and serves threads that are already past their own end.
+//
+// Who may touch what: a heap is its thread's alone, but for the fields marked otherwise; the orphanage is its lock
+// holder's. Heap records are never unmapped, so a stale pointer to one is harmless.
+#ifndef HAKMEM_TINY_HEAP_H_
+#define HAKMEM_TINY_HEAP_H_
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/base.h"
+#include "allocator/os/lock.h"
+#include "allocator/tiny/slab.h"
+
+HAK_C_BEGIN
+
+// ---- Thread cache
+// ------------------------------------------------------------------------------------------------------
+
+// Cached blocks of one class: an array stack. slot[0] and slot[1] of the array are always NULL, so that looking at the
+// two latest entries needs no check; `top` points at the latest entry, or at slot[1] when there is none. Invariant:
+// base + 1 <= top <= limit; the array has limit - base + 1 slots.
+struct hak_bin {
+  // The owner thread writes; statistics read, relaxed.
+  HAK_ATOMIC(void **) top;
+  void **limit;         // the last slot that may be used; equal to `top` in a bin without room
+  uint32_t reciprocal;  // of the class's stride; 0 in the ids that are no small class
+  uint32_t stride;
+  HAK_ATOMIC(void **)
+  base;  // slot[0]; NULL as long as the class has no array. The owner writes, statistics read, relaxed.
+};
+static_assert(sizeof(struct hak_bin) == 32, "two bins in a cache line");
+
+struct hak_cache {
+  struct hak_bin bins[HAK_CLASS_IDS];
+};
+
+// A cache without room and without blocks: what a thread has before its first slow call and after its end.
+extern const struct hak_cache hak_no_cache;
+
+// ---- Heap
+// --------------------------------------------------------------------------------------------------------------
+
+struct hak_class_heap {
+  struct hak_slab *lists[HAK_LIST_COUNT];  // heads, by enum hak_slab_list
+  // Slabs on the lists before HAK_LIST_FULL. Written by whoever owns the heap; read by all threads in the orphanage to
+  // see whether adopting is worth the lock (relaxed: a hint).
+  HAK_ATOMIC(uint32_t) with_room;
+  uint32_t misses;  // slow events of the class's bin since the last decay
+};
+
+struct hak_heap {
+  struct hak_cache cache;
+  struct hak_class_heap classes[HAK_CLASS_COUNT];
+  uint64_t cache_bytes;  // sum over the bins of capacity * stride
+  uint32_t events;       // slow events since the last decay step
+  uint32_t decay_class;  // the class that the next decay step looks at
+  // Written by the owner, read by statistics, relaxed.
+  HAK_ATOMIC(uint64_t) refills;
+  HAK_ATOMIC(uint64_t) flushes;
+  HAK_ATOMIC(uint64_t) remote_batches;
+  // Registry lock.
+  struct hak_heap *next;         // on the list of all heaps
+  struct hak_heap *next_closed;  // on the list of heaps without a thread
+  bool in_use;
+  // Slabs with new remote frees, linked by pending_next: pushed by anyone (release), taken whole by the owner
+  // (acquire). HAK_PENDING_CLOSED: no thread has this heap.
+  HAK_ALIGNAS(HAK_CACHE_LINE) HAK_ATOMIC(struct hak_slab *) pending;
+};
+#define HAK_PENDING_CLOSED ((struct hak_slab *)(uintptr_t)1)
+
+// The orphanage and its lock. Its cache and its pending list stay unused.
+extern struct hak_heap hak_orphanage;
+extern struct hak_lock hak_orphanage_lock;
+// Slabs adopted so far; relaxed: a statistic.
+extern HAK_ATOMIC(uint64_t) hak_adopted_slabs;
+
+// A heap for the calling thread, new or of an ended thread; NULL: out of memory.
+struct hak_heap *hak_heap_open(void);
+// Ends the calling thread's heap: caches are flushed, empty slabs returned, the others given to the orphanage.
+void hak_heap_close(struct hak_heap *heap);
+
+// Takes up to `want` blocks of the class into out[]: from slabs that have free ones, the fullest first; then from
+// new ground. `fresh` (may be NULL): set when out[0] is the only block, never used before and zero. Returns how many,
+// 0 when memory cannot be had. The calling thread owns `heap`, or holds the orphanage lock for hak_orphanage.
+uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh);
+
+// Puts one block back into its slab, which `heap` owns; a slab that becomes empty may go back to the pool.
+// A block that is not carved or is free already ends the process.
+void hak_heap_put(struct hak_heap *heap, struct hak_slab *slab, void *block);
+
+// Takes in the blocks that others freed into this heap's slabs since the last time.
+void hak_heap_drain(struct hak_heap *heap);
+
+// Returns the wholly free slabs that the heap keeps for itself to the pool.
+void hak_heap_release_empty(struct hak_heap *heap);
+
+// Puts a slab on the list that its counts name, or takes it off. For the orphanage and for adoption.
+void hak_heap_link(struct hak_heap *heap, struct hak_slab *slab);
+void hak_heap_unlink(struct hak_heap *heap, struct hak_slab *slab);
+
+struct hak_heap_totals {
+  uint32_t threads;
+  uint64_t cached_blocks;
+  uint64_t cached_bytes;
+  uint64_t refills;
+  uint64_t flushes;
+  uint64_t remote_batches;
+  uint64_t adopted;
+};
+struct hak_heap_totals hak_heap_totals(void);
+
+// Checks the slabs of one heap: NULL, or what is wrong. The caller owns it as for hak_heap_take.
+const char *hak_heap_check(const struct hak_heap *heap);
+
+// Around fork. The child keeps the calling thread's heap and closes the books on all others.
+void hak_heap_lock_all(void);
+void hak_heap_unlock_all(void);
+void hak_heap_forget_others(const struct hak_heap *mine);
+
+HAK_C_END
+
+#endif  // HAKMEM_TINY_HEAP_H_

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/tiny/remote.h"
+
+#include "allocator/check/poison.h"
+#include "allocator/os/report.h"
+#include "allocator/tiny/tiny_nextptr.h"
+
+uint64_t hak_nextptr_secret;
+
+void hak_chain_add(struct hak_chain *chain, void *block) {
+  const uint32_t index = hak_slab_index_of_freed(chain->slab, block);
+  if (chain->first == 0) {
+    chain->last = block;
+  } else {
+    tiny_nextptr_store(block, chain->first);
+  }
+  chain->first = index + 1;
+  chain->count++;
+}
+
+void hak_remote_push(const struct hak_chain *chain) {
+  struct hak_slab *slab = chain->slab;
+  uint64_t seen = atomic_load_explicit(&slab->remote, memory_order_relaxed);
+  uint64_t next;
+  do {
+    tiny_nextptr_store(chain->last, (uint32_t)seen);
+    next = ((seen >> 32) + chain->count) << 32 | chain->first;
+    // Release: the owner that takes the chain sees the links, and all that was done with the blocks before.
+  } while (
+      !atomic_compare_exchange_weak_explicit(&slab->remote, &seen, next, memory_order_release, memory_order_relaxed));
+  if (seen == 0) hak_remote_notify(slab);
+}
+
+// Puts `slab` on the pending list of `owner`; false when that heap is closed.
+static bool push_pending(struct hak_heap *owner, struct hak_slab *slab) {
+  struct hak_slab *head = atomic_load_explicit(&owner->pending, memory_order_relaxed);
+  do {
+    if (head == HAK_PENDING_CLOSED) return false;
+    slab->pending_next = head;
+    // Release: the drainer sees pending_next.
+  } while (
+      !atomic_compare_exchange_weak_explicit(&owner->pending, &head, slab, memory_order_release, memory_order_relaxed));
+  return true;
+}
+
+void hak_remote_notify(struct hak_slab *slab) {
+  for (;;) {
+    // Acquire: pairs with the store by whoever gave the slab to its present owner.
+    struct hak_heap *owner = atomic_load_explicit(&slab->owner, memory_order_acquire);
+    if (owner != &hak_orphanage) {
+      // A closed heap has given its slabs away before it closed: the next look finds the new owner. A heap that was
+      // opened anew meanwhile passes the notice on when it drains.
+      if (push_pending(owner, slab)) return;
+      continue;
+    }
+    hak_lock_acquire(&hak_orphanage_lock);
+    const bool still_orphan = atomic_load_explicit(&slab->owner, memory_order_relaxed) == &hak_orphanage;
+    if (still_orphan) hak_remote_collect(&hak_orphanage, slab);
+    hak_lock_release(&hak_orphanage_lock);
+    if (still_orphan) return;
+  }
+}
+
+void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab) {
+  // Acquire: pairs with the pushes; everything done with the blocks before is seen.
+  const uint64_t taken = atomic_exchange_explicit(&slab->remote, 0, memory_order_acquire);
+  uint64_t link = (uint32_t)taken;
+  const uint32_t count = (uint32_t)(taken >> 32);
+  const uint32_t capacity = slab->capacity;
+  void *batch_last = NULL;
+  for (uint32_t i = 0; i < count; i++) {
+    if (HAK_UNLIKELY(link == 0 || link > capacity)) {
+      hak_fatal("corrupted block", batch_last != NULL ? batch_last : (void *)slab);
+    }
+    void *block = hak_slab_block(slab, (uint32_t)link - 1);
+    link = tiny_nextptr_load(block);
+    hak_poison_link(block);
+    batch_last = block;
+    // The last block may empty the slab and return it to the pool: nothing of it is touched afterwards.
+    hak_heap_put(owner, slab, block);
+  }
+}

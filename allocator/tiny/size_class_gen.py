@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes size_class_table.inc: the size classes of small blocks, with the waste that each one costs.
+
+usage: size_class_gen.py > size_class_table.inc
+
+Classes step by 16 bytes up to 256, then by an eighth of a doubling up to 32 KiB: the least request of a class wastes at
+most an eighth of its block. The bands C0..C7 are the doublings: C0 ends at 256 bytes, each later one at twice that.
+"""
+import sys
+
+ALIGN = 16
+FINE_LIMIT = 256
+LIMIT = 32 * 1024
+STEPS = 8
+SLAB = 64 * 1024
+
+
+def strides():
+    sizes = list(range(ALIGN, FINE_LIMIT + 1, ALIGN))
+    base = FINE_LIMIT
+    while base < LIMIT:
+        sizes += [base + base // STEPS * step for step in range(1, STEPS + 1)]
+        base *= 2
+    return sizes
+
+
+def band(stride):
+    end, number = FINE_LIMIT, 0
+    while stride > end:
+        end, number = end * 2, number + 1
+    return number
+
+
+def main():
+    sizes = strides()
+    out = [
+        "// SPDX-License-Identifier: Apache-2.0",
+        "// Written by size_class_gen.py; do not edit.",
+        "//",
+        "// HAK_SIZE_CLASS(class, band, stride, reciprocal): reciprocal is ceil(2^32 / stride).",
+        "// worst: bytes wasted by the least request of the class, in percent of the stride; mean: over all its requests.",
+        "// blocks: in a whole slab; tail: bytes at the slab's start that no block uses (they are never touched).",
+        "//",
+        "// clang-format off",
+    ]
+    previous = 0
+    for number, stride in enumerate(sizes, 1):
+        least = previous + 1
+        worst = 100 * (stride - least) / stride
+        mean = 100 * (stride - (least + stride) / 2) / stride
+        blocks = SLAB // stride
+        out.append("HAK_SIZE_CLASS(%2d, %d, %5d, 0x%08Xu)  // worst %4.1f %%  mean %4.1f %%  blocks %4d  tail %5d" % (
+            number, band(stride), stride, -(-2 ** 32 // stride), worst, mean, blocks, SLAB - blocks * stride))
+        previous = stride
+    out.append("// clang-format on")
+    sys.stdout.write("\n".join(out) + "\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 1:
+        sys.stderr.write(__doc__)
+        sys.exit(2)
+    main()

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Superslabs, slabs and their blocks.
+//
+// A superslab is 2 MiB at a multiple of 2 MiB; its head holds the descriptors of its 32 slabs of 64 KiB. Slab 0 begins
+// with the head and offers what is left behind it.
+//
+// Blocks are laid out from the slab's end: block i occupies the `stride` bytes that end i * stride before it. So a
+// block's index and the check that a pointer is a block's start need nothing but the class, in slab 0 too, and a stride
+// that is a multiple of an alignment makes every block aligned. Blocks are carved from the lowest address up, index
+// capacity - 1 first, and memory that was not carved is never touched.
+#ifndef HAKMEM_TINY_SLAB_H_
+#define HAKMEM_TINY_SLAB_H_
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/base.h"
+#include "allocator/tiny/size_class.h"
+
+HAK_C_BEGIN
+
+struct hak_heap;
+
+#define HAK_SLAB_BLOCKS_MAX (HAK_SLAB_SIZE / HAK_MIN_ALIGN)
+#define HAK_SLAB_WORDS (HAK_SLAB_BLOCKS_MAX / 64)
+
+// Which of its heap's lists a slab is on, by how many of its blocks it can still give. Refill takes the fullest first.
+enum hak_slab_list {
+  HAK_LIST_SCARCE,  // at most an eighth is free
+  HAK_LIST_SOME,    // at most a quarter
+  HAK_LIST_MANY,    // at most a half
+  HAK_LIST_MOST,    // more
+  HAK_LIST_CARVE,   // not carved to the end: the last resort, because it means touching new memory
+  HAK_LIST_FULL,    // nothing to give
+  HAK_LIST_COUNT,
+};
+
+// Descriptor of a slab in use for small blocks, of the first slab of a span, or of a free slab.
+//
+// "Owner" is the thread of the heap that `owner` names, or the holder of the orphanage lock for slabs of the orphanage.
+// Free slabs belong to the pool and its lock. Invariants of a slab of small blocks:
+//   carved <= capacity; free_count is the number of set bits of `free`; bits at or above `capacity` and bits of blocks
+//   not yet carved are clear; free_count + blocks on the remote chain + blocks in thread caches + live blocks ==
+//   carved; the slab is on the list that hak_slab_list_for names, in the class of its class_id.
+struct hak_slab {
+  // Line 0: the owner's alone.
+  struct hak_slab *next;            // on the heap's list
+  struct hak_slab *prev;            // on the heap's list
+  HAK_ATOMIC(uint32_t) free_count;  // owner writes; statistics read (relaxed: a figure, no order)
+  HAK_ATOMIC(uint32_t) carved;      // as free_count
+  uint32_t capacity;                // constant while in use
+  uint32_t stride;                  // constant while in use
+  uint32_t reciprocal;              // constant while in use
+  uint32_t first_word;              // no bit is set in a lower word of `free`
+  uint8_t class_id;                 // constant while in use; HAK_CLASS_NONE: free slab
+  uint8_t index;                    // number in its superslab, constant
+  uint8_t list;                     // enum hak_slab_list
+  uint8_t zeroed;                   // memory that is not carved yet reads as zero
+  uint32_t span_slabs;              // of a span's first slab: how many slabs it has (pool lock)
+
+  // Line 1: shared.
+  // Who may touch line 0. Changed under the orphanage lock or the pool lock (release), read by anyone who holds a block
+  // of the slab (acquire). NULL: the pool.
+  HAK_ALIGNAS(HAK_CACHE_LINE) HAK_ATOMIC(struct hak_heap *) owner;
+  // Blocks freed by others: (count << 32) | (index of the first + 1), linked by tiny_nextptr. Pushed by
+  // compare-and-swap (release), taken whole by the owner (acquire). Goes from 0 to non-zero only together with one
+  // notice to the owner, and the owner takes it only on that notice: so a slab is on at most one pending list, and
+  // never freed while on one.
+  HAK_ATOMIC(uint64_t) remote;
+  struct hak_slab *pending_next;  // written by the notifier before it publishes the slab, read by the drainer
+
+  // Lines 2..9: bit i is set when block i lies free in the slab. The owner's alone.
+  HAK_ALIGNAS(HAK_CACHE_LINE) uint64_t free[HAK_SLAB_WORDS];
+};
+static_assert(sizeof(struct hak_slab) == 128 + HAK_SLAB_WORDS * 8, "two lines and the bitmap");
+static_assert(offsetof(struct hak_slab, owner) == HAK_CACHE_LINE, "owner and remote threads use different lines");
+
+struct hak_superslab {
+  // All under the pool lock.
+  struct hak_superslab *next;  // on the pool's list for its number of free slabs
+  struct hak_superslab *prev;
+  struct hak_superslab *purge_next;  // on the pool's purge queue
+  struct hak_superslab *purge_prev;
+  uint64_t dirty_since;  // when it came to the purge queue, in milliseconds
+  uint32_t free_mask;    // bit i: slab i is free
+  uint32_t dirty_mask;   // bit i: slab i may hold something else than zero
+  bool queued;           // on the purge queue: free_mask & dirty_mask != 0, or all slabs free
+  HAK_ALIGNAS(256) struct hak_slab slabs[HAK_SLABS_PER_SUPERSLAB];
+};
+#define HAK_SUPERSLAB_HEAD (sizeof(struct hak_superslab))
+static_assert(HAK_SUPERSLAB_HEAD < HAK_SLAB_SIZE / 2, "slab 0 keeps most of its room");
+static_assert(HAK_SUPERSLAB_HEAD % HAK_CACHE_LINE == 0, "blocks of slab 0 begin on a line of their own");
+
+HAK_INLINE struct hak_superslab *hak_superslab_of(const void *address) {
+  return (struct hak_superslab *)((uintptr_t)address & ~(HAK_SUPERSLAB_SIZE - 1));
+}
+HAK_INLINE struct hak_slab *hak_slab_of(const void *address) {
+  return &hak_superslab_of(address)->slabs[((uintptr_t)address >> HAK_SLAB_SHIFT) & (HAK_SLABS_PER_SUPERSLAB - 1)];
+}
+
+// One past the slab's last byte.
+HAK_INLINE char *hak_slab_end(const struct hak_slab *slab) {
+  return (char *)hak_superslab_of(slab) + ((size_t)slab->index + 1) * HAK_SLAB_SIZE;
+}
+// The slab's first byte that a block may use.
+HAK_INLINE char *hak_slab_begin(const struct hak_slab *slab) {
+  return hak_slab_end(slab) - HAK_SLAB_SIZE + (slab->index == 0 ? HAK_SUPERSLAB_HEAD : 0);
+}
+
+HAK_INLINE void *hak_slab_block(const struct hak_slab *slab, uint32_t index) {
+  return hak_slab_end(slab) - (size_t)(index + 1) * slab->stride;
+}
+
+// Bytes from `address` to the end of its slab: 1 .. 65536.
+HAK_INLINE uint32_t hak_slab_distance(const void *address) {
+  return (uint32_t)(HAK_SLAB_SIZE - ((uintptr_t)address & (HAK_SLAB_SIZE - 1)));
+}
+
+// Whether `address` is where a block of the class could begin. With d = distance <= 2^16 and reciprocal r = ceil(2^32 /
+// s), the low 32 bits of d * r are below r exactly when s divides d (s <= 2^15, so d * (r * s - 2^32) < 2^32).
+HAK_INLINE bool hak_slab_is_block_start(const void *address, uint32_t reciprocal) {
+  return hak_slab_distance(address) * reciprocal < reciprocal;
+}
+
+// Index of the block that begins at `address`, by the same arithmetic; garbage, but no fault, for another address.
+HAK_INLINE uint32_t hak_slab_block_index(const struct hak_slab *slab, const void *address) {
+  return (uint32_t)(((uint64_t)hak_slab_distance(address) * slab->reciprocal) >> 32) - 1;
+}
+
+HAK_INLINE uint32_t hak_slab_free_count(const struct hak_slab *slab) {
+  return atomic_load_explicit(&slab->free_count, memory_order_relaxed);
+}
+HAK_INLINE uint32_t hak_slab_carved(const struct hak_slab *slab) {
+  return atomic_load_explicit(&slab->carved, memory_order_relaxed);
+}
+
+// Whether block `index` was carved: carving goes from the highest index down.
+HAK_INLINE bool hak_slab_was_carved(const struct hak_slab *slab, uint32_t index) {
+  return index < slab->capacity && slab->capacity - 1 - index < hak_slab_carved(slab);
+}
+HAK_INLINE bool hak_slab_bit(const struct hak_slab *slab, uint32_t index) {
+  return (slab->free[index / 64] >> (index % 64)) & 1;
+}
+
+// The list that the slab belongs on, by its counts.
+enum hak_slab_list hak_slab_list_for(const struct hak_slab *slab);
+
+// Makes a slab fresh from the pool one of `class_id`. The owner is set by the caller.
+void hak_slab_format(struct hak_slab *slab, uint32_t class_id, bool zeroed);
+
+// Takes up to `want` blocks out of the bitmap into out[]; returns how many.
+uint32_t hak_slab_take_free(struct hak_slab *slab, void **out, uint32_t want);
+// Carves up to `want` new blocks into out[], the lowest address last; returns how many.
+uint32_t hak_slab_carve(struct hak_slab *slab, void **out, uint32_t want);
+
+// The index of `block`, which somebody freed. Ends the process when no carved block of the slab begins there.
+uint32_t hak_slab_index_of_freed(const struct hak_slab *slab, const void *block);
+
+// Puts a block back into the bitmap. False, and nothing done, when the block is free already.
+bool hak_slab_put(struct hak_slab *slab, uint32_t index);
+
+HAK_C_END
+
+#endif  // HAKMEM_TINY_SLAB_H_

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/tiny/thread_cache.h"
+
+#include <string.h>
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/report.h"
+#include "allocator/policy/config.h"
+#include "allocator/tiny/meta.h"
+#include "allocator/tiny/remote.h"
+#include "allocator/tiny/slab_pool.h"
+
+// The two NULL slots at the bottom of each array.
+#define SENTINELS 2u
+// The first array of a class is one cache line or two.
+#define FIRST_SLOTS 16u
+// Bounds of one class's capacity; at least LEAST blocks even when they are large.
+#define BLOCKS_MAX 2048u
+#define BYTES_MAX ((size_t)256 * 1024)
+#define LEAST 4u
+// One refill hands out no more than this many bytes, so that little lies idle when a program stops growing.
+#define REFILL_BYTES_MAX ((size_t)64 * 1024)
+// Every so many slow events one class is looked at for decay, and the pool for what is due.
+#define DECAY_EVENTS 32u
+// Blocks whose slab descriptors are fetched ahead while a batch is returned.
+#define PREFETCH_AHEAD 6u
+// Remote slabs that one return keeps apart; a power of two.
+#define CHAINS 32u
+
+static void *no_block[SENTINELS];
+#define NO_BIN {.top = &no_block[1], .limit = &no_block[1]}
+const struct hak_cache hak_no_cache = {.bins = {[0 ... HAK_CLASS_IDS - 1] = NO_BIN}};
+
+HAK_INLINE void **bin_top(const struct hak_bin *bin) { return atomic_load_explicit(&bin->top, memory_order_relaxed); }
+HAK_INLINE void **bin_base(const struct hak_bin *bin) { return atomic_load_explicit(&bin->base, memory_order_relaxed); }
+HAK_INLINE void bin_set_top(struct hak_bin *bin, void **top) {
+  atomic_store_explicit(&bin->top, top, memory_order_relaxed);
+}
+HAK_INLINE uint32_t bin_count(const struct hak_bin *bin) {
+  return bin_base(bin) == NULL ? 0 : (uint32_t)(bin_top(bin) - bin_base(bin)) - 1;
+}
+HAK_INLINE uint32_t bin_capacity(const struct hak_bin *bin) {
+  return bin_base(bin) == NULL ? 0 : (uint32_t)(bin->limit - bin_base(bin)) - 1;
+}
+
+static void count_event(HAK_ATOMIC(uint64_t) * counter) {
+  // Outside FAST. Only the owner writes: no read-modify-write is needed.
+  if (!HAK_FAST) {
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_relaxed);
+  }
+}
+
+// ---- Capacity
+// ----------------------------------------------------------------------------------------------------------
+
+static uint32_t capacity_bound(size_t stride) {
+  const size_t by_bytes = BYTES_MAX / stride;
+  if (by_bytes < LEAST) return LEAST;
+  return by_bytes < BLOCKS_MAX ? (uint32_t)by_bytes : BLOCKS_MAX;
+}
+
+// The bytes of an array that has at least `capacity` slots for blocks: 64, 128, 256, ...
+static size_t array_bytes(uint32_t capacity) { return hak_meta_usable((capacity + SENTINELS) * sizeof(void *)); }
+
+// Gives the bin an array for `capacity` blocks, which holds all that it has now. False: it stays as it is.
+static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capacity) {
+  struct hak_bin *bin = &heap->cache.bins[class_id];
+  const uint32_t old_capacity = bin_capacity(bin);
+  const uint32_t count = bin_count(bin);
+  void **const old = bin_base(bin);
+  void **slots = hak_meta_alloc(array_bytes(capacity));
+  if (slots == NULL) return false;
+  if (old != NULL) {
+    memcpy(slots, old, (count + SENTINELS) * sizeof(void *));
+    hak_meta_free(old, array_bytes(old_capacity));
+  }
+  atomic_store_explicit(&bin->base, slots, memory_order_relaxed);
+  bin->limit = slots + 1 + capacity;
+  bin_set_top(bin, slots + 1 + count);
+  heap->cache_bytes += (uint64_t)capacity * bin->stride;
+  heap->cache_bytes -= (uint64_t)old_capacity * bin->stride;
+  return true;
+}
+
+// Doubles the bin's capacity where the bounds allow it. False: it has what it may have.
+static bool grow(struct hak_heap *heap, uint32_t class_id) {
+  struct hak_bin *bin = &heap->cache.bins[class_id];
+  const uint32_t old = bin_capacity(bin);
+  const uint32_t bound = capacity_bound(bin->stride);
+  if (old >= bound) return false;
+  uint32_t wanted = old == 0 ? FIRST_SLOTS - SENTINELS : 2 * (old + SENTINELS) - SENTINELS;
+  if (wanted > bound) wanted = bound;
+  const uint64_t more = (uint64_t)(wanted - old) * bin->stride;
+  // The first array is always had: without one a class could not cache at all.
+  if (old != 0 && heap->cache_bytes + more > hak_config.thread_cache_bytes) return false;
+  return set_capacity(heap, class_id, wanted);
+}
+
+// ---- Returning blocks
+// --------------------------------------------------------------------------------------------------
+
+// Chains of remote blocks, by a hash of their slab; the bits of `used` tell which are there, so nothing needs clearing.
+struct chain_table {
+  uint32_t used;
+  struct hak_chain chains[CHAINS];
+};
+static_assert(CHAINS == 32, "one bit for each chain");
+
+static void push_chain(struct hak_heap *heap, const struct hak_chain *chain) {
+  hak_remote_push(chain);
+  if (heap != NULL) count_event(&heap->remote_batches);
+}
+
+static void add_remote(struct hak_heap *heap, struct chain_table *table, struct hak_slab *slab, void *block) {
+  const uint32_t slot = (uint32_t)(((uintptr_t)block >> HAK_SLAB_SHIFT) * 0x9E3779B1u >> 16) & (CHAINS - 1);
+  struct hak_chain *chain = &table->chains[slot];
+  if (((table->used >> slot) & 1) != 0 && chain->slab != slab) {
+    push_chain(heap, chain);
+    table->used &= ~(1u << slot);
+  }
+  if (((table->used >> slot) & 1) == 0) {
+    *chain = (struct hak_chain){.slab = slab};
+    table->used |= 1u << slot;
+  }
+  hak_chain_add(chain, block);
+}
+
+// A block of an orphaned slab. False: the slab was adopted meanwhile.
+static bool return_orphan(struct hak_slab *slab, void *block) {
+  hak_lock_acquire(&hak_orphanage_lock);
+  const bool orphan = atomic_load_explicit(&slab->owner, memory_order_relaxed) == &hak_orphanage;
+  if (orphan) hak_heap_put(&hak_orphanage, slab, block);
+  hak_lock_release(&hak_orphanage_lock);
+  return orphan;
+}
+
+void hak_thread_cache_return(struct hak_heap *heap, void **blocks, uint32_t count) {
+  struct chain_table table;
+  table.used = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    if (i + PREFETCH_AHEAD < count) __builtin_prefetch(hak_slab_of(blocks[i + PREFETCH_AHEAD]), 1);
+    void *block = blocks[i];
+    struct hak_slab *slab = hak_slab_of(block);
+    // Acquire: pairs with the store of whoever gave the slab to its present owner.
+    struct hak_heap *owner = atomic_load_explicit(&slab->owner, memory_order_acquire);
+    if (HAK_LIKELY(owner == heap)) {
+      hak_heap_put(heap, slab, block);
+    } else if (owner == NULL) {
+      hak_fatal("double free", block);  // The slab went back to the pool: none of its blocks is live.
+    } else if (owner != &hak_orphanage || !return_orphan(slab, block)) {
+      add_remote(heap, &table, slab, block);
+    }
+  }
+  for (uint32_t rest = table.used; rest != 0; rest &= rest - 1) push_chain(heap, &table.chains[__builtin_ctz(rest)]);
+}
+
+// Returns the `count` oldest blocks of the bin.
+static void flush(struct hak_heap *heap, uint32_t class_id, uint32_t count) {
+  if (count == 0) return;
+  struct hak_bin *bin = &heap->cache.bins[class_id];
+  void **const oldest = bin_base(bin) + SENTINELS;
+  const uint32_t left = bin_count(bin) - count;
+  hak_thread_cache_return(heap, oldest, count);
+  memmove(oldest, oldest + count, left * sizeof(void *));
+  bin_set_top(bin, oldest + left - 1);
+  count_event(&heap->flushes);
+}
+
+void hak_thread_cache_flush_all(struct hak_heap *heap) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    flush(heap, class_id, bin_count(&heap->cache.bins[class_id]));
+  }
+}
+
+// ---- Decay
+// -------------------------------------------------------------------------------------------------------------
+
+// A class without a slow event since the last look has more than it needs: it returns half and keeps half the room.
+static void decay_step(struct hak_heap *heap) {
+  heap->decay_class = heap->decay_class + 1 < HAK_CLASS_COUNT ? heap->decay_class + 1 : 1;
+  const uint32_t class_id = heap->decay_class;
+  struct hak_bin *bin = &heap->cache.bins[class_id];
+  const bool idle = heap->classes[class_id].misses == 0;
+  heap->classes[class_id].misses = 0;
+  const uint32_t capacity = bin_capacity(bin);
+  if (!idle || capacity <= FIRST_SLOTS) return;
+  const uint32_t smaller = (capacity + SENTINELS) / 2 - SENTINELS;
+  const uint32_t count = bin_count(bin);
+  const uint32_t keep = count / 2 < smaller ? count / 2 : smaller;
+  flush(heap, class_id, count - keep);
+  set_capacity(heap, class_id, smaller);
+}
+
+static void slow_event(struct hak_heap *heap, uint32_t class_id) {
+  heap->classes[class_id].misses++;
+  if (++heap->events < DECAY_EVENTS) return;
+  heap->events = 0;
+  decay_step(heap);
+  hak_pool_tick();
+}
+
+// ---- Miss and overflow
+// -------------------------------------------------------------------------------------------------
+
+void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fresh) {
+  struct hak_bin *bin = &heap->cache.bins[class_id];
+  slow_event(heap, class_id);
+  hak_heap_drain(heap);
+  if (bin_count(bin) == 0) grow(heap, class_id);
+  const uint32_t capacity = bin_capacity(bin);
+  const size_t by_bytes = REFILL_BYTES_MAX / bin->stride;
+  uint32_t want = capacity / 2 < by_bytes ? capacity / 2 : (uint32_t)by_bytes;
+  void *single;
+  if (want <= 1 || bin_base(bin) == NULL) {
+    count_event(&heap->refills);
+    return hak_heap_take(heap, class_id, &single, 1, fresh) == 1 ? single : NULL;
+  }
+  void **slots = bin_base(bin) + SENTINELS;
+  const uint32_t got = hak_heap_take(heap, class_id, slots, want, fresh);
+  count_event(&heap->refills);
+  if (got == 0) return NULL;
+  bin_set_top(bin, slots + got - 2);
+  return slots[got - 1];
+}
+
+void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *block) {
+  struct hak_bin *bin = &heap->cache.bins[class_id];
+  slow_event(heap, class_id);
+  if (bin_top(bin) >= bin->limit && !grow(heap, class_id)) {
+    const uint32_t count = bin_count(bin);
+    if (count == 0) {  // No array could be had.
+      hak_thread_cache_return(heap, &block, 1);
+      return;
+    }
+    flush(heap, class_id, (count + 1) / 2);
+  }
+  void **top = bin_top(bin) + 1;
+  *top = block;
+  bin_set_top(bin, top);
+}
+
+void hak_thread_cache_init(struct hak_heap *heap) {
+  heap->cache = hak_no_cache;
+  heap->cache_bytes = 0;
+  heap->events = 0;
+  heap->decay_class = 0;
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    heap->cache.bins[class_id].stride = hak_class_info[class_id].stride;
+    heap->cache.bins[class_id].reciprocal = hak_class_info[class_id].reciprocal;
+    heap->classes[class_id].misses = 0;
+  }
+}
+
+void hak_thread_cache_destroy(struct hak_heap *heap) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    struct hak_bin *bin = &heap->cache.bins[class_id];
+    if (bin_base(bin) == NULL) continue;
+    hak_meta_free(bin_base(bin), array_bytes(bin_capacity(bin)));
+  }
+  hak_thread_cache_init(heap);
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The slow side of the thread caches: what happens when one is empty or full.
+//
+// Capacity adapts: a class starts small, doubles when its bin runs empty and when it overflows, up to a bound in
+// blocks, one in bytes, and one for all classes of the thread together; classes that had no slow event for a while
+// shrink again.
+#ifndef HAKMEM_TINY_THREAD_CACHE_H_
+#define HAKMEM_TINY_THREAD_CACHE_H_
+
+#include "allocator/tiny/heap.h"
+
+HAK_C_BEGIN
+
+// Makes the cache of a newly opened heap empty and without arrays.
+void hak_thread_cache_init(struct hak_heap *heap);
+// Gives the arrays of an empty cache back.
+void hak_thread_cache_destroy(struct hak_heap *heap);
+
+// A block of the class for a bin that is empty; the bin is filled on the way. `fresh` as in hak_heap_take, or NULL.
+// NULL: out of memory.
+void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fresh);
+
+// Makes room in a bin that is full, and pushes `block`.
+void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *block);
+
+// Gives all cached blocks back to their slabs.
+void hak_thread_cache_flush_all(struct hak_heap *heap);
+
+// Gives blocks of one class back to their slabs: this heap's at once, other heaps' in one batch for each slab. `heap`
+// is the calling thread's, or NULL when it has none.
+void hak_thread_cache_return(struct hak_heap *heap, void **blocks, uint32_t count);
+
+HAK_C_END
+
+#endif  // HAKMEM_TINY_THREAD_CACHE_H_

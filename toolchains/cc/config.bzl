@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The toolchains: one description for gcc and clang, native and cross.
+
+Bazel itself adds the features that every Unix compiler shares (archiving, linking libraries, coverage, ...); here stands
+what is particular: the flags of each mode, the sanitizers, and what the compilers differ in.
+"""
+
+load("@bazel_tools//tools/build_defs/cc:action_names.bzl", "ACTION_NAMES")
+load("@bazel_tools//tools/cpp:cc_toolchain_config_lib.bzl", "feature", "flag_group", "flag_set", "tool_path", "with_feature_set")
+
+_C_COMPILE = [ACTION_NAMES.c_compile]
+
+_CXX_COMPILE = [
+    ACTION_NAMES.cpp_compile,
+    ACTION_NAMES.cpp_header_parsing,
+    ACTION_NAMES.cpp_module_compile,
+    ACTION_NAMES.linkstamp_compile,
+]
+
+_COMPILE = _C_COMPILE + _CXX_COMPILE + [
+    ACTION_NAMES.assemble,
+    ACTION_NAMES.preprocess_assemble,
+]
+
+_LINK = [
+    ACTION_NAMES.cpp_link_executable,
+    ACTION_NAMES.cpp_link_dynamic_library,
+    ACTION_NAMES.cpp_link_nodeps_dynamic_library,
+]
+
+def _flags(actions, flags, modes = []):
+    """A flag_set of `flags`, always or in one of the compilation modes `modes`."""
+    return flag_set(
+        actions = actions,
+        flag_groups = [flag_group(flags = flags)],
+        with_features = [with_feature_set(features = [mode]) for mode in modes],
+    )
+
+def _feature(name, compile, link, link_shared = []):
+    """A feature, off unless asked for, with flags for compiling, for linking and for linking shared libraries alone."""
+    flag_sets = [_flags(_COMPILE, compile), _flags(_LINK, link)]
+    if link_shared:
+        flag_sets.append(_flags([ACTION_NAMES.cpp_link_dynamic_library], link_shared))
+    return feature(name = name, flag_sets = flag_sets)
+
+# Warnings that only one of the two compilers knows.
+_GCC_WARNINGS = [
+    "-Wcast-align=strict",
+    "-Wduplicated-cond",
+    "-Wlogical-op",
+]
+
+_GCC_C_WARNINGS = ["-Wjump-misses-init"]
+
+_CLANG_WARNINGS = [
+    "-Wcast-align",
+    "-Wcomma",
+    "-Wloop-analysis",
+    "-Wunreachable-code",
+]
+
+_CLANG_C_WARNINGS = ["-Wmissing-variable-declarations"]
+
+def _sanitizers(is_clang, cpu):
+    # The C driver links C++ too, and clang's then leaves the C++ half of its runtime out unless told.
+    link_cxx = ["-fsanitize-link-c++-runtime"] if is_clang else []
+
+    # clang leaves the runtime to the program; one that was not built by us has none, and ours may be preloaded into it.
+    ubsan_runtime = [
+        "-L/usr/lib/llvm-19/lib/clang/19/lib/linux",
+        "-l:libclang_rt.ubsan_standalone-%s.a" % cpu,
+    ] if is_clang else []
+    return [
+        _feature(
+            "asan",
+            compile = ["-fsanitize=address"],
+            link = ["-fsanitize=address"] + link_cxx,
+        ),
+        _feature(
+            "ubsan",
+            compile = ["-fsanitize=undefined", "-fno-sanitize-recover=all"],
+            link = ["-fsanitize=undefined"] + link_cxx,
+            link_shared = ubsan_runtime,
+        ),
+        _feature(
+            "tsan",
+            compile = ["-fsanitize=thread"],
+            link = ["-fsanitize=thread"] + link_cxx,
+        ),
+    ]
+
+def _impl(ctx):
+    is_clang = ctx.attr.compiler == "clang"
+    target = ["--target=" + ctx.attr.clang_target] if ctx.attr.clang_target else []
+
+    default_flags = feature(
+        name = "default_flags",
+        enabled = True,
+        flag_sets = [
+            _flags(_COMPILE, target + [
+                # Paths of headers as they were found, not with their links resolved: Bazel knows them by these.
+                "-no-canonical-prefixes",
+            ] + ([] if is_clang else [
+                "-fno-canonical-system-headers",
+            ]) + [
+                # Another compiler, another command line: see compiler_probe.bzl.
+                "-D__HAKMEM_TOOLCHAIN__=" + ctx.attr.version,
+                # The same sources give the same object.
+                "-Wno-builtin-macro-redefined",
+                "-D__DATE__=\"redacted\"",
+                "-D__TIME__=\"redacted\"",
+                "-D__TIMESTAMP__=\"redacted\"",
+            ]),
+            _flags(_COMPILE, ["-O2", "-DNDEBUG", "-ffunction-sections", "-fdata-sections"], ["opt"]),
+            _flags(_COMPILE, ["-O0"], ["fastbuild"]),
+            _flags(_COMPILE, ["-O0", "-g3", "-fno-omit-frame-pointer"], ["dbg"]),
+            # For those who write targets without hakmem.bzl.
+            _flags(_CXX_COMPILE, ["-std=c++17"]),
+            _flags(_LINK, target + ([
+                "--ld-path=" + ctx.attr.tools["ld"],
+            ] if is_clang else []) + [
+                "-no-canonical-prefixes",
+                "-Wl,-z,relro,-z,now",
+            ]),
+            _flags(_LINK, ["-Wl,--gc-sections"], ["opt"]),
+        ],
+    )
+
+    # Behind everything else on the link line; a program or library in C gets no dependency on libstdc++ from it.
+    default_libraries = feature(
+        name = "default_libraries",
+        enabled = True,
+        flag_sets = [_flags(_LINK, ["-Wl,--push-state,--as-needed", "-lstdc++", "-lm", "-Wl,--pop-state"])],
+    )
+
+    warnings = feature(
+        name = "hakmem_warnings",
+        flag_sets = [
+            _flags(_C_COMPILE + _CXX_COMPILE, _CLANG_WARNINGS if is_clang else _GCC_WARNINGS),
+            _flags(_C_COMPILE, _CLANG_C_WARNINGS if is_clang else _GCC_C_WARNINGS),
+        ],
+    )
+
+    features = [
+        feature(name = "opt"),
+        feature(name = "dbg"),
+        feature(name = "fastbuild"),
+        feature(name = "supports_dynamic_linker", enabled = True),
+        feature(name = "supports_pic", enabled = True),
+        default_flags,
+        default_libraries,
+        warnings,
+    ] + _sanitizers(is_clang, ctx.attr.cpu)
+    if is_clang:
+        # Only lld knows --start-lib.
+        features.append(feature(name = "supports_start_end_lib", enabled = True))
+
+    return cc_common.create_cc_toolchain_config_info(
+        ctx = ctx,
+        features = features,
+        cxx_builtin_include_directories = ctx.attr.builtin_includes,
+        toolchain_identifier = ctx.attr.name,
+        host_system_name = "local",
+        target_system_name = ctx.attr.cpu + "-linux-gnu",
+        target_cpu = ctx.attr.cpu,
+        target_libc = "glibc",
+        compiler = ctx.attr.compiler,
+        abi_version = "local",
+        abi_libc_version = "local",
+        tool_paths = [tool_path(name = name, path = path) for name, path in ctx.attr.tools.items()],
+    )
+
+_cc_toolchain_config = rule(
+    implementation = _impl,
+    attrs = {
+        "builtin_includes": attr.string_list(mandatory = True),
+        "clang_target": attr.string(),
+        "compiler": attr.string(mandatory = True, values = ["gcc", "clang"]),
+        "cpu": attr.string(mandatory = True),
+        "tools": attr.string_dict(mandatory = True),
+        "version": attr.string(mandatory = True),
+    },
+    provides = [CcToolchainConfigInfo],
+)
+
+_HOST_INCLUDES = [
+    "/usr/include",
+    "/usr/lib/gcc",
+    "/usr/local/include",
+]
+
+_CROSS_INCLUDES = [
+    "/usr/aarch64-linux-gnu/include",
+    "/usr/lib/gcc-cross",
+]
+
+_CLANG_INCLUDES = [
+    "/usr/lib/clang/19",
+    "/usr/lib/llvm-19/lib/clang/19",
+]
+
+def _gnu_tools(prefix):
+    return {
+        "ar": prefix + "ar",
+        "cpp": prefix + "cpp",
+        "dwp": prefix + "dwp",
+        "gcc": prefix + "gcc",
+        "gcov": prefix + "gcov",
+        "ld": prefix + "ld",
+        "nm": prefix + "nm",
+        "objcopy": prefix + "objcopy",
+        "objdump": prefix + "objdump",
+        "strip": prefix + "strip",
+    }
+
+_CLANG_TOOLS = {
+    "ar": "/usr/bin/llvm-ar-19",
+    "cpp": "/usr/bin/clang-cpp-19",
+    "dwp": "/usr/bin/llvm-dwp-19",
+    "gcc": "/usr/bin/clang-19",
+    "gcov": "/usr/bin/llvm-cov-19",
+    "ld": "/usr/bin/ld.lld-19",
+    "nm": "/usr/bin/llvm-nm-19",
+    "objcopy": "/usr/bin/llvm-objcopy-19",
+    "objdump": "/usr/bin/llvm-objdump-19",
+    "strip": "/usr/bin/llvm-strip-19",
+}
+
+def hak_cc_toolchain(name, compiler, exec_cpu, target_cpu, version):
+    """A toolchain, ready to be registered.
+
+    Args:
+      name: of the toolchain.
+      compiler: "gcc" or "clang".
+      exec_cpu: the machine it runs on, "x86_64" or "aarch64".
+      target_cpu: the machine it compiles for.
+      version: what @hakmem_compilers says of the compiler and the C library.
+    """
+    cross = exec_cpu != target_cpu
+    if compiler == "clang":
+        tools = _CLANG_TOOLS
+        includes = _CLANG_INCLUDES + (_CROSS_INCLUDES if cross else _HOST_INCLUDES)
+    else:
+        tools = _gnu_tools("/usr/bin/%s-linux-gnu-" % target_cpu if cross else "/usr/bin/")
+        includes = _CROSS_INCLUDES if cross else _HOST_INCLUDES
+    _cc_toolchain_config(
+        name = name + "_config",
+        builtin_includes = includes,
+        clang_target = target_cpu + "-linux-gnu" if compiler == "clang" and cross else "",
+        compiler = compiler,
+        cpu = target_cpu,
+        tools = tools,
+        version = version,
+    )
+    native.cc_toolchain(
+        name = name + "_cc",
+        all_files = ":none",
+        ar_files = ":none",
+        as_files = ":none",
+        compiler_files = ":none",
+        dwp_files = ":none",
+        linker_files = ":none",
+        objcopy_files = ":none",
+        strip_files = ":none",
+        supports_param_files = True,
+        toolchain_config = ":" + name + "_config",
+        toolchain_identifier = name + "_config",
+    )
+    native.toolchain(
+        name = name,
+        exec_compatible_with = [
+            "@platforms//cpu:" + exec_cpu,
+            "@platforms//os:linux",
+        ],
+        target_compatible_with = [
+            "@platforms//cpu:" + target_cpu,
+            "@platforms//os:linux",
+            "//toolchains/platforms:" + compiler,
+        ],
+        toolchain = ":" + name + "_cc",
+        toolchain_type = "@bazel_tools//tools/cpp:toolchain_type",
+    )

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// catches PROGRAM REPORT: passes when PROGRAM runs well without arguments, and with one argument stops with a failure
+// and a line with REPORT in it. Only a program built with the sanitizer does both.
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+// Runs `command`, copies what it prints, and tells its exit status and whether a line held `report`.
+static int run(const char *command, const char *report, bool *reported) {
+  *reported = false;
+  FILE *output = popen(command, "r");
+  if (output == NULL) {
+    perror(command);
+    exit(2);
+  }
+  char line[4096];
+  while (fgets(line, sizeof line, output) != NULL) {
+    fputs(line, stdout);
+    if (strstr(line, report) != NULL) *reported = true;
+  }
+  return pclose(output);
+}
+
+int main(int argc, char **argv) {
+  if (argc != 3) {
+    fprintf(stderr, "usage: catches PROGRAM REPORT\n");
+    return 2;
+  }
+  char command[4096];
+  bool reported;
+
+  snprintf(command, sizeof command, "'%s' 2>&1", argv[1]);
+  int status = run(command, argv[2], &reported);
+  if (status != 0 || reported) {
+    printf("FAILED: the program without its bug should run well (wait status %d)\n", status);
+    return 1;
+  }
+
+  snprintf(command, sizeof command, "'%s' bug 2>&1", argv[1]);
+  status = run(command, argv[2], &reported);
+  if (status == 0 || !reported) {
+    printf("FAILED: the bug was not caught: no \"%s\". Is this the sanitizer's --config?\n", argv[2]);
+    return 1;
+  }
+  return 0;
+}
