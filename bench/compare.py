@@ -131,7 +131,7 @@ class Outcome:
 
 
 def measure(bench: str, chosen: List[Allocator], workloads: List[Workload], args: argparse.Namespace) -> Outcome:
-    """Runs round after round, each allocator once in each, in an order that rotates: none always follows the same one."""
+    """Runs round after round, each allocator once in each; the order rotates, so none always follows another."""
     cells = {(w.name, a.name): Cell() for w in workloads for a in chosen}
     identities: Dict[str, str] = {}
     compiler = "unknown"
@@ -172,7 +172,7 @@ def parse(argv: List[str]) -> Tuple[argparse.Namespace, List[Workload], List[All
     names = [workload.name for workload in WORKLOADS]
     extra = [workload.name for workload in WORKLOADS if not workload.default]
     parser = cli.Parser("compare", __doc__)
-    parser.add_argument("--quick", action="store_true", help=f"a smoke test: {QUICK_RUNS} rounds, a quarter of the cycles")
+    parser.add_argument("--quick", action="store_true", help=f"smoke test: {QUICK_RUNS} short rounds")
     parser.add_argument("--workload", metavar="NAME,...",
                         help=f"only these, or 'all' ({', '.join(names)}); the default leaves {' and '.join(extra)} out")
     parser.add_argument("--runs", metavar="N", type=cli.whole_number(1, 1000),

@@ -75,6 +75,12 @@ class IdentityTest(unittest.TestCase):
     def test_another_profile_under_the_name(self):
         self.refused("glibc,hakmem-fast=" + os.path.join(HERE, "libhakmem_standard.so"), "standard")
 
+    def test_another_allocator_under_the_name_in_real_programs(self):
+        spec = "glibc,mimalloc=" + os.path.join(HERE, "libnoop.so")
+        done = run("real_programs.py", "--quick", "--program", "python3", "--allocator", spec)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("a run did not use the allocator it names", done.stderr)
+
     def test_library_without_malloc(self):
         math = allocators.find_library(("libm.so.6",))
         self.assertIsNotNone(math)

@@ -12,7 +12,6 @@ import sys
 import tempfile
 from typing import Dict, List
 
-import allocators
 import cli
 from allocators import Allocator
 

@@ -48,8 +48,8 @@ def measured(measure: str, command: List[str], directory: str) -> Callable[[Allo
 
     def run(allocator: Allocator) -> Timing:
         done = subprocess.run([measure, report, allocator.path or "-", *command], cwd=directory,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
-                              timeout=TIMEOUT, check=False)
+                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                              text=True, errors="replace", timeout=TIMEOUT, check=False)
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise RuntimeError(f"exit status {done.returncode}: {last}")
@@ -176,7 +176,8 @@ def git_program(measure: str, directory: str, repository: str, limit: int) -> Pr
         raise Skipped(f"{repository} is not a git repository with a commit; name one with --repo")
     count = min(int(listed.stdout), limit)
     command = [*there, "log", "-p", "--stat", f"-{count}"]
-    return Program("git", f"log -p --stat of {count} commits", [*there, "log", "-1"], measured(measure, command, directory))
+    text = f"log -p --stat of {count} commits"
+    return Program("git", text, [*there, "log", "-1"], measured(measure, command, directory))
 
 
 def compiler_program(measure: str, directory: str, scale: int, name: str) -> Program:
@@ -289,7 +290,7 @@ def check_binding(program: Program, allocator: Allocator, libc: str, directory: 
         return "the program never looked malloc up"
     for target in sorted(set().union(*bindings.values()) - {expected}):
         # In an executable that is not position-independent a function's address is that of a jump in the executable
-        # itself; what counts is where that jump goes. An executable with a malloc of its own has no binding of it elsewhere.
+        # itself; what counts is where that jump goes. One with a malloc of its own has no binding of it elsewhere.
         if expected not in bindings.get(target, ()):
             return f"malloc came from {target}, not from {expected}"
     return None

@@ -8,8 +8,8 @@ import sys
 import tempfile
 from typing import Dict, List, Optional
 
-import allocators
 import cli
+import compare
 import machine
 import programs
 import stats
@@ -103,8 +103,8 @@ def write_table(prepared: List[programs.Program], summary: Dict) -> None:
 def main(argv: List[str]) -> int:
     names = list(programs.all_programs("", "", 1, ""))
     parser = cli.Parser("real_programs", __doc__)
-    parser.add_argument("--program", metavar="NAME,...", default="all", help=f"only these (default all: {', '.join(names)})")
-    parser.add_argument("--repo", metavar="DIR", help="the repository for git log (default: that of the working directory)")
+    parser.add_argument("--program", metavar="NAME,...", default="all", help=f"only these of {', '.join(names)}")
+    parser.add_argument("--repo", metavar="DIR", help="the repository for git log (default: the working directory's)")
     parser.add_argument("--runs", metavar="N", type=cli.whole_number(1, 1000), default=DEFAULT_RUNS,
                         help=f"rounds (default {DEFAULT_RUNS})")
     parser.add_argument("--quick", action="store_true", help="one round on small inputs: a smoke test")
@@ -115,10 +115,16 @@ def main(argv: List[str]) -> int:
     if args.repo is not None and not os.path.isdir(repository):
         parser.error(f"--repo: no such directory: {repository}")
     chosen, missing = cli.resolve_common_options(parser, args, floor=False)
-    measure = cli.require(parser, "measure")
+    measure, bench = cli.require(parser, "measure"), cli.require(parser, "random_mixed")
+    identities: Dict[str, str] = {}
     libc = c_library()
     chosen = [Allocator(a.name, a.path or libc) for a in chosen]
     facts = machine.describe()
+    for allocator in chosen:  # that the library is what it is named; measure_all shows who uses it
+        try:
+            identities[allocator.name] = compare.run_once(bench, ["1000"], allocator)["Allocator"]
+        except (RuntimeError, compare.IdentityError) as error:
+            parser.fail(f"a run did not use the allocator it names: {error}")
     with tempfile.TemporaryDirectory(prefix="hakmem-programs-") as directory:
         prepared = []
         ready = programs.all_programs(measure, directory, 1 if args.quick else 10, repository)
@@ -129,13 +135,16 @@ def main(argv: List[str]) -> int:
                 missing.append(f"{name}: {reason}")
         cells = measure_all(chosen, prepared, 1 if args.quick else args.runs, libc, directory)
     print(machine.lines(facts))
+    for name, identity in identities.items():
+        print(f"  {name:16} {identity}")
     for line in missing:
         print(f"  missing: {line}")
     print()
     summary = summarise(cells)
     write_table(prepared, summary)
     if args.json:
-        document = {"format": 1, "machine": facts, "missing": missing, "summary": summary, "samples": {
+        document = {"format": 1, "machine": facts, "allocators": identities, "missing": missing,
+                    "summary": summary, "samples": {
             program: {name: {"failure": cell["failure"], "seconds": [s.seconds for s in cell["samples"]],
                              "peak_kib": [s.peak_kib for s in cell["samples"]]} for name, cell in row.items()}
             for program, row in cells.items()}}

@@ -35,8 +35,7 @@ struct span {
   uint64_t begin, end, operations;
 };
 
-// One thread of a run. The scratch memory comes from mmap, so the allocator under test holds only the workload's
-// blocks.
+// One thread of a run.
 struct lane {
   const struct settings *settings;
   void *group;  // what the threads of one workload share
@@ -46,8 +45,8 @@ struct lane {
   pthread_t thread;
 };
 
-// Fills `*s` from the command line. A mistake prints the usage on stderr and exits 2; --help prints it on stdout, exits
-// 0.
+// Fills `*s` from the command line. A mistake prints the usage on stderr and exits 2; --help prints it on
+// stdout and exits 0.
 void settings_parse(struct settings *s, int argc, char **argv);
 // Prints the settings as one line, "Workload = ...".
 void settings_print(const struct settings *s);
@@ -65,7 +64,8 @@ struct result churn_run(const struct settings *s);
 struct result realloc_run(const struct settings *s);
 struct result pair_run(const struct settings *s);
 
-// Zeroed memory from mmap; exits 1 when there is none.
+// Zeroed memory from mmap, so that the allocator under test holds only the workload's blocks; exits 1 when there is
+// none.
 void *scratch_map(size_t bytes);
 // malloc or realloc gave NULL: says so and exits 1.
 _Noreturn void out_of_memory(size_t size);

@@ -36,7 +36,7 @@ size_t hak_usable_size(const void *ptr) { return hak_slow_usable(ptr); }
 
 size_t hak_good_size(size_t size) {
   if (size > PTRDIFF_MAX) return 0;
-  return size <= HAK_TINY_MAX ? hak_class_usable(hak_class_of(size)) : hak_large_good_size(size);
+  return hak_entry_good_size(size);
 }
 
 void *hak_realloc_in_place(void *ptr, size_t size) {

@@ -92,7 +92,7 @@ static void unlock_after_fork(void) {
 }
 
 static void after_fork_in_child(void) {
-  hak_heap_forget_others(hak_thread_cache != NO_CACHE ? (struct hak_heap *)hak_thread_cache : NULL);
+  hak_heap_forget_others(hak_thread_cache != NO_CACHE ? hak_heap_of_cache(hak_thread_cache) : NULL);
   unlock_after_fork();
 }
 
@@ -106,5 +106,5 @@ __attribute__((constructor)) static void register_fork_handlers(void) {
 
 // The last check for double frees: blocks that wait in the exiting thread's cache are compared with their slabs.
 __attribute__((destructor)) static void check_at_exit(void) {
-  if (!HAK_FAST && hak_thread_cache != NO_CACHE) hak_thread_cache_flush_all((struct hak_heap *)hak_thread_cache);
+  if (!HAK_FAST && hak_thread_cache != NO_CACHE) hak_thread_cache_flush_all(hak_heap_of_cache(hak_thread_cache));
 }

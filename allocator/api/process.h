@@ -15,11 +15,9 @@ HAK_COLD struct hak_heap *hak_thread_attach(void);
 // memory for a heap cannot be had. Such a thread works on the orphanage.
 HAK_INLINE struct hak_heap *hak_thread_heap(void) {
   struct hak_cache *cache = hak_thread_cache;
-  // The cache is the heap's first member.
-  if (HAK_LIKELY(cache != &hak_no_cache)) return (struct hak_heap *)cache;
+  if (HAK_LIKELY(cache != &hak_no_cache)) return hak_heap_of_cache(cache);
   return hak_thread_attach();
 }
-static_assert(offsetof(struct hak_heap, cache) == 0, "a thread's cache pointer is its heap pointer");
 
 HAK_C_END
 

@@ -5,9 +5,8 @@
 #ifndef HAKMEM_ALLOCATOR_TESTS_ALLOCATOR_API_H_
 #define HAKMEM_ALLOCATOR_TESTS_ALLOCATOR_API_H_
 
-#include <stddef.h>
-
 #include <hakmem/hakmem.h>
+#include <stddef.h>
 
 namespace hak_test {
 

@@ -2,9 +2,11 @@
 //
 // A program that does not know of hakmem when it is linked.
 //
-//   dlopen_host load LIBHAKMEM [TLS_LIBRARY...]   loads it by dlopen (after the others, which take up TLS), uses it from
+//   dlopen_host load LIBHAKMEM [TLS_LIBRARY...]   loads it by dlopen (after the others, which take up TLS), uses it
+//   from
 //                                                 threads older and younger than it, closes it, loads it again
-//   dlopen_host plugin PLUGIN                     loads and closes a library that allocates, many times and from threads
+//   dlopen_host plugin PLUGIN                     loads and closes a library that allocates, many times and from
+//   threads
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stddef.h>

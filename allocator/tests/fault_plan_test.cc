@@ -57,7 +57,8 @@ class Checked {
     errno = kErrnoBefore;
     auto *p = static_cast<unsigned char *>(api_.calloc(1, size));
     const int error = errno;
-    if (p != nullptr && std::any_of(p, p + size, [](unsigned char c) { return c != 0; })) Wrong("calloc not zero", size);
+    if (p != nullptr && std::any_of(p, p + size, [](unsigned char c) { return c != 0; }))
+      Wrong("calloc not zero", size);
     Take(p, size, error);
   }
   void Aligned(size_t alignment, size_t size) {
@@ -170,7 +171,8 @@ class Checked {
   bool wrong_ = false;
 };
 
-// ---- Scripts -----------------------------------------------------------------------------------------------------------
+// ---- Scripts
+// -----------------------------------------------------------------------------------------------------------
 
 struct Script {
   const char *name;
@@ -190,9 +192,9 @@ void SmallBlocks(Checked *heap) {
 
 void LargeBlocks(Checked *heap) {
   for (int round = 0; round < 2; ++round) {
-    for (const size_t kib : {64, 300, 900, 1024, 2048, 3000}) heap->Malloc(kib * 1024 + 1);
+    for (const unsigned kib : {64U, 300U, 900U, 1024U, 2048U, 3000U}) heap->Malloc(size_t{kib} * 1024 + 1);
     heap->FreeEvery(2);
-    for (const size_t kib : {40, 128, 2048}) heap->Malloc(kib * 1024);
+    for (const unsigned kib : {40U, 128U, 2048U}) heap->Malloc(size_t{kib} * 1024);
     heap->FreeEvery(1);
     heap->FlushAndTrim();
   }
@@ -202,7 +204,8 @@ void GrowAndShrink(Checked *heap) {
   heap->Malloc(100);
   heap->Malloc(70000);
   heap->Malloc(3000000);
-  for (const size_t size : {1000, 40000, 200000, 1500000, 6000000, 9000000, 3000000, 1100000, 100000, 9000, 10}) {
+  for (const unsigned size :
+       {1000U, 40000U, 200000U, 1500000U, 6000000U, 9000000U, 3000000U, 1100000U, 100000U, 9000U, 10U}) {
     for (size_t i = 0; i < 3; ++i) heap->Realloc(i, size + i);
   }
 }
@@ -210,13 +213,13 @@ void GrowAndShrink(Checked *heap) {
 void InPlace(Checked *heap) {
   heap->Malloc(200000);
   heap->Malloc(4000000);
-  for (const size_t size : {150000, 190000, 900000, 2500000, 3900000, 5000000}) {
+  for (const unsigned size : {150000U, 190000U, 900000U, 2500000U, 3900000U, 5000000U}) {
     for (size_t i = 0; i < 2; ++i) heap->InPlace(i, size);
   }
 }
 
 void Alignments(Checked *heap) {
-  for (const size_t shift : {6, 12, 16, 20, 21, 23}) {
+  for (const unsigned shift : {6U, 12U, 16U, 20U, 21U, 23U}) {
     heap->Aligned(size_t{1} << shift, 100);
     heap->Aligned(size_t{1} << shift, 70000);
   }
@@ -227,11 +230,11 @@ void Alignments(Checked *heap) {
 // Memory that calloc takes for zero because it was given back: it is not, when giving back has failed.
 void ZeroAfterGivingBack(Checked *heap) {
   for (int round = 0; round < 3; ++round) {
-    for (const size_t size : {5000, 30000, 70000, 500000, 1100000, 3000000}) heap->Malloc(size);
+    for (const unsigned size : {5000U, 30000U, 70000U, 500000U, 1100000U, 3000000U}) heap->Malloc(size);
     for (size_t i = 0; i < 300; ++i) heap->Malloc(1000);
     heap->FreeEvery(1);
     heap->FlushAndTrim();
-    for (const size_t size : {5000, 30000, 70000, 500000, 1100000, 3000000}) heap->Calloc(size);
+    for (const unsigned size : {5000U, 30000U, 70000U, 500000U, 1100000U, 3000000U}) heap->Calloc(size);
     for (size_t i = 0; i < 300; ++i) heap->Calloc(1000);
     heap->FreeEvery(1);
   }
@@ -258,12 +261,19 @@ void FillAndEmpty(Checked *heap) {
 }
 
 constexpr Script kScripts[] = {
-    {"FirstBlock", FirstBlock},     {"SmallBlocks", SmallBlocks}, {"LargeBlocks", LargeBlocks},
-    {"GrowAndShrink", GrowAndShrink}, {"InPlace", InPlace},         {"Alignments", Alignments},
-    {"ZeroAfterGivingBack", ZeroAfterGivingBack}, {"Threads", Threads}, {"FillAndEmpty", FillAndEmpty},
+    {"FirstBlock", FirstBlock},
+    {"SmallBlocks", SmallBlocks},
+    {"LargeBlocks", LargeBlocks},
+    {"GrowAndShrink", GrowAndShrink},
+    {"InPlace", InPlace},
+    {"Alignments", Alignments},
+    {"ZeroAfterGivingBack", ZeroAfterGivingBack},
+    {"Threads", Threads},
+    {"FillAndEmpty", FillAndEmpty},
 };
 
-// ---- One run -----------------------------------------------------------------------------------------------------------
+// ---- One run
+// -----------------------------------------------------------------------------------------------------------
 
 struct Plan {
   uint32_t kinds;
@@ -291,10 +301,10 @@ Result RunPlan(const Script &script, const Plan &plan, const AllocatorApi &api) 
         hak_fault_clear();
         // Calls succeed again, and so must requests: NULL is wrong now, and Null() says so since no call has failed.
         hak_fault_set(HAK_FAULT_ALL, UINT64_MAX, 1);
-        for (const size_t size : {100, 5000, 40000, 300000, 3000000}) {
+        for (const unsigned size : {100U, 5000U, 40000U, 300000U, 3000000U}) {
           heap.Malloc(size);
           heap.Calloc(size);
-          heap.Realloc(heap.held().size() - 1, size * 2);
+          heap.Realloc(heap.held().size() - 1, size_t{size} * 2);
         }
         hak_fault_clear();
         heap.FreeEvery(1);
@@ -358,8 +368,7 @@ TEST_P(FaultPlan, AllCallsFailFromOneOn) {
 }
 
 TEST_P(FaultPlan, OneKindFailsAlways) {
-  for (const uint32_t kind :
-       {HAK_FAULT_MAP, HAK_FAULT_COMMIT, HAK_FAULT_DECOMMIT, HAK_FAULT_UNMAP, HAK_FAULT_REMAP}) {
+  for (const uint32_t kind : {HAK_FAULT_MAP, HAK_FAULT_COMMIT, HAK_FAULT_DECOMMIT, HAK_FAULT_UNMAP, HAK_FAULT_REMAP}) {
     const Result result = RunPlan(GetParam(), {kind, 1, kForEver}, AllocatorApi{});
     EXPECT_TRUE(result.good) << "all calls of kind " << kind << " fail: " << result.outcome;
     // Giving memory back cannot be the reason for a refusal.
@@ -383,7 +392,8 @@ TEST(FaultKinds, AreReached) {
   }
 }
 
-// ---- Positive controls ---------------------------------------------------------------------------------------------------
+// ---- Positive controls
+// ---------------------------------------------------------------------------------------------------
 
 // True from the moment a call to the operating system has failed.
 bool Starved() { return hak_fault_hits() > 0; }

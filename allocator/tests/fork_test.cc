@@ -3,6 +3,7 @@
 // fork while other threads are inside the allocator: the child and its own child must find a heap they can use. A child
 // that hangs is ended by its alarm and seen as such.
 #include <gtest/gtest.h>
+#include <hakmem/hakmem.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -15,7 +16,6 @@
 
 #include "allocator/tests/subprocess.h"
 #include "allocator/tests/test_random.h"
-#include <hakmem/hakmem.h>
 
 namespace hak_test {
 namespace {

@@ -180,8 +180,8 @@ bool HeapModel::Adopt(void *p, size_t size, size_t alignment, bool zeroed, int e
   if (zeroed) {
     for (size_t i = 0; i < size; ++i) {
       if (block.p[i] == 0) continue;
-      Report(Oracle::kZero, std::string(call) + "(" + Number(size) + ") gave " + Hex(p) + " with byte " + Number(i) +
-                                " not zero");
+      Report(Oracle::kZero,
+             std::string(call) + "(" + Number(size) + ") gave " + Hex(p) + " with byte " + Number(i) + " not zero");
       return false;
     }
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -254,8 +254,8 @@ bool HeapModel::PosixMemalign(size_t alignment, size_t size, Block *out) {
   const int code = api_.posix_memalign(&p, alignment, size);
   const int error = errno;
   if (code != 0) {
-    Report(Oracle::kAvailability, "posix_memalign(" + Number(alignment) + ", " + Number(size) + ") returned " +
-                                      std::to_string(code));
+    Report(Oracle::kAvailability,
+           "posix_memalign(" + Number(alignment) + ", " + Number(size) + ") returned " + std::to_string(code));
     return false;
   }
   if (!Adopt(p, size, std::max<size_t>(alignment, 16), false, error, "posix_memalign", out)) return false;
@@ -373,8 +373,8 @@ void HeapModel::Audit(const Block &block) {
   const size_t usable = api_.usable_size(block.p);
   ExpectErrno(errno, "usable_size");
   if (usable != block.usable) {
-    Report(Oracle::kUsable, "the usable size of " + Hex(block.p) + " went from " + Number(block.usable) + " to " +
-                                Number(usable));
+    Report(Oracle::kUsable,
+           "the usable size of " + Hex(block.p) + " went from " + Number(block.usable) + " to " + Number(usable));
     return;
   }
   CheckContents(block, block.usable, Oracle::kContents, "in an audit");

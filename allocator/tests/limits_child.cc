@@ -122,12 +122,10 @@ int RunExhaust(size_t size) {
   Check(chain.first);
   Free(&chain, false);
   Verify();
-  void *small = malloc(100);
-  if (small == nullptr) Fail("a small block was refused after half of the memory had been freed");
-  free(small);
   if (!Push(&chain, NextSize(size, &random))) Fail("no block of the same size after half had been freed");
   const uint64_t again = Exhaust(&chain, size, &random);
-  if (again < reached - reached / 5) Fail("the second filling reached much less than the first");
+  // Blocks of mixed sizes leave gaps that fit only some, and the first refusal ends the filling.
+  if (size != 0 && again < reached - reached / 10) Fail("the second filling reached much less than the first");
   Free(&chain, true);
   Verify();
   auto *zeroed = static_cast<unsigned char *>(calloc(1, 100000));
@@ -136,6 +134,9 @@ int RunExhaust(size_t size) {
     if (zeroed[i] != 0) Fail("calloc memory is not zero");
   }
   free(zeroed);
+  void *large = malloc(limit.rlim_cur / 8);
+  if (large == nullptr) Fail("a large block after all had been freed");
+  free(large);
   printf("%s after %u blocks\n", blocks > 0 ? "good" : "nothing", blocks);
   return 0;
 }

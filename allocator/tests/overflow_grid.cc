@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Requests that no allocator can meet, and alignments that are none. Each must give NULL and the exact code, leave a live
-// block as it was, and leave errno and *out alone where the rules say so. The wrapping products and the alignments from
-// 1 << 62 on are the cases behind CVE-2021-22156 and CVE-2026-0861.
+// Requests that no allocator can meet, and alignments that are none. Each must give NULL and the exact code, leave a
+// live block as it was, and leave errno and *out alone where the rules say so. The wrapping products and the alignments
+// from 1 << 62 on are the cases behind CVE-2021-22156 and CVE-2026-0861.
 #include <errno.h>
 #include <stdint.h>
 
@@ -18,11 +18,12 @@ class Grid {
   Grid(HeapModel *model, const Block &live) : model_(model), api_(model->api()), live_(live) {}
 
   void Run() {
-    for (const size_t below : {0, 1, 7, 8, 15, 16, 17, 31, 32, 63, 4095, 4096, 65535, 65536, 2097152}) {
+    for (const unsigned below :
+         {0U, 1U, 7U, 8U, 15U, 16U, 17U, 31U, 32U, 63U, 4095U, 4096U, 65535U, 65536U, 2097152U}) {
       HugeSize(SIZE_MAX - below);
       HugeSize(static_cast<size_t>(PTRDIFF_MAX) - below);
     }
-    for (const size_t above : {1, 2, 15, 16, 17, 4095, 4096, 65536, 2097152}) {
+    for (const unsigned above : {1U, 2U, 15U, 16U, 17U, 4095U, 4096U, 65536U, 2097152U}) {
       HugeSize(static_cast<size_t>(PTRDIFF_MAX) + above);
     }
     Products();
@@ -132,13 +133,13 @@ class Grid {
       }
     }
     // Powers of two below sizeof(void *) are invalid for posix_memalign only.
-    for (const size_t alignment : {1, 2, 4}) PosixRefused(alignment, 64, EINVAL);
-    for (const size_t alignment : {1, 2, 4, 8}) {
+    for (const unsigned alignment : {1U, 2U, 4U}) PosixRefused(alignment, 64, EINVAL);
+    for (const unsigned alignment : {1U, 2U, 4U, 8U}) {
       Block block;
       if (model_->AlignedAlloc(alignment, 40, &block)) model_->Free(block);
     }
     // memalign rounds up; where that would pass the top there is nothing to round to.
-    for (const size_t alignment : {0, 3, 24, 100, 4097}) {
+    for (const unsigned alignment : {0U, 3U, 24U, 100U, 4097U}) {
       Block block;
       if (model_->Memalign(alignment, 100, &block)) model_->Free(block);
     }

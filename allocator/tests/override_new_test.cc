@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The C++ allocation functions of the override: every replaceable form that C++17 has, 8 of new and 12 of delete, and the
-// rules of the new handler ([new.delete] in the C++ standard).
+// The C++ allocation functions of the override: every replaceable form that C++17 has, 8 of new and 12 of delete, and
+// the rules of the new handler ([new.delete] in the C++ standard).
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <stdint.h>
@@ -12,6 +12,12 @@
 #include <new>
 #include <string>
 #include <vector>
+
+// Sized nothrow delete: no standard has it and no header declares it.
+extern "C" {
+void _ZdlPvmRKSt9nothrow_t(void *ptr, size_t size, const std::nothrow_t &tag);
+void _ZdaPvmRKSt9nothrow_t(void *ptr, size_t size, const std::nothrow_t &tag);
+}
 
 namespace {
 
@@ -54,6 +60,9 @@ TEST(NewDelete, EveryReplaceableForm) {
     ::operator delete[]((p = ::operator new[](size, kAlign), check(256), p), kAlign);
     ::operator delete[]((p = ::operator new[](size, kAlign), check(256), p), size, kAlign);
     ::operator delete[]((p = ::operator new[](size, kAlign, std::nothrow), check(256), p), kAlign, std::nothrow);
+    // Beyond the standard.
+    _ZdlPvmRKSt9nothrow_t((p = ::operator new(size, std::nothrow), check(16), p), size, std::nothrow);
+    _ZdaPvmRKSt9nothrow_t((p = ::operator new[](size, std::nothrow), check(16), p), size, std::nothrow);
     EXPECT_EQ(LiveBlocks(), traced);
   }
   ::operator delete(nullptr);
@@ -87,7 +96,8 @@ TEST(NewDelete, ExpressionsAndContainers) {
   EXPECT_EQ(LiveBlocks(), before);
 }
 
-// ---- The new handler ---------------------------------------------------------------------------------------------------
+// ---- The new handler
+// ---------------------------------------------------------------------------------------------------
 
 int g_calls;
 

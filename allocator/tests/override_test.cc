@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <gtest/gtest.h>
+#include <hakmem/hakmem.h>
 #include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,8 +15,6 @@
 #include <string.h>
 #include <unistd.h>
 #include <wchar.h>
-
-#include <hakmem/hakmem.h>
 
 #include <string>
 #include <thread>
@@ -39,17 +38,17 @@ uint64_t LiveBlocks() {
 }
 
 // Whether `p` is a block of ours: exactly one more is live than before it, and our own function knows its size.
-#define EXPECT_OURS(expression)                                              \
-  do {                                                                       \
-    const uint64_t before = LiveBlocks();                                    \
-    void *const ours = (expression);                                         \
-    const uint64_t after = LiveBlocks();                                     \
-    EXPECT_EQ(after, before + 1) << #expression;                             \
-    ASSERT_NE(ours, nullptr) << #expression;                                 \
+#define EXPECT_OURS(expression)                                                \
+  do {                                                                         \
+    const uint64_t before = LiveBlocks();                                      \
+    void *const ours = (expression);                                           \
+    const uint64_t after = LiveBlocks();                                       \
+    EXPECT_EQ(after, before + 1) << #expression;                               \
+    ASSERT_NE(ours, nullptr) << #expression;                                   \
     EXPECT_EQ(malloc_usable_size(ours), hak_usable_size(ours)) << #expression; \
-    EXPECT_EQ(reinterpret_cast<uintptr_t>(ours) % 16, 0U) << #expression;    \
-    free(ours);                                                              \
-    EXPECT_EQ(LiveBlocks(), before) << #expression;                          \
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(ours) % 16, 0U) << #expression;      \
+    free(ours);                                                                \
+    EXPECT_EQ(LiveBlocks(), before) << #expression;                            \
   } while (false)
 
 // Keeps the compiler from pairing allocation and release and dropping both.
@@ -115,10 +114,29 @@ TEST(InUse, GetlineGrowsOurBlock) {
 TEST(InUse, SymbolsResolveToTheProgram) {
   Dl_info here = {};
   ASSERT_NE(dladdr(reinterpret_cast<void *>(&hak_malloc), &here), 0);
-  for (const char *name : {"malloc", "free", "calloc", "realloc", "aligned_alloc", "posix_memalign", "memalign",
-                           "valloc", "pvalloc", "malloc_usable_size", "reallocarray", "cfree", "free_sized",
-                           "free_aligned_sized", "malloc_trim", "mallinfo", "mallinfo2", "malloc_info", "malloc_stats",
-                           "mallopt", "_Znwm", "_ZdlPv", "_ZnwmSt11align_val_t"}) {
+  for (const char *name : {"malloc",
+                           "free",
+                           "calloc",
+                           "realloc",
+                           "aligned_alloc",
+                           "posix_memalign",
+                           "memalign",
+                           "valloc",
+                           "pvalloc",
+                           "malloc_usable_size",
+                           "reallocarray",
+                           "cfree",
+                           "free_sized",
+                           "free_aligned_sized",
+                           "malloc_trim",
+                           "mallinfo",
+                           "mallinfo2",
+                           "malloc_info",
+                           "malloc_stats",
+                           "mallopt",
+                           "_Znwm",
+                           "_ZdlPv",
+                           "_ZnwmSt11align_val_t"}) {
     void *symbol = dlsym(RTLD_DEFAULT, name);
     ASSERT_NE(symbol, nullptr) << name;
     Dl_info info = {};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Variants of the allocator under test that each break one rule, for the positive controls: a check that does not notice
-// its planted bug proves nothing about the real allocator.
+// Variants of the allocator under test that each break one rule, for the positive controls: a check that does not
+// notice its planted bug proves nothing about the real allocator.
 #ifndef HAKMEM_ALLOCATOR_TESTS_PLANTED_BUGS_H_
 #define HAKMEM_ALLOCATOR_TESTS_PLANTED_BUGS_H_
 

@@ -37,7 +37,8 @@ bool Allocate(HeapModel *model, const SizeSource &sizes, Random *random, Block *
       return model->Memalign(1 + random->Index(300), size, out);
     case 7:
       // Large alignments are rare in life and in the test, but they are a path of their own.
-      if (random->OneIn(16)) return model->AlignedAlloc(size_t{1} << (13 + random->Index(10)), size % (128 * kKiB), out);
+      if (random->OneIn(16))
+        return model->AlignedAlloc(size_t{1} << (13 + random->Index(10)), size % (128 * kKiB), out);
       return model->Calloc(size, 1, out);
     default:
       return model->Malloc(size, out);
@@ -53,7 +54,8 @@ void Change(HeapModel *model, const SizeSource &sizes, Random *random, Block *bl
       return;
     case 2: {
       const size_t step = random->Index(64);
-      model->Realloc(block, random->OneIn(2) ? block->requested + step : block->requested - std::min(step, block->requested));
+      model->Realloc(block,
+                     random->OneIn(2) ? block->requested + step : block->requested - std::min(step, block->requested));
       return;
     }
     case 3: {

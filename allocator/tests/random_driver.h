@@ -25,8 +25,8 @@ class SizeSource {
   size_t edges() const { return edges_.size(); }
 
  private:
-  std::vector<size_t> edges_;   // last size of each class, ascending
-  size_t small_edges_ = 0;      // how many of them are up to 1 KiB
+  std::vector<size_t> edges_;  // last size of each class, ascending
+  size_t small_edges_ = 0;     // how many of them are up to 1 KiB
 };
 
 struct SingleOptions {
@@ -43,10 +43,10 @@ void RunSingle(HeapModel *model, const SingleOptions &options);
 struct ThreadsOptions {
   uint64_t seed = 1;
   size_t threads = 4;
-  size_t rounds = 4;                 // each starts new threads; blocks outlive the threads that got them
-  uint64_t operations = 5000;        // for each thread and round
-  size_t slots = 200;                // for each thread
-  uint64_t remote_percent = 30;      // how often a block is handed to another thread instead of kept
+  size_t rounds = 4;             // each starts new threads; blocks outlive the threads that got them
+  uint64_t operations = 5000;    // for each thread and round
+  size_t slots = 200;            // for each thread
+  uint64_t remote_percent = 30;  // how often a block is handed to another thread instead of kept
 };
 
 // Several threads that hand blocks to each other through queues and exit holding blocks that later threads take over.

@@ -102,7 +102,7 @@ def c_source():
 
 def corpus():
     state, lines = 1, []
-    for i in range(60000):
+    for i in range(40000):
         state = (state * 6364136223846793005 + 1442695040888963407) % (1 << 64)
         lines.append("%08x some words in line %d %s" % (state >> 32, i, "abcdefghij"[: state % 10]))
     return "\n".join(lines) + "\n"
@@ -194,15 +194,15 @@ def run_git(runner):
         env["GIT_%s_EMAIL" % who] = "tester@example.com"
         env["GIT_%s_DATE" % who] = "2024-01-02T03:04:05Z"
     runner.run([git, "init", "-q", "-b", "main", "repository"], env=env)
-    for commit in range(8):
-        for i in range(30):
+    for commit in range(5):
+        for i in range(20):
             runner.write("repository/file%d" % i, ("line %d\n" % (commit * i)) * (20 + i))
         runner.run([git, "-C", "repository", "add", "."], env=env)
         runner.run([git, "-C", "repository", "commit", "-q", "-m", "commit %d" % commit], env=env)
-    runner.run([git, "-C", "repository", "gc", "-q", "--aggressive"], env=env)
+    runner.run([git, "-C", "repository", "gc", "-q"], env=env)
     runner.run([git, "-C", "repository", "log", "-p", "--stat"], env=env)
     runner.run([git, "-C", "repository", "fsck", "--full", "--no-progress"], env=env)
-    runner.run([git, "-C", "repository", "grep", "-n", "line 50", "HEAD~2"], env=env)
+    runner.run([git, "-C", "repository", "grep", "-n", "line 30", "HEAD~1"], env=env)
 
 
 def run_perl(runner):

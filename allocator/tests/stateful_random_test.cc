@@ -86,7 +86,8 @@ TEST(StatefulRandom, ManyShortThreadsMostlyRemote) {
   ASSERT_TRUE(model.ok()) << "HAK_TEST_SEED=" << seed << "\n" << Describe(model);
 }
 
-// Oracle 10: what a cycle of allocating and freeing maps comes back, and later cycles do not need more than earlier ones.
+// Oracle 10: what a cycle of allocating and freeing maps comes back, and later cycles do not need more than earlier
+// ones.
 uint64_t MappedAfterCycle(uint64_t seed) {
   HeapModel model{AllocatorApi{}};
   SingleOptions options;
@@ -140,7 +141,8 @@ TEST(NullAndZero, AreHandled) {
   EXPECT_EQ(std::string(hak_version()).rfind("0.1.0 ", 0), 0U) << hak_version();
 }
 
-// ---- Positive controls -----------------------------------------------------------------------------------------------
+// ---- Positive controls
+// -----------------------------------------------------------------------------------------------
 
 struct Control {
   const char *name;

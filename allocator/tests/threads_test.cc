@@ -2,6 +2,7 @@
 //
 // Many threads at once, many threads one after another, and allocation in the last moments of a thread's life.
 #include <gtest/gtest.h>
+#include <hakmem/hakmem.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -17,7 +18,6 @@
 #include <vector>
 
 #include "allocator/tests/test_random.h"
-#include <hakmem/hakmem.h>
 
 namespace hak_test {
 namespace {
@@ -136,7 +136,8 @@ TEST(Threads, ThousandLiveThreadsExchangeBlocks) {
 uint64_t GrowthAfter(const std::vector<uint64_t> &series, size_t warm_up) {
   uint64_t early = 0;
   uint64_t late = 0;
-  for (size_t i = 0; i < series.size(); ++i) (i < warm_up ? early : late) = std::max(i < warm_up ? early : late, series[i]);
+  for (size_t i = 0; i < series.size(); ++i)
+    (i < warm_up ? early : late) = std::max(i < warm_up ? early : late, series[i]);
   return late > early ? late - early : 0;
 }
 
@@ -215,7 +216,8 @@ TEST(Threads, ExitRacesWithRemoteFrees) {
   EXPECT_EQ(Stats().live_blocks, before.live_blocks);
 }
 
-// ---- The end of a thread -----------------------------------------------------------------------------------------------
+// ---- The end of a thread
+// -----------------------------------------------------------------------------------------------
 
 constexpr size_t kKeys = 40;  // more than the 32 that glibc keeps in the thread itself
 pthread_key_t g_keys[kKeys];

@@ -70,6 +70,10 @@ struct hak_heap {
 };
 #define HAK_PENDING_CLOSED ((struct hak_slab *)(uintptr_t)1)
 
+// The heap whose cache this is.
+HAK_INLINE struct hak_heap *hak_heap_of_cache(struct hak_cache *cache) { return (struct hak_heap *)(void *)cache; }
+static_assert(offsetof(struct hak_heap, cache) == 0, "a thread's cache pointer is its heap pointer");
+
 // The orphanage and its lock. Its cache and its pending list stay unused.
 extern struct hak_heap hak_orphanage;
 extern struct hak_lock hak_orphanage_lock;
