@@ -26,10 +26,15 @@ HAK_INLINE void *hak_hot_malloc(size_t size) {
 }
 
 HAK_INLINE void hak_hot_free(void *block) {
+  const uintptr_t granule = hak_slab_map_granule(block);
+  if (HAK_UNLIKELY(!hak_slab_map_covers(granule))) {
+    hak_cold_free(block);
+    return;
+  }
   // NULL, foreign and large blocks have a class whose bin never has room.
-  const uint32_t class_id = hak_slab_map_class(block);
+  const size_t class_id = hak_slab_map_class(granule);
   struct hak_bin *bin = &hak_thread_cache->bins[class_id];
-  if (!HAK_FAST && HAK_UNLIKELY(!hak_slab_is_block_start(block, bin->reciprocal))) {
+  if (!HAK_FAST && HAK_UNLIKELY(!hak_slab_is_block_start_by(block, bin->reciprocal, bin->start_least))) {
     hak_cold_free(block);
     return;
   }
@@ -39,7 +44,7 @@ HAK_INLINE void hak_hot_free(void *block) {
     hak_cold_free(block);
     return;
   }
-  if (HAK_BLOCK_CHECKS) hak_block_check_in(block, class_id);
+  if (HAK_BLOCK_CHECKS) hak_block_check_in(block, (uint32_t)class_id);
   top[1] = block;
   atomic_store_explicit(&bin->top, top + 1, memory_order_relaxed);
 }

@@ -46,12 +46,18 @@
 // Bytes that the header takes from the usable size of a small block.
 #define HAK_HEADER_BYTES (HAK_HEADER == HAK_HEADER_MODE_NONE ? 0u : 1u)
 
+// Around the declarations of an internal header. Hidden: the compiler then knows that a name is in this very library
+// and reaches it without the global offset table; the command line's -fvisibility speaks of definitions only.
 #ifdef __cplusplus
-#define HAK_C_BEGIN extern "C" {
-#define HAK_C_END }
+#define HAK_C_BEGIN \
+  extern "C" {      \
+  _Pragma("GCC visibility push(hidden)")
+#define HAK_C_END               \
+  _Pragma("GCC visibility pop") \
+  }
 #else
-#define HAK_C_BEGIN
-#define HAK_C_END
+#define HAK_C_BEGIN _Pragma("GCC visibility push(hidden)")
+#define HAK_C_END _Pragma("GCC visibility pop")
 #endif
 
 // ---- Compiler

@@ -278,6 +278,7 @@ TEST(DoubleFree, DelayedIsSeenAtProcessEnd) {
 TEST(DoubleFree, SecondFreeByAnotherThread) {
   const auto misuse = [] {
     unsigned char *p = Bytes(200);
+    Bytes(200);  // stays, and with it the slab
     Free(p);
     hak_thread_flush();
     std::thread([p] { Free(Misused(p)); }).join();

@@ -24,9 +24,9 @@ HAK_C_BEGIN
 struct hak_bin {
   // The owner thread writes; statistics read, relaxed.
   HAK_ATOMIC(void **) top;
-  void **limit;         // the last slot that may be used; equal to `top` in a bin without room
-  uint32_t reciprocal;  // of the class's stride; 0 in the ids that are no small class
-  uint32_t stride;
+  void **limit;          // the last slot that may be used; equal to `top` in a bin without room
+  uint32_t reciprocal;   // of the class's stride; 0 in the ids that are no small class
+  uint32_t start_least;  // 0 - reciprocal: see hak_slab_is_block_start_by
   HAK_ATOMIC(void **)
   base;  // slot[0]; NULL as long as the class has no array. The owner writes, statistics read, relaxed.
 };

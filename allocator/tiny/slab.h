@@ -121,6 +121,11 @@ HAK_INLINE bool hak_slab_is_block_start(const void *address, uint32_t reciprocal
   return hak_slab_distance(address) * reciprocal < reciprocal;
 }
 
+// The same in one step less, with least = 0 - reciprocal: (d - 1) * r >= -r in 32 bits exactly when d * r < r.
+HAK_INLINE bool hak_slab_is_block_start_by(const void *address, uint32_t reciprocal, uint32_t least) {
+  return (~(uint32_t)(uintptr_t)address & (uint32_t)(HAK_SLAB_SIZE - 1)) * reciprocal >= least;
+}
+
 // Index of the block that begins at `address`, by the same arithmetic; garbage, but no fault, for another address.
 HAK_INLINE uint32_t hak_slab_block_index(const struct hak_slab *slab, const void *address) {
   return (uint32_t)(((uint64_t)hak_slab_distance(address) * slab->reciprocal) >> 32) - 1;

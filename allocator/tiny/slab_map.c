@@ -11,8 +11,9 @@
 // The flat form is made writable in pieces of one leaf: 64 KiB of map for 4 GiB of addresses.
 static_assert(LEAF_SIZE % (64 * 1024) == 0, "a leaf is whole pages on every kernel");
 
-static const HAK_ATOMIC(uint8_t) no_entry = HAK_CLASS_NONE;
-struct hak_slab_map hak_slab_map = {.flat = &no_entry, .limit = 0};
+static const uint8_t no_entry = HAK_CLASS_NONE;
+const uint8_t *hak_slab_map_flat = &no_entry;
+uintptr_t hak_slab_map_limit;
 
 // Leaf of each 4 GiB of addresses. In the flat form it points into the flat array once that part is writable. Written
 // under the pool lock (release), read by anyone (acquire).
@@ -24,11 +25,11 @@ void hak_slab_map_init(enum hak_slab_map_form form) {
   if (form == HAK_SLAB_MAP_TWO_LEVEL || (form == HAK_SLAB_MAP_AUTO && limited)) return;
   void *flat = hak_os_reserve(HAK_GRANULE_COUNT);
   if (flat == NULL) return;
-  hak_slab_map.flat = flat;
-  hak_slab_map.limit = HAK_GRANULE_COUNT - 1;
+  hak_slab_map_flat = flat;
+  hak_slab_map_limit = HAK_GRANULE_COUNT - 1;
 }
 
-bool hak_slab_map_is_flat(void) { return hak_slab_map.limit != 0; }
+bool hak_slab_map_is_flat(void) { return hak_slab_map_limit != 0; }
 
 bool hak_slab_map_cover(const void *superslab) {
   const uintptr_t granule = (uintptr_t)superslab >> HAK_SLAB_SHIFT;
@@ -37,7 +38,7 @@ bool hak_slab_map_cover(const void *superslab) {
   if (atomic_load_explicit(slot, memory_order_relaxed) != NULL) return true;  // Relaxed: written under this lock.
   HAK_ATOMIC(uint8_t) * leaf;
   if (hak_slab_map_is_flat()) {
-    leaf = (HAK_ATOMIC(uint8_t) *)(uintptr_t)hak_slab_map.flat + (granule & ~(LEAF_SIZE - 1));
+    leaf = (HAK_ATOMIC(uint8_t) *)(uintptr_t)hak_slab_map_flat + (granule & ~(LEAF_SIZE - 1));
     if (!hak_os_commit((void *)(uintptr_t)leaf, LEAF_SIZE)) return false;
   } else {
     leaf = hak_os_map(LEAF_SIZE, hak_os_page_size());

@@ -4,8 +4,8 @@
 // HAK_CLASS_NONE for everything that is not a slab or span: NULL, foreign memory, blocks with a mapping of their own.
 //
 // Flat form: one reserved array over the whole address space, of which only the parts that were written are backed.
-// Two-level form, for limited address spaces: a root of leaves of 64 Ki entries. In that form `limit` is 0, so that the
-// inline lookup answers "not here" for every pointer and the caller's slow path asks hak_slab_map_find.
+// Two-level form, for limited address spaces: a root of leaves of 64 Ki entries. In that form
+// hak_slab_map_limit is 0, so that the inline lookup covers no block and the caller's slow path asks hak_slab_map_find.
 #ifndef HAKMEM_TINY_SLAB_MAP_H_
 #define HAKMEM_TINY_SLAB_MAP_H_
 
@@ -22,12 +22,10 @@ HAK_C_BEGIN
 #endif
 #define HAK_GRANULE_COUNT ((uintptr_t)1 << (HAK_ADDRESS_BITS - HAK_SLAB_SHIFT))
 
-// Written once, by hak_slab_map_init, before the first slab exists; whoever holds a block got it after that.
-struct hak_slab_map {
-  const HAK_ATOMIC(uint8_t) * flat;
-  uintptr_t limit;  // the highest granule that `flat` covers
-};
-extern struct hak_slab_map hak_slab_map;
+// Written once, by hak_slab_map_init, before the first slab exists; whoever holds a block got it after that. Two
+// variables rather than a struct: each is then one operand of an instruction.
+extern const uint8_t *hak_slab_map_flat;
+extern uintptr_t hak_slab_map_limit;  // the highest granule that the flat form covers; 0: two levels
 
 enum hak_slab_map_form { HAK_SLAB_MAP_AUTO, HAK_SLAB_MAP_FLAT, HAK_SLAB_MAP_TWO_LEVEL };
 
@@ -48,13 +46,13 @@ uint32_t hak_slab_map_find(const void *address);
 // Whether the flat form is in use.
 bool hak_slab_map_is_flat(void);
 
-// The entry of `address`, or HAK_CLASS_NONE when the inline form does not cover it. Relaxed: the pointer came to this
-// thread by some synchronisation, and the entry was written before the pointer was handed out.
-HAK_INLINE uint32_t hak_slab_map_class(const void *address) {
-  const uintptr_t granule = (uintptr_t)address >> HAK_SLAB_SHIFT;
-  if (HAK_UNLIKELY(granule > hak_slab_map.limit)) return HAK_CLASS_NONE;
-  return atomic_load_explicit(&hak_slab_map.flat[granule], memory_order_relaxed);
-}
+// The granule of an address, and whether the inline form covers it.
+HAK_INLINE uintptr_t hak_slab_map_granule(const void *address) { return (uintptr_t)address >> HAK_SLAB_SHIFT; }
+HAK_INLINE bool hak_slab_map_covers(uintptr_t granule) { return granule <= hak_slab_map_limit; }
+
+// The entry of a granule that the inline form covers. A plain read: the entry of a live block was written before the
+// block was handed out, and is written again only after its last block was freed and returned.
+HAK_INLINE size_t hak_slab_map_class(uintptr_t granule) { return hak_slab_map_flat[granule]; }
 
 HAK_C_END
 

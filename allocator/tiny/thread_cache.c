@@ -77,8 +77,8 @@ static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capa
   atomic_store_explicit(&bin->base, slots, memory_order_relaxed);
   bin->limit = slots + 1 + capacity;
   bin_set_top(bin, slots + 1 + count);
-  heap->cache_bytes += (uint64_t)capacity * bin->stride;
-  heap->cache_bytes -= (uint64_t)old_capacity * bin->stride;
+  heap->cache_bytes += (uint64_t)capacity * hak_class_stride(class_id);
+  heap->cache_bytes -= (uint64_t)old_capacity * hak_class_stride(class_id);
   return true;
 }
 
@@ -86,11 +86,11 @@ static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capa
 static bool grow(struct hak_heap *heap, uint32_t class_id) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
   const uint32_t old = bin_capacity(bin);
-  const uint32_t bound = capacity_bound(bin->stride);
+  const uint32_t bound = capacity_bound(hak_class_stride(class_id));
   if (old >= bound) return false;
   uint32_t wanted = old == 0 ? FIRST_SLOTS - SENTINELS : 2 * (old + SENTINELS) - SENTINELS;
   if (wanted > bound) wanted = bound;
-  const uint64_t more = (uint64_t)(wanted - old) * bin->stride;
+  const uint64_t more = (uint64_t)(wanted - old) * hak_class_stride(class_id);
   // The first array is always had: without one a class could not cache at all.
   if (old != 0 && heap->cache_bytes + more > hak_config.thread_cache_bytes) return false;
   return set_capacity(heap, class_id, wanted);
@@ -208,7 +208,7 @@ void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fres
   hak_heap_drain(heap);
   if (bin_count(bin) == 0) grow(heap, class_id);
   const uint32_t capacity = bin_capacity(bin);
-  const size_t by_bytes = REFILL_BYTES_MAX / bin->stride;
+  const size_t by_bytes = REFILL_BYTES_MAX / hak_class_stride(class_id);
   uint32_t want = capacity / 2 < by_bytes ? capacity / 2 : (uint32_t)by_bytes;
   void *single;
   if (want <= 1 || bin_base(bin) == NULL) {
@@ -245,8 +245,8 @@ void hak_thread_cache_init(struct hak_heap *heap) {
   heap->events = 0;
   heap->decay_class = 0;
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
-    heap->cache.bins[class_id].stride = hak_class_info[class_id].stride;
     heap->cache.bins[class_id].reciprocal = hak_class_info[class_id].reciprocal;
+    heap->cache.bins[class_id].start_least = 0 - hak_class_info[class_id].reciprocal;
     heap->classes[class_id].misses = 0;
   }
 }
