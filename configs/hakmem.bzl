@@ -182,7 +182,7 @@ def hak_cc_test(
     """A test that one `bazel test //...` runs under every profile.
 
     Makes the target `name`, built with the flags of the command line (so STANDARD unless --config says otherwise), and
-    `name`_fast and `name`_observe, the same test built under that profile.
+    `name`_fast and `name`_observe, the same test built under that profile, with the tag `other-profile`.
 
     Args:
       name: of the test.
@@ -243,6 +243,7 @@ def hak_cc_test(
         deps = deps + (["//third_party:gtest_main"] if gtest else []),
         **dict(kwargs, **own_run)
     )
+    run["tags"] = tags + ["other-profile"]
     for profile in profiles:
         if profile != "standard":
             profile_test(

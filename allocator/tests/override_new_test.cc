@@ -35,7 +35,6 @@ bool Good(void *p, size_t size, size_t alignment) {
 
 // Every delete that may be used on what the new beside it gave.
 TEST(NewDelete, EveryReplaceableForm) {
-  const uint64_t before = LiveBlocks();
   for (const size_t size : {size_t{0}, size_t{1}, size_t{100}, size_t{5000}, size_t{300000}}) {
     SCOPED_TRACE(size);
     const uint64_t traced = LiveBlocks();
@@ -65,6 +64,7 @@ TEST(NewDelete, EveryReplaceableForm) {
     _ZdaPvmRKSt9nothrow_t((p = ::operator new[](size, std::nothrow), check(16), p), size, std::nothrow);
     EXPECT_EQ(LiveBlocks(), traced);
   }
+  const uint64_t before = LiveBlocks();
   ::operator delete(nullptr);
   ::operator delete(nullptr, size_t{8});
   ::operator delete(nullptr, std::nothrow);
