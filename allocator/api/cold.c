@@ -11,9 +11,6 @@
 #include "allocator/os/report.h"
 #include "allocator/tiny/thread_cache.h"
 
-// From this class size on calloc asks whether its block is known to be zero.
-#define ZERO_AWARE 4096u
-
 // ---- Allocation
 // --------------------------------------------------------------------------------------------------------
 
@@ -75,9 +72,8 @@ HAK_COLD void *hak_cold_malloc(size_t size) {
 
 HAK_NOINLINE void *hak_slow_calloc(size_t size) {
   if (size > HAK_TINY_MAX) return take_large(size, HAK_MIN_ALIGN, true);
-  const uint32_t class_id = hak_class_of(size);
-  bool fresh = false;
-  void *block = hak_class_stride(class_id) < ZERO_AWARE ? hak_hot_malloc(size) : take_tiny(class_id, &fresh);
+  bool fresh;
+  void *block = take_tiny(hak_class_of(size), &fresh);
   if (block != NULL && !fresh) memset(block, 0, size);
   return block;
 }

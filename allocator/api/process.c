@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/api/process.h"
 
-#include <limits.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -20,8 +19,8 @@
 
 _Thread_local struct hak_cache *hak_thread_cache = NO_CACHE;
 
-// Of the calling thread: how often its destructor ran, and whether it is past its end.
-static _Thread_local uint8_t end_rounds;
+// Of the calling thread: whether its destructor ran, and whether it is past its end.
+static _Thread_local bool end_announced;
 static _Thread_local bool ended;
 
 static struct hak_lock init_lock = HAK_LOCK_INIT(HAK_RANK_INIT);
@@ -37,10 +36,15 @@ static void close_heap(struct hak_heap *heap) {
   hak_heap_close(heap);
 }
 
-// Destructor of end_key. Destructors of other keys may allocate and free in every round, so the heap stays until the
-// last one; what comes after that works on the orphanage.
+// Destructor of end_key. Most other keys are younger than ours, so their destructors run after it and may allocate and
+// free: the first time it only asks to be called again, in the next round. What still comes after that works on the
+// orphanage. (A thread whose very first allocation is in the third round of its destructors or later is not seen again;
+// its heap stays open.)
 static void thread_end(void *heap) {
-  if (++end_rounds < PTHREAD_DESTRUCTOR_ITERATIONS && pthread_setspecific(end_key, heap) == 0) return;
+  if (!end_announced && pthread_setspecific(end_key, heap) == 0) {
+    end_announced = true;
+    return;
+  }
   ended = true;
   close_heap(heap);
 }

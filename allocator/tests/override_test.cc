@@ -111,32 +111,14 @@ TEST(InUse, GetlineGrowsOurBlock) {
 }
 
 #ifndef HAK_TEST_STATIC
+// The names that libc.so has too: those a linker makes visible to the libraries of the program.
 TEST(InUse, SymbolsResolveToTheProgram) {
   Dl_info here = {};
   ASSERT_NE(dladdr(reinterpret_cast<void *>(&hak_malloc), &here), 0);
-  for (const char *name : {"malloc",
-                           "free",
-                           "calloc",
-                           "realloc",
-                           "aligned_alloc",
-                           "posix_memalign",
-                           "memalign",
-                           "valloc",
-                           "pvalloc",
-                           "malloc_usable_size",
-                           "reallocarray",
-                           "cfree",
-                           "free_sized",
-                           "free_aligned_sized",
-                           "malloc_trim",
-                           "mallinfo",
-                           "mallinfo2",
-                           "malloc_info",
-                           "malloc_stats",
-                           "mallopt",
-                           "_Znwm",
-                           "_ZdlPv",
-                           "_ZnwmSt11align_val_t"}) {
+  for (const char *name : {"malloc",         "free",        "calloc",   "realloc",   "aligned_alloc",
+                           "posix_memalign", "memalign",    "valloc",   "pvalloc",   "malloc_usable_size",
+                           "reallocarray",   "malloc_trim", "mallinfo", "mallinfo2", "malloc_info",
+                           "malloc_stats",   "mallopt",     "_Znwm",    "_ZdlPv",    "_ZnwmSt11align_val_t"}) {
     void *symbol = dlsym(RTLD_DEFAULT, name);
     ASSERT_NE(symbol, nullptr) << name;
     Dl_info info = {};

@@ -164,7 +164,7 @@ class Runner:
 
 def run_python(runner):
     env = {"PYTHONMALLOC": "malloc", "PYTHONHASHSEED": "0"}
-    runner.run([sys.executable, "-I", WORKLOAD], env=env)
+    runner.run([sys.executable, "-s", WORKLOAD], env=env)
 
 
 def run_sqlite(runner):
@@ -265,7 +265,7 @@ def run_program(scratch, program, library):
 
 def look_inside(scratch, profile, library):
     runner = Runner(scratch, library, os.path.join(scratch, "inside"))
-    version = runner.run([sys.executable, "-I", "-c", LOOK_INSIDE], env={"PYTHONMALLOC": "malloc"}).decode()
+    version = runner.run([sys.executable, "-s", "-c", LOOK_INSIDE], env={"PYTHONMALLOC": "malloc"}).decode()
     if " %s " % profile not in version:
         raise Failure("a library of the profile %s says it is %s" % (profile, version))
 

@@ -6,10 +6,6 @@
 #include "allocator/tiny/remote.h"
 #include "allocator/tiny/slab_pool.h"
 
-// From this stride on new blocks are carved one at a time: then every block in a cache was used before, and a block
-// that comes straight from the carving is known to be zero without being read or written.
-#define CARVE_SINGLY 4096u
-
 // ---- Lists
 // -------------------------------------------------------------------------------------------------------------
 
@@ -104,7 +100,7 @@ static uint32_t take_recycled(struct hak_heap *heap, uint32_t class_id, void **o
 static uint32_t take_from_carved(struct hak_heap *heap, struct hak_slab *slab, void **out, uint32_t want, bool *fresh) {
   uint32_t got = hak_slab_take_free(slab, out, want);
   if (got == 0) {
-    const bool singly = slab->stride >= CARVE_SINGLY;
+    const bool singly = slab->stride >= HAK_CARVE_SINGLY;
     got = hak_slab_carve(slab, out, singly ? 1 : want);
     if (fresh != NULL) *fresh = singly && slab->zeroed;
   }

@@ -85,6 +85,10 @@ struct hak_heap *hak_heap_open(void);
 // Ends the calling thread's heap: caches are flushed, empty slabs returned, the others given to the orphanage.
 void hak_heap_close(struct hak_heap *heap);
 
+// From this stride on new blocks are carved one at a time: then every block in a cache was used before, and a block
+// that comes straight from the carving is known to be zero without being read or written.
+#define HAK_CARVE_SINGLY 4096u
+
 // Takes up to `want` blocks of the class into out[]: from slabs that have free ones, the fullest first; then from
 // new ground. `fresh` (may be NULL): set when out[0] is the only block, never used before and zero. Returns how many,
 // 0 when memory cannot be had. The calling thread owns `heap`, or holds the orphanage lock for hak_orphanage.

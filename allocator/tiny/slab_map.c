@@ -32,7 +32,7 @@ void hak_slab_map_init(enum hak_slab_map_form form) {
 bool hak_slab_map_is_flat(void) { return hak_slab_map_limit != 0; }
 
 bool hak_slab_map_cover(const void *superslab) {
-  const uintptr_t granule = (uintptr_t)superslab >> HAK_SLAB_SHIFT;
+  const uintptr_t granule = hak_slab_map_granule(superslab);
   if (granule >= HAK_GRANULE_COUNT) return false;
   HAK_ATOMIC(HAK_ATOMIC(uint8_t) *) *slot = &root[granule >> LEAF_SHIFT];
   if (atomic_load_explicit(slot, memory_order_relaxed) != NULL) return true;  // Relaxed: written under this lock.
@@ -49,7 +49,7 @@ bool hak_slab_map_cover(const void *superslab) {
 }
 
 void hak_slab_map_set(const void *start, uint32_t count, uint32_t class_id) {
-  const uintptr_t granule = (uintptr_t)start >> HAK_SLAB_SHIFT;
+  const uintptr_t granule = hak_slab_map_granule(start);
   HAK_ATOMIC(uint8_t) *leaf = atomic_load_explicit(&root[granule >> LEAF_SHIFT], memory_order_relaxed);
   for (uint32_t i = 0; i < count; i++) {
     // Relaxed: see hak_slab_map_class.
@@ -58,7 +58,7 @@ void hak_slab_map_set(const void *start, uint32_t count, uint32_t class_id) {
 }
 
 uint32_t hak_slab_map_find(const void *address) {
-  const uintptr_t granule = (uintptr_t)address >> HAK_SLAB_SHIFT;
+  const uintptr_t granule = hak_slab_map_granule(address);
   if (granule >= HAK_GRANULE_COUNT) return HAK_CLASS_NONE;
   HAK_ATOMIC(uint8_t) *leaf = atomic_load_explicit(&root[granule >> LEAF_SHIFT], memory_order_acquire);
   if (leaf == NULL) return HAK_CLASS_NONE;
