@@ -11,7 +11,7 @@ import sys
 
 ALLOWED = {
     "api": {"gate", "hot", "tiny", "large", "policy", "check", "observe", "os"},
-    "gate": {"os"},
+    "gate": {"policy", "os"},
     "hot": {"tiny", "check", "os"},
     "tiny": {"large", "policy", "check", "observe", "os"},
     "large": {"tiny", "policy", "check", "observe", "os"},

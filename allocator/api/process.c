@@ -54,7 +54,7 @@ static void initialise(void) {
   hak_lock_acquire(&init_lock);
   if (!atomic_load_explicit(&initialised, memory_order_relaxed)) {
     hak_gate_init();
-    hak_slab_map_init((enum hak_slab_map_form)hak_config.slab_map_form);
+    hak_slab_map_init(hak_config.slab_map_form);
     hak_nextptr_secret = hak_os_random();
     have_end_key = pthread_key_create(&end_key, thread_end) == 0;
     atomic_store_explicit(&initialised, true, memory_order_release);

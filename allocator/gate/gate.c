@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "allocator/os/report.h"
-#include "allocator/tiny/slab_map.h"
 
 static const char *const preset_names[] = {"balanced", "speed", "lean", NULL};
 static const char *const slab_map_names[] = {"auto", "flat", "two_level", NULL};
@@ -162,7 +161,7 @@ void hak_gate_init(void) {
   hak_config.thread_cache_bytes = values.value[HAK_GATE_THREAD_CACHE] * 1024;
   hak_config.mapping_cache_bytes = values.value[HAK_GATE_MAPPING_CACHE] * 1024;
   hak_config.keep_superslabs = values.value[HAK_GATE_KEEP_SUPERSLABS];
-  hak_config.slab_map_form = (uint32_t)values.value[HAK_GATE_SLAB_MAP];
+  hak_config.slab_map_form = (enum hak_slab_map_form)values.value[HAK_GATE_SLAB_MAP];
   // FAST has no live gates, but it still answers this question.
   const char *show = find_variable(environment, hak_gates[HAK_GATE_SHOW_CONFIG].name);
   uint64_t wanted = 0;

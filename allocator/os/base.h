@@ -49,12 +49,14 @@
 // Around the declarations of an internal header. Hidden: the compiler then knows that a name is in this very library
 // and reaches it without the global offset table; the command line's -fvisibility speaks of definitions only.
 #ifdef __cplusplus
-#define HAK_C_BEGIN \
-  extern "C" {      \
-  _Pragma("GCC visibility push(hidden)")
+// A function or table may have the name of its struct, as in C; g++ calls that hiding the constructor.
+#define HAK_C_BEGIN                                                                          \
+  _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wshadow\"") extern "C" { \
+    _Pragma("GCC visibility push(hidden)")
 #define HAK_C_END               \
   _Pragma("GCC visibility pop") \
-  }
+  }                             \
+  _Pragma("GCC diagnostic pop")
 #else
 #define HAK_C_BEGIN _Pragma("GCC visibility push(hidden)")
 #define HAK_C_END _Pragma("GCC visibility pop")

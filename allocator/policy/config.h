@@ -10,12 +10,15 @@
 
 HAK_C_BEGIN
 
+// How the slab map is laid out (tiny/slab_map.h).
+enum hak_slab_map_form { HAK_SLAB_MAP_AUTO, HAK_SLAB_MAP_FLAT, HAK_SLAB_MAP_TWO_LEVEL };
+
 struct hak_config {
   uint64_t decommit_deadline_ms;  // how long a free slab or mapping keeps its memory; 0: gives it back at once
   uint64_t thread_cache_bytes;    // what the caches of one thread may hold together
   uint64_t keep_superslabs;       // wholly free superslabs that stay mapped (without memory) past the deadline
   uint64_t mapping_cache_bytes;   // what freed large mappings may hold together until the deadline
-  uint32_t slab_map_form;         // enum hak_slab_map_form
+  enum hak_slab_map_form slab_map_form;
 };
 
 // Holds the defaults (preset `balanced`) until the gates are resolved.

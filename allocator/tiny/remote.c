@@ -25,9 +25,11 @@ void hak_remote_push(const struct hak_chain *chain) {
   do {
     tiny_nextptr_store(chain->last, (uint32_t)seen);
     next = ((seen >> 32) + chain->count) << 32 | chain->first;
-    // Release: the owner that takes the chain sees the links, and all that was done with the blocks before.
+    // Release: the owner that takes the chain sees the links, and all that was done with the blocks before. Acquire:
+    // whoever finds the chain empty comes after the owner that emptied it, and may write pending_next, which that owner
+    // had read.
   } while (
-      !atomic_compare_exchange_weak_explicit(&slab->remote, &seen, next, memory_order_release, memory_order_relaxed));
+      !atomic_compare_exchange_weak_explicit(&slab->remote, &seen, next, memory_order_acq_rel, memory_order_relaxed));
   if (seen == 0) hak_remote_notify(slab);
 }
 
@@ -62,8 +64,9 @@ void hak_remote_notify(struct hak_slab *slab) {
 }
 
 void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab) {
-  // Acquire: pairs with the pushes; everything done with the blocks before is seen.
-  const uint64_t taken = atomic_exchange_explicit(&slab->remote, 0, memory_order_acquire);
+  // Acquire: pairs with the pushes; everything done with the blocks before is seen. Release: pairs with the next push
+  // to the empty chain, which may write pending_next.
+  const uint64_t taken = atomic_exchange_explicit(&slab->remote, 0, memory_order_acq_rel);
   uint64_t link = (uint32_t)taken;
   const uint32_t count = (uint32_t)(taken >> 32);
   const uint32_t capacity = slab->capacity;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "allocator/os/report.h"
+#include "allocator/tiny/meta.h"
 #include "allocator/tiny/tiny_region_id.h"
 
 enum hak_slab_list hak_slab_list_for(const struct hak_slab *slab) {
@@ -15,14 +16,23 @@ enum hak_slab_list hak_slab_list_for(const struct hak_slab *slab) {
   return free_count * 2 <= slab->capacity ? HAK_LIST_MANY : HAK_LIST_MOST;
 }
 
-void hak_slab_format(struct hak_slab *slab, uint32_t class_id, bool zeroed) {
+static size_t bitmap_bytes(uint32_t capacity) { return (capacity + 63) / 64 * sizeof(uint64_t); }
+
+static bool bitmap_is_inline(uint32_t capacity) { return capacity <= HAK_SLAB_INLINE_WORDS * 64; }
+
+bool hak_slab_format(struct hak_slab *slab, uint32_t class_id, bool zeroed) {
   const struct hak_class_info *info = &hak_class_info[class_id];
+  // With headers the first block's header must lie inside the slab.
+  const size_t room = (size_t)(hak_slab_end(slab) - hak_slab_begin(slab)) - HAK_HEADER_BYTES;
+  const uint32_t capacity = (uint32_t)(room / info->stride);
+  const bool is_inline = bitmap_is_inline(capacity);
+  slab->free = is_inline ? slab->inline_free : hak_meta_alloc(bitmap_bytes(capacity));
+  if (slab->free == NULL) return false;
+  if (is_inline) memset(slab->inline_free, 0, sizeof slab->inline_free);
   slab->next = slab->prev = NULL;
   slab->stride = info->stride;
   slab->reciprocal = info->reciprocal;
-  // With headers the first block's header must lie inside the slab.
-  const size_t room = (size_t)(hak_slab_end(slab) - hak_slab_begin(slab)) - HAK_HEADER_BYTES;
-  slab->capacity = (uint32_t)(room / info->stride);
+  slab->capacity = capacity;
   slab->class_id = (uint8_t)class_id;
   slab->zeroed = zeroed;
   slab->first_word = 0;
@@ -31,7 +41,12 @@ void hak_slab_format(struct hak_slab *slab, uint32_t class_id, bool zeroed) {
   atomic_store_explicit(&slab->free_count, 0, memory_order_relaxed);
   atomic_store_explicit(&slab->carved, 0, memory_order_relaxed);
   atomic_store_explicit(&slab->remote, 0, memory_order_relaxed);
-  memset(slab->free, 0, (slab->capacity + 63) / 64 * sizeof slab->free[0]);
+  return true;
+}
+
+void hak_slab_unformat(struct hak_slab *slab) {
+  if (!bitmap_is_inline(slab->capacity)) hak_meta_free(slab->free, bitmap_bytes(slab->capacity));
+  slab->free = NULL;
 }
 
 uint32_t hak_slab_take_free(struct hak_slab *slab, void **out, uint32_t want) {

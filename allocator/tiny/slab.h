@@ -21,7 +21,9 @@ HAK_C_BEGIN
 struct hak_heap;
 
 #define HAK_SLAB_BLOCKS_MAX (HAK_SLAB_SIZE / HAK_MIN_ALIGN)
-#define HAK_SLAB_WORDS (HAK_SLAB_BLOCKS_MAX / 64)
+// Words of a bitmap that fits the descriptor: enough for strides from 128 bytes on. Smaller blocks have theirs
+// elsewhere.
+#define HAK_SLAB_INLINE_WORDS 8u
 
 // Which of its heap's lists a slab is on, by how many of its blocks it can still give. Refill takes the fullest first.
 enum hak_slab_list {
@@ -51,6 +53,7 @@ struct hak_slab {
   uint32_t stride;                  // constant while in use
   uint32_t reciprocal;              // constant while in use
   uint32_t first_word;              // no bit is set in a lower word of `free`
+  uint64_t *free;                   // bitmap: block i lies free in the slab; the pointer is constant while in use
   uint8_t class_id;                 // constant while in use; HAK_CLASS_NONE: free slab
   uint8_t index;                    // number in its superslab, constant
   uint8_t list;                     // enum hak_slab_list
@@ -62,16 +65,17 @@ struct hak_slab {
   // of the slab (acquire). NULL: the pool.
   HAK_ALIGNAS(HAK_CACHE_LINE) HAK_ATOMIC(struct hak_heap *) owner;
   // Blocks freed by others: (count << 32) | (index of the first + 1), linked by tiny_nextptr. Pushed by
-  // compare-and-swap (release), taken whole by the owner (acquire). Goes from 0 to non-zero only together with one
-  // notice to the owner, and the owner takes it only on that notice: so a slab is on at most one pending list, and
-  // never freed while on one.
+  // compare-and-swap (release), taken whole by the owner (acquire and release). Goes from 0 to non-zero only together
+  // with one notice to the owner, and the owner takes it only on that notice: so a slab is on at most one pending list,
+  // and never freed while on one.
   HAK_ATOMIC(uint64_t) remote;
   struct hak_slab *pending_next;  // written by the notifier before it publishes the slab, read by the drainer
 
-  // Lines 2..9: bit i is set when block i lies free in the slab. The owner's alone.
-  HAK_ALIGNAS(HAK_CACHE_LINE) uint64_t free[HAK_SLAB_WORDS];
+  // Line 2: what `free` points at when it is large enough; otherwise that is a record (tiny/meta.h). Out of reach of
+  // the blocks either way. The owner's alone.
+  HAK_ALIGNAS(HAK_CACHE_LINE) uint64_t inline_free[HAK_SLAB_INLINE_WORDS];
 };
-static_assert(sizeof(struct hak_slab) == 128 + HAK_SLAB_WORDS * 8, "two lines and the bitmap");
+static_assert(sizeof(struct hak_slab) == (size_t)3 * HAK_CACHE_LINE, "the owner's line, the shared one, the bitmap");
 static_assert(offsetof(struct hak_slab, owner) == HAK_CACHE_LINE, "owner and remote threads use different lines");
 
 struct hak_superslab {
@@ -149,8 +153,10 @@ HAK_INLINE bool hak_slab_bit(const struct hak_slab *slab, uint32_t index) {
 // The list that the slab belongs on, by its counts.
 enum hak_slab_list hak_slab_list_for(const struct hak_slab *slab);
 
-// Makes a slab fresh from the pool one of `class_id`. The owner is set by the caller.
-void hak_slab_format(struct hak_slab *slab, uint32_t class_id, bool zeroed);
+// Makes a slab fresh from the pool one of `class_id`. The owner is set by the caller. False: no memory for its bitmap.
+bool hak_slab_format(struct hak_slab *slab, uint32_t class_id, bool zeroed);
+// Gives the bitmap back. The slab has no block in use.
+void hak_slab_unformat(struct hak_slab *slab);
 
 // Takes up to `want` blocks out of the bitmap into out[]; returns how many.
 uint32_t hak_slab_take_free(struct hak_slab *slab, void **out, uint32_t want);

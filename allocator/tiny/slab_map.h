@@ -11,6 +11,7 @@
 
 #include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
+#include "allocator/policy/config.h"
 #include "allocator/tiny/size_class.h"
 
 HAK_C_BEGIN
@@ -26,8 +27,6 @@ HAK_C_BEGIN
 // variables rather than a struct: each is then one operand of an instruction.
 extern const uint8_t *hak_slab_map_flat;
 extern uintptr_t hak_slab_map_limit;  // the highest granule that the flat form covers; 0: two levels
-
-enum hak_slab_map_form { HAK_SLAB_MAP_AUTO, HAK_SLAB_MAP_FLAT, HAK_SLAB_MAP_TWO_LEVEL };
 
 // Chooses the form: AUTO takes the flat one unless the address space is limited; the flat one falls back to two levels
 // when the reservation is refused.

@@ -257,11 +257,16 @@ struct hak_slab *hak_pool_take(uint32_t class_id, struct hak_heap *owner) {
     const uint32_t warm = candidates & ss->dirty_mask;  // Memory that is there already comes first.
     const uint32_t index = (uint32_t)__builtin_ctz(warm != 0 ? warm : candidates);
     const bool zeroed = claim(ss, index, 1) == 0;
-    slab = &ss->slabs[index];
-    hak_slab_format(slab, class_id, zeroed);
-    // Release: whoever reads the owner through a block of this slab sees the formatted descriptor.
-    atomic_store_explicit(&slab->owner, owner, memory_order_release);
-    hak_slab_map_set(hak_slab_begin(slab), 1, class_id);
+    if (hak_slab_format(&ss->slabs[index], class_id, zeroed)) {
+      slab = &ss->slabs[index];
+      // Release: whoever reads the owner through a block of this slab sees the formatted descriptor.
+      atomic_store_explicit(&slab->owner, owner, memory_order_release);
+      hak_slab_map_set(hak_slab_begin(slab), 1, class_id);
+    } else {
+      if (zeroed) ss->dirty_mask &= ~(1u << index);
+      disclaim(ss, index, 1);
+      note_free(ss, hak_os_now_ms());
+    }
   }
   hak_lock_release(&pool_lock);
   return slab;
@@ -273,6 +278,7 @@ void hak_pool_give(struct hak_slab *slab) {
   hak_lock_acquire(&pool_lock);
   const bool touched = hak_slab_carved(slab) != 0 || !slab->zeroed;
   if (!touched) ss->dirty_mask &= ~(1u << slab->index);
+  hak_slab_unformat(slab);
   atomic_store_explicit(&slab->owner, NULL, memory_order_release);
   disclaim(ss, slab->index, 1);
   note_free(ss, now);

@@ -54,9 +54,7 @@ _GCC_C_WARNINGS = ["-Wjump-misses-init"]
 
 _CLANG_WARNINGS = [
     "-Wcast-align",
-    "-Wcomma",
     "-Wloop-analysis",
-    "-Wunreachable-code",
 ]
 
 _CLANG_C_WARNINGS = ["-Wmissing-variable-declarations"]

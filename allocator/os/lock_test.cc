@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/os/lock.h"
+
+#include <errno.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "allocator/os/unit_test.h"
+
+namespace {
+
+uint32_t State(const hak_lock &lock) { return atomic_load_explicit(&lock.state, memory_order_relaxed); }
+
+TEST(Lock, FreeHeldFree) {
+  hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);
+  EXPECT_EQ(State(lock), 0u);
+  hak_lock_acquire(&lock);
+  EXPECT_EQ(State(lock), 1u);
+  hak_lock_release(&lock);
+  EXPECT_EQ(State(lock), 0u);
+}
+
+// Plain variables: a lock that lets two threads in loses increments, and the thread sanitizer sees the race.
+TEST(Lock, LetsOneThreadInAtATime) {
+  hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);
+  constexpr int kThreads = 4;
+  const int rounds = hak_unit::Operations(20000);
+  long total = 0;
+  int inside = 0;
+  int crowded = 0;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; t++) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < rounds; i++) {
+        hak_lock_acquire(&lock);
+        if (++inside != 1) crowded++;
+        total++;
+        if (i % 256 == 0) std::this_thread::yield();  // others get to sleep on the lock
+        inside--;
+        hak_lock_release(&lock);
+      }
+    });
+  }
+  for (std::thread &thread : threads) thread.join();
+  EXPECT_EQ(total, static_cast<long>(kThreads) * rounds);
+  EXPECT_EQ(crowded, 0);
+  EXPECT_EQ(State(lock), 0u);
+}
+
+TEST(Lock, WakesEverySleeperAndKeepsErrno) {
+  hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);
+  hak_lock_acquire(&lock);
+  int entered = 0;
+  std::atomic<int> errno_kept{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 3; t++) {
+    threads.emplace_back([&] {
+      errno = E2BIG;
+      hak_lock_acquire(&lock);
+      entered++;
+      hak_lock_release(&lock);
+      if (errno == E2BIG) errno_kept++;
+    });
+  }
+  while (State(lock) != 2) std::this_thread::yield();  // somebody is past his patience
+  EXPECT_EQ(entered, 0);                               // read under the lock
+  errno = E2BIG;
+  hak_lock_release(&lock);
+  EXPECT_EQ(errno, E2BIG);
+  for (std::thread &thread : threads) thread.join();
+  EXPECT_EQ(entered, 3);
+  EXPECT_EQ(errno_kept.load(), 3);
+  EXPECT_EQ(State(lock), 0u);
+}
+
+TEST(Lock, TheChildOfAForkMayReleaseIt) {
+  hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);
+  hak_lock_acquire(&lock);
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    hak_lock_release(&lock);
+    hak_lock_acquire(&lock);
+    hak_lock_release(&lock);
+    _exit(State(lock) == 0 ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(State(lock), 1u);  // the parent's own
+  hak_lock_release(&lock);
+}
+
+TEST(LockOrder, RisingRanksAreInOrder) {
+  hak_lock low = HAK_LOCK_INIT(HAK_RANK_INIT);
+  hak_lock middle = HAK_LOCK_INIT(HAK_RANK_POOL);
+  hak_lock high = HAK_LOCK_INIT(HAK_RANK_META);
+  for (int round = 0; round < 2; round++) {
+    hak_lock_acquire(&low);
+    hak_lock_acquire(&middle);
+    hak_lock_acquire(&high);
+    // Released in any order, and a rank that is released may be taken again.
+    hak_lock_release(&middle);
+    hak_lock_release(&high);
+    hak_lock_acquire(&middle);
+    hak_lock_release(&middle);
+    hak_lock_release(&low);
+  }
+  EXPECT_EQ(State(low) + State(middle) + State(high), 0u);
+}
+
+TEST(LockOrder, RanksOfOtherThreadsDoNotCount) {
+  hak_lock low = HAK_LOCK_INIT(HAK_RANK_INIT);
+  hak_lock high = HAK_LOCK_INIT(HAK_RANK_META);
+  hak_lock_acquire(&high);
+  bool done = false;
+  std::thread([&] {
+    hak_lock_acquire(&low);
+    hak_lock_release(&low);
+    done = true;
+  }).join();
+  hak_lock_release(&high);
+  EXPECT_TRUE(done);
+}
+
+#if HAK_OBSERVE
+TEST(LockOrder, FallingOrEqualRanksEndTheProcess) {
+  hak_lock low = HAK_LOCK_INIT(HAK_RANK_REGISTRY);
+  hak_lock same = HAK_LOCK_INIT(HAK_RANK_POOL);
+  hak_lock high = HAK_LOCK_INIT(HAK_RANK_POOL);
+  const auto falling = [&] {
+    hak_lock_acquire(&high);
+    hak_lock_acquire(&low);
+  };
+  const auto equal = [&] {
+    hak_lock_acquire(&high);
+    hak_lock_acquire(&same);
+  };
+  HAK_EXPECT_FATAL(falling(), "lock order violated", &low);
+  HAK_EXPECT_FATAL(equal(), "lock order violated", &same);
+}
+#else
+// The order is a promise of the code; only OBSERVE builds pay for checking it.
+TEST(LockOrder, IsNotCheckedInThisProfile) {
+  hak_lock low = HAK_LOCK_INIT(HAK_RANK_REGISTRY);
+  hak_lock high = HAK_LOCK_INIT(HAK_RANK_POOL);
+  hak_lock_acquire(&high);
+  hak_lock_acquire(&low);
+  EXPECT_EQ(State(low), 1u);
+  hak_lock_release(&low);
+  hak_lock_release(&high);
+}
+#endif
+
+}  // namespace

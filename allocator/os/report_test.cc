@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/os/report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "allocator/os/unit_test.h"
+
+namespace {
+
+std::string Text(const hak_line &line) { return std::string(line.text, line.length); }
+
+std::string Hex(uint64_t value) {
+  hak_line line = {};
+  hak_line_hex(&line, value);
+  return Text(line);
+}
+
+std::string Number(int64_t value) {
+  hak_line line = {};
+  hak_line_number(&line, value);
+  return Text(line);
+}
+
+TEST(Line, Hex) {
+  EXPECT_EQ(Hex(0), "0x0");
+  EXPECT_EQ(Hex(0xF), "0xf");
+  EXPECT_EQ(Hex(0x10), "0x10");
+  EXPECT_EQ(Hex(0x123456789ABCDEF0), "0x123456789abcdef0");
+  EXPECT_EQ(Hex(UINT64_MAX), "0xffffffffffffffff");
+}
+
+TEST(Line, Number) {
+  EXPECT_EQ(Number(0), "0");
+  EXPECT_EQ(Number(-1), "-1");
+  EXPECT_EQ(Number(10), "10");
+  EXPECT_EQ(Number(INT64_MAX), "9223372036854775807");
+  EXPECT_EQ(Number(INT64_MIN), "-9223372036854775808");
+}
+
+TEST(Line, AppendsAndIsCutAtItsCapacity) {
+  hak_line line = {};
+  hak_line_text(&line, "");
+  EXPECT_EQ(line.length, 0u);
+  hak_line_text(&line, "ab");
+  hak_line_number(&line, 7);
+  EXPECT_EQ(Text(line), "ab7");
+  hak_line_text(&line, std::string(600, 'x').c_str());
+  EXPECT_EQ(line.length, sizeof line.text - 1);  // the newline has its place
+  hak_line_hex(&line, UINT64_MAX);
+  hak_line_number(&line, INT64_MIN);
+  EXPECT_EQ(Text(line), "ab7" + std::string(sizeof line.text - 4, 'x'));
+  testing::internal::CaptureStderr();
+  hak_line_write(&line);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "ab7" + std::string(sizeof line.text - 4, 'x') + "\n");
+}
+
+// A packet pipe gives each write to a read of its own: what other processes write cannot come in between.
+TEST(Line, IsOneWrite) {
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_DIRECT | O_CLOEXEC | O_NONBLOCK), 0);
+  const int saved = dup(STDERR_FILENO);
+  ASSERT_GE(saved, 0);
+  ASSERT_EQ(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
+  hak_line line = {};
+  hak_line_text(&line, "one ");
+  hak_line_number(&line, 2);
+  hak_line_write(&line);
+  ASSERT_EQ(dup2(saved, STDERR_FILENO), STDERR_FILENO);
+  close(saved);
+  char buffer[64];
+  const ssize_t first = read(ends[0], buffer, sizeof buffer);
+  ASSERT_GT(first, 0);
+  EXPECT_EQ(std::string(buffer, static_cast<size_t>(first)), "one 2\n");
+  EXPECT_LT(read(ends[0], buffer, sizeof buffer), 0);
+  close(ends[0]);
+  close(ends[1]);
+}
+
+TEST(Line, WithoutStderrNothingHappensAndErrnoStays) {
+  const auto without_stderr = [] {
+    close(STDERR_FILENO);
+    hak_line line = {};
+    hak_line_text(&line, "nobody reads this");
+    errno = E2BIG;
+    hak_line_write(&line);
+    _exit(errno == E2BIG ? 0 : 1);
+  };
+  EXPECT_EXIT(without_stderr(), testing::ExitedWithCode(0), testing::Eq(std::string()));
+}
+
+TEST(Fatal, NamesWhatAndWhereAndAborts) {
+  HAK_EXPECT_FATAL(hak_fatal("double free", reinterpret_cast<void *>(0x7f00deadbee0)), "double free",
+                   reinterpret_cast<void *>(0x7f00deadbee0));
+  EXPECT_EXIT(hak_fatal("invalid free", nullptr), testing::KilledBySignal(SIGABRT),
+              testing::Eq(std::string("hakmem: invalid free: 0x0\n")));
+}
+
+TEST(Fatal, AnEndlessReasonStillIsOneLine) {
+  const std::string reason(2000, 'y');
+  EXPECT_EXIT(hak_fatal(reason.c_str(), nullptr), testing::KilledBySignal(SIGABRT),
+              testing::Eq("hakmem: " + std::string(511 - 8, 'y') + "\n"));
+}
+
+}  // namespace

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the unit tests of the boxes share: random numbers, the fault plan as a scope, deaths with their exact line, and
+// questions to the kernel about memory.
+#ifndef HAKMEM_OS_UNIT_TEST_H_
+#define HAKMEM_OS_UNIT_TEST_H_
+
+#include <errno.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include <random>
+#include <string>
+#include <vector>
+
+#include "allocator/os/fault.h"
+#include "allocator/os/os.h"
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define HAK_UNIT_SLOW_BUILD 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define HAK_UNIT_SLOW_BUILD 1
+#endif
+#endif
+#ifndef HAK_UNIT_SLOW_BUILD
+#define HAK_UNIT_SLOW_BUILD 0
+#endif
+
+namespace hak_unit {
+
+// Random numbers that are the same in every run and on every machine.
+class Random {
+ public:
+  explicit Random(uint64_t seed) : engine_(seed) {}
+  uint64_t Next() { return engine_(); }
+  uint32_t Below(uint64_t n) { return static_cast<uint32_t>(engine_() % n); }
+  bool OneIn(uint64_t n) { return engine_() % n == 0; }
+
+ private:
+  std::mt19937_64 engine_;
+};
+
+// Operations of a random test: fewer where each costs several times as much.
+inline int Operations(int n) { return HAK_UNIT_SLOW_BUILD ? n / 4 : n; }
+
+// A fault plan that ends with its scope.
+class FaultPlan {
+ public:
+  explicit FaultPlan(uint32_t kinds, uint64_t nth = 1, uint64_t count = UINT64_MAX) {
+    hak_fault_set(kinds, nth, count);
+  }
+  FaultPlan(const FaultPlan &) = delete;
+  FaultPlan &operator=(const FaultPlan &) = delete;
+  ~FaultPlan() { hak_fault_clear(); }
+};
+
+// The line that hak_fatal writes.
+inline std::string FatalLine(const char *what, const void *pointer) {
+  char line[256];
+  snprintf(line, sizeof line, "hakmem: %s: 0x%llx\n", what,
+           static_cast<unsigned long long>(reinterpret_cast<uintptr_t>(pointer)));
+  return line;
+}
+
+// Whether all pages of the range are mapped.
+inline bool IsMapped(const void *start, size_t size) {
+  const size_t page = hak_os_page_size();
+  std::vector<unsigned char> state((size + page - 1) / page);
+  return mincore(const_cast<void *>(start), size, state.data()) == 0;
+}
+
+// How many pages of the range are in memory.
+inline size_t ResidentPages(const void *start, size_t size) {
+  const size_t page = hak_os_page_size();
+  std::vector<unsigned char> state((size + page - 1) / page);
+  if (mincore(const_cast<void *>(start), size, state.data()) != 0) return SIZE_MAX;
+  size_t resident = 0;
+  for (const unsigned char s : state) resident += s & 1;
+  return resident;
+}
+
+inline bool IsZero(const void *start, size_t size) {
+  const unsigned char *bytes = static_cast<const unsigned char *>(start);
+  for (size_t i = 0; i < size; i++) {
+    if (bytes[i] != 0) return false;
+  }
+  return true;
+}
+
+}  // namespace hak_unit
+
+// The statement ends the process by SIGABRT with exactly this line on stderr.
+#define HAK_EXPECT_FATAL(statement, what, pointer) \
+  EXPECT_EXIT(statement, ::testing::KilledBySignal(SIGABRT), ::testing::Eq(::hak_unit::FatalLine((what), (pointer))))
+
+// The statement, in a child of its own (for what a process can do only once, or would spoil it), passes its checks.
+#define HAK_EXPECT_PASSES_IN_CHILD(statement)         \
+  EXPECT_EXIT(                                        \
+      {                                               \
+        statement;                                    \
+        fflush(stdout);                               \
+        _exit(::testing::Test::HasFailure() ? 1 : 0); \
+      },                                              \
+      ::testing::ExitedWithCode(0), "")
+
+#endif  // HAKMEM_OS_UNIT_TEST_H_

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A process chooses the form of its slab map once, so each case runs in a child of its own.
+#include "allocator/tiny/slab_map.h"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <atomic>
+#include <map>
+#include <thread>
+#include <vector>
+
+#include "allocator/os/fault.h"
+#include "allocator/os/os.h"
+#include "allocator/os/unit_test.h"
+
+namespace {
+
+using hak_unit::FaultPlan;
+using hak_unit::Random;
+
+// Addresses only: the map does not touch what it describes.
+const char *At(uintptr_t address) { return reinterpret_cast<const char *>(address); }
+
+constexpr uintptr_t kTop = HAK_GRANULE_COUNT << HAK_SLAB_SHIFT;  // first address beyond the map
+constexpr uintptr_t kLeaf = uintptr_t{1} << 32;                  // addresses of one leaf
+
+// What free() sees: the inline answer where there is one.
+uint32_t Inline(const void *address) {
+  const uintptr_t granule = hak_slab_map_granule(address);
+  return hak_slab_map_covers(granule) ? static_cast<uint32_t>(hak_slab_map_class(granule)) : HAK_CLASS_NONE;
+}
+
+void ExpectEntry(uintptr_t address, uint32_t class_id) {
+  EXPECT_EQ(hak_slab_map_find(At(address)), class_id) << std::hex << address;
+  EXPECT_EQ(Inline(At(address)), hak_slab_map_is_flat() ? class_id : HAK_CLASS_NONE) << std::hex << address;
+}
+
+const uintptr_t kNowhere[] = {0,
+                              1,
+                              HAK_SLAB_SIZE,
+                              kLeaf,
+                              kTop - 1,
+                              kTop,
+                              kTop + 1,
+                              UINTPTR_MAX,
+                              UINTPTR_MAX >> 1,
+                              ~(UINTPTR_MAX >> 1),
+                              uintptr_t{1} << HAK_ADDRESS_BITS,
+                              uintptr_t{0x123456789abc}};
+
+void ExpectNothingAnywhere() {
+  for (const uintptr_t address : kNowhere) ExpectEntry(address, HAK_CLASS_NONE);
+}
+
+// Superslabs in all corners, against a map of what was set.
+void ExpectWorks() {
+  ExpectNothingAnywhere();
+  Random random(11);
+  std::map<uintptr_t, uint32_t> model;
+  std::vector<uintptr_t> superslabs = {HAK_SUPERSLAB_SIZE, kLeaf - HAK_SUPERSLAB_SIZE, kLeaf, kTop / 2,
+                                       kTop - HAK_SUPERSLAB_SIZE};
+  for (int i = 0; i < 40; i++) superslabs.push_back((random.Next() % kTop) & ~(HAK_SUPERSLAB_SIZE - 1));
+  for (const uintptr_t superslab : superslabs) {
+    ASSERT_TRUE(hak_slab_map_cover(At(superslab)));
+    ASSERT_TRUE(hak_slab_map_cover(At(superslab))) << "covered already";
+    ExpectEntry(superslab + 5 * HAK_SLAB_SIZE, model.count(superslab / HAK_SLAB_SIZE + 5) != 0
+                                                   ? model[superslab / HAK_SLAB_SIZE + 5]
+                                                   : HAK_CLASS_NONE);
+    for (int i = 0; i < 20; i++) {
+      const uint32_t first = random.Below(HAK_SLABS_PER_SUPERSLAB);
+      const uint32_t count = 1 + random.Below(HAK_SLABS_PER_SUPERSLAB - first);
+      const uint32_t class_id = random.Below(HAK_CLASS_IDS);
+      hak_slab_map_set(At(superslab + first * HAK_SLAB_SIZE), count, class_id);
+      for (uint32_t j = first; j < first + count; j++) model[superslab / HAK_SLAB_SIZE + j] = class_id;
+    }
+  }
+  for (const auto &[granule, class_id] : model) {
+    ExpectEntry(granule * HAK_SLAB_SIZE, class_id);
+    ExpectEntry(granule * HAK_SLAB_SIZE + random.Below(HAK_SLAB_SIZE), class_id);
+    ExpectEntry(granule * HAK_SLAB_SIZE + HAK_SLAB_SIZE - 1, class_id);
+    if (model.count(granule + 1) == 0) ExpectEntry((granule + 1) * HAK_SLAB_SIZE, HAK_CLASS_NONE);
+    if (model.count(granule - 1) == 0) ExpectEntry((granule - 1) * HAK_SLAB_SIZE, HAK_CLASS_NONE);
+  }
+  EXPECT_FALSE(hak_slab_map_cover(At(kTop)));
+  EXPECT_FALSE(hak_slab_map_cover(At(UINTPTR_MAX & ~(HAK_SUPERSLAB_SIZE - 1))));
+  ExpectEntry(0, HAK_CLASS_NONE);
+  ExpectEntry(kTop, HAK_CLASS_NONE);
+  ExpectEntry(UINTPTR_MAX, HAK_CLASS_NONE);
+}
+
+void Init(hak_slab_map_form form, bool want_flat) {
+  hak_slab_map_init(form);
+  EXPECT_EQ(hak_slab_map_is_flat(), want_flat);
+}
+
+// Sets the limit on the address space for as long as the map is being initialised.
+void InitLimited(hak_slab_map_form form, rlim_t limit, bool want_flat) {
+  struct rlimit old;
+  ASSERT_EQ(getrlimit(RLIMIT_AS, &old), 0);
+  struct rlimit limited = old;
+  limited.rlim_cur = limit;
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &limited), 0);
+  hak_slab_map_init(form);
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &old), 0);
+  EXPECT_EQ(hak_slab_map_is_flat(), want_flat);
+}
+
+TEST(SlabMap, BeforeInitialisationEveryEntryIsNothing) {
+  HAK_EXPECT_PASSES_IN_CHILD({
+    EXPECT_FALSE(hak_slab_map_is_flat());
+    ExpectNothingAnywhere();
+  });
+}
+
+TEST(SlabMap, Flat) {
+  HAK_EXPECT_PASSES_IN_CHILD({
+    Init(HAK_SLAB_MAP_FLAT, true);
+    ExpectWorks();
+  });
+}
+
+TEST(SlabMap, TwoLevels) {
+  HAK_EXPECT_PASSES_IN_CHILD({
+    Init(HAK_SLAB_MAP_TWO_LEVEL, false);
+    ExpectWorks();
+  });
+}
+
+TEST(SlabMap, AutoIsFlatUnlessTheAddressSpaceIsLimited) {
+  if (hak_os_address_space_limit() == UINT64_MAX) {
+    HAK_EXPECT_PASSES_IN_CHILD({
+      Init(HAK_SLAB_MAP_AUTO, true);
+      ExpectWorks();
+    });
+  }
+  HAK_EXPECT_PASSES_IN_CHILD({
+    InitLimited(HAK_SLAB_MAP_AUTO, rlim_t{16} << 30, false);
+    ExpectWorks();
+  });
+}
+
+TEST(SlabMap, TwoLevelsWhenTheKernelRefusesTheReservation) {
+  HAK_EXPECT_PASSES_IN_CHILD({
+    InitLimited(HAK_SLAB_MAP_FLAT, rlim_t{1} << 30, false);
+    ExpectWorks();
+  });
+  HAK_EXPECT_PASSES_IN_CHILD({
+    {
+      const FaultPlan plan(HAK_FAULT_MAP, 1, 1);
+      Init(HAK_SLAB_MAP_FLAT, false);
+    }
+    ExpectWorks();
+  });
+}
+
+// Covering may fail, leaves nothing behind, and works later.
+void ExpectCoverCanFail(uint32_t kind) {
+  const char *superslab = At(7 * kLeaf + 3 * HAK_SUPERSLAB_SIZE);
+  {
+    const FaultPlan plan(kind);
+    EXPECT_FALSE(hak_slab_map_cover(superslab));
+    EXPECT_EQ(hak_fault_hits(), 1u);
+  }
+  ExpectEntry(reinterpret_cast<uintptr_t>(superslab), HAK_CLASS_NONE);
+  ASSERT_TRUE(hak_slab_map_cover(superslab));
+  hak_slab_map_set(superslab, 1, 9);
+  ExpectEntry(reinterpret_cast<uintptr_t>(superslab), 9);
+  // Others of the same leaf cost no call.
+  const FaultPlan plan(HAK_FAULT_ALL);
+  EXPECT_TRUE(hak_slab_map_cover(superslab + HAK_SUPERSLAB_SIZE));
+  EXPECT_EQ(hak_fault_hits(), 0u);
+}
+
+TEST(SlabMap, CoveringMayFail) {
+  HAK_EXPECT_PASSES_IN_CHILD({
+    Init(HAK_SLAB_MAP_FLAT, true);
+    ExpectCoverCanFail(HAK_FAULT_COMMIT);
+  });
+  HAK_EXPECT_PASSES_IN_CHILD({
+    Init(HAK_SLAB_MAP_TWO_LEVEL, false);
+    ExpectCoverCanFail(HAK_FAULT_MAP);
+  });
+}
+
+// The flat form reserves addresses, and commits no more than a leaf for each 4 GiB in use.
+TEST(SlabMap, TheFlatFormTakesHardlyAnyMemory) {
+  HAK_EXPECT_PASSES_IN_CHILD({
+    const uint64_t mapped = hak_os_totals().mapped;
+    Init(HAK_SLAB_MAP_FLAT, true);
+    EXPECT_EQ(hak_os_totals().mapped, mapped);
+    ASSERT_TRUE(hak_slab_map_cover(At(kLeaf)));
+    hak_slab_map_set(At(kLeaf), 32, 5);
+    EXPECT_LE(hak_unit::ResidentPages(hak_slab_map_flat, HAK_GRANULE_COUNT >> 6), 1u);
+  });
+}
+
+// Readers need no lock: for the thread sanitizer, and for torn or wrong entries.
+TEST(SlabMap, ReadersGoOnWhileEntriesAreWritten) {
+  HAK_EXPECT_PASSES_IN_CHILD({
+    Init(HAK_SLAB_MAP_TWO_LEVEL, false);
+    ASSERT_TRUE(hak_slab_map_cover(At(kLeaf)));
+    hak_slab_map_set(At(kLeaf), 1, 42);
+    std::atomic<bool> stop{false};
+    std::atomic<int> wrong{0};
+    std::vector<std::thread> readers;
+    for (int t = 0; t < 2; t++) {
+      readers.emplace_back([&] {
+        while (!stop) {
+          if (hak_slab_map_find(At(kLeaf)) != 42) wrong++;
+          const uint32_t other = hak_slab_map_find(At(9 * kLeaf + HAK_SLAB_SIZE));
+          if (other != HAK_CLASS_NONE && other != 7) wrong++;
+        }
+      });
+    }
+    for (uintptr_t i = 2; i < 60; i++) {
+      ASSERT_TRUE(hak_slab_map_cover(At(i * kLeaf)));
+      hak_slab_map_set(At(i * kLeaf), 32, 7);
+    }
+    stop = true;
+    for (std::thread &reader : readers) reader.join();
+    EXPECT_EQ(wrong.load(), 0);
+  });
+}
+
+}  // namespace
