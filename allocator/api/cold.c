@@ -11,8 +11,7 @@
 #include "allocator/os/report.h"
 #include "allocator/tiny/thread_cache.h"
 
-// ---- Allocation
-// --------------------------------------------------------------------------------------------------------
+// ---- Allocation ---------------------------------------------------------------------------------
 
 // A block of the class for a thread without a heap.
 static void *take_orphan(uint32_t class_id, bool *fresh) {
@@ -84,8 +83,7 @@ HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size) {
   return class_id != HAK_CLASS_NONE ? take_tiny(class_id, &fresh) : take_large(size, align, false);
 }
 
-// ---- Blocks that exist
-// -------------------------------------------------------------------------------------------------
+// ---- Blocks that exist --------------------------------------------------------------------------
 
 // The class of a block that the program names; ends the process when no small block can begin there.
 static uint32_t checked_class(const void *block, const char *complaint) {

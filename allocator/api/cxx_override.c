@@ -57,8 +57,7 @@ HAK_INLINE void *new_or_null(size_t align, size_t size) {
   return HAK_LIKELY(block != NULL) ? block : new_after_failure_nothrow(align, size);
 }
 
-// ---- new: n single, a array; St11align_val_t: aligned; RKSt9nothrow_t: nothrow
-// ------------------------------------------
+// ---- new: n single, a array; St11align_val_t: aligned; RKSt9nothrow_t: nothrow ------------------
 
 HAK_EXPORT void *_Znwm(size_t size);
 HAK_EXPORT void *_Znwm(size_t size) { return new_or_throw(1, size); }
@@ -89,8 +88,7 @@ HAK_EXPORT void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, c
   return new_or_null(align, size);
 }
 
-// ---- delete: l single, a array; m: with the size
-// ----------------------------------------------------------------------
+// ---- delete: l single, a array; m: with the size ------------------------------------------------
 
 HAK_EXPORT void _ZdlPv(void *ptr);
 HAK_EXPORT void _ZdlPv(void *ptr) { hak_hot_free(ptr); }

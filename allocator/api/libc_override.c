@@ -48,8 +48,7 @@ HAK_EXPORT void *pvalloc(size_t size) {
 
 HAK_EXPORT size_t malloc_usable_size(void *ptr) { return hak_slow_usable(ptr); }
 
-// ---- Tuning and looking inside
-// -----------------------------------------------------------------------------------------
+// ---- Tuning and looking inside ------------------------------------------------------------------
 
 HAK_EXPORT int malloc_trim(size_t pad) { return hak_release_all(pad) != 0; }
 
@@ -159,8 +158,7 @@ HAK_EXPORT void malloc_stats(void) {
   print_figure("peak mapped bytes", stats.peak_mapped_bytes);
 }
 
-// ---- glibc's internal names
-// --------------------------------------------------------------------------------------------
+// ---- glibc's internal names ---------------------------------------------------------------------
 
 // A few programs call these directly, and a static glibc refers to some: blocks from them may meet free() above.
 HAK_EXPORT void *__libc_malloc(size_t size);

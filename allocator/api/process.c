@@ -28,8 +28,7 @@ static HAK_ATOMIC(bool) initialised;  // written once under init_lock (release),
 static pthread_key_t end_key;         // constant once initialised
 static bool have_end_key;
 
-// ---- Threads
-// -----------------------------------------------------------------------------------------------------------
+// ---- Threads ------------------------------------------------------------------------------------
 
 static void close_heap(struct hak_heap *heap) {
   hak_thread_cache = NO_CACHE;
@@ -75,8 +74,7 @@ HAK_COLD struct hak_heap *hak_thread_attach(void) {
   return NULL;
 }
 
-// ---- Fork
-// --------------------------------------------------------------------------------------------------------------
+// ---- Fork ---------------------------------------------------------------------------------------
 
 static void before_fork(void) {
   // In the order of the ranks; then no thread is in the middle of a change that the child would inherit half done.
@@ -105,8 +103,7 @@ __attribute__((constructor)) static void register_fork_handlers(void) {
   pthread_atfork(before_fork, unlock_after_fork, after_fork_in_child);
 }
 
-// ---- Exit
-// --------------------------------------------------------------------------------------------------------------
+// ---- Exit ---------------------------------------------------------------------------------------
 
 // The last check for double frees: blocks that wait in the exiting thread's cache are compared with their slabs.
 __attribute__((destructor)) static void check_at_exit(void) {

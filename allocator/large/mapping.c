@@ -37,8 +37,7 @@ static HAK_ATOMIC(uint32_t) stored;
 static void set_stored(uint32_t count) { atomic_store_explicit(&stored, count, memory_order_relaxed); }
 static uint32_t get_stored(void) { return atomic_load_explicit(&stored, memory_order_relaxed); }
 
-// ---- Records
-// -----------------------------------------------------------------------------------------------------------
+// ---- Records ------------------------------------------------------------------------------------
 
 static struct mapping **bucket_of(const void *start) {
   const uint64_t hash = ((uint64_t)(uintptr_t)start >> 12) * 0x9E3779B97F4A7C15u;
@@ -107,8 +106,7 @@ static void drop_record(struct mapping *entry) {
   table.spare = entry;
 }
 
-// ---- Store of freed mappings
-// -------------------------------------------------------------------------------------------
+// ---- Store of freed mappings --------------------------------------------------------------------
 
 // Takes the entry that `link` points at out of the store.
 static struct mapping *unstore(struct mapping **link) {
@@ -180,8 +178,7 @@ static void release_due(void) {
   if (table.store != NULL && now >= deadline) unmap_until(now - deadline, 1);
 }
 
-// ---- Interface
-// ---------------------------------------------------------------------------------------------------------
+// ---- Interface ----------------------------------------------------------------------------------
 
 void *hak_mapping_take(size_t size, size_t align, bool *zero) {
   const size_t page = hak_os_page_size();

@@ -9,8 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// ---- Build profile: exactly one is 1. No define at all is STANDARD.
-// ----------------------------------------------------
+// ---- Build profile: exactly one is 1. No define at all is STANDARD. -----------------------------
 #if defined(HAK_PROFILE_FAST)
 #define HAK_FAST 1
 #define HAK_STANDARD 0
@@ -28,8 +27,7 @@
 #define HAK_PROFILE_NAME "standard"
 #endif
 
-// ---- Header lane: what stands in the byte before a small block (tiny/tiny_region_id.h)
-// --------------------------------
+// ---- Header lane: what stands in the byte before a small block (tiny/tiny_region_id.h) ----------
 #define HAK_HEADER_MODE_NONE 0
 #define HAK_HEADER_MODE_PRESERVE 1
 #define HAK_HEADER_MODE_ALWAYS 2
@@ -62,16 +60,14 @@
 #define HAK_C_END _Pragma("GCC visibility pop")
 #endif
 
-// ---- Compiler
-// ----------------------------------------------------------------------------------------------------------
+// ---- Compiler -----------------------------------------------------------------------------------
 #define HAK_LIKELY(x) __builtin_expect(!!(x), 1)
 #define HAK_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define HAK_INLINE static inline __attribute__((always_inline))
 #define HAK_COLD __attribute__((cold, noinline))
 #define HAK_NOINLINE __attribute__((noinline))
 
-// ---- Layout
-// ------------------------------------------------------------------------------------------------------------
+// ---- Layout -------------------------------------------------------------------------------------
 #define HAK_CACHE_LINE 64u
 #define HAK_MIN_ALIGN 16u
 #define HAK_SLAB_SHIFT 16u

@@ -15,8 +15,7 @@
 
 HAK_C_BEGIN
 
-// ---- Thread cache
-// ------------------------------------------------------------------------------------------------------
+// ---- Thread cache -------------------------------------------------------------------------------
 
 // Cached blocks of one class: an array stack. slot[0] and slot[1] of the array are always NULL, so that looking at the
 // two latest entries needs no check; `top` points at the latest entry, or at slot[1] when there is none. Invariant:
@@ -39,8 +38,7 @@ struct hak_cache {
 // A cache without room and without blocks: what a thread has before its first slow call and after its end.
 extern const struct hak_cache hak_no_cache;
 
-// ---- Heap
-// --------------------------------------------------------------------------------------------------------------
+// ---- Heap ---------------------------------------------------------------------------------------
 
 struct hak_class_heap {
   struct hak_slab *lists[HAK_LIST_COUNT];  // heads, by enum hak_slab_list
@@ -48,6 +46,9 @@ struct hak_class_heap {
   // see whether adopting is worth the lock (relaxed: a hint).
   HAK_ATOMIC(uint32_t) with_room;
   uint32_t misses;  // slow events of the class's bin since the last decay
+  // Of the cached blocks of the class, the lowest in the bin that came from new ground and may never have been touched.
+  uint32_t untouched;
+  bool took_new;  // the last hak_heap_take of the class gave such blocks
 };
 
 struct hak_heap {
@@ -89,9 +90,10 @@ void hak_heap_close(struct hak_heap *heap);
 // that comes straight from the carving is known to be zero without being read or written.
 #define HAK_CARVE_SINGLY 4096u
 
-// Takes up to `want` blocks of the class into out[]: from slabs that have free ones, the fullest first; then from
-// new ground. `fresh` (may be NULL): set when out[0] is the only block, never used before and zero. Returns how many,
-// 0 when memory cannot be had. The calling thread owns `heap`, or holds the orphanage lock for hak_orphanage.
+// Takes up to `want` blocks of the class into out[]: from slabs that have free ones, the fullest first; then a single
+// one of the next larger class that lies free, in its slab or in the thread's cache; then from new ground. `fresh` (may
+// be NULL): set when out[0] is the only block, never used before and zero. Returns how many, 0 when memory cannot be
+// had. The calling thread owns `heap`, or holds the orphanage lock for hak_orphanage.
 uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh);
 
 // Puts one block back into its slab, which `heap` owns; a slab that becomes empty may go back to the pool.

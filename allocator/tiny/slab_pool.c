@@ -32,8 +32,7 @@ static struct {
   uint64_t empty_superslabs;  // with no slab in use
 } pool;
 
-// ---- Lists
-// -------------------------------------------------------------------------------------------------------------
+// ---- Lists --------------------------------------------------------------------------------------
 
 static uint32_t list_of(const struct hak_superslab *ss) {
   return ss->free_mask == 0 ? FULL_LIST : (uint32_t)__builtin_popcount(ss->free_mask >> 1);
@@ -95,8 +94,7 @@ static void set_free_mask(struct hak_superslab *ss, uint32_t free_mask) {
   if (free_mask == ALL_SLABS) pool.empty_superslabs++;
 }
 
-// ---- Release
-// -----------------------------------------------------------------------------------------------------------
+// ---- Release ------------------------------------------------------------------------------------
 
 // Gives the memory of slabs first .. first + count - 1 back; they then read as zero.
 static bool decommit_slabs(struct hak_superslab *ss, uint32_t first, uint32_t count) {
@@ -200,8 +198,7 @@ size_t hak_pool_trim(size_t keep_bytes) {
   return bytes;
 }
 
-// ---- Taking and giving
-// -------------------------------------------------------------------------------------------------
+// ---- Taking and giving --------------------------------------------------------------------------
 
 static struct hak_superslab *map_superslab(void) {
   struct hak_superslab *ss = hak_os_map(HAK_SUPERSLAB_SIZE, HAK_SUPERSLAB_SIZE);
@@ -372,8 +369,7 @@ bool hak_pool_resize_span(struct hak_slab *slab, uint32_t slabs) {
   return done;
 }
 
-// ---- Looking inside
-// ----------------------------------------------------------------------------------------------------
+// ---- Looking inside -----------------------------------------------------------------------------
 
 static bool visit_all(bool (*visit)(struct hak_slab *slab, void *context), void *context) {
   for (uint32_t list = 0; list < LIST_COUNT; list++) {

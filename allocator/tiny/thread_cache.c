@@ -50,8 +50,7 @@ static void count_event(HAK_ATOMIC(uint64_t) * counter) {
   }
 }
 
-// ---- Capacity
-// ----------------------------------------------------------------------------------------------------------
+// ---- Capacity -----------------------------------------------------------------------------------
 
 static uint32_t capacity_bound(size_t stride) {
   const size_t by_bytes = BYTES_MAX / stride;
@@ -96,8 +95,7 @@ static bool grow(struct hak_heap *heap, uint32_t class_id) {
   return set_capacity(heap, class_id, wanted);
 }
 
-// ---- Returning blocks
-// --------------------------------------------------------------------------------------------------
+// ---- Returning blocks ---------------------------------------------------------------------------
 
 // Chains of remote blocks, by a hash of their slab; the bits of `used` tell which are there, so nothing needs clearing.
 struct chain_table {
@@ -160,6 +158,8 @@ static void flush(struct hak_heap *heap, uint32_t class_id, uint32_t count) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
   void **const oldest = bin_base(bin) + SENTINELS;
   const uint32_t left = bin_count(bin) - count;
+  uint32_t *untouched = &heap->classes[class_id].untouched;
+  *untouched = *untouched > count ? *untouched - count : 0;
   hak_thread_cache_return(heap, oldest, count);
   memmove(oldest, oldest + count, left * sizeof(void *));
   bin_set_top(bin, oldest + left - 1);
@@ -172,8 +172,7 @@ void hak_thread_cache_flush_all(struct hak_heap *heap) {
   }
 }
 
-// ---- Decay
-// -------------------------------------------------------------------------------------------------------------
+// ---- Decay --------------------------------------------------------------------------------------
 
 // A class without a slow event since the last look has more than it needs: it returns half and keeps half the room.
 static void decay_step(struct hak_heap *heap) {
@@ -199,8 +198,7 @@ static void slow_event(struct hak_heap *heap, uint32_t class_id) {
   hak_pool_tick();
 }
 
-// ---- Miss and overflow
-// -------------------------------------------------------------------------------------------------
+// ---- Miss and overflow --------------------------------------------------------------------------
 
 void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fresh) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
@@ -217,6 +215,7 @@ void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fres
   }
   void **slots = bin_base(bin) + SENTINELS;
   const uint32_t got = hak_heap_take(heap, class_id, slots, want, fresh);
+  heap->classes[class_id].untouched = heap->classes[class_id].took_new ? got : 0;
   count_event(&heap->refills);
   if (got == 0) return NULL;
   bin_set_top(bin, slots + got - 2);
@@ -248,6 +247,7 @@ void hak_thread_cache_init(struct hak_heap *heap) {
     heap->cache.bins[class_id].reciprocal = hak_class_info[class_id].reciprocal;
     heap->cache.bins[class_id].start_least = 0 - hak_class_info[class_id].reciprocal;
     heap->classes[class_id].misses = 0;
+    heap->classes[class_id].untouched = 0;
   }
 }
 

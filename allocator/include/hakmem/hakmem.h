@@ -47,8 +47,7 @@ extern "C" {
 #define HAK_NOEXCEPT
 #endif
 
-// ---- Allocation: the C library's functions under another name
-// --------------------------------------------------------
+// ---- Allocation: the C library's functions under another name -----------------------------------
 
 // A block of at least `size` bytes, contents undefined. `size` 0 gives a unique block that may be freed (C17 7.22.3.4).
 HAK_EXPORT void *hak_malloc(size_t size) HAK_NOEXCEPT HAK_ATTR_MALLOC HAK_ATTR_SIZE(1);
@@ -93,15 +92,14 @@ HAK_EXPORT void *hak_memalign(size_t alignment, size_t size) HAK_NOEXCEPT HAK_AT
 // untouched (POSIX.1-2024).
 HAK_EXPORT int hak_posix_memalign(void **out, size_t alignment, size_t size) HAK_NOEXCEPT;
 
-// ---- Sizes
-// -------------------------------------------------------------------------------------------------------------
+// ---- Sizes --------------------------------------------------------------------------------------
 
 // How many bytes of the live block `ptr` may be used: at least what was asked for, the same as long as the block lives.
 // 0 for NULL.
 HAK_EXPORT size_t hak_usable_size(const void *ptr) HAK_NOEXCEPT;
 
-// The usable size that hak_malloc(size) would give: the least size to ask for that wastes nothing. 0 when `size` is
-// over PTRDIFF_MAX.
+// The usable size of the class that a request of `size` bytes belongs to: the size to ask for that wastes nothing.
+// hak_malloc(size) gives at least that much. 0 when `size` is over PTRDIFF_MAX.
 HAK_EXPORT size_t hak_good_size(size_t size) HAK_NOEXCEPT;
 
 // Makes `ptr`, a live block, usable for `size` bytes without moving it. Returns `ptr`, or NULL (errno untouched, the
@@ -109,8 +107,7 @@ HAK_EXPORT size_t hak_good_size(size_t size) HAK_NOEXCEPT;
 // size, and the call tells whether `size` fits into it.
 HAK_EXPORT void *hak_realloc_in_place(void *ptr, size_t size) HAK_NOEXCEPT;
 
-// ---- Memory that can go back
-// -------------------------------------------------------------------------------------------
+// ---- Memory that can go back --------------------------------------------------------------------
 
 // Gives the blocks cached by the calling thread back to their slabs, where other threads and the operating system can
 // have them.
@@ -120,8 +117,7 @@ HAK_EXPORT void hak_thread_flush(void) HAK_NOEXCEPT;
 // system, at once. Returns how many bytes went back. Blocks cached by other threads stay with them.
 HAK_EXPORT size_t hak_trim(size_t keep_bytes) HAK_NOEXCEPT;
 
-// ---- Looking inside
-// ----------------------------------------------------------------------------------------------------
+// ---- Looking inside -----------------------------------------------------------------------------
 
 // The version of the library that is linked in, "MAJOR.MINOR.PATCH PROFILE header=MODE", for instance
 // "0.1.0 standard header=none". A static string.
