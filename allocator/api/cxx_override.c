@@ -7,41 +7,33 @@
 #include <hakmem/hakmem.h>
 #include <stdlib.h>
 
+#include "allocator/api/cxx_new.h"
 #include "allocator/api/entry.h"
 #include "allocator/api/sized.h"
 #include "allocator/os/report.h"
 
-typedef void (*new_handler)(void);
 struct nothrow;  // std::nothrow_t
 
-__attribute__((weak)) new_handler _ZSt15get_new_handlerv(void);                       // std::get_new_handler()
 __attribute__((weak)) __attribute__((noreturn)) void _ZSt17__throw_bad_allocv(void);  // std::__throw_bad_alloc()
 
-// The default alignment serves as "none".
+__attribute__((weak)) hak_new_handler _ZSt15get_new_handlerv(void);  // std::get_new_handler()
+
+hak_new_handler hak_get_new_handler(void) { return _ZSt15get_new_handlerv != NULL ? _ZSt15get_new_handlerv() : NULL; }
+
 HAK_INLINE void *try_new(size_t align, size_t size) {
   return align <= HAK_MIN_ALIGN ? hak_hot_malloc(size) : hak_slow_aligned(align, size);
 }
 
+void *hak_new_try(size_t align, size_t size) { return try_new(align, size); }
+
 // Asks the program's handler for memory until there is some or the handler gives up; [new.delete.single].
 HAK_COLD static void *new_after_failure(size_t align, size_t size) {
   for (;;) {
-    const new_handler handler = _ZSt15get_new_handlerv != NULL ? _ZSt15get_new_handlerv() : NULL;
+    const hak_new_handler handler = hak_get_new_handler();
     if (handler == NULL) {
       if (_ZSt17__throw_bad_allocv != NULL) _ZSt17__throw_bad_allocv();
       hak_fatal("out of memory in operator new, and no C++ runtime to throw", NULL);
     }
-    handler();
-    void *block = try_new(align, size);
-    if (block != NULL) return block;
-  }
-}
-
-// The nothrow forms call the handler as well. An exception that it throws ends the process: nothing here is able to
-// catch it, as the standard's default would.
-HAK_COLD static void *new_after_failure_nothrow(size_t align, size_t size) {
-  for (;;) {
-    const new_handler handler = _ZSt15get_new_handlerv != NULL ? _ZSt15get_new_handlerv() : NULL;
-    if (handler == NULL) return NULL;
     handler();
     void *block = try_new(align, size);
     if (block != NULL) return block;
@@ -54,7 +46,7 @@ HAK_INLINE void *new_or_throw(size_t align, size_t size) {
 }
 HAK_INLINE void *new_or_null(size_t align, size_t size) {
   void *block = try_new(align, size);
-  return HAK_LIKELY(block != NULL) ? block : new_after_failure_nothrow(align, size);
+  return HAK_LIKELY(block != NULL) ? block : hak_new_after_failure_nothrow(align, size);
 }
 
 // ---- new: n single, a array; St11align_val_t: aligned; RKSt9nothrow_t: nothrow ------------------

@@ -42,7 +42,7 @@ size_t hak_good_size(size_t size) {
 void *hak_realloc_in_place(void *ptr, size_t size) {
   if (ptr == NULL || size > PTRDIFF_MAX) return NULL;
   const size_t usable = hak_slow_usable(ptr);
-  if (usable > HAK_TINY_MAX && size > HAK_TINY_MAX) return hak_large_resize(ptr, size, false);
+  if (usable > HAK_TINY_MAX && size > HAK_TINY_MAX && hak_large_resize(ptr, size, false) != NULL) return ptr;
   return size <= usable ? ptr : NULL;
 }
 

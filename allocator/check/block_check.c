@@ -24,22 +24,18 @@ void hak_block_check_out(void *block, uint32_t class_id) {
   tiny_region_id_set_live(block, class_id);
 }
 
+// Ends the process unless the header says live; `if_free` is the complaint when it says free.
+static void require_live(const void *block, uint32_t class_id, const char *if_free) {
+  const enum hak_region_state state = tiny_region_id_state(block, class_id);
+  if (HAK_LIKELY(state == HAK_REGION_IS_LIVE)) return;
+  hak_fatal(state == HAK_REGION_IS_BROKEN ? "corrupted header" : if_free, block);
+}
+
 void hak_block_check_in(void *block, uint32_t class_id) {
-  hak_block_check_live(block, class_id);
+  require_live(block, class_id, "double free");
   if (HAK_UNLIKELY(!behind_is_intact(block, class_id))) hak_fatal("overflow", block);
   tiny_region_id_set_free(block, class_id);
   hak_poison_fill(block, hak_class_usable(class_id));
 }
 
-void hak_block_check_live(const void *block, uint32_t class_id) {
-  const enum hak_region_state state = tiny_region_id_state(block, class_id);
-  if (HAK_LIKELY(state == HAK_REGION_IS_LIVE)) return;
-  switch (state) {
-    case HAK_REGION_IS_FREE:
-      hak_fatal("double free", block);
-    case HAK_REGION_IS_FRESH:
-      hak_fatal("invalid free", block);
-    default:
-      hak_fatal("corrupted header", block);
-  }
-}
+void hak_block_check_live(const void *block, uint32_t class_id) { require_live(block, class_id, "invalid pointer"); }

@@ -101,10 +101,10 @@ TEST_F(BlockCheck, ALiveBlockIsNotHandedOutAgain) {
 
 TEST_F(BlockCheck, AnOverflowByOneByteIsFound) {
   for (const uint32_t id : kClasses) {
-    for (const unsigned char byte : {0, 'A', 0xFF}) {
+    for (const int byte : {0x00, 0x41, 0xFF}) {
       Carve(id);
       hak_block_check_out(block_, id);
-      block_[hak_class_usable(id)] = byte;  // the first byte that is not the program's
+      block_[hak_class_usable(id)] = static_cast<unsigned char>(byte);  // the first byte that is not the program's
       HAK_EXPECT_FATAL(hak_block_check_in(block_, id), "overflow", block_);
     }
   }

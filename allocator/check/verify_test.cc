@@ -120,7 +120,7 @@ TEST_F(Verify, ABitThatMovedToACachedBlock) {
 }
 
 TEST_F(Verify, AFreeBlockBelowTheFirstWord) {
-  const Changed<uint32_t> changed(&slab_->first_word, HAK_SLAB_WORDS - 1);
+  const Changed<uint32_t> changed(&slab_->first_word, slab_->capacity / 64);
   Expect("free block below the first word");
 }
 
@@ -156,9 +156,8 @@ TEST_F(Verify, TheWrongList) {
 }
 
 TEST_F(Verify, AListWithABrokenLink) {
-  // A second slab of the class behind the first.
-  const uint32_t rest = slab_->capacity;
-  std::vector<void *> more(2 * rest);
+  // More full slabs of the class.
+  std::vector<void *> more(4 * HAK_SLAB_SIZE / hak_class_stride(kClass));
   for (uint32_t got = 0; got < more.size();) {
     got += hak_heap_take(heap_, kClass, more.data() + got, static_cast<uint32_t>(more.size()) - got, nullptr);
   }

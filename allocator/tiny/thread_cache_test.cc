@@ -52,7 +52,7 @@ class ThreadCache : public testing::Test {
   }
   std::vector<void *> Cached(uint32_t class_id) {
     if (Count(class_id) == 0) return {};
-    return {Base(class_id) + 2, Top(class_id) + 1};
+    return std::vector<void *>(Base(class_id) + 2, Top(class_id) + 1);
   }
 
   // As the fast paths and what they fall to.
