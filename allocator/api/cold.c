@@ -30,20 +30,22 @@ static void *pop(struct hak_heap *heap, uint32_t class_id) {
   return *top;
 }
 
-static void *take_once(uint32_t class_id, bool *fresh) {
+// `aligned`: the block must be of this very class, whose stride the alignment divides.
+static void *take_once(uint32_t class_id, bool aligned, bool *fresh) {
   struct hak_heap *heap = hak_thread_heap();
   *fresh = false;
   if (heap == NULL) return take_orphan(class_id, fresh);
   void *block = pop(heap, class_id);
+  if (block == NULL && !aligned) block = hak_thread_cache_borrow(heap, class_id);
   return block != NULL ? block : hak_thread_cache_miss(heap, class_id, fresh);
 }
 
 // A small block of the class. *fresh: it is known to be zero.
-static void *take_tiny(uint32_t class_id, bool *fresh) {
-  void *block = take_once(class_id, fresh);
+static void *take_tiny(uint32_t class_id, bool aligned, bool *fresh) {
+  void *block = take_once(class_id, aligned, fresh);
   if (HAK_UNLIKELY(block == NULL)) {
     hak_release_all(0);
-    block = take_once(class_id, fresh);
+    block = take_once(class_id, aligned, fresh);
     if (block == NULL) {
       errno = ENOMEM;
       return NULL;
@@ -66,13 +68,13 @@ static void *take_large(size_t size, size_t align, bool zero) {
 
 HAK_COLD void *hak_cold_malloc(size_t size) {
   bool fresh;
-  return size <= HAK_TINY_MAX ? take_tiny(hak_class_of(size), &fresh) : take_large(size, HAK_MIN_ALIGN, false);
+  return size <= HAK_TINY_MAX ? take_tiny(hak_class_of(size), false, &fresh) : take_large(size, HAK_MIN_ALIGN, false);
 }
 
 HAK_NOINLINE void *hak_slow_calloc(size_t size) {
   if (size > HAK_TINY_MAX) return take_large(size, HAK_MIN_ALIGN, true);
   bool fresh;
-  void *block = take_tiny(hak_class_of(size), &fresh);
+  void *block = take_tiny(hak_class_of(size), false, &fresh);
   if (block != NULL && !fresh) memset(block, 0, size);
   return block;
 }
@@ -80,7 +82,7 @@ HAK_NOINLINE void *hak_slow_calloc(size_t size) {
 HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size) {
   const uint32_t class_id = hak_class_of_aligned(size, align);
   bool fresh;
-  return class_id != HAK_CLASS_NONE ? take_tiny(class_id, &fresh) : take_large(size, align, false);
+  return class_id != HAK_CLASS_NONE ? take_tiny(class_id, true, &fresh) : take_large(size, align, false);
 }
 
 // ---- Blocks that exist --------------------------------------------------------------------------

@@ -82,7 +82,7 @@ TEST_F(BlockCheck, ADoubleFreeIsFoundAtOnce) {
     hak_block_check_out(block_, id);
     hak_block_check_in(block_, id);
     HAK_EXPECT_FATAL(hak_block_check_in(block_, id), "double free", block_);
-    HAK_EXPECT_FATAL(hak_block_check_live(block_, id), "double free", block_);
+    HAK_EXPECT_FATAL(hak_block_check_live(block_, id), "invalid pointer", block_);
   }
 }
 

@@ -98,27 +98,9 @@ static uint32_t take_recycled(struct hak_heap *heap, uint32_t class_id, void **o
   return got;
 }
 
-// One block of the next larger class, when it lies free and was used before: that wastes at most an eighth of it, where
-// new ground would be touched for a peak of one class while its neighbour is in a trough. Only one, which goes straight
-// to the program, so that a bin holds blocks of its own class alone. Not with headers, which name the class.
-static uint32_t borrow(struct hak_heap *heap, uint32_t class_id, void **out) {
-  const uint32_t larger = class_id + 1;
-  if (HAK_BLOCK_CHECKS || larger == HAK_CLASS_COUNT || heap == &hak_orphanage) return 0;
-  if (take_recycled(heap, larger, out, 1) == 1) return 1;
-  struct hak_bin *bin = &heap->cache.bins[larger];
-  void **const base = atomic_load_explicit(&bin->base, memory_order_relaxed);
-  void **const top = atomic_load_explicit(&bin->top, memory_order_relaxed);
-  // What lies above the untouched ones was freed by the program. A few stay for the class itself.
-  if (base == NULL || (size_t)(top - base) - 1 <= heap->classes[larger].untouched + BORROW_LEAVES) return 0;
-  atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed);
-  *out = *top;
-  return 1;
-}
-
 // Blocks from a slab that is not carved to the end: its free ones, or else new ones.
 static uint32_t take_from_carved(struct hak_heap *heap, struct hak_slab *slab, void **out, uint32_t want, bool *fresh) {
   uint32_t got = hak_slab_take_free(slab, out, want);
-  if (got == 0) got = borrow(heap, slab->class_id, out);
   if (got == 0) {
     heap->classes[slab->class_id].took_new = true;
     const bool singly = slab->stride >= HAK_CARVE_SINGLY;
@@ -137,12 +119,35 @@ uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uin
   struct hak_slab *slab = heap->classes[class_id].lists[HAK_LIST_CARVE];
   if (slab != NULL) return take_from_carved(heap, slab, out, want, fresh);
   if (heap != &hak_orphanage && adopt(heap, class_id) != NULL) return hak_heap_take(heap, class_id, out, want, fresh);
-  got = borrow(heap, class_id, out);
-  if (got != 0) return got;
   slab = hak_pool_take(class_id, heap);
   if (slab == NULL) return 0;
   hak_heap_link(heap, slab);
   return take_from_carved(heap, slab, out, want, fresh);
+}
+
+// Whether the class has blocks that were used before and lie free in their slabs.
+static bool has_used(const struct hak_class_heap *class_heap) {
+  for (uint32_t list = 0; list < HAK_LIST_CARVE; list++) {
+    if (class_heap->lists[list] != NULL) return true;
+  }
+  const struct hak_slab *carving = class_heap->lists[HAK_LIST_CARVE];
+  return carving != NULL && hak_slab_free_count(carving) != 0;
+}
+
+void *hak_heap_borrow(struct hak_heap *heap, uint32_t class_id) {
+  const uint32_t larger = class_id + 1;
+  if (HAK_BLOCK_CHECKS || larger == HAK_CLASS_COUNT || has_used(&heap->classes[class_id])) return NULL;
+  const size_t stride = hak_class_stride(class_id);
+  if (hak_class_stride(larger) - stride > stride / 8) return NULL;
+  void *block;
+  if (take_recycled(heap, larger, &block, 1) == 1) return block;
+  struct hak_bin *bin = &heap->cache.bins[larger];
+  void **const base = atomic_load_explicit(&bin->base, memory_order_relaxed);
+  void **const top = atomic_load_explicit(&bin->top, memory_order_relaxed);
+  // What lies above the untouched ones was freed by the program. A few stay for the class itself.
+  if (base == NULL || (size_t)(top - base) - 1 <= heap->classes[larger].untouched + BORROW_LEAVES) return NULL;
+  atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed);
+  return *top;
 }
 
 // ---- Putting back -------------------------------------------------------------------------------

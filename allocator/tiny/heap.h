@@ -90,11 +90,17 @@ void hak_heap_close(struct hak_heap *heap);
 // that comes straight from the carving is known to be zero without being read or written.
 #define HAK_CARVE_SINGLY 4096u
 
-// Takes up to `want` blocks of the class into out[]: from slabs that have free ones, the fullest first; then a single
-// one of the next larger class that lies free, in its slab or in the thread's cache; then from new ground. `fresh` (may
-// be NULL): set when out[0] is the only block, never used before and zero. Returns how many, 0 when memory cannot be
-// had. The calling thread owns `heap`, or holds the orphanage lock for hak_orphanage.
+// Takes up to `want` blocks of the class into out[]: from slabs that have free ones, the fullest first; then from new
+// ground. `fresh` (may be NULL): set when out[0] is the only block, never used before and zero. Returns how many, 0
+// when memory cannot be had. The calling thread owns `heap`, or holds the orphanage lock for hak_orphanage.
 uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh);
+
+// A block of the next larger class, when the class itself has none that was used before and its neighbour has: taken
+// from the neighbour's slabs or from the thread's cache. It wastes at most an eighth of the block, where new ground
+// would be touched for the peak of one class while the other is in a trough. Only one at a time, straight to the
+// program, so that a bin holds blocks of its own class alone. NULL: there is none. Never with headers, which name the
+// class. The block has its own class's alignment.
+void *hak_heap_borrow(struct hak_heap *heap, uint32_t class_id);
 
 // Puts one block back into its slab, which `heap` owns; a slab that becomes empty may go back to the pool.
 // A block that is not carved or is free already ends the process.

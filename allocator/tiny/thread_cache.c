@@ -222,6 +222,13 @@ void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fres
   return slots[got - 1];
 }
 
+void *hak_thread_cache_borrow(struct hak_heap *heap, uint32_t class_id) {
+  hak_heap_drain(heap);
+  void *block = hak_heap_borrow(heap, class_id);
+  if (block != NULL) slow_event(heap, class_id);
+  return block;
+}
+
 void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *block) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
   slow_event(heap, class_id);
