@@ -25,6 +25,7 @@ void hak_heap_link(struct hak_heap *heap, struct hak_slab *slab) {
   slab->next = class_heap->lists[list];
   if (slab->next != NULL) slab->next->prev = slab;
   class_heap->lists[list] = slab;
+  heap->slabs++;
   if (list != HAK_LIST_FULL) add_room(class_heap, 1);
 }
 
@@ -36,6 +37,7 @@ void hak_heap_unlink(struct hak_heap *heap, struct hak_slab *slab) {
   } else {
     class_heap->lists[slab->list] = slab->next;
   }
+  heap->slabs--;
   if (slab->list != HAK_LIST_FULL) add_room(class_heap, (uint32_t)-1);
 }
 

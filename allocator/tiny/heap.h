@@ -54,6 +54,7 @@ struct hak_class_heap {
 struct hak_heap {
   struct hak_cache cache;
   struct hak_class_heap classes[HAK_CLASS_COUNT];
+  uint64_t slabs;        // on the lists of all classes
   uint64_t cache_bytes;  // sum over the bins of capacity * stride
   uint32_t events;       // slow events since the last decay step
   uint32_t decay_class;  // the class that the next decay step looks at

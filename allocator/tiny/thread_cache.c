@@ -18,6 +18,9 @@
 #define BLOCKS_MAX 2048u
 #define BYTES_MAX ((size_t)256 * 1024)
 #define LEAST 4u
+// All caches of a thread together may have room for a 32nd of its heap, or half a megabyte.
+#define HEAP_SHARE 32u
+#define SHARE_LEAST ((uint64_t)512 * 1024)
 // One refill hands out no more than this many bytes, so that little lies idle when a program stops growing.
 #define REFILL_BYTES_MAX ((size_t)64 * 1024)
 // Every so many slow events one class is looked at for decay, and the pool for what is due.
@@ -81,6 +84,14 @@ static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capa
   return true;
 }
 
+// What the caches of the thread may hold together: a share of its heap, so that what they keep from others stays small
+// beside what the program holds.
+static uint64_t cache_bound(const struct hak_heap *heap) {
+  const uint64_t share = heap->slabs * HAK_SLAB_SIZE / HEAP_SHARE;
+  const uint64_t bound = share > SHARE_LEAST ? share : SHARE_LEAST;
+  return bound < hak_config.thread_cache_bytes ? bound : hak_config.thread_cache_bytes;
+}
+
 // Doubles the bin's capacity where the bounds allow it. False: it has what it may have.
 static bool grow(struct hak_heap *heap, uint32_t class_id) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
@@ -91,7 +102,7 @@ static bool grow(struct hak_heap *heap, uint32_t class_id) {
   if (wanted > bound) wanted = bound;
   const uint64_t more = (uint64_t)(wanted - old) * hak_class_stride(class_id);
   // The first array is always had: without one a class could not cache at all.
-  if (old != 0 && heap->cache_bytes + more > hak_config.thread_cache_bytes) return false;
+  if (old != 0 && heap->cache_bytes + more > cache_bound(heap)) return false;
   return set_capacity(heap, class_id, wanted);
 }
 
