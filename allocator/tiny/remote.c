@@ -70,15 +70,13 @@ void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab) {
   uint64_t link = (uint32_t)taken;
   const uint32_t count = (uint32_t)(taken >> 32);
   const uint32_t capacity = slab->capacity;
-  void *batch_last = NULL;
-  for (uint32_t i = 0; i < count; i++) {
-    if (HAK_UNLIKELY(link == 0 || link > capacity)) {
-      hak_fatal("corrupted block", batch_last != NULL ? batch_last : (void *)slab);
-    }
+  if (HAK_UNLIKELY(link == 0 || link > capacity)) hak_fatal("corrupted block", slab);
+  for (uint32_t left = count; left > 0; left--) {
     void *block = hak_slab_block(slab, (uint32_t)link - 1);
     link = tiny_nextptr_load(block);
+    // Every block but the last leads to another one.
+    if (HAK_UNLIKELY(link > capacity || (link == 0) != (left == 1))) hak_fatal("corrupted block", block);
     hak_poison_link(block);
-    batch_last = block;
     // The last block may empty the slab and return it to the pool: nothing of it is touched afterwards.
     hak_heap_put(owner, slab, block);
   }

@@ -171,6 +171,22 @@ void hak_pool_tick(void) {
   hak_lock_release(&pool_lock);
 }
 
+// Unmaps the wholly free superslabs that stayed mapped without memory; all are on the list of the emptiest.
+static void unmap_parked(void) {
+  struct hak_superslab *next;
+  for (struct hak_superslab *ss = pool.lists[FULL_LIST - 1]; ss != NULL; ss = next) {
+    next = ss->next;
+    if (ss->free_mask != ALL_SLABS || ss->queued) continue;
+    list_remove(ss);
+    if (hak_os_unmap(ss, HAK_SUPERSLAB_SIZE)) {
+      pool.superslabs--;
+      pool.empty_superslabs--;
+    } else {
+      list_add(ss);
+    }
+  }
+}
+
 size_t hak_pool_trim(size_t keep_bytes) {
   size_t bytes = 0;
   const uint64_t now = hak_os_now_ms();
@@ -194,6 +210,7 @@ size_t hak_pool_trim(size_t keep_bytes) {
     }
     if (was_last) break;
   }
+  if (keep_bytes == 0) unmap_parked();
   hak_lock_release(&pool_lock);
   return bytes;
 }

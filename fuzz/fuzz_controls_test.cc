@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// For each thing that heap_fuzzer and threads_fuzzer check, an allocator with a planted bug on which they have to
+// notice it; and that inputs mean what they are said to mean.
+#include <gtest/gtest.h>
+#include <string.h>
+
+#include <algorithm>
+#include <ostream>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "allocator/tests/heap_model.h"
+#include "allocator/tests/planted_bugs.h"
+#include "allocator/tests/test_random.h"
+#include "fuzz/heap_engine.h"
+#include "fuzz/op_mutator.h"
+#include "fuzz/threads_engine.h"
+
+namespace hak_fuzz {
+namespace {
+
+using hak_test::AllocatorApi;
+using hak_test::Bug;
+using hak_test::HeapModel;
+using hak_test::Oracle;
+using hak_test::PlantBug;
+using hak_test::Random;
+using hak_test::Violation;
+using Bytes = std::vector<uint8_t>;
+
+// As many inputs as a fuzzer runs in well under a second.
+constexpr uint64_t kInputs = 150;
+
+Bytes RandomInput(uint64_t seed, size_t records) {
+  Random random(seed);
+  Bytes input(records * kRecord);
+  for (uint8_t &byte : input) byte = static_cast<uint8_t>(random.Next());
+  return input;
+}
+
+std::string Describe(const std::vector<Violation> &violations) {
+  std::string text;
+  for (const Violation &violation : violations) {
+    text += std::string("[") + OracleName(violation.oracle) + "] " + violation.what + "\n";
+  }
+  return text;
+}
+
+// What the engine finds first; nothing after kInputs inputs.
+std::vector<Violation> FindOnHeap(Bug bug) {
+  for (uint64_t seed = 0; seed < kInputs; ++seed) {
+    HeapEngine engine(PlantBug(bug));
+    const Bytes input = RandomInput(seed, kHeapOpsMax);
+    std::vector<Violation> found = engine.Run(input.data(), input.size());
+    if (!found.empty()) return found;
+  }
+  return {};
+}
+
+struct Control {
+  const char *name;
+  Bug bug;
+  Oracle oracle;
+};
+
+void PrintTo(const Control &control, std::ostream *out) { *out << control.name; }
+
+class PlantedBug : public testing::TestWithParam<Control> {};
+
+TEST_P(PlantedBug, IsFoundOnHeap) {
+  const Control &control = GetParam();
+  const std::vector<Violation> found = FindOnHeap(control.bug);
+  ASSERT_FALSE(found.empty()) << control.name << " was not noticed";
+  EXPECT_EQ(OracleName(found[0].oracle), std::string(OracleName(control.oracle))) << Describe(found);
+}
+
+INSTANTIATE_TEST_SUITE_P(EachOracle, PlantedBug,
+                         testing::Values(Control{"Scribble", Bug::kScribble, Oracle::kContents},
+                                         Control{"FailedReallocTouches", Bug::kFailedReallocTouches, Oracle::kContents},
+                                         Control{"Overlap", Bug::kOverlap, Oracle::kOverlap},
+                                         Control{"Duplicate", Bug::kDuplicate, Oracle::kOverlap},
+                                         Control{"Misaligned", Bug::kMisaligned, Oracle::kAlignment},
+                                         Control{"MisalignedAligned", Bug::kMisalignedAligned, Oracle::kAlignment},
+                                         Control{"UsableTooSmall", Bug::kUsableTooSmall, Oracle::kUsable},
+                                         Control{"UsableUnstable", Bug::kUsableUnstable, Oracle::kUsable},
+                                         Control{"GoodSizeWrong", Bug::kGoodSizeWrong, Oracle::kUsable},
+                                         Control{"ReallocLoses", Bug::kReallocLoses, Oracle::kRealloc},
+                                         Control{"ReallocZeroKeeps", Bug::kReallocZeroKeeps, Oracle::kRealloc},
+                                         Control{"InPlaceMoves", Bug::kInPlaceMoves, Oracle::kRealloc},
+                                         Control{"DirtyCalloc", Bug::kDirtyCalloc, Oracle::kZero},
+                                         Control{"MallocSetsErrno", Bug::kMallocSetsErrno, Oracle::kErrno},
+                                         Control{"FreeSetsErrno", Bug::kFreeSetsErrno, Oracle::kErrno},
+                                         Control{"WrongErrno", Bug::kWrongErrno, Oracle::kErrno},
+                                         Control{"PosixWritesOut", Bug::kPosixWritesOut, Oracle::kErrno},
+                                         Control{"PosixSetsErrno", Bug::kPosixSetsErrno, Oracle::kErrno},
+                                         Control{"HugeSucceeds", Bug::kHugeSucceeds, Oracle::kOverflow},
+                                         Control{"CallocWraps", Bug::kCallocWraps, Oracle::kOverflow},
+                                         Control{"ReallocArrayWraps", Bug::kReallocArrayWraps, Oracle::kOverflow},
+                                         Control{"TopAlignment", Bug::kTopAlignment, Oracle::kOverflow},
+                                         Control{"OddAlignment", Bug::kOddAlignment, Oracle::kOverflow},
+                                         Control{"StatsBlocks", Bug::kStatsBlocks, Oracle::kStatistics},
+                                         Control{"StatsBytes", Bug::kStatsBytes, Oracle::kStatistics},
+                                         Control{"LostFree", Bug::kLostFree, Oracle::kStatistics},
+                                         Control{"VerifyFails", Bug::kVerifyFails, Oracle::kVerify},
+                                         Control{"FailsAtRandom", Bug::kFailsAtRandom, Oracle::kAvailability}),
+                         [](const testing::TestParamInfo<Control> &control) { return control.param.name; });
+
+// A row of records that all say the same but for the slot, which counts up.
+Bytes Row(HeapOp op, size_t kind, uint16_t size, uint8_t count, size_t records) {
+  Bytes input;
+  for (size_t i = 0; i < records; ++i) {
+    const uint8_t record[kRecord] = {EncodeHeapOp(op),
+                                     static_cast<uint8_t>(i % kHeapSlots),
+                                     static_cast<uint8_t>(kind),
+                                     1,
+                                     static_cast<uint8_t>(size),
+                                     static_cast<uint8_t>(size >> 8),
+                                     0,
+                                     count};
+    input.insert(input.end(), record, record + kRecord);
+  }
+  return input;
+}
+
+// Oracle 10, memory comes back: a trim that returns nothing.
+TEST(PlantedBugOfRelease, TrimDoesNothing) {
+  AllocatorApi api;
+  api.trim = [](size_t) -> size_t { return 0; };
+  HeapEngine engine(api);
+  // As many blocks of 256 KiB and a little as the budget allows.
+  const Bytes input = Row(HeapOp::kMalloc, 216, 28700, 0, 24);
+  const std::vector<Violation> found = engine.Run(input.data(), input.size());
+  ASSERT_FALSE(found.empty());
+  EXPECT_NE(found[0].what.find("mapped memory went from"), std::string::npos) << Describe(found);
+  hak_trim(0);
+}
+
+// The caches are empty after a flush: one that does nothing.
+TEST(PlantedBugOfRelease, FlushDoesNothing) {
+  AllocatorApi api;
+  api.thread_flush = [] {};
+  HeapEngine engine(api);
+  const Bytes input = Row(HeapOp::kMalloc, 88, 40, 0, 24);
+  const std::vector<Violation> found = engine.Run(input.data(), input.size());
+  ASSERT_FALSE(found.empty());
+  EXPECT_NE(found[0].what.find("cached after thread_flush"), std::string::npos) << Describe(found);
+}
+
+TEST(NoBug, NothingIsFound) {
+  for (uint64_t seed = 0; seed < kInputs; ++seed) {
+    HeapEngine engine(PlantBug(Bug::kNone));
+    const Bytes input = RandomInput(seed, kHeapOpsMax);
+    const std::vector<Violation> found = engine.Run(input.data(), input.size());
+    ASSERT_TRUE(found.empty()) << "seed " << seed << "\n" << Describe(found);
+  }
+}
+
+std::vector<Violation> FindOnThreads(Bug bug) {
+  for (uint64_t seed = 0; seed < kInputs; ++seed) {
+    HeapModel model(PlantBug(bug));
+    const Bytes input = RandomInput(seed, kThreadsOpsMax);
+    RunThreadsInput(&model, input.data(), input.size());
+    if (!model.ok()) return model.violations();
+  }
+  return {};
+}
+
+TEST(Threads, PlantedBugsAreFound) {
+  const std::vector<Violation> lost = FindOnThreads(Bug::kLostRemoteFree);
+  ASSERT_FALSE(lost.empty());
+  EXPECT_EQ(lost[0].oracle, Oracle::kStatistics) << Describe(lost);
+  const std::vector<Violation> duplicate = FindOnThreads(Bug::kDuplicate);
+  ASSERT_FALSE(duplicate.empty());
+  EXPECT_EQ(duplicate[0].oracle, Oracle::kOverlap) << Describe(duplicate);
+  const std::vector<Violation> scribble = FindOnThreads(Bug::kScribble);
+  ASSERT_FALSE(scribble.empty());
+  EXPECT_EQ(scribble[0].oracle, Oracle::kContents) << Describe(scribble);
+}
+
+TEST(HeapInput, EveryCallHasItsBytes) {
+  std::set<HeapOp> seen;
+  for (int byte = 0; byte < 256; ++byte) seen.insert(DecodeHeapOp(static_cast<uint8_t>(byte)));
+  EXPECT_EQ(seen.size(), static_cast<size_t>(HeapOp::kCount));
+  for (size_t op = 0; op < static_cast<size_t>(HeapOp::kCount); ++op) {
+    EXPECT_EQ(DecodeHeapOp(EncodeHeapOp(static_cast<HeapOp>(op))), static_cast<HeapOp>(op));
+  }
+}
+
+TEST(HeapInput, SizesAreBiasedToEdges) {
+  size_t at_edge = 0;
+  size_t over_page = 0;
+  std::set<size_t> sizes;
+  constexpr size_t kRecords = 20000;
+  const Bytes input = RandomInput(7, kRecords);
+  for (size_t i = 0; i < kRecords; ++i) {
+    const size_t size = DecodeSize(input.data() + i * kRecord);
+    ASSERT_LE(size, size_t{4} << 20);
+    sizes.insert(size);
+    const size_t good = size == 0 ? 0 : hak_good_size(size);
+    if (good == size || hak_good_size(size + 1) == size + 1 || (size > 0 && hak_good_size(size - 1) == size - 1)) {
+      ++at_edge;
+    }
+    if (size > 4096) ++over_page;
+  }
+  EXPECT_GT(at_edge, kRecords / 2);
+  EXPECT_GT(over_page, kRecords / 8);
+  for (const size_t edge : {size_t{32} << 10, size_t{64} << 10, size_t{1} << 20, size_t{2} << 20}) {
+    for (const size_t size : {edge - 1, edge, edge + 1}) EXPECT_EQ(sizes.count(size), 1U) << size;
+  }
+}
+
+size_t Unchanged(uint8_t *, size_t size, size_t) { return size; }
+
+TEST(Mutator, RecordsStayWhole) {
+  constexpr size_t kMax = 50 * kRecord + 3;
+  size_t changed = 0;
+  for (uint64_t seed = 0; seed < 5000; ++seed) {
+    Random random(seed);
+    Bytes input = RandomInput(seed, random.Index(51));
+    const Bytes before = input;
+    const size_t old_size = input.size();
+    input.resize(kMax, 0xEE);
+    const size_t size = MutateRecords(input.data(), old_size, kMax, seed, Unchanged);
+    ASSERT_EQ(size % kRecord, 0U);
+    ASSERT_GT(size, 0U);
+    ASSERT_LE(size, kMax);
+    input.resize(size);
+    if (input != before) ++changed;
+
+    const Bytes other = RandomInput(seed + 1, random.Index(51));
+    Bytes out(kMax + 1, 0xEE);
+    const size_t crossed =
+        CrossRecords(before.data(), before.size(), other.data(), other.size(), out.data(), kMax, seed);
+    ASSERT_EQ(crossed % kRecord, 0U);
+    ASSERT_LE(crossed, kMax);
+    ASSERT_EQ(out[kMax], 0xEE);
+    // Nothing but records of the two.
+    std::set<Bytes> records;
+    for (const Bytes *parent : {&before, &other}) {
+      for (auto at = parent->begin(); at != parent->end(); at += kRecord) records.emplace(at, at + kRecord);
+    }
+    for (size_t at = 0; at < crossed; at += kRecord) {
+      const auto from = out.begin() + static_cast<ptrdiff_t>(at);
+      ASSERT_EQ(records.count(Bytes(from, from + kRecord)), 1U);
+    }
+  }
+  EXPECT_GT(changed, 4000U);
+}
+
+TEST(Mutator, FitsIntoNoRoom) {
+  uint8_t byte = 1;
+  EXPECT_EQ(MutateRecords(&byte, 1, 1, 5, Unchanged), 0U);
+  EXPECT_EQ(CrossRecords(&byte, 1, &byte, 1, &byte, 1, 5), 0U);
+}
+
+}  // namespace
+}  // namespace hak_fuzz

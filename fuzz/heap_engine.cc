@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fuzz/heap_engine.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+
+#include "fuzz/op_mutator.h"
+
+namespace hak_fuzz {
+namespace {
+
+using hak_test::AllocatorApi;
+using hak_test::Block;
+using hak_test::HeapModel;
+using hak_test::Oracle;
+using hak_test::Violation;
+
+constexpr size_t kKiB = 1024;
+constexpr size_t kMiB = 1024 * kKiB;
+
+// Bytes that an input may ask for; then its sizes become small. The model writes and reads every one of them.
+constexpr size_t kByteBudget = 4 * kMiB;
+// Blocks that bursts may hold together.
+constexpr size_t kBurstBlocks = 3000;
+// Mapped memory above that of the start, records not counted, that may remain when all is freed and trimmed.
+constexpr uint64_t kRemainsMax = 4 * kMiB;
+
+// How many values of byte 0, of 256, stand for each call. Order of HeapOp.
+constexpr std::array<uint8_t, static_cast<size_t>(HeapOp::kCount)> kWeights = {
+    36,  // kMalloc
+    16,  // kCalloc
+    6,   // kZalloc
+    6,   // kReallocNull
+    10,  // kAlignedAlloc
+    8,   // kPosixMemalign
+    6,   // kMemalign
+    28,  // kRealloc
+    8,   // kReallocArray
+    12,  // kReallocInPlace
+    40,  // kFree
+    16,  // kFreeSized
+    6,   // kAudit
+    6,   // kGoodSize
+    20,  // kBurst
+    18,  // kDrain
+    5,   // kFlush
+    3,   // kTrim
+    5,   // kCheck
+    1,   // kOverflowGrid
+};
+
+constexpr size_t SumOfWeights() {
+  size_t sum = 0;
+  for (const uint8_t weight : kWeights) sum += weight;
+  return sum;
+}
+static_assert(SumOfWeights() == 256, "every byte stands for a call");
+
+// The last size of each class of small blocks, ascending. Asked of the real allocator even where a variant is tested:
+// an input then means the same to all.
+const std::vector<size_t> &Edges() {
+  static const std::vector<size_t> edges = [] {
+    std::vector<size_t> found;
+    for (size_t size = 1; size <= 64 * kKiB;) {
+      const size_t edge = hak_good_size(size);
+      if (edge < size) break;
+      found.push_back(edge);
+      size = edge + 1;
+    }
+    return found;
+  }();
+  return edges;
+}
+
+class Input {
+ public:
+  Input(HeapModel *model, const uint8_t *data, size_t size)
+      : model_(model), data_(data), count_(std::min(size / kRecord, kHeapOpsMax)) {}
+
+  void Run() {
+    for (size_t i = 0; i < count_ && model_->ok(); ++i) Step(data_ + i * kRecord);
+    for (Block &block : slots_) FreeBlock(&block);
+    for (Block &block : many_) FreeBlock(&block);
+  }
+
+ private:
+  void FreeBlock(Block *block) {
+    if (block->p == nullptr || !model_->ok()) return;
+    model_->Free(*block);
+    block->p = nullptr;
+  }
+
+  size_t Afford(size_t size) {
+    if (size > budget_) size %= 512;
+    budget_ -= std::min(size, budget_);
+    return size;
+  }
+
+  void Allocate(HeapOp op, const uint8_t *record, Block *out) {
+    const size_t size = Afford(DecodeSize(record));
+    const unsigned align = record[6];
+    switch (op) {
+      case HeapOp::kCalloc: {
+        const size_t count = 1 + record[7] % 9;
+        // Either factor may be the large one, or zero.
+        if (record[7] >= 128) {
+          model_->Calloc(size / count, count, out);
+        } else {
+          model_->Calloc(count, size / count, out);
+        }
+        return;
+      }
+      case HeapOp::kZalloc:
+        model_->Zalloc(size, out);
+        return;
+      case HeapOp::kReallocNull:
+        model_->ReallocNull(size, out);
+        return;
+      case HeapOp::kAlignedAlloc:
+        model_->AlignedAlloc(size_t{1} << (align % 23), size, out);
+        return;
+      case HeapOp::kPosixMemalign:
+        model_->PosixMemalign(size_t{8} << (align % 20), size, out);
+        return;
+      case HeapOp::kMemalign:
+        model_->Memalign(size_t{1} + align * (1U + record[7] % 64), size, out);
+        return;
+      default:
+        model_->Malloc(size, out);
+        return;
+    }
+  }
+
+  void Change(HeapOp op, const uint8_t *record, Block *block) {
+    switch (op) {
+      case HeapOp::kRealloc:
+        // A third are small steps from the size that the block has.
+        if (record[7] % 3 == 0) {
+          const size_t step = record[4] % 64U;
+          model_->Realloc(block, record[3] >= 128 ? Afford(block->requested + step)
+                                                  : block->requested - std::min(step, block->requested));
+        } else {
+          model_->Realloc(block, Afford(DecodeSize(record)));
+        }
+        return;
+      case HeapOp::kReallocArray: {
+        const size_t count = 1 + record[7] % 7;
+        model_->ReallocArray(block, count, Afford(DecodeSize(record)) / count);
+        return;
+      }
+      case HeapOp::kReallocInPlace:
+        model_->ReallocInPlace(block, 1 + Afford(DecodeSize(record)));
+        return;
+      case HeapOp::kFreeSized:
+        model_->FreeSized(*block);
+        block->p = nullptr;
+        return;
+      case HeapOp::kAudit:
+        model_->Audit(*block);
+        return;
+      default:
+        FreeBlock(block);
+        return;
+    }
+  }
+
+  void GoodSize(size_t size) {
+    const AllocatorApi &api = model_->api();
+    const size_t good = api.good_size(size);
+    if (good < size || api.good_size(good) != good) {
+      model_->Report(Oracle::kUsable, "good_size(" + std::to_string(size) + ") is " + std::to_string(good) +
+                                          ", which is too small or not a good size itself");
+    }
+    if (size > 0 && api.good_size(size - 1) > good) {
+      model_->Report(Oracle::kUsable, "good_size(" + std::to_string(size) + ") is less than for a byte less");
+    }
+  }
+
+  void Burst(const uint8_t *record) {
+    const size_t size = DecodeSize(record);
+    size_t count = size_t{1} + record[7];
+    if (size > 4 * kKiB) count %= 8;
+    for (; count > 0 && many_.size() < kBurstBlocks && model_->ok(); --count) {
+      Block block;
+      if (model_->Malloc(Afford(size), &block)) many_.push_back(block);
+    }
+  }
+
+  void Drain(const uint8_t *record) {
+    const size_t count = std::min(many_.size(), size_t{1} + record[7] * size_t{2});
+    std::vector<Block> kept;
+    for (size_t i = 0; i < many_.size(); ++i) {
+      const bool goes = record[3] % 3 == 0   ? i < count
+                        : record[3] % 3 == 1 ? i >= many_.size() - count
+                                             : i % 2 == 0 && i / 2 < count;
+      if (!goes) kept.push_back(many_[i]);
+    }
+    // Newest first in one of the orders, so that stacks and queues of free blocks are both met head on.
+    for (size_t i = 0, n = many_.size(); i < n; ++i) {
+      const size_t at = record[3] % 3 == 1 ? n - 1 - i : i;
+      const bool goes = record[3] % 3 == 0   ? at < count
+                        : record[3] % 3 == 1 ? at >= n - count
+                                             : at % 2 == 0 && at / 2 < count;
+      if (goes) FreeBlock(&many_[at]);
+    }
+    many_.swap(kept);
+  }
+
+  void Step(const uint8_t *record) {
+    const HeapOp op = DecodeHeapOp(record[0]);
+    Block &slot = slots_[record[1] % kHeapSlots];
+    switch (op) {
+      case HeapOp::kMalloc:
+      case HeapOp::kCalloc:
+      case HeapOp::kZalloc:
+      case HeapOp::kReallocNull:
+      case HeapOp::kAlignedAlloc:
+      case HeapOp::kPosixMemalign:
+      case HeapOp::kMemalign:
+        FreeBlock(&slot);
+        if (model_->ok()) Allocate(op, record, &slot);
+        return;
+      case HeapOp::kRealloc:
+      case HeapOp::kReallocArray:
+      case HeapOp::kReallocInPlace:
+      case HeapOp::kFree:
+      case HeapOp::kFreeSized:
+      case HeapOp::kAudit:
+        if (slot.p == nullptr) {
+          Allocate(HeapOp::kMalloc, record, &slot);
+        } else {
+          Change(op, record, &slot);
+        }
+        return;
+      case HeapOp::kGoodSize:
+        GoodSize(DecodeSize(record));
+        return;
+      case HeapOp::kBurst:
+        Burst(record);
+        return;
+      case HeapOp::kDrain:
+        Drain(record);
+        return;
+      case HeapOp::kFlush:
+        model_->api().thread_flush();
+        return;
+      case HeapOp::kTrim:
+        model_->api().trim(record[3] % 2 == 0 ? 0 : record[4] * 64 * kKiB);
+        return;
+      case HeapOp::kCheck:
+        model_->CheckVerify();
+        model_->CheckStatistics();
+        return;
+      case HeapOp::kOverflowGrid:
+        if (grid_done_) return;
+        grid_done_ = true;
+        if (slot.p == nullptr) Allocate(HeapOp::kMalloc, record, &slot);
+        if (model_->ok()) model_->CheckOverflowGrid(slot);
+        return;
+      case HeapOp::kCount:
+        return;
+    }
+  }
+
+  HeapModel *model_;
+  const uint8_t *data_;
+  size_t count_;
+  size_t budget_ = kByteBudget;
+  bool grid_done_ = false;
+  std::array<Block, kHeapSlots> slots_;
+  std::vector<Block> many_;
+};
+
+hak_stats Statistics(const AllocatorApi &api) {
+  hak_stats stats = {};
+  stats.version = HAK_STATS_VERSION;
+  // The model has its own check that this succeeds.
+  if (api.stats_get(&stats) != 0) stats.version = 0;
+  return stats;
+}
+
+}  // namespace
+
+HeapOp DecodeHeapOp(uint8_t byte) {
+  size_t op = 0;
+  for (size_t rest = byte; rest >= kWeights[op]; ++op) rest -= kWeights[op];
+  return static_cast<HeapOp>(op);
+}
+
+uint8_t EncodeHeapOp(HeapOp op) {
+  size_t sum = 0;
+  for (size_t i = 0; i < static_cast<size_t>(op); ++i) sum += kWeights[i];
+  return static_cast<uint8_t>(sum);
+}
+
+size_t DecodeSize(const uint8_t *record) {
+  const size_t kind = record[2];
+  const size_t raw = record[4] | static_cast<size_t>(record[5]) << 8;
+  // 0 is the least size there is; an edge is at least 16.
+  const auto beside = [&](size_t edge) { return edge + record[3] % 3 - 1; };
+  const std::vector<size_t> &edges = Edges();
+  // Large blocks are seldom, for the model writes and reads every byte.
+  if (edges.empty()) return raw;
+  if (kind < 88) return beside(edges[raw % std::min<size_t>(edges.size(), 32)]);
+  if (kind < 136) return raw % (2 * kKiB);
+  if (kind < 180) return beside(edges[raw % edges.size()]);
+  if (kind < 208) return beside(4 * kKiB * (1 + raw % 16));
+  if (kind < 216) {
+    // Where small blocks end, a slab, where mappings begin, a superslab.
+    constexpr size_t kThresholds[] = {32 * kKiB, 64 * kKiB, 128 * kKiB, 256 * kKiB, 512 * kKiB, kMiB, 2 * kMiB};
+    return beside(kThresholds[raw % std::size(kThresholds)]);
+  }
+  if (kind < 226) return 32 * kKiB + raw * 8;
+  if (kind < 228) return kMiB + raw * 16;
+  return raw % 33;
+}
+
+HeapEngine::HeapEngine(const AllocatorApi &api) : api_(api) {
+  hak_trim(0);
+  // Of the allocator itself: the first figures that a variant with a planted bug gives out are those of the model.
+  const hak_stats stats = Statistics(AllocatorApi{});
+  first_cached_ = stats.cached_blocks;
+  first_mapped_ = stats.mapped_bytes - stats.metadata_bytes;
+}
+
+std::vector<Violation> HeapEngine::Run(const uint8_t *data, size_t size) {
+  HeapModel model(api_);
+  Input(&model, data, size).Run();
+  if (!model.ok()) return model.violations();
+  model.CheckStatistics();
+  // So that the next input finds the heap as this one did.
+  api_.thread_flush();
+  const hak_stats flushed = Statistics(api_);
+  if (flushed.cached_blocks != first_cached_) {
+    model.Report(Oracle::kStatistics, std::to_string(flushed.cached_blocks) +
+                                          " blocks cached after thread_flush, not " + std::to_string(first_cached_));
+  }
+  api_.trim(0);
+  model.CheckVerify();
+  model.CheckStatistics();
+  const hak_stats now = Statistics(api_);
+  const uint64_t blocks = now.mapped_bytes - now.metadata_bytes;
+  if (blocks > first_mapped_ + kRemainsMax) {
+    model.Report(Oracle::kStatistics, "mapped memory went from " + std::to_string(first_mapped_) + " to " +
+                                          std::to_string(blocks) + " bytes although all is freed");
+  }
+  return model.violations();
+}
+
+}  // namespace hak_fuzz

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Runs an input of heap_fuzzer on an allocator, through the model of allocator/tests/heap_model.h.
+//
+// An input is a row of records of eight bytes (op_mutator.h), one call each; a rest of less than a record is ignored:
+//
+//   byte 0    which call (HeapOp, by weight)
+//   byte 1    slot: which of the 64 blocks it is about
+//   byte 2    kind of size, see DecodeSize
+//   byte 3    what is added to an edge (-1, 0, 1), the order of a drain
+//   byte 4-5  size, little endian
+//   byte 6    alignment
+//   byte 7    count: the first factor of a product, the length of a burst
+#ifndef HAKMEM_FUZZ_HEAP_ENGINE_H_
+#define HAKMEM_FUZZ_HEAP_ENGINE_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <vector>
+
+#include "allocator/tests/heap_model.h"
+
+namespace hak_fuzz {
+
+enum class HeapOp : uint8_t {
+  kMalloc,
+  kCalloc,
+  kZalloc,
+  kReallocNull,
+  kAlignedAlloc,
+  kPosixMemalign,
+  kMemalign,
+  kRealloc,
+  kReallocArray,
+  kReallocInPlace,
+  kFree,
+  kFreeSized,
+  kAudit,     // contents and usable size of a live block
+  kGoodSize,  // the rules that good_size follows by itself
+  kBurst,     // many blocks of one size
+  kDrain,     // frees blocks of bursts
+  kFlush,
+  kTrim,
+  kCheck,         // statistics and heap_verify
+  kOverflowGrid,  // requests that cannot be met; once an input, for there are about two thousand
+  kCount,
+};
+
+inline constexpr size_t kHeapSlots = 64;
+// What is behind it is ignored: long inputs find nothing that several short ones do not.
+inline constexpr size_t kHeapOpsMax = 256;
+
+// The size that bytes 2 to 5 of a record stand for, mostly beside an edge where allocators go wrong.
+size_t DecodeSize(const uint8_t *record);
+// The call that byte 0 stands for.
+HeapOp DecodeHeapOp(uint8_t byte);
+// A byte that stands for `op`.
+uint8_t EncodeHeapOp(HeapOp op);
+
+class HeapEngine {
+ public:
+  // What is mapped and cached now is what every input has to come back to.
+  explicit HeapEngine(const hak_test::AllocatorApi &api);
+
+  // Runs one input and frees everything again. What was found wrong; nothing, for a correct allocator. After a
+  // violation blocks stay behind.
+  std::vector<hak_test::Violation> Run(const uint8_t *data, size_t size);
+
+ private:
+  hak_test::AllocatorApi api_;
+  uint64_t first_mapped_ = 0;  // bytes; without the records, which may grow with the most blocks there ever were
+  uint64_t first_cached_ = 0;  // blocks in the caches of other threads
+};
+
+}  // namespace hak_fuzz
+
+#endif  // HAKMEM_FUZZ_HEAP_ENGINE_H_
