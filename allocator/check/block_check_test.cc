@@ -88,8 +88,7 @@ TEST_F(BlockCheck, ADoubleFreeIsFoundAtOnce) {
 
 TEST_F(BlockCheck, ABlockNeverHandedOutCannotBeFreed) {
   Carve(7);
-  // As for any block that lies free: the message does not tell the two apart.
-  HAK_EXPECT_FATAL(hak_block_check_in(block_, 7), "double free", block_);
+  HAK_EXPECT_FATAL(hak_block_check_in(block_, 7), "invalid free", block_);
 }
 
 TEST_F(BlockCheck, ALiveBlockIsNotHandedOutAgain) {

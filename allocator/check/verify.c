@@ -6,28 +6,55 @@
 #include "allocator/tiny/slab_map.h"
 #include "allocator/tiny/slab_pool.h"
 
-// Every cached block must be a carved block of its class that is not also free in its slab. Blocks of other heaps'
-// slabs are only checked for what their owner does not change.
-static const char *check_cache(const struct hak_heap *heap) {
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
-    const struct hak_bin *bin = &heap->cache.bins[class_id];
-    void **base = atomic_load_explicit(&bin->base, memory_order_relaxed);
-    void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
-    if (base == NULL) continue;
-    if (base[0] != NULL || base[1] != NULL) return "thread cache without its end marks";
-    if (top < base + 1 || top > bin->limit) return "thread cache beyond its bounds";
-    for (void **slot = base + 2; slot <= top; slot++) {
-      const void *block = *slot;
-      if (hak_slab_map_find(block) != class_id) return "cached block of another class";
-      if (!hak_slab_is_block_start(block, bin->reciprocal)) return "cached pointer inside a block";
-      const struct hak_slab *slab = hak_slab_of(block);
-      if (atomic_load_explicit(&slab->owner, memory_order_acquire) != heap) continue;
-      const uint32_t index = hak_slab_block_index(slab, block);
-      if (!hak_slab_was_carved(slab, index)) return "cached block that was never carved";
-      if (hak_slab_bit(slab, index)) return "cached block that is free in its slab";
-    }
-  }
+// What is wrong with one cached block, or NULL. Blocks of other heaps' slabs are only checked for what their owner does
+// not change; *own says whether it is this heap's.
+static const char *check_cached_block(const struct hak_heap *heap, uint32_t class_id, const void *block, bool *own) {
+  *own = false;
+  if (hak_slab_map_find(block) != class_id) return "cached block of another class";
+  if (!hak_slab_is_block_start(block, hak_class_info[class_id].reciprocal)) return "cached pointer inside a block";
+  const struct hak_slab *slab = hak_slab_of(block);
+  if (atomic_load_explicit(&slab->owner, memory_order_acquire) != heap) return NULL;
+  const uint32_t index = hak_slab_block_index(slab, block);
+  if (!hak_slab_was_carved(slab, index)) return "cached block that was never carved";
+  if (hak_slab_bit(slab, index)) return "cached block that is free in its slab, or cached twice";
+  *own = true;
   return NULL;
+}
+
+static void flip_bit(const void *block) {
+  struct hak_slab *slab = hak_slab_of(block);
+  const uint32_t index = hak_slab_block_index(slab, block);
+  slab->free[index / 64] ^= (uint64_t)1 << (index % 64);
+}
+
+// Every cached block must be a carved block of its class that is not also free in its slab, and be cached once: blocks
+// seen are marked as free meanwhile, in slabs that are this thread's own.
+static const char *check_bin(const struct hak_heap *heap, uint32_t class_id) {
+  const struct hak_bin *bin = &heap->cache.bins[class_id];
+  void **const base = atomic_load_explicit(&bin->base, memory_order_relaxed);
+  void **const top = atomic_load_explicit(&bin->top, memory_order_relaxed);
+  if (base == NULL) return NULL;
+  if (base[0] != NULL || base[1] != NULL) return "thread cache without its end marks";
+  if (top < base + 1 || top > bin->limit) return "thread cache beyond its bounds";
+  const char *fault = NULL;
+  void **slot = base + 2;
+  for (; slot <= top; slot++) {
+    bool own;
+    fault = check_cached_block(heap, class_id, *slot, &own);
+    if (fault != NULL) break;
+    if (own) flip_bit(*slot);
+  }
+  while (--slot >= base + 2) {
+    if (atomic_load_explicit(&hak_slab_of(*slot)->owner, memory_order_acquire) == heap) flip_bit(*slot);
+  }
+  return fault;
+}
+
+static const char *check_cache(const struct hak_heap *heap) {
+  const char *fault = NULL;
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT && fault == NULL; class_id++)
+    fault = check_bin(heap, class_id);
+  return fault;
 }
 
 const char *hak_verify(const struct hak_heap *heap) {

@@ -303,10 +303,4 @@ TEST_F(GateInit, ShowsTheConfigurationInEveryProfile) {
   EXPECT_NE(text.find("hakmem: HAKMEM_PROFILE=balanced ("), std::string::npos) << text;
 }
 
-// As policy/config.h promises. In a child: the tests above have set hak_config.
-TEST(GateConfig, HoldsTheDefaultsBeforeTheGatesAreResolved) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");  // runs this test alone, in a new process
-  HAK_EXPECT_PASSES_IN_CHILD(ExpectConfig(HAK_PRESET_BALANCED));
-}
-
 }  // namespace

@@ -21,7 +21,7 @@ struct hak_config {
   enum hak_slab_map_form slab_map_form;
 };
 
-// Holds the defaults (preset `balanced`) until the gates are resolved.
+// All zero until the gates are resolved, which is before the first block is handed out.
 extern struct hak_config hak_config;
 
 HAK_C_END

@@ -22,23 +22,29 @@ uint64_t PatternWord(uint64_t id, size_t word) {
 }
 
 void FillPattern(unsigned char *p, uint64_t id, size_t bytes) {
-  for (size_t offset = 0, word = 0; offset < bytes; offset += 8, ++word) {
+  size_t word = 0;
+  // Whole words with a constant size, which the compiler makes one store of.
+  for (; word < bytes / 8; ++word) {
     const uint64_t value = PatternWord(id, word);
-    memcpy(p + offset, &value, std::min<size_t>(8, bytes - offset));
+    memcpy(p + word * 8, &value, 8);
   }
+  const uint64_t value = PatternWord(id, word);
+  memcpy(p + word * 8, &value, bytes % 8);
 }
 
 // The offset of the first byte that differs, or `bytes`.
 size_t FirstDifference(const unsigned char *p, uint64_t id, size_t bytes) {
-  for (size_t offset = 0, word = 0; offset < bytes; offset += 8, ++word) {
-    const uint64_t value = PatternWord(id, word);
-    const size_t n = std::min<size_t>(8, bytes - offset);
-    if (memcmp(p + offset, &value, n) == 0) continue;
-    unsigned char expected[8];
-    memcpy(expected, &value, 8);
-    for (size_t i = 0; i < n; ++i) {
-      if (p[offset + i] != expected[i]) return offset + i;
-    }
+  size_t word = 0;
+  for (; word < bytes / 8; ++word) {
+    uint64_t seen;
+    memcpy(&seen, p + word * 8, 8);
+    if (seen != PatternWord(id, word)) break;
+  }
+  const uint64_t value = PatternWord(id, word);
+  unsigned char expected[8];
+  memcpy(expected, &value, 8);
+  for (size_t at = word * 8; at < std::min(word * 8 + 8, bytes); ++at) {
+    if (p[at] != expected[at % 8]) return at;
   }
   return bytes;
 }

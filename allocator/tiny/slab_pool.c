@@ -28,6 +28,7 @@ static struct {
   uint64_t nonempty;  // bit i: lists[i] is not empty
   struct hak_superslab *queue_first;
   struct hak_superslab *queue_last;
+  struct hak_superslab *uncovered;  // mapped, untouched, but the slab map had no room for it and the kernel kept it
   uint64_t superslabs;
   uint64_t empty_superslabs;  // with no slab in use
 } pool;
@@ -96,14 +97,17 @@ static void set_free_mask(struct hak_superslab *ss, uint32_t free_mask) {
 
 // ---- Release ------------------------------------------------------------------------------------
 
-// Gives the memory of slabs first .. first + count - 1 back; they then read as zero.
-static bool decommit_slabs(struct hak_superslab *ss, uint32_t first, uint32_t count) {
+// Gives the memory of slabs first .. first + count - 1 back; they then read as zero. *bytes: how much went back. False:
+// nothing changed.
+static bool decommit_slabs(struct hak_superslab *ss, uint32_t first, uint32_t count, size_t *bytes) {
   char *const begin = hak_slab_begin(&ss->slabs[first]);
   char *const end = hak_slab_end(&ss->slabs[first + count - 1]);
-  char *const whole = (char *)hak_round_up((uintptr_t)begin, hak_os_page_size());
-  if (whole < end && !hak_os_decommit(whole, (size_t)(end - whole))) return false;
+  char *whole = (char *)hak_round_up((uintptr_t)begin, hak_os_page_size());
+  if (whole > end) whole = end;
+  *bytes = (size_t)(end - whole);
+  if (*bytes != 0 && !hak_os_decommit(whole, *bytes)) return false;
   // Slab 0 shares its first page with the head: that part is cleared by hand.
-  memset(begin, 0, (size_t)((whole < end ? whole : end) - begin));
+  memset(begin, 0, (size_t)(whole - begin));
   return true;
 }
 
@@ -117,9 +121,10 @@ static size_t decommit_free(struct hak_superslab *ss) {
     const uint32_t count = rest == 0 ? HAK_SLABS_PER_SUPERSLAB - first : (uint32_t)__builtin_ctz(rest);
     const uint32_t run = (uint32_t)((((uint64_t)1 << count) - 1) << first);
     todo &= ~run;
-    if (!decommit_slabs(ss, first, count)) continue;
+    size_t run_bytes;
+    if (!decommit_slabs(ss, first, count, &run_bytes)) continue;
     ss->dirty_mask &= ~run;
-    bytes += count * HAK_SLAB_SIZE;
+    bytes += run_bytes;
   }
   return bytes;
 }
@@ -192,23 +197,20 @@ size_t hak_pool_trim(size_t keep_bytes) {
   const uint64_t now = hak_os_now_ms();
   hak_lock_acquire(&pool_lock);
   size_t kept = 0;
-  // Once through the queue: what cannot be released comes back to its end with the present time.
-  struct hak_superslab *last = pool.queue_last;
-  while (pool.queue_first != NULL) {
-    struct hak_superslab *ss = pool.queue_first;
-    const bool was_last = ss == last;
+  // Once through the queue: what cannot be released comes back behind its present end.
+  struct hak_superslab *const last = pool.queue_last;
+  struct hak_superslab *next = pool.queue_first;
+  for (struct hak_superslab *ss = NULL; ss != last;) {
+    ss = next;
+    next = ss->purge_next;
     const size_t dirty = (size_t)__builtin_popcount(ss->free_mask & ss->dirty_mask) * HAK_SLAB_SIZE;
-    if (kept + dirty <= keep_bytes && keep_bytes != 0) {
+    if (keep_bytes != 0 && kept + dirty <= keep_bytes) {
       kept += dirty;
-      const uint64_t since = ss->dirty_since;
-      queue_remove(ss);
-      queue_add(ss, since);
-    } else {
-      struct hak_release_facts facts = facts_of(ss, now, 0);
-      facts.keep_superslabs = 0;
-      bytes += release(ss, hak_release_superslab(&facts), now);
+      continue;
     }
-    if (was_last) break;
+    struct hak_release_facts facts = facts_of(ss, now, 0);
+    facts.keep_superslabs = 0;
+    bytes += release(ss, hak_release_superslab(&facts), now);
   }
   if (keep_bytes == 0) unmap_parked();
   hak_lock_release(&pool_lock);
@@ -218,10 +220,12 @@ size_t hak_pool_trim(size_t keep_bytes) {
 // ---- Taking and giving --------------------------------------------------------------------------
 
 static struct hak_superslab *map_superslab(void) {
-  struct hak_superslab *ss = hak_os_map(HAK_SUPERSLAB_SIZE, HAK_SUPERSLAB_SIZE);
+  struct hak_superslab *ss = pool.uncovered;
+  pool.uncovered = NULL;
+  if (ss == NULL) ss = hak_os_map(HAK_SUPERSLAB_SIZE, HAK_SUPERSLAB_SIZE);
   if (ss == NULL) return NULL;
   if (!hak_slab_map_cover(ss)) {
-    hak_os_unmap(ss, HAK_SUPERSLAB_SIZE);
+    if (!hak_os_unmap(ss, HAK_SUPERSLAB_SIZE)) pool.uncovered = ss;
     return NULL;
   }
   // The memory is zero, so the rest of the head says: free slabs, never touched. Their numbers are set on first use.

@@ -14,8 +14,9 @@
 #define SENTINELS 2u
 // The first array of a class is one cache line or two.
 #define FIRST_SLOTS 16u
-// Bounds of one class's capacity; at least LEAST blocks even when they are large.
-#define BLOCKS_MAX 2048u
+// Bounds of one class's capacity; at least LEAST blocks even when they are large. With its end marks the largest array
+// is 16 KiB.
+#define BLOCKS_MAX 2046u
 #define BYTES_MAX ((size_t)256 * 1024)
 #define LEAST 4u
 // All caches of a thread together may have room for a 32nd of its heap, or half a megabyte.
