@@ -20,7 +20,7 @@ using hak_unit::FaultPlan;
 using hak_unit::Random;
 
 // As DESIGN.md promises: bounded in blocks and bytes, but never below a few blocks.
-constexpr size_t kBlocksMax = 2048;
+constexpr size_t kBlocksMax = 2046;
 constexpr size_t kBytesMax = size_t{256} << 10;
 constexpr size_t kFirst = 14;  // capacity of the first array
 constexpr uint32_t kClass = 4;
