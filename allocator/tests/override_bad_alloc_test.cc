@@ -7,11 +7,14 @@
 
 #include <new>
 
+// Where blocks go that nobody needs: a compiler may drop a new-expression whose block goes nowhere.
+void *volatile sink;
+
 int main() {
   volatile size_t size = static_cast<size_t>(-1) / 2 - 100;
   bool thrown = false;
   try {
-    delete[] new char[size];
+    sink = new char[size];
   } catch (const std::bad_alloc &) {
     thrown = true;
   }
@@ -19,7 +22,8 @@ int main() {
     puts("FAILED: new gave a block of 8 EiB");
     return 1;
   }
-  if (new (std::nothrow) char[size] != nullptr) {
+  sink = new (std::nothrow) char[size];
+  if (sink != nullptr) {
     puts("FAILED: nothrow new gave a block of 8 EiB");
     return 1;
   }
