@@ -159,6 +159,8 @@ void hak_gate_init(void) {
   hak_gate_resolve(HAK_FAST ? NULL : environment, &values);
   hak_config.decommit_deadline_ms = values.value[HAK_GATE_DECOMMIT_DEADLINE];
   hak_config.thread_cache_bytes = values.value[HAK_GATE_THREAD_CACHE] * 1024;
+  hak_config.thread_cache_share = values.value[HAK_GATE_THREAD_CACHE_SHARE];
+  hak_config.borrow = values.value[HAK_GATE_BORROW] != 0;
   hak_config.mapping_cache_bytes = values.value[HAK_GATE_MAPPING_CACHE] * 1024;
   hak_config.keep_superslabs = values.value[HAK_GATE_KEEP_SUPERSLABS];
   hak_config.slab_map_form = (enum hak_slab_map_form)values.value[HAK_GATE_SLAB_MAP];

@@ -271,6 +271,8 @@ void ExpectConfig(hak_preset preset) {
   const auto value = [preset](uint32_t id) { return hak_gates[id].preset[preset]; };
   EXPECT_EQ(hak_config.decommit_deadline_ms, value(HAK_GATE_DECOMMIT_DEADLINE));
   EXPECT_EQ(hak_config.thread_cache_bytes, value(HAK_GATE_THREAD_CACHE) * 1024);
+  EXPECT_EQ(hak_config.thread_cache_share, value(HAK_GATE_THREAD_CACHE_SHARE));
+  EXPECT_EQ(hak_config.borrow, value(HAK_GATE_BORROW) != 0);
   EXPECT_EQ(hak_config.mapping_cache_bytes, value(HAK_GATE_MAPPING_CACHE) * 1024);
   EXPECT_EQ(hak_config.keep_superslabs, value(HAK_GATE_KEEP_SUPERSLABS));
   EXPECT_EQ(hak_config.slab_map_form, value(HAK_GATE_SLAB_MAP));

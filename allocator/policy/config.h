@@ -16,8 +16,10 @@ enum hak_slab_map_form { HAK_SLAB_MAP_AUTO, HAK_SLAB_MAP_FLAT, HAK_SLAB_MAP_TWO_
 struct hak_config {
   uint64_t decommit_deadline_ms;  // how long a free slab or mapping keeps its memory; 0: gives it back at once
   uint64_t thread_cache_bytes;    // what the caches of one thread may hold together
+  uint64_t thread_cache_share;    // and as one part of this many of the thread's heap; 0: no such bound
   uint64_t keep_superslabs;       // wholly free superslabs that stay mapped (without memory) past the deadline
   uint64_t mapping_cache_bytes;   // what freed large mappings may hold together until the deadline
+  bool borrow;                    // a request may take a free block of the next larger class
   enum hak_slab_map_form slab_map_form;
 };
 

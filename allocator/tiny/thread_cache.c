@@ -19,8 +19,7 @@
 #define BLOCKS_MAX 2046u
 #define BYTES_MAX ((size_t)256 * 1024)
 #define LEAST 4u
-// All caches of a thread together may have room for a 32nd of its heap, or half a megabyte.
-#define HEAP_SHARE 32u
+// The share of a small heap's caches is at least this many bytes.
 #define SHARE_LEAST ((uint64_t)512 * 1024)
 // One refill hands out no more than this many bytes, so that little lies idle when a program stops growing.
 #define REFILL_BYTES_MAX ((size_t)64 * 1024)
@@ -88,9 +87,11 @@ static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capa
 // What the caches of the thread may hold together: a share of its heap, so that what they keep from others stays small
 // beside what the program holds.
 static uint64_t cache_bound(const struct hak_heap *heap) {
-  const uint64_t share = heap->slabs * HAK_SLAB_SIZE / HEAP_SHARE;
+  const uint64_t most = hak_config.thread_cache_bytes;
+  if (hak_config.thread_cache_share == 0) return most;
+  const uint64_t share = heap->slabs * HAK_SLAB_SIZE / hak_config.thread_cache_share;
   const uint64_t bound = share > SHARE_LEAST ? share : SHARE_LEAST;
-  return bound < hak_config.thread_cache_bytes ? bound : hak_config.thread_cache_bytes;
+  return bound < most ? bound : most;
 }
 
 // Doubles the bin's capacity where the bounds allow it. False: it has what it may have.
@@ -236,7 +237,7 @@ void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fres
 
 void *hak_thread_cache_borrow(struct hak_heap *heap, uint32_t class_id) {
   hak_heap_drain(heap);
-  void *block = hak_heap_borrow(heap, class_id);
+  void *block = hak_config.borrow ? hak_heap_borrow(heap, class_id) : NULL;
   if (block != NULL) slow_event(heap, class_id);
   return block;
 }
