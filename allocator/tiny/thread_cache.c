@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "allocator/os/atomic.h"
+#include "allocator/large/mapping.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/config.h"
 #include "allocator/tiny/meta.h"
@@ -23,7 +24,7 @@
 #define SHARE_LEAST ((uint64_t)512 * 1024)
 // One refill hands out no more than this many bytes, so that little lies idle when a program stops growing.
 #define REFILL_BYTES_MAX ((size_t)64 * 1024)
-// Every so many slow events one class is looked at for decay, and the pool for what is due.
+// Every so many slow events one class is looked at for decay, and the free slabs and mappings for what is due.
 #define DECAY_EVENTS 32u
 // Blocks whose slab descriptors are fetched ahead while a batch is returned.
 #define PREFETCH_AHEAD 6u
@@ -209,6 +210,7 @@ static void slow_event(struct hak_heap *heap, uint32_t class_id) {
   heap->events = 0;
   decay_step(heap);
   hak_pool_tick();
+  hak_mapping_tick();
 }
 
 // ---- Miss and overflow --------------------------------------------------------------------------
