@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "allocator/os/atomic.h"
 #include "allocator/large/mapping.h"
+#include "allocator/os/atomic.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/config.h"
 #include "allocator/tiny/meta.h"
