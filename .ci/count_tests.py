@@ -25,7 +25,9 @@ def outcomes(path):
             elif "targetCompleted" in identity:
                 if "aborted" in event or not event.get("completed", {}).get("success", False):
                     broken[identity["targetCompleted"]["label"]] = (False, "FAILED_TO_BUILD")
-            elif "targetConfigured" in identity and "aborted" in event:
+            elif "targetConfigured" in identity and "reason" in event.get("aborted", {}):
+                # Without a reason it is a target that was named and not wanted: a flag of .bazelrc under
+                # --build_tests_only. Whatever else goes wrong shows in Bazel's exit status.
                 broken[identity["targetConfigured"]["label"]] = (False, "FAILED_TO_ANALYSE")
     # A test that failed has a target that did not complete, too; how it failed is the better news.
     return {**broken, **tested}
