@@ -21,7 +21,7 @@
 #define BYTES_MAX ((size_t)256 * 1024)
 #define LEAST 4u
 // The share of a small heap's caches is at least this many bytes.
-#define SHARE_LEAST ((uint64_t)512 * 1024)
+#define SHARE_LEAST ((uint64_t)1024 * 1024)
 // One refill hands out no more than this many bytes, so that little lies idle when a program stops growing.
 #define REFILL_BYTES_MAX ((size_t)64 * 1024)
 // Every so many slow events one class is looked at for decay, and the free slabs and mappings for what is due.
