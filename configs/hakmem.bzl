@@ -81,11 +81,15 @@ HAK_C_COPTS = HAK_COPTS + ["-std=c17"] + _C_WARNINGS
 HAK_CXX_COPTS = HAK_COPTS + ["-std=c++17"] + _CXX_WARNINGS
 
 # For what ends up in a consumer's process: nothing but what is marked HAK_EXPORT can be seen from outside, and a
-# thread's variables are found without a call.
+# thread's variables are found without a call. A consumer's default mode, fastbuild, asks for no optimisation; an allocator
+# is not what they mean to step through, and -c dbg still gives it to them plain.
 _LIBRARY_COPTS = [
     "-fvisibility=hidden",
     "-ftls-model=initial-exec",
-]
+] + select({
+    str(Label("//configs:fastbuild")): ["-O2"],
+    "//conditions:default": [],
+})
 
 _FEATURES = ["hakmem_warnings"]
 

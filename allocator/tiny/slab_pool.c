@@ -114,13 +114,13 @@ static bool decommit_slabs(struct hak_superslab *ss, uint32_t first, uint32_t co
 // Gives the memory of all free slabs of `ss` back. Returns the bytes; slabs that the kernel would not take stay dirty.
 static size_t decommit_free(struct hak_superslab *ss) {
   size_t bytes = 0;
-  uint32_t todo = ss->free_mask & ss->dirty_mask;
-  while (todo != 0) {
-    const uint32_t first = (uint32_t)__builtin_ctz(todo);
-    const uint32_t rest = ~(todo >> first);
+  uint32_t left = ss->free_mask & ss->dirty_mask;
+  while (left != 0) {
+    const uint32_t first = (uint32_t)__builtin_ctz(left);
+    const uint32_t rest = ~(left >> first);
     const uint32_t count = rest == 0 ? HAK_SLABS_PER_SUPERSLAB - first : (uint32_t)__builtin_ctz(rest);
     const uint32_t run = (uint32_t)((((uint64_t)1 << count) - 1) << first);
-    todo &= ~run;
+    left &= ~run;
     size_t run_bytes;
     if (!decommit_slabs(ss, first, count, &run_bytes)) continue;
     ss->dirty_mask &= ~run;
