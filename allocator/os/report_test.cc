@@ -99,13 +99,13 @@ TEST(Fatal, NamesWhatAndWhereAndAborts) {
   HAK_EXPECT_FATAL(hak_fatal("double free", reinterpret_cast<void *>(0x7f00deadbee0)), "double free",
                    reinterpret_cast<void *>(0x7f00deadbee0));
   EXPECT_EXIT(hak_fatal("invalid free", nullptr), testing::KilledBySignal(SIGABRT),
-              testing::Eq(std::string("hakmem: invalid free: 0x0\n")));
+              hak_unit::IsFatal("hakmem: invalid free: 0x0\n"));
 }
 
 TEST(Fatal, AnEndlessReasonStillIsOneLine) {
   const std::string reason(2000, 'y');
   EXPECT_EXIT(hak_fatal(reason.c_str(), nullptr), testing::KilledBySignal(SIGABRT),
-              testing::Eq("hakmem: " + std::string(511 - 8, 'y') + "\n"));
+              hak_unit::IsFatal("hakmem: " + std::string(511 - 8, 'y') + "\n"));
 }
 
 }  // namespace
