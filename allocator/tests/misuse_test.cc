@@ -462,6 +462,7 @@ int EnvironmentChild() {
 }
 
 TEST(Environment, AnUnknownPresetIsNamedAndTheProgramRunsOn) {
+  if (!CanRunSelf()) GTEST_SKIP() << "the emulator cannot start the program again";
   for (const char *value : {"bogus", "speed ", "lean,speed"}) {
     SCOPED_TRACE(value);
     const Outcome outcome = RunSelf({"--child=environment"}, {std::string("HAKMEM_PROFILE=") + value});
@@ -482,6 +483,7 @@ TEST(Environment, AnUnknownPresetIsNamedAndTheProgramRunsOn) {
 }
 
 TEST(Environment, KnownPresetsAreTakenInSilence) {
+  if (!CanRunSelf()) GTEST_SKIP() << "the emulator cannot start the program again";
   for (const char *value : {"balanced", "speed", "lean", "MIXED_TINYV3_C7_BALANCED", "MIXED_TINYV3_C7_SAFE"}) {
     const Outcome outcome = RunSelf({"--child=environment"}, {std::string("HAKMEM_PROFILE=") + value});
     EXPECT_EQ(outcome.exit_code, 0) << outcome;

@@ -132,4 +132,12 @@ Outcome RunSelf(const std::vector<std::string> &arguments, const std::vector<std
   });
 }
 
+bool CanRunSelf() {
+#if defined(__aarch64__)
+  return RunSelf({"--gtest_list_tests"}, {}).exit_code != 127;
+#else
+  return true;
+#endif
+}
+
 }  // namespace hak_test

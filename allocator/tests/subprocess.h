@@ -28,6 +28,9 @@ Outcome RunForked(const std::function<int()> &body, int timeout_seconds = 20);
 Outcome RunSelf(const std::vector<std::string> &arguments, const std::vector<std::string> &environment,
                 int timeout_seconds = 20);
 
+// Whether RunSelf works: always, but for aarch64 programs in an emulator, which the kernel cannot start by themselves.
+bool CanRunSelf();
+
 }  // namespace hak_test
 
 #endif  // HAKMEM_ALLOCATOR_TESTS_SUBPROCESS_H_
