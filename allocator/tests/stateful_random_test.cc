@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -172,7 +173,11 @@ TEST_P(PlantedBug, IsFound) {
   }
   const std::vector<Violation> violations = model.violations();
   ASSERT_FALSE(violations.empty()) << control.name << " was not noticed";
-  EXPECT_EQ(OracleName(violations[0].oracle), std::string(OracleName(control.oracle))) << Describe(model);
+  // One thread meets the bug's own oracle first. Between threads it may be another: a block that two threads were given
+  // has the wrong size for one of them before the other has entered it.
+  const auto is_own = [&](const Violation &violation) { return violation.oracle == control.oracle; };
+  const auto end = control.threads ? violations.end() : violations.begin() + 1;
+  EXPECT_TRUE(std::any_of(violations.begin(), end, is_own)) << OracleName(control.oracle) << '\n' << Describe(model);
 }
 
 INSTANTIATE_TEST_SUITE_P(
