@@ -35,6 +35,9 @@ static struct {
 
 // ---- Lists --------------------------------------------------------------------------------------
 
+// The bits of slabs first .. first + count - 1, count being 1 .. 32.
+static uint32_t run_of(uint32_t first, uint32_t count) { return (uint32_t)((((uint64_t)1 << count) - 1) << first); }
+
 static uint32_t list_of(const struct hak_superslab *ss) {
   return ss->free_mask == 0 ? FULL_LIST : (uint32_t)__builtin_popcount(ss->free_mask >> 1);
 }
@@ -119,7 +122,7 @@ static size_t decommit_free(struct hak_superslab *ss) {
     const uint32_t first = (uint32_t)__builtin_ctz(left);
     const uint32_t rest = ~(left >> first);
     const uint32_t count = rest == 0 ? HAK_SLABS_PER_SUPERSLAB - first : (uint32_t)__builtin_ctz(rest);
-    const uint32_t run = (uint32_t)((((uint64_t)1 << count) - 1) << first);
+    const uint32_t run = run_of(first, count);
     left &= ~run;
     size_t run_bytes;
     if (!decommit_slabs(ss, first, count, &run_bytes)) continue;
@@ -129,18 +132,24 @@ static size_t decommit_free(struct hak_superslab *ss) {
   return bytes;
 }
 
+// Unmaps a superslab without a slab in use, which is not queued. False: the limit on mappings; it stays ours.
+static bool unmap_superslab(struct hak_superslab *ss) {
+  list_remove(ss);
+  if (!hak_os_unmap(ss, HAK_SUPERSLAB_SIZE)) {
+    list_add(ss);
+    return false;
+  }
+  pool.superslabs--;
+  pool.empty_superslabs--;
+  return true;
+}
+
 // Releases what `verdict` says; returns the bytes that went back. `ss` may be gone afterwards.
 static size_t release(struct hak_superslab *ss, enum hak_release_verdict verdict, uint64_t now) {
   queue_remove(ss);
   if (verdict == HAK_RELEASE_UNMAP) {
-    list_remove(ss);
     const size_t bytes = (size_t)__builtin_popcount(ss->dirty_mask) * HAK_SLAB_SIZE;
-    if (hak_os_unmap(ss, HAK_SUPERSLAB_SIZE)) {
-      pool.superslabs--;
-      pool.empty_superslabs--;
-      return bytes;
-    }
-    list_add(ss);  // The limit on mappings: it stays ours, without memory.
+    if (unmap_superslab(ss)) return bytes;
   }
   const size_t bytes = decommit_free(ss);
   if ((ss->free_mask & ss->dirty_mask) != 0) queue_add(ss, now);  // Refused: tried again a deadline later.
@@ -181,14 +190,7 @@ static void unmap_parked(void) {
   struct hak_superslab *next;
   for (struct hak_superslab *ss = pool.lists[FULL_LIST - 1]; ss != NULL; ss = next) {
     next = ss->next;
-    if (ss->free_mask != ALL_SLABS || ss->queued) continue;
-    list_remove(ss);
-    if (hak_os_unmap(ss, HAK_SUPERSLAB_SIZE)) {
-      pool.superslabs--;
-      pool.empty_superslabs--;
-    } else {
-      list_add(ss);
-    }
+    if (ss->free_mask == ALL_SLABS && !ss->queued) unmap_superslab(ss);
   }
 }
 
@@ -239,7 +241,7 @@ static struct hak_superslab *map_superslab(void) {
 // Marks slabs first .. first + count - 1 as in use; returns which of them may hold something else than zero (bit 0:
 // first).
 static uint32_t claim(struct hak_superslab *ss, uint32_t first, uint32_t count) {
-  const uint32_t run = (uint32_t)((((uint64_t)1 << count) - 1) << first);
+  const uint32_t run = run_of(first, count);
   const uint32_t dirty = ss->dirty_mask & run;
   set_free_mask(ss, ss->free_mask & ~run);
   ss->dirty_mask |= run;
@@ -250,7 +252,7 @@ static uint32_t claim(struct hak_superslab *ss, uint32_t first, uint32_t count) 
 
 // Marks slabs first .. first + count - 1 as free.
 static void disclaim(struct hak_superslab *ss, uint32_t first, uint32_t count) {
-  const uint32_t run = (uint32_t)((((uint64_t)1 << count) - 1) << first);
+  const uint32_t run = run_of(first, count);
   for (uint32_t i = first; i < first + count; i++) ss->slabs[i].class_id = HAK_CLASS_NONE;
   hak_slab_map_set(hak_slab_end(&ss->slabs[first]) - HAK_SLAB_SIZE, count, HAK_CLASS_NONE);
   set_free_mask(ss, ss->free_mask | run);
@@ -377,7 +379,7 @@ bool hak_pool_resize_span(struct hak_slab *slab, uint32_t slabs) {
     disclaim(ss, first + slabs, old - slabs);
     note_free(ss, now);
   } else if (slabs > old) {
-    const uint32_t extra = (uint32_t)((((uint64_t)1 << (slabs - old)) - 1) << (first + old));
+    const uint32_t extra = run_of(first + old, slabs - old);
     done = first + slabs <= HAK_SLABS_PER_SUPERSLAB && (ss->free_mask & extra) == extra;
     if (done) {
       claim(ss, first + old, slabs - old);
