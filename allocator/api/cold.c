@@ -4,11 +4,14 @@
 #include <errno.h>
 #include <string.h>
 
+#include "allocator/api/background.h"
 #include "allocator/api/process.h"
 #include "allocator/api/release.h"
+#include "allocator/api/watch.h"
 #include "allocator/hot/alloc.h"
 #include "allocator/large/large.h"
 #include "allocator/os/report.h"
+#include "allocator/policy/memory_limit.h"
 #include "allocator/tiny/thread_cache.h"
 
 // ---- Allocation ---------------------------------------------------------------------------------
@@ -25,9 +28,22 @@ static void *take_orphan(uint32_t class_id, bool *fresh) {
 static void *pop(struct hak_heap *heap, uint32_t class_id) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
-  if (*top == NULL) return NULL;
-  atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed);
-  return *top;
+  void *block = hak_slot_load(top);
+  if (block != NULL) atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed);
+  return block;
+}
+
+// From the class's neighbour, from slabs, or from new ground.
+static void *refill(struct hak_heap *heap, uint32_t class_id, bool aligned, bool *fresh) {
+  hak_heap_enter(heap);
+  void *block = aligned ? NULL : hak_thread_cache_borrow(heap, class_id);
+  if (block == NULL) block = hak_thread_cache_miss(heap, class_id, fresh);
+  const bool tick = heap->tick_due;
+  hak_heap_leave(heap);
+  hak_watch_after_slow(heap);
+  // In the child of a fork. From malloc only: some callers of free hold locks that making a thread needs.
+  if (HAK_UNLIKELY(tick)) hak_background_start();
+  return block;
 }
 
 // `aligned`: the block must be of this very class, whose stride the alignment divides.
@@ -36,8 +52,7 @@ static void *take_once(uint32_t class_id, bool aligned, bool *fresh) {
   *fresh = false;
   if (heap == NULL) return take_orphan(class_id, fresh);
   void *block = pop(heap, class_id);
-  if (block == NULL && !aligned) block = hak_thread_cache_borrow(heap, class_id);
-  return block != NULL ? block : hak_thread_cache_miss(heap, class_id, fresh);
+  return block != NULL ? block : refill(heap, class_id, aligned, fresh);
 }
 
 // A small block of the class. *fresh: it is known to be zero.
@@ -45,6 +60,7 @@ static void *take_tiny(uint32_t class_id, bool aligned, bool *fresh) {
   void *block = take_once(class_id, aligned, fresh);
   if (HAK_UNLIKELY(block == NULL)) {
     hak_release_all(0);
+    hak_limit_purged(HAK_SLAB_SIZE);
     block = take_once(class_id, aligned, fresh);
     if (block == NULL) {
       errno = ENOMEM;
@@ -60,6 +76,7 @@ static void *take_large(size_t size, size_t align, bool zero) {
   void *block = hak_large_alloc(size, align, zero);
   if (HAK_UNLIKELY(block == NULL) && size <= PTRDIFF_MAX) {
     hak_release_all(0);
+    hak_limit_purged(size);
     block = hak_large_alloc(size, align, zero);
   }
   if (HAK_UNLIKELY(block == NULL)) errno = ENOMEM;
@@ -105,14 +122,17 @@ static void free_tiny(void *block, uint32_t class_id) {
   }
   struct hak_bin *bin = &heap->cache.bins[class_id];
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
-  if (!HAK_FAST && (top[0] == block || top[-1] == block)) hak_fatal("double free", block);
+  if (!HAK_FAST && (hak_slot_load(top) == block || hak_slot_load(top - 1) == block)) hak_fatal("double free", block);
   if (HAK_BLOCK_CHECKS) hak_block_check_in(block, class_id);
   if (top < bin->limit) {
     // First use, or a slab map that the fast path cannot read.
-    top[1] = block;
+    hak_slot_store(top + 1, block);
     atomic_store_explicit(&bin->top, top + 1, memory_order_relaxed);
   } else {
+    hak_heap_enter(heap);
     hak_thread_cache_overflow(heap, class_id, block);
+    hak_heap_leave(heap);
+    hak_watch_after_slow(heap);
   }
 }
 

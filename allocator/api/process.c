@@ -4,8 +4,11 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "allocator/api/background.h"
+#include "allocator/api/watch.h"
 #include "allocator/gate/gate.h"
 #include "allocator/large/mapping.h"
+#include "allocator/os/barrier.h"
 #include "allocator/os/lock.h"
 #include "allocator/os/os.h"
 #include "allocator/tiny/meta.h"
@@ -19,6 +22,8 @@
 
 _Thread_local struct hak_cache *hak_thread_cache = NO_CACHE;
 
+// The calling thread's heap while it is watched for idleness; its cache is then out of the fast paths' sight.
+static _Thread_local struct hak_heap *watched;
 // Of the calling thread: whether its destructor ran, and whether it is past its end.
 static _Thread_local bool end_announced;
 static _Thread_local bool ended;
@@ -32,6 +37,7 @@ static bool have_end_key;
 
 static void close_heap(struct hak_heap *heap) {
   hak_thread_cache = NO_CACHE;
+  watched = NULL;
   hak_heap_close(heap);
 }
 
@@ -55,13 +61,35 @@ static void initialise(void) {
     hak_gate_init();
     hak_slab_map_init(hak_config.slab_map_form);
     hak_nextptr_secret = hak_os_random();
+    hak_os_barrier_init();
+    if (hak_config.prewarm_superslabs != 0) hak_pool_prewarm(hak_config.prewarm_superslabs);
     have_end_key = pthread_key_create(&end_key, thread_end) == 0;
     atomic_store_explicit(&initialised, true, memory_order_release);
   }
   hak_lock_release(&init_lock);
 }
 
+void hak_thread_watch(struct hak_heap *heap) {
+  watched = heap;
+  hak_thread_cache = NO_CACHE;
+}
+
+bool hak_thread_is_watched(void) { return watched != NULL; }
+
+// The thread's heap without starting one.
+static struct hak_heap *present_heap(void) {
+  return hak_thread_cache != NO_CACHE ? hak_heap_of_cache(hak_thread_cache) : watched;
+}
+
 HAK_COLD struct hak_heap *hak_thread_attach(void) {
+  if (watched != NULL) {
+    struct hak_heap *mine = watched;
+    if (hak_watch_call(mine)) {
+      hak_thread_cache = &mine->cache;
+      watched = NULL;
+    }
+    return mine;
+  }
   if (ended) return NULL;
   initialise();
   struct hak_heap *heap = hak_heap_open();
@@ -94,18 +122,27 @@ static void unlock_after_fork(void) {
 }
 
 static void after_fork_in_child(void) {
-  hak_heap_forget_others(hak_thread_cache != NO_CACHE ? hak_heap_of_cache(hak_thread_cache) : NULL);
+  hak_heap_abandon_others(present_heap());
+  hak_background_forget();
   unlock_after_fork();
 }
 
 // Registered before any handler of the program: so the program's prepare handlers run before ours, and may allocate.
 __attribute__((constructor)) static void register_fork_handlers(void) {
   pthread_atfork(before_fork, unlock_after_fork, after_fork_in_child);
+  // Here no lock of the C library is held that making a thread needs, as it might be within some malloc.
+  initialise();
+  hak_background_start();
 }
 
 // ---- Exit ---------------------------------------------------------------------------------------
 
 // The last check for double frees: blocks that wait in the exiting thread's cache are compared with their slabs.
 __attribute__((destructor)) static void check_at_exit(void) {
-  if (!HAK_FAST && hak_thread_cache != NO_CACHE) hak_thread_cache_flush_all(hak_heap_of_cache(hak_thread_cache));
+  struct hak_heap *heap = present_heap();
+  if (!HAK_FAST && heap != NULL) {
+    hak_heap_enter(heap);
+    hak_thread_cache_flush_all(heap);
+    hak_heap_leave(heap);
+  }
 }

@@ -19,6 +19,11 @@ HAK_INLINE struct hak_heap *hak_thread_heap(void) {
   return hak_thread_attach();
 }
 
+// Switches the calling thread's fast paths off, so that each of its calls goes through hak_thread_attach, and asks
+// whether they are.
+void hak_thread_watch(struct hak_heap *heap);
+bool hak_thread_is_watched(void);
+
 HAK_C_END
 
 #endif  // HAKMEM_API_PROCESS_H_

@@ -3,18 +3,22 @@
 
 #include "allocator/api/process.h"
 #include "allocator/large/mapping.h"
+#include "allocator/tiny/reclaim.h"
 #include "allocator/tiny/slab_pool.h"
 #include "allocator/tiny/thread_cache.h"
 
 void hak_release_thread(void) {
   struct hak_heap *heap = hak_thread_heap();
   if (heap == NULL) return;
+  hak_heap_enter(heap);
   hak_thread_cache_flush_all(heap);
   hak_heap_drain(heap);
   hak_heap_release_empty(heap);
+  hak_heap_leave(heap);
 }
 
 size_t hak_release_all(size_t keep_bytes) {
   hak_release_thread();
+  hak_reclaim_all(hak_thread_heap());
   return hak_pool_trim(keep_bytes) + hak_mapping_trim();
 }

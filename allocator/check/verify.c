@@ -3,6 +3,7 @@
 
 #include "allocator/large/mapping.h"
 #include "allocator/os/atomic.h"
+#include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/slab_map.h"
 #include "allocator/tiny/slab_pool.h"
 
@@ -57,7 +58,7 @@ static const char *check_cache(const struct hak_heap *heap) {
   return fault;
 }
 
-const char *hak_verify(const struct hak_heap *heap) {
+const char *hak_verify(struct hak_heap *heap) {
   const char *fault = hak_pool_verify();
   if (fault == NULL) fault = hak_mapping_verify();
   if (fault == NULL) {
@@ -65,7 +66,11 @@ const char *hak_verify(const struct hak_heap *heap) {
     fault = hak_heap_check(&hak_orphanage);
     hak_lock_release(&hak_orphanage_lock);
   }
-  if (fault == NULL && heap != NULL) fault = hak_heap_check(heap);
-  if (fault == NULL && heap != NULL) fault = check_cache(heap);
+  if (fault != NULL || heap == NULL) return fault;
+  hak_heap_enter(heap);
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) hak_cache_settle(heap, class_id);
+  fault = hak_heap_check(heap);
+  if (fault == NULL) fault = check_cache(heap);
+  hak_heap_leave(heap);
   return fault;
 }

@@ -10,7 +10,7 @@ HAK_C_BEGIN
 
 // The pool, the large blocks, the orphanage, and `heap` (the calling thread's, or NULL). NULL when all invariants hold,
 // otherwise what is wrong.
-const char *hak_verify(const struct hak_heap *heap);
+const char *hak_verify(struct hak_heap *heap);
 
 HAK_C_END
 

@@ -30,17 +30,18 @@ int main(void) {
   printf(
       "`balanced` fixed; a process with raised privileges (AT_SECURE) ignores the environment. A value that is not\n");
   printf("accepted is reported on stderr, and the default is used.\n\n");
-  printf("| variable | values | `balanced` | `speed` | `lean` | meaning |\n");
-  printf("| --- | --- | --- | --- | --- | --- |\n");
+  printf("`hak_config_get` and `HAKMEM_SHOW_CONFIG=1` tell each value and where it came from.\n\n");
+  printf("| variable | values | `balanced` | `speed` | `lean` | layer | meaning |\n");
+  printf("| --- | --- | --- | --- | --- | --- | --- |\n");
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
     const struct hak_gate *gate = &hak_gates[id];
     printf("| `%s` | ", gate->name);
     print_values(gate);
     for (uint32_t preset = 0; preset < HAK_PRESET_COUNT; preset++) {
       printf(" | ");
-      print_value(gate, id == HAK_GATE_PROFILE ? preset : gate->preset[preset]);
+      print_value(gate, gate->preset[preset]);
     }
-    printf(" | %s |\n", gate->text);
+    printf(" | %s | %s |\n", gate->layer, gate->text);
   }
   return 0;
 }

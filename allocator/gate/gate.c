@@ -5,11 +5,17 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
+#include "allocator/gate/ss_mem_lean.h"
+#include "allocator/os/os.h"
 #include "allocator/os/report.h"
 
 static const char *const preset_names[] = {"balanced", "speed", "lean", NULL};
 static const char *const slab_map_names[] = {"auto", "flat", "two_level", NULL};
 static const char *const switch_names[] = {"0", "1", NULL};
+static const char *const decommit_names[] = {"OFF", "FREE", "DONTNEED", NULL};
+static const char *const huge_page_names[] = {"auto", "on", "off", NULL};
+static_assert(HAK_DECOMMIT_OFF == 0 && HAK_DECOMMIT_FREE == 1 && HAK_DECOMMIT_DONTNEED == 2, "order of the names");
+static_assert(HAK_HUGE_PAGES_AUTO == 0 && HAK_HUGE_PAGES_ON == 1 && HAK_HUGE_PAGES_OFF == 2, "order of the names");
 static_assert(HAK_SLAB_MAP_AUTO == 0 && HAK_SLAB_MAP_FLAT == 1 && HAK_SLAB_MAP_TWO_LEVEL == 2, "order of the names");
 
 // Other names that a choice is known by.
@@ -23,14 +29,19 @@ static const struct {
 };
 
 const struct hak_gate hak_gates[HAK_GATE_COUNT] = {
-#define HAK_GATE_CHOICE(id, name_, choices_, value_, text_) \
-  [HAK_GATE_##id] = {.name = (name_), .choices = (choices_), .preset = {(value_), (value_), (value_)}, .text = text_},
-#define HAK_GATE_NUMBER(id, name_, least_, most_, unit_, balanced_, speed_, lean_, text_) \
-  [HAK_GATE_##id] = {.name = (name_),                                                     \
-                     .least = (least_),                                                   \
-                     .most = (most_),                                                     \
-                     .unit = (unit_),                                                     \
-                     .preset = {(balanced_), (speed_), (lean_)},                          \
+#define HAK_GATE_CHOICE(id, name_, choices_, balanced_, speed_, lean_, layer_, text_) \
+  [HAK_GATE_##id] = {.name = (name_),                                                 \
+                     .choices = (choices_),                                           \
+                     .preset = {(balanced_), (speed_), (lean_)},                      \
+                     .layer = (layer_),                                               \
+                     .text = text_},
+#define HAK_GATE_NUMBER(id, name_, least_, most_, unit_, balanced_, speed_, lean_, layer_, text_) \
+  [HAK_GATE_##id] = {.name = (name_),                                                             \
+                     .least = (least_),                                                           \
+                     .most = (most_),                                                             \
+                     .unit = (unit_),                                                             \
+                     .preset = {(balanced_), (speed_), (lean_)},                                  \
+                     .layer = (layer_),                                                           \
                      .text = text_},
 #include "allocator/gate/gate_table.inc"
 #undef HAK_GATE_CHOICE
@@ -137,8 +148,12 @@ void hak_gate_resolve(char *const *environment, struct hak_gate_values *values) 
   }
 }
 
-void hak_gate_show(const struct hak_gate_values *values) {
+static const char *origin_name(const struct hak_gate_values *values, uint32_t id) {
   static const char *const origins[] = {"default", "preset", "environment"};
+  return HAK_FAST ? "fixed in this build" : origins[values->origin[id]];
+}
+
+void hak_gate_show(const struct hak_gate_values *values) {
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
     struct hak_line line = {.length = 0};
     hak_line_text(&line, "hakmem: ");
@@ -146,10 +161,76 @@ void hak_gate_show(const struct hak_gate_values *values) {
     hak_line_text(&line, "=");
     add_value(&line, &hak_gates[id], values->value[id]);
     hak_line_text(&line, " (");
-    hak_line_text(&line, HAK_FAST ? "fixed in this build" : origins[values->origin[id]]);
+    hak_line_text(&line, origin_name(values, id));
     hak_line_text(&line, ")");
     hak_line_write(&line);
   }
+}
+
+// A limit that the process is beyond already could only refuse everything: it is reported, and not set.
+static void check_memory_limit(struct hak_gate_values *values) {
+  const uint64_t limit = values->value[HAK_GATE_MEMORY_LIMIT];
+  if (limit == 0) return;
+  const uint64_t in_use = hak_os_resident_bytes() >> 20;
+  if (limit > in_use) return;
+  struct hak_line line = {.length = 0};
+  hak_line_text(&line, "hakmem: HAKMEM_MEMORY_LIMIT_MB=\"");
+  hak_line_number(&line, (int64_t)limit);
+  hak_line_text(&line, "\" is not accepted; accepted: 0, or more than the ");
+  hak_line_number(&line, (int64_t)in_use);
+  hak_line_text(&line, " MiB in use; using 0");
+  hak_line_write(&line);
+  values->value[HAK_GATE_MEMORY_LIMIT] = 0;
+  values->origin[HAK_GATE_MEMORY_LIMIT] = HAK_GATE_BUILT_IN;
+}
+
+static void fill_config(const struct hak_gate_values *values, struct hak_config *config) {
+  const uint64_t *value = values->value;
+  config->decommit_deadline_ms = value[HAK_GATE_DECOMMIT_DEADLINE];
+  config->thread_cache_bytes = value[HAK_GATE_THREAD_CACHE] * 1024;
+  config->thread_cache_share = value[HAK_GATE_THREAD_CACHE_SHARE];
+  config->idle_cache_ms = value[HAK_GATE_IDLE_CACHE];
+  config->idle_watch = value[HAK_GATE_IDLE_WATCH] != 0;
+  config->background = value[HAK_GATE_BACKGROUND] != 0;
+  config->borrow = value[HAK_GATE_BORROW] != 0;
+  config->mapping_cache_bytes = value[HAK_GATE_MAPPING_CACHE] * 1024;
+  config->keep_superslabs = value[HAK_GATE_KEEP_SUPERSLABS];
+  config->memory_limit_bytes = value[HAK_GATE_MEMORY_LIMIT] << 20;
+  config->cgroup_limit = value[HAK_GATE_CGROUP_LIMIT] != 0;
+  config->huge_pages = (enum hak_huge_pages)value[HAK_GATE_THP];
+  config->slab_map_form = (enum hak_slab_map_form)value[HAK_GATE_SLAB_MAP];
+  config->stats_at_exit = value[HAK_GATE_STATS_AT_EXIT] != 0;
+  hak_ss_mem_lean_resolve(values, config);
+}
+
+// What hak_gate_get answers; written once, by hak_gate_init.
+static struct {
+  bool known;
+  struct hak_gate_values values;
+  char numbers[HAK_GATE_COUNT][24];
+} resolved;
+
+static void remember(const struct hak_gate_values *values) {
+  resolved.values = *values;
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
+    if (hak_gates[id].choices != NULL) continue;
+    struct hak_line line = {.length = 0};
+    hak_line_number(&line, (int64_t)values->value[id]);
+    memcpy(resolved.numbers[id], line.text, line.length);
+    resolved.numbers[id][line.length] = '\0';
+  }
+  resolved.known = true;
+}
+
+const char *hak_gate_get(const char *name, const char **origin) {
+  if (!resolved.known) return NULL;
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
+    if (strcmp(hak_gates[id].name, name) != 0) continue;
+    if (origin != NULL) *origin = origin_name(&resolved.values, id);
+    const uint64_t value = resolved.values.value[id];
+    return hak_gates[id].choices != NULL ? hak_gates[id].choices[value] : resolved.numbers[id];
+  }
+  return NULL;
 }
 
 void hak_gate_init(void) {
@@ -157,13 +238,9 @@ void hak_gate_init(void) {
   char *const *const environment = secure ? NULL : environ;
   struct hak_gate_values values;
   hak_gate_resolve(HAK_FAST ? NULL : environment, &values);
-  hak_config.decommit_deadline_ms = values.value[HAK_GATE_DECOMMIT_DEADLINE];
-  hak_config.thread_cache_bytes = values.value[HAK_GATE_THREAD_CACHE] * 1024;
-  hak_config.thread_cache_share = values.value[HAK_GATE_THREAD_CACHE_SHARE];
-  hak_config.borrow = values.value[HAK_GATE_BORROW] != 0;
-  hak_config.mapping_cache_bytes = values.value[HAK_GATE_MAPPING_CACHE] * 1024;
-  hak_config.keep_superslabs = values.value[HAK_GATE_KEEP_SUPERSLABS];
-  hak_config.slab_map_form = (enum hak_slab_map_form)values.value[HAK_GATE_SLAB_MAP];
+  check_memory_limit(&values);
+  fill_config(&values, &hak_config);
+  remember(&values);
   // FAST has no live gates, but it still answers this question.
   const char *show = find_variable(environment, hak_gates[HAK_GATE_SHOW_CONFIG].name);
   uint64_t wanted = 0;

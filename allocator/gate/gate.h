@@ -14,8 +14,8 @@
 HAK_C_BEGIN
 
 enum hak_gate_id {
-#define HAK_GATE_CHOICE(id, name, choices, preset_value, text) HAK_GATE_##id,
-#define HAK_GATE_NUMBER(id, name, least, most, unit, balanced, speed, lean, text) HAK_GATE_##id,
+#define HAK_GATE_CHOICE(id, name, choices, balanced, speed, lean, layer, text) HAK_GATE_##id,
+#define HAK_GATE_NUMBER(id, name, least, most, unit, balanced, speed, lean, layer, text) HAK_GATE_##id,
 #include "allocator/gate/gate_table.inc"
 #undef HAK_GATE_CHOICE
 #undef HAK_GATE_NUMBER
@@ -32,6 +32,7 @@ struct hak_gate {
   uint64_t least, most;               // of a number
   const char *unit;                   // of a number
   uint64_t preset[HAK_PRESET_COUNT];  // the value under each preset
+  const char *layer;                  // the floor that it takes effect on
   const char *text;
 };
 extern const struct hak_gate hak_gates[HAK_GATE_COUNT];
@@ -52,6 +53,11 @@ void hak_gate_init(void);
 
 // Writes every gate with its value and where it came from to stderr.
 void hak_gate_show(const struct hak_gate_values *values);
+
+// The value of the gate with this environment variable as text, as hak_gate_init resolved it, and where it came from
+// ("default", "preset", "environment", "fixed in this build"; `origin` may be NULL). Static strings. NULL: no such
+// gate, or the gates are not resolved yet.
+const char *hak_gate_get(const char *name, const char **origin);
 
 HAK_C_END
 

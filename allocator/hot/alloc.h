@@ -18,7 +18,7 @@ HAK_INLINE void *hak_hot_malloc(size_t size) {
   struct hak_bin *bin = &hak_thread_cache->bins[class_id];
   // Relaxed: the bin is this thread's; only statistics read it elsewhere.
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
-  void *block = *top;
+  void *block = hak_slot_load(top);
   if (HAK_UNLIKELY(block == NULL)) return hak_cold_malloc(size);
   atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed);
   if (HAK_BLOCK_CHECKS) hak_block_check_out(block, class_id);
@@ -40,12 +40,13 @@ HAK_INLINE void hak_hot_free(void *block) {
   }
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   // The two latest frees of the class catch the common double frees at once; two NULL slots lie below every stack.
-  if (HAK_UNLIKELY(top >= bin->limit) || (!HAK_FAST && HAK_UNLIKELY(top[0] == block || top[-1] == block))) {
+  if (HAK_UNLIKELY(top >= bin->limit) ||
+      (!HAK_FAST && HAK_UNLIKELY(hak_slot_load(top) == block || hak_slot_load(top - 1) == block))) {
     hak_cold_free(block);
     return;
   }
   if (HAK_BLOCK_CHECKS) hak_block_check_in(block, (uint32_t)class_id);
-  top[1] = block;
+  hak_slot_store(top + 1, block);
   atomic_store_explicit(&bin->top, top + 1, memory_order_relaxed);
 }
 

@@ -2,9 +2,11 @@
 #include "allocator/large/mapping.h"
 
 #include "allocator/os/atomic.h"
+#include "allocator/os/decommit.h"
 #include "allocator/os/lock.h"
 #include "allocator/os/os.h"
 #include "allocator/policy/config.h"
+#include "allocator/policy/memory_limit.h"
 #include "allocator/tiny/meta.h"
 
 // Freed mappings kept at most, and how much larger than the request a reused one may be: an eighth.
@@ -130,11 +132,14 @@ static void store(struct mapping *entry, bool clean) {
 // possible without its memory, and is tried again later. Returns the bytes that went back.
 static size_t unmap_entry(struct mapping *entry) {
   const size_t bytes = entry->size;
+  const bool had_memory = !entry->clean;
   if (hak_os_unmap(entry->start, bytes)) {
+    if (had_memory) hak_commit_sub(bytes);
     drop_record(entry);
     return bytes;
   }
-  const bool decommitted = !entry->clean && hak_os_decommit(entry->start, bytes);
+  const bool decommitted = had_memory && hak_os_decommit(entry->start, bytes, HAK_DECOMMIT_DONTNEED);
+  if (decommitted) hak_commit_sub(bytes);
   store(entry, entry->clean || decommitted);
   return decommitted ? bytes : 0;
 }
@@ -172,10 +177,10 @@ static size_t unmap_until(uint64_t until, uint32_t count) {
   return bytes;
 }
 
-static void release_due(void) {
+static bool release_due(void) {
   const uint64_t now = hak_os_now_ms();
   const uint64_t deadline = hak_config.decommit_deadline_ms;
-  if (table.store != NULL && now >= deadline) unmap_until(now - deadline, 1);
+  return table.store != NULL && now >= deadline && unmap_until(now - deadline, 1) != 0;
 }
 
 // ---- Interface ----------------------------------------------------------------------------------
@@ -188,9 +193,13 @@ void *hak_mapping_take(size_t size, size_t align, bool *zero) {
   hak_lock_acquire(&mapping_lock);
   release_due();
   struct mapping *entry = take_stored(bytes, step);
-  if (entry != NULL) {
+  if (entry != NULL && entry->clean && !hak_limit_admit(entry->size)) {
+    store(entry, true);
+    entry = NULL;
+  } else if (entry != NULL) {
     *zero = entry->clean;
-  } else if (make_room() && (entry = new_record()) != NULL) {
+    if (entry->clean) hak_commit_add(entry->size);
+  } else if (hak_limit_admit(bytes) && make_room() && (entry = new_record()) != NULL) {
     // The lock is held over the call: it keeps the table's room and the record, and mapping is rare.
     entry->start = hak_os_map(bytes, step);
     entry->size = bytes;
@@ -198,6 +207,8 @@ void *hak_mapping_take(size_t size, size_t align, bool *zero) {
     if (entry->start == NULL) {
       drop_record(entry);
       entry = NULL;
+    } else {
+      hak_commit_add(bytes);
     }
   }
   void *start = NULL;
@@ -245,12 +256,17 @@ void *hak_mapping_resize(void *block, size_t size, bool may_move) {
   struct mapping **link = find(block);
   if (link != NULL) {
     struct mapping *entry = *link;
-    if (bytes == entry->size || hak_os_resize(entry->start, entry->size, bytes)) {
+    const bool admitted = bytes <= entry->size || hak_limit_admit(bytes - entry->size);
+    if (!admitted) {
+      now = NULL;
+    } else if (bytes == entry->size || hak_os_resize(entry->start, entry->size, bytes)) {
       now = block;
     } else if (may_move) {
       now = hak_os_move(entry->start, entry->size, bytes);
     }
     if (now != NULL) {
+      hak_commit_add(bytes);
+      hak_commit_sub(entry->size);
       extract(link);
       entry->start = now;
       entry->size = bytes;
@@ -261,11 +277,12 @@ void *hak_mapping_resize(void *block, size_t size, bool may_move) {
   return now;
 }
 
-void hak_mapping_tick(void) {
-  if (get_stored() == 0) return;
+bool hak_mapping_tick(void) {
+  if (get_stored() == 0) return false;
   hak_lock_acquire(&mapping_lock);
-  release_due();
+  const bool worked = release_due();
   hak_lock_release(&mapping_lock);
+  return worked;
 }
 
 size_t hak_mapping_trim(void) {

@@ -22,8 +22,8 @@ size_t hak_mapping_size(const void *block);
 // new place, or NULL when it stays as it was.
 void *hak_mapping_resize(void *block, size_t size, bool may_move);
 
-// Unmaps freed mappings that are past the deadline.
-void hak_mapping_tick(void);
+// Unmaps one freed mapping that is past the deadline. False: there is none.
+bool hak_mapping_tick(void);
 // Unmaps all freed mappings; returns their bytes.
 size_t hak_mapping_trim(void);
 

@@ -15,10 +15,11 @@ HAK_C_BEGIN
 enum hak_lock_rank {
   HAK_RANK_INIT = 1,       // process initialisation
   HAK_RANK_REGISTRY = 2,   // list of thread heaps
-  HAK_RANK_ORPHANAGE = 3,  // the heap of ended threads
-  HAK_RANK_POOL = 4,       // superslabs and their free slabs
-  HAK_RANK_MAPPING = 5,    // blocks that have a mapping of their own
-  HAK_RANK_META = 6,       // memory for the allocator's own records
+  HAK_RANK_HEAP = 3,       // one thread's heap, but for the tops of its caches
+  HAK_RANK_ORPHANAGE = 4,  // the heap of ended threads
+  HAK_RANK_POOL = 5,       // superslabs and their free slabs
+  HAK_RANK_MAPPING = 6,    // blocks that have a mapping of their own
+  HAK_RANK_META = 7,       // memory for the allocator's own records
 };
 
 struct hak_lock {
@@ -26,6 +27,10 @@ struct hak_lock {
   uint32_t rank;               // constant
 };
 #define HAK_LOCK_INIT(r) {.state = 0, .rank = (r)}
+
+// From now on the calling thread has every lock at once: it found a fault and ends the process, holds locks perhaps,
+// and the program's handler of the last signal may allocate.
+void hak_lock_give_up(void);
 
 void hak_lock_slow(struct hak_lock *lock);
 void hak_lock_wake(struct hak_lock *lock);
@@ -37,8 +42,8 @@ HAK_INLINE void hak_lock_rank_enter(const struct hak_lock *lock) { (void)lock; }
 HAK_INLINE void hak_lock_rank_leave(const struct hak_lock *lock) { (void)lock; }
 #endif
 
-HAK_INLINE void hak_lock_acquire(struct hak_lock *lock) {
-  hak_lock_rank_enter(lock);
+// Takes a lock without regard to its rank: for fork, which takes all locks of a rank in the order of their list.
+HAK_INLINE void hak_lock_acquire_unranked(struct hak_lock *lock) {
   uint32_t expected = 0;
   // Acquire: sees what the last holder wrote.
   if (HAK_UNLIKELY(!atomic_compare_exchange_strong_explicit(&lock->state, &expected, 1, memory_order_acquire,
@@ -47,10 +52,19 @@ HAK_INLINE void hak_lock_acquire(struct hak_lock *lock) {
   }
 }
 
-HAK_INLINE void hak_lock_release(struct hak_lock *lock) {
-  hak_lock_rank_leave(lock);
+HAK_INLINE void hak_lock_acquire(struct hak_lock *lock) {
+  hak_lock_rank_enter(lock);
+  hak_lock_acquire_unranked(lock);
+}
+
+HAK_INLINE void hak_lock_release_unranked(struct hak_lock *lock) {
   // Release: the next holder sees what this one wrote.
   if (HAK_UNLIKELY(atomic_exchange_explicit(&lock->state, 0, memory_order_release) == 2)) hak_lock_wake(lock);
+}
+
+HAK_INLINE void hak_lock_release(struct hak_lock *lock) {
+  hak_lock_rank_leave(lock);
+  hak_lock_release_unranked(lock);
 }
 
 HAK_C_END

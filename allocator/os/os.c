@@ -2,6 +2,7 @@
 #include "allocator/os/os.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -16,10 +17,18 @@ static struct {
   HAK_ATOMIC(uint64_t) calls;
   HAK_ATOMIC(uint64_t) mapped;
   HAK_ATOMIC(uint64_t) peak_mapped;
+  HAK_ATOMIC(uint64_t) decommits;
   HAK_ATOMIC(uint64_t) decommitted_bytes;
+  HAK_ATOMIC(uint64_t) lazy_bytes;
 } totals;
 
-static void count_call(void) { atomic_fetch_add_explicit(&totals.calls, 1, memory_order_relaxed); }
+void hak_os_count_call(void) { atomic_fetch_add_explicit(&totals.calls, 1, memory_order_relaxed); }
+
+void hak_os_count_decommit(size_t size, bool lazy) {
+  atomic_fetch_add_explicit(&totals.decommits, 1, memory_order_relaxed);
+  HAK_ATOMIC(uint64_t) *bytes = lazy ? &totals.lazy_bytes : &totals.decommitted_bytes;
+  atomic_fetch_add_explicit(bytes, size, memory_order_relaxed);
+}
 
 static void count_mapped(size_t size) {
   const uint64_t now = size + atomic_fetch_add_explicit(&totals.mapped, size, memory_order_relaxed);
@@ -47,7 +56,7 @@ static void *map_anywhere(size_t size, int protection) {
   if (hak_fault_due(HAK_FAULT_MAP)) return NULL;
   const int saved = errno;
   void *start = mmap(NULL, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  count_call();
+  hak_os_count_call();
   errno = saved;
   return start == MAP_FAILED ? NULL : start;
 }
@@ -56,7 +65,7 @@ static bool unmap_quietly(void *start, size_t size) {
   if (size == 0) return true;
   const int saved = errno;
   const bool done = munmap(start, size) == 0;
-  count_call();
+  hak_os_count_call();
   errno = saved;
   return done;
 }
@@ -89,18 +98,8 @@ bool hak_os_commit(void *start, size_t size) {
   if (hak_fault_due(HAK_FAULT_COMMIT)) return false;
   const int saved = errno;
   const bool done = mprotect(start, size, PROT_READ | PROT_WRITE) == 0;
-  count_call();
+  hak_os_count_call();
   errno = saved;
-  return done;
-}
-
-bool hak_os_decommit(void *start, size_t size) {
-  if (hak_fault_due(HAK_FAULT_DECOMMIT)) return false;
-  const int saved = errno;
-  const bool done = madvise(start, size, MADV_DONTNEED) == 0;
-  count_call();
-  errno = saved;
-  if (done) atomic_fetch_add_explicit(&totals.decommitted_bytes, size, memory_order_relaxed);
   return done;
 }
 
@@ -115,7 +114,7 @@ static bool remap(void *start, size_t old_size, size_t new_size, int flags, void
   if (hak_fault_due(HAK_FAULT_REMAP)) return false;
   const int saved = errno;
   void *now = mremap(start, old_size, new_size, flags);
-  count_call();
+  hak_os_count_call();
   errno = saved;
   if (now == MAP_FAILED) return false;
   if (new_size >= old_size) {
@@ -143,12 +142,41 @@ uint64_t hak_os_now_ms(void) {
   return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+uint64_t hak_os_now_us(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
 uint64_t hak_os_address_space_limit(void) {
   const int saved = errno;
   struct rlimit limit;
   const bool known = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
   errno = saved;
   return known ? (uint64_t)limit.rlim_cur : UINT64_MAX;
+}
+
+// The number that begins at text[*at]; *at moves behind it.
+static uint64_t parse_number(const char *text, size_t *at) {
+  uint64_t number = 0;
+  for (; text[*at] >= '0' && text[*at] <= '9'; (*at)++) number = number * 10 + (uint64_t)(text[*at] - '0');
+  return number;
+}
+
+uint64_t hak_os_resident_bytes(void) {
+  const int saved = errno;
+  char text[128] = {0};
+  const int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+  if (file >= 0) {
+    if (read(file, text, sizeof text - 1) < 0) text[0] = '\0';
+    close(file);
+  }
+  errno = saved;
+  // The second number is the resident set, in pages.
+  size_t at = 0;
+  parse_number(text, &at);
+  if (text[at] == ' ') at++;
+  return parse_number(text, &at) * hak_os_page_size();
 }
 
 uint64_t hak_os_random(void) {
@@ -169,6 +197,8 @@ struct hak_os_totals hak_os_totals(void) {
       .calls = atomic_load_explicit(&totals.calls, memory_order_relaxed),
       .mapped = atomic_load_explicit(&totals.mapped, memory_order_relaxed),
       .peak_mapped = atomic_load_explicit(&totals.peak_mapped, memory_order_relaxed),
+      .decommits = atomic_load_explicit(&totals.decommits, memory_order_relaxed),
+      .lazy_bytes = atomic_load_explicit(&totals.lazy_bytes, memory_order_relaxed),
       .decommitted_bytes = atomic_load_explicit(&totals.decommitted_bytes, memory_order_relaxed),
   };
   return now;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The operating system: the only file that makes memory system calls. Every function leaves errno as it was and reports
-// failure by its result. All are thread-safe and take no lock.
+// The operating system: with decommit.h the only place that makes memory system calls. Every function leaves errno as
+// it was and reports failure by its result. All are thread-safe and take no lock.
 #ifndef HAKMEM_OS_OS_H_
 #define HAKMEM_OS_OS_H_
 
@@ -21,10 +21,6 @@ void *hak_os_map(size_t size, size_t align);
 void *hak_os_reserve(size_t size);
 bool hak_os_commit(void *start, size_t size);
 
-// Gives the pages of [start, start + size) back; they stay mapped and read as zero. Both ends at page boundaries.
-// False: the pages keep their contents.
-bool hak_os_decommit(void *start, size_t size);
-
 // False: the range is still mapped and still the caller's.
 bool hak_os_unmap(void *start, size_t size);
 
@@ -36,8 +32,14 @@ void *hak_os_move(void *start, size_t old_size, size_t new_size);
 // Milliseconds of a clock that never goes back, at the resolution of the scheduler tick.
 uint64_t hak_os_now_ms(void);
 
+// Microseconds of the same kind of clock, at its full resolution.
+uint64_t hak_os_now_us(void);
+
 // The limit on this process's address space in bytes, UINT64_MAX when there is none.
 uint64_t hak_os_address_space_limit(void);
+
+// The process's resident memory in bytes; 0 when /proc does not tell.
+uint64_t hak_os_resident_bytes(void);
 
 // 64 bits that an attacker cannot guess, as far as the kernel gives them.
 uint64_t hak_os_random(void);
@@ -47,9 +49,15 @@ struct hak_os_totals {
   uint64_t calls;              // memory system calls
   uint64_t mapped;             // bytes mapped now, reservations not counted
   uint64_t peak_mapped;        // and the most they have been
-  uint64_t decommitted_bytes;  // bytes given back by hak_os_decommit so far
+  uint64_t decommits;          // successful calls of hak_os_decommit
+  uint64_t decommitted_bytes;  // bytes it gave back at once so far
+  uint64_t lazy_bytes;         // bytes it left for the kernel to take when it needs them
 };
 struct hak_os_totals hak_os_totals(void);
+
+// For this floor: counts one memory system call, and one decommit.
+void hak_os_count_call(void);
+void hak_os_count_decommit(size_t size, bool lazy);
 
 HAK_C_END
 

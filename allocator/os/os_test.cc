@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "allocator/os/decommit.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/unit_test.h"
 
@@ -78,7 +79,7 @@ TEST(Os, DecommitGivesThePagesOfTheRangeBack) {
   ASSERT_NE(start, nullptr);
   memset(start, 7, 4 * kPage);
   const uint64_t before = hak_os_totals().decommitted_bytes;
-  EXPECT_TRUE(hak_os_decommit(start + kPage, 2 * kPage));
+  EXPECT_TRUE(hak_os_decommit(start + kPage, 2 * kPage, HAK_DECOMMIT_DONTNEED));
   EXPECT_EQ(hak_os_totals().decommitted_bytes, before + 2 * kPage);
   EXPECT_TRUE(IsMapped(start, 4 * kPage));
   EXPECT_TRUE(IsZero(start + kPage, 2 * kPage));
@@ -92,8 +93,8 @@ TEST(Os, WhatTheKernelRefusesChangesNothing) {
   ASSERT_NE(start, nullptr);
   const struct hak_os_totals before = hak_os_totals();
   errno = E2BIG;
-  EXPECT_FALSE(hak_os_unmap(start + 1, kPage));     // EINVAL
-  EXPECT_FALSE(hak_os_decommit(start + 1, kPage));  // EINVAL
+  EXPECT_FALSE(hak_os_unmap(start + 1, kPage));                            // EINVAL
+  EXPECT_FALSE(hak_os_decommit(start + 1, kPage, HAK_DECOMMIT_DONTNEED));  // EINVAL
   EXPECT_EQ(errno, E2BIG);
   EXPECT_EQ(hak_os_totals().mapped, before.mapped);
   EXPECT_EQ(hak_os_totals().decommitted_bytes, before.decommitted_bytes);
@@ -149,7 +150,7 @@ TEST(Os, EveryCallCanBeMadeToFailAndThenDoesNothing) {
     EXPECT_EQ(hak_os_map(kPage, kPage), nullptr);
     EXPECT_EQ(hak_os_reserve(kPage), nullptr);
     EXPECT_FALSE(hak_os_commit(start, kPage));
-    EXPECT_FALSE(hak_os_decommit(start, kPage));
+    EXPECT_FALSE(hak_os_decommit(start, kPage, HAK_DECOMMIT_DONTNEED));
     EXPECT_FALSE(hak_os_unmap(start, 4 * kPage));
     EXPECT_FALSE(hak_os_resize(start, 4 * kPage, kPage));
     EXPECT_EQ(hak_os_move(start, 4 * kPage, 8 * kPage), nullptr);

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "allocator/os/lock.h"
+
 void hak_line_text(struct hak_line *line, const char *text) {
   // One byte stays free for the newline.
   while (*text != '\0' && line->length + 1 < sizeof line->text) line->text[line->length++] = *text++;
@@ -59,5 +61,6 @@ HAK_COLD void hak_fatal(const char *what, const void *pointer) {
   hak_line_text(&line, ": ");
   hak_line_hex(&line, (uint64_t)(uintptr_t)pointer);
   hak_line_write(&line);
+  hak_lock_give_up();
   abort();
 }

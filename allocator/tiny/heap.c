@@ -3,7 +3,8 @@
 
 #include "allocator/check/block_check.h"
 #include "allocator/os/report.h"
-#include "allocator/policy/release_policy.h"
+#include "allocator/policy/ss_release_policy.h"
+#include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/remote.h"
 #include "allocator/tiny/slab_pool.h"
 
@@ -26,6 +27,7 @@ void hak_heap_link(struct hak_heap *heap, struct hak_slab *slab) {
   if (slab->next != NULL) slab->next->prev = slab;
   class_heap->lists[list] = slab;
   heap->slabs++;
+  heap->free_bytes += (uint64_t)hak_slab_free_count(slab) * slab->stride;
   if (list != HAK_LIST_FULL) add_room(class_heap, 1);
 }
 
@@ -38,6 +40,7 @@ void hak_heap_unlink(struct hak_heap *heap, struct hak_slab *slab) {
     class_heap->lists[slab->list] = slab->next;
   }
   heap->slabs--;
+  heap->free_bytes -= (uint64_t)hak_slab_free_count(slab) * slab->stride;
   if (slab->list != HAK_LIST_FULL) add_room(class_heap, (uint32_t)-1);
 }
 
@@ -49,6 +52,13 @@ static void relink(struct hak_heap *heap, struct hak_slab *slab) {
 
 static bool wholly_free(const struct hak_slab *slab) { return hak_slab_free_count(slab) == hak_slab_carved(slab); }
 
+// Takes blocks out of the slab's bitmap, or puts one in, and keeps the heap's figure true.
+static uint32_t take_free(struct hak_heap *heap, struct hak_slab *slab, void **out, uint32_t want) {
+  const uint32_t got = hak_slab_take_free(slab, out, want);
+  heap->free_bytes -= (uint64_t)got * slab->stride;
+  return got;
+}
+
 static void give_to_pool(struct hak_heap *heap, struct hak_slab *slab) {
   hak_heap_unlink(heap, slab);
   hak_pool_give(slab);
@@ -56,7 +66,8 @@ static void give_to_pool(struct hak_heap *heap, struct hak_slab *slab) {
 
 void hak_heap_release_empty(struct hak_heap *heap) {
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
-    for (uint32_t list = 0; list < HAK_LIST_FULL; list++) {
+    // A slab without a block in use is on one of these two.
+    for (uint32_t list = HAK_LIST_MOST; list <= HAK_LIST_CARVE; list++) {
       struct hak_slab *next;
       for (struct hak_slab *slab = heap->classes[class_id].lists[list]; slab != NULL; slab = next) {
         next = slab->next;
@@ -93,7 +104,7 @@ static uint32_t take_recycled(struct hak_heap *heap, uint32_t class_id, void **o
     struct hak_slab *slab;
     while (got < want && (slab = heap->classes[class_id].lists[list]) != NULL) {
       if (slab->next != NULL) __builtin_prefetch(&slab->next->free[slab->next->first_word]);
-      got += hak_slab_take_free(slab, out + got, want - got);
+      got += take_free(heap, slab, out + got, want - got);
       relink(heap, slab);
     }
   }
@@ -102,7 +113,7 @@ static uint32_t take_recycled(struct hak_heap *heap, uint32_t class_id, void **o
 
 // Blocks from a slab that is not carved to the end: its free ones, or else new ones.
 static uint32_t take_from_carved(struct hak_heap *heap, struct hak_slab *slab, void **out, uint32_t want, bool *fresh) {
-  uint32_t got = hak_slab_take_free(slab, out, want);
+  uint32_t got = take_free(heap, slab, out, want);
   if (got == 0) {
     heap->classes[slab->class_id].took_new = true;
     const bool singly = slab->stride >= HAK_CARVE_SINGLY;
@@ -143,19 +154,21 @@ void *hak_heap_borrow(struct hak_heap *heap, uint32_t class_id) {
   if (hak_class_stride(larger) - stride > stride / 8) return NULL;
   void *block;
   if (take_recycled(heap, larger, &block, 1) == 1) return block;
+  hak_cache_settle(heap, larger);
   struct hak_bin *bin = &heap->cache.bins[larger];
   void **const base = atomic_load_explicit(&bin->base, memory_order_relaxed);
   void **const top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   // What lies above the untouched ones was freed by the program. A few stay for the class itself.
   if (base == NULL || (size_t)(top - base) - 1 <= heap->classes[larger].untouched + BORROW_LEAVES) return NULL;
   atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed);
-  return *top;
+  return hak_slot_load(top);
 }
 
 // ---- Putting back -------------------------------------------------------------------------------
 
 void hak_heap_put(struct hak_heap *heap, struct hak_slab *slab, void *block) {
   if (HAK_UNLIKELY(!hak_slab_put(slab, hak_slab_index_of_freed(slab, block)))) hak_fatal("double free", block);
+  heap->free_bytes += slab->stride;
   if (HAK_UNLIKELY(wholly_free(slab))) {
     const struct hak_class_heap *class_heap = &heap->classes[slab->class_id];
     const uint32_t with_room = atomic_load_explicit(&class_heap->with_room, memory_order_relaxed);
@@ -169,7 +182,8 @@ void hak_heap_put(struct hak_heap *heap, struct hak_slab *slab, void *block) {
 }
 
 void hak_heap_drain(struct hak_heap *heap) {
-  if (HAK_LIKELY(atomic_load_explicit(&heap->pending, memory_order_relaxed) == NULL)) return;
+  struct hak_slab *const pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);
+  if (HAK_LIKELY(pending == NULL) || pending == HAK_PENDING_CLOSED) return;
   // Acquire: pairs with the pushes of the notifiers.
   struct hak_slab *slab = atomic_exchange_explicit(&heap->pending, NULL, memory_order_acquire);
   while (slab != NULL) {
@@ -181,6 +195,14 @@ void hak_heap_drain(struct hak_heap *heap) {
     }
     slab = next;
   }
+}
+
+HAK_ATOMIC(uint64_t) hak_heaps_free_bytes;
+
+void hak_heap_report(struct hak_heap *heap) {
+  if (heap->free_bytes == heap->reported_bytes) return;
+  atomic_fetch_add_explicit(&hak_heaps_free_bytes, heap->free_bytes - heap->reported_bytes, memory_order_relaxed);
+  heap->reported_bytes = heap->free_bytes;
 }
 
 // ---- Checking -----------------------------------------------------------------------------------
@@ -205,17 +227,20 @@ static const char *check_slab(const struct hak_heap *heap, const struct hak_slab
 }
 
 const char *hak_heap_check(const struct hak_heap *heap) {
+  uint64_t free_bytes = 0;
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     const struct hak_class_heap *class_heap = &heap->classes[class_id];
     uint32_t with_room = 0;
     for (uint32_t list = 0; list < HAK_LIST_COUNT; list++) {
       for (const struct hak_slab *slab = class_heap->lists[list]; slab != NULL; slab = slab->next) {
         with_room += list != HAK_LIST_FULL;
+        free_bytes += (uint64_t)hak_slab_free_count(slab) * slab->stride;
         const char *fault = check_slab(heap, slab, class_id, list);
         if (fault != NULL) return fault;
       }
     }
     if (with_room != atomic_load_explicit(&class_heap->with_room, memory_order_relaxed)) return "slabs miscounted";
   }
+  if (free_bytes != heap->free_bytes) return "free bytes of a heap miscounted";
   return NULL;
 }

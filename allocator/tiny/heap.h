@@ -17,9 +17,26 @@ HAK_C_BEGIN
 
 // ---- Thread cache -------------------------------------------------------------------------------
 
+// Slots are read and written by the owner thread without any lock or fence, and by another thread that empties the
+// cache of an idle one (idle_cache.h). Release: pairs with that one's exchange; on the machines themselves the barrier
+// orders it, ThreadSanitizer needs to be told.
+#if defined(__SANITIZE_THREAD__)
+#define HAK_SLOT_STORE_ORDER __ATOMIC_RELEASE
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HAK_SLOT_STORE_ORDER __ATOMIC_RELEASE
+#endif
+#endif
+#ifndef HAK_SLOT_STORE_ORDER
+#define HAK_SLOT_STORE_ORDER __ATOMIC_RELAXED
+#endif
+HAK_INLINE void *hak_slot_load(void *const *slot) { return __atomic_load_n(slot, __ATOMIC_RELAXED); }
+HAK_INLINE void hak_slot_store(void **slot, void *block) { __atomic_store_n(slot, block, HAK_SLOT_STORE_ORDER); }
+
 // Cached blocks of one class: an array stack. slot[0] and slot[1] of the array are always NULL, so that looking at the
 // two latest entries needs no check; `top` points at the latest entry, or at slot[1] when there is none. Invariant:
-// base + 1 <= top <= limit; the array has limit - base + 1 slots.
+// base + 1 <= top <= limit; the array has limit - base + 1 slots. Slots that another thread took the block out of are
+// NULL until the owner's next slow call.
 struct hak_bin {
   // The owner thread writes; statistics read, relaxed.
   HAK_ATOMIC(void **) top;
@@ -49,15 +66,33 @@ struct hak_class_heap {
   // Of the cached blocks of the class, the lowest in the bin that came from new ground and may never have been touched.
   uint32_t untouched;
   bool took_new;  // the last hak_heap_take of the class gave such blocks
+  // Slots of the bin that another thread emptied and that are NULL since. Written under the heap's lock; statistics
+  // read, relaxed.
+  HAK_ATOMIC(uint32_t) stolen;
+  // What others saw of the bin, and since when it has not changed. Under the heap's lock.
+  void **seen_top;
+  uint64_t seen_since_ms;
 };
 
+// All but the tops and slots of the cache is under `lock`, which the owner takes for each slow call; others take it to
+// reclaim what an idle thread keeps.
 struct hak_heap {
   struct hak_cache cache;
+  struct hak_lock lock;
+  bool open;      // from hak_heap_open to hak_heap_close
+  bool tick_due;  // the owner has had enough slow events to do some of the common work
+  // Token bucket of the watch for idleness (api/watch.h): the owner's alone, without the lock.
+  uint32_t watch_budget;
+  uint32_t watch_spent;  // times that the budget was used up since the last quiet moment
+  uint64_t watch_since_ms;
+  uint64_t watch_last_ms;
   struct hak_class_heap classes[HAK_CLASS_COUNT];
-  uint64_t slabs;        // on the lists of all classes
-  uint64_t cache_bytes;  // sum over the bins of capacity * stride
-  uint32_t events;       // slow events since the last decay step
-  uint32_t decay_class;  // the class that the next decay step looks at
+  uint64_t slabs;           // on the lists of all classes
+  uint64_t cache_bytes;     // sum over the bins of capacity * stride
+  uint64_t free_bytes;      // of blocks that lie free in the heap's slabs
+  uint64_t reported_bytes;  // of these: already in hak_heaps_free_bytes
+  uint32_t events;          // slow events since the last decay step
+  uint32_t decay_class;     // the class that the next decay step looks at
   // Written by the owner, read by statistics, relaxed.
   HAK_ATOMIC(uint64_t) refills;
   HAK_ATOMIC(uint64_t) flushes;
@@ -66,6 +101,7 @@ struct hak_heap {
   struct hak_heap *next;         // on the list of all heaps
   struct hak_heap *next_closed;  // on the list of heaps without a thread
   bool in_use;
+  bool abandoned;  // its thread does not exist in this process, which was forked: closed when somebody comes by
   // Slabs with new remote frees, linked by pending_next: pushed by anyone (release), taken whole by the owner
   // (acquire). HAK_PENDING_CLOSED: no thread has this heap.
   HAK_ALIGNAS(HAK_CACHE_LINE) HAK_ATOMIC(struct hak_slab *) pending;
@@ -75,6 +111,11 @@ struct hak_heap {
 // The heap whose cache this is.
 HAK_INLINE struct hak_heap *hak_heap_of_cache(struct hak_cache *cache) { return (struct hak_heap *)(void *)cache; }
 static_assert(offsetof(struct hak_heap, cache) == 0, "a thread's cache pointer is its heap pointer");
+
+// Bytes that lie free in slabs of all heaps, about: each heap reports from time to time. Relaxed: a hint.
+extern HAK_ATOMIC(uint64_t) hak_heaps_free_bytes;
+// Brings hak_heaps_free_bytes up to date for this heap. Under the heap's lock.
+void hak_heap_report(struct hak_heap *heap);
 
 // The orphanage and its lock. Its cache and its pending list stay unused.
 extern struct hak_heap hak_orphanage;
@@ -91,9 +132,13 @@ void hak_heap_close(struct hak_heap *heap);
 // that comes straight from the carving is known to be zero without being read or written.
 #define HAK_CARVE_SINGLY 4096u
 
+// What follows is called under the heap's lock, or the orphanage's lock for hak_orphanage, unless it says otherwise.
+HAK_INLINE void hak_heap_enter(struct hak_heap *heap) { hak_lock_acquire(&heap->lock); }
+HAK_INLINE void hak_heap_leave(struct hak_heap *heap) { hak_lock_release(&heap->lock); }
+
 // Takes up to `want` blocks of the class into out[]: from slabs that have free ones, the fullest first; then from new
 // ground. `fresh` (may be NULL): set when out[0] is the only block, never used before and zero. Returns how many, 0
-// when memory cannot be had. The calling thread owns `heap`, or holds the orphanage lock for hak_orphanage.
+// when memory cannot be had.
 uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh);
 
 // A block of the next larger class, when the class itself has none that was used before and its neighbour has: taken
@@ -131,10 +176,17 @@ struct hak_heap_totals hak_heap_totals(void);
 // Checks the slabs of one heap: NULL, or what is wrong. The caller owns it as for hak_heap_take.
 const char *hak_heap_check(const struct hak_heap *heap);
 
-// Around fork. The child keeps the calling thread's heap and closes the books on all others.
+// Calls reclaim(heap, context) under the heap's lock for one heap that has a thread, a different one each time. False:
+// there is none. A heap whose thread did not survive a fork is closed instead. Takes the registry's lock.
+bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), void *context);
+// How many heaps hak_heap_visit_next would visit in one round. A hint: not read under the lock.
+uint32_t hak_heap_threads(void);
+
+// Around fork. The child keeps the calling thread's heap (NULL: it has none); the others are closed one after the
+// other, on the way of later calls.
 void hak_heap_lock_all(void);
 void hak_heap_unlock_all(void);
-void hak_heap_forget_others(const struct hak_heap *mine);
+void hak_heap_abandon_others(const struct hak_heap *mine);
 
 HAK_C_END
 

@@ -13,14 +13,20 @@
 static struct hak_lock registry_lock = HAK_LOCK_INIT(HAK_RANK_REGISTRY);
 // Under registry_lock.
 static struct {
-  struct hak_heap *heaps;   // all records there have ever been
-  struct hak_heap *closed;  // those without a thread
-  uint32_t threads;
+  struct hak_heap *heaps;        // all records there have ever been
+  struct hak_heap *closed;       // those without a thread
+  HAK_ATOMIC(uint32_t) threads;  // heaps in use, abandoned ones among them; also read without the lock, relaxed
+  uint32_t abandoned;
+  struct hak_heap *visited;  // where hak_heap_visit_next goes on
   // What ended threads had counted.
   uint64_t refills;
   uint64_t flushes;
   uint64_t remote_batches;
 } registry;
+
+static uint32_t registry_threads(void) { return atomic_load_explicit(&registry.threads, memory_order_relaxed); }
+static void set_threads(uint32_t count) { atomic_store_explicit(&registry.threads, count, memory_order_relaxed); }
+uint32_t hak_heap_threads(void) { return registry_threads(); }
 
 struct hak_lock hak_orphanage_lock = HAK_LOCK_INIT(HAK_RANK_ORPHANAGE);
 struct hak_heap hak_orphanage;
@@ -34,20 +40,25 @@ struct hak_heap *hak_heap_open(void) {
   } else {
     heap = hak_meta_alloc(sizeof *heap);
     if (heap != NULL) {
+      heap->lock = (struct hak_lock)HAK_LOCK_INIT(HAK_RANK_HEAP);
       heap->next = registry.heaps;
       registry.heaps = heap;
     }
   }
   if (heap != NULL) {
     heap->in_use = true;
-    registry.threads++;
+    set_threads(registry_threads() + 1);
+    // Before the registry lets go of it: a fork then finds the heap ready or not open.
+    hak_heap_enter(heap);
   }
   hak_lock_release(&registry_lock);
   if (heap == NULL) return NULL;
   hak_thread_cache_init(heap);
+  heap->open = true;
   // Release: a notifier that finds the list open finds the heap ready. Relaxed would do as nothing else is read through
   // it.
   atomic_store_explicit(&heap->pending, NULL, memory_order_release);
+  hak_heap_leave(heap);
   return heap;
 }
 
@@ -91,11 +102,17 @@ static void move_count(HAK_ATOMIC(uint64_t) * from, uint64_t *to) {
 }
 
 void hak_heap_close(struct hak_heap *heap) {
-  hak_thread_cache_flush_all(heap);
-  hak_heap_drain(heap);
-  hak_heap_release_empty(heap);
-  hak_thread_cache_destroy(heap);
-  orphan_slabs(heap);
+  hak_heap_enter(heap);
+  if (heap->open) {
+    hak_thread_cache_flush_all(heap);
+    hak_heap_drain(heap);
+    hak_heap_release_empty(heap);
+    hak_thread_cache_destroy(heap);
+    orphan_slabs(heap);
+    hak_heap_report(heap);
+    heap->open = false;
+  }
+  hak_heap_leave(heap);
   hak_lock_acquire(&registry_lock);
   move_count(&heap->refills, &registry.refills);
   move_count(&heap->flushes, &registry.flushes);
@@ -103,7 +120,7 @@ void hak_heap_close(struct hak_heap *heap) {
   heap->in_use = false;
   heap->next_closed = registry.closed;
   registry.closed = heap;
-  registry.threads--;
+  set_threads(registry_threads() - 1);
   hak_lock_release(&registry_lock);
 }
 
@@ -114,7 +131,8 @@ static void add_cached(const struct hak_heap *heap, struct hak_heap_totals *tota
     void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
     if (base == NULL) continue;
     // The owner may change both between the two loads: such a moment counts as an empty bin.
-    const ptrdiff_t blocks = top - base - 1;
+    const uint32_t stolen = atomic_load_explicit(&heap->classes[class_id].stolen, memory_order_relaxed);
+    const ptrdiff_t blocks = top - base - 1 - (ptrdiff_t)stolen;
     if (blocks <= 0 || blocks > (ptrdiff_t)HAK_SLAB_BLOCKS_MAX) continue;
     totals->cached_blocks += (uint64_t)blocks;
     totals->cached_bytes += (uint64_t)blocks * hak_class_usable(class_id);
@@ -124,7 +142,7 @@ static void add_cached(const struct hak_heap *heap, struct hak_heap_totals *tota
 struct hak_heap_totals hak_heap_totals(void) {
   hak_lock_acquire(&registry_lock);
   struct hak_heap_totals totals = {
-      .threads = registry.threads,
+      .threads = registry_threads() - registry.abandoned,
       .refills = registry.refills,
       .flushes = registry.flushes,
       .remote_batches = registry.remote_batches,
@@ -141,19 +159,56 @@ struct hak_heap_totals hak_heap_totals(void) {
   return totals;
 }
 
+bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), void *context) {
+  struct hak_heap *dead = NULL;
+  bool found = false;
+  hak_lock_acquire(&registry_lock);
+  struct hak_heap *heap = registry.visited;
+  // Once around the list at most.
+  for (uint32_t wraps = 0; wraps < 2 && !found;) {
+    if (heap == NULL) {
+      heap = registry.heaps;
+      wraps++;
+      if (heap == NULL) break;
+    }
+    found = heap->in_use;
+    if (!found) heap = heap->next;
+  }
+  if (found) {
+    registry.visited = heap->next;
+    if (heap->abandoned) {
+      heap->abandoned = false;
+      registry.abandoned--;
+      dead = heap;
+    } else {
+      hak_heap_enter(heap);
+      if (heap->open) reclaim(heap, context);
+      hak_heap_leave(heap);
+    }
+  }
+  hak_lock_release(&registry_lock);
+  if (dead != NULL) hak_heap_close(dead);
+  return found;
+}
+
 void hak_heap_lock_all(void) {
   hak_lock_acquire(&registry_lock);
+  for (struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) hak_lock_acquire_unranked(&heap->lock);
   hak_lock_acquire(&hak_orphanage_lock);
 }
 
 void hak_heap_unlock_all(void) {
   hak_lock_release(&hak_orphanage_lock);
+  for (struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) hak_lock_release_unranked(&heap->lock);
   hak_lock_release(&registry_lock);
 }
 
-void hak_heap_forget_others(const struct hak_heap *mine) {
-  // Their threads do not exist in this process, and each may have been in the middle of a change: the records stay
-  // marked as in use and are never opened again, their slabs stay theirs. Blocks of theirs that the child frees collect
-  // on the slabs' remote chains.
-  registry.threads = mine != NULL ? 1 : 0;
+void hak_heap_abandon_others(const struct hak_heap *mine) {
+  // The threads do not exist in this process. Each was outside its slow calls, whose lock is held here, and at most in
+  // one operation of a fast path: a block that it was taking is still cached, one that it was freeing is lost.
+  for (struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) {
+    if (!heap->in_use || heap == mine || heap->abandoned) continue;
+    heap->abandoned = true;
+    registry.abandoned++;
+  }
 }

@@ -5,6 +5,7 @@
 
 #include "allocator/os/lock.h"
 #include "allocator/os/os.h"
+#include "allocator/policy/memory_limit.h"
 
 #define MIN_SHIFT 6u
 #define SHIFTS 40u
@@ -33,7 +34,10 @@ size_t hak_meta_usable(size_t size) { return (size_t)1 << shift_for(size); }
 
 static void *map_records(size_t bytes) {
   void *start = hak_os_map(bytes, hak_os_page_size());
-  if (start != NULL) meta.mapped += bytes;
+  if (start != NULL) {
+    meta.mapped += bytes;
+    hak_commit_add(bytes);
+  }
   return start;
 }
 

@@ -87,6 +87,7 @@ struct hak_superslab {
   uint64_t dirty_since;  // when it came to the purge queue, in milliseconds
   uint32_t free_mask;    // bit i: slab i is free
   uint32_t dirty_mask;   // bit i: slab i may hold something else than zero
+  uint32_t lazy_mask;    // bit i: slab i is free and dirty, and the kernel may take its memory when it needs it
   bool queued;           // on the purge queue: free_mask & dirty_mask != 0, or all slabs free
   HAK_ALIGNAS(256) struct hak_slab slabs[HAK_SLABS_PER_SUPERSLAB];
 };

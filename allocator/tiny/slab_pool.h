@@ -30,10 +30,25 @@ bool hak_pool_give_span(struct hak_slab *slab);
 // Changes the span's length without moving it. False, and nothing done, when what follows is not free.
 bool hak_pool_resize_span(struct hak_slab *slab, uint32_t slabs);
 
-// Releases what is past the deadline; does at most a slice of work. Called on the slow paths.
-void hak_pool_tick(void);
+// Releases one superslab's free memory that is past the deadline at `now` (milliseconds). False: there is none.
+bool hak_pool_tick(uint64_t now);
 // Releases all free memory above `keep_bytes` at once; returns how many bytes went back.
 size_t hak_pool_trim(size_t keep_bytes);
+
+// Maps `count` superslabs and fills them with memory.
+void hak_pool_prewarm(uint64_t count);
+// Bytes of free slabs that may hold memory. A hint: not read under the lock.
+uint64_t hak_pool_free_bytes(void);
+
+// What the pool has done so far.
+struct hak_pool_counters {
+  uint64_t deadline_releases;    // superslabs whose free memory went back at the deadline
+  uint64_t deadline_bytes;       // and its bytes
+  uint64_t lean_decommits;       // times that LEAN decommitted a slab as it fell free
+  uint64_t lean_bytes;           // and the bytes
+  uint64_t unmapped_superslabs;  // given back with their addresses
+  uint64_t prewarmed;            // superslabs filled at the start
+};
 
 struct hak_pool_totals {
   uint64_t superslabs;
@@ -46,6 +61,7 @@ struct hak_pool_totals {
   uint64_t tiny_bytes;     // their usable bytes
   uint64_t remote_blocks;  // of these: on remote chains
   uint64_t remote_bytes;
+  struct hak_pool_counters counters;
 };
 struct hak_pool_totals hak_pool_totals(void);
 

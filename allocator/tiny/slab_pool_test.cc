@@ -280,7 +280,7 @@ TEST_F(Pool, RandomCallsAgreeWithAModel) {
         if (random.OneIn(20)) {
           hak_pool_trim(random.OneIn(2) ? 0 : random.Below(20) * HAK_SLAB_SIZE);
         } else {
-          hak_pool_tick();
+          hak_pool_tick(hak_os_now_ms());
         }
     }
     const char *fault = hak_pool_verify();
@@ -341,11 +341,11 @@ TEST_F(Pool, MemoryStaysUntilTheDeadlineAndThenGoesASliceAtATime) {
   GiveAll(slabs);
   const uint64_t dirty = hak_pool_totals().slabs_free_dirty;
   EXPECT_EQ(dirty, 32u * 5);
-  hak_pool_tick();
+  hak_pool_tick(hak_os_now_ms());
   EXPECT_EQ(hak_pool_totals().slabs_free_dirty, dirty) << "before the deadline";
   usleep(150 * 1000);
   for (uint64_t left = dirty; left > 0;) {
-    hak_pool_tick();
+    hak_pool_tick(hak_os_now_ms());
     const uint64_t now = hak_pool_totals().slabs_free_dirty;
     ASSERT_LT(now, left);
     ASSERT_LE(left - now, 32u) << "more than one superslab in a call";
@@ -392,7 +392,7 @@ TEST_F(Pool, ADecommitThatFailsIsTriedAgain) {
     EXPECT_FALSE(again->zeroed);
     hak_pool_give(again);
   }
-  hak_pool_tick();
+  hak_pool_tick(hak_os_now_ms());
   EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
   GiveAll(slabs);
 }
@@ -504,7 +504,7 @@ TEST_F(Pool, ThreadsShareIt) {
           void *span = hak_pool_take_span(1 + random.Below(16), &dirty);
           if (span == nullptr || !hak_pool_give_span(hak_slab_of(span))) failures++;
         }
-        if (i % 64 == 0) hak_pool_tick();
+        if (i % 64 == 0) hak_pool_tick(hak_os_now_ms());
       }
       GiveAll(slabs);
     });

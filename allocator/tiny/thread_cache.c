@@ -3,10 +3,10 @@
 
 #include <string.h>
 
-#include "allocator/large/mapping.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/config.h"
+#include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/meta.h"
 #include "allocator/tiny/remote.h"
 #include "allocator/tiny/slab_pool.h"
@@ -24,7 +24,7 @@
 #define SHARE_LEAST ((uint64_t)1024 * 1024)
 // One refill hands out no more than this many bytes, so that little lies idle when a program stops growing.
 #define REFILL_BYTES_MAX ((size_t)64 * 1024)
-// Every so many slow events one class is looked at for decay, and the free slabs and mappings for what is due.
+// Every so many slow events one class is looked at for decay, and some of the common work is due (reclaim.h).
 #define DECAY_EVENTS 32u
 // Blocks whose slab descriptors are fetched ahead while a batch is returned.
 #define PREFETCH_AHEAD 6u
@@ -182,6 +182,7 @@ static void flush(struct hak_heap *heap, uint32_t class_id, uint32_t count) {
 
 void hak_thread_cache_flush_all(struct hak_heap *heap) {
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    hak_cache_settle(heap, class_id);
     flush(heap, class_id, bin_count(&heap->cache.bins[class_id]));
   }
 }
@@ -192,6 +193,7 @@ void hak_thread_cache_flush_all(struct hak_heap *heap) {
 static void decay_step(struct hak_heap *heap) {
   heap->decay_class = heap->decay_class + 1 < HAK_CLASS_COUNT ? heap->decay_class + 1 : 1;
   const uint32_t class_id = heap->decay_class;
+  hak_cache_settle(heap, class_id);
   struct hak_bin *bin = &heap->cache.bins[class_id];
   const bool idle = heap->classes[class_id].misses == 0;
   heap->classes[class_id].misses = 0;
@@ -209,8 +211,8 @@ static void slow_event(struct hak_heap *heap, uint32_t class_id) {
   if (++heap->events < DECAY_EVENTS) return;
   heap->events = 0;
   decay_step(heap);
-  hak_pool_tick();
-  hak_mapping_tick();
+  hak_heap_report(heap);
+  heap->tick_due = true;
 }
 
 // ---- Miss and overflow --------------------------------------------------------------------------
@@ -219,7 +221,14 @@ void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fres
   struct hak_bin *bin = &heap->cache.bins[class_id];
   slow_event(heap, class_id);
   hak_heap_drain(heap);
-  if (bin_count(bin) == 0) grow(heap, class_id);
+  hak_cache_settle(heap, class_id);
+  if (bin_count(bin) != 0) {  // Others had emptied slots above it.
+    void **top = bin_top(bin);
+    bin_set_top(bin, top - 1);
+    if (fresh != NULL) *fresh = false;
+    return hak_slot_load(top);
+  }
+  grow(heap, class_id);
   const uint32_t capacity = bin_capacity(bin);
   const size_t by_bytes = REFILL_BYTES_MAX / hak_class_stride(class_id);
   uint32_t want = capacity / 2 < by_bytes ? capacity / 2 : (uint32_t)by_bytes;
@@ -247,6 +256,7 @@ void *hak_thread_cache_borrow(struct hak_heap *heap, uint32_t class_id) {
 void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *block) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
   slow_event(heap, class_id);
+  hak_cache_settle(heap, class_id);
   if (bin_top(bin) >= bin->limit && !grow(heap, class_id)) {
     const uint32_t count = bin_count(bin);
     if (count == 0) {  // No array could be had.
@@ -256,12 +266,13 @@ void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *b
     flush(heap, class_id, (count + 1) / 2);
   }
   void **top = bin_top(bin) + 1;
-  *top = block;
+  hak_slot_store(top, block);
   bin_set_top(bin, top);
 }
 
 void hak_thread_cache_init(struct hak_heap *heap) {
   heap->cache = hak_no_cache;
+  heap->tick_due = false;
   heap->cache_bytes = 0;
   heap->events = 0;
   heap->decay_class = 0;
@@ -270,6 +281,8 @@ void hak_thread_cache_init(struct hak_heap *heap) {
     heap->cache.bins[class_id].start_least = 0 - hak_class_info[class_id].reciprocal;
     heap->classes[class_id].misses = 0;
     heap->classes[class_id].untouched = 0;
+    heap->classes[class_id].seen_top = NULL;
+    atomic_store_explicit(&heap->classes[class_id].stolen, 0, memory_order_relaxed);
   }
 }
 

@@ -12,6 +12,8 @@
 
 HAK_C_BEGIN
 
+// All are called by the heap's thread under its lock; what another thread may call says so.
+
 // Makes the cache of a newly opened heap empty and without arrays.
 void hak_thread_cache_init(struct hak_heap *heap);
 // Gives the arrays of an empty cache back.
@@ -32,7 +34,7 @@ void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *b
 void hak_thread_cache_flush_all(struct hak_heap *heap);
 
 // Gives blocks of one class back to their slabs: this heap's at once, other heaps' in one batch for each slab. `heap`
-// is the calling thread's, or NULL when it has none.
+// is one whose lock the calling thread holds, or NULL.
 void hak_thread_cache_return(struct hak_heap *heap, void **blocks, uint32_t count);
 
 HAK_C_END

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "allocator/policy/release_policy.h"
+#include "allocator/policy/ss_release_policy.h"
 
 #include <gtest/gtest.h>
 #include <stdint.h>

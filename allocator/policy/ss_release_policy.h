@@ -7,6 +7,7 @@
 
 #include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
+#include "allocator/os/decommit.h"
 
 HAK_C_BEGIN
 
@@ -27,6 +28,24 @@ enum hak_release_verdict {
 
 // What to do with the free memory of one superslab.
 enum hak_release_verdict hak_release_superslab(const struct hak_release_facts *facts);
+
+// Whether LEAN gives the memory of a slab back the moment it falls free: `committed` is what is committed now.
+bool hak_release_eagerly(enum hak_decommit_mode mode, uint64_t committed, uint64_t target);
+
+// How long one call may spend on release when the last one that did was `elapsed_ms` ago: a tenth of that, so that a
+// busy program is never held up and a quiet one is done with few calls; at most 20 ms. In microseconds.
+uint64_t hak_release_slice_us(uint64_t elapsed_ms);
+
+// Whether the program has let go of most of its heap: it is worth watching for its falling idle. `free` bytes are in
+// slabs of heaps or of the pool, out of `committed` ones.
+bool hak_release_watch(uint64_t free, uint64_t committed);
+
+// How often a thread that goes on being busy may be watched in vain: in proportion to the heap, whose release takes
+// that many slow calls.
+uint64_t hak_release_watches(uint64_t committed);
+
+// A thread that makes no call for so many milliseconds is quiet.
+#define HAK_QUIET_MS 20u
 
 // Whether a heap keeps a wholly free slab although `other_slabs_with_room` more of the class can give blocks. It is
 // kept only where it is the last such slab, so that a program going back and forth over a slab's edge does not pay for

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// ss_mem_lean: the gates that put memory before speed, resolved into what the policies read. LEAN rules two things
+// only: whether superslabs are prewarmed, and whether slabs are decommitted the moment they fall free. The deadline
+// purge is the release policy's own.
+#ifndef HAKMEM_GATE_SS_MEM_LEAN_H_
+#define HAKMEM_GATE_SS_MEM_LEAN_H_
+
+#include "allocator/gate/gate.h"
+#include "allocator/os/base.h"
+#include "allocator/policy/config.h"
+
+HAK_C_BEGIN
+
+// Fills in config->lean_decommit, lean_target_bytes, prewarm_superslabs and prewarm_suppressed.
+//
+// LEAN suppresses the prewarm. A user-set gate beats a preset: a prewarm that the environment asks for is done where
+// LEAN came from the preset alone.
+void hak_ss_mem_lean_resolve(const struct hak_gate_values *values, struct hak_config *config);
+
+HAK_C_END
+
+#endif  // HAKMEM_GATE_SS_MEM_LEAN_H_

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/os/cgroup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PATH_ROOM 1024u
+
+// Static rather than on the stack: the caller may be an allocation on a small one.
+static char membership_text[PATH_ROOM];
+static char folder[PATH_ROOM];
+
+// Reads the file's beginning into text[size], NUL-ended; false: it cannot be read.
+static bool read_file(const char *path, char *text, size_t size) {
+  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return false;
+  const ssize_t got = read(file, text, size - 1);
+  close(file);
+  text[got > 0 ? got : 0] = '\0';
+  return got > 0;
+}
+
+// The limit in the file `name` of the folder folder[0 .. length); 0: none ("max"), or no such file. Leaves folder as it
+// was.
+static uint64_t limit_in(size_t length, const char *name) {
+  const size_t name_length = strlen(name);
+  if (length + name_length + 2 > PATH_ROOM) return 0;
+  folder[length] = '/';
+  memcpy(folder + length + 1, name, name_length + 1);
+  char text[32];
+  const bool known = read_file(folder, text, sizeof text);
+  folder[length] = '\0';
+  if (!known) return 0;
+  uint64_t bytes = 0;
+  for (const char *digit = text; *digit >= '0' && *digit <= '9'; digit++) {
+    if (__builtin_mul_overflow(bytes, 10, &bytes) || __builtin_add_overflow(bytes, (uint64_t)(*digit - '0'), &bytes)) {
+      return 0;
+    }
+  }
+  return bytes;
+}
+
+static uint64_t lower(uint64_t a, uint64_t b) { return a == 0 || (b != 0 && b < a) ? b : a; }
+
+uint64_t hak_os_cgroup_limit_in(const char *mount, const char *membership) {
+  // The line of the second version is "0::/path"; the others belong to the first.
+  const char *line = membership;
+  while (line != NULL && strncmp(line, "0::/", 4) != 0) {
+    line = strchr(line, '\n');
+    if (line != NULL) line++;
+  }
+  if (line == NULL) return 0;
+  const char *group = line + 3;
+  const size_t group_length = strcspn(group, "\n");
+  const size_t mount_length = strlen(mount);
+  if (mount_length + group_length >= sizeof folder) return 0;
+  memcpy(folder, mount, mount_length);
+  memcpy(folder + mount_length, group, group_length);
+  size_t length = mount_length + group_length;
+  uint64_t limit = 0;
+  // From the group itself up; the last step is the mount point (inside a container the root of its own view).
+  for (;;) {
+    while (length > mount_length && folder[length - 1] == '/') length--;
+    folder[length] = '\0';
+    limit = lower(limit, lower(limit_in(length, "memory.high"), limit_in(length, "memory.max")));
+    if (length <= mount_length) return limit;
+    while (length > mount_length && folder[length - 1] != '/') length--;
+  }
+}
+
+uint64_t hak_os_cgroup_limit(void) {
+  const int saved = errno;
+  const bool known = read_file("/proc/self/cgroup", membership_text, sizeof membership_text);
+  const uint64_t limit = known ? hak_os_cgroup_limit_in("/sys/fs/cgroup", membership_text) : 0;
+  errno = saved;
+  return limit;
+}

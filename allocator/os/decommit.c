@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/os/decommit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/fault.h"
+#include "allocator/os/os.h"
+
+// Linux 5.14; older headers do not name it.
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+// The only call of madvise. A range that is empty, wraps or is off page boundaries is refused: the kernel would round
+// its end up and take a neighbour's page.
+static bool advise(void *start, size_t size, int advice) {
+  const size_t page = hak_os_page_size();
+  if (start == NULL || size == 0 || size > PTRDIFF_MAX || (((uintptr_t)start | size) & (page - 1)) != 0) return false;
+  const int saved = errno;
+  const bool done = madvise(start, size, advice) == 0;
+  hak_os_count_call();
+  errno = saved;
+  return done;
+}
+
+bool hak_os_decommit(void *start, size_t size, enum hak_decommit_mode mode) {
+  if (mode == HAK_DECOMMIT_OFF || hak_fault_due(HAK_FAULT_DECOMMIT)) return false;
+  if (!advise(start, size, mode == HAK_DECOMMIT_FREE ? MADV_FREE : MADV_DONTNEED)) return false;
+  hak_os_count_decommit(size, mode == HAK_DECOMMIT_FREE);
+  return true;
+}
+
+bool hak_os_advise_huge(void *start, size_t size, bool wanted) {
+  return advise(start, size, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
+bool hak_os_huge_by_default(void) {
+  static HAK_ATOMIC(int) cached;  // 0: not read yet. Relaxed: every thread reads the same file.
+  int answer = atomic_load_explicit(&cached, memory_order_relaxed);
+  if (HAK_UNLIKELY(answer == 0)) {
+    const int saved = errno;
+    char text[64] = {0};
+    const int file = open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
+    if (file >= 0) {
+      if (read(file, text, sizeof text - 1) < 0) text[0] = '\0';
+      close(file);
+    }
+    errno = saved;
+    answer = strstr(text, "[always]") != NULL ? 2 : 1;
+    atomic_store_explicit(&cached, answer, memory_order_relaxed);
+  }
+  return answer == 2;
+}
+
+bool hak_os_populate(void *start, size_t size) { return advise(start, size, MADV_POPULATE_WRITE); }

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Advice to the kernel about memory that stays mapped: giving pages back, asking for huge ones, filling them in. All of
+// it goes through one guarded call, the only madvise of the allocator. Every function leaves errno as it was, takes no
+// lock, and is thread-safe.
+#ifndef HAKMEM_OS_DECOMMIT_H_
+#define HAKMEM_OS_DECOMMIT_H_
+
+#include "allocator/os/base.h"
+
+HAK_C_BEGIN
+
+enum hak_decommit_mode {
+  HAK_DECOMMIT_OFF,       // nothing
+  HAK_DECOMMIT_FREE,      // the kernel takes the pages when it needs them; until they are written again they read as
+                          // what they held or as zero (MADV_FREE)
+  HAK_DECOMMIT_DONTNEED,  // the pages go back at once and read as zero (MADV_DONTNEED)
+};
+
+// Gives the pages of [start, start + size) back; they stay mapped. Both ends at page boundaries, not empty. False (and
+// always for HAK_DECOMMIT_OFF): nothing changed.
+bool hak_os_decommit(void *start, size_t size, enum hak_decommit_mode mode);
+
+// Asks for huge pages in the range, or forbids them. False: the kernel does not have them.
+bool hak_os_advise_huge(void *start, size_t size, bool wanted);
+// Whether the system makes huge pages unasked ("always").
+bool hak_os_huge_by_default(void);
+
+// Fills the range with memory now, instead of a fault for each page later. False: only a part, or nothing, is filled.
+bool hak_os_populate(void *start, size_t size);
+
+HAK_C_END
+
+#endif  // HAKMEM_OS_DECOMMIT_H_

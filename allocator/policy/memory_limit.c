@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/policy/memory_limit.h"
+
+#include "allocator/os/cgroup.h"
+#include "allocator/policy/config.h"
+
+// A control group that is large beside the heap is not worth a look.
+#define FIRST_LOOK ((uint64_t)8 * 1024 * 1024)
+
+enum hak_limit_verdict hak_limit_judge(const struct hak_limit_facts *facts) {
+  uint64_t wanted;
+  if (__builtin_add_overflow(facts->committed, facts->more, &wanted)) return HAK_LIMIT_REFUSE;
+  if (wanted > facts->purge_at) return HAK_LIMIT_PURGE;
+  return facts->hard != 0 && wanted > facts->hard ? HAK_LIMIT_REFUSE : HAK_LIMIT_GROW;
+}
+
+uint64_t hak_limit_soft(uint64_t hard, uint64_t control_group) {
+  uint64_t lower = hard != 0 ? hard : UINT64_MAX;
+  if (control_group != 0 && control_group < lower) lower = control_group;
+  return lower == UINT64_MAX ? UINT64_MAX : lower - lower / 8;
+}
+
+uint64_t hak_limit_next_purge(uint64_t soft, uint64_t committed, uint64_t more) {
+  if (soft == UINT64_MAX) return UINT64_MAX;
+  uint64_t next;
+  if (__builtin_add_overflow(committed, more, &next) || next > UINT64_MAX - soft / 32) return UINT64_MAX;
+  next += soft / 32;
+  return next < soft ? soft : next;
+}
+
+// Relaxed throughout: figures that order nothing. Two threads that grow at once may both pass a limit that has room for
+// one; a limit is kept to within what the threads of one moment ask for.
+static struct {
+  HAK_ATOMIC(uint64_t) committed;
+  HAK_ATOMIC(uint64_t) purge_at;  // 0: not known yet
+  HAK_ATOMIC(uint64_t) soft;
+  HAK_ATOMIC(uint64_t) look_at;  // committed bytes at which the control group is read again
+  HAK_ATOMIC(bool) looking;      // by one thread at a time
+  HAK_ATOMIC(uint64_t) purges;
+  HAK_ATOMIC(uint64_t) refusals;
+} account;
+
+#define LOAD(field) atomic_load_explicit(&account.field, memory_order_relaxed)
+#define STORE(field, value) atomic_store_explicit(&account.field, (value), memory_order_relaxed)
+
+void hak_commit_add(uint64_t bytes) { atomic_fetch_add_explicit(&account.committed, bytes, memory_order_relaxed); }
+void hak_commit_sub(uint64_t bytes) { atomic_fetch_sub_explicit(&account.committed, bytes, memory_order_relaxed); }
+uint64_t hak_commit_now(void) { return LOAD(committed); }
+
+// Finds the limits out, and when to look again.
+static HAK_COLD void look(uint64_t committed) {
+  // Acquire and release: the next one to look comes after.
+  if (atomic_exchange_explicit(&account.looking, true, memory_order_acquire)) return;
+  const bool group = hak_config.cgroup_limit && committed >= FIRST_LOOK;
+  const uint64_t soft = hak_limit_soft(hak_config.memory_limit_bytes, group ? hak_os_cgroup_limit() : 0);
+  STORE(look_at, group ? 2 * committed : FIRST_LOOK);
+  if (soft != LOAD(soft)) {
+    STORE(soft, soft);
+    STORE(purge_at, soft);
+  }
+  atomic_store_explicit(&account.looking, false, memory_order_release);
+}
+
+bool hak_limit_admit(uint64_t more) {
+  const uint64_t committed = LOAD(committed);
+  if (HAK_UNLIKELY(LOAD(soft) == 0 || (committed >= LOAD(look_at) && hak_config.cgroup_limit))) look(committed);
+  const struct hak_limit_facts facts = {.committed = committed,
+                                        .more = more,
+                                        .purge_at = LOAD(purge_at) != 0 ? LOAD(purge_at) : UINT64_MAX,
+                                        .hard = hak_config.memory_limit_bytes};
+  switch (hak_limit_judge(&facts)) {
+    case HAK_LIMIT_GROW:
+      return true;
+    case HAK_LIMIT_PURGE:
+      atomic_fetch_add_explicit(&account.purges, 1, memory_order_relaxed);
+      return false;
+    default:
+      atomic_fetch_add_explicit(&account.refusals, 1, memory_order_relaxed);
+      return false;
+  }
+}
+
+void hak_limit_purged(uint64_t more) {
+  const uint64_t soft = LOAD(soft);
+  if (soft != 0) STORE(purge_at, hak_limit_next_purge(soft, LOAD(committed), more));
+}
+
+struct hak_limit_totals hak_limit_totals(void) {
+  const struct hak_limit_totals totals = {
+      .soft = LOAD(soft) != 0 ? LOAD(soft) : UINT64_MAX, .purges = LOAD(purges), .refusals = LOAD(refusals)};
+  return totals;
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Memory limit: whether more memory may be committed. A hard limit is the operator's (HAKMEM_MEMORY_LIMIT_MB); the soft
+// one is 7/8 of it or of the control group's, whichever is lower. Growth beyond the soft limit first gives free memory
+// back; growth beyond the hard one is refused.
+//
+// The decision is pure; the account beside it is what is committed now: slabs that may hold memory, mappings live and
+// cached, and records.
+#ifndef HAKMEM_POLICY_MEMORY_LIMIT_H_
+#define HAKMEM_POLICY_MEMORY_LIMIT_H_
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/base.h"
+
+HAK_C_BEGIN
+
+struct hak_limit_facts {
+  uint64_t committed;  // bytes now
+  uint64_t more;       // bytes that are asked for
+  uint64_t purge_at;   // the committed bytes beyond which free memory is given back first; UINT64_MAX: none
+  uint64_t hard;       // the most that may be committed; 0: no limit
+};
+
+enum hak_limit_verdict {
+  HAK_LIMIT_GROW,
+  HAK_LIMIT_PURGE,   // give free memory back, then ask again
+  HAK_LIMIT_REFUSE,  // out of memory
+};
+enum hak_limit_verdict hak_limit_judge(const struct hak_limit_facts *facts);
+
+// The committed bytes from which free memory is given back before growth: 7/8 of the lower limit (0: none), or
+// UINT64_MAX when there is none.
+uint64_t hak_limit_soft(uint64_t hard, uint64_t control_group);
+
+// The next point to purge at, after a purge left `committed` bytes and `more` are still wanted: the soft limit, or
+// where that is passed already a 32nd of it further up, so that a heap which stays above it does not purge at each
+// step.
+uint64_t hak_limit_next_purge(uint64_t soft, uint64_t committed, uint64_t more);
+
+// ---- The account: thread-safe, no lock ----------------------------------------------------------
+
+void hak_commit_add(uint64_t bytes);
+void hak_commit_sub(uint64_t bytes);
+uint64_t hak_commit_now(void);
+
+// Whether `more` bytes may be committed now. False: the caller goes without, as if the kernel had refused.
+bool hak_limit_admit(uint64_t more);
+// Tells that free memory was given back, to make room for `more` bytes.
+void hak_limit_purged(uint64_t more);
+
+struct hak_limit_totals {
+  uint64_t soft;      // UINT64_MAX: none
+  uint64_t purges;    // times that growth had to give memory back first
+  uint64_t refusals;  // times that growth was refused
+};
+struct hak_limit_totals hak_limit_totals(void);
+
+HAK_C_END
+
+#endif  // HAKMEM_POLICY_MEMORY_LIMIT_H_

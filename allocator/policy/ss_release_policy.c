@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/policy/ss_release_policy.h"
+
+// The longest slice, and the least free memory that is worth watching for.
+#define SLICE_US_MAX 20000u
+#define WATCH_LEAST ((uint64_t)32 * 1024 * 1024)
+
+enum hak_release_verdict hak_release_superslab(const struct hak_release_facts *facts) {
+  // A clock that stands before the mark (never by the monotonic clock) counts as no time passed.
+  const uint64_t idle = facts->now_ms > facts->free_since_ms ? facts->now_ms - facts->free_since_ms : 0;
+  if (idle < facts->deadline_ms) return HAK_RELEASE_KEEP;
+  if (facts->wholly_free && facts->empty_superslabs > facts->keep_superslabs) return HAK_RELEASE_UNMAP;
+  return HAK_RELEASE_DECOMMIT;
+}
+
+bool hak_release_eagerly(enum hak_decommit_mode mode, uint64_t committed, uint64_t target) {
+  return mode != HAK_DECOMMIT_OFF && committed > target;
+}
+
+uint64_t hak_release_slice_us(uint64_t elapsed_ms) {
+  return elapsed_ms >= SLICE_US_MAX / 100 ? SLICE_US_MAX : elapsed_ms * 100;
+}
+
+bool hak_release_watch(uint64_t free, uint64_t committed) { return free >= WATCH_LEAST && free >= committed / 2; }
+
+uint64_t hak_release_watches(uint64_t committed) { return 1024 + committed / (16 * 1024); }
+
+bool hak_release_keep_slab(uint32_t other_slabs_with_room) { return other_slabs_with_room == 0; }

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/tiny/idle_cache.h"
+
+#include "allocator/os/barrier.h"
+#include "allocator/tiny/thread_cache.h"
+
+// The two NULL slots at the bottom of each array.
+#define SENTINELS 2u
+// Blocks taken between two barriers.
+#define ROUND 128u
+
+HAK_ATOMIC(uint64_t) hak_stolen_blocks;
+
+struct taken {
+  void **slot;
+  void *block;
+  struct hak_bin *bin;
+};
+
+struct round {
+  uint32_t count;
+  struct taken taken[ROUND];
+};
+
+static void **bin_base(const struct hak_bin *bin) { return atomic_load_explicit(&bin->base, memory_order_relaxed); }
+static void **bin_top(const struct hak_bin *bin) { return atomic_load_explicit(&bin->top, memory_order_relaxed); }
+
+// Whether the bin has not changed since an earlier look that was at least `idle_ms` ago.
+static bool is_idle(struct hak_class_heap *class_heap, const struct hak_bin *bin, uint64_t now, uint64_t idle_ms) {
+  void **const top = bin_top(bin);
+  if (top != class_heap->seen_top) {
+    class_heap->seen_top = top;
+    class_heap->seen_since_ms = now;
+  }
+  return now >= class_heap->seen_since_ms && now - class_heap->seen_since_ms >= idle_ms;
+}
+
+// Exchanges slots of the bin, from `slot` on and below its top, with NULL. Returns the first slot not looked at; NULL
+// when the bin is done.
+static void **take_from_bin(struct hak_bin *bin, void **slot, struct round *round) {
+  for (; slot < bin_top(bin); slot++) {
+    if (round->count == ROUND) return slot;
+    // Acquire: pairs with the owner's stores of slots.
+    void *block =
+        __atomic_load_n(slot, __ATOMIC_RELAXED) != NULL ? __atomic_exchange_n(slot, NULL, __ATOMIC_ACQ_REL) : NULL;
+    if (block == NULL) continue;
+    round->taken[round->count++] = (struct taken){.slot = slot, .block = block, .bin = bin};
+  }
+  return NULL;
+}
+
+// Decides for each block of the round whether it is the stealer's, and returns those that are to their slabs; how many.
+// Without barriers nothing is known: then all goes back, to slots that only the owner's absence keeps from being used.
+static uint32_t settle_round(struct hak_heap *heap, struct round *round) {
+  void *mine[ROUND];
+  void **tops[ROUND];
+  uint32_t count = 0;
+  hak_os_barrier();
+  for (uint32_t i = 0; i < round->count; i++) tops[i] = bin_top(round->taken[i].bin);
+  hak_os_barrier();
+  for (uint32_t i = 0; i < round->count; i++) {
+    const struct taken *taken = &round->taken[i];
+    if (taken->slot < tops[i]) {
+      if (__atomic_load_n(taken->slot, __ATOMIC_RELAXED) != NULL) continue;  // Popped, and another one pushed.
+      struct hak_class_heap *class_heap = &heap->classes[taken->bin - heap->cache.bins];
+      const uint32_t stolen = atomic_load_explicit(&class_heap->stolen, memory_order_relaxed);
+      atomic_store_explicit(&class_heap->stolen, stolen + 1, memory_order_relaxed);
+      mine[count++] = taken->block;
+    } else if (taken->slot <= tops[i] + 1) {
+      void *empty = NULL;
+      // Release: as the owner's own store would be.
+      __atomic_compare_exchange_n(taken->slot, &empty, taken->block, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+    }
+  }
+  round->count = 0;
+  if (count != 0) hak_thread_cache_return(heap, mine, count);
+  return count;
+}
+
+uint32_t hak_idle_cache_steal(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) {
+  struct round round;
+  round.count = 0;
+  uint32_t count = 0;
+  bool asked = false;
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    struct hak_bin *bin = &heap->cache.bins[class_id];
+    void **slot = bin_base(bin);
+    if (slot == NULL || !is_idle(&heap->classes[class_id], bin, now, idle_ms)) continue;
+    slot += SENTINELS + atomic_load_explicit(&heap->classes[class_id].stolen, memory_order_relaxed);
+    if (slot >= bin_top(bin)) continue;
+    // Before anything is taken: without the barrier nothing may be.
+    if (!asked && !hak_os_barrier()) return 0;
+    asked = true;
+    while ((slot = take_from_bin(bin, slot, &round)) != NULL) count += settle_round(heap, &round);
+  }
+  if (round.count != 0) count += settle_round(heap, &round);
+  if (count != 0) atomic_fetch_add_explicit(&hak_stolen_blocks, count, memory_order_relaxed);
+  return count;
+}
+
+HAK_NOINLINE void hak_idle_cache_settle(struct hak_heap *heap, uint32_t class_id) {
+  struct hak_class_heap *class_heap = &heap->classes[class_id];
+  struct hak_bin *bin = &heap->cache.bins[class_id];
+  void **to = bin_base(bin) + SENTINELS;
+  void **const top = bin_top(bin);
+  for (void **from = to; from <= top; from++) {
+    void *block = hak_slot_load(from);
+    if (block != NULL) hak_slot_store(to++, block);
+  }
+  atomic_store_explicit(&bin->top, to - 1, memory_order_relaxed);
+  const uint32_t stolen = atomic_load_explicit(&class_heap->stolen, memory_order_relaxed);
+  class_heap->untouched = class_heap->untouched > stolen ? class_heap->untouched - stolen : 0;
+  atomic_store_explicit(&class_heap->stolen, 0, memory_order_relaxed);
+}

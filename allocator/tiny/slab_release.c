@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The pool's release side: the queue of superslabs with free memory, and what gives that memory back.
+#include <string.h>
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/os.h"
+#include "allocator/policy/config.h"
+#include "allocator/policy/memory_limit.h"
+#include "allocator/policy/ss_release_policy.h"
+#include "allocator/tiny/slab_pool_state.h"
+
+// ---- Queue --------------------------------------------------------------------------------------
+
+static void queue_add(struct hak_superslab *ss, uint64_t now) {
+  ss->queued = true;
+  ss->dirty_since = now;
+  ss->purge_next = NULL;
+  ss->purge_prev = hak_pool.queue_last;
+  if (hak_pool.queue_last != NULL) {
+    hak_pool.queue_last->purge_next = ss;
+  } else {
+    hak_pool.queue_first = ss;
+  }
+  hak_pool.queue_last = ss;
+}
+
+void hak_pool_dequeue(struct hak_superslab *ss) {
+  ss->queued = false;
+  if (ss->purge_prev != NULL) {
+    ss->purge_prev->purge_next = ss->purge_next;
+  } else {
+    hak_pool.queue_first = ss->purge_next;
+  }
+  if (ss->purge_next != NULL) {
+    ss->purge_next->purge_prev = ss->purge_prev;
+  } else {
+    hak_pool.queue_last = ss->purge_prev;
+  }
+}
+
+// Whether the superslab has something to wait for.
+static bool idle(const struct hak_superslab *ss) {
+  return (ss->free_mask & ss->dirty_mask) != 0 || ss->free_mask == HAK_ALL_SLABS;
+}
+
+// ---- Decommit -----------------------------------------------------------------------------------
+
+// Gives the memory of slabs first .. first + count - 1 back; unless lazily, they then read as zero. *bytes: how much
+// went back. False: nothing changed.
+static bool decommit_slabs(struct hak_superslab *ss, uint32_t first, uint32_t count, enum hak_decommit_mode mode,
+                           size_t *bytes) {
+  char *const begin = hak_slab_begin(&ss->slabs[first]);
+  char *const end = hak_slab_end(&ss->slabs[first + count - 1]);
+  char *whole = (char *)hak_round_up((uintptr_t)begin, hak_os_page_size());
+  if (whole > end) whole = end;
+  *bytes = (size_t)(end - whole);
+  if (*bytes != 0 && !hak_os_decommit(whole, *bytes, mode)) return false;
+  // Slab 0 shares its first page with the head: that part is cleared by hand.
+  if (mode == HAK_DECOMMIT_DONTNEED) memset(begin, 0, (size_t)(whole - begin));
+  return true;
+}
+
+// Gives the memory of all free slabs of `ss` back. Returns the bytes; slabs that the kernel would not take stay dirty.
+static size_t decommit_free(struct hak_superslab *ss, enum hak_decommit_mode mode) {
+  const bool lazily = mode == HAK_DECOMMIT_FREE;
+  size_t bytes = 0;
+  uint32_t left = ss->free_mask & ss->dirty_mask;
+  if (lazily) left &= ~ss->lazy_mask;
+  while (left != 0) {
+    const uint32_t first = (uint32_t)__builtin_ctz(left);
+    const uint32_t rest = ~(left >> first);
+    const uint32_t count = rest == 0 ? HAK_SLABS_PER_SUPERSLAB - first : (uint32_t)__builtin_ctz(rest);
+    const uint32_t run = hak_pool_run(first, count);
+    left &= ~run;
+    size_t run_bytes;
+    if (!decommit_slabs(ss, first, count, mode, &run_bytes)) continue;
+    bytes += run_bytes;
+    if (lazily) {
+      ss->lazy_mask |= run;
+    } else {
+      ss->lazy_mask &= ~run;
+      hak_pool_set_masks(ss, ss->free_mask, ss->dirty_mask & ~run);
+    }
+  }
+  return bytes;
+}
+
+// Unmaps a superslab without a slab in use, which is not queued. False: the limit on mappings; it stays ours.
+static bool unmap_superslab(struct hak_superslab *ss) {
+  const uint32_t dirty = (uint32_t)__builtin_popcount(ss->dirty_mask);
+  hak_pool_unlink(ss);
+  if (!hak_os_unmap(ss, HAK_SUPERSLAB_SIZE)) {
+    hak_pool_link(ss);
+    return false;
+  }
+  hak_pool.superslabs--;
+  hak_pool.empty_superslabs--;
+  hak_pool_add_free_dirty(-(int32_t)dirty);
+  hak_pool.counters.unmapped_superslabs++;
+  hak_commit_sub(dirty * HAK_SLAB_SIZE);
+  return true;
+}
+
+// Releases what `verdict` says; returns the bytes that went back. `ss` may be gone afterwards.
+static size_t release(struct hak_superslab *ss, enum hak_release_verdict verdict, uint64_t now) {
+  hak_pool_dequeue(ss);
+  if (verdict == HAK_RELEASE_UNMAP) {
+    const size_t bytes = (size_t)__builtin_popcount(ss->dirty_mask) * HAK_SLAB_SIZE;
+    if (unmap_superslab(ss)) return bytes;
+  }
+  const size_t bytes = decommit_free(ss, HAK_DECOMMIT_DONTNEED);
+  if ((ss->free_mask & ss->dirty_mask) != 0) queue_add(ss, now);  // Refused: tried again a deadline later.
+  return bytes;
+}
+
+static struct hak_release_facts facts_of(const struct hak_superslab *ss, uint64_t now, uint64_t deadline) {
+  const struct hak_release_facts facts = {
+      .now_ms = now,
+      .free_since_ms = ss->dirty_since,
+      .deadline_ms = deadline,
+      .empty_superslabs = hak_pool.empty_superslabs,
+      .keep_superslabs = hak_config.keep_superslabs,
+      .wholly_free = ss->free_mask == HAK_ALL_SLABS,
+  };
+  return facts;
+}
+
+// Releases one superslab that is due. False: none is.
+static bool release_due(uint64_t now) {
+  struct hak_superslab *ss = hak_pool.queue_first;
+  if (ss == NULL) return false;
+  const struct hak_release_facts facts = facts_of(ss, now, hak_config.decommit_deadline_ms);
+  const enum hak_release_verdict verdict = hak_release_superslab(&facts);
+  if (verdict == HAK_RELEASE_KEEP) return false;
+  hak_pool.counters.deadline_bytes += release(ss, verdict, now);
+  hak_pool.counters.deadline_releases++;
+  return true;
+}
+
+void hak_pool_note_free(struct hak_superslab *ss, uint64_t now) {
+  if (hak_release_eagerly(hak_config.lean_decommit, hak_commit_now(), hak_config.lean_target_bytes)) {
+    hak_pool.counters.lean_bytes += decommit_free(ss, hak_config.lean_decommit);
+    hak_pool.counters.lean_decommits++;
+    if (ss->queued && !idle(ss)) hak_pool_dequeue(ss);
+  }
+  if (idle(ss) && !ss->queued) queue_add(ss, now);
+  release_due(now);
+}
+
+bool hak_pool_tick(uint64_t now) {
+  hak_lock_acquire(&hak_pool.lock);
+  const bool more = release_due(now);
+  hak_lock_release(&hak_pool.lock);
+  return more;
+}
+
+uint64_t hak_pool_free_bytes(void) {
+  return atomic_load_explicit(&hak_pool.free_dirty, memory_order_relaxed) * HAK_SLAB_SIZE;
+}
+
+// Unmaps the wholly free superslabs that stayed mapped without memory; all are on the list of the emptiest.
+static void unmap_parked(void) {
+  struct hak_superslab *next;
+  for (struct hak_superslab *ss = hak_pool.lists[HAK_POOL_FULL - 1]; ss != NULL; ss = next) {
+    next = ss->next;
+    if (ss->free_mask == HAK_ALL_SLABS && !ss->queued) unmap_superslab(ss);
+  }
+}
+
+size_t hak_pool_trim(size_t keep_bytes) {
+  size_t bytes = 0;
+  const uint64_t now = hak_os_now_ms();
+  hak_lock_acquire(&hak_pool.lock);
+  size_t kept = 0;
+  // Once through the queue: what cannot be released comes back behind its present end.
+  struct hak_superslab *const last = hak_pool.queue_last;
+  struct hak_superslab *next = hak_pool.queue_first;
+  for (struct hak_superslab *ss = NULL; ss != last;) {
+    ss = next;
+    next = ss->purge_next;
+    const size_t dirty = (size_t)__builtin_popcount(ss->free_mask & ss->dirty_mask) * HAK_SLAB_SIZE;
+    if (keep_bytes != 0 && kept + dirty <= keep_bytes) {
+      kept += dirty;
+      continue;
+    }
+    struct hak_release_facts facts = facts_of(ss, now, 0);
+    facts.keep_superslabs = 0;
+    bytes += release(ss, hak_release_superslab(&facts), now);
+  }
+  if (keep_bytes == 0) unmap_parked();
+  hak_lock_release(&hak_pool.lock);
+  return bytes;
+}
