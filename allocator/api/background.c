@@ -29,7 +29,6 @@ enum { ABSENT, RUNNING, WAITING };
 // ABSENT -> RUNNING by whoever starts the thread; RUNNING <-> WAITING by the thread, WAITING -> RUNNING also by who
 // wakes it. A futex. Relaxed: it carries no data, and a wake-up that comes too late is made good by the next one.
 static HAK_ATOMIC(uint32_t) state;
-static HAK_ATOMIC(uint64_t) rounds;
 
 static long futex(int operation, uint32_t value, const struct timespec *timeout) {
   return syscall(SYS_futex, &state, operation, value, timeout, NULL, 0);
@@ -61,7 +60,7 @@ static _Noreturn void work(void) {
   for (uint64_t quiet = 0;;) {
     pause_ms(sleep_ms);
     const bool worked = hak_reclaim_slice(NULL, SLICE_US);
-    atomic_fetch_add_explicit(&rounds, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&hak_background_round_count, 1, memory_order_relaxed);
     quiet = worked ? 0 : quiet + 1;
     if (quiet < patience) continue;
     wait_for_work();
@@ -115,5 +114,3 @@ void hak_background_wake(void) {
 }
 
 void hak_background_forget(void) { atomic_store_explicit(&state, ABSENT, memory_order_relaxed); }
-
-uint64_t hak_background_rounds(void) { return atomic_load_explicit(&rounds, memory_order_relaxed); }

@@ -18,8 +18,6 @@ void hak_background_start(void);
 void hak_background_wake(void);
 // In the child of a fork: the thread is gone.
 void hak_background_forget(void);
-// Rounds of work that the thread has done; relaxed: a statistic.
-uint64_t hak_background_rounds(void);
 
 HAK_C_END
 

@@ -8,6 +8,7 @@
 #include "allocator/api/release.h"
 #include "allocator/api/sized.h"
 #include "allocator/check/verify.h"
+#include "allocator/gate/gate.h"
 #include "allocator/large/large.h"
 #include "allocator/observe/statistics.h"
 #include "allocator/os/report.h"
@@ -55,6 +56,12 @@ int hak_stats_get(hak_stats *stats) {
   if (stats == NULL || stats->version == 0) return EINVAL;
   hak_statistics_gather(stats);
   return 0;
+}
+
+const char *hak_config_get(const char *name, const char **origin) {
+  if (name == NULL) return NULL;
+  hak_thread_heap();  // The first call of the process may be this one.
+  return hak_gate_get(name, origin);
 }
 
 bool hak_heap_verify(void) {

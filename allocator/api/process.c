@@ -8,6 +8,7 @@
 #include "allocator/api/watch.h"
 #include "allocator/gate/gate.h"
 #include "allocator/large/mapping.h"
+#include "allocator/observe/statistics.h"
 #include "allocator/os/barrier.h"
 #include "allocator/os/lock.h"
 #include "allocator/os/os.h"
@@ -140,6 +141,8 @@ __attribute__((constructor)) static void register_fork_handlers(void) {
 // The last check for double frees: blocks that wait in the exiting thread's cache are compared with their slabs.
 __attribute__((destructor)) static void check_at_exit(void) {
   struct hak_heap *heap = present_heap();
+  // Before the check, so that the figures are those of the program.
+  if (hak_config.stats_at_exit) hak_statistics_dump();
   if (!HAK_FAST && heap != NULL) {
     hak_heap_enter(heap);
     hak_thread_cache_flush_all(heap);

@@ -41,7 +41,7 @@ HAK_INLINE void hak_hot_free(void *block) {
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   // The two latest frees of the class catch the common double frees at once; two NULL slots lie below every stack.
   if (HAK_UNLIKELY(top >= bin->limit) ||
-      (!HAK_FAST && HAK_UNLIKELY(hak_slot_load(top) == block || hak_slot_load(top - 1) == block))) {
+      (!HAK_FAST && HAK_UNLIKELY(hak_slot_peek(top) == block || hak_slot_peek(top - 1) == block))) {
     hak_cold_free(block);
     return;
   }

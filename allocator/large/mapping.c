@@ -12,13 +12,15 @@
 // Freed mappings kept at most, and how much larger than the request a reused one may be: an eighth.
 #define STORED_MAX 16u
 #define FIRST_BUCKETS 64u
+// Memory that one call gives back: a multiple of every page size.
+#define SLICE_BYTES ((size_t)4 * 1024 * 1024)
 
 struct mapping {
   struct mapping *next;  // in its bucket, or in the store
   char *start;
   size_t size;
   uint64_t freed_ms;  // in the store: since when
-  bool clean;         // in the store: holds no memory, reads as zero
+  size_t resident;    // in the store: bytes at its start that may hold memory; the rest reads as zero
 };
 
 static struct hak_lock mapping_lock = HAK_LOCK_INIT(HAK_RANK_MAPPING);
@@ -30,7 +32,7 @@ static struct {
   uint64_t bytes;
   struct mapping *store;  // freed, the latest first
   struct mapping *spare;  // unused records
-  uint64_t store_bytes;   // those that are not clean
+  uint64_t store_bytes;   // of the store that may hold memory
 } table;
 // Entries of the store. Written under the lock; read without it to see whether there is anything to do (relaxed: a
 // hint).
@@ -114,17 +116,16 @@ static void drop_record(struct mapping *entry) {
 static struct mapping *unstore(struct mapping **link) {
   struct mapping *entry = *link;
   *link = entry->next;
-  if (!entry->clean) table.store_bytes -= entry->size;
+  table.store_bytes -= entry->resident;
   set_stored(get_stored() - 1);
   return entry;
 }
 
-static void store(struct mapping *entry, bool clean) {
-  entry->clean = clean;
+static void store(struct mapping *entry) {
   entry->freed_ms = hak_os_now_ms();
   entry->next = table.store;
   table.store = entry;
-  if (!clean) table.store_bytes += entry->size;
+  table.store_bytes += entry->resident;
   set_stored(get_stored() + 1);
 }
 
@@ -132,15 +133,18 @@ static void store(struct mapping *entry, bool clean) {
 // possible without its memory, and is tried again later. Returns the bytes that went back.
 static size_t unmap_entry(struct mapping *entry) {
   const size_t bytes = entry->size;
-  const bool had_memory = !entry->clean;
   if (hak_os_unmap(entry->start, bytes)) {
-    if (had_memory) hak_commit_sub(bytes);
+    hak_commit_sub(entry->resident);
     drop_record(entry);
     return bytes;
   }
-  const bool decommitted = had_memory && hak_os_decommit(entry->start, bytes, HAK_DECOMMIT_DONTNEED);
-  if (decommitted) hak_commit_sub(bytes);
-  store(entry, entry->clean || decommitted);
+  const bool decommitted =
+      entry->resident != 0 && hak_os_decommit(entry->start, entry->resident, HAK_DECOMMIT_DONTNEED);
+  if (decommitted) {
+    hak_commit_sub(entry->resident);
+    entry->resident = 0;
+  }
+  store(entry);
   return decommitted ? bytes : 0;
 }
 
@@ -177,10 +181,27 @@ static size_t unmap_until(uint64_t until, uint32_t count) {
   return bytes;
 }
 
+// Gives back the memory at the end of a stored entry that was freed at or before `until` and has more than a slice of
+// it. False: there is none.
+static bool decommit_slice(uint64_t until) {
+  for (struct mapping *entry = table.store; entry != NULL; entry = entry->next) {
+    if (entry->freed_ms > until || entry->resident <= SLICE_BYTES) continue;
+    const size_t rest = entry->resident - SLICE_BYTES;
+    if (!hak_os_decommit(entry->start + rest, SLICE_BYTES, HAK_DECOMMIT_DONTNEED)) return false;
+    entry->resident = rest;
+    table.store_bytes -= SLICE_BYTES;
+    hak_commit_sub(SLICE_BYTES);
+    return true;
+  }
+  return false;
+}
+
+// One slice of what is past the deadline: part of a large entry's memory, or a small entry.
 static bool release_due(void) {
   const uint64_t now = hak_os_now_ms();
   const uint64_t deadline = hak_config.decommit_deadline_ms;
-  return table.store != NULL && now >= deadline && unmap_until(now - deadline, 1) != 0;
+  if (table.store == NULL || now < deadline) return false;
+  return decommit_slice(now - deadline) || unmap_until(now - deadline, 1) != 0;
 }
 
 // ---- Interface ----------------------------------------------------------------------------------
@@ -193,12 +214,12 @@ void *hak_mapping_take(size_t size, size_t align, bool *zero) {
   hak_lock_acquire(&mapping_lock);
   release_due();
   struct mapping *entry = take_stored(bytes, step);
-  if (entry != NULL && entry->clean && !hak_limit_admit(entry->size)) {
-    store(entry, true);
+  if (entry != NULL && entry->resident < entry->size && !hak_limit_admit(entry->size - entry->resident)) {
+    store(entry);
     entry = NULL;
   } else if (entry != NULL) {
-    *zero = entry->clean;
-    if (entry->clean) hak_commit_add(entry->size);
+    *zero = entry->resident == 0;
+    hak_commit_add(entry->size - entry->resident);
   } else if (hak_limit_admit(bytes) && make_room() && (entry = new_record()) != NULL) {
     // The lock is held over the call: it keeps the table's room and the record, and mapping is rare.
     entry->start = hak_os_map(bytes, step);
@@ -225,11 +246,11 @@ bool hak_mapping_give(void *block) {
   struct mapping **link = find(block);
   if (link != NULL) {
     struct mapping *entry = extract(link);
-    entry->clean = false;
+    entry->resident = entry->size;
     const bool keep = get_stored() < STORED_MAX && table.store_bytes + entry->size <= hak_config.mapping_cache_bytes &&
                       hak_config.decommit_deadline_ms != 0;
     if (keep) {
-      store(entry, false);
+      store(entry);
     } else {
       unmap_entry(entry);
     }
@@ -317,7 +338,7 @@ const char *hak_mapping_verify(void) {
   uint64_t store_bytes = 0;
   for (const struct mapping *entry = table.store; entry != NULL; entry = entry->next) {
     in_store++;
-    store_bytes += entry->clean ? 0 : entry->size;
+    store_bytes += entry->resident;
   }
   if (fault == NULL && (blocks != table.blocks || bytes != table.bytes)) fault = "mappings miscounted";
   if (fault == NULL && (in_store != get_stored() || store_bytes != table.store_bytes)) fault = "store miscounted";

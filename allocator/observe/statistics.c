@@ -1,23 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/observe/statistics.h"
 
+#include <string.h>
+
 #include "allocator/large/mapping.h"
 #include "allocator/os/os.h"
+#include "allocator/os/report.h"
+#include "allocator/policy/config.h"
+#include "allocator/policy/memory_limit.h"
 #include "allocator/tiny/heap.h"
+#include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/meta.h"
+#include "allocator/tiny/reclaim.h"
 #include "allocator/tiny/slab_pool.h"
 
 // Figures read one after another while other threads work need not fit together: nothing goes below zero.
 static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
-void hak_statistics_gather(hak_stats *stats) {
+static void gather(hak_stats *stats) {
   const struct hak_pool_totals pool = hak_pool_totals();
   const struct hak_heap_totals heaps = hak_heap_totals();
   const struct hak_mapping_totals mappings = hak_mapping_totals();
   const struct hak_os_totals os = hak_os_totals();
   const uint64_t records = hak_meta_mapped();
   const uint64_t heads = pool.superslabs * HAK_SUPERSLAB_HEAD;
-  stats->version = HAK_STATS_VERSION;
   stats->threads = heaps.threads;
   stats->large_blocks = pool.spans + mappings.blocks;
   stats->large_bytes = pool.span_bytes + mappings.bytes;
@@ -38,4 +44,76 @@ void hak_statistics_gather(hak_stats *stats) {
   stats->slabs_adopted = heaps.adopted;
   stats->decommitted_bytes = os.decommitted_bytes;
   stats->os_calls = os.calls;
+  stats->heap_free_bytes = heaps.free_bytes;
+  stats->pool_free_bytes = pool.slabs_free_dirty * HAK_SLAB_SIZE;
+  stats->decommits = os.decommits;
+  stats->lazy_bytes = os.lazy_bytes;
+  stats->deadline_releases = pool.counters.deadline_releases;
+  stats->deadline_bytes = pool.counters.deadline_bytes;
+  stats->lean_decommits = pool.counters.lean_decommits;
+  stats->lean_bytes = pool.counters.lean_bytes;
+  stats->superslabs_unmapped = pool.counters.unmapped_superslabs;
+  stats->superslabs_prewarmed = pool.counters.prewarmed;
+  stats->prewarm_skipped = hak_config.prewarm_suppressed;
+  stats->idle_blocks_taken = atomic_load_explicit(&hak_stolen_blocks, memory_order_relaxed);
+  stats->background_rounds = atomic_load_explicit(&hak_background_round_count, memory_order_relaxed);
+  const struct hak_limit_totals limits = hak_limit_totals();
+  stats->limit_purges = limits.purges;
+  stats->limit_refusals = limits.refusals;
+}
+
+// Bytes of the structure as the caller's version knows it.
+static size_t known_bytes(uint32_t version) {
+  return version == 1 ? offsetof(hak_stats, heap_free_bytes) : sizeof(hak_stats);
+}
+
+void hak_statistics_gather(hak_stats *stats) {
+  hak_stats all;
+  gather(&all);
+  all.version = stats->version < HAK_STATS_VERSION ? stats->version : HAK_STATS_VERSION;
+  memcpy(stats, &all, known_bytes(all.version));
+}
+
+// ---- Dump ---------------------------------------------------------------------------------------
+
+#define FIELDS(X)                                                                                                      \
+  X(live_blocks)                                                                                                       \
+  X(live_bytes)                                                                                                        \
+  X(cached_blocks) X(cached_bytes) X(mapped_bytes) X(committed_bytes) X(peak_mapped_bytes) X(metadata_bytes)           \
+      X(superslabs) X(slabs_used) X(slabs_free) X(large_blocks) X(large_bytes) X(refills) X(flushes) X(remote_batches) \
+          X(slabs_adopted) X(decommitted_bytes) X(os_calls) X(heap_free_bytes) X(pool_free_bytes) X(decommits)         \
+              X(lazy_bytes) X(deadline_releases) X(deadline_bytes) X(lean_decommits) X(lean_bytes)                     \
+                  X(superslabs_unmapped) X(superslabs_prewarmed) X(prewarm_skipped) X(idle_blocks_taken)               \
+                      X(background_rounds) X(limit_purges) X(limit_refusals)
+
+static const struct {
+  const char *name;
+  size_t offset;
+} fields[] = {
+#define FIELD(name) {#name, offsetof(hak_stats, name)},
+    FIELDS(FIELD)
+#undef FIELD
+};
+static_assert(sizeof fields / sizeof fields[0] == (sizeof(hak_stats) - 2 * sizeof(uint32_t)) / sizeof(uint64_t),
+              "every figure is printed");
+
+static void dump_one(const char *name, uint64_t value) {
+  struct hak_line line = {.length = 0};
+  hak_line_text(&line, "hakmem: ");
+  hak_line_text(&line, name);
+  hak_line_text(&line, "=");
+  hak_line_number(&line, (int64_t)value);
+  hak_line_write(&line);
+}
+
+void hak_statistics_dump(void) {
+  hak_stats stats;
+  stats.version = HAK_STATS_VERSION;
+  hak_statistics_gather(&stats);
+  dump_one("threads", stats.threads);
+  for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+    uint64_t value;
+    memcpy(&value, (const char *)&stats + fields[i].offset, sizeof value);
+    dump_one(fields[i].name, value);
+  }
 }

@@ -10,7 +10,11 @@
 
 HAK_C_BEGIN
 
+// As hak_stats_get, for a version that is not 0.
 void hak_statistics_gather(hak_stats *stats);
+
+// Writes every figure to stderr, a line each: "hakmem: NAME=VALUE". Allocates nothing.
+void hak_statistics_dump(void);
 
 HAK_C_END
 

@@ -18,6 +18,14 @@ static void add_room(struct hak_class_heap *class_heap, uint32_t change) {
   atomic_store_explicit(&class_heap->with_room, now, memory_order_relaxed);
 }
 
+static uint64_t free_bytes_of(const struct hak_heap *heap) {
+  return atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
+}
+
+static void add_free_bytes(struct hak_heap *heap, int64_t change) {
+  atomic_store_explicit(&heap->free_bytes, free_bytes_of(heap) + (uint64_t)change, memory_order_relaxed);
+}
+
 void hak_heap_link(struct hak_heap *heap, struct hak_slab *slab) {
   struct hak_class_heap *class_heap = &heap->classes[slab->class_id];
   const enum hak_slab_list list = hak_slab_list_for(slab);
@@ -27,7 +35,7 @@ void hak_heap_link(struct hak_heap *heap, struct hak_slab *slab) {
   if (slab->next != NULL) slab->next->prev = slab;
   class_heap->lists[list] = slab;
   heap->slabs++;
-  heap->free_bytes += (uint64_t)hak_slab_free_count(slab) * slab->stride;
+  add_free_bytes(heap, (int64_t)((uint64_t)hak_slab_free_count(slab) * slab->stride));
   if (list != HAK_LIST_FULL) add_room(class_heap, 1);
 }
 
@@ -40,7 +48,7 @@ void hak_heap_unlink(struct hak_heap *heap, struct hak_slab *slab) {
     class_heap->lists[slab->list] = slab->next;
   }
   heap->slabs--;
-  heap->free_bytes -= (uint64_t)hak_slab_free_count(slab) * slab->stride;
+  add_free_bytes(heap, -(int64_t)((uint64_t)hak_slab_free_count(slab) * slab->stride));
   if (slab->list != HAK_LIST_FULL) add_room(class_heap, (uint32_t)-1);
 }
 
@@ -55,7 +63,7 @@ static bool wholly_free(const struct hak_slab *slab) { return hak_slab_free_coun
 // Takes blocks out of the slab's bitmap, or puts one in, and keeps the heap's figure true.
 static uint32_t take_free(struct hak_heap *heap, struct hak_slab *slab, void **out, uint32_t want) {
   const uint32_t got = hak_slab_take_free(slab, out, want);
-  heap->free_bytes -= (uint64_t)got * slab->stride;
+  add_free_bytes(heap, -(int64_t)((uint64_t)got * slab->stride));
   return got;
 }
 
@@ -168,7 +176,7 @@ void *hak_heap_borrow(struct hak_heap *heap, uint32_t class_id) {
 
 void hak_heap_put(struct hak_heap *heap, struct hak_slab *slab, void *block) {
   if (HAK_UNLIKELY(!hak_slab_put(slab, hak_slab_index_of_freed(slab, block)))) hak_fatal("double free", block);
-  heap->free_bytes += slab->stride;
+  add_free_bytes(heap, (int64_t)(slab->stride));
   if (HAK_UNLIKELY(wholly_free(slab))) {
     const struct hak_class_heap *class_heap = &heap->classes[slab->class_id];
     const uint32_t with_room = atomic_load_explicit(&class_heap->with_room, memory_order_relaxed);
@@ -200,9 +208,10 @@ void hak_heap_drain(struct hak_heap *heap) {
 HAK_ATOMIC(uint64_t) hak_heaps_free_bytes;
 
 void hak_heap_report(struct hak_heap *heap) {
-  if (heap->free_bytes == heap->reported_bytes) return;
-  atomic_fetch_add_explicit(&hak_heaps_free_bytes, heap->free_bytes - heap->reported_bytes, memory_order_relaxed);
-  heap->reported_bytes = heap->free_bytes;
+  const uint64_t now = free_bytes_of(heap);
+  if (now == heap->reported_bytes) return;
+  atomic_fetch_add_explicit(&hak_heaps_free_bytes, now - heap->reported_bytes, memory_order_relaxed);
+  heap->reported_bytes = now;
 }
 
 // ---- Checking -----------------------------------------------------------------------------------
@@ -241,6 +250,6 @@ const char *hak_heap_check(const struct hak_heap *heap) {
     }
     if (with_room != atomic_load_explicit(&class_heap->with_room, memory_order_relaxed)) return "slabs miscounted";
   }
-  if (free_bytes != heap->free_bytes) return "free bytes of a heap miscounted";
+  if (free_bytes != free_bytes_of(heap)) return "free bytes of a heap miscounted";
   return NULL;
 }

@@ -31,6 +31,11 @@ HAK_C_BEGIN
 #define HAK_SLOT_STORE_ORDER __ATOMIC_RELAXED
 #endif
 HAK_INLINE void *hak_slot_load(void *const *slot) { return __atomic_load_n(slot, __ATOMIC_RELAXED); }
+// For a slot whose block is only compared. A plain load becomes part of the comparison, which an atomic one does not;
+// an aligned pointer is read whole either way.
+HAK_INLINE void *hak_slot_peek(void *const *slot) {
+  return HAK_SLOT_STORE_ORDER == __ATOMIC_RELAXED ? *slot : __atomic_load_n(slot, __ATOMIC_RELAXED);
+}
 HAK_INLINE void hak_slot_store(void **slot, void *block) { __atomic_store_n(slot, block, HAK_SLOT_STORE_ORDER); }
 
 // Cached blocks of one class: an array stack. slot[0] and slot[1] of the array are always NULL, so that looking at the
@@ -87,12 +92,12 @@ struct hak_heap {
   uint64_t watch_since_ms;
   uint64_t watch_last_ms;
   struct hak_class_heap classes[HAK_CLASS_COUNT];
-  uint64_t slabs;           // on the lists of all classes
-  uint64_t cache_bytes;     // sum over the bins of capacity * stride
-  uint64_t free_bytes;      // of blocks that lie free in the heap's slabs
-  uint64_t reported_bytes;  // of these: already in hak_heaps_free_bytes
-  uint32_t events;          // slow events since the last decay step
-  uint32_t decay_class;     // the class that the next decay step looks at
+  uint64_t slabs;                   // on the lists of all classes
+  uint64_t cache_bytes;             // sum over the bins of capacity * stride
+  HAK_ATOMIC(uint64_t) free_bytes;  // of blocks that lie free in the heap's slabs; statistics read, relaxed
+  uint64_t reported_bytes;          // of these: already in hak_heaps_free_bytes
+  uint32_t events;                  // slow events since the last decay step
+  uint32_t decay_class;             // the class that the next decay step looks at
   // Written by the owner, read by statistics, relaxed.
   HAK_ATOMIC(uint64_t) refills;
   HAK_ATOMIC(uint64_t) flushes;
@@ -166,6 +171,7 @@ struct hak_heap_totals {
   uint32_t threads;
   uint64_t cached_blocks;
   uint64_t cached_bytes;
+  uint64_t free_bytes;  // of blocks that lie free in the heaps' slabs
   uint64_t refills;
   uint64_t flushes;
   uint64_t remote_batches;

@@ -150,6 +150,7 @@ struct hak_heap_totals hak_heap_totals(void) {
   };
   for (const struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) {
     if (!heap->in_use) continue;
+    totals.free_bytes += atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
     totals.refills += atomic_load_explicit(&heap->refills, memory_order_relaxed);
     totals.flushes += atomic_load_explicit(&heap->flushes, memory_order_relaxed);
     totals.remote_batches += atomic_load_explicit(&heap->remote_batches, memory_order_relaxed);

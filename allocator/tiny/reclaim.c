@@ -9,6 +9,8 @@
 #include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/slab_pool.h"
 
+HAK_ATOMIC(uint64_t) hak_background_round_count;
+
 struct visit {
   const struct hak_heap *mine;
   uint64_t now;

@@ -25,6 +25,9 @@ void hak_reclaim_all(struct hak_heap *mine);
 // Whether the program has let go of most of its heap, as far as is known.
 bool hak_reclaim_watch(void);
 
+// Rounds of the thread that does this in the background; relaxed: a statistic.
+extern HAK_ATOMIC(uint64_t) hak_background_round_count;
+
 HAK_C_END
 
 #endif  // HAKMEM_TINY_RECLAIM_H_

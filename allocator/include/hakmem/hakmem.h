@@ -113,8 +113,9 @@ HAK_EXPORT void *hak_realloc_in_place(void *ptr, size_t size) HAK_NOEXCEPT;
 // have them.
 HAK_EXPORT void hak_thread_flush(void) HAK_NOEXCEPT;
 
-// hak_thread_flush, then returns every empty slab and cached mapping above `keep_bytes` of them to the operating
-// system, at once. Returns how many bytes went back. Blocks cached by other threads stay with them.
+// hak_thread_flush, then takes in what other threads have cached (but for the latest block of each size class, and
+// where the kernel has no membarrier all of it) and what was freed into their slabs, and returns every empty slab and
+// cached mapping above `keep_bytes` of them to the operating system, at once. Returns how many bytes went back.
 HAK_EXPORT size_t hak_trim(size_t keep_bytes) HAK_NOEXCEPT;
 
 // ---- Looking inside -----------------------------------------------------------------------------
@@ -123,7 +124,7 @@ HAK_EXPORT size_t hak_trim(size_t keep_bytes) HAK_NOEXCEPT;
 // "0.1.0 standard header=none". A static string.
 HAK_EXPORT const char *hak_version(void) HAK_NOEXCEPT;
 
-#define HAK_STATS_VERSION 1
+#define HAK_STATS_VERSION 2
 
 // Statistics of the process. Bytes unless a name says otherwise. Fields are only ever added at the end, and `version`
 // then rises; a library fills in what it and the caller both know.
@@ -149,12 +150,34 @@ typedef struct hak_stats {
   uint64_t slabs_adopted;      // slabs of ended threads taken over by living ones
   uint64_t decommitted_bytes;  // bytes given back to the operating system so far by decommit
   uint64_t os_calls;           // memory system calls made so far
+  // From version 2 on. How the memory came back, and what held it:
+  uint64_t heap_free_bytes;       // bytes of free blocks in slabs that threads own
+  uint64_t pool_free_bytes;       // bytes of free slabs that may have memory
+  uint64_t decommits;             // successful calls that gave pages back
+  uint64_t lazy_bytes;            // bytes left to the kernel to take when it needs them (LEAN's FREE)
+  uint64_t deadline_releases;     // superslabs whose free memory went back at the deadline
+  uint64_t deadline_bytes;        // and how much that was
+  uint64_t lean_decommits;        // times that LEAN gave a slab's memory back as it fell free
+  uint64_t lean_bytes;            // and how much that was
+  uint64_t superslabs_unmapped;   // superslabs given back with their addresses
+  uint64_t superslabs_prewarmed;  // superslabs filled with memory at the start
+  uint64_t prewarm_skipped;       // superslabs that were not, because LEAN suppressed it
+  uint64_t idle_blocks_taken;     // blocks taken out of the caches of idle threads
+  uint64_t background_rounds;     // rounds of the purge thread
+  uint64_t limit_purges;          // times that growth had to give memory back first because of a limit
+  uint64_t limit_refusals;        // times that growth was refused because of HAKMEM_MEMORY_LIMIT_MB
 } hak_stats;
 
 // Fills `*stats`; set stats->version first. Returns 0, or EINVAL for NULL or a version of 0. Exact when no other thread
 // is inside the allocator; otherwise each figure is one that held at some moment during the call. Takes time in
 // proportion to the number of slabs.
 HAK_EXPORT int hak_stats_get(hak_stats *stats) HAK_NOEXCEPT;
+
+// The value of a gate (an environment variable of docs/ENV.md, "HAKMEM_PROFILE" for instance) as text, as it was
+// resolved when the process started. `*origin`, unless `origin` is NULL: where it came from, "default", "preset",
+// "environment" or "fixed in this build". Both are static strings. NULL, and *origin untouched, for a name that is no
+// gate.
+HAK_EXPORT const char *hak_config_get(const char *name, const char **origin) HAK_NOEXCEPT;
 
 // Checks every record of the shared heap, of the pool of slabs, of the large blocks, and of the calling thread's heap.
 // Returns true when all invariants hold; otherwise writes one line for the first that does not to stderr and returns
