@@ -3,6 +3,7 @@
 
 #include "allocator/api/process.h"
 #include "allocator/large/mapping.h"
+#include "allocator/tiny/page_purge.h"
 #include "allocator/tiny/reclaim.h"
 #include "allocator/tiny/slab_pool.h"
 #include "allocator/tiny/thread_cache.h"
@@ -17,8 +18,19 @@ void hak_release_thread(void) {
   hak_heap_leave(heap);
 }
 
+// And gives the free pages of its slabs back.
+static size_t purge_pages(void) {
+  struct hak_heap *heap = hak_thread_heap();
+  if (heap == NULL) return 0;
+  hak_heap_enter(heap);
+  const size_t bytes = hak_page_purge_all(heap);
+  hak_heap_leave(heap);
+  return bytes;
+}
+
 size_t hak_release_all(size_t keep_bytes) {
   hak_release_thread();
   hak_reclaim_all(hak_thread_heap());
-  return hak_pool_trim(keep_bytes) + hak_mapping_trim();
+  const size_t bytes = hak_pool_trim(keep_bytes) + hak_mapping_trim();
+  return keep_bytes == 0 ? bytes + purge_pages() : bytes;
 }

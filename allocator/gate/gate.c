@@ -190,6 +190,7 @@ static void fill_config(const struct hak_gate_values *values, struct hak_config 
   config->thread_cache_bytes = value[HAK_GATE_THREAD_CACHE] * 1024;
   config->thread_cache_share = value[HAK_GATE_THREAD_CACHE_SHARE];
   config->idle_cache_ms = value[HAK_GATE_IDLE_CACHE];
+  config->page_purge = value[HAK_GATE_PAGE_PURGE] != 0;
   config->idle_watch = value[HAK_GATE_IDLE_WATCH] != 0;
   config->background = value[HAK_GATE_BACKGROUND] != 0;
   config->borrow = value[HAK_GATE_BORROW] != 0;

@@ -80,6 +80,12 @@ static_assert(HAK_SUPERSLAB_SIZE / HAK_SLAB_SIZE == HAK_SLABS_PER_SUPERSLAB, "a 
 static_assert(sizeof(void *) == 8, "hakmem is for 64-bit address spaces");
 
 HAK_INLINE size_t hak_round_up(size_t n, size_t to) { return (n + to - 1) & ~(to - 1); }
+// Without the processor's own instruction, which not all have, the compiler calls a function.
+HAK_INLINE uint32_t hak_popcount(uint32_t n) {
+  n -= (n >> 1) & 0x55555555u;
+  n = (n & 0x33333333u) + ((n >> 2) & 0x33333333u);
+  return ((n + (n >> 4)) & 0x0F0F0F0Fu) * 0x01010101u >> 24;
+}
 HAK_INLINE bool hak_is_pow2(size_t n) { return n != 0 && (n & (n - 1)) == 0; }
 
 #endif  // HAKMEM_OS_BASE_H_

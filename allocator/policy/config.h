@@ -30,6 +30,7 @@ struct hak_config {
   uint64_t mapping_cache_bytes;          // what freed large mappings may hold together until the deadline
   uint64_t memory_limit_bytes;           // the most that may be committed; 0: no limit
   bool cgroup_limit;                     // heed the control group's limit
+  bool page_purge;                       // free pages of slabs in use go back too
   bool idle_watch;                       // notice a program that falls idle with much memory free
   bool background;                       // a thread of ours gives idle memory back
   bool borrow;                           // a request may take a free block of the next larger class

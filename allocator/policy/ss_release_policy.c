@@ -4,6 +4,8 @@
 // The longest slice, and the least free memory that is worth watching for.
 #define SLICE_US_MAX 20000u
 #define WATCH_LEAST ((uint64_t)32 * 1024 * 1024)
+// The least free memory in slabs in use whose pages are worth the system calls.
+#define PAGES_LEAST ((uint64_t)2 * 1024 * 1024)
 
 enum hak_release_verdict hak_release_superslab(const struct hak_release_facts *facts) {
   // A clock that stands before the mark (never by the monotonic clock) counts as no time passed.
@@ -22,6 +24,10 @@ uint64_t hak_release_slice_us(uint64_t elapsed_ms) {
 }
 
 bool hak_release_watch(uint64_t free, uint64_t committed) { return free >= WATCH_LEAST && free >= committed / 2; }
+
+bool hak_release_pages(uint64_t free_bytes, uint64_t heap_bytes) {
+  return free_bytes >= PAGES_LEAST && free_bytes >= heap_bytes / 8;
+}
 
 uint64_t hak_release_watches(uint64_t committed) { return 1024 + committed / (16 * 1024); }
 

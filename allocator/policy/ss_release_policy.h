@@ -40,6 +40,9 @@ uint64_t hak_release_slice_us(uint64_t elapsed_ms);
 // slabs of heaps or of the pool, out of `committed` ones.
 bool hak_release_watch(uint64_t free, uint64_t committed);
 
+// Whether a heap has so much free memory in slabs that are in use that their free pages are worth giving back.
+bool hak_release_pages(uint64_t free_bytes, uint64_t heap_bytes);
+
 // How often a thread that goes on being busy may be watched in vain: in proportion to the heap, whose release takes
 // that many slow calls.
 uint64_t hak_release_watches(uint64_t committed);

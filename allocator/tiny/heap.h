@@ -96,8 +96,13 @@ struct hak_heap {
   uint64_t cache_bytes;             // sum over the bins of capacity * stride
   HAK_ATOMIC(uint64_t) free_bytes;  // of blocks that lie free in the heap's slabs; statistics read, relaxed
   uint64_t reported_bytes;          // of these: already in hak_heaps_free_bytes
-  uint32_t events;                  // slow events since the last decay step
-  uint32_t decay_class;             // the class that the next decay step looks at
+  uint64_t slow_calls;              // slow events so far
+  uint64_t seen_calls;              // what others saw of it, and since when it has not changed
+  uint64_t seen_calls_ms;
+  uint32_t events;         // slow events since the last decay step
+  uint32_t decay_class;    // the class that the next decay step looks at
+  uint32_t purge_class;    // the class that the page purge did last; 0: no pass is under way
+  uint64_t purge_pass_ms;  // not before this does the next pass begin
   // Written by the owner, read by statistics, relaxed.
   HAK_ATOMIC(uint64_t) refills;
   HAK_ATOMIC(uint64_t) flushes;

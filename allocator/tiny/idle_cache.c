@@ -77,6 +77,14 @@ static uint32_t settle_round(struct hak_heap *heap, struct round *round) {
   return count;
 }
 
+bool hak_idle_cache_no_event(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) {
+  if (heap->slow_calls != heap->seen_calls) {
+    heap->seen_calls = heap->slow_calls;
+    heap->seen_calls_ms = now;
+  }
+  return now >= heap->seen_calls_ms && now - heap->seen_calls_ms >= idle_ms;
+}
+
 uint32_t hak_idle_cache_steal(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) {
   struct round round;
   round.count = 0;

@@ -28,6 +28,10 @@ HAK_C_BEGIN
 // Returns how many blocks it took.
 uint32_t hak_idle_cache_steal(struct hak_heap *heap, uint64_t now, uint64_t idle_ms);
 
+// Whether the heap's thread has made no slow call for `idle_ms` at `now`, as far as earlier looks tell. Under the
+// heap's lock.
+bool hak_idle_cache_no_event(struct hak_heap *heap, uint64_t now, uint64_t idle_ms);
+
 // Closes the gaps that a stealer left in the class's bin. By the owner, under the heap's lock.
 void hak_idle_cache_settle(struct hak_heap *heap, uint32_t class_id);
 

@@ -7,6 +7,7 @@
 #include "allocator/policy/memory_limit.h"
 #include "allocator/policy/ss_release_policy.h"
 #include "allocator/tiny/idle_cache.h"
+#include "allocator/tiny/page_purge.h"
 #include "allocator/tiny/slab_pool.h"
 
 HAK_ATOMIC(uint64_t) hak_background_round_count;
@@ -15,18 +16,22 @@ struct visit {
   const struct hak_heap *mine;
   uint64_t now;
   uint64_t idle_ms;
+  bool all;  // whatever its age
   uint32_t taken;
 };
 
 static void visit_heap(struct hak_heap *heap, void *context) {
   struct visit *visit = context;
   if (heap == visit->mine) return;  // Its thread looks after it.
-  const bool waiting = atomic_load_explicit(&heap->pending, memory_order_relaxed) != NULL;
-  if (waiting) hak_heap_drain(heap);
   const uint32_t taken = hak_idle_cache_steal(heap, visit->now, visit->idle_ms);
+  // What was freed into the slabs of a busy thread is that thread's to take in.
+  const bool waiting = atomic_load_explicit(&heap->pending, memory_order_relaxed) != NULL &&
+                       hak_idle_cache_no_event(heap, visit->now, visit->idle_ms);
+  if (waiting) hak_heap_drain(heap);
   if (taken != 0 || waiting) hak_heap_release_empty(heap);
+  const bool purged = visit->all ? hak_page_purge_all(heap) != 0 : hak_page_purge(heap, visit->now);
   hak_heap_report(heap);
-  visit->taken += taken + waiting;
+  visit->taken += taken + waiting + purged;
 }
 
 static bool visit_next(struct visit *visit) {
@@ -35,35 +40,80 @@ static bool visit_next(struct visit *visit) {
   return visit->taken != before;
 }
 
+// Whether there is another heap than `mine` to visit.
+static bool has_others(const struct hak_heap *mine) {
+  return hak_config.idle_cache_ms != 0 && hak_heap_threads() > (mine != NULL);
+}
+
+static bool release_step(uint64_t now) {
+  const bool worked = hak_pool_tick(now);
+  return hak_mapping_tick() || worked;
+}
+
+static bool purge_orphans(uint64_t now) {
+  hak_lock_acquire(&hak_orphanage_lock);
+  const bool worked = hak_page_purge(&hak_orphanage, now);
+  hak_lock_release(&hak_orphanage_lock);
+  return worked;
+}
+
+static bool visit_step(struct hak_heap *mine, uint64_t now) {
+  struct visit visit = {.mine = mine, .now = now, .idle_ms = hak_config.idle_cache_ms};
+  const bool worked = visit_next(&visit);
+  return purge_orphans(now) || worked;
+}
+
+// When busy threads visit the next heap: each is looked at about four times in the span that makes it idle. Relaxed:
+// two threads that come at once visit two heaps.
+static HAK_ATOMIC(uint64_t) next_visit_ms;
+
 bool hak_reclaim_step(struct hak_heap *mine, uint64_t now) {
-  bool worked = hak_pool_tick(now);
-  worked |= hak_mapping_tick();
-  if (hak_config.idle_cache_ms != 0 && hak_heap_threads() > (mine != NULL)) {
-    struct visit visit = {.mine = mine, .now = now, .idle_ms = hak_config.idle_cache_ms};
-    worked |= visit_next(&visit);
-  }
+  const bool worked = release_step(now);
+  if (!has_others(mine) || now < atomic_load_explicit(&next_visit_ms, memory_order_relaxed)) return worked;
+  const uint64_t pause = 1 + hak_config.idle_cache_ms / 4 / hak_heap_threads();
+  atomic_store_explicit(&next_visit_ms, now + pause, memory_order_relaxed);
+  return visit_step(mine, now) || worked;
+}
+
+static bool purge_own(struct hak_heap *mine, uint64_t now) {
+  hak_heap_enter(mine);
+  const bool worked = hak_page_purge(mine, now);
+  hak_heap_leave(mine);
   return worked;
 }
 
 bool hak_reclaim_slice(struct hak_heap *mine, uint64_t slice_us) {
   const uint64_t until = hak_os_now_us() + slice_us;
+  uint32_t to_visit = has_others(mine) ? hak_heap_threads() : 0;
   bool worked = false;
-  uint32_t quiet = 0;
-  do {
-    const bool now_worked = hak_reclaim_step(mine, hak_os_now_ms());
-    worked |= now_worked;
-    // Heaps are visited one at a time: nothing is due when a whole round found nothing.
-    quiet = now_worked ? 0 : quiet + 1;
-  } while (quiet <= hak_heap_threads() && hak_os_now_us() < until);
+  bool more = true;
+  while ((more || to_visit > 0) && hak_os_now_us() < until) {
+    const uint64_t now = hak_os_now_ms();
+    more = release_step(now);
+    if (mine != NULL) more |= purge_own(mine, now);
+    if (to_visit > 0) {
+      // A heap that gave something back may have more: the round goes on with the others, and comes by again.
+      if (visit_step(mine, now)) {
+        more = true;
+      } else {
+        to_visit--;
+      }
+    }
+    worked |= more;
+  }
   return worked;
 }
 
 void hak_reclaim_all(struct hak_heap *mine) {
-  struct visit visit = {.mine = mine, .now = hak_os_now_ms(), .idle_ms = 0};
+  struct visit visit = {.mine = mine, .now = hak_os_now_ms(), .idle_ms = 0, .all = true};
   for (uint32_t left = hak_heap_threads(); left > 0; left--) visit_next(&visit);
+  hak_lock_acquire(&hak_orphanage_lock);
+  hak_page_purge_all(&hak_orphanage);
+  hak_lock_release(&hak_orphanage_lock);
 }
 
 bool hak_reclaim_watch(void) {
   const uint64_t in_heaps = atomic_load_explicit(&hak_heaps_free_bytes, memory_order_relaxed);
-  return hak_release_watch(in_heaps + hak_pool_free_bytes(), hak_commit_now());
+  const uint64_t purged = hak_slab_purged_bytes();
+  return hak_release_watch((in_heaps > purged ? in_heaps - purged : 0) + hak_pool_free_bytes(), hak_commit_now());
 }

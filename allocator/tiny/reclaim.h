@@ -13,10 +13,10 @@
 HAK_C_BEGIN
 
 // One step at `now` (milliseconds) on behalf of the thread that has `mine` (NULL: none): one superslab, one mapping,
-// one heap. False: nothing was due.
+// and one heap if none was visited lately. False: nothing was due.
 bool hak_reclaim_step(struct hak_heap *mine, uint64_t now);
 
-// Steps until nothing is due or `slice_us` microseconds are over.
+// Steps until nothing is due and all heaps are visited, or `slice_us` microseconds are over.
 bool hak_reclaim_slice(struct hak_heap *mine, uint64_t slice_us);
 
 // Takes in everything that other threads' heaps can give up, idle or not, but for the free slabs, which go to the pool.

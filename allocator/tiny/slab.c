@@ -3,7 +3,10 @@
 
 #include <string.h>
 
+#include "allocator/os/decommit.h"
+#include "allocator/os/os.h"
 #include "allocator/os/report.h"
+#include "allocator/policy/memory_limit.h"
 #include "allocator/tiny/meta.h"
 #include "allocator/tiny/tiny_region_id.h"
 
@@ -19,6 +22,70 @@ enum hak_slab_list hak_slab_list_for(const struct hak_slab *slab) {
 static size_t bitmap_bytes(uint32_t capacity) { return (capacity + 63) / 64 * sizeof(uint64_t); }
 
 static bool bitmap_is_inline(uint32_t capacity) { return capacity <= HAK_SLAB_INLINE_WORDS * 64; }
+
+// ---- Pages without a block in use ---------------------------------------------------------------
+
+static HAK_ATOMIC(uint64_t) purged_bytes;
+
+uint64_t hak_slab_purged_bytes(void) { return atomic_load_explicit(&purged_bytes, memory_order_relaxed); }
+
+// The slab's pages may be used again.
+static HAK_NOINLINE void unpurge(struct hak_slab *slab) {
+  const uint64_t bytes = hak_popcount(slab->purged) * hak_os_page_size();
+  slab->purged = 0;
+  hak_commit_add(bytes);
+  atomic_fetch_sub_explicit(&purged_bytes, bytes, memory_order_relaxed);
+}
+
+// Whether bits first .. last are all set.
+static bool all_set(const uint64_t *words, uint32_t first, uint32_t last) {
+  for (uint32_t word = first / 64; word <= last / 64; word++) {
+    uint64_t want = UINT64_MAX;
+    if (word == first / 64) want <<= first % 64;
+    if (word == last / 64) want &= UINT64_MAX >> (63 - last % 64);
+    if ((words[word] & want) != want) return false;
+  }
+  return true;
+}
+
+// Whether the page that begins `distance` bytes before the slab's end has memory that nobody needs.
+static bool page_is_free(const struct hak_slab *slab, uint32_t distance, uint32_t page) {
+  const uint32_t uncarved = slab->capacity - hak_slab_carved(slab);
+  uint32_t first = (distance - page) / slab->stride;
+  const uint32_t last = (distance - 1) / slab->stride;
+  // What lies before the slab's first block belongs to the head's page or to nobody: not worth a thought.
+  if (last >= slab->capacity) return false;
+  if (last < uncarved) return !slab->zeroed;  // Never touched, or left by an earlier use of the slab.
+  if (first < uncarved) first = uncarved;
+  return all_set(slab->free, first, last);
+}
+
+size_t hak_slab_purge(struct hak_slab *slab, uint32_t *runs) {
+  const uint32_t page = (uint32_t)hak_os_page_size();
+  const uint32_t pages = (uint32_t)HAK_SLAB_SIZE / page;
+  static_assert(HAK_SLAB_SIZE / 4096 <= 16, "a bit for each page");
+  char *const start = hak_slab_end(slab) - HAK_SLAB_SIZE;
+  size_t bytes = 0;
+  uint32_t end;
+  for (uint32_t i = slab->index == 0 ? (uint32_t)(HAK_SUPERSLAB_HEAD + page - 1) / page : 0; i < pages; i = end + 1) {
+    for (end = i; end < pages && ((slab->purged >> end) & 1) == 0 &&
+                  page_is_free(slab, (uint32_t)HAK_SLAB_SIZE - end * page, page);) {
+      end++;
+    }
+    if (end == i) continue;
+    if (*runs == 0) break;
+    (*runs)--;
+    const size_t run = (size_t)(end - i) * page;
+    if (!hak_os_decommit(start + (size_t)i * page, run, HAK_DECOMMIT_DONTNEED)) continue;
+    slab->purged = (uint16_t)(slab->purged | (((1u << (end - i)) - 1) << i));
+    bytes += run;
+  }
+  hak_commit_sub(bytes);
+  atomic_fetch_add_explicit(&purged_bytes, bytes, memory_order_relaxed);
+  return bytes;
+}
+
+// ---- Life of a slab -----------------------------------------------------------------------------
 
 bool hak_slab_format(struct hak_slab *slab, uint32_t class_id, bool zeroed) {
   const struct hak_class_info *info = &hak_class_info[class_id];
@@ -37,6 +104,8 @@ bool hak_slab_format(struct hak_slab *slab, uint32_t class_id, bool zeroed) {
   slab->zeroed = zeroed;
   slab->first_word = 0;
   slab->list = HAK_LIST_COUNT;
+  slab->purged = 0;
+  slab->seen_free = UINT16_MAX;
   slab->pending_next = NULL;
   atomic_store_explicit(&slab->free_count, 0, memory_order_relaxed);
   atomic_store_explicit(&slab->carved, 0, memory_order_relaxed);
@@ -45,6 +114,7 @@ bool hak_slab_format(struct hak_slab *slab, uint32_t class_id, bool zeroed) {
 }
 
 void hak_slab_unformat(struct hak_slab *slab) {
+  if (HAK_UNLIKELY(slab->purged != 0)) unpurge(slab);
   if (!bitmap_is_inline(slab->capacity)) hak_meta_free(slab->free, bitmap_bytes(slab->capacity));
   slab->free = NULL;
 }
@@ -52,6 +122,7 @@ void hak_slab_unformat(struct hak_slab *slab) {
 uint32_t hak_slab_take_free(struct hak_slab *slab, void **out, uint32_t want) {
   const uint32_t available = hak_slab_free_count(slab);
   const uint32_t take = want < available ? want : available;
+  if (HAK_UNLIKELY(slab->purged != 0) && take != 0) unpurge(slab);
   uint32_t taken = 0;
   uint32_t word = slab->first_word;
   char *const end = hak_slab_end(slab);
@@ -79,6 +150,7 @@ uint32_t hak_slab_carve(struct hak_slab *slab, void **out, uint32_t want) {
   const uint32_t available = slab->capacity - carved;
   const uint32_t take = want < available ? want : available;
   char *block = hak_slab_end(slab) - (size_t)(available - take + 1) * slab->stride;
+  if (HAK_UNLIKELY(slab->purged != 0) && take != 0) unpurge(slab);
   if (take != 0) tiny_region_id_carve_behind(block, slab->class_id);
   for (uint32_t i = 0; i < take; i++, block -= slab->stride) {
     tiny_region_id_carve(block, slab->class_id);

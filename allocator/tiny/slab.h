@@ -42,7 +42,8 @@ enum hak_slab_list {
 // Free slabs belong to the pool and its lock. Invariants of a slab of small blocks:
 //   carved <= capacity; free_count is the number of set bits of `free`; bits at or above `capacity` and bits of blocks
 //   not yet carved are clear; free_count + blocks on the remote chain + blocks in thread caches + live blocks ==
-//   carved; the slab is on the list that hak_slab_list_for names, in the class of its class_id.
+//   carved; a page in `purged` has no block that is not free or not carved; the slab is on the list that
+//   hak_slab_list_for names, in the class of its class_id.
 struct hak_slab {
   // Line 0: the owner's alone.
   struct hak_slab *next;            // on the heap's list
@@ -59,6 +60,9 @@ struct hak_slab {
   uint8_t list;                     // enum hak_slab_list
   uint8_t zeroed;                   // memory that is not carved yet reads as zero
   uint32_t span_slabs;              // of a span's first slab: how many slabs it has (pool lock)
+  uint32_t seen_ms;                 // when free_count was first seen to be seen_free, cut to 32 bits
+  uint16_t seen_free;
+  uint16_t purged;  // bit i: page i of the slab (of HAK_PURGE_PAGES) holds no memory
 
   // Line 1: shared.
   // Who may touch line 0. Changed under the orphanage lock or the pool lock (release), read by anyone who holds a block
@@ -158,6 +162,13 @@ enum hak_slab_list hak_slab_list_for(const struct hak_slab *slab);
 bool hak_slab_format(struct hak_slab *slab, uint32_t class_id, bool zeroed);
 // Gives the bitmap back. The slab has no block in use.
 void hak_slab_unformat(struct hak_slab *slab);
+
+// Gives the free pages of the slab back: those in which no block is carved, or only blocks that lie free in the bitmap.
+// At most *runs runs of pages, which it lowers; returns the bytes. The owner's, and not with headers, which stand in
+// free blocks too.
+size_t hak_slab_purge(struct hak_slab *slab, uint32_t *runs);
+// Bytes of slabs in use that were given back and not used since. Relaxed: a figure.
+uint64_t hak_slab_purged_bytes(void);
 
 // Takes up to `want` blocks out of the bitmap into out[]; returns how many.
 uint32_t hak_slab_take_free(struct hak_slab *slab, void **out, uint32_t want);

@@ -37,10 +37,12 @@ void hak_pool_unlink(struct hak_superslab *ss) {
   }
 }
 
-static uint32_t bits(uint32_t mask) { return (uint32_t)__builtin_popcount(mask); }
+static uint32_t bits(uint32_t mask) { return mask == 0 ? 0 : hak_popcount(mask); }
 
 void hak_pool_set_masks(struct hak_superslab *ss, uint32_t free_mask, uint32_t dirty_mask) {
-  hak_pool_add_free_dirty((int32_t)bits(free_mask & dirty_mask) - (int32_t)bits(ss->free_mask & ss->dirty_mask));
+  const uint32_t had = ss->free_mask & ss->dirty_mask;
+  const uint32_t has = free_mask & dirty_mask;
+  if (had != has) hak_pool_add_free_dirty((int32_t)bits(has & ~had) - (int32_t)bits(had & ~has));
   const uint32_t more = dirty_mask & ~ss->dirty_mask;
   const uint32_t less = ss->dirty_mask & ~dirty_mask;
   if (more != 0) hak_commit_add(bits(more) * HAK_SLAB_SIZE);

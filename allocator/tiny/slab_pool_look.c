@@ -94,7 +94,7 @@ const char *hak_pool_verify(void) {
     for (const struct hak_superslab *ss = hak_pool.lists[list]; ss != NULL && fault == NULL; ss = ss->next) {
       superslabs++;
       empty += ss->free_mask == HAK_ALL_SLABS;
-      free_dirty += (uint64_t)__builtin_popcount(ss->free_mask & ss->dirty_mask);
+      free_dirty += (uint64_t)hak_popcount(ss->free_mask & ss->dirty_mask);
       fault = verify_superslab(ss, list);
     }
   }

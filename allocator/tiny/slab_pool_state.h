@@ -42,7 +42,7 @@ HAK_INLINE uint32_t hak_pool_run(uint32_t first, uint32_t count) {
 }
 
 HAK_INLINE uint32_t hak_pool_list_of(const struct hak_superslab *ss) {
-  return ss->free_mask == 0 ? HAK_POOL_FULL : (uint32_t)__builtin_popcount(ss->free_mask >> 1);
+  return ss->free_mask == 0 ? HAK_POOL_FULL : hak_popcount(ss->free_mask >> 1);
 }
 
 HAK_INLINE void hak_pool_add_free_dirty(int32_t change) {

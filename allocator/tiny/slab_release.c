@@ -88,7 +88,7 @@ static size_t decommit_free(struct hak_superslab *ss, enum hak_decommit_mode mod
 
 // Unmaps a superslab without a slab in use, which is not queued. False: the limit on mappings; it stays ours.
 static bool unmap_superslab(struct hak_superslab *ss) {
-  const uint32_t dirty = (uint32_t)__builtin_popcount(ss->dirty_mask);
+  const uint32_t dirty = hak_popcount(ss->dirty_mask);
   hak_pool_unlink(ss);
   if (!hak_os_unmap(ss, HAK_SUPERSLAB_SIZE)) {
     hak_pool_link(ss);
@@ -106,7 +106,7 @@ static bool unmap_superslab(struct hak_superslab *ss) {
 static size_t release(struct hak_superslab *ss, enum hak_release_verdict verdict, uint64_t now) {
   hak_pool_dequeue(ss);
   if (verdict == HAK_RELEASE_UNMAP) {
-    const size_t bytes = (size_t)__builtin_popcount(ss->dirty_mask) * HAK_SLAB_SIZE;
+    const size_t bytes = (size_t)hak_popcount(ss->dirty_mask) * HAK_SLAB_SIZE;
     if (unmap_superslab(ss)) return bytes;
   }
   const size_t bytes = decommit_free(ss, HAK_DECOMMIT_DONTNEED);
@@ -179,7 +179,7 @@ size_t hak_pool_trim(size_t keep_bytes) {
   for (struct hak_superslab *ss = NULL; ss != last;) {
     ss = next;
     next = ss->purge_next;
-    const size_t dirty = (size_t)__builtin_popcount(ss->free_mask & ss->dirty_mask) * HAK_SLAB_SIZE;
+    const size_t dirty = (size_t)hak_popcount(ss->free_mask & ss->dirty_mask) * HAK_SLAB_SIZE;
     if (keep_bytes != 0 && kept + dirty <= keep_bytes) {
       kept += dirty;
       continue;

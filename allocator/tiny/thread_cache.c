@@ -4,10 +4,12 @@
 #include <string.h>
 
 #include "allocator/os/atomic.h"
+#include "allocator/os/os.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/config.h"
 #include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/meta.h"
+#include "allocator/tiny/page_purge.h"
 #include "allocator/tiny/remote.h"
 #include "allocator/tiny/slab_pool.h"
 
@@ -208,9 +210,11 @@ static void decay_step(struct hak_heap *heap) {
 
 static void slow_event(struct hak_heap *heap, uint32_t class_id) {
   heap->classes[class_id].misses++;
+  heap->slow_calls++;
   if (++heap->events < DECAY_EVENTS) return;
   heap->events = 0;
   decay_step(heap);
+  hak_page_purge(heap, hak_os_now_ms());
   hak_heap_report(heap);
   heap->tick_due = true;
 }

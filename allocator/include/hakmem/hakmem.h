@@ -153,6 +153,7 @@ typedef struct hak_stats {
   // From version 2 on. How the memory came back, and what held it:
   uint64_t heap_free_bytes;       // bytes of free blocks in slabs that threads own
   uint64_t pool_free_bytes;       // bytes of free slabs that may have memory
+  uint64_t purged_bytes;          // bytes of free pages in slabs partly in use, given back and not used since
   uint64_t decommits;             // successful calls that gave pages back
   uint64_t lazy_bytes;            // bytes left to the kernel to take when it needs them (LEAN's FREE)
   uint64_t deadline_releases;     // superslabs whose free memory went back at the deadline

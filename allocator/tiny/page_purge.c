@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/tiny/page_purge.h"
+
+#include "allocator/os/atomic.h"
+#include "allocator/policy/config.h"
+#include "allocator/policy/ss_release_policy.h"
+
+// Slabs that one slice looks at, and runs of pages that it gives back.
+#define SLICE_SLABS 1024u
+#define SLICE_RUNS 32u
+// One pass over all slabs of a heap begins at most so often.
+#define PASS_MS_MIN 50u
+
+struct slice {
+  uint64_t now;
+  uint64_t deadline_ms;
+  uint32_t slabs;  // that may still be looked at
+  uint32_t runs;   // that may still be given back
+  size_t bytes;
+};
+
+// Whether the slab's free blocks have not changed until the deadline, as far as earlier looks tell.
+static bool is_idle(struct hak_slab *slab, const struct slice *slice) {
+  const uint16_t free_count = (uint16_t)hak_slab_free_count(slab);
+  if (slab->seen_free != free_count) {
+    slab->seen_free = free_count;
+    slab->seen_ms = (uint32_t)slice->now;
+  }
+  return (uint32_t)slice->now - slab->seen_ms >= slice->deadline_ms;
+}
+static_assert(HAK_SLAB_BLOCKS_MAX < UINT16_MAX, "seen_free holds every count, and one that is none");
+
+// False: the slice is used up.
+static bool purge_class(struct hak_heap *heap, uint32_t class_id, struct slice *slice) {
+  // Slabs with few free blocks have no free page, but for the smallest of blocks.
+  for (uint32_t list = HAK_LIST_SOME; list <= HAK_LIST_CARVE; list++) {
+    for (struct hak_slab *slab = heap->classes[class_id].lists[list]; slab != NULL; slab = slab->next) {
+      if (slice->slabs == 0 || slice->runs == 0) return false;
+      slice->slabs--;
+      if (is_idle(slab, slice)) slice->bytes += hak_slab_purge(slab, &slice->runs);
+    }
+  }
+  return true;
+}
+
+static bool possible(const struct hak_heap *heap) {
+  return hak_config.page_purge && HAK_HEADER == HAK_HEADER_MODE_NONE && heap->slabs != 0;
+}
+
+bool hak_page_purge(struct hak_heap *heap, uint64_t now) {
+  const uint64_t free_bytes = atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
+  if (!possible(heap) || !hak_release_pages(free_bytes, heap->slabs * HAK_SLAB_SIZE)) return false;
+  if (heap->purge_class == 0) {
+    if (now < heap->purge_pass_ms) return false;
+    const uint64_t pause = hak_config.decommit_deadline_ms / 2;
+    heap->purge_pass_ms = now + (pause > PASS_MS_MIN ? pause : PASS_MS_MIN);
+  }
+  struct slice slice = {
+      .now = now, .deadline_ms = hak_config.decommit_deadline_ms, .slabs = SLICE_SLABS, .runs = SLICE_RUNS};
+  // A class that has more slabs than a slice is begun again by the next one, with those in front done; one that has
+  // nothing left to do in so many slabs is left.
+  uint32_t class_id = heap->purge_class + 1;
+  while (class_id < HAK_CLASS_COUNT && purge_class(heap, class_id, &slice)) class_id++;
+  const bool stuck = class_id < HAK_CLASS_COUNT && slice.slabs == 0 && slice.bytes == 0 && slice.runs == SLICE_RUNS;
+  heap->purge_class = class_id + stuck < HAK_CLASS_COUNT ? class_id - 1 + stuck : 0;
+  return slice.bytes != 0;
+}
+
+size_t hak_page_purge_all(struct hak_heap *heap) {
+  if (!possible(heap)) return 0;
+  struct slice slice = {.slabs = UINT32_MAX, .runs = UINT32_MAX};
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) purge_class(heap, class_id, &slice);
+  return slice.bytes;
+}

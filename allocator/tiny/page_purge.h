@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Giving back the free pages of slabs that are partly in use: what a program that freed most of a large heap, but not
+// all of any slab, would keep otherwise. Only slabs that did not change until the release policy's deadline, in bounded
+// slices, and only where a heap has much free memory in such slabs.
+#ifndef HAKMEM_TINY_PAGE_PURGE_H_
+#define HAKMEM_TINY_PAGE_PURGE_H_
+
+#include "allocator/tiny/heap.h"
+
+HAK_C_BEGIN
+
+// A slice of the work at `now` (milliseconds). Under the heap's lock, by any thread. True: it gave something back.
+bool hak_page_purge(struct hak_heap *heap, uint64_t now);
+
+// All of it at once, whatever the slabs' age. Under the heap's lock. Returns the bytes.
+size_t hak_page_purge_all(struct hak_heap *heap);
+
+HAK_C_END
+
+#endif  // HAKMEM_TINY_PAGE_PURGE_H_
