@@ -71,13 +71,24 @@ static void *take_tiny(uint32_t class_id, bool aligned, bool *fresh) {
   return block;
 }
 
+static bool empty_before_growth(struct hak_heap *heap) {
+  hak_heap_enter(heap);
+  const bool emptied = hak_heap_empty_before_growth(heap);
+  hak_heap_leave(heap);
+  return emptied;
+}
+
 static void *take_large(size_t size, size_t align, bool zero) {
-  hak_thread_heap();  // The first call of the process may be for a large block.
-  void *block = hak_large_alloc(size, align, zero);
+  struct hak_heap *heap = hak_thread_heap();  // The first call of the process may be for a large block.
+  void *block = hak_large_alloc(size, align, zero, false);
+  if (block == NULL) {
+    if (heap != NULL && empty_before_growth(heap)) block = hak_large_alloc(size, align, zero, false);
+    if (block == NULL) block = hak_large_alloc(size, align, zero, true);
+  }
   if (HAK_UNLIKELY(block == NULL) && size <= PTRDIFF_MAX) {
     hak_release_all(0);
     hak_limit_purged(size);
-    block = hak_large_alloc(size, align, zero);
+    block = hak_large_alloc(size, align, zero, true);
   }
   if (HAK_UNLIKELY(block == NULL)) errno = ENOMEM;
   return block;
@@ -124,7 +135,7 @@ static void free_tiny(void *block, uint32_t class_id) {
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   if (!HAK_FAST && (hak_slot_load(top) == block || hak_slot_load(top - 1) == block)) hak_fatal("double free", block);
   if (HAK_BLOCK_CHECKS) hak_block_check_in(block, class_id);
-  if (top < bin->limit) {
+  if (top < hak_bin_limit(bin)) {
     // First use, or a slab map that the fast path cannot read.
     hak_slot_store(top + 1, block);
     atomic_store_explicit(&bin->top, top + 1, memory_order_relaxed);

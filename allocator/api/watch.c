@@ -14,19 +14,16 @@
 #define BUDGET 512u
 #define CALLS_PER_MS 2u
 
-// Whether most of the heap lies free. Written by whoever does common work, read by all threads; relaxed: a hint.
-static HAK_ATOMIC(bool) worth_watching;
-
 static HAK_COLD void common_work(struct hak_heap *heap) {
   heap->tick_due = false;
   hak_reclaim_step(heap, hak_os_now_ms());
-  atomic_store_explicit(&worth_watching, hak_config.idle_watch && hak_reclaim_watch(), memory_order_relaxed);
+  hak_reclaim_judge(heap);
   hak_background_wake();
 }
 
 void hak_watch_after_slow(struct hak_heap *heap) {
   if (HAK_UNLIKELY(heap->tick_due)) common_work(heap);
-  if (HAK_LIKELY(!atomic_load_explicit(&worth_watching, memory_order_relaxed))) return;
+  if (HAK_LIKELY(!hak_reclaim_worth_watching())) return;
   // A busy program whose heap stays mostly free is not slowed down for ever.
   if (heap->watch_spent > hak_release_watches(hak_commit_now()) || hak_thread_is_watched()) return;
   const uint64_t now = hak_os_now_ms();
@@ -48,9 +45,7 @@ static bool quiet_work(struct hak_heap *heap, uint64_t now, uint64_t elapsed) {
     heap->watch_since_ms = now;
   }
   hak_reclaim_slice(heap, hak_release_slice_us(elapsed));
-  const bool more = hak_reclaim_watch();
-  atomic_store_explicit(&worth_watching, more, memory_order_relaxed);
-  return more;
+  return hak_reclaim_judge(heap);
 }
 
 bool hak_watch_call(struct hak_heap *heap) {

@@ -36,7 +36,7 @@ static const char *check_bin(const struct hak_heap *heap, uint32_t class_id) {
   void **const top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   if (base == NULL) return NULL;
   if (base[0] != NULL || base[1] != NULL) return "thread cache without its end marks";
-  if (top < base + 1 || top > bin->limit) return "thread cache beyond its bounds";
+  if (top < base + 1 || top > hak_bin_limit(bin)) return "thread cache beyond its bounds";
   const char *fault = NULL;
   void **slot = base + 2;
   for (; slot <= top; slot++) {

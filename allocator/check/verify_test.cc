@@ -230,7 +230,7 @@ TEST_F(Verify, ThePoolsRecords) {
 
 TEST_F(Verify, Spans) {
   uint32_t dirty;
-  char *span = static_cast<char *>(hak_pool_take_span(4, &dirty));
+  char *span = static_cast<char *>(hak_pool_take_span(4, &dirty, true));
   hak_slab *first = hak_slab_of(span);
   Expect(nullptr);
   {

@@ -196,6 +196,7 @@ static void fill_config(const struct hak_gate_values *values, struct hak_config 
   config->borrow = value[HAK_GATE_BORROW] != 0;
   config->mapping_cache_bytes = value[HAK_GATE_MAPPING_CACHE] * 1024;
   config->keep_superslabs = value[HAK_GATE_KEEP_SUPERSLABS];
+  config->keep_free_bytes = value[HAK_GATE_KEEP_FREE] * 1024;
   config->memory_limit_bytes = value[HAK_GATE_MEMORY_LIMIT] << 20;
   config->cgroup_limit = value[HAK_GATE_CGROUP_LIMIT] != 0;
   config->huge_pages = (enum hak_huge_pages)value[HAK_GATE_THP];

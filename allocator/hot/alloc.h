@@ -40,7 +40,7 @@ HAK_INLINE void hak_hot_free(void *block) {
   }
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   // The two latest frees of the class catch the common double frees at once; two NULL slots lie below every stack.
-  if (HAK_UNLIKELY(top >= bin->limit) ||
+  if (HAK_UNLIKELY(top >= hak_bin_limit(bin)) ||
       (!HAK_FAST && HAK_UNLIKELY(hak_slot_peek(top) == block || hak_slot_peek(top - 1) == block))) {
     hak_cold_free(block);
     return;

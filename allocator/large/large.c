@@ -26,14 +26,15 @@ static void clear_span(char *start, size_t size, uint32_t dirty) {
   }
 }
 
-void *hak_large_alloc(size_t size, size_t align, bool zero) {
+void *hak_large_alloc(size_t size, size_t align, bool zero, bool grow) {
   if (size > PTRDIFF_MAX || align > PTRDIFF_MAX) return NULL;
   if (size <= SPAN_BYTES_MAX && align <= HAK_SLAB_SIZE) {
     uint32_t dirty;
-    char *start = hak_pool_take_span(slabs_for(size), &dirty);
+    char *start = hak_pool_take_span(slabs_for(size), &dirty, grow);
     if (start != NULL && zero) clear_span(start, size, dirty);
     return start;
   }
+  hak_pool_make_way(size);
   bool reads_zero;
   void *start = hak_mapping_take(size == 0 ? 1 : size, align, &reads_zero);
   if (start != NULL && zero && !reads_zero) memset(start, 0, size);

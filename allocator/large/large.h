@@ -10,8 +10,9 @@
 HAK_C_BEGIN
 
 // A block of `size` bytes at a multiple of `align`, a power of two; zero-filled on demand, without touching pages that
-// are zero already. NULL: out of memory, or `size` or `align` over PTRDIFF_MAX.
-void *hak_large_alloc(size_t size, size_t align, bool zero);
+// are zero already. NULL: out of memory, `size` or `align` over PTRDIFF_MAX, or a superslab would have to be mapped for
+// a span and `grow` forbids it.
+void *hak_large_alloc(size_t size, size_t align, bool zero, bool grow);
 // Takes the block back; false, and nothing done, when `block` is not a live large block.
 bool hak_large_free(void *block);
 // Its usable bytes; 0 when `block` is not a live large block.

@@ -42,7 +42,7 @@ class Large : public testing::Test {
 };
 
 char *Alloc(size_t size, size_t align = 16, bool zero = false) {
-  return static_cast<char *>(hak_large_alloc(size, align, zero));
+  return static_cast<char *>(hak_large_alloc(size, align, zero, true));
 }
 
 TEST_F(Large, SpansUpToAMebibyteMappingsAbove) {

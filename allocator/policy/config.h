@@ -27,6 +27,7 @@ struct hak_config {
   uint64_t thread_cache_share;           // and as one part of this many of the thread's heap; 0: no such bound
   uint64_t idle_cache_ms;                // after so long without a change others may empty a thread's cache; 0: never
   uint64_t keep_superslabs;              // wholly free superslabs that stay mapped (without memory) past the deadline
+  uint64_t keep_free_bytes;              // of free slabs: what neither deadline nor LEAN takes
   uint64_t mapping_cache_bytes;          // what freed large mappings may hold together until the deadline
   uint64_t memory_limit_bytes;           // the most that may be committed; 0: no limit
   bool cgroup_limit;                     // heed the control group's limit

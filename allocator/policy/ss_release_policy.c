@@ -3,7 +3,7 @@
 
 // The longest slice, and the least free memory that is worth watching for.
 #define SLICE_US_MAX 20000u
-#define WATCH_LEAST ((uint64_t)32 * 1024 * 1024)
+#define WATCH_LEAST ((uint64_t)4 * 1024 * 1024)
 // The least free memory in slabs in use whose pages are worth the system calls.
 #define PAGES_LEAST ((uint64_t)2 * 1024 * 1024)
 
@@ -12,11 +12,17 @@ enum hak_release_verdict hak_release_superslab(const struct hak_release_facts *f
   const uint64_t idle = facts->now_ms > facts->free_since_ms ? facts->now_ms - facts->free_since_ms : 0;
   if (idle < facts->deadline_ms) return HAK_RELEASE_KEEP;
   if (facts->wholly_free && facts->empty_superslabs > facts->keep_superslabs) return HAK_RELEASE_UNMAP;
+  if (facts->free_bytes != 0 && facts->free_bytes <= facts->keep_free_bytes) return HAK_RELEASE_KEEP;
   return HAK_RELEASE_DECOMMIT;
 }
 
-bool hak_release_eagerly(enum hak_decommit_mode mode, uint64_t committed, uint64_t target) {
-  return mode != HAK_DECOMMIT_OFF && committed > target;
+bool hak_release_eagerly(const struct hak_lean_facts *facts) {
+  return facts->mode != HAK_DECOMMIT_OFF && facts->committed > facts->target &&
+         facts->free_bytes > facts->keep_free_bytes;
+}
+
+bool hak_release_before_growth(uint64_t free_bytes, uint64_t heap_bytes) {
+  return free_bytes >= PAGES_LEAST && free_bytes >= heap_bytes / 8;
 }
 
 uint64_t hak_release_slice_us(uint64_t elapsed_ms) {

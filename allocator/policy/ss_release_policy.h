@@ -17,6 +17,8 @@ struct hak_release_facts {
   uint64_t deadline_ms;       // how long idle memory is kept
   uint64_t empty_superslabs;  // wholly free superslabs, this one included
   uint64_t keep_superslabs;   // how many of them may stay mapped
+  uint64_t free_bytes;        // of all free slabs that have memory
+  uint64_t keep_free_bytes;   // how much of it may stay
   bool wholly_free;           // the superslab has no slab in use
 };
 
@@ -29,8 +31,19 @@ enum hak_release_verdict {
 // What to do with the free memory of one superslab.
 enum hak_release_verdict hak_release_superslab(const struct hak_release_facts *facts);
 
-// Whether LEAN gives the memory of a slab back the moment it falls free: `committed` is what is committed now.
-bool hak_release_eagerly(enum hak_decommit_mode mode, uint64_t committed, uint64_t target);
+// Whether LEAN gives the memory of a slab back the moment it falls free.
+struct hak_lean_facts {
+  enum hak_decommit_mode mode;
+  uint64_t committed;        // bytes now
+  uint64_t target;           // committed bytes up to which nothing is given back eagerly
+  uint64_t free_bytes;       // of all free slabs that have memory
+  uint64_t keep_free_bytes;  // how much of it may stay
+};
+bool hak_release_eagerly(const struct hak_lean_facts *facts);
+
+// Whether a heap with `free_bytes` in slabs in use, out of `heap_bytes`, empties its caches before it takes new memory:
+// slabs that only cached blocks keep in use may serve.
+bool hak_release_before_growth(uint64_t free_bytes, uint64_t heap_bytes);
 
 // How long one call may spend on release when the last one that did was `elapsed_ms` ago: a tenth of that, so that a
 // busy program is never held up and a quiet one is done with few calls; at most 20 ms. In microseconds.

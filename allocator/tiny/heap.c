@@ -7,6 +7,7 @@
 #include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/remote.h"
 #include "allocator/tiny/slab_pool.h"
+#include "allocator/tiny/thread_cache.h"
 
 // Cached blocks of a class that a smaller class does not take.
 #define BORROW_LEAVES 4u
@@ -140,10 +141,24 @@ uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uin
   struct hak_slab *slab = heap->classes[class_id].lists[HAK_LIST_CARVE];
   if (slab != NULL) return take_from_carved(heap, slab, out, want, fresh);
   if (heap != &hak_orphanage && adopt(heap, class_id) != NULL) return hak_heap_take(heap, class_id, out, want, fresh);
-  slab = hak_pool_take(class_id, heap);
+  slab = hak_pool_take(class_id, heap, false);
+  // Before new memory is mapped, what only caches keep in use may serve.
+  if (slab == NULL && hak_heap_empty_before_growth(heap)) return hak_heap_take(heap, class_id, out, want, fresh);
+  if (slab == NULL) slab = hak_pool_take(class_id, heap, true);
   if (slab == NULL) return 0;
   hak_heap_link(heap, slab);
   return take_from_carved(heap, slab, out, want, fresh);
+}
+
+bool hak_heap_empty_before_growth(struct hak_heap *heap) {
+  if (heap == &hak_orphanage || heap->slabs < heap->empty_at_slabs) return false;
+  if (!hak_release_before_growth(free_bytes_of(heap), heap->slabs * HAK_SLAB_SIZE)) return false;
+  // Not again before the heap has grown by a superslab.
+  heap->empty_at_slabs = heap->slabs + HAK_SLABS_PER_SUPERSLAB;
+  hak_thread_cache_flush_all(heap);
+  hak_heap_drain(heap);
+  hak_heap_release_empty(heap);
+  return true;
 }
 
 // Whether the class has blocks that were used before and lie free in their slabs.

@@ -45,13 +45,20 @@ HAK_INLINE void hak_slot_store(void **slot, void *block) { __atomic_store_n(slot
 struct hak_bin {
   // The owner thread writes; statistics read, relaxed.
   HAK_ATOMIC(void **) top;
-  void **limit;          // the last slot that may be used; equal to `top` in a bin without room
+  void **limit;          // the last slot that may be used; not over `top` in a bin without room. Written under the
+                         // heap's lock, also by others (idle_cache.h); read through hak_bin_limit
   uint32_t reciprocal;   // of the class's stride; 0 in the ids that are no small class
   uint32_t start_least;  // 0 - reciprocal: see hak_slab_is_block_start_by
   HAK_ATOMIC(void **)
   base;  // slot[0]; NULL as long as the class has no array. The owner writes, statistics read, relaxed.
 };
 static_assert(sizeof(struct hak_bin) == 32, "two bins in a cache line");
+HAK_INLINE void **hak_bin_limit(const struct hak_bin *bin) {
+  return (void **)hak_slot_peek((void *const *)&bin->limit);
+}
+HAK_INLINE void hak_bin_set_limit(struct hak_bin *bin, void **limit) {
+  __atomic_store_n(&bin->limit, limit, __ATOMIC_RELAXED);
+}
 
 struct hak_cache {
   struct hak_bin bins[HAK_CLASS_IDS];
@@ -74,6 +81,11 @@ struct hak_class_heap {
   // Slots of the bin that another thread emptied and that are NULL since. Written under the heap's lock; statistics
   // read, relaxed.
   HAK_ATOMIC(uint32_t) stolen;
+  // The bin's limit while another thread has closed the bin, so that the owner's next free takes the slow path; NULL
+  // otherwise. Under the heap's lock.
+  void **full_limit;
+  // Set when another thread emptied slots of the bin or closed it; cleared by hak_cache_settle. Under the heap's lock.
+  bool touched;
   // What others saw of the bin, and since when it has not changed. Under the heap's lock.
   void **seen_top;
   uint64_t seen_since_ms;
@@ -93,6 +105,7 @@ struct hak_heap {
   uint64_t watch_last_ms;
   struct hak_class_heap classes[HAK_CLASS_COUNT];
   uint64_t slabs;                   // on the lists of all classes
+  uint64_t empty_at_slabs;          // from so many slabs on may hak_heap_empty_before_growth do something
   uint64_t cache_bytes;             // sum over the bins of capacity * stride
   HAK_ATOMIC(uint64_t) free_bytes;  // of blocks that lie free in the heap's slabs; statistics read, relaxed
   uint64_t reported_bytes;          // of these: already in hak_heaps_free_bytes
@@ -150,6 +163,10 @@ HAK_INLINE void hak_heap_leave(struct hak_heap *heap) { hak_lock_release(&heap->
 // ground. `fresh` (may be NULL): set when out[0] is the only block, never used before and zero. Returns how many, 0
 // when memory cannot be had.
 uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh);
+
+// Before the heap takes new memory: empties its caches and gives its free slabs to the pool, when much of the heap lies
+// free in slabs that are in use. False: nothing was done, and the heap may grow.
+bool hak_heap_empty_before_growth(struct hak_heap *heap);
 
 // A block of the next larger class, when the class itself has none that was used before and its neighbour has: taken
 // from the neighbour's slabs or from the thread's cache. It wastes at most an eighth of the block, where new ground

@@ -65,6 +65,7 @@ static uint32_t settle_round(struct hak_heap *heap, struct round *round) {
       struct hak_class_heap *class_heap = &heap->classes[taken->bin - heap->cache.bins];
       const uint32_t stolen = atomic_load_explicit(&class_heap->stolen, memory_order_relaxed);
       atomic_store_explicit(&class_heap->stolen, stolen + 1, memory_order_relaxed);
+      class_heap->touched = true;
       mine[count++] = taken->block;
     } else if (taken->slot <= tops[i] + 1) {
       void *empty = NULL;
@@ -106,9 +107,26 @@ uint32_t hak_idle_cache_steal(struct hak_heap *heap, uint64_t now, uint64_t idle
   return count;
 }
 
+void hak_idle_cache_trip(struct hak_heap *heap) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    struct hak_bin *bin = &heap->cache.bins[class_id];
+    struct hak_class_heap *class_heap = &heap->classes[class_id];
+    if (bin_base(bin) == NULL || class_heap->full_limit != NULL) continue;
+    class_heap->full_limit = hak_bin_limit(bin);
+    class_heap->touched = true;
+    // No top is ever below this slot. An owner that has just seen the old limit frees one more block into the room that
+    // is there.
+    hak_bin_set_limit(bin, bin_base(bin) + 1);
+  }
+}
+
 HAK_NOINLINE void hak_idle_cache_settle(struct hak_heap *heap, uint32_t class_id) {
   struct hak_class_heap *class_heap = &heap->classes[class_id];
   struct hak_bin *bin = &heap->cache.bins[class_id];
+  if (class_heap->full_limit != NULL) hak_bin_set_limit(bin, class_heap->full_limit);
+  class_heap->full_limit = NULL;
+  class_heap->touched = false;
+  if (atomic_load_explicit(&class_heap->stolen, memory_order_relaxed) == 0) return;
   void **to = bin_base(bin) + SENTINELS;
   void **const top = bin_top(bin);
   for (void **from = to; from <= top; from++) {

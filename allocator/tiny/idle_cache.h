@@ -32,14 +32,16 @@ uint32_t hak_idle_cache_steal(struct hak_heap *heap, uint64_t now, uint64_t idle
 // heap's lock.
 bool hak_idle_cache_no_event(struct hak_heap *heap, uint64_t now, uint64_t idle_ms);
 
-// Closes the gaps that a stealer left in the class's bin. By the owner, under the heap's lock.
+// Closes the bins of the heap, so that its thread's next free of each class takes the slow path, and the thread may be
+// watched there (api/watch.h). Under the heap's lock, by another thread than the heap's own.
+void hak_idle_cache_trip(struct hak_heap *heap);
+
+// Closes the gaps that a stealer left in the class's bin, and opens it. By the owner, under the heap's lock.
 void hak_idle_cache_settle(struct hak_heap *heap, uint32_t class_id);
 
-// The same where there are gaps at all.
+// The same where there is anything to do.
 HAK_INLINE void hak_cache_settle(struct hak_heap *heap, uint32_t class_id) {
-  if (HAK_UNLIKELY(atomic_load_explicit(&heap->classes[class_id].stolen, memory_order_relaxed) != 0)) {
-    hak_idle_cache_settle(heap, class_id);
-  }
+  if (HAK_UNLIKELY(heap->classes[class_id].touched)) hak_idle_cache_settle(heap, class_id);
 }
 
 // Blocks that thieves took so far; relaxed: a statistic.

@@ -24,6 +24,7 @@ static void visit_heap(struct hak_heap *heap, void *context) {
   struct visit *visit = context;
   if (heap == visit->mine) return;  // Its thread looks after it.
   const uint32_t taken = hak_idle_cache_steal(heap, visit->now, visit->idle_ms);
+  if (hak_reclaim_worth_watching()) hak_idle_cache_trip(heap);
   // What was freed into the slabs of a busy thread is that thread's to take in.
   const bool waiting = atomic_load_explicit(&heap->pending, memory_order_relaxed) != NULL &&
                        hak_idle_cache_no_event(heap, visit->now, visit->idle_ms);
@@ -112,8 +113,20 @@ void hak_reclaim_all(struct hak_heap *mine) {
   hak_lock_release(&hak_orphanage_lock);
 }
 
-bool hak_reclaim_watch(void) {
+HAK_ATOMIC(bool) hak_reclaim_worth;
+
+static void trip_heap(struct hak_heap *heap, void *mine) {
+  if (heap != mine) hak_idle_cache_trip(heap);
+}
+
+bool hak_reclaim_judge(struct hak_heap *mine) {
   const uint64_t in_heaps = atomic_load_explicit(&hak_heaps_free_bytes, memory_order_relaxed);
   const uint64_t purged = hak_slab_purged_bytes();
-  return hak_release_watch((in_heaps > purged ? in_heaps - purged : 0) + hak_pool_free_bytes(), hak_commit_now());
+  const uint64_t free_bytes = (in_heaps > purged ? in_heaps - purged : 0) + hak_pool_free_bytes();
+  const bool worth = hak_config.idle_watch && hak_release_watch(free_bytes, hak_commit_now());
+  const bool before = atomic_exchange_explicit(&hak_reclaim_worth, worth, memory_order_relaxed);
+  if (worth && !before) {
+    for (uint32_t left = hak_heap_threads(); left > 0; left--) hak_heap_visit_next(trip_heap, mine);
+  }
+  return worth;
 }

@@ -12,6 +12,8 @@
 
 HAK_C_BEGIN
 
+extern HAK_ATOMIC(bool) hak_reclaim_worth;  // relaxed: a hint
+
 // One step at `now` (milliseconds) on behalf of the thread that has `mine` (NULL: none): one superslab, one mapping,
 // and one heap if none was visited lately. False: nothing was due.
 bool hak_reclaim_step(struct hak_heap *mine, uint64_t now);
@@ -22,8 +24,13 @@ bool hak_reclaim_slice(struct hak_heap *mine, uint64_t slice_us);
 // Takes in everything that other threads' heaps can give up, idle or not, but for the free slabs, which go to the pool.
 void hak_reclaim_all(struct hak_heap *mine);
 
-// Whether the program has let go of most of its heap, as far as is known.
-bool hak_reclaim_watch(void);
+// Finds out whether the program has let go of most of its heap, as far as is known, so that its threads are worth
+// watching. When it just has, the other threads' bins are closed, so that each of them comes by.
+bool hak_reclaim_judge(struct hak_heap *mine);
+// What hak_reclaim_judge found last.
+HAK_INLINE bool hak_reclaim_worth_watching(void) {
+  return atomic_load_explicit(&hak_reclaim_worth, memory_order_relaxed);
+}
 
 // Rounds of the thread that does this in the background; relaxed: a statistic.
 extern HAK_ATOMIC(uint64_t) hak_background_round_count;

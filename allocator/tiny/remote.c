@@ -20,6 +20,7 @@ void hak_chain_add(struct hak_chain *chain, void *block) {
 
 void hak_remote_push(const struct hak_chain *chain) {
   struct hak_slab *slab = chain->slab;
+  const uint32_t stride = slab->stride;  // Constant, but not after the push: the slab may go.
   uint64_t seen = atomic_load_explicit(&slab->remote, memory_order_relaxed);
   uint64_t next;
   do {
@@ -30,6 +31,7 @@ void hak_remote_push(const struct hak_chain *chain) {
     // had read.
   } while (
       !atomic_compare_exchange_weak_explicit(&slab->remote, &seen, next, memory_order_acq_rel, memory_order_relaxed));
+  atomic_fetch_add_explicit(&hak_heaps_free_bytes, (uint64_t)chain->count * stride, memory_order_relaxed);
   if (seen == 0) hak_remote_notify(slab);
 }
 
@@ -70,6 +72,7 @@ void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab) {
   uint64_t link = (uint32_t)taken;
   const uint32_t count = (uint32_t)(taken >> 32);
   const uint32_t capacity = slab->capacity;
+  owner->reported_bytes += (uint64_t)count * slab->stride;  // Whoever freed them has done that.
   if (HAK_UNLIKELY(link == 0 || link > capacity)) hak_fatal("corrupted block", slab);
   for (uint32_t left = count; left > 0; left--) {
     void *block = hak_slab_block(slab, (uint32_t)link - 1);
@@ -80,4 +83,5 @@ void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab) {
     // The last block may empty the slab and return it to the pool: nothing of it is touched afterwards.
     hak_heap_put(owner, slab, block);
   }
+  if (owner == &hak_orphanage) hak_heap_report(owner);  // It has no slow calls that would.
 }

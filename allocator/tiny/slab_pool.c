@@ -105,19 +105,20 @@ static void disclaim(struct hak_superslab *ss, uint32_t first, uint32_t count) {
 
 // A superslab with a free slab among `usable`, the fullest there is, or a new one. NULL: out of memory, or a slab that
 // has no memory yet would pass the limit.
-static struct hak_superslab *find_slab(uint32_t usable) {
+static struct hak_superslab *find_slab(uint32_t usable, bool grow) {
   uint64_t lists = hak_pool.nonempty & (((uint64_t)1 << HAK_POOL_FULL) - 1);
   if ((usable & 1) == 0) lists &= ~(uint64_t)1;
   struct hak_superslab *ss = lists != 0 ? hak_pool.lists[__builtin_ctzll(lists)] : NULL;
   const bool has_memory = ss != NULL && (ss->free_mask & usable & ss->dirty_mask) != 0;
   if (!has_memory && !hak_limit_admit(HAK_SLAB_SIZE)) return NULL;
-  return ss != NULL ? ss : map_superslab();
+  if (ss != NULL) return ss;
+  return grow ? map_superslab() : NULL;
 }
 
-struct hak_slab *hak_pool_take(uint32_t class_id, struct hak_heap *owner) {
+struct hak_slab *hak_pool_take(uint32_t class_id, struct hak_heap *owner, bool grow) {
   const uint32_t usable = hak_class_stride(class_id) > SLAB0_STRIDE_MAX ? ~1u : HAK_ALL_SLABS;
   hak_lock_acquire(&hak_pool.lock);
-  struct hak_superslab *ss = find_slab(usable);
+  struct hak_superslab *ss = find_slab(usable, grow);
   struct hak_slab *slab = NULL;
   if (ss != NULL) {
     const uint32_t candidates = ss->free_mask & usable;
@@ -165,7 +166,7 @@ static uint32_t find_run(uint32_t mask, uint32_t count) {
 
 // A superslab with `slabs` consecutive free slabs, those that have memory first; *first: where. A new one when there is
 // none; NULL: out of memory.
-static struct hak_superslab *find_span(uint32_t slabs, uint32_t *first) {
+static struct hak_superslab *find_span(uint32_t slabs, uint32_t *first, bool grow) {
   uint32_t looked_at = 0;
   uint64_t lists = hak_pool.nonempty & (((uint64_t)1 << HAK_POOL_FULL) - 1) & ~(((uint64_t)1 << slabs) - 1);
   for (; lists != 0 && looked_at < SPAN_SEARCH_MAX; lists &= lists - 1) {
@@ -179,7 +180,7 @@ static struct hak_superslab *find_span(uint32_t slabs, uint32_t *first) {
     }
   }
   *first = 1;
-  return map_superslab();
+  return grow ? map_superslab() : NULL;
 }
 
 // How much of slabs first .. first + count - 1 would be committed anew.
@@ -187,11 +188,11 @@ static uint64_t new_bytes(const struct hak_superslab *ss, uint32_t first, uint32
   return bits(hak_pool_run(first, count) & ~ss->dirty_mask) * HAK_SLAB_SIZE;
 }
 
-void *hak_pool_take_span(uint32_t slabs, uint32_t *dirty) {
+void *hak_pool_take_span(uint32_t slabs, uint32_t *dirty, bool grow) {
   void *start = NULL;
   uint32_t first;
   hak_lock_acquire(&hak_pool.lock);
-  struct hak_superslab *found = find_span(slabs, &first);
+  struct hak_superslab *found = find_span(slabs, &first, grow);
   if (found != NULL && hak_limit_admit(new_bytes(found, first, slabs))) {
     *dirty = claim(found, first, slabs);
     struct hak_slab *slab = &found->slabs[first];

@@ -17,14 +17,15 @@ HAK_C_BEGIN
 
 #define HAK_SPAN_SLABS_MAX 16u
 
-// A slab of `class_id`, formatted, owned by `owner`, registered in the slab map. NULL: out of memory.
-struct hak_slab *hak_pool_take(uint32_t class_id, struct hak_heap *owner);
+// A slab of `class_id`, formatted, owned by `owner`, registered in the slab map. NULL: out of memory, or a superslab
+// would have to be mapped and `grow` forbids it.
+struct hak_slab *hak_pool_take(uint32_t class_id, struct hak_heap *owner, bool grow);
 // Takes back a slab none of whose blocks is in use.
 void hak_pool_give(struct hak_slab *slab);
 
 // A span of `slabs` (1 .. HAK_SPAN_SLABS_MAX) consecutive slabs; its first byte, or NULL. Bit i of *dirty: slab i of
-// the span may hold something else than zero.
-void *hak_pool_take_span(uint32_t slabs, uint32_t *dirty);
+// the span may hold something else than zero. `grow` as above.
+void *hak_pool_take_span(uint32_t slabs, uint32_t *dirty, bool grow);
 // Takes back the span that begins with `slab`. False, and nothing done, when no span begins there.
 bool hak_pool_give_span(struct hak_slab *slab);
 // Changes the span's length without moving it. False, and nothing done, when what follows is not free.
@@ -34,6 +35,10 @@ bool hak_pool_resize_span(struct hak_slab *slab, uint32_t slabs);
 bool hak_pool_tick(uint64_t now);
 // Releases all free memory above `keep_bytes` at once; returns how many bytes went back.
 size_t hak_pool_trim(size_t keep_bytes);
+
+// Gives free memory back before about `bytes` of new memory are taken elsewhere, where there is much of it. Bounded;
+// returns the bytes.
+size_t hak_pool_make_way(size_t bytes);
 
 // Maps `count` superslabs and fills them with memory.
 void hak_pool_prewarm(uint64_t count);

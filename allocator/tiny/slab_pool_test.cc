@@ -50,7 +50,7 @@ class Pool : public testing::Test {
 
 // A slab whose memory somebody has used.
 hak_slab *TakeUsed(uint32_t class_id) {
-  hak_slab *slab = hak_pool_take(class_id, SomeOwner());
+  hak_slab *slab = hak_pool_take(class_id, SomeOwner(), true);
   void *block;
   if (slab == nullptr || hak_slab_carve(slab, &block, 1) != 1) return nullptr;
   memset(block, 0xEE, hak_class_usable(class_id));
@@ -92,7 +92,7 @@ bool HasRun(uint32_t mask, uint32_t count) {
 }
 
 TEST_F(Pool, ASlabComesFormattedOwnedAndOnTheMap) {
-  hak_slab *slab = hak_pool_take(kSmall, SomeOwner());
+  hak_slab *slab = hak_pool_take(kSmall, SomeOwner(), true);
   ASSERT_NE(slab, nullptr);
   EXPECT_EQ(slab->class_id, kSmall);
   EXPECT_EQ(slab->stride, hak_class_stride(kSmall));
@@ -109,7 +109,7 @@ TEST_F(Pool, ASlabComesFormattedOwnedAndOnTheMap) {
 TEST_F(Pool, TotalsCountWhatIsThere) {
   hak_slab *slab = TakeUsed(kSmall);
   uint32_t dirty;
-  char *span = static_cast<char *>(hak_pool_take_span(5, &dirty));
+  char *span = static_cast<char *>(hak_pool_take_span(5, &dirty, true));
   ASSERT_TRUE(slab != nullptr && span != nullptr);
   std::vector<void *> out(10);
   ASSERT_EQ(hak_slab_carve(slab, out.data(), 10), 10u);
@@ -195,7 +195,7 @@ TEST_F(Pool, RandomCallsAgreeWithAModel) {
           for (const auto &[superslab, mask] : before) {
             if ((needs_whole ? mask & ~1u : mask) != 0) fewest = std::min(fewest, __builtin_popcount(mask >> 1));
           }
-          hak_slab *slab = hak_pool_take(class_id, SomeOwner());
+          hak_slab *slab = hak_pool_take(class_id, SomeOwner(), true);
           ASSERT_NE(slab, nullptr);
           const auto at = before.find(hak_superslab_of(slab));
           if (fewest == 100) {
@@ -234,7 +234,7 @@ TEST_F(Pool, RandomCallsAgreeWithAModel) {
           bool fits = false;
           for (const auto &[superslab, mask] : before) fits = fits || HasRun(mask, count);
           uint32_t dirty = 0;
-          char *start = static_cast<char *>(hak_pool_take_span(count, &dirty));
+          char *start = static_cast<char *>(hak_pool_take_span(count, &dirty, true));
           ASSERT_NE(start, nullptr);
           ASSERT_EQ(reinterpret_cast<uintptr_t>(start) % HAK_SLAB_SIZE, 0u);
           ASSERT_EQ(dirty >> count, 0u);
@@ -296,9 +296,9 @@ TEST_F(Pool, RandomCallsAgreeWithAModel) {
 }
 
 TEST_F(Pool, WhatBeginsNoSpanIsNotTakenBack) {
-  hak_slab *slab = hak_pool_take(kSmall, SomeOwner());
+  hak_slab *slab = hak_pool_take(kSmall, SomeOwner(), true);
   uint32_t dirty;
-  char *span = static_cast<char *>(hak_pool_take_span(3, &dirty));
+  char *span = static_cast<char *>(hak_pool_take_span(3, &dirty, true));
   EXPECT_FALSE(hak_pool_give_span(slab));
   EXPECT_FALSE(hak_pool_give_span(hak_slab_of(span + HAK_SLAB_SIZE)));
   EXPECT_EQ(hak_pool_totals().spans, 1u);
@@ -387,7 +387,7 @@ TEST_F(Pool, ADecommitThatFailsIsTriedAgain) {
     EXPECT_TRUE(IsMapped(block, HAK_SLAB_SIZE));
     EXPECT_EQ(hak_pool_verify(), nullptr);
     // What may hold something is not called zero.
-    hak_slab *again = hak_pool_take(kSmall, SomeOwner());
+    hak_slab *again = hak_pool_take(kSmall, SomeOwner(), true);
     EXPECT_EQ(again, returned) << "memory that is there comes first";
     EXPECT_FALSE(again->zeroed);
     hak_pool_give(again);
@@ -437,17 +437,17 @@ TEST_F(Pool, AnUnmapThatFailedIsTriedAgainByTrim) {
 TEST_F(Pool, WithoutMemoryTakesFailAndLaterSucceed) {
   // So that each take needs the kernel.
   std::vector<hak_slab *> held;
-  while (hak_pool_totals().slabs_free != 0) held.push_back(hak_pool_take(kSmall, SomeOwner()));
+  while (hak_pool_totals().slabs_free != 0) held.push_back(hak_pool_take(kSmall, SomeOwner(), true));
   const uint64_t mapped = hak_os_totals().mapped;
   {
     const FaultPlan plan(HAK_FAULT_MAP);
     uint32_t dirty;
-    EXPECT_EQ(hak_pool_take(kSmall, SomeOwner()), nullptr);
-    EXPECT_EQ(hak_pool_take_span(4, &dirty), nullptr);
+    EXPECT_EQ(hak_pool_take(kSmall, SomeOwner(), true), nullptr);
+    EXPECT_EQ(hak_pool_take_span(4, &dirty, true), nullptr);
     EXPECT_EQ(hak_pool_verify(), nullptr);
   }
   EXPECT_EQ(hak_os_totals().mapped, mapped);
-  hak_slab *slab = hak_pool_take(kSmall, SomeOwner());
+  hak_slab *slab = hak_pool_take(kSmall, SomeOwner(), true);
   EXPECT_NE(slab, nullptr);
   hak_pool_give(slab);
   GiveAll(held);
@@ -465,7 +465,7 @@ TEST_F(Pool, EveryCallToTheKernelMayFail) {
     }
     EXPECT_GE(slabs.size(), 39u);
     uint32_t dirty;
-    char *span = static_cast<char *>(hak_pool_take_span(9, &dirty));
+    char *span = static_cast<char *>(hak_pool_take_span(9, &dirty, true));
     ASSERT_EQ(hak_pool_verify(), nullptr) << k;
     GiveAll(slabs);
     if (span != nullptr) {
@@ -501,7 +501,7 @@ TEST_F(Pool, ThreadsShareIt) {
           slabs.pop_back();
         } else {
           uint32_t dirty;
-          void *span = hak_pool_take_span(1 + random.Below(16), &dirty);
+          void *span = hak_pool_take_span(1 + random.Below(16), &dirty, true);
           if (span == nullptr || !hak_pool_give_span(hak_slab_of(span))) failures++;
         }
         if (i % 64 == 0) hak_pool_tick(hak_os_now_ms());

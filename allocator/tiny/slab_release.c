@@ -10,6 +10,9 @@
 #include "allocator/policy/ss_release_policy.h"
 #include "allocator/tiny/slab_pool_state.h"
 
+// Superslabs whose free memory goes back before a mapping of its own is made.
+#define MAKE_WAY_SUPERSLABS 8u
+
 // ---- Queue --------------------------------------------------------------------------------------
 
 static void queue_add(struct hak_superslab *ss, uint64_t now) {
@@ -121,6 +124,8 @@ static struct hak_release_facts facts_of(const struct hak_superslab *ss, uint64_
       .deadline_ms = deadline,
       .empty_superslabs = hak_pool.empty_superslabs,
       .keep_superslabs = hak_config.keep_superslabs,
+      .free_bytes = hak_pool_free_bytes(),
+      .keep_free_bytes = hak_config.keep_free_bytes,
       .wholly_free = ss->free_mask == HAK_ALL_SLABS,
   };
   return facts;
@@ -139,7 +144,14 @@ static bool release_due(uint64_t now) {
 }
 
 void hak_pool_note_free(struct hak_superslab *ss, uint64_t now) {
-  if (hak_release_eagerly(hak_config.lean_decommit, hak_commit_now(), hak_config.lean_target_bytes)) {
+  const struct hak_lean_facts facts = {
+      .mode = hak_config.lean_decommit,
+      .committed = hak_commit_now(),
+      .target = hak_config.lean_target_bytes,
+      .free_bytes = hak_pool_free_bytes(),
+      .keep_free_bytes = hak_config.keep_free_bytes,
+  };
+  if (hak_release_eagerly(&facts)) {
     hak_pool.counters.lean_bytes += decommit_free(ss, hak_config.lean_decommit);
     hak_pool.counters.lean_decommits++;
     if (ss->queued && !idle(ss)) hak_pool_dequeue(ss);
@@ -157,6 +169,21 @@ bool hak_pool_tick(uint64_t now) {
 
 uint64_t hak_pool_free_bytes(void) {
   return atomic_load_explicit(&hak_pool.free_dirty, memory_order_relaxed) * HAK_SLAB_SIZE;
+}
+
+size_t hak_pool_make_way(size_t bytes) {
+  size_t released = 0;
+  const uint64_t now = hak_os_now_ms();
+  hak_lock_acquire(&hak_pool.lock);
+  if (hak_release_before_growth(hak_pool_free_bytes(), hak_commit_now())) {
+    for (uint32_t i = 0; i < MAKE_WAY_SUPERSLABS && released < bytes && hak_pool.queue_first != NULL; i++) {
+      const size_t step = release(hak_pool.queue_first, HAK_RELEASE_DECOMMIT, now);
+      if (step == 0) break;
+      released += step;
+    }
+  }
+  hak_lock_release(&hak_pool.lock);
+  return released;
 }
 
 // Unmaps the wholly free superslabs that stayed mapped without memory; all are on the list of the emptiest.
@@ -186,6 +213,7 @@ size_t hak_pool_trim(size_t keep_bytes) {
     }
     struct hak_release_facts facts = facts_of(ss, now, 0);
     facts.keep_superslabs = 0;
+    facts.keep_free_bytes = 0;
     bytes += release(ss, hak_release_superslab(&facts), now);
   }
   if (keep_bytes == 0) unmap_parked();

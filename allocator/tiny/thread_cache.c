@@ -46,7 +46,7 @@ HAK_INLINE uint32_t bin_count(const struct hak_bin *bin) {
   return bin_base(bin) == NULL ? 0 : (uint32_t)(bin_top(bin) - bin_base(bin)) - 1;
 }
 HAK_INLINE uint32_t bin_capacity(const struct hak_bin *bin) {
-  return bin_base(bin) == NULL ? 0 : (uint32_t)(bin->limit - bin_base(bin)) - 1;
+  return bin_base(bin) == NULL ? 0 : (uint32_t)(hak_bin_limit(bin) - bin_base(bin)) - 1;
 }
 
 static void count_event(HAK_ATOMIC(uint64_t) * counter) {
@@ -80,7 +80,7 @@ static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capa
     hak_meta_free(old, array_bytes(old_capacity));
   }
   atomic_store_explicit(&bin->base, slots, memory_order_relaxed);
-  bin->limit = slots + 1 + capacity;
+  hak_bin_set_limit(bin, slots + 1 + capacity);
   bin_set_top(bin, slots + 1 + count);
   heap->cache_bytes += (uint64_t)capacity * hak_class_stride(class_id);
   heap->cache_bytes -= (uint64_t)old_capacity * hak_class_stride(class_id);
@@ -92,8 +92,11 @@ static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capa
 static uint64_t cache_bound(const struct hak_heap *heap) {
   const uint64_t most = hak_config.thread_cache_bytes;
   if (hak_config.thread_cache_share == 0) return most;
-  const uint64_t share = heap->slabs * HAK_SLAB_SIZE / hak_config.thread_cache_share;
-  const uint64_t bound = share > SHARE_LEAST ? share : SHARE_LEAST;
+  const uint64_t bytes = heap->slabs * HAK_SLAB_SIZE;
+  const uint64_t share = bytes / hak_config.thread_cache_share;
+  // A thread that owns next to nothing only frees: it needs batches, not a stock.
+  const uint64_t least = bytes < SHARE_LEAST ? SHARE_LEAST / 4 : SHARE_LEAST;
+  const uint64_t bound = share > least ? share : least;
   return bound < most ? bound : most;
 }
 
@@ -261,7 +264,7 @@ void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *b
   struct hak_bin *bin = &heap->cache.bins[class_id];
   slow_event(heap, class_id);
   hak_cache_settle(heap, class_id);
-  if (bin_top(bin) >= bin->limit && !grow(heap, class_id)) {
+  if (bin_top(bin) >= hak_bin_limit(bin) && !grow(heap, class_id)) {
     const uint32_t count = bin_count(bin);
     if (count == 0) {  // No array could be had.
       hak_thread_cache_return(heap, &block, 1);
@@ -286,6 +289,8 @@ void hak_thread_cache_init(struct hak_heap *heap) {
     heap->classes[class_id].misses = 0;
     heap->classes[class_id].untouched = 0;
     heap->classes[class_id].seen_top = NULL;
+    heap->classes[class_id].full_limit = NULL;
+    heap->classes[class_id].touched = false;
     atomic_store_explicit(&heap->classes[class_id].stolen, 0, memory_order_relaxed);
   }
 }
