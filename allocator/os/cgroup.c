@@ -14,16 +14,20 @@ static char folder[PATH_ROOM];
 
 // Reads the file's beginning into text[size], NUL-ended; false: it cannot be read.
 static bool read_file(const char *path, char *text, size_t size) {
+  const int saved = errno;
+  ssize_t got = 0;
   const int file = open(path, O_RDONLY | O_CLOEXEC);
-  if (file < 0) return false;
-  const ssize_t got = read(file, text, size - 1);
-  close(file);
+  if (file >= 0) {
+    got = read(file, text, size - 1);
+    close(file);
+  }
+  errno = saved;
   text[got > 0 ? got : 0] = '\0';
   return got > 0;
 }
 
-// The limit in the file `name` of the folder folder[0 .. length); 0: none ("max"), or no such file. Leaves folder as it
-// was.
+// The limit in the file `name` of the folder folder[0 .. length); 0: none ("max"), no such file, or not a number.
+// Leaves folder as it was.
 static uint64_t limit_in(size_t length, const char *name) {
   const size_t name_length = strlen(name);
   if (length + name_length + 2 > PATH_ROOM) return 0;
@@ -34,12 +38,13 @@ static uint64_t limit_in(size_t length, const char *name) {
   folder[length] = '\0';
   if (!known) return 0;
   uint64_t bytes = 0;
-  for (const char *digit = text; *digit >= '0' && *digit <= '9'; digit++) {
+  const char *digit = text;
+  for (; *digit >= '0' && *digit <= '9'; digit++) {
     if (__builtin_mul_overflow(bytes, 10, &bytes) || __builtin_add_overflow(bytes, (uint64_t)(*digit - '0'), &bytes)) {
       return 0;
     }
   }
-  return bytes;
+  return *digit == '\n' || *digit == '\0' ? bytes : 0;
 }
 
 static uint64_t lower(uint64_t a, uint64_t b) { return a == 0 || (b != 0 && b < a) ? b : a; }
@@ -71,9 +76,6 @@ uint64_t hak_os_cgroup_limit_in(const char *mount, const char *membership) {
 }
 
 uint64_t hak_os_cgroup_limit(void) {
-  const int saved = errno;
-  const bool known = read_file("/proc/self/cgroup", membership_text, sizeof membership_text);
-  const uint64_t limit = known ? hak_os_cgroup_limit_in("/sys/fs/cgroup", membership_text) : 0;
-  errno = saved;
-  return limit;
+  if (!read_file("/proc/self/cgroup", membership_text, sizeof membership_text)) return 0;
+  return hak_os_cgroup_limit_in("/sys/fs/cgroup", membership_text);
 }

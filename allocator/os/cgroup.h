@@ -12,7 +12,8 @@ HAK_C_BEGIN
 // the system does not tell. Takes some file reads; leaves errno as it was. One thread at a time.
 uint64_t hak_os_cgroup_limit(void);
 
-// The same for a group: `mount` is where the hierarchy is mounted, `membership` the text of /proc/PID/cgroup.
+// The same for a group: `mount` is where the hierarchy is mounted, `membership` the text of /proc/PID/cgroup. A path of
+// 1024 bytes or more is not followed.
 uint64_t hak_os_cgroup_limit_in(const char *mount, const char *membership);
 
 HAK_C_END

@@ -20,7 +20,11 @@
 // its end up and take a neighbour's page.
 static bool advise(void *start, size_t size, int advice) {
   const size_t page = hak_os_page_size();
-  if (start == NULL || size == 0 || size > PTRDIFF_MAX || (((uintptr_t)start | size) & (page - 1)) != 0) return false;
+  uintptr_t end;
+  if (start == NULL || size == 0 || __builtin_add_overflow((uintptr_t)start, size, &end) ||
+      (((uintptr_t)start | size) & (page - 1)) != 0) {
+    return false;
+  }
   const int saved = errno;
   const bool done = madvise(start, size, advice) == 0;
   hak_os_count_call();

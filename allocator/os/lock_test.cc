@@ -96,6 +96,118 @@ TEST(Lock, TheChildOfAForkMayReleaseIt) {
   hak_lock_release(&lock);
 }
 
+TEST(Lock, UnrankedKeepsOthersOutAllTheSame) {
+  hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);
+  hak_lock_acquire_unranked(&lock);
+  EXPECT_EQ(State(lock), 1u);
+  int entered = 0;
+  std::thread other([&] {
+    hak_lock_acquire_unranked(&lock);
+    entered++;
+    hak_lock_release_unranked(&lock);
+  });
+  while (State(lock) != 2) std::this_thread::yield();
+  EXPECT_EQ(entered, 0);  // read under the lock
+  errno = E2BIG;
+  hak_lock_release_unranked(&lock);
+  EXPECT_EQ(errno, E2BIG);
+  other.join();
+  EXPECT_EQ(entered, 1);
+  EXPECT_EQ(State(lock), 0u);
+}
+
+// ---- A thread that gave up: in a child, for it cannot take that back, and a lock that still held it would hang
+// ----------
+
+constexpr unsigned kPatienceSeconds = 30;
+
+TEST(LockGiveUp, FromThenOnTheThreadHasEveryLock) {
+  const auto give_up = [] {
+    alarm(kPatienceSeconds);
+    hak_lock mine = HAK_LOCK_INIT(HAK_RANK_META);
+    hak_lock low = HAK_LOCK_INIT(HAK_RANK_INIT);
+    hak_lock_acquire(&mine);
+    hak_lock_acquire_unranked(&low);
+    hak_lock_give_up();
+    errno = E2BIG;
+    // Held by itself, against the order, and again.
+    hak_lock_acquire(&mine);
+    hak_lock_acquire(&low);
+    hak_lock_acquire(&mine);
+    EXPECT_EQ(errno, E2BIG);
+    hak_lock free_one = HAK_LOCK_INIT(HAK_RANK_POOL);
+    hak_lock_acquire(&free_one);
+    EXPECT_EQ(State(free_one), 1u);
+    hak_lock_release(&free_one);
+    EXPECT_EQ(State(free_one), 0u);
+  };
+  HAK_EXPECT_PASSES_IN_CHILD(give_up());
+}
+
+TEST(LockGiveUp, AlsoALockThatAnotherThreadHolds) {
+  const auto give_up = [] {
+    alarm(kPatienceSeconds);
+    hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);
+    hak_lock_acquire(&lock);
+    bool entered = false;
+    std::thread([&] {
+      hak_lock_give_up();
+      hak_lock_acquire(&lock);
+      entered = true;
+    }).join();
+    EXPECT_TRUE(entered);
+    EXPECT_NE(State(lock), 0u);  // still this thread's
+    hak_lock_release(&lock);
+    EXPECT_EQ(State(lock), 0u);
+  };
+  HAK_EXPECT_PASSES_IN_CHILD(give_up());
+}
+
+TEST(LockGiveUp, OtherThreadsStillWait) {
+  const auto give_up = [] {
+    alarm(kPatienceSeconds);
+    hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);
+    hak_lock_acquire(&lock);
+    hak_lock_give_up();
+    int entered = 0;
+    std::thread other([&] {
+      hak_lock_acquire(&lock);
+      entered++;
+      hak_lock_release(&lock);
+    });
+    while (State(lock) != 2) std::this_thread::yield();
+    EXPECT_EQ(entered, 0);  // read under the lock
+    hak_lock_release(&lock);
+    other.join();
+    EXPECT_EQ(entered, 1);
+  };
+  HAK_EXPECT_PASSES_IN_CHILD(give_up());
+}
+
+// ---- Ranks
+// ------------------------------------------------------------------------------------------------------------
+
+TEST(LockOrder, UnrankedIsOutsideTheOrder) {
+  hak_lock low = HAK_LOCK_INIT(HAK_RANK_INIT);
+  hak_lock first = HAK_LOCK_INIT(HAK_RANK_HEAP);
+  hak_lock second = HAK_LOCK_INIT(HAK_RANK_HEAP);
+  hak_lock high = HAK_LOCK_INIT(HAK_RANK_META);
+  // Two of a rank, and one below what is held.
+  hak_lock_acquire(&high);
+  hak_lock_acquire_unranked(&first);
+  hak_lock_acquire_unranked(&second);
+  EXPECT_EQ(State(first) + State(second), 2u);
+  hak_lock_release(&high);
+  // It counts for nobody else either, and its release takes no rank away.
+  hak_lock_acquire(&low);
+  hak_lock_release_unranked(&second);
+  hak_lock_release_unranked(&first);
+  hak_lock_acquire(&high);
+  hak_lock_release(&high);
+  hak_lock_release(&low);
+  EXPECT_EQ(State(low) + State(first) + State(second) + State(high), 0u);
+}
+
 TEST(LockOrder, RisingRanksAreInOrder) {
   hak_lock low = HAK_LOCK_INIT(HAK_RANK_INIT);
   hak_lock middle = HAK_LOCK_INIT(HAK_RANK_POOL);

@@ -11,7 +11,6 @@
 #include <thread>
 #include <vector>
 
-#include "allocator/os/decommit.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/unit_test.h"
 
@@ -74,30 +73,14 @@ TEST(Os, ReservedMemoryReadsAsZeroAndIsWritableWhereCommitted) {
   EXPECT_EQ(munmap(start, 4 * kPage), 0);
 }
 
-TEST(Os, DecommitGivesThePagesOfTheRangeBack) {
-  char *start = static_cast<char *>(hak_os_map(4 * kPage, kPage));
-  ASSERT_NE(start, nullptr);
-  memset(start, 7, 4 * kPage);
-  const uint64_t before = hak_os_totals().decommitted_bytes;
-  EXPECT_TRUE(hak_os_decommit(start + kPage, 2 * kPage, HAK_DECOMMIT_DONTNEED));
-  EXPECT_EQ(hak_os_totals().decommitted_bytes, before + 2 * kPage);
-  EXPECT_TRUE(IsMapped(start, 4 * kPage));
-  EXPECT_TRUE(IsZero(start + kPage, 2 * kPage));
-  EXPECT_EQ(start[kPage - 1], 7);
-  EXPECT_EQ(start[3 * kPage], 7);
-  EXPECT_TRUE(hak_os_unmap(start, 4 * kPage));
-}
-
 TEST(Os, WhatTheKernelRefusesChangesNothing) {
   char *start = static_cast<char *>(hak_os_map(2 * kPage, kPage));
   ASSERT_NE(start, nullptr);
   const struct hak_os_totals before = hak_os_totals();
   errno = E2BIG;
-  EXPECT_FALSE(hak_os_unmap(start + 1, kPage));                            // EINVAL
-  EXPECT_FALSE(hak_os_decommit(start + 1, kPage, HAK_DECOMMIT_DONTNEED));  // EINVAL
+  EXPECT_FALSE(hak_os_unmap(start + 1, kPage));  // EINVAL
   EXPECT_EQ(errno, E2BIG);
   EXPECT_EQ(hak_os_totals().mapped, before.mapped);
-  EXPECT_EQ(hak_os_totals().decommitted_bytes, before.decommitted_bytes);
   EXPECT_TRUE(hak_os_unmap(start, 2 * kPage));
 }
 
@@ -150,16 +133,14 @@ TEST(Os, EveryCallCanBeMadeToFailAndThenDoesNothing) {
     EXPECT_EQ(hak_os_map(kPage, kPage), nullptr);
     EXPECT_EQ(hak_os_reserve(kPage), nullptr);
     EXPECT_FALSE(hak_os_commit(start, kPage));
-    EXPECT_FALSE(hak_os_decommit(start, kPage, HAK_DECOMMIT_DONTNEED));
     EXPECT_FALSE(hak_os_unmap(start, 4 * kPage));
     EXPECT_FALSE(hak_os_resize(start, 4 * kPage, kPage));
     EXPECT_EQ(hak_os_move(start, 4 * kPage, 8 * kPage), nullptr);
-    EXPECT_EQ(hak_fault_hits(), 7u);
+    EXPECT_EQ(hak_fault_hits(), 6u);
   }
   EXPECT_EQ(errno, E2BIG);
   EXPECT_EQ(hak_os_totals().calls, before.calls);
   EXPECT_EQ(hak_os_totals().mapped, before.mapped);
-  EXPECT_EQ(hak_os_totals().decommitted_bytes, before.decommitted_bytes);
   for (size_t i = 0; i < 4 * kPage; i++) ASSERT_EQ(start[i], 9);
   EXPECT_TRUE(hak_os_unmap(start, 4 * kPage));
 }

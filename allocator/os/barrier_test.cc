@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/os/barrier.h"
+
+#include <errno.h>
+#include <gtest/gtest.h>
+#include <linux/membarrier.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+
+#include "allocator/os/unit_test.h"
+
+namespace {
+
+// Why this kernel or emulator has no such barrier; empty when it has.
+std::string WhyNot() {
+  const long commands = syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0);
+  if (commands < 0) return strerror(errno);
+  constexpr long kNeeded = MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED | MEMBARRIER_CMD_PRIVATE_EXPEDITED;
+  return (commands & kNeeded) == kNeeded ? "" : "the expedited command is not among those it knows";
+}
+
+TEST(Barrier, WorksWhereTheKernelHasItAndKeepsErrno) {
+  const std::string why_not = WhyNot();
+  errno = E2BIG;
+  hak_os_barrier_init();
+  EXPECT_EQ(errno, E2BIG);
+  for (int i = 0; i < 3; i++) {
+    EXPECT_EQ(hak_os_barrier(), why_not.empty());
+    EXPECT_EQ(errno, E2BIG);
+  }
+  hak_os_barrier_init();  // once more does no harm
+  EXPECT_EQ(hak_os_barrier(), why_not.empty());
+  EXPECT_EQ(errno, E2BIG);
+  if (!why_not.empty()) GTEST_SKIP() << "no membarrier: " << why_not;
+}
+
+TEST(Barrier, TheChildOfAForkHasItToo) {
+  hak_os_barrier_init();
+  const bool here = hak_os_barrier();
+  HAK_EXPECT_PASSES_IN_CHILD(EXPECT_EQ(hak_os_barrier(), here));
+}
+
+// The form in which idle_cache.h uses it: one side stores and loads without any fence, the other stores, calls the
+// barrier and loads. That both miss the other's store is what the barrier forbids and both machines would else do.
+TEST(Barrier, OneSideNeedsNoFence) {
+  hak_os_barrier_init();
+  if (!hak_os_barrier()) GTEST_SKIP() << "no membarrier: " << WhyNot();
+  const int rounds = hak_unit::Operations(20000);
+  struct {
+    alignas(HAK_CACHE_LINE) std::atomic<int> mine{0};
+    alignas(HAK_CACHE_LINE) std::atomic<int> other{0};
+    alignas(HAK_CACHE_LINE) std::atomic<int> started{0};
+    alignas(HAK_CACHE_LINE) std::atomic<int> finished{0};
+  } shared;
+  int owner_saw = 0;
+  std::thread owner([&] {
+    for (int round = 1; round <= rounds; round++) {
+      while (shared.started.load(std::memory_order_acquire) != round) std::this_thread::yield();
+      shared.mine.store(round, std::memory_order_relaxed);
+      std::atomic_signal_fence(std::memory_order_seq_cst);  // the compiler keeps the order too
+      owner_saw = shared.other.load(std::memory_order_relaxed);
+      shared.finished.store(round, std::memory_order_release);
+    }
+  });
+  int both_missed = 0;
+  bool barrier_failed = false;
+  for (int round = 1; round <= rounds; round++) {
+    shared.started.store(round, std::memory_order_release);
+    shared.other.store(round, std::memory_order_relaxed);
+    barrier_failed |= !hak_os_barrier();
+    const int thief_saw = shared.mine.load(std::memory_order_relaxed);
+    while (shared.finished.load(std::memory_order_acquire) != round) std::this_thread::yield();
+    both_missed += thief_saw != round && owner_saw != round;
+  }
+  owner.join();
+  EXPECT_FALSE(barrier_failed);
+  EXPECT_EQ(both_missed, 0);
+}
+
+}  // namespace
