@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <algorithm>
@@ -123,6 +124,16 @@ TEST(GateParse, AChoiceIsItsExactName) {
   }
 }
 
+TEST(GateParse, TheDecommitModesAreCapitals) {
+  EXPECT_EQ(Parse(HAK_GATE_SS_MEM_LEAN_DECOMMIT, "OFF"), uint64_t{HAK_DECOMMIT_OFF});
+  EXPECT_EQ(Parse(HAK_GATE_SS_MEM_LEAN_DECOMMIT, "FREE"), uint64_t{HAK_DECOMMIT_FREE});
+  EXPECT_EQ(Parse(HAK_GATE_SS_MEM_LEAN_DECOMMIT, "DONTNEED"), uint64_t{HAK_DECOMMIT_DONTNEED});
+  for (const char *text : {"off", "Off", "free", "Free", "dontneed", "DontNeed", "DONT_NEED", "MADV_DONTNEED",
+                           "DONTNEED ", " FREE", "OFF,FREE", "0", "1", "2", "on", ""}) {
+    EXPECT_EQ(Parse(HAK_GATE_SS_MEM_LEAN_DECOMMIT, text), kUntouched) << '"' << text << '"';
+  }
+}
+
 TEST(GateParse, AliasesBelongToTheirGateAlone) {
   EXPECT_EQ(Parse(HAK_GATE_PROFILE, "MIXED_TINYV3_C7_BALANCED"), uint64_t{HAK_PRESET_BALANCED});
   EXPECT_EQ(Parse(HAK_GATE_PROFILE, "MIXED_TINYV3_C7_SAFE"), uint64_t{HAK_PRESET_SPEED});
@@ -165,6 +176,59 @@ TEST(GateResolve, APresetSetsTheDefaultsOfTheOtherGates) {
   }
 }
 
+// Which gates a preset changes, and in which direction: more speed or less memory.
+TEST(GateResolve, PresetsDifferInTheGatesThatTradeMemoryForSpeed) {
+  // Larger values of these keep more memory.
+  const std::vector<hak_gate_id> keep = {HAK_GATE_DECOMMIT_DEADLINE, HAK_GATE_THREAD_CACHE,    HAK_GATE_IDLE_CACHE,
+                                         HAK_GATE_MAPPING_CACHE,     HAK_GATE_KEEP_SUPERSLABS, HAK_GATE_KEEP_FREE};
+  std::set<uint32_t> trade(keep.begin(), keep.end());
+  const auto value = [](hak_gate_id id, hak_preset preset) { return hak_gates[id].preset[preset]; };
+  for (const hak_gate_id id : keep) {
+    EXPECT_LT(value(id, HAK_PRESET_LEAN), value(id, HAK_PRESET_BALANCED)) << hak_gates[id].name;
+    EXPECT_LT(value(id, HAK_PRESET_BALANCED), value(id, HAK_PRESET_SPEED)) << hak_gates[id].name;
+  }
+  // One part of this many.
+  trade.insert(HAK_GATE_THREAD_CACHE_SHARE);
+  EXPECT_GT(value(HAK_GATE_THREAD_CACHE_SHARE, HAK_PRESET_LEAN),
+            value(HAK_GATE_THREAD_CACHE_SHARE, HAK_PRESET_BALANCED));
+  EXPECT_GT(value(HAK_GATE_THREAD_CACHE_SHARE, HAK_PRESET_BALANCED),
+            value(HAK_GATE_THREAD_CACHE_SHARE, HAK_PRESET_SPEED));
+  // Only speed is without LEAN, only lean decommits eagerly, from less on, and forbids huge pages.
+  for (const hak_gate_id id :
+       {HAK_GATE_SS_MEM_LEAN, HAK_GATE_SS_MEM_LEAN_DECOMMIT, HAK_GATE_SS_MEM_LEAN_TARGET, HAK_GATE_THP}) {
+    trade.insert(id);
+  }
+  EXPECT_EQ(value(HAK_GATE_SS_MEM_LEAN, HAK_PRESET_BALANCED), 1u);
+  EXPECT_EQ(value(HAK_GATE_SS_MEM_LEAN, HAK_PRESET_SPEED), 0u);
+  EXPECT_EQ(value(HAK_GATE_SS_MEM_LEAN, HAK_PRESET_LEAN), 1u);
+  EXPECT_EQ(value(HAK_GATE_SS_MEM_LEAN_DECOMMIT, HAK_PRESET_BALANCED), uint64_t{HAK_DECOMMIT_OFF});
+  EXPECT_EQ(value(HAK_GATE_SS_MEM_LEAN_DECOMMIT, HAK_PRESET_SPEED), uint64_t{HAK_DECOMMIT_OFF});
+  EXPECT_EQ(value(HAK_GATE_SS_MEM_LEAN_DECOMMIT, HAK_PRESET_LEAN), uint64_t{HAK_DECOMMIT_DONTNEED});
+  EXPECT_LT(value(HAK_GATE_SS_MEM_LEAN_TARGET, HAK_PRESET_LEAN),
+            value(HAK_GATE_SS_MEM_LEAN_TARGET, HAK_PRESET_BALANCED));
+  EXPECT_EQ(value(HAK_GATE_THP, HAK_PRESET_BALANCED), uint64_t{HAK_HUGE_PAGES_AUTO});
+  EXPECT_EQ(value(HAK_GATE_THP, HAK_PRESET_SPEED), uint64_t{HAK_HUGE_PAGES_AUTO});
+  EXPECT_EQ(value(HAK_GATE_THP, HAK_PRESET_LEAN), uint64_t{HAK_HUGE_PAGES_OFF});
+  // All others are the same in every preset: limits, what is observed, and the forms of records.
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
+    if (id == HAK_GATE_PROFILE || trade.count(id) != 0) continue;
+    for (const uint64_t other : hak_gates[id].preset) {
+      EXPECT_EQ(other, hak_gates[id].preset[HAK_PRESET_BALANCED]) << hak_gates[id].name;
+    }
+  }
+}
+
+TEST(GateResolve, AnUnknownPresetIsBalanced) {
+  for (const char *entry : {"HAKMEM_PROFILE=fast", "HAKMEM_PROFILE=Lean", "HAKMEM_PROFILE=lean ", "HAKMEM_PROFILE="}) {
+    const Resolved resolved = Resolve({entry});
+    EXPECT_EQ(std::count(resolved.messages.begin(), resolved.messages.end(), '\n'), 1) << entry;
+    for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
+      EXPECT_EQ(resolved.values.value[id], hak_gates[id].preset[HAK_PRESET_BALANCED]) << entry;
+      EXPECT_EQ(resolved.values.origin[id], HAK_GATE_BUILT_IN) << entry;
+    }
+  }
+}
+
 TEST(GateResolve, AGateOfItsOwnBeatsThePresetInAnyOrder) {
   for (const auto &environment : std::vector<std::vector<std::string>>{
            {"HAKMEM_DECOMMIT_DEADLINE_MS=77", "HAKMEM_PROFILE=speed"},
@@ -197,6 +261,21 @@ TEST(GateReport, ABadValueIsOneLineWithItsGateItselfAndWhatIsAccepted) {
             "using 1000\n");
   EXPECT_EQ(Resolve({"HAKMEM_SHOW_CONFIG=2"}).messages,
             "hakmem: HAKMEM_SHOW_CONFIG=\"2\" is not accepted; accepted: 0, 1; using 0\n");
+}
+
+TEST(GateReport, TheGatesOfLeanToo) {
+  EXPECT_EQ(Resolve({"HAKMEM_SS_MEM_LEAN_TARGET_MB=-1"}).messages,
+            "hakmem: HAKMEM_SS_MEM_LEAN_TARGET_MB=\"-1\" is not accepted; accepted: 0 to 1048576 MiB; using 10\n");
+  EXPECT_EQ(Resolve({"HAKMEM_SS_MEM_LEAN_DECOMMIT=dontneed"}).messages,
+            "hakmem: HAKMEM_SS_MEM_LEAN_DECOMMIT=\"dontneed\" is not accepted; accepted: OFF, FREE, DONTNEED; "
+            "using OFF\n");
+  EXPECT_EQ(Resolve({"HAKMEM_SS_MEM_LEAN_DECOMMIT=off", "HAKMEM_PROFILE=lean"}).messages,
+            "hakmem: HAKMEM_SS_MEM_LEAN_DECOMMIT=\"off\" is not accepted; accepted: OFF, FREE, DONTNEED; "
+            "using DONTNEED\n");
+  EXPECT_EQ(Resolve({"HAKMEM_SS_PREWARM=1025"}).messages,
+            "hakmem: HAKMEM_SS_PREWARM=\"1025\" is not accepted; accepted: 0 to 1024 superslabs; using 1\n");
+  EXPECT_EQ(Resolve({"HAKMEM_MEMORY_LIMIT_MB=all"}).messages,
+            "hakmem: HAKMEM_MEMORY_LIMIT_MB=\"all\" is not accepted; accepted: 0 to 1073741824 MiB; using 0\n");
 }
 
 TEST(GateReport, UsesTheDefaultOfThePresetInstead) {
@@ -253,6 +332,9 @@ TEST(GateShow, PrintsEveryGateWithItsValueAndWhereItCameFrom) {
   EXPECT_TRUE(has("HAKMEM_SLAB_MAP=auto" + from(" (default)"))) << text;
 }
 
+// Before main and so before any hak_gate_init.
+const char *const kBeforeInit = hak_gate_get("HAKMEM_PROFILE", nullptr);
+
 class GateInit : public testing::Test {
  protected:
   GateInit() { Clear(); }
@@ -267,16 +349,43 @@ class GateInit : public testing::Test {
   }
 };
 
-void ExpectConfig(hak_preset preset) {
-  const auto value = [preset](uint32_t id) { return hak_gates[id].preset[preset]; };
-  EXPECT_EQ(hak_config.decommit_deadline_ms, value(HAK_GATE_DECOMMIT_DEADLINE));
-  EXPECT_EQ(hak_config.thread_cache_bytes, value(HAK_GATE_THREAD_CACHE) * 1024);
-  EXPECT_EQ(hak_config.thread_cache_share, value(HAK_GATE_THREAD_CACHE_SHARE));
-  EXPECT_EQ(hak_config.borrow, value(HAK_GATE_BORROW) != 0);
-  EXPECT_EQ(hak_config.mapping_cache_bytes, value(HAK_GATE_MAPPING_CACHE) * 1024);
-  EXPECT_EQ(hak_config.keep_superslabs, value(HAK_GATE_KEEP_SUPERSLABS));
-  EXPECT_EQ(hak_config.slab_map_form, value(HAK_GATE_SLAB_MAP));
+// Every field, by the gates' values. The binding names them all: a field that is added does not compile until it has
+// its line here.
+void ExpectConfig(const std::vector<uint64_t> &value) {
+  const auto &[decommit_deadline_ms, lean_decommit, lean_target_bytes, prewarm_superslabs, prewarm_suppressed,
+               thread_cache_bytes, thread_cache_share, idle_cache_ms, keep_superslabs, keep_free_bytes,
+               mapping_cache_bytes, memory_limit_bytes, cgroup_limit, page_purge, idle_watch, background, borrow,
+               stats_at_exit, huge_pages, slab_map_form] = hak_config;
+  EXPECT_EQ(decommit_deadline_ms, value[HAK_GATE_DECOMMIT_DEADLINE]);
+  const bool lean = value[HAK_GATE_SS_MEM_LEAN] != 0;  // never from the environment here, see ss_mem_lean_test
+  EXPECT_EQ(lean_decommit, lean ? value[HAK_GATE_SS_MEM_LEAN_DECOMMIT] : uint64_t{HAK_DECOMMIT_OFF});
+  EXPECT_EQ(lean_target_bytes, value[HAK_GATE_SS_MEM_LEAN_TARGET] * 1024 * 1024);
+  EXPECT_EQ(prewarm_superslabs, lean ? 0 : value[HAK_GATE_SS_PREWARM]);
+  EXPECT_EQ(prewarm_suppressed, lean ? value[HAK_GATE_SS_PREWARM] : 0);
+  EXPECT_EQ(thread_cache_bytes, value[HAK_GATE_THREAD_CACHE] * 1024);
+  EXPECT_EQ(thread_cache_share, value[HAK_GATE_THREAD_CACHE_SHARE]);
+  EXPECT_EQ(idle_cache_ms, value[HAK_GATE_IDLE_CACHE]);
+  EXPECT_EQ(keep_superslabs, value[HAK_GATE_KEEP_SUPERSLABS]);
+  EXPECT_EQ(keep_free_bytes, value[HAK_GATE_KEEP_FREE] * 1024);
+  EXPECT_EQ(mapping_cache_bytes, value[HAK_GATE_MAPPING_CACHE] * 1024);
+  EXPECT_EQ(memory_limit_bytes, value[HAK_GATE_MEMORY_LIMIT] * 1024 * 1024);
+  EXPECT_EQ(uint64_t{cgroup_limit}, value[HAK_GATE_CGROUP_LIMIT]);
+  EXPECT_EQ(uint64_t{page_purge}, value[HAK_GATE_PAGE_PURGE]);
+  EXPECT_EQ(uint64_t{idle_watch}, value[HAK_GATE_IDLE_WATCH]);
+  EXPECT_EQ(uint64_t{background}, value[HAK_GATE_BACKGROUND]);
+  EXPECT_EQ(uint64_t{borrow}, value[HAK_GATE_BORROW]);
+  EXPECT_EQ(uint64_t{stats_at_exit}, value[HAK_GATE_STATS_AT_EXIT]);
+  EXPECT_EQ(uint64_t{huge_pages}, value[HAK_GATE_THP]);
+  EXPECT_EQ(uint64_t{slab_map_form}, value[HAK_GATE_SLAB_MAP]);
 }
+
+std::vector<uint64_t> Values(hak_preset preset) {
+  std::vector<uint64_t> values;
+  for (const hak_gate &gate : hak_gates) values.push_back(gate.preset[preset]);
+  return values;
+}
+
+void ExpectConfig(hak_preset preset) { ExpectConfig(Values(preset)); }
 
 TEST_F(GateInit, ResolvesTheDefaults) {
   EXPECT_EQ(Init(), "");
@@ -293,6 +402,105 @@ TEST_F(GateInit, ReadsTheEnvironmentUnlessTheGatesAreFixed) {
   } else {
     EXPECT_EQ(std::count(messages.begin(), messages.end(), '\n'), 1) << messages;
     ExpectConfig(HAK_PRESET_LEAN);
+  }
+}
+
+TEST_F(GateInit, EveryGateReachesItsField) {
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
+    // SHOW_CONFIG prints, and the others have tests of their own.
+    if (id == HAK_GATE_PROFILE || id == HAK_GATE_SHOW_CONFIG || id == HAK_GATE_SS_MEM_LEAN || id == HAK_GATE_SS_PREWARM)
+      continue;
+    std::vector<uint64_t> want = Values(HAK_PRESET_BALANCED);
+    const hak_gate &gate = hak_gates[id];
+    const uint64_t other = gate.choices != nullptr ? 1 - (want[id] & 1) : gate.most;
+    Clear();
+    setenv(gate.name, gate.choices != nullptr ? gate.choices[other] : std::to_string(other).c_str(), 1);
+    EXPECT_EQ(Init(), "") << gate.name;
+    if (!HAK_FAST) want[id] = other;
+    SCOPED_TRACE(gate.name);
+    ExpectConfig(want);
+  }
+}
+
+TEST_F(GateInit, TheMemoryLimitMustBeAboveWhatIsInUse) {
+  if (hak_os_resident_bytes() == 0) GTEST_SKIP() << "/proc does not tell what is in use";
+  // What is read in the end is what the process has then; more than 1 MiB it always is.
+  const uint64_t before = hak_os_resident_bytes() >> 20;
+  ASSERT_GE(before, 1u);
+  setenv("HAKMEM_MEMORY_LIMIT_MB", "1", 1);
+  const std::string messages = Init();
+  EXPECT_EQ(hak_config.memory_limit_bytes, 0u);
+  if (HAK_FAST) {
+    EXPECT_EQ(messages, "");
+  } else {
+    unsigned long long in_use = 0;
+    ASSERT_EQ(sscanf(messages.c_str(),
+                     "hakmem: HAKMEM_MEMORY_LIMIT_MB=\"1\" is not accepted; accepted: 0, or more than "
+                     "the %llu MiB in use; using 0\n",
+                     &in_use),
+              1)
+        << messages;
+    EXPECT_EQ(messages, "hakmem: HAKMEM_MEMORY_LIMIT_MB=\"1\" is not accepted; accepted: 0, or more than the " +
+                            std::to_string(in_use) + " MiB in use; using 0\n");
+    EXPECT_GE(in_use, 1u);
+    EXPECT_LE(in_use, before + 64);
+  }
+  const char *origin = nullptr;
+  EXPECT_STREQ(hak_gate_get("HAKMEM_MEMORY_LIMIT_MB", &origin), "0");
+  EXPECT_STREQ(origin, HAK_FAST ? "fixed in this build" : "default");
+  // Far above what is in use, and 0, are accepted.
+  setenv("HAKMEM_MEMORY_LIMIT_MB", "1000000", 1);
+  EXPECT_EQ(Init(), "");
+  EXPECT_EQ(hak_config.memory_limit_bytes, HAK_FAST ? 0 : uint64_t{1000000} << 20);
+  setenv("HAKMEM_MEMORY_LIMIT_MB", "0", 1);
+  EXPECT_EQ(Init(), "");
+  EXPECT_EQ(hak_config.memory_limit_bytes, 0u);
+}
+
+TEST(GateGet, NothingBeforeTheGatesAreResolved) { EXPECT_EQ(kBeforeInit, nullptr); }
+
+TEST_F(GateInit, GetTellsValueAndOriginOfEveryGate) {
+  setenv("HAKMEM_PROFILE", "speed", 1);
+  setenv("HAKMEM_KEEP_SUPERSLABS", "1048576", 1);
+  setenv("HAKMEM_SS_MEM_LEAN_DECOMMIT", "FREE", 1);
+  setenv("HAKMEM_THREAD_CACHE_KB", "nonsense", 1);
+  Init();
+  const auto expect = [](const char *name, const char *value, const char *origin, const char *fixed_value) {
+    const char *told = "untouched";
+    EXPECT_STREQ(hak_gate_get(name, &told), HAK_FAST ? fixed_value : value) << name;
+    EXPECT_STREQ(told, HAK_FAST ? "fixed in this build" : origin) << name;
+    EXPECT_STREQ(hak_gate_get(name, nullptr), HAK_FAST ? fixed_value : value) << name;
+  };
+  expect("HAKMEM_PROFILE", "speed", "environment", "balanced");
+  expect("HAKMEM_KEEP_SUPERSLABS", "1048576", "environment",
+         std::to_string(hak_gates[HAK_GATE_KEEP_SUPERSLABS].preset[HAK_PRESET_BALANCED]).c_str());
+  expect("HAKMEM_SS_MEM_LEAN_DECOMMIT", "FREE", "environment", "OFF");
+  expect("HAKMEM_SS_MEM_LEAN", "0", "preset", "1");
+  const auto preset_text = [](hak_gate_id id, hak_preset preset) {
+    return std::to_string(hak_gates[id].preset[preset]);
+  };
+  // What is used instead of the bad value.
+  expect("HAKMEM_THREAD_CACHE_KB", preset_text(HAK_GATE_THREAD_CACHE, HAK_PRESET_SPEED).c_str(), "preset",
+         preset_text(HAK_GATE_THREAD_CACHE, HAK_PRESET_BALANCED).c_str());
+  expect("HAKMEM_SLAB_MAP", "auto", "default", "auto");
+  expect("HAKMEM_SHOW_CONFIG", "0", "default", "0");
+  for (const hak_gate &gate : hak_gates) {
+    const char *origin = nullptr;
+    const char *text = hak_gate_get(gate.name, &origin);
+    ASSERT_NE(text, nullptr) << gate.name;
+    ASSERT_NE(origin, nullptr) << gate.name;
+    uint64_t value = kUntouched;
+    EXPECT_TRUE(hak_gate_parse(&gate, text, &value)) << gate.name << '=' << text;
+  }
+}
+
+TEST_F(GateInit, GetOfAnUnknownNameIsNull) {
+  Init();
+  for (const char *name : {"", "HAKMEM_", "PROFILE", "hakmem_profile", "HAKMEM_PROFILES", "HAKMEM_PROFIL",
+                           "HAKMEM_PROFILE=", "HAKMEM_PROFILE ", "PATH"}) {
+    const char *origin = "untouched";
+    EXPECT_EQ(hak_gate_get(name, &origin), nullptr) << name;
+    EXPECT_STREQ(origin, "untouched") << name;
   }
 }
 

@@ -26,9 +26,11 @@ constexpr hak_decommit_mode kModes[] = {HAK_DECOMMIT_OFF, HAK_DECOMMIT_FREE, HAK
 
 // The emulator answers most advice with success and does nothing; the kernel refuses advice that it does not know.
 bool AdviceReachesTheKernel() {
+  const int saved = errno;
   void *page = hak_os_map(kPage, kPage);
   const bool refused = page != nullptr && madvise(page, kPage, 12345) != 0;
   hak_os_unmap(page, kPage);
+  errno = saved;
   return refused;
 }
 
@@ -66,7 +68,7 @@ class Decommit : public testing::Test {
 
   // What the calls since SetUp added to the totals.
   void ExpectCounted(uint64_t calls, uint64_t decommits, uint64_t decommitted_bytes, uint64_t lazy_bytes) const {
-    const hak_os_totals now = hak_os_totals();
+    const struct hak_os_totals now = hak_os_totals();
     EXPECT_EQ(now.calls - before_.calls, calls);
     EXPECT_EQ(now.decommits - before_.decommits, decommits);
     EXPECT_EQ(now.decommitted_bytes - before_.decommitted_bytes, decommitted_bytes);
@@ -75,7 +77,7 @@ class Decommit : public testing::Test {
   }
 
   char *start_ = nullptr;
-  hak_os_totals before_ = {};
+  struct hak_os_totals before_ = {};
 };
 
 TEST_F(Decommit, DontNeedGivesThePagesOfTheRangeBackAtOnce) {
@@ -156,12 +158,12 @@ TEST_F(Decommit, TheGuardRefusesOddRangesWithoutAnyCall) {
 
 TEST_F(Decommit, WhatTheKernelRefusesIsNotCountedAsDone) {
   if (!AdviceReachesTheKernel()) GTEST_SKIP() << "this emulator takes all advice";
+  ASSERT_EQ(munmap(start_ + 2 * kPage, kPage), 0);
   before_ = hak_os_totals();
-  ASSERT_TRUE(hak_os_unmap(start_ + 2 * kPage, kPage));
   EXPECT_FALSE(hak_os_decommit(start_ + 2 * kPage, kPage, HAK_DECOMMIT_DONTNEED));  // ENOMEM
   EXPECT_FALSE(hak_os_decommit(start_ + 2 * kPage, kPage, HAK_DECOMMIT_FREE));
   EXPECT_FALSE(hak_os_populate(start_ + 2 * kPage, kPage));
-  EXPECT_EQ(hak_os_totals().calls, before_.calls + 4);
+  EXPECT_EQ(hak_os_totals().calls, before_.calls + 3);
   EXPECT_EQ(hak_os_totals().decommits, before_.decommits);
   EXPECT_EQ(hak_os_totals().decommitted_bytes, before_.decommitted_bytes);
   EXPECT_EQ(hak_os_totals().lazy_bytes, before_.lazy_bytes);
@@ -230,18 +232,18 @@ std::string MappingFlags(const void *address) {
 
 TEST_F(Decommit, AdviceOnHugePagesChangesNothingElse) {
   const bool asked = hak_os_advise_huge(start_, kPages * kPage, true);
-  const std::string flags_asked = MappingFlags(start_);
-  const bool forbidden = hak_os_advise_huge(start_, kPages * kPage, false);
-  const std::string flags_forbidden = MappingFlags(start_);
-  errno = E2BIG;
-  EXPECT_EQ(hak_os_advise_huge(start_, kPages * kPage, false), forbidden);
   EXPECT_EQ(errno, E2BIG);
-  ExpectCounted(3, 0, 0, 0);
+  const std::string flags_asked = MappingFlags(start_);
+  errno = E2BIG;
+  const bool forbidden = hak_os_advise_huge(start_, kPages * kPage, false);
+  EXPECT_EQ(errno, E2BIG);
+  const std::string flags_forbidden = MappingFlags(start_);
+  errno = E2BIG;  // The test's own reading is free to change it.
+  ExpectCounted(2, 0, 0, 0);
   EXPECT_TRUE(Holds(0, kPages, 7));
   // Both or none: a kernel without huge pages knows neither.
   EXPECT_EQ(asked, forbidden);
   if (!AdviceReachesTheKernel()) GTEST_SKIP() << "this emulator takes all advice";
-  errno = E2BIG;
   if (!asked) GTEST_SKIP() << "this kernel has no huge pages";
   if (flags_asked.empty()) GTEST_SKIP() << "this kernel does not show the flags of a mapping";
   EXPECT_NE(flags_asked.find(" hg "), std::string::npos) << flags_asked;

@@ -40,23 +40,129 @@ TEST(ReleasePolicy, ExtremeTimes) {
 }
 
 // Every combination of few values, against the rule in words: unmapped is what is past its deadline, wholly free, and
-// one more than may stay.
-TEST(ReleasePolicy, UnmapsWhatIsWhollyFreeAndOneTooMany) {
-  for (uint64_t empty = 0; empty <= 4; empty++) {
-    for (uint64_t keep = 0; keep <= 4; keep++) {
+// one more than may stay; of the rest, what is past its deadline stays only where there is no more than may stay.
+TEST(ReleasePolicy, EveryCombinationOfFewValues) {
+  int seen[3] = {};
+  for (uint64_t empty = 0; empty <= 3; empty++) {
+    for (uint64_t keep = 0; keep <= 3; keep++) {
       for (const bool wholly_free : {false, true}) {
         for (const uint64_t now : {100u, 149u, 150u, 151u}) {
-          hak_release_facts facts = Facts(now, 100, 50);
-          facts.empty_superslabs = empty;
-          facts.keep_superslabs = keep;
-          facts.wholly_free = wholly_free;
-          hak_release_verdict want = HAK_RELEASE_KEEP;
-          if (now >= 150) want = wholly_free && empty > keep ? HAK_RELEASE_UNMAP : HAK_RELEASE_DECOMMIT;
-          EXPECT_EQ(Verdict(facts), want) << empty << ' ' << keep << ' ' << wholly_free << ' ' << now;
+          for (uint64_t free_bytes = 0; free_bytes <= 3; free_bytes++) {
+            for (uint64_t keep_bytes = 0; keep_bytes <= 3; keep_bytes++) {
+              hak_release_facts facts = Facts(now, 100, 50);
+              facts.empty_superslabs = empty;
+              facts.keep_superslabs = keep;
+              facts.wholly_free = wholly_free;
+              facts.free_bytes = free_bytes;
+              facts.keep_free_bytes = keep_bytes;
+              const bool due = now >= 150;
+              const bool too_many = wholly_free && empty > keep;
+              const bool spared = free_bytes > 0 && free_bytes <= keep_bytes;
+              hak_release_verdict want = HAK_RELEASE_KEEP;
+              if (due && too_many) want = HAK_RELEASE_UNMAP;
+              if (due && !too_many && !spared) want = HAK_RELEASE_DECOMMIT;
+              EXPECT_EQ(Verdict(facts), want)
+                  << empty << ' ' << keep << ' ' << wholly_free << ' ' << now << ' ' << free_bytes << ' ' << keep_bytes;
+              seen[want]++;
+            }
+          }
         }
       }
     }
   }
+  for (const int times : seen) EXPECT_GT(times, 0);
+}
+
+TEST(ReleaseEagerly, EveryCombinationOfFewValues) {
+  int eager = 0;
+  for (const hak_decommit_mode mode : {HAK_DECOMMIT_OFF, HAK_DECOMMIT_FREE, HAK_DECOMMIT_DONTNEED}) {
+    for (const uint64_t committed : {uint64_t{0}, uint64_t{1}, uint64_t{10}, UINT64_MAX}) {
+      for (const uint64_t target : {uint64_t{0}, uint64_t{1}, uint64_t{9}, uint64_t{10}, uint64_t{11}, UINT64_MAX}) {
+        for (const uint64_t free_bytes : {uint64_t{0}, uint64_t{1}, uint64_t{2}, UINT64_MAX}) {
+          for (const uint64_t keep : {uint64_t{0}, uint64_t{1}, uint64_t{2}, UINT64_MAX}) {
+            hak_lean_facts facts = {};
+            facts.mode = mode;
+            facts.committed = committed;
+            facts.target = target;
+            facts.free_bytes = free_bytes;
+            facts.keep_free_bytes = keep;
+            bool want = true;
+            if (mode == HAK_DECOMMIT_OFF) want = false;
+            if (committed <= target) want = false;
+            if (free_bytes <= keep) want = false;
+            EXPECT_EQ(hak_release_eagerly(&facts), want)
+                << mode << ' ' << committed << ' ' << target << ' ' << free_bytes << ' ' << keep;
+            eager += want;
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(eager, 0);
+}
+
+TEST(ReleaseSlice, IsATenthOfTheTimeSinceAndAtMostTwentyMilliseconds) {
+  for (uint64_t ms = 0; ms <= 200; ms++) EXPECT_EQ(hak_release_slice_us(ms), ms * 1000 / 10) << ms;
+  for (const uint64_t ms : {uint64_t{201}, uint64_t{1000}, uint64_t{1} << 32, UINT64_MAX / 100, UINT64_MAX / 100 + 1,
+                            uint64_t{1} << 63, UINT64_MAX - 1, UINT64_MAX}) {
+    EXPECT_EQ(hak_release_slice_us(ms), 20000u) << ms;
+  }
+}
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr uint64_t kGiB = uint64_t{1} << 30;
+
+// The least free bytes, out of `whole`, that the question says yes to; UINT64_MAX: none. What is more must be yes too.
+template <typename Question>
+uint64_t Least(Question question, uint64_t whole) {
+  if (!question(UINT64_MAX, whole)) return UINT64_MAX;
+  uint64_t no = 0, yes = UINT64_MAX;
+  if (question(0, whole)) return 0;
+  while (yes - no > 1) {
+    const uint64_t middle = no + (yes - no) / 2;
+    (question(middle, whole) ? yes : no) = middle;
+  }
+  return yes;
+}
+
+// The question is yes from one part in `parts` of the whole on, but never for little memory; nothing overflows.
+template <typename Question>
+void ExpectPartOfTheWhole(Question question, uint64_t parts) {
+  const uint64_t little = Least(question, 0);
+  EXPECT_GE(little, kMiB / 2) << "not worth the work";
+  EXPECT_LE(little, 64 * kMiB) << "too much to be kept for good";
+  for (const uint64_t whole : {uint64_t{0}, uint64_t{1}, little - 1, little, little * parts, little * parts + parts,
+                               3 * kGiB, 1000 * kGiB, UINT64_MAX - 1, UINT64_MAX}) {
+    const uint64_t want = whole / parts > little ? whole / parts : little;
+    EXPECT_EQ(Least(question, whole), want) << whole;
+    EXPECT_FALSE(question(0, whole)) << whole;
+    EXPECT_FALSE(question(want - 1, whole)) << whole;
+    EXPECT_TRUE(question(want, whole)) << whole;
+    EXPECT_TRUE(question(want + 1, whole)) << whole;
+  }
+}
+
+TEST(ReleaseWatch, WhenHalfOfTheHeapIsFreeAndThatIsNotLittle) { ExpectPartOfTheWhole(hak_release_watch, 2); }
+
+TEST(ReleasePages, WhenAnEighthOfTheHeapIsFreeAndThatIsNotLittle) { ExpectPartOfTheWhole(hak_release_pages, 8); }
+
+TEST(ReleaseBeforeGrowth, WhenAnEighthOfTheHeapIsFreeAndThatIsNotLittle) {
+  ExpectPartOfTheWhole(hak_release_before_growth, 8);
+}
+
+TEST(ReleaseWatches, AreInProportionToTheHeap) {
+  const uint64_t least = hak_release_watches(0);
+  EXPECT_GE(least, 1u) << "a small heap is watched too";
+  const uint64_t each_gib = hak_release_watches(kGiB) - least;
+  EXPECT_GT(each_gib, 0u);
+  for (uint64_t gib = 0; gib <= 1024; gib++) EXPECT_EQ(hak_release_watches(gib * kGiB), least + gib * each_gib) << gib;
+  uint64_t last = 0;
+  for (uint64_t committed = 0; committed <= 64 * kMiB; committed += 4096) {
+    const uint64_t now = hak_release_watches(committed);
+    ASSERT_GE(now, last) << committed;
+    last = now;
+  }
+  EXPECT_GT(hak_release_watches(UINT64_MAX), hak_release_watches(UINT64_MAX / 2));
 }
 
 TEST(ReleasePolicy, AHeapKeepsOnlyItsLastSlabWithRoom) {

@@ -116,6 +116,8 @@ struct hak_heap {
   uint32_t decay_class;    // the class that the next decay step looks at
   uint32_t purge_class;    // the class that the page purge did last; 0: no pass is under way
   uint64_t purge_pass_ms;  // not before this does the next pass begin
+  uint32_t trickle_class;  // the class that the trickle of pages did last
+  uint64_t trickle_ms;     // not before this does it go on
   // Written by the owner, read by statistics, relaxed.
   HAK_ATOMIC(uint64_t) refills;
   HAK_ATOMIC(uint64_t) flushes;

@@ -10,6 +10,11 @@
 #define SLICE_RUNS 32u
 // One pass over all slabs of a heap begins at most so often.
 #define PASS_MS_MIN 50u
+// The trickle: slabs it looks at in one call, and how long it pauses after a run of pages and between two passes.
+#define TRICKLE_SLABS 64u
+#define TRICKLE_DEADLINES 5u
+#define TRICKLE_MS_MIN 5000u
+#define TRICKLE_PASS_MS 500u
 
 struct slice {
   uint64_t now;
@@ -47,9 +52,30 @@ static bool possible(const struct hak_heap *heap) {
   return hak_config.page_purge && HAK_HEADER == HAK_HEADER_MODE_NONE && heap->slabs != 0;
 }
 
+// A heap with little free memory gives one run of pages back every few seconds. Its classes' peaks come at different
+// times, each touches a page that was not touched before, and without this its memory would creep up for ever.
+static bool trickle(struct hak_heap *heap, uint64_t now) {
+  if (now < heap->trickle_ms) return false;
+  struct slice slice = {.now = now, .deadline_ms = hak_config.decommit_deadline_ms, .slabs = TRICKLE_SLABS, .runs = 1};
+  const uint32_t class_id = heap->trickle_class + 1;
+  purge_class(heap, class_id, &slice);
+  if (slice.runs == 0) {
+    const uint64_t pause = TRICKLE_DEADLINES * hak_config.decommit_deadline_ms;
+    heap->trickle_ms = now + (pause > TRICKLE_MS_MIN ? pause : TRICKLE_MS_MIN);
+    return false;  // It is no work that is due.
+  }
+  heap->trickle_class = class_id;
+  if (class_id + 1 == HAK_CLASS_COUNT) {
+    heap->trickle_class = 0;
+    heap->trickle_ms = now + TRICKLE_PASS_MS;
+  }
+  return false;
+}
+
 bool hak_page_purge(struct hak_heap *heap, uint64_t now) {
   const uint64_t free_bytes = atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
-  if (!possible(heap) || !hak_release_pages(free_bytes, heap->slabs * HAK_SLAB_SIZE)) return false;
+  if (!possible(heap)) return false;
+  if (!hak_release_pages(free_bytes, heap->slabs * HAK_SLAB_SIZE)) return trickle(heap, now);
   if (heap->purge_class == 0) {
     if (now < heap->purge_pass_ms) return false;
     const uint64_t pause = hak_config.decommit_deadline_ms / 2;
