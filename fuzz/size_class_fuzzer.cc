@@ -19,13 +19,14 @@ namespace {
 
 using hak_fuzz::Check;
 
-// Class strides by the rule: steps of 16 bytes up to 256, then eight steps a doubling.
+// Class strides by the rule: steps of 16 bytes up to 256, then sixteen steps a doubling to 1,024, then eight. Every
+// other one of the sixteen is a half.
 size_t NaiveStride(size_t class_id) {
   static const std::array<size_t, HAK_CLASS_COUNT> strides = [] {
     std::array<size_t, HAK_CLASS_COUNT> by_class = {};
     for (size_t id = 1; id < HAK_CLASS_COUNT; ++id) {
       size_t step = 16;
-      for (size_t end = 256; by_class[id - 1] >= end; end *= 2) step = end / 8;
+      for (size_t end = 256; by_class[id - 1] >= end; end *= 2) step = end < 1024 ? end / 16 : end / 8;
       by_class[id] = by_class[id - 1] + step;
     }
     return by_class;
@@ -33,9 +34,13 @@ size_t NaiveStride(size_t class_id) {
   return strides[class_id];
 }
 
+bool IsHalf(size_t stride) { return stride > 256 && stride < 1024 && (stride < 512 ? stride % 32 : stride % 64) != 0; }
+
+// The table of a small heap: a process that only asks for classes never refines it.
 size_t NaiveClass(size_t size, size_t align) {
   for (size_t id = 1; id < HAK_CLASS_COUNT; ++id) {
     const size_t stride = NaiveStride(id);
+    if (IsHalf(stride)) continue;
     if (stride >= size + HAK_HEADER_BYTES && stride % align == 0) return id;
   }
   return HAK_CLASS_NONE;

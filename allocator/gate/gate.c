@@ -193,6 +193,7 @@ static void fill_config(const struct hak_gate_values *values, struct hak_config 
   config->page_purge = value[HAK_GATE_PAGE_PURGE] != 0;
   config->idle_watch = value[HAK_GATE_IDLE_WATCH] != 0;
   config->background = value[HAK_GATE_BACKGROUND] != 0;
+  config->fine_classes = value[HAK_GATE_FINE_CLASSES] != 0;
   config->borrow = value[HAK_GATE_BORROW] != 0;
   config->mapping_cache_bytes = value[HAK_GATE_MAPPING_CACHE] * 1024;
   config->keep_superslabs = value[HAK_GATE_KEEP_SUPERSLABS];

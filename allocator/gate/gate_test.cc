@@ -354,7 +354,7 @@ class GateInit : public testing::Test {
 void ExpectConfig(const std::vector<uint64_t> &value) {
   const auto &[decommit_deadline_ms, lean_decommit, lean_target_bytes, prewarm_superslabs, prewarm_suppressed,
                thread_cache_bytes, thread_cache_share, idle_cache_ms, keep_superslabs, keep_free_bytes,
-               mapping_cache_bytes, memory_limit_bytes, cgroup_limit, page_purge, idle_watch, background, borrow,
+               mapping_cache_bytes, memory_limit_bytes, cgroup_limit, page_purge, idle_watch, background, fine_classes, borrow,
                stats_at_exit, huge_pages, slab_map_form] = hak_config;
   EXPECT_EQ(decommit_deadline_ms, value[HAK_GATE_DECOMMIT_DEADLINE]);
   const bool lean = value[HAK_GATE_SS_MEM_LEAN] != 0;  // never from the environment here, see ss_mem_lean_test
@@ -373,6 +373,7 @@ void ExpectConfig(const std::vector<uint64_t> &value) {
   EXPECT_EQ(uint64_t{page_purge}, value[HAK_GATE_PAGE_PURGE]);
   EXPECT_EQ(uint64_t{idle_watch}, value[HAK_GATE_IDLE_WATCH]);
   EXPECT_EQ(uint64_t{background}, value[HAK_GATE_BACKGROUND]);
+  EXPECT_EQ(uint64_t{fine_classes}, value[HAK_GATE_FINE_CLASSES]);
   EXPECT_EQ(uint64_t{borrow}, value[HAK_GATE_BORROW]);
   EXPECT_EQ(uint64_t{stats_at_exit}, value[HAK_GATE_STATS_AT_EXIT]);
   EXPECT_EQ(uint64_t{huge_pages}, value[HAK_GATE_THP]);

@@ -56,13 +56,13 @@ void Set(hak_gate_values *values, hak_gate_id id, uint64_t value, hak_gate_origi
 // LEAN nothing is decommitted eagerly, whatever the mode and whoever set it.
 TEST(SsMemLean, EveryCombination) {
   int prewarmed = 0;
-  for (const uint64_t lean : {0, 1}) {
+  for (const uint64_t lean : {0u, 1u}) {
     for (const hak_gate_origin lean_origin : kOrigins) {
       for (const hak_decommit_mode mode : kModes) {
         for (const hak_gate_origin mode_origin : kOrigins) {
-          for (const uint64_t prewarm : {0, 1, 5}) {
+          for (const uint64_t prewarm : {0u, 1u, 5u}) {
             for (const hak_gate_origin prewarm_origin : kOrigins) {
-              for (const uint64_t target : {0, 1, 10, 1048576}) {
+              for (const uint64_t target : {0u, 1u, 10u, 1048576u}) {
                 hak_gate_values values = {};
                 Set(&values, HAK_GATE_SS_MEM_LEAN, lean, lean_origin);
                 Set(&values, HAK_GATE_SS_MEM_LEAN_DECOMMIT, mode, mode_origin);
@@ -97,7 +97,7 @@ TEST(SsMemLean, EveryCombination) {
 TEST(SsMemLean, TouchesNoOtherField) {
   hak_gate_values values;
   hak_gate_resolve(nullptr, &values);
-  for (const unsigned char fill : {0, 1}) {  // all that a bool may be
+  for (const int fill : {0, 1}) {  // all that a bool may be
     struct hak_config before, after;
     memset(&before, fill, sizeof before);
     memset(&after, fill, sizeof after);

@@ -157,7 +157,7 @@ TEST_F(Cgroup, ALongPathIsFollowedWhileThereIsRoom) {
 
 TEST_F(Cgroup, WhatIsNoNumberIsNoLimit) {
   for (const char *text : {"", "\n", "abc\n", "-1\n", "-4096\n", "+4096\n", " 4096\n", "0x1000\n", "4K\n", "12 34\n",
-                           "max 4096\n", "18446744073709551616\n", "99999999999999999999\n",
+                           "max 4096\n", "18446744073709551616\n", "18446744073709551619\n", "99999999999999999999\n",
                            "100000000000000000000000000000000000000000000000000\n", "0\n"}) {
     Max("/a", text);
     EXPECT_EQ(Limit("0::/a\n"), 0u) << '"' << text << '"';

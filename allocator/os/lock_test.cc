@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -78,6 +80,39 @@ TEST(Lock, WakesEverySleeperAndKeepsErrno) {
   EXPECT_EQ(State(lock), 0u);
 }
 
+std::atomic<int> signals_seen{0};
+
+// A signal ends the system call that a thread sleeps in, which is no wake-up.
+TEST(Lock, ASignalLetsNobodyInAndKeepsErrno) {
+  struct sigaction action = {};
+  action.sa_handler = [](int) { signals_seen++; };  // without SA_RESTART
+  struct sigaction old;
+  ASSERT_EQ(sigaction(SIGUSR1, &action, &old), 0);
+  hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);
+  hak_lock_acquire(&lock);
+  int entered = 0;
+  bool errno_kept = false;
+  std::thread other([&] {
+    errno = E2BIG;
+    hak_lock_acquire(&lock);
+    entered++;
+    hak_lock_release(&lock);
+    errno_kept = errno == E2BIG;
+  });
+  while (State(lock) != 2) std::this_thread::yield();
+  for (int i = 1; i <= 20; i++) {
+    ASSERT_EQ(pthread_kill(other.native_handle(), SIGUSR1), 0);
+    while (signals_seen.load() < i) std::this_thread::yield();
+    EXPECT_EQ(entered, 0);  // read under the lock
+    EXPECT_NE(State(lock), 0u);
+  }
+  hak_lock_release(&lock);
+  other.join();
+  EXPECT_EQ(entered, 1);
+  EXPECT_TRUE(errno_kept);
+  EXPECT_EQ(sigaction(SIGUSR1, &old, nullptr), 0);
+}
+
 TEST(Lock, TheChildOfAForkMayReleaseIt) {
   hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);
   hak_lock_acquire(&lock);
@@ -119,7 +154,7 @@ TEST(Lock, UnrankedKeepsOthersOutAllTheSame) {
 // ---- A thread that gave up: in a child, for it cannot take that back, and a lock that still held it would hang
 // ----------
 
-constexpr unsigned kPatienceSeconds = 30;
+constexpr unsigned kPatienceSeconds = 15;
 
 TEST(LockGiveUp, FromThenOnTheThreadHasEveryLock) {
   const auto give_up = [] {

@@ -34,6 +34,7 @@ struct hak_config {
   bool page_purge;                       // free pages of slabs in use go back too
   bool idle_watch;                       // notice a program that falls idle with much memory free
   bool background;                       // a thread of ours gives idle memory back
+  bool fine_classes;                     // large heaps use the additional size classes
   bool borrow;                           // a request may take a free block of the next larger class
   bool stats_at_exit;
   enum hak_huge_pages huge_pages;

@@ -170,11 +170,8 @@ static bool has_used(const struct hak_class_heap *class_heap) {
   return carving != NULL && hak_slab_free_count(carving) != 0;
 }
 
-void *hak_heap_borrow(struct hak_heap *heap, uint32_t class_id) {
-  const uint32_t larger = class_id + 1;
-  if (HAK_BLOCK_CHECKS || larger == HAK_CLASS_COUNT || has_used(&heap->classes[class_id])) return NULL;
-  const size_t stride = hak_class_stride(class_id);
-  if (hak_class_stride(larger) - stride > stride / 8) return NULL;
+// A block of class `larger` that was used before, from its slabs or from the thread's cache.
+static void *take_used(struct hak_heap *heap, uint32_t larger) {
   void *block;
   if (take_recycled(heap, larger, &block, 1) == 1) return block;
   hak_cache_settle(heap, larger);
@@ -185,6 +182,17 @@ void *hak_heap_borrow(struct hak_heap *heap, uint32_t class_id) {
   if (base == NULL || (size_t)(top - base) - 1 <= heap->classes[larger].untouched + BORROW_LEAVES) return NULL;
   atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed);
   return hak_slot_load(top);
+}
+
+void *hak_heap_borrow(struct hak_heap *heap, uint32_t class_id) {
+  if (HAK_BLOCK_CHECKS || has_used(&heap->classes[class_id])) return NULL;
+  const size_t stride = hak_class_stride(class_id);
+  for (uint32_t larger = class_id + 1; larger < HAK_CLASS_COUNT; larger++) {
+    if (hak_class_stride(larger) - stride > stride / 8) return NULL;
+    void *block = take_used(heap, larger);
+    if (block != NULL) return block;
+  }
+  return NULL;
 }
 
 // ---- Putting back -------------------------------------------------------------------------------

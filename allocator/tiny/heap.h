@@ -170,7 +170,7 @@ uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uin
 // free in slabs that are in use. False: nothing was done, and the heap may grow.
 bool hak_heap_empty_before_growth(struct hak_heap *heap);
 
-// A block of the next larger class, when the class itself has none that was used before and its neighbour has: taken
+// A block of a slightly larger class, when the class itself has none that was used before and its neighbour has: taken
 // from the neighbour's slabs or from the thread's cache. It wastes at most an eighth of the block, where new ground
 // would be touched for the peak of one class while the other is in a trough. Only one at a time, straight to the
 // program, so that a bin holds blocks of its own class alone. NULL: there is none. Never with headers, which name the

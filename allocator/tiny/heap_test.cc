@@ -25,7 +25,7 @@ using hak_unit::FaultPlan;
 using hak_unit::Random;
 
 constexpr uint32_t kClass = 8;  // 128 bytes
-constexpr uint32_t kBig = 68;   // 24 KiB: two to a slab, in every header mode
+constexpr uint32_t kBig = 84;   // 24 KiB: two to a slab, in every header mode
 
 // The fast path's half of an allocation: NULL when the bin is empty.
 void *Pop(hak_heap *heap, uint32_t class_id) {

@@ -2,6 +2,9 @@
 //
 // Size classes of small blocks: which class a request gets, and the stride of each class.
 //
+// Some classes ("halves") are for large heaps only: they save rounding, but each class costs pages of its own, which a
+// small heap feels more. hak_class_refine switches them on, once and for the whole process.
+//
 // Class 0 stands for "no small block". Classes 1 .. HAK_CLASS_COUNT - 1 are the rows of size_class_table.inc. Two more
 // ids mark granules of large spans in the slab map; like 0 they have no room in any thread cache.
 #ifndef HAKMEM_TINY_SIZE_CLASS_H_
@@ -12,7 +15,7 @@
 HAK_C_BEGIN
 
 #define HAK_CLASS_NONE 0u
-#define HAK_CLASS_COUNT 73u                        // class ids of small blocks are below this one
+#define HAK_CLASS_COUNT 89u                        // class ids of small blocks are below this one
 #define HAK_CLASS_SPAN HAK_CLASS_COUNT             // first granule of a span
 #define HAK_CLASS_SPAN_REST (HAK_CLASS_COUNT + 1)  // its other granules
 #define HAK_CLASS_IDS (HAK_CLASS_COUNT + 2)
@@ -30,11 +33,17 @@ struct hak_class_info {
 extern const struct hak_class_info hak_class_info[HAK_CLASS_IDS];
 
 // The class of a request, indexed by the request and its header rounded up to 16 bytes, in units of 16 bytes.
-extern const uint8_t hak_class_of_units[HAK_TINY_STRIDE_MAX / HAK_MIN_ALIGN + 1];
+// Relaxed: hak_class_refine may change entries at any time, and either class serves.
+extern uint8_t hak_class_of_units[HAK_TINY_STRIDE_MAX / HAK_MIN_ALIGN + 1];
+
+// From now on requests get the halves too. Thread-safe.
+void hak_class_refine(void);
+bool hak_class_is_half(uint32_t class_id);
 
 // The class for `size` <= HAK_TINY_MAX bytes. Size 0 gets the smallest.
 HAK_INLINE uint32_t hak_class_of(size_t size) {
-  return hak_class_of_units[(size + HAK_HEADER_BYTES + HAK_MIN_ALIGN - 1) / HAK_MIN_ALIGN];
+  const size_t units = (size + HAK_HEADER_BYTES + HAK_MIN_ALIGN - 1) / HAK_MIN_ALIGN;
+  return __atomic_load_n(&hak_class_of_units[units], __ATOMIC_RELAXED);
 }
 
 HAK_INLINE size_t hak_class_stride(uint32_t class_id) { return hak_class_info[class_id].stride; }

@@ -5,7 +5,8 @@
 usage: size_class_gen.py > size_class_table.inc
 
 Classes step by 16 bytes up to 256, then by an eighth of a doubling up to 32 KiB: the least request of a class wastes at
-most an eighth of its block. The bands C0..C7 are the doublings: C0 ends at 256 bytes, each later one at twice that.
+most an eighth of its block. Between 256 and 1,024 bytes another class stands between each two, for large heaps. The bands
+C0..C7 are the doublings: C0 ends at 256 bytes, each later one at twice that.
 """
 import sys
 
@@ -13,6 +14,8 @@ ALIGN = 16
 FINE_LIMIT = 256
 LIMIT = 32 * 1024
 STEPS = 8
+# Up to here each step is halved by a class that only large heaps use.
+HALVED_LIMIT = 1024
 SLAB = 64 * 1024
 
 
@@ -20,9 +23,15 @@ def strides():
     sizes = list(range(ALIGN, FINE_LIMIT + 1, ALIGN))
     base = FINE_LIMIT
     while base < LIMIT:
-        sizes += [base + base // STEPS * step for step in range(1, STEPS + 1)]
+        steps = 2 * STEPS if base < HALVED_LIMIT else STEPS
+        sizes += [base + base // steps * step for step in range(1, steps + 1)]
         base *= 2
     return sizes
+
+
+def is_half(stride):
+    """Whether the class stands between two steps."""
+    return FINE_LIMIT < stride < HALVED_LIMIT and stride % (128 // STEPS << band(stride)) != 0
 
 
 def band(stride):
@@ -38,7 +47,8 @@ def main():
         "// SPDX-License-Identifier: Apache-2.0",
         "// Written by size_class_gen.py; do not edit.",
         "//",
-        "// HAK_SIZE_CLASS(class, band, stride, reciprocal): reciprocal is ceil(2^32 / stride).",
+        "// HAK_SIZE_CLASS(class, band, stride, reciprocal, half): reciprocal is ceil(2^32 / stride); half: 1 for a class that",
+        "// only large heaps use.",
         "// worst: bytes wasted by the least request of the class, in percent of the stride; mean: over all its requests.",
         "// blocks: in a whole slab; tail: bytes at the slab's start that no block uses (they are never touched).",
         "//",
@@ -50,8 +60,8 @@ def main():
         worst = 100 * (stride - least) / stride
         mean = 100 * (stride - (least + stride) / 2) / stride
         blocks = SLAB // stride
-        out.append("HAK_SIZE_CLASS(%2d, %d, %5d, 0x%08Xu)  // worst %4.1f %%  mean %4.1f %%  blocks %4d  tail %5d" % (
-            number, band(stride), stride, -(-2 ** 32 // stride), worst, mean, blocks, SLAB - blocks * stride))
+        out.append("HAK_SIZE_CLASS(%2d, %d, %5d, 0x%08Xu, %d)  // worst %4.1f %%  mean %4.1f %%  blocks %4d  tail %5d" % (
+            number, band(stride), stride, -(-2 ** 32 // stride), is_half(stride), worst, mean, blocks, SLAB - blocks * stride))
         previous = stride
     out.append("// clang-format on")
     sys.stdout.write("\n".join(out) + "\n")

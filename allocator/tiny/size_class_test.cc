@@ -7,8 +7,10 @@
 namespace {
 
 // The smallest class that fits, by looking at all of them; HAK_CLASS_NONE when there is none.
-uint32_t NaiveClass(size_t size, size_t align) {
+// With or without the halves.
+uint32_t NaiveClass(size_t size, size_t align, bool halves = false) {
   for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) {
+    if (!halves && hak_class_is_half(id)) continue;
     if (hak_class_usable(id) >= size && hak_class_stride(id) % align == 0) return id;
   }
   return HAK_CLASS_NONE;
@@ -33,7 +35,12 @@ TEST(SizeClass, TableIsDenseAndRising) {
     } else {
       EXPECT_GT(info.stride, 128u << info.band) << id;
       EXPECT_LE(info.stride, 256u << info.band) << id;
-      EXPECT_EQ(info.stride % (16u << info.band), 0u) << id;
+      EXPECT_EQ(info.stride % ((16u << info.band) / (hak_class_is_half(id) ? 2 : 1)), 0u) << id;
+      // A half stands in the middle between two others, from 256 to 1,024 bytes.
+      EXPECT_EQ(hak_class_is_half(id), info.stride < 1024 && info.stride % (16u << info.band) != 0) << id;
+      if (hak_class_is_half(id)) {
+        EXPECT_EQ(2 * info.stride, hak_class_info[id - 1].stride + hak_class_info[id + 1].stride) << id;
+      }
     }
   }
   EXPECT_EQ(hak_class_info[HAK_CLASS_COUNT - 1].band, HAK_BAND_COUNT - 1);
@@ -93,6 +100,24 @@ TEST(SizeClass, AlignedRequestsThatNoClassServes) {
   EXPECT_EQ(hak_class_of_aligned(HAK_TINY_MAX + 1, 16), HAK_CLASS_NONE);
   EXPECT_EQ(hak_class_of_aligned(SIZE_MAX, 1), HAK_CLASS_NONE);
   EXPECT_EQ(hak_class_of_aligned(HAK_TINY_MAX, HAK_TINY_STRIDE_MAX), HAK_CLASS_COUNT - 1);
+}
+
+// Last: it changes the process's table for good.
+TEST(SizeClassRefined, EverySizeGetsTheSmallestClassOfAll) {
+  hak_class_refine();
+  for (size_t size = 0; size <= HAK_TINY_MAX; size++) {
+    const uint32_t id = hak_class_of(size);
+    ASSERT_EQ(id, NaiveClass(size, 1, true)) << size;
+    if (size >= 256 && size <= 1024 - HAK_HEADER_BYTES) {
+      ASSERT_LE((hak_class_usable(id) - size) * 16, hak_class_stride(id)) << size;
+    }
+    for (size_t align = 32; align <= 1024; align *= 2) {
+      const uint32_t aligned = hak_class_of_aligned(size, align);
+      ASSERT_EQ(aligned, NaiveClass(size, align, true)) << size << " at " << align;
+    }
+  }
+  hak_class_refine();
+  EXPECT_EQ(hak_class_of(260), NaiveClass(260, 1, true));
 }
 
 }  // namespace

@@ -10,6 +10,8 @@
 
 // A stride over this would waste too much of slab 0, which is shorter.
 #define SLAB0_STRIDE_MAX 4096u
+// A heap of so many superslabs is large: rounding costs it more than additional classes do.
+#define REFINE_SUPERSLABS 16u
 // Superslabs that one call may look at for a span.
 #define SPAN_SEARCH_MAX 32u
 
@@ -80,6 +82,7 @@ static struct hak_superslab *map_superslab(void) {
   hak_pool.superslabs++;
   hak_pool.empty_superslabs++;
   hak_pool_link(ss);
+  if (hak_pool.superslabs == REFINE_SUPERSLABS && hak_config.fine_classes) hak_class_refine();
   return ss;
 }
 

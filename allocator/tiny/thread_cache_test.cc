@@ -323,7 +323,7 @@ TEST_F(ThreadCache, ReturnsEachBlockToWhoeverOwnsItsSlab) {
 
 TEST_F(ThreadCache, RemoteBlocksOfMoreSlabsThanItKeepsApart) {
   hak_heap *other = hak_heap_open();
-  constexpr uint32_t kBig = 56;  // 8 KiB: eight to a slab
+  constexpr uint32_t kBig = 72;  // 8 KiB: eight to a slab
   std::vector<void *> blocks;
   while (blocks.size() < 8 * 100) {
     void *out[8];
