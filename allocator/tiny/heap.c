@@ -251,6 +251,7 @@ static const char *check_slab(const struct hak_heap *heap, const struct hak_slab
     bits += (uint32_t)__builtin_popcountll(slab->free[word]);
     if (word < slab->first_word && slab->free[word] != 0) return "free block below the first word";
   }
+  if (!hak_slab_purge_holds(slab)) return "page given back with a block in use";
   if (bits != hak_slab_free_count(slab)) return "free blocks of a slab miscounted";
   for (uint32_t i = 0; i + hak_slab_carved(slab) < slab->capacity; i++) {
     if (hak_slab_bit(slab, i)) return "free block that was never carved";

@@ -85,6 +85,15 @@ size_t hak_slab_purge(struct hak_slab *slab, uint32_t *runs) {
   return bytes;
 }
 
+bool hak_slab_purge_holds(const struct hak_slab *slab) {
+  const uint32_t page = (uint32_t)hak_os_page_size();
+  for (uint32_t left = slab->purged; left != 0; left &= left - 1) {
+    const uint32_t number = (uint32_t)__builtin_ctz(left);
+    if (!page_is_free(slab, (uint32_t)HAK_SLAB_SIZE - number * page, page)) return false;
+  }
+  return true;
+}
+
 // ---- Life of a slab -----------------------------------------------------------------------------
 
 bool hak_slab_format(struct hak_slab *slab, uint32_t class_id, bool zeroed) {

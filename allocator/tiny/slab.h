@@ -167,6 +167,8 @@ void hak_slab_unformat(struct hak_slab *slab);
 // At most *runs runs of pages, which it lowers; returns the bytes. The owner's, and not with headers, which stand in
 // free blocks too.
 size_t hak_slab_purge(struct hak_slab *slab, uint32_t *runs);
+// Whether every page that counts as given back is free, as it must be.
+bool hak_slab_purge_holds(const struct hak_slab *slab);
 // Bytes of slabs in use that were given back and not used since. Relaxed: a figure.
 uint64_t hak_slab_purged_bytes(void);
 
