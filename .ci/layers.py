@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that no include climbs: a room of the allocator uses the rooms below it, or beside it on its own floor.
+"""Checks that no include climbs: a room of the allocator uses the rooms below it, or beside it on its own floor. And
+that one file alone advises the kernel on memory, so that every call of madvise goes through its guard.
 
-The table is the layer picture of docs/ARCHITECTURE.md. Tests may include anything: nothing includes them.
+The table is the layer picture of docs/ARCHITECTURE.md. Tests may include and call anything: nothing includes them.
 """
 
 import pathlib
@@ -27,6 +28,16 @@ OUTSIDE = {"tests", "include"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
 
+# The one file that may call madvise, by whatever name: madvise, posix_madvise, process_madvise, SYS_madvise.
+ADVISER = "allocator/os/decommit.c"
+ADVICE = re.compile(r"\w*madvise\b")
+
+
+def advises(line):
+    """Whether the line names madvise other than in a comment."""
+    return ADVICE.search(line.split("//")[0]) is not None
+
+
 def problem(room, delimiter, path):
     """What is wrong with a file of `room` including `path`, or None."""
     if delimiter == "<":
@@ -44,9 +55,12 @@ def problem(room, delimiter, path):
 def main():
     # The check must be able to fail.
     assert problem("os", '"', "allocator/hot/size_class.h") and not problem("hot", '"', "allocator/os/base.h")
+    assert advises("  if (madvise(p, n, MADV_FREE) == 0) return;  // madvise") and advises("syscall(SYS_madvise, p, n, 4);")
+    assert not advises("// The only call of madvise.") and not advises("hak_os_advise_huge(p, n, true);")
 
     root = pathlib.Path(__file__).resolve().parent.parent / "allocator"
     checked = 0
+    advice = 0
     found = []
     for path in sorted(root.rglob("*")):
         if path.suffix not in (".c", ".cc", ".h", ".S") or path.stem.endswith("_test"):
@@ -59,6 +73,10 @@ def main():
             found.append(f"{name}: {where[0]}/ is in no room of the table in {sys.argv[0]}")
             continue
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if advises(line):
+                advice += 1
+                if name != ADVISER:
+                    found.append(f"{name}:{number}: madvise belongs in {ADVISER}, behind its guard")
             match = INCLUDE.match(line)
             if match:
                 checked += 1
@@ -67,6 +85,8 @@ def main():
                     found.append(f"{name}:{number}: {what}")
     if not checked:
         found.append("no include found to check")
+    if not advice:
+        found.append(f"no madvise found, not even in {ADVISER}")
     print("\n".join(found))
     return 1 if found else 0
 

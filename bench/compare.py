@@ -103,16 +103,17 @@ def run_once(bench: str, arguments: List[str], allocator: Allocator) -> Dict[str
 class Progress:
     """One line on stderr: rewritten in place on a terminal, otherwise one for each round."""
 
-    def __init__(self) -> None:
+    def __init__(self, prog: str = "compare") -> None:
+        self.prog = prog
         self.tty = sys.stderr.isatty()
         self.start = time.monotonic()
 
     def show(self, round_text: str, detail: str, first: bool) -> None:
         seconds = time.monotonic() - self.start
         if self.tty:
-            sys.stderr.write(f"\r\033[Kcompare: {round_text}, {seconds:.0f} s: {detail}")
+            sys.stderr.write(f"\r\033[K{self.prog}: {round_text}, {seconds:.0f} s: {detail}")
         elif first:
-            sys.stderr.write(f"compare: {round_text}, {seconds:.0f} s\n")
+            sys.stderr.write(f"{self.prog}: {round_text}, {seconds:.0f} s\n")
         sys.stderr.flush()
 
     def clear(self) -> None:

@@ -122,6 +122,21 @@ static walk_fn walk_choose(const struct settings *s) {
   return s->remote ? exchange[s->touch] : local[s->touch];
 }
 
+// A slowdown that is known beforehand, to see that a comparison finds it. The multiplications come in a long row, since
+// the processor would hide a few of them behind the waits of the loop.
+static void walk_dragged(struct walk *w, walk_fn walk, uint64_t cycles, uint32_t drag) {
+  uint64_t product = w->state | 1;
+  while (cycles > 0) {
+    const uint64_t slice = cycles < DRAG_EVERY ? cycles : DRAG_EVERY;
+    walk(w, slice);
+    cycles -= slice;
+    for (uint32_t i = 0; i < drag; i++) {
+      product *= UINT64_C(0xBF58476D1CE4E5B9);
+      __asm__ volatile("" : "+r"(product));
+    }
+  }
+}
+
 static uint64_t drain(struct walk *w) {
   uint64_t freed = 0;
   for (uint32_t i = 0; i < w->ws; i++) {
@@ -151,7 +166,11 @@ static void mixed_body(struct lane *lane) {
   walk(&w, s->cycles / 10);
   w.skipped = 0;
   lane_start(lane);
-  walk(&w, s->cycles);
+  if (s->drag > 0) {
+    walk_dragged(&w, walk, s->cycles, s->drag);
+  } else {
+    walk(&w, s->cycles);
+  }
   uint64_t drained = drain(&w);
   lane_end(lane, s->cycles - w.skipped + drained);
   floor_leave();

@@ -48,6 +48,9 @@ refused --workload nope
 refused --workload pure_remote --threads 3
 refused --workload churn --remote 5 --threads 2
 refused --workload pair 10 1 1 16 32
+refused --drag
+refused --drag -1
+refused --drag 10 --workload churn
 
 "$bench" --help >"$TEST_TMPDIR/out" 2>"$TEST_TMPDIR/err" || fail '--help failed'
 grep -q '^usage: random_mixed' "$TEST_TMPDIR/out" || fail '--help printed no usage'
@@ -69,6 +72,8 @@ accepted --rng seed --touch=ends 20000 100
 accepted 20000 --touch all 100 --rng=independent
 accepted 20000 --threads 3 --remote=100
 accepted 20000 --threads 2 --rng=seed
+accepted 20000 --drag 10
+accepted 20000 --drag=10 --workload exchange
 for workload in small exchange pure_remote large churn realloc pair; do
   accepted 20000 --workload $workload
 done

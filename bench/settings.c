@@ -14,14 +14,14 @@
 
 // The workloads and what they use where the command line says nothing.
 static const struct settings kWorkloads[] = {
-    {"mixed", WORKLOAD_MIXED, 20000000, 400, 1, 16, 1039, RNG_INDEPENDENT, 1, 0, TOUCH_FIRST},
-    {"small", WORKLOAD_MIXED, 20000000, 400, 1, 8, 128, RNG_INDEPENDENT, 1, 0, TOUCH_FIRST},
-    {"exchange", WORKLOAD_MIXED, 10000000, 4000, 1, 16, 1039, RNG_INDEPENDENT, 2, 50, TOUCH_FIRST},
-    {"pure_remote", WORKLOAD_PURE_REMOTE, 10000000, 4000, 1, 16, 1039, RNG_INDEPENDENT, 2, 0, TOUCH_FIRST},
-    {"large", WORKLOAD_MIXED, 500000, 64, 1, 32768, 1048576, RNG_INDEPENDENT, 1, 0, TOUCH_ENDS},
-    {"churn", WORKLOAD_CHURN, 2000000, 400, 1, 16, 1039, RNG_INDEPENDENT, 1, 0, TOUCH_FIRST},
-    {"realloc", WORKLOAD_REALLOC, 1000000, 100, 1, 16, 1048576, RNG_INDEPENDENT, 1, 0, TOUCH_ENDS},
-    {"pair", WORKLOAD_PAIR, 20000000, 1, 1, 64, 64, RNG_INDEPENDENT, 1, 0, TOUCH_FIRST},
+    {"mixed", WORKLOAD_MIXED, 20000000, 400, 1, 16, 1039, RNG_INDEPENDENT, 1, 0, TOUCH_FIRST, 0},
+    {"small", WORKLOAD_MIXED, 20000000, 400, 1, 8, 128, RNG_INDEPENDENT, 1, 0, TOUCH_FIRST, 0},
+    {"exchange", WORKLOAD_MIXED, 10000000, 4000, 1, 16, 1039, RNG_INDEPENDENT, 2, 50, TOUCH_FIRST, 0},
+    {"pure_remote", WORKLOAD_PURE_REMOTE, 10000000, 4000, 1, 16, 1039, RNG_INDEPENDENT, 2, 0, TOUCH_FIRST, 0},
+    {"large", WORKLOAD_MIXED, 500000, 64, 1, 32768, 1048576, RNG_INDEPENDENT, 1, 0, TOUCH_ENDS, 0},
+    {"churn", WORKLOAD_CHURN, 2000000, 400, 1, 16, 1039, RNG_INDEPENDENT, 1, 0, TOUCH_FIRST, 0},
+    {"realloc", WORKLOAD_REALLOC, 1000000, 100, 1, 16, 1048576, RNG_INDEPENDENT, 1, 0, TOUCH_ENDS, 0},
+    {"pair", WORKLOAD_PAIR, 20000000, 1, 1, 64, 64, RNG_INDEPENDENT, 1, 0, TOUCH_FIRST, 0},
 };
 enum { WORKLOADS = sizeof kWorkloads / sizeof *kWorkloads };
 
@@ -31,16 +31,17 @@ static const char *const kTouch[] = {"first", "ends", "all"};
 static void usage(FILE *to) {
   fprintf(to,
           "usage: random_mixed [cycles] [ws] [seed] [min] [max] [--rng seed|independent] [--threads N]\n"
-          "                    [--remote PERCENT] [--touch first|ends|all] [--workload NAME] [--help]\n"
+          "                    [--remote PERCENT] [--touch first|ends|all] [--workload NAME] [--drag N] [--help]\n"
           "  cycles   operations (one malloc or one free) of each thread; a tenth of it more as warm-up\n"
           "  ws       slots of each thread\n"
           "  min max  block size in bytes, both included\n"
           "  --rng    independent: slot and size are independent (default); seed: xorshift32 gives both\n"
           "  --remote PERCENT of the frees swap their block with other threads (needs --threads 2 or more)\n"
           "  --touch  the bytes of a new block that are written\n"
+          "  --drag N multiplications, each waiting for the one before, after every %d cycles: a planted slowdown\n"
           "workloads and their defaults:\n"
           "  %-12s %10s %7s %5s %6s %8s %8s %7s %6s\n",
-          "name", "cycles", "ws", "seed", "min", "max", "threads", "remote", "touch");
+          DRAG_EVERY, "name", "cycles", "ws", "seed", "min", "max", "threads", "remote", "touch");
   for (int i = 0; i < WORKLOADS; i++) {
     const struct settings *s = &kWorkloads[i];
     fprintf(to, "  %-12s %10" PRIu64 " %7u %5" PRIu64 " %6u %8u %8u %7u %6s\n", s->name, s->cycles, s->ws, s->seed,
@@ -130,6 +131,7 @@ static void check(const struct settings *s) {
   if (s->touch != kWorkloads[0].touch && s->kind != WORKLOAD_MIXED && s->kind != WORKLOAD_REALLOC) {
     refuse("--touch does not apply to --workload %s", s->name);
   }
+  if (s->drag > 0 && s->kind != WORKLOAD_MIXED) refuse("--drag does not apply to --workload %s", s->name);
   if (s->kind == WORKLOAD_PURE_REMOTE && s->threads % 2 != 0) refuse("pure_remote needs an even number of --threads");
   if (s->kind == WORKLOAD_PAIR && s->min != s->max) refuse("pair allocates one size: min and max must be equal");
   if (s->rng != RNG_SEED) return;
@@ -163,6 +165,8 @@ void settings_parse(struct settings *s, int argc, char **argv) {
       s->threads = (uint32_t)number("--threads", value, 1, 4096);
     } else if ((value = option_value("--remote", argc, argv, &i))) {
       s->remote = (uint32_t)number("--remote", value, 0, 100);
+    } else if ((value = option_value("--drag", argc, argv, &i))) {
+      s->drag = (uint32_t)number("--drag", value, 0, 100000000);
     } else {
       refuse("unknown option '%s'", argv[i]);
     }
@@ -171,6 +175,8 @@ void settings_parse(struct settings *s, int argc, char **argv) {
 }
 
 void settings_print(const struct settings *s) {
-  printf("Workload = %s cycles=%" PRIu64 " ws=%u seed=%" PRIu64 " min=%u max=%u rng=%s threads=%u remote=%u touch=%s\n",
+  printf("Workload = %s cycles=%" PRIu64 " ws=%u seed=%" PRIu64 " min=%u max=%u rng=%s threads=%u remote=%u touch=%s",
          s->name, s->cycles, s->ws, s->seed, s->min, s->max, kRng[s->rng], s->threads, s->remote, kTouch[s->touch]);
+  if (s->drag > 0) printf(" drag=%u", s->drag);
+  putchar('\n');
 }

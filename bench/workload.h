@@ -10,6 +10,7 @@
 
 enum rng_kind { RNG_INDEPENDENT, RNG_SEED };
 enum touch_kind { TOUCH_FIRST, TOUCH_ENDS, TOUCH_ALL };
+enum { DRAG_EVERY = 1024 };
 enum workload_kind { WORKLOAD_MIXED, WORKLOAD_PURE_REMOTE, WORKLOAD_CHURN, WORKLOAD_REALLOC, WORKLOAD_PAIR };
 
 struct settings {
@@ -23,6 +24,7 @@ struct settings {
   uint32_t threads;
   uint32_t remote;  // percent of the frees that go through the exchange
   enum touch_kind touch;
+  uint32_t drag;  // multiplications in a row after every DRAG_EVERY cycles of the mixed loop
 };
 
 struct result {

@@ -77,22 +77,16 @@ void hak_statistics_gather(hak_stats *stats) {
 
 // ---- Dump ---------------------------------------------------------------------------------------
 
-#define FIELDS(X)                                                                                                     \
-  X(live_blocks)                                                                                                      \
-  X(live_bytes)                                                                                                       \
-  X(cached_blocks)                                                                                                    \
-  X(cached_bytes)                                                                                                     \
-  X(mapped_bytes)                                                                                                     \
-  X(committed_bytes)                                                                                                  \
-  X(peak_mapped_bytes)                                                                                                \
-  X(metadata_bytes)                                                                                                   \
-  X(superslabs)                                                                                                       \
-  X(slabs_used)                                                                                                       \
-  X(slabs_free) X(large_blocks) X(large_bytes) X(refills) X(flushes) X(remote_batches) X(slabs_adopted)               \
-      X(decommitted_bytes) X(os_calls) X(heap_free_bytes) X(pool_free_bytes) X(purged_bytes) X(decommits)             \
-          X(lazy_bytes) X(deadline_releases) X(deadline_bytes) X(lean_decommits) X(lean_bytes) X(superslabs_unmapped) \
-              X(superslabs_prewarmed) X(prewarm_skipped) X(idle_blocks_taken) X(background_rounds) X(limit_purges)    \
-                  X(limit_refusals)
+// clang-format off
+#define FIELDS(X) \
+  X(live_blocks) X(live_bytes) X(cached_blocks) X(cached_bytes) X(mapped_bytes) \
+  X(committed_bytes) X(peak_mapped_bytes) X(metadata_bytes) X(superslabs) X(slabs_used) \
+  X(slabs_free) X(large_blocks) X(large_bytes) X(refills) X(flushes) \
+  X(remote_batches) X(slabs_adopted) X(decommitted_bytes) X(os_calls) X(heap_free_bytes) \
+  X(pool_free_bytes) X(purged_bytes) X(decommits) X(lazy_bytes) X(deadline_releases) \
+  X(deadline_bytes) X(lean_decommits) X(lean_bytes) X(superslabs_unmapped) X(superslabs_prewarmed) \
+  X(prewarm_skipped) X(idle_blocks_taken) X(background_rounds) X(limit_purges) X(limit_refusals)
+// clang-format on
 
 static const struct {
   const char *name;

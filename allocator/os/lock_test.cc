@@ -233,7 +233,7 @@ TEST(LockOrder, UnrankedIsOutsideTheOrder) {
   hak_lock_acquire_unranked(&second);
   EXPECT_EQ(State(first) + State(second), 2u);
   hak_lock_release(&high);
-  // It counts for nobody else either, and its release takes no rank away.
+  // Nor does it count for what comes after.
   hak_lock_acquire(&low);
   hak_lock_release_unranked(&second);
   hak_lock_release_unranked(&first);
@@ -290,6 +290,18 @@ TEST(LockOrder, FallingOrEqualRanksEndTheProcess) {
   };
   HAK_EXPECT_FATAL(falling(), "lock order violated", &low);
   HAK_EXPECT_FATAL(equal(), "lock order violated", &same);
+}
+
+TEST(LockOrder, AnUnrankedReleaseTakesNoRankAway) {
+  hak_lock same = HAK_LOCK_INIT(HAK_RANK_POOL);
+  hak_lock other = HAK_LOCK_INIT(HAK_RANK_POOL);
+  const auto equal = [&] {
+    hak_lock_acquire(&same);
+    hak_lock_acquire_unranked(&other);
+    hak_lock_release_unranked(&other);
+    hak_lock_acquire(&other);
+  };
+  HAK_EXPECT_FATAL(equal(), "lock order violated", &other);
 }
 #else
 // The order is a promise of the code; only OBSERVE builds pay for checking it.

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <stdint.h>
 
+#include <atomic>
 #include <thread>
 #include <vector>
 
@@ -132,17 +133,21 @@ TEST(Account, IsTheSumOfWhatWasAddedAndTakenAway) {
 
 TEST(Account, IsExactAcrossThreads) {
   const uint64_t before = hak_commit_now();
+  const int rounds = hak_unit::Operations(100000);
+  std::atomic<int> ready{0};
   std::vector<std::thread> threads;
   for (uint64_t t = 1; t <= 4; t++) {
-    threads.emplace_back([t] {
-      for (int i = 0; i < 5000; i++) {
+    threads.emplace_back([&, t] {
+      ready++;
+      while (ready.load() != 4) std::this_thread::yield();
+      for (int i = 0; i < rounds; i++) {
         hak_commit_add(3 * t);
         hak_commit_sub(t);
       }
     });
   }
   for (std::thread &thread : threads) thread.join();
-  EXPECT_EQ(hak_commit_now() - before, 2 * (1 + 2 + 3 + 4) * 5000u);
+  EXPECT_EQ(hak_commit_now() - before, 2 * (1 + 2 + 3 + 4) * static_cast<uint64_t>(rounds));
   hak_commit_sub(hak_commit_now() - before);
 }
 
@@ -265,6 +270,27 @@ void NewLimitNewPoint() {
 }
 
 TEST(Admission, ANewSoftLimitIsANewPointToPurgeAt) { HAK_EXPECT_PASSES_IN_CHILD(NewLimitNewPoint()); }
+
+// The same soft limit, read again, does not: the purge would come once more for nothing.
+void SameLimitSamePoint() {
+  Configure(64 * kMiB, true);
+  hak_commit_add(7 * kMiB);
+  ASSERT_TRUE(hak_limit_admit(0));
+  const uint64_t soft = hak_limit_totals().soft;
+  hak_limit_purged(soft);
+  ASSERT_TRUE(hak_limit_admit(soft));
+  hak_commit_add(1 * kMiB);
+  ASSERT_EQ(hak_limit_soft(64 * kMiB, hak_os_cgroup_limit()), soft) << "the system's own limit is lower";
+  EXPECT_TRUE(hak_limit_admit(soft - 1 * kMiB));
+  EXPECT_EQ(hak_limit_totals().soft, soft);
+  EXPECT_EQ(hak_limit_totals().purges, 0u);
+}
+
+TEST(Admission, TheSameSoftLimitIsNoNewPoint) {
+  const uint64_t group = hak_os_cgroup_limit();
+  if (group != 0 && group <= 64 * kMiB) GTEST_SKIP() << "this process is in a group with little memory";
+  HAK_EXPECT_PASSES_IN_CHILD(SameLimitSamePoint());
+}
 
 void WithoutTheGroup() {
   Configure(1024 * kMiB, false);

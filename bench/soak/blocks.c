@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The two ways in which the workloads hold their blocks.
+#include <string.h>
+
+#include "bench/soak/soak.h"
+
+// Memory of the harness whose pages are there from now on.
+static struct block *map_blocks(size_t count) {
+  struct block *blocks = scratch_map(count * sizeof *blocks);
+  memset(blocks, 0, count * sizeof *blocks);
+  return blocks;
+}
+
+void population_init(struct population *p, size_t capacity, uint64_t seed) {
+  *p = (struct population){.blocks = map_blocks(capacity), .capacity = capacity, .state = random_start(seed, 1)};
+}
+
+void population_add(struct population *p, struct counts *c, uint32_t low, uint32_t high) {
+  if (p->count == p->capacity) soak_fail("a population of more than %zu blocks", p->capacity);
+  const struct block b = block_take(c, size_between(random_next(&p->state), low, high));
+  p->blocks[p->count++] = b;
+  p->live += b.size;
+}
+
+void population_drop(struct population *p, struct counts *c) {
+  struct block *victim = &p->blocks[(random_next(&p->state) >> 32) * p->count >> 32];
+  const struct block b = *victim;
+  *victim = p->blocks[--p->count];
+  p->live -= b.size;
+  block_give(c, b);
+}
+
+void slots_init(struct slots *s, uint32_t count, uint64_t seed) {
+  *s = (struct slots){.blocks = map_blocks(count), .count = count, .state = random_start(seed, 0)};
+}
+
+void slots_walk(struct slots *s, uint32_t ws, struct counts *c, uint32_t cycles) {
+  uint64_t state = s->state;
+  for (uint32_t i = 0; i < cycles; i++) {
+    const uint64_t bits = random_next(&state);
+    struct block *slot = &s->blocks[random_below((uint32_t)(bits >> 32), ws)];
+    if (slot->p) {
+      block_give(c, *slot);
+      slot->p = NULL;
+    } else {
+      *slot = block_take(c, size_between(bits, 16, 1039));
+    }
+  }
+  s->state = state;
+}

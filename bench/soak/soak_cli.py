@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the three soak scripts share on the command line: options, file names, and tables as text, Markdown or CSV."""
+
+import argparse
+import csv
+import io
+import os
+import re
+import sys
+from typing import Callable, NamedTuple, NoReturn, Sequence
+
+import soak_data
+from soak_data import DataError
+
+
+class Parser(argparse.ArgumentParser):
+    """A mistake prints one line and the usage on stderr and exits 2; abbreviated options are refused."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False,
+                         formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"{self.prog}: {message}\n")
+        self.print_usage(sys.stderr)
+        sys.exit(2)
+
+
+class Warmup(NamedTuple):
+    amount: float
+    is_fraction: bool
+
+    def __str__(self) -> str:
+        return f"{self.amount * 100:g} % of the epochs" if self.is_fraction else f"{self.amount:g} epochs"
+
+
+def warmup(text: str) -> Warmup:
+    """`36` is a number of epochs; `0.1` and `10%` are a share of them."""
+    if re.fullmatch(r"[0-9]+", text, re.ASCII):
+        return Warmup(int(text), False)
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)(%?)", text, re.ASCII)
+    share = float(match[1]) / (100 if match[2] else 1) if match else 1.0
+    if share >= 1:
+        raise argparse.ArgumentTypeError(f"must be a number of epochs, or a share of them as 0.1 or 10%, not '{text}'")
+    return Warmup(share, True)
+
+
+def percentiles(text: str) -> list[float]:
+    """A comma-separated list; keeps its order."""
+    found = []
+    for item in text.split(","):
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", item, re.ASCII) or float(item) > 100:
+            raise argparse.ArgumentTypeError(f"must be numbers from 0 to 100 with commas between, not '{text}'")
+        found.append(float(item))
+    return found
+
+
+def add_selection(parser: Parser, default: str) -> None:
+    shown = default.replace("%", "%%")
+    parser.add_argument("--warmup", metavar="EPOCHS|SHARE", type=warmup, default=warmup(default),
+                        help=f"leave out this many of the first epochs, or 0.1 or 10%% of them (default: {shown})")
+    parser.add_argument("--phase", metavar="WORD,...", type=lambda text: text.split(","),
+                        help="only the epochs of these phases (default: all phases that occur more than once)")
+
+
+def path_of(file: str) -> str:
+    """Where the user means: `bazel run` starts programs in another directory than the command is typed in."""
+    return os.path.join(os.environ.get("BUILD_WORKING_DIRECTORY", os.getcwd()), file)
+
+
+def read_whole(file: str) -> soak_data.Run:
+    return soak_data.read_run(file, path_of(file))
+
+
+def read_selected(file: str, args: argparse.Namespace) -> soak_data.Run:
+    return soak_data.select(read_whole(file), *args.warmup, args.phase)
+
+
+def describe_selection(args: argparse.Namespace) -> str:
+    phases = f"only phase {', '.join(args.phase)}" if args.phase else "all phases that occur more than once"
+    return f"without the warm-up of {args.warmup}, {phases}"
+
+
+def write_file(file: str, text: str) -> None:
+    try:
+        with open(path_of(file), "w", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise DataError(file, 0, os.strerror(error.errno or 0)) from None
+
+
+def run_main(prog: str, main: Callable[[], None]) -> NoReturn:
+    """Data that cannot be read ends the program with one line and status 2."""
+    try:
+        main()
+        sys.stdout.flush()
+    except DataError as error:
+        sys.stderr.write(f"{prog}: {error}\n")
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
+    sys.exit(0)
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        rest = [f"{cell:>{width}}" for cell, width in zip(cells[1:], widths[1:])]
+        return "  ".join([f"{cells[0]:<{widths[0]}}", *rest]).rstrip()
+
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return "\n".join([line(header), rule, *(line(row) for row in rows)]) + "\n"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def csv_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
+    return buffer.getvalue()

@@ -1,0 +1,94 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# The steady mixed workload on several allocators in one run: a process for each, which take turns epoch by epoch, so
+# that what slows the machine down for a while slows all of them down.
+set -eu
+prog=soak_mixed_single_process
+here=$(cd "$(dirname "$0")" && pwd)
+for common in "$0.runfiles"/*/bench/soak/soak_common.sh "${RUNFILES_DIR:-/nonexistent}"/*/bench/soak/soak_common.sh \
+  "$here/soak_common.sh"; do
+  [ -f "$common" ] && break
+done
+# shellcheck source=soak_common.sh
+. "$common"
+
+usage() {
+  cat <<END
+usage: $prog [NAME=VALUE]...
+  DURATION_SEC  wall time of all together (60)
+  EPOCH_SEC     length of an epoch (1)
+  WS            slots of the workload (400)
+  ALLOCATOR     names with commas between (balanced,speed,lean,glibc,mimalloc,jemalloc,tcmalloc):
+                balanced, speed, lean: hakmem STANDARD with this HAKMEM_PROFILE; fast: hakmem FAST; or NAME=LIB.so
+  OUT           folder for NAME.csv, NAME.latency.csv and run.txt (soak-out)
+  CPU           pin to these processors (not pinned)
+  SEED          of the random numbers (1)
+  TRACE         0: do not count system calls (1)
+Settings are taken from the command line or else from the environment.
+END
+}
+
+settings='DURATION_SEC EPOCH_SEC WS ALLOCATOR OUT CPU SEED TRACE'
+: "${DURATION_SEC=60}" "${EPOCH_SEC=1}" "${WS=400}" "${OUT=soak-out}" "${CPU=}" "${SEED=1}" "${TRACE=1}"
+: "${ALLOCATOR=balanced,speed,lean,glibc,mimalloc,jemalloc,tcmalloc}"
+read_settings "$@"
+check_settings
+find_parts
+choose_allocators
+common_options
+
+scratch=$(mktemp -d)
+pids=
+clean() {
+  for pid in $pids; do kill "$pid" 2>/dev/null || :; done
+  rm -rf "$scratch"
+}
+trap clean EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# A ring of pipes: each worker reads from its own, writes to the next one's. The first holds the turn; it opens its
+# output first, or all would wait for each other.
+count=0
+for allocator in $allocators; do
+  count=$((count + 1))
+  mkfifo "$scratch/$count"
+done
+start=$("$worker" --now)
+number=0
+for allocator in $allocators; do
+  number=$((number + 1))
+  next=$((number % count + 1))
+  resolve "$allocator"
+  files="--csv $name.csv --latency $name.latency.csv"
+  (
+    turns=''
+    if [ "$count" -gt 1 ]; then
+      if [ "$number" -eq 1 ]; then
+        exec 4>"$scratch/$next" 3<"$scratch/$number"
+        turns='--turns 3,4,first'
+      else
+        exec 3<"$scratch/$number" 4>"$scratch/$next"
+        turns='--turns 3,4'
+      fi
+    fi
+    worker=$(cd "$(dirname "$worker")" && pwd)/$(basename "$worker")
+    cd "$OUT"
+    # shellcheck disable=SC2086  # lists of options
+    run_worker $options $files --start-ns "$start" $turns >"$scratch/$name.out"
+  ) &
+  pids="$pids $!"
+done
+
+status=0
+for pid in $pids; do
+  wait "$pid" || status=1
+done
+pids=
+[ "$status" -eq 0 ] || fail 'a worker failed'
+for allocator in $allocators; do
+  resolve "$allocator"
+  sed "s/^/$name: /" "$scratch/$name.out" | grep -v ': Allocator = '
+done >>"$OUT/run.txt"
+cat "$OUT/run.txt"
