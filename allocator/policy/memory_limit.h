@@ -32,9 +32,8 @@ enum hak_limit_verdict hak_limit_judge(const struct hak_limit_facts *facts);
 // UINT64_MAX when there is none.
 uint64_t hak_limit_soft(uint64_t hard, uint64_t control_group);
 
-// The next point to purge at, after a purge left `committed` bytes and `more` are still wanted: the soft limit, or
-// where that is passed already a 32nd of it further up, so that a heap which stays above it does not purge at each
-// step.
+// The next point to purge at, after a purge left `committed` bytes and `more` are still wanted: a 32nd of the soft
+// limit beyond both, so that a heap near it does not purge at each step; never below the soft limit.
 uint64_t hak_limit_next_purge(uint64_t soft, uint64_t committed, uint64_t more);
 
 // ---- The account: thread-safe, no lock ----------------------------------------------------------

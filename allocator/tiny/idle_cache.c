@@ -50,14 +50,16 @@ static void **take_from_bin(struct hak_bin *bin, void **slot, struct round *roun
 }
 
 // Decides for each block of the round whether it is the stealer's, and returns those that are to their slabs; how many.
-// Without barriers nothing is known: then all goes back, to slots that only the owner's absence keeps from being used.
 static uint32_t settle_round(struct hak_heap *heap, struct round *round) {
   void *mine[ROUND];
   void **tops[ROUND];
   uint32_t count = 0;
-  hak_os_barrier();
+  const bool reached = hak_os_barrier();
   for (uint32_t i = 0; i < round->count; i++) tops[i] = bin_top(round->taken[i].bin);
-  hak_os_barrier();
+  if (!hak_os_barrier() || !reached) {
+    // Nothing is known. Each slot counts as the top: its block goes back where nothing was put meanwhile.
+    for (uint32_t i = 0; i < round->count; i++) tops[i] = round->taken[i].slot;
+  }
   for (uint32_t i = 0; i < round->count; i++) {
     const struct taken *taken = &round->taken[i];
     if (taken->slot < tops[i]) {

@@ -120,9 +120,10 @@ static void trip_heap(struct hak_heap *heap, void *mine) {
 }
 
 bool hak_reclaim_judge(struct hak_heap *mine) {
-  const uint64_t in_heaps = atomic_load_explicit(&hak_heaps_free_bytes, memory_order_relaxed);
-  const uint64_t purged = hak_slab_purged_bytes();
-  const uint64_t free_bytes = (in_heaps > purged ? in_heaps - purged : 0) + hak_pool_free_bytes();
+  // What one thread has added and another one has not yet may make the sum negative for a moment.
+  const int64_t in_heaps = (int64_t)atomic_load_explicit(&hak_heaps_free_bytes, memory_order_relaxed);
+  const int64_t with_memory = in_heaps - (int64_t)hak_slab_purged_bytes();
+  const uint64_t free_bytes = (with_memory > 0 ? (uint64_t)with_memory : 0) + hak_pool_free_bytes();
   const bool worth = hak_config.idle_watch && hak_release_watch(free_bytes, hak_commit_now());
   const bool before = atomic_exchange_explicit(&hak_reclaim_worth, worth, memory_order_relaxed);
   if (worth && !before) {

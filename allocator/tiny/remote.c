@@ -18,9 +18,9 @@ void hak_chain_add(struct hak_chain *chain, void *block) {
   chain->count++;
 }
 
-void hak_remote_push(const struct hak_chain *chain) {
+uint64_t hak_remote_push(const struct hak_chain *chain) {
   struct hak_slab *slab = chain->slab;
-  const uint32_t stride = slab->stride;  // Constant, but not after the push: the slab may go.
+  const uint64_t bytes = (uint64_t)chain->count * slab->stride;  // Before the push: after it the slab may go.
   uint64_t seen = atomic_load_explicit(&slab->remote, memory_order_relaxed);
   uint64_t next;
   do {
@@ -31,8 +31,8 @@ void hak_remote_push(const struct hak_chain *chain) {
     // had read.
   } while (
       !atomic_compare_exchange_weak_explicit(&slab->remote, &seen, next, memory_order_acq_rel, memory_order_relaxed));
-  atomic_fetch_add_explicit(&hak_heaps_free_bytes, (uint64_t)chain->count * stride, memory_order_relaxed);
   if (seen == 0) hak_remote_notify(slab);
+  return bytes;
 }
 
 // Puts `slab` on the pending list of `owner`; false when that heap is closed.

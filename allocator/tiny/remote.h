@@ -20,8 +20,8 @@ struct hak_chain {
 void hak_chain_add(struct hak_chain *chain, void *block);
 
 // Gives the chain's blocks to its slab, whoever owns it, in one compare-and-swap, and tells the owner when it has to
-// know.
-void hak_remote_push(const struct hak_chain *chain);
+// know. Returns their bytes, which the caller adds to hak_heaps_free_bytes.
+uint64_t hak_remote_push(const struct hak_chain *chain);
 
 // Takes the slab's remote blocks into its bitmap. Called by the owner, on the notice of the slab only.
 void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab);

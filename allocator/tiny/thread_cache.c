@@ -119,12 +119,13 @@ static bool grow(struct hak_heap *heap, uint32_t class_id) {
 // Chains of remote blocks, by a hash of their slab; the bits of `used` tell which are there, so nothing needs clearing.
 struct chain_table {
   uint32_t used;
+  uint64_t bytes;  // pushed so far
   struct hak_chain chains[CHAINS];
 };
 static_assert(CHAINS == 32, "one bit for each chain");
 
-static void push_chain(struct hak_heap *heap, const struct hak_chain *chain) {
-  hak_remote_push(chain);
+static void push_chain(struct hak_heap *heap, struct chain_table *table, uint32_t slot) {
+  table->bytes += hak_remote_push(&table->chains[slot]);
   if (heap != NULL) count_event(&heap->remote_batches);
 }
 
@@ -132,7 +133,7 @@ static void add_remote(struct hak_heap *heap, struct chain_table *table, struct 
   const uint32_t slot = (uint32_t)(((uintptr_t)block >> HAK_SLAB_SHIFT) * 0x9E3779B1u >> 16) & (CHAINS - 1);
   struct hak_chain *chain = &table->chains[slot];
   if (((table->used >> slot) & 1) != 0 && chain->slab != slab) {
-    push_chain(heap, chain);
+    push_chain(heap, table, slot);
     table->used &= ~(1u << slot);
   }
   if (((table->used >> slot) & 1) == 0) {
@@ -154,6 +155,7 @@ static bool return_orphan(struct hak_slab *slab, void *block) {
 void hak_thread_cache_return(struct hak_heap *heap, void **blocks, uint32_t count) {
   struct chain_table table;
   table.used = 0;
+  table.bytes = 0;
   for (uint32_t i = 0; i < count; i++) {
     if (i + PREFETCH_AHEAD < count) __builtin_prefetch(hak_slab_of(blocks[i + PREFETCH_AHEAD]), 1);
     void *block = blocks[i];
@@ -168,7 +170,9 @@ void hak_thread_cache_return(struct hak_heap *heap, void **blocks, uint32_t coun
       add_remote(heap, &table, slab, block);
     }
   }
-  for (uint32_t rest = table.used; rest != 0; rest &= rest - 1) push_chain(heap, &table.chains[__builtin_ctz(rest)]);
+  for (uint32_t rest = table.used; rest != 0; rest &= rest - 1) push_chain(heap, &table, (uint32_t)__builtin_ctz(rest));
+  // They lie free until their owners take them in.
+  if (table.bytes != 0) atomic_fetch_add_explicit(&hak_heaps_free_bytes, table.bytes, memory_order_relaxed);
 }
 
 // Returns the `count` oldest blocks of the bin.

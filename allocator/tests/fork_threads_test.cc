@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the child of a fork makes of the heaps of threads that it does not have: their caches and slabs are to be its
+// own after a while, in the grandchild too, also when others are emptying caches at the moment of the fork.
+#include <gtest/gtest.h>
+#include <hakmem/hakmem.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "allocator/tests/idle_worker.h"
+#include "allocator/tests/probe.h"
+
+namespace hak_test {
+namespace {
+
+constexpr unsigned kAlarmSeconds = 30;
+constexpr size_t kWorkers = 3;
+
+// Exit codes of children, so that a failure tells what it was.
+enum Code {
+  kGood = 0,
+  kThreads = 10,      // the others' heaps count as threads
+  kLive = 11,         // live blocks do not agree with the parent's
+  kCached = 12,       // the others' caches are still full
+  kMemory = 13,       // and their slabs were not given back
+  kDamaged = 14,      // contents
+  kBadHeap = 15,      // the heap does not verify
+  kNoMemory = 16,     // a request failed
+  kGrandchild = 100,  // and its own code
+};
+
+int WaitFor(pid_t pid) {
+  int status = 0;
+  if (waitpid(pid, &status, 0) != pid) return -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+// Runs `body` in a child; its exit code, or 1000 and the signal.
+template <typename Body>
+int InChild(const Body &body) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    alarm(kAlarmSeconds);
+    _exit(body());
+  }
+  return pid < 0 ? -1 : WaitFor(pid);
+}
+
+// Some of everything, checked.
+int UseHeap(uint64_t seed) {
+  Random random(seed);
+  std::vector<Stamped> blocks(80);
+  bool good = true;
+  for (int op = 0; op < 1500; ++op) {
+    Stamped &block = blocks[random.Index(blocks.size())];
+    good = block.Free() && good;
+    if (!block.New(1 + random.Index(random.OneIn(100) ? 300000 : 900), random.Next())) return kNoMemory;
+  }
+  for (Stamped &block : blocks) good = block.Free() && good;
+  if (!good) return kDamaged;
+  return hak_heap_verify() ? kGood : kBadHeap;
+}
+
+class ForkThreads : public testing::Test {
+ protected:
+  ForkThreads() : workers_(kWorkers) {
+    hak_free(hak_malloc(1));  // The thread that forks has a heap.
+    for (Worker &worker : workers_) {
+      worker.Do([this] {
+        FillCaches();
+        for (size_t i = 0; i < 3000; ++i) {
+          blocks_.emplace_back();
+          ASSERT_TRUE(blocks_.back().New(1 + i % 700, blocks_.size()));
+        }
+      });
+    }
+    before_ = Stats();
+  }
+  ~ForkThreads() override {
+    for (Stamped &block : blocks_) EXPECT_TRUE(block.Free());
+    EXPECT_TRUE(hak_heap_verify());
+  }
+
+  // What every child finds: its parent's blocks, and no thread but its own.
+  int Inherits() {
+    const hak_stats now = Stats();
+    if (now.threads != 1) return kThreads;
+    if (now.live_blocks != before_.live_blocks || now.live_bytes != before_.live_bytes) return kLive;
+    return kGood;
+  }
+  // The parent's blocks, all freed; then all memory goes back.
+  int FreesEverything() {
+    bool good = true;
+    for (Stamped &block : blocks_) good = block.Free() && good;
+    if (!good) return kDamaged;
+    const uint64_t freed = blocks_.size();
+    hak_trim(0);
+    const hak_stats now = Stats();
+    if (now.threads != 1) return kThreads;
+    if (now.live_blocks != before_.live_blocks - freed) return kLive;
+    if (now.cached_blocks != 0) return kCached;
+    if (now.slabs_used > 2 || now.committed_bytes >= before_.committed_bytes) return kMemory;
+    return hak_heap_verify() ? kGood : kBadHeap;
+  }
+
+  std::vector<Worker> workers_;
+  std::vector<Stamped> blocks_;
+  hak_stats before_ = {};
+};
+
+TEST_F(ForkThreads, TrimInTheChildTakesTheirCaches) {
+  ASSERT_GT(before_.cached_blocks, 2000U);
+  EXPECT_EQ(InChild([this]() -> int {
+              if (const int code = Inherits()) return code;
+              hak_trim(0);
+              if (Stats().cached_blocks != 0) return kCached;
+              if (const int code = Inherits()) return code;
+              return FreesEverything();
+            }),
+            kGood);
+}
+
+TEST_F(ForkThreads, SlowCallsInTheChildTakeThemToo) {
+  EXPECT_EQ(InChild([this]() -> int {
+              if (const int code = Inherits()) return code;
+              Random random(1);
+              const uint64_t adopted = Stats().slabs_adopted;
+              // What this thread caches itself may be all that is left.
+              const bool taken = WaitUntil([&] {
+                SlowCalls(&random);
+                hak_thread_flush();
+                return Stats().cached_blocks == 0;
+              });
+              if (!taken) return kCached;
+              if (Stats().slabs_adopted == adopted) return kMemory;
+              if (const int code = UseHeap(2)) return code;
+              return FreesEverything();
+            }),
+            kGood);
+}
+
+TEST_F(ForkThreads, GrandchildrenInheritToo) {
+  // Before the child has done anything, after a part of the work, and after all of it.
+  for (int stage = 0; stage < 3; ++stage) {
+    EXPECT_EQ(InChild([&]() -> int {
+                if (stage >= 1) {
+                  Random random(3);
+                  SlowCalls(&random);
+                }
+                if (stage >= 2) hak_trim(0);
+                const int code = InChild([&]() -> int {
+                  if (const int mine = Inherits()) return mine;
+                  if (const int mine = UseHeap(4)) return mine;
+                  return FreesEverything();
+                });
+                if (code != kGood) return kGrandchild + code;
+                return FreesEverything();
+              }),
+              kGood)
+        << "stage " << stage;
+  }
+}
+
+// The parent's threads do not notice.
+TEST_F(ForkThreads, TheParentGoesOn) {
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(InChild([this]() -> int { return FreesEverything(); }), kGood);
+    for (Worker &worker : workers_) {
+      int code = -1;
+      worker.Do([&] { code = UseHeap(5); });
+      EXPECT_EQ(code, kGood);
+    }
+  }
+  const hak_stats now = Stats();
+  EXPECT_EQ(now.live_blocks, before_.live_blocks);
+  EXPECT_EQ(now.threads, before_.threads);
+}
+
+#if !HAK_TEST_TSAN  // ThreadSanitizer ends a forked child that starts a thread
+TEST_F(ForkThreads, NewThreadsOfTheChildInheritAsWell) {
+  EXPECT_EQ(InChild([this]() -> int {
+              for (int round = 0; round < 3; ++round) {
+                std::atomic<int> code{kGood};
+                std::vector<std::thread> threads;
+                for (uint64_t t = 0; t < 3; ++t) {
+                  threads.emplace_back([&, t] {
+                    if (const int mine = UseHeap(t)) code = mine;
+                    if (t == 0) hak_trim(0);
+                  });
+                }
+                for (std::thread &thread : threads) thread.join();
+                if (code != kGood) return code;
+              }
+              return FreesEverything();
+            }),
+            kGood);
+}
+#endif
+
+// ---- Storm --------------------------------------------------------------------------------------
+
+// Frees most of a heap, so that the thread is being watched for idleness and all bins are closed when it forks.
+void LetGoOfMuch() {
+  std::vector<void *> blocks(40000);
+  for (void *&p : blocks) p = hak_malloc(400);
+  for (void *p : blocks) hak_free(p);
+}
+
+TEST(ForkStorm, WhileCachesAreBeingEmptied) {
+  constexpr int kForks = kSlowBuild ? 30 : 100;
+  std::atomic<bool> stop{false};
+  std::atomic<size_t> damaged{0};
+  std::atomic<void *> shared[32] = {};
+  std::vector<std::thread> threads;
+  for (uint64_t t = 0; t < 3; ++t) {
+    threads.emplace_back([&, t] {
+      Random random(t + 1);
+      std::vector<Stamped> mine(200);
+      while (!stop) {
+        const size_t many = 1 + random.Index(mine.size());
+        for (size_t i = 0; i < many; ++i) {
+          damaged += !mine[i].Free();
+          if (random.OneIn(2) && !mine[i].New(1 + random.Index(500), random.Next())) ++damaged;
+        }
+        hak_free(shared[random.Index(32)].exchange(hak_malloc(1 + random.Index(400))));
+        if (random.OneIn(30)) SleepMs(1);
+      }
+      for (Stamped &block : mine) damaged += !block.Free();
+    });
+  }
+  threads.emplace_back([&] {
+    while (!stop) hak_trim(0);
+  });
+  for (int i = 0; i < kForks && !HasFailure(); ++i) {
+    if (i % 10 == 0) LetGoOfMuch();
+    const uint64_t seed = static_cast<uint64_t>(i) * 7 + 1;
+    const int code = InChild([seed]() -> int {
+      if (Stats().threads > 1) return kThreads;
+      if (const int mine = UseHeap(seed)) return mine;
+      hak_trim(0);
+      if (Stats().cached_blocks != 0) return kCached;
+      if (Stats().threads > 1) return kThreads;
+      const int grandchild = InChild([seed]() -> int {
+        if (const int mine = UseHeap(seed + 1)) return mine;
+        hak_trim(0);
+        return Stats().cached_blocks == 0 ? kGood : kCached;
+      });
+      return grandchild == kGood ? kGood : kGrandchild + grandchild;
+    });
+    EXPECT_EQ(code, kGood) << "fork " << i << (code == 1000 + SIGALRM ? ": the child hung" : "");
+  }
+  stop = true;
+  for (std::thread &thread : threads) thread.join();
+  for (std::atomic<void *> &p : shared) hak_free(p.exchange(nullptr));
+  EXPECT_EQ(damaged, 0U);
+  EXPECT_TRUE(hak_heap_verify());
+}
+
+// The watchdog sees a child that hangs.
+TEST(ForkStorm, TheWatchdogBarks) {
+  EXPECT_EQ(InChild([]() -> int {
+              alarm(1);
+              for (;;) pause();
+              return 0;
+            }),
+            1000 + SIGALRM);
+}
+
+}  // namespace
+}  // namespace hak_test

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Threads that fall idle with much memory in their caches and slabs: the others' calls give it back, and the thread
+// goes on afterwards as if nothing had happened.
+#include <gtest/gtest.h>
+#include <hakmem/hakmem.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "allocator/tests/idle_worker.h"
+#include "allocator/tests/probe.h"
+
+namespace hak_test {
+namespace {
+
+constexpr uint64_t kMib = uint64_t{1} << 20;
+
+// Allocates, checks and frees; true when nothing was damaged.
+bool GoesOn(uint64_t seed) {
+  Random random(seed);
+  std::vector<Stamped> blocks(300);
+  bool good = true;
+  for (int op = 0; op < 6000; ++op) {
+    Stamped &block = blocks[random.Index(blocks.size())];
+    good = block.Free() && good;
+    good = block.New(1 + random.Index(random.OneIn(60) ? 100000 : 1200), random.Next()) && good;
+  }
+  for (Stamped &block : blocks) good = block.Free() && good;
+  return good && hak_heap_verify();
+}
+
+void ExpectGoesOn(std::vector<Worker> *workers) {
+  uint64_t seed = 0;
+  for (Worker &worker : *workers) {
+    bool good = false;
+    worker.Do([&] { good = GoesOn(++seed); });
+    EXPECT_TRUE(good);
+  }
+  EXPECT_TRUE(hak_heap_verify());
+}
+
+class IdleThreads : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!HasBarrier()) GTEST_SKIP() << "this kernel has no membarrier";
+    hak_trim(0);
+    before_ = Stats();
+  }
+  void TearDown() override {
+    if (IsSkipped()) return;
+    EXPECT_TRUE(hak_heap_verify());
+    EXPECT_EQ(Stats().live_blocks, before_.live_blocks);
+    EXPECT_EQ(Stats().live_bytes, before_.live_bytes);
+  }
+  hak_stats before_ = {};
+};
+
+constexpr size_t kWorkers = 4;
+
+// One block of each size class that a thread has used stays with it. A request may have got a block of the next class.
+constexpr uint64_t kLeft = kWorkers * 2 * std::size(kCachedSizes);
+
+TEST_F(IdleThreads, TrimTakesWhatTheyCache) {
+  std::vector<Worker> workers(kWorkers);
+  for (Worker &worker : workers) worker.Do(FillCaches);
+  const hak_stats full = Stats();
+  ASSERT_GT(full.cached_blocks, before_.cached_blocks + 2000);
+  hak_trim(0);
+  const hak_stats trimmed = Stats();
+  EXPECT_LE(trimmed.cached_blocks, kLeft);
+  EXPECT_GE(trimmed.idle_blocks_taken - full.idle_blocks_taken, full.cached_blocks - before_.cached_blocks - kLeft);
+  EXPECT_LT(trimmed.cached_bytes, full.cached_bytes / 4);
+  EXPECT_LT(trimmed.committed_bytes, full.committed_bytes);
+  EXPECT_EQ(trimmed.live_blocks, before_.live_blocks);
+  hak_trim(0);
+  EXPECT_EQ(Stats().idle_blocks_taken, trimmed.idle_blocks_taken) << "there is nothing left to take";
+  ExpectGoesOn(&workers);
+}
+
+TEST_F(IdleThreads, SlowCallsOfOthersTakeItToo) {
+  std::vector<Worker> workers(kWorkers);
+  for (Worker &worker : workers) worker.Do(FillCaches);
+  const hak_stats full = Stats();
+  const uint64_t expected = full.cached_blocks - before_.cached_blocks - kLeft;
+  Random random(1);
+  EXPECT_TRUE(WaitUntil([&] {
+    SlowCalls(&random);
+    return Stats().idle_blocks_taken - full.idle_blocks_taken >= expected;
+  })) << Stats().idle_blocks_taken - full.idle_blocks_taken
+      << " of " << expected;
+  ExpectGoesOn(&workers);
+}
+
+// The memory of an idle thread's slabs, all of whose blocks another thread frees.
+class RemoteFrees : public IdleThreads {
+ protected:
+  static constexpr uint64_t kBytes = 32 * kMib;
+
+  void Allocate(Worker *worker) {
+    worker->Do([this] {
+      Random random(3);
+      for (uint64_t bytes = 0; bytes < kBytes; bytes += blocks_.back().size) {
+        blocks_.emplace_back();
+        ASSERT_TRUE(blocks_.back().New(16 + random.Index(800), bytes));
+      }
+    });
+    std::shuffle(blocks_.begin(), blocks_.end(), std::minstd_rand(7));
+  }
+  void Free() {
+    size_t damaged = 0;
+    for (Stamped &block : blocks_) damaged += !block.Free();
+    EXPECT_EQ(damaged, 0U);
+    blocks_.clear();
+  }
+  std::vector<Stamped> blocks_;
+};
+
+TEST_F(RemoteFrees, AreTakenInByTrim) {
+  std::vector<Worker> workers(1);
+  Allocate(&workers[0]);
+  const hak_stats full = Stats();
+  const uint64_t resident = ResidentBytes();
+  ASSERT_GE(full.committed_bytes, before_.committed_bytes + kBytes);
+  Free();
+  hak_trim(0);
+  const hak_stats trimmed = Stats();
+  EXPECT_LE(trimmed.committed_bytes, before_.committed_bytes + kBytes / 10);
+  EXPECT_LT(trimmed.mapped_bytes, full.mapped_bytes);  // The blocks that are left pin some superslabs.
+  // Sanitizers keep records of their own about it.
+  if (!kSlowBuild && resident != 0) {
+    EXPECT_LE(ResidentBytes(), resident - kBytes / 2);
+  }
+  ExpectGoesOn(&workers);
+}
+
+TEST_F(RemoteFrees, AreTakenInOnTheWayOfSlowCalls) {
+  std::vector<Worker> workers(1);
+  Allocate(&workers[0]);
+  Free();
+  Random random(2);
+  EXPECT_TRUE(WaitUntil([&] {
+    SlowCalls(&random);
+    return Stats().committed_bytes <= before_.committed_bytes + kBytes / 4;
+  })) << Stats().committed_bytes / kMib
+      << " MiB still committed";
+  ExpectGoesOn(&workers);
+}
+
+// Nothing but small blocks that all stay: what a visit may not touch.
+TEST_F(IdleThreads, LiveBlocksStayAsTheyAre) {
+  std::vector<Worker> workers(kWorkers);
+  std::vector<std::vector<Stamped>> held(kWorkers);
+  uint64_t id = 0;
+  for (size_t w = 0; w < kWorkers; ++w) {
+    workers[w].Do([&] {
+      for (size_t i = 0; i < 4000; ++i) {
+        Stamped block;
+        ASSERT_TRUE(block.New(1 + i % 900, ++id));
+        if (i % 3 == 0) {
+          held[w].push_back(block);
+        } else {
+          block.Free();
+        }
+      }
+    });
+  }
+  for (int i = 0; i < 5; ++i) hak_trim(0);
+  size_t damaged = 0;
+  for (size_t w = 0; w < kWorkers; ++w) {
+    for (Stamped &block : held[w]) damaged += !block.IsIntact();
+    workers[w].Do([&] {
+      for (Stamped &block : held[w]) damaged += !block.Free();
+    });
+  }
+  EXPECT_EQ(damaged, 0U);
+  ExpectGoesOn(&workers);
+}
+
+// ---- Torture ------------------------------------------------------------------------------------
+
+// Threads that are now busy and now idle, and exchange blocks, while one trims without end.
+TEST_F(IdleThreads, BurstsAndPausesWhileOneTrims) {
+  constexpr size_t kThreads = 4;
+  constexpr size_t kExchange = 64;
+  std::mutex mutex;
+  std::vector<Stamped> exchange(kExchange);
+  std::atomic<bool> stop{false};
+  std::atomic<size_t> damaged{0};
+  std::atomic<size_t> failed{0};
+  std::vector<std::thread> threads;
+  const uint64_t steps = Scaled(1500);
+  for (uint64_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      Random random(t + 1);
+      std::vector<Stamped> mine(400);
+      const auto renew = [&](Stamped *block, size_t most) {
+        if (!block->Free()) ++damaged;
+        if (!block->New(1 + random.Index(most), random.Next())) ++failed;
+      };
+      for (uint64_t step = 0; step < steps; ++step) {
+        const size_t most = random.OneIn(30) ? 20000 : 1 + random.Index(600);
+        const size_t many = 1 + random.Index(mine.size());
+        switch (random.Below(6)) {
+          case 0:
+          case 1:
+            for (size_t i = 0; i < many; ++i) renew(&mine[random.Index(mine.size())], most);
+            break;
+          case 2:
+            for (size_t i = 0; i < many; ++i) damaged += !mine[i].Free();
+            break;
+          case 3: {
+            const std::lock_guard<std::mutex> lock(mutex);
+            for (size_t i = 0; i < 20; ++i) {
+              std::swap(mine[random.Index(mine.size())], exchange[random.Index(kExchange)]);
+            }
+            break;
+          }
+          case 4:  // over the same slots of the cache
+            for (int i = 0; i < 300; ++i) renew(&mine[random.Index(4)], 100);
+            break;
+          default:
+            random.OneIn(10) ? SleepMs(1 + static_cast<long>(random.Below(5))) : std::this_thread::yield();
+        }
+      }
+      for (Stamped &block : mine) damaged += !block.Free();
+    });
+  }
+  std::thread trimmer([&] {
+    while (!stop) hak_trim(0);
+  });
+  for (std::thread &thread : threads) thread.join();
+  stop = true;
+  trimmer.join();
+  for (Stamped &block : exchange) damaged += !block.Free();
+  EXPECT_EQ(damaged, 0U);
+  EXPECT_EQ(failed, 0U);
+  EXPECT_GT(Stats().idle_blocks_taken, before_.idle_blocks_taken);
+}
+
+}  // namespace
+}  // namespace hak_test

@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Memory that comes back in a process that has fallen idle: by the purge thread when it makes no call at all, by the
+// watch when it makes a few, by LEAN at once. Each case is a process of its own with its settings in the environment.
+#include <dirent.h>
+#include <gtest/gtest.h>
+#include <hakmem/hakmem.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "allocator/tests/probe.h"
+#include "allocator/tests/subprocess.h"
+
+namespace hak_test {
+namespace {
+
+constexpr uint64_t kBytes = uint64_t{72} << 20;
+constexpr int kSeconds = 10;
+constexpr int kTimeout = 60;
+
+void Print(const char *name, uint64_t value) { printf("%s=%llu\n", name, static_cast<unsigned long long>(value)); }
+
+// ---- In the child -------------------------------------------------------------------------------
+
+// Memory that the allocator may have resident, and what the process has.
+struct Footprint {
+  uint64_t committed = Stats().committed_bytes;
+  uint64_t resident = ResidentBytes();
+};
+
+// A heap of kBytes in blocks of `least` to `most` bytes, all touched, that is freed in random order.
+class Heap {
+ public:
+  Heap(size_t least, size_t most) {
+    blocks_.reserve(kBytes / least);
+    hak_free(hak_malloc(100));
+    const Footprint before;
+    Random random(11);
+    for (uint64_t bytes = 0; bytes < kBytes;) {
+      const size_t size = least + random.Index(most - least + 1);
+      void *block = hak_malloc(size);
+      memset(block, 1, size);
+      blocks_.push_back(block);
+      bytes += size;
+    }
+    std::shuffle(blocks_.begin(), blocks_.end(), std::minstd_rand(5));
+    base_ = before;
+    peak_ = Footprint();
+  }
+  void FreeAll() {
+    for (void *block : blocks_) hak_free(block);
+    freed_ = Footprint();
+  }
+  // Whether less than a fifth of it is left. The sanitizers' own records of what was touched are not ours to judge.
+  bool IsGone() const {
+    const Footprint now;
+    if (now.committed > base_.committed + (peak_.committed - base_.committed) / 5) return false;
+    return kSlowBuild || peak_.resident == 0 || now.resident <= base_.resident + (peak_.resident - base_.resident) / 5;
+  }
+  void Report() const {
+    const Footprint now;
+    Print("base", base_.committed);
+    Print("peak", peak_.committed);
+    Print("freed", freed_.committed);
+    Print("left", now.committed);
+    Print("peak_resident", peak_.resident);
+    Print("left_resident", now.resident);
+    Print("gone", IsGone());
+    Print("rounds", Stats().background_rounds);
+    Print("verifies", hak_heap_verify());
+  }
+
+ private:
+  std::vector<void *> blocks_;
+  Footprint base_;
+  Footprint peak_;
+  Footprint freed_;
+};
+
+// The bounds of the block sizes are the child's arguments.
+int FreesAllAndIsSilent(size_t least, size_t most, int seconds) {
+  Heap heap(least, most);
+  heap.FreeAll();
+  WaitUntil([&] { return heap.IsGone(); }, seconds);
+  heap.Report();
+  return 0;
+}
+
+// The purge thread has nothing to do for a while and waits; only then is everything freed.
+int FreesAllLate(size_t least, size_t most) {
+  Heap heap(least, most);
+  uint64_t rounds = 0;
+  WaitUntil(
+      [&] {
+        const uint64_t before = rounds;
+        rounds = Stats().background_rounds;
+        return before == rounds;
+      },
+      3 * kSeconds, 1200);
+  heap.FreeAll();
+  WaitUntil([&] { return heap.IsGone(); }, kSeconds);
+  heap.Report();
+  return 0;
+}
+
+// Volatile, for the compiler may leave out an allocation that nothing comes of.
+void *volatile g_sink;
+
+int FreesAllAndMakesFewCalls(size_t least, size_t most, int seconds) {
+  Heap heap(least, most);
+  heap.FreeAll();
+  WaitUntil(
+      [&] {
+        g_sink = hak_malloc(100);
+        hak_free(g_sink);
+        return heap.IsGone();
+      },
+      seconds, 150);
+  heap.Report();
+  return 0;
+}
+
+// The id of the purge thread, 0 when there is none.
+int PurgeThread() {
+  DIR *tasks = opendir("/proc/self/task");
+  if (tasks == nullptr) return 0;
+  int found = 0;
+  while (const dirent *entry = readdir(tasks)) {
+    const std::string path = std::string("/proc/self/task/") + entry->d_name + "/comm";
+    char name[32] = {};
+    FILE *file = fopen(path.c_str(), "r");
+    if (file == nullptr) continue;
+    if (fgets(name, sizeof name, file) != nullptr && strcmp(name, "hakmem-purge\n") == 0) found = atoi(entry->d_name);
+    fclose(file);
+  }
+  closedir(tasks);
+  return found;
+}
+
+// The signals that a thread blocks, as /proc shows them.
+uint64_t BlockedSignals(int thread) {
+  FILE *file = fopen(("/proc/self/task/" + std::to_string(thread) + "/status").c_str(), "r");
+  if (file == nullptr) return 0;
+  char line[256];
+  uint64_t mask = 0;
+  while (fgets(line, sizeof line, file) != nullptr) {
+    if (strncmp(line, "SigBlk:", 7) == 0) mask = strtoull(line + 7, nullptr, 16);
+  }
+  fclose(file);
+  return mask;
+}
+
+std::atomic<int> g_signalled_thread;
+
+// A signal to the process that the only thread of the program blocks stays pending: the purge thread is no way out.
+int PurgeThreadTakesNoSignals() {
+  hak_free(hak_malloc(100));
+  int thread = 0;
+  WaitUntil([&] { return (thread = PurgeThread()) != 0; });
+  Print("thread", thread != 0);
+  // All that can be blocked; the C library keeps 32 and 33 (and TSan none) for itself.
+  uint64_t missing = ~BlockedSignals(thread);
+  for (const int signal : {SIGKILL, SIGSTOP, 32, 33}) missing &= ~(uint64_t{1} << (signal - 1));
+  Print("unblocked", missing);
+  struct sigaction action = {};
+  action.sa_handler = [](int) { g_signalled_thread = gettid(); };
+  sigaction(SIGUSR1, &action, nullptr);
+  sigset_t usr1;
+  sigemptyset(&usr1);
+  sigaddset(&usr1, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &usr1, nullptr);
+  kill(getpid(), SIGUSR1);
+  SleepMs(100);
+  Print("early", g_signalled_thread != 0);
+  sigset_t pending;
+  sigpending(&pending);
+  Print("pending", sigismember(&pending, SIGUSR1) == 1);
+  pthread_sigmask(SIG_UNBLOCK, &usr1, nullptr);
+  WaitUntil([] { return g_signalled_thread != 0; });
+  Print("own", g_signalled_thread == getpid());
+  return 0;
+}
+
+// The child of a fork has no purge thread at first, gets one when it allocates, and falls idle like its parent.
+int ForksAndGoesOn() {
+  hak_free(hak_malloc(100));
+  WaitUntil([] { return PurgeThread() != 0; });
+  fflush(stdout);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    alarm(kTimeout / 2);
+    Print("at_first", PurgeThread() != 0);
+    Heap heap(16, 1000);
+    heap.FreeAll();
+    WaitUntil([&] { return heap.IsGone(); }, kSeconds);
+    Print("later", PurgeThread() != 0);
+    heap.Report();
+    fflush(stdout);
+    _exit(0);
+  }
+  int status = -1;
+  waitpid(pid, &status, 0);
+  Print("status", static_cast<uint64_t>(status));
+  Print("parent_verifies", hak_heap_verify());
+  return 0;
+}
+
+// ---- In the test --------------------------------------------------------------------------------
+
+using Environment = std::vector<std::string>;
+
+uint64_t Percent(const Outcome &outcome, const char *part, const char *whole) {
+  const uint64_t base = Figure(outcome.out, "base");
+  return (Figure(outcome.out, part) - std::min(base, Figure(outcome.out, part))) * 100 /
+         (Figure(outcome.out, whole) - base);
+}
+
+struct Sizes {
+  size_t least;
+  size_t most;
+};
+
+class Process : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!CanRunSelf()) GTEST_SKIP() << "this emulator cannot start itself";
+  }
+  static Outcome Run(const std::string &child, const Environment &environment, Sizes sizes = {16, 1000}) {
+    Outcome outcome =
+        RunSelf({"--child=" + child, std::to_string(sizes.least), std::to_string(sizes.most)}, environment, kTimeout);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome;
+    EXPECT_EQ(outcome.err, "");
+    return outcome;
+  }
+  static void ExpectGone(const Outcome &outcome) {
+    EXPECT_EQ(Figure(outcome.out, "gone"), 1U) << outcome;
+    EXPECT_EQ(Figure(outcome.out, "verifies"), 1U) << outcome;
+  }
+  static void ExpectKept(const Outcome &outcome) {
+    EXPECT_GE(Percent(outcome, "left", "freed"), 90U) << outcome;
+    EXPECT_EQ(Figure(outcome.out, "gone"), 0U) << outcome;
+  }
+};
+
+TEST_F(Process, ThePurgeThreadEmptiesASilentOne) {
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
+  const Outcome outcome = Run("silent", {"HAKMEM_BACKGROUND=1"});
+  ExpectGone(outcome);
+  EXPECT_GT(Figure(outcome.out, "rounds"), 0U) << outcome;
+}
+
+TEST_F(Process, WithoutItASilentOneKeepsItsMemory) {
+  const Outcome outcome = Run("silent-briefly", {"HAKMEM_BACKGROUND=0"});
+  // A slow machine may have given some back on the way of the frees themselves.
+  if (Percent(outcome, "freed", "peak") < 50) GTEST_SKIP() << "freeing alone took longer than the deadline";
+  ExpectKept(outcome);
+  EXPECT_EQ(Figure(outcome.out, "rounds"), 0U) << outcome;
+}
+
+TEST_F(Process, AWaitingPurgeThreadIsWokenBySmallFrees) {
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
+  ExpectGone(Run("late", {"HAKMEM_BACKGROUND=1"}));
+}
+
+TEST_F(Process, AWaitingPurgeThreadIsWokenByLargeFrees) {
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
+  ExpectGone(Run("late", {"HAKMEM_BACKGROUND=1"}, {300000, 300000}));
+  ExpectGone(Run("late", {"HAKMEM_BACKGROUND=1"}, {3000000, 3000000}));
+}
+
+TEST_F(Process, SignalsDoNotReachThePurgeThread) {
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
+  const Outcome outcome = Run("signals", {"HAKMEM_BACKGROUND=1"});
+  EXPECT_EQ(Figure(outcome.out, "thread"), 1U) << outcome;
+  EXPECT_EQ(Figure(outcome.out, "unblocked"), 0U) << outcome;
+  EXPECT_EQ(Figure(outcome.out, "early"), 0U) << outcome;
+  EXPECT_EQ(Figure(outcome.out, "pending"), 1U) << outcome;
+  EXPECT_EQ(Figure(outcome.out, "own"), 1U) << outcome;
+}
+
+TEST_F(Process, TheChildOfAForkGetsAPurgeThreadOfItsOwn) {
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
+  if (HAK_TEST_TSAN) GTEST_SKIP() << "ThreadSanitizer ends a forked child that starts a thread";
+  const Outcome outcome = Run("fork", {"HAKMEM_BACKGROUND=1"});
+  EXPECT_EQ(Figure(outcome.out, "at_first"), 0U) << outcome;
+  EXPECT_EQ(Figure(outcome.out, "later"), 1U) << outcome;
+  EXPECT_EQ(Figure(outcome.out, "status"), 0U) << outcome;
+  EXPECT_EQ(Figure(outcome.out, "parent_verifies"), 1U) << outcome;
+  ExpectGone(outcome);
+}
+
+// Blocks of one size and of many, small and large: the last slow call comes at another moment in each.
+TEST_F(Process, AFewCallsEmptyIt) {
+  for (const Sizes sizes : {Sizes{16, 1000}, {16, 16}, {64, 64}, {400, 400}, {5000, 5000}, {20, 200}}) {
+    const Outcome outcome = Run("few", {}, sizes);
+    ExpectGone(outcome);
+    EXPECT_EQ(Figure(outcome.out, "rounds"), 0U);
+  }
+}
+
+TEST_F(Process, AFewCallsEmptyItOfLargeBlocks) {
+  ExpectGone(Run("few", {}, {300000, 300000}));
+  ExpectGone(Run("few", {}, {3000000, 3000000}));
+}
+
+TEST_F(Process, WithoutTheWatchAFewCallsDoNot) {
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the watch is on";
+  const Outcome outcome = Run("few-briefly", {"HAKMEM_IDLE_WATCH=0"});
+  if (Percent(outcome, "freed", "peak") < 50) GTEST_SKIP() << "freeing alone took longer than the deadline";
+  ExpectKept(outcome);
+}
+
+TEST_F(Process, LeanKeepsNothing) {
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the preset is balanced";
+  const Outcome outcome = Run("silent", {"HAKMEM_PROFILE=lean"});
+  ExpectGone(outcome);
+  EXPECT_LE(Percent(outcome, "freed", "peak"), 20U) << "at once";
+  ExpectGone(Run("few", {"HAKMEM_PROFILE=lean"}));
+}
+
+// In FAST none of this can be asked for.
+TEST_F(Process, FastHasNoPurgeThread) {
+  if (!IsFastBuild()) GTEST_SKIP() << "for FAST builds";
+  const Outcome outcome = Run("silent-briefly", {"HAKMEM_BACKGROUND=1", "HAKMEM_PROFILE=lean"});
+  EXPECT_EQ(Figure(outcome.out, "rounds"), 0U) << outcome;
+}
+
+int Child(const std::string &name, size_t least, size_t most) {
+  if (name == "silent") return FreesAllAndIsSilent(least, most, kSeconds);
+  if (name == "silent-briefly") return FreesAllAndIsSilent(least, most, 2);
+  if (name == "late") return FreesAllLate(least, most);
+  if (name == "few") return FreesAllAndMakesFewCalls(least, most, kSeconds);
+  if (name == "few-briefly") return FreesAllAndMakesFewCalls(least, most, 3);
+  if (name == "signals") return PurgeThreadTakesNoSignals();
+  return name == "fork" ? ForksAndGoesOn() : 2;
+}
+
+}  // namespace
+}  // namespace hak_test
+
+int main(int argc, char **argv) {
+  if (argc == 4 && strncmp(argv[1], "--child=", 8) == 0) {
+    return hak_test::Child(argv[1] + 8, strtoull(argv[2], nullptr, 10), strtoull(argv[3], nullptr, 10));
+  }
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Emptying the caches of threads that are not idle at all. The oracle knows who holds each block: a block handed out
+// that somebody holds, or a block that nobody has in the end, ends the run. Positive controls: the same run with a
+// thief that leaves out a step of the protocol must be caught.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "allocator/os/barrier.h"
+#include "allocator/os/unit_test.h"
+#include "allocator/policy/config.h"
+#include "allocator/tiny/idle_cache.h"
+#include "allocator/tiny/slab_pool.h"
+#include "allocator/tiny/test_owner.h"
+
+namespace {
+
+using hak_unit::Owner;
+using hak_unit::Random;
+
+constexpr uint32_t kClasses[] = {1, 4, 9};
+constexpr size_t kOwners = 3;
+constexpr size_t kShared = 64;
+constexpr size_t kMostHeld = 3000;
+constexpr int kSteps = 100000;
+
+// Exit codes of a run.
+enum Code { kGood = 0, kTwice = 10, kNotHeld = 11, kOverwritten = 12, kLost = 13, kNoMemory = 14, kIdle = 15 };
+constexpr unsigned kAlarmSeconds = 100;
+
+// ---- Oracle -------------------------------------------------------------------------------------
+
+// Who holds each block: 0 nobody, else the number of an owner. All relaxed: the oracle orders nothing, so that
+// ThreadSanitizer sees the allocator's own order alone.
+class Holders {
+ public:
+  void Take(void *block, uint32_t who) {
+    if (Of(block).exchange(who, std::memory_order_relaxed) != 0) _exit(kTwice);
+    memcpy(block, &who, sizeof who);
+  }
+  void Give(void *block, uint32_t who) {
+    uint32_t there;
+    memcpy(&there, block, sizeof there);
+    if (there != who) _exit(kOverwritten);
+    memset(block, 0xEE, 8);
+    if (Of(block).exchange(0, std::memory_order_relaxed) != who) _exit(kNotHeld);
+  }
+  // From one to another, by whoever holds it.
+  void Pass(void *block, uint32_t from, uint32_t to) {
+    if (Of(block).exchange(to, std::memory_order_relaxed) != from) _exit(kNotHeld);
+    memcpy(block, &to, sizeof to);
+  }
+
+ private:
+  struct Region {
+    std::atomic<uintptr_t> base;
+    std::atomic<uint32_t> *holders;
+  };
+  static constexpr size_t kRegions = 256;
+  static constexpr size_t kSlots = HAK_SUPERSLAB_SIZE / HAK_MIN_ALIGN;
+
+  std::atomic<uint32_t> &Of(void *block) {
+    const uintptr_t address = reinterpret_cast<uintptr_t>(block);
+    const uintptr_t base = address & ~(HAK_SUPERSLAB_SIZE - 1);
+    return Find(base)->holders[(address - base) / HAK_MIN_ALIGN];
+  }
+  Region *Find(uintptr_t base) {
+    for (Region &region : regions_) {
+      const uintptr_t there = region.base.load(std::memory_order_acquire);
+      if (there == base) return &region;
+      if (there == 0) break;
+    }
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (Region &region : regions_) {
+      const uintptr_t there = region.base.load(std::memory_order_acquire);
+      if (there == base) return &region;
+      if (there != 0) continue;
+      region.holders = new std::atomic<uint32_t>[kSlots]();
+      region.base.store(base, std::memory_order_release);
+      return &region;
+    }
+    abort();
+  }
+
+  std::mutex mutex_;
+  Region regions_[kRegions] = {};
+};
+
+// ---- Owners -------------------------------------------------------------------------------------
+
+struct Shared {
+  Holders holders;
+  std::atomic<void *> exchange[kShared] = {};  // held by kInExchange
+  std::atomic<bool> stop{false};
+  std::atomic<uint32_t> running{0};
+};
+constexpr uint32_t kInExchange = 1000;
+
+void Spin(uint32_t times) {
+  for (uint32_t i = 0; i < times; i++) __asm__ __volatile__("" ::: "memory");
+}
+
+// Goes on as a program does that is now busy and now is not: bursts of one class, the top up and down over the same
+// slots, blocks to and from other threads, pauses of every length.
+class Program {
+ public:
+  Program(Shared *shared, uint32_t who) : shared_(shared), who_(who), random_(who), owner_(new Owner) {}
+
+  void Run(int steps) {
+    for (int step = 0; step < steps && !shared_->stop; step++) Step();
+    while (!held_.empty()) FreeLast();
+  }
+
+ private:
+  void Malloc(uint32_t class_id) {
+    void *block = owner_->Malloc(class_id);
+    if (block == nullptr) _exit(kNoMemory);
+    shared_->holders.Take(block, who_);
+    held_.push_back(block);
+  }
+  void Free(void *block) {
+    shared_->holders.Give(block, who_);
+    owner_->Free(block);
+  }
+  void FreeLast() {
+    Free(held_.back());
+    held_.pop_back();
+  }
+  void Exchange() {
+    if (held_.empty()) return;
+    void *mine = held_.back();
+    held_.pop_back();
+    shared_->holders.Pass(mine, who_, kInExchange);
+    void *theirs = shared_->exchange[random_.Below(kShared)].exchange(mine, std::memory_order_acq_rel);
+    if (theirs == nullptr) return;
+    shared_->holders.Pass(theirs, kInExchange, who_);
+    Free(theirs);
+  }
+  void Step() {
+    const uint32_t class_id = kClasses[random_.Below(std::size(kClasses))];
+    const uint32_t depth = 1 + random_.Below(random_.OneIn(4) ? 400 : 40);
+    switch (random_.Below(10)) {
+      case 0:
+      case 1:
+        for (uint32_t i = 0; i < depth && held_.size() < kMostHeld; i++) Malloc(class_id);
+        break;
+      case 2:
+      case 3:
+        for (uint32_t i = 0; i < depth && !held_.empty(); i++) FreeLast();
+        break;
+      case 4:
+      case 5:
+        for (uint32_t turn = random_.Below(60); turn > 0; turn--) {
+          const uint32_t swing = 1 + random_.Below(6);
+          for (uint32_t i = 0; i < swing; i++) Malloc(class_id);
+          for (uint32_t i = 0; i < swing; i++) FreeLast();
+        }
+        break;
+      case 6:
+        for (uint32_t i = 0; i < depth; i++) Exchange();
+        break;
+      case 7:
+        Spin(random_.Below(20000));
+        break;
+      case 8:
+        std::this_thread::yield();
+        break;
+      default:
+        if (random_.OneIn(200)) {  // The thread ends and another one begins; what it holds it goes on holding.
+          owner_.reset();
+          owner_ = std::make_unique<Owner>();
+        } else if (random_.OneIn(4)) {
+          usleep(random_.Below(300));
+        }
+    }
+  }
+
+  Shared *const shared_;
+  const uint32_t who_;
+  Random random_;
+  std::unique_ptr<Owner> owner_;
+  std::vector<void *> held_;
+};
+
+// ---- Thieves ------------------------------------------------------------------------------------
+
+enum class Thief {
+  kReal,           // hak_idle_cache_steal
+  kSlow,           // the test's own copy of it, with pauses between the steps
+  kDoesNotJudge,   // keeps whatever it took
+  kKeepsTop,       // keeps what it must put back
+  kKeepsRefilled,  // keeps a block whose slot was filled again
+  kPutsNoneBack,   // drops what it must put back
+};
+
+// The protocol of idle_cache.h, step by step.
+class SlowThief {
+ public:
+  explicit SlowThief(Thief kind) : kind_(kind), random_(99) {}
+
+  uint32_t Steal(hak_heap *heap) {
+    uint32_t count = 0;
+    for (const uint32_t class_id : kClasses) {
+      hak_bin *bin = &heap->cache.bins[class_id];
+      void **slot = atomic_load_explicit(&bin->base, memory_order_relaxed);
+      if (slot == nullptr) continue;
+      slot += 2 + atomic_load_explicit(&heap->classes[class_id].stolen, memory_order_relaxed);
+      void **const seen_top = Top(bin);  // old by the time it is used
+      Pause();
+      std::vector<Taken> taken;
+      for (; slot < seen_top; slot++) {
+        if (__atomic_load_n(slot, __ATOMIC_RELAXED) == nullptr) continue;
+        void *block = __atomic_exchange_n(slot, nullptr, __ATOMIC_ACQ_REL);
+        if (block != nullptr) taken.push_back({slot, block});
+        if (random_.OneIn(64)) Pause();
+      }
+      if (!taken.empty()) count += Settle(heap, class_id, taken);
+    }
+    return count;
+  }
+
+  // Whether it has met owners in every state that the protocol tells apart.
+  bool MetAll() const { return met_[kMine] && met_[kRefilled] && met_[kPutBack] && met_[kPrograms]; }
+
+ private:
+  struct Taken {
+    void **slot;
+    void *block;
+  };
+  enum Verdict { kMine, kRefilled, kPutBack, kPrograms, kVerdicts };
+  static Verdict Judge(void **slot, void **top) {
+    if (slot > top + 1) return kPrograms;
+    if (slot >= top) return kPutBack;
+    return __atomic_load_n(slot, __ATOMIC_RELAXED) == nullptr ? kMine : kRefilled;
+  }
+  bool Keeps(Verdict verdict) const {
+    return kind_ == Thief::kDoesNotJudge || (kind_ == Thief::kKeepsTop && verdict == kPutBack) ||
+           (kind_ == Thief::kKeepsRefilled && verdict == kRefilled);
+  }
+  static void **Top(const hak_bin *bin) { return atomic_load_explicit(&bin->top, memory_order_relaxed); }
+  void Pause() {
+    switch (random_.Below(4)) {
+      case 0:
+        return;
+      case 1:
+        return Spin(random_.Below(5000));
+      case 2:
+        return std::this_thread::yield();
+      default:
+        usleep(random_.Below(100));
+    }
+  }
+  uint32_t Settle(hak_heap *heap, uint32_t class_id, const std::vector<Taken> &taken) {
+    std::vector<void *> mine;
+    Pause();
+    hak_os_barrier();
+    void **const top = Top(&heap->cache.bins[class_id]);
+    Pause();
+    hak_os_barrier();
+    Pause();
+    for (const Taken &one : taken) {
+      const Verdict verdict = Judge(one.slot, top);
+      met_[verdict] = true;
+      if (verdict == kMine || Keeps(verdict)) {
+        mine.push_back(one.block);
+      } else if (verdict == kPutBack && kind_ != Thief::kPutsNoneBack) {
+        void *empty = nullptr;
+        __atomic_compare_exchange_n(one.slot, &empty, one.block, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+      }
+    }
+    hak_class_heap *class_heap = &heap->classes[class_id];
+    const uint32_t stolen = atomic_load_explicit(&class_heap->stolen, memory_order_relaxed);
+    atomic_store_explicit(&class_heap->stolen, stolen + static_cast<uint32_t>(mine.size()), memory_order_relaxed);
+    if (!mine.empty()) class_heap->touched = true;
+    hak_thread_cache_return(heap, mine.data(), static_cast<uint32_t>(mine.size()));
+    return static_cast<uint32_t>(mine.size());
+  }
+
+  const Thief kind_;
+  Random random_;
+  bool met_[kVerdicts] = {};
+};
+
+struct Visit {
+  explicit Visit(Thief k) : kind(k), thief(k) {}
+  Thief kind;
+  SlowThief thief;
+  Random random{7};
+  uint64_t taken = 0;
+};
+
+// As the common work visits heaps (reclaim.c).
+void VisitHeap(hak_heap *heap, void *context) {
+  auto *visit = static_cast<Visit *>(context);
+  visit->taken += visit->kind == Thief::kReal ? hak_idle_cache_steal(heap, 1, 0) : visit->thief.Steal(heap);
+  if (visit->random.OneIn(8)) hak_idle_cache_trip(heap);
+  if (visit->random.OneIn(4)) hak_heap_drain(heap);
+  if (visit->random.OneIn(4)) hak_heap_release_empty(heap);
+}
+
+// ---- Runs ---------------------------------------------------------------------------------------
+
+// The process ends with another code than kGood when the oracle catches something.
+Code Run(Visit *visit, int steps) {
+  auto shared = std::make_unique<Shared>();
+  std::vector<std::thread> threads;
+  shared->running = kOwners;
+  for (uint32_t i = 0; i < kOwners; i++) {
+    threads.emplace_back([&shared, i, steps] {
+      Program(shared.get(), i + 1).Run(steps);
+      shared->running.fetch_sub(1);
+    });
+  }
+  while (shared->running != 0) {
+    if (!hak_heap_visit_next(VisitHeap, visit) || visit->random.OneIn(8)) std::this_thread::yield();
+  }
+  for (std::thread &thread : threads) thread.join();
+  for (std::atomic<void *> &slot : shared->exchange) {
+    void *block = slot.exchange(nullptr);
+    if (block == nullptr) continue;
+    shared->holders.Give(block, kInExchange);
+    hak_thread_cache_return(nullptr, &block, 1);
+  }
+  if (hak_pool_totals().tiny_blocks != 0) return kLost;
+  if (hak_heap_check(&hak_orphanage) != nullptr || hak_pool_verify() != nullptr) return kLost;
+  return kGood;
+}
+
+// Runs until the thief has met what it is to meet, or is caught.
+[[noreturn]] void Child(Thief kind, int runs) {
+  alarm(kAlarmSeconds);
+  hak_slab_map_init(HAK_SLAB_MAP_AUTO);
+  hak_os_barrier_init();
+  hak_config.decommit_deadline_ms = uint64_t{3600} * 1000;
+  hak_config.thread_cache_bytes = size_t{4} << 20;
+  Visit visit(kind);
+  for (int run = 0; run < runs; run++) {
+    const Code code = Run(&visit, hak_unit::Operations(kSteps));
+    if (code != kGood) _exit(code);
+    const bool met = kind == Thief::kReal ? visit.taken != 0 : kind == Thief::kSlow && visit.thief.MetAll();
+    if (met) _exit(kGood);
+  }
+  _exit(kIdle);
+}
+
+class IdleCacheRace : public testing::Test {
+ protected:
+  void SetUp() override {
+    hak_os_barrier_init();
+    if (!hak_os_barrier()) GTEST_SKIP() << "this kernel has no membarrier: nothing is ever taken";
+    // A process of its own for each run. ThreadSanitizer wants no threads in a process that was only forked.
+    testing::FLAGS_gtest_death_test_style = HAK_SLOT_STORE_ORDER == __ATOMIC_RELEASE ? "threadsafe" : "fast";
+  }
+};
+
+TEST_F(IdleCacheRace, NoBlockIsLostOrHandedOutTwice) {
+  EXPECT_EXIT(Child(Thief::kReal, 20), testing::ExitedWithCode(kGood), "");
+}
+
+TEST_F(IdleCacheRace, NorByAThiefThatTakesItsTime) {
+  EXPECT_EXIT(Child(Thief::kSlow, 20), testing::ExitedWithCode(kGood), "");
+}
+
+// By the oracle, the allocator's own checks or the sanitizer: anything but a good end, a hang, or no end.
+bool Caught(int status) {
+  if (WIFSIGNALED(status)) return WTERMSIG(status) != SIGALRM;
+  return WEXITSTATUS(status) != kGood && WEXITSTATUS(status) != kIdle;
+}
+
+TEST_F(IdleCacheRace, WithoutJudgingItIsCaught) { EXPECT_EXIT(Child(Thief::kDoesNotJudge, 20), Caught, ""); }
+
+TEST_F(IdleCacheRace, KeepingTheTopIsCaught) { EXPECT_EXIT(Child(Thief::kKeepsTop, 20), Caught, ""); }
+
+TEST_F(IdleCacheRace, KeepingWhatWasReplacedIsCaught) { EXPECT_EXIT(Child(Thief::kKeepsRefilled, 20), Caught, ""); }
+
+TEST_F(IdleCacheRace, WithoutPuttingBackItIsCaught) { EXPECT_EXIT(Child(Thief::kPutsNoneBack, 20), Caught, ""); }
+
+}  // namespace
