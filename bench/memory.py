@@ -92,7 +92,7 @@ def parse(argv: List[str]) -> Tuple[argparse.Namespace, List[Section], List[Subj
     parser.add_argument("--quick", action="store_true", help="smoke test: one round of fewer and shorter runs")
     parser.add_argument("--section", metavar="NAME,...", default="all", help=f"only these of {', '.join(names)}")
     parser.add_argument("--runs", metavar="N", type=cli.whole_number(1, 100),
-                        help=f"rounds of the sections live and small (default {DEFAULT_RUNS})")
+                        help=f"rounds of the sections live, threads and small (default {DEFAULT_RUNS})")
     parser.add_argument("--markdown", metavar="FILE", help="write the table as Markdown to FILE")
     cli.add_common_options(parser)
     args = parser.parse_args(argv)
@@ -146,7 +146,7 @@ def main(argv: List[str]) -> int:
     seconds = time.monotonic() - begin
     results = work.results(cases)
     made = memory_table.tables(sections, cases, subjects, results)
-    head = [f"Harness: {args.runs} rounds of live and small, medians, in {seconds:.0f} s"
+    head = [f"Harness: {args.runs} rounds of live, threads and small, medians, in {seconds:.0f} s"
             + ("; --quick: too short for claims" if args.quick else "")]
     head += [f"  {s.name:16} {without_folder(work.identities.get(s.name, 'no run succeeded'))}" for s in subjects]
     head += [f"  missing: {line}" for line in missing]

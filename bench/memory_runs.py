@@ -57,10 +57,12 @@ def subjects_of(chosen: Sequence[Allocator]) -> List[Subject]:
 
 @dataclass
 class Run:
+    """What one run gave. RSS is without the harness's lists of blocks."""
+
     rows: List[Dict[str, float]] = field(default_factory=list)
     phases: List[str] = field(default_factory=list)
-    start_kib: int = 0
-    peak_kib: int = 0
+    start_kib: float = 0
+    peak_kib: float = 0
     peak_live: int = 0
     identity: str = ""
 
@@ -105,9 +107,13 @@ def soak(worker: str, subject: Subject, arguments: Sequence[str], env: Mapping[s
             for row in csv.DictReader(file):
                 run.phases.append(row.pop("phase"))
                 run.rows.append({key: float(value) for key, value in row.items()})
-    run.start_kib, run.peak_kib = (int(values[key].split()[0]) for key in ("Start RSS", "Peak RSS"))
+    start, peak, harness = (int(values[key].split()[0]) for key in ("Start RSS", "Peak RSS", "Harness"))
     # The kernel counts the high-water mark in batches, the rows are exact.
-    run.peak_kib = max([run.peak_kib, *(int(row["rss_kib"]) for row in run.rows)])
+    run.peak_kib = max([peak, *(row["rss_kib"] for row in run.rows)]) - harness
+    run.start_kib = start - harness
+    # The lists of blocks would level the allocators.
+    for row in run.rows:
+        row["rss_kib"] -= harness
     run.peak_live = int(values["Peak live"].split()[0])
     return run
 

@@ -73,7 +73,7 @@ def _ratio(ours: Optional[float], best: Optional[float]) -> Cell:
 
 def _text(section: str, figures: Figures) -> str:
     if section == "freeall":
-        return "/".join(f"{figures[key]:.0f}" for key in (f"{s} s" for s in memory_cases.AFTER[1:]) if key in figures)
+        return "/".join(f"{figures[key]:.{int(figures[key] < 10)}f}" for key in (f"{s} s" for s in memory_cases.AFTER[1:]) if key in figures)
     if section == "consumer":
         return f"{figures['rss']:.2f}, {figures['above start']:.2f}"
     if section == "threads":

@@ -66,8 +66,11 @@ class VerdictTest(unittest.TestCase):
         self.assertTrue(self.glibc.is_peer and not self.balanced.is_peer)
 
     def test_freeall(self):
-        self.assertTrue(self.judge("freeall", self.balanced, {"2 s": 10.0}))
-        self.assertFalse(self.judge("freeall", self.balanced, {"2 s": 10.1, "5 s": 1.0}))
+        target, lean = memory_cases.BACK_TARGET, memory_cases.BACK_TARGET_LEAN
+        self.assertTrue(self.judge("freeall", self.balanced, {"2 s": target}))
+        self.assertFalse(self.judge("freeall", self.balanced, {"2 s": target + 0.1, "5 s": 1.0}))
+        self.assertTrue(self.judge("freeall", self.lean, {"2 s": lean}))
+        self.assertFalse(self.judge("freeall", self.lean, {"2 s": lean + 0.1}))
         self.assertTrue(self.judge("freeall", self.speed, {"2 s": 100.0, "12 s": 4.0}))
         self.assertIsNone(self.judge("freeall", self.speed, {"2 s": 100.0}))
         self.assertIsNone(self.judge("freeall", self.glibc, {"2 s": 100.0}))
@@ -76,8 +79,8 @@ class VerdictTest(unittest.TestCase):
     def test_others(self):
         self.assertTrue(self.judge("consumer", self.lean, {"rss": 3.0, "above start": 1.2}))
         self.assertFalse(self.judge("consumer", self.lean, {"rss": 1.0, "above start": 1.21}))
-        self.assertTrue(self.judge("threads", self.lean, {"after 500, KiB": 1000, "after 10,000, KiB": 1128}))
-        self.assertFalse(self.judge("threads", self.lean, {"after 500, KiB": 1000, "after 10,000, KiB": 1129}))
+        self.assertTrue(self.judge("threads", self.lean, {"after 500, KiB": 1000, "after 10,000, KiB": 1256}))
+        self.assertFalse(self.judge("threads", self.lean, {"after 500, KiB": 1000, "after 10,000, KiB": 1257}))
         self.assertTrue(self.judge("small", self.balanced, {"MiB": 2.05}))
         self.assertFalse(self.judge("small", self.lean, {"MiB": 2.05}))
         self.assertIsNone(self.judge("small", self.speed, {"MiB": 2.05}))

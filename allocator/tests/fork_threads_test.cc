@@ -32,6 +32,7 @@ enum Code {
   kDamaged = 14,      // contents
   kBadHeap = 15,      // the heap does not verify
   kNoMemory = 16,     // a request failed
+  kNotAdopted = 17,   // their slabs are not used
   kGrandchild = 100,  // and its own code
 };
 
@@ -138,7 +139,11 @@ TEST_F(ForkThreads, SlowCallsInTheChildTakeThemToo) {
                 return Stats().cached_blocks == 0;
               });
               if (!taken) return kCached;
-              if (Stats().slabs_adopted == adopted) return kMemory;
+              const bool used = WaitUntil([&] {
+                SlowCalls(&random);
+                return Stats().slabs_adopted > adopted;
+              });
+              if (!used) return kNotAdopted;
               if (const int code = UseHeap(2)) return code;
               return FreesEverything();
             }),

@@ -42,9 +42,7 @@ static bool visit_next(struct visit *visit) {
 }
 
 // Whether there is another heap than `mine` to visit.
-static bool has_others(const struct hak_heap *mine) {
-  return hak_config.idle_cache_ms != 0 && hak_heap_threads() > (mine != NULL);
-}
+static bool has_others(const struct hak_heap *mine) { return hak_heap_threads() > (mine != NULL); }
 
 static bool release_step(uint64_t now) {
   const bool worked = hak_pool_tick(now);
@@ -59,7 +57,9 @@ static bool purge_orphans(uint64_t now) {
 }
 
 static bool visit_step(struct hak_heap *mine, uint64_t now) {
-  struct visit visit = {.mine = mine, .now = now, .idle_ms = hak_config.idle_cache_ms};
+  // Without a bound no cache is ever idle; heaps left behind by a fork are closed all the same.
+  const uint64_t idle_ms = hak_config.idle_cache_ms != 0 ? hak_config.idle_cache_ms : UINT64_MAX;
+  struct visit visit = {.mine = mine, .now = now, .idle_ms = idle_ms};
   const bool worked = visit_next(&visit);
   return purge_orphans(now) || worked;
 }

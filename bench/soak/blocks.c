@@ -5,15 +5,21 @@
 
 #include "bench/soak/soak.h"
 
-// Memory of the harness whose pages are there from now on.
-static struct block *map_blocks(size_t count) {
-  struct block *blocks = scratch_map(count * sizeof *blocks);
-  memset(blocks, 0, count * sizeof *blocks);
-  return blocks;
+static uint64_t mapped;
+
+void harness_add(size_t bytes) { mapped += bytes; }
+uint64_t harness_bytes(void) { return mapped; }
+
+void *harness_map(size_t bytes) {
+  void *p = scratch_map(bytes);
+  memset(p, 0, bytes);
+  harness_add((bytes + PAGE - 1) & ~(size_t)(PAGE - 1));
+  return p;
 }
 
 void population_init(struct population *p, size_t capacity, uint64_t seed) {
-  *p = (struct population){.blocks = map_blocks(capacity), .capacity = capacity, .state = random_start(seed, 1)};
+  *p = (struct population){
+      .blocks = harness_map(capacity * sizeof(struct block)), .capacity = capacity, .state = random_start(seed, 1)};
 }
 
 void population_add(struct population *p, struct counts *c, uint32_t low, uint32_t high) {
@@ -32,7 +38,8 @@ void population_drop(struct population *p, struct counts *c) {
 }
 
 void slots_init(struct slots *s, uint32_t count, uint64_t seed) {
-  *s = (struct slots){.blocks = map_blocks(count), .count = count, .state = random_start(seed, 0)};
+  *s = (struct slots){
+      .blocks = harness_map(count * sizeof(struct block)), .count = count, .state = random_start(seed, 0)};
 }
 
 void slots_walk(struct slots *s, uint32_t ws, struct counts *c, uint32_t cycles) {

@@ -14,6 +14,7 @@ void crew_init(uint32_t count) {
   stacks = scratch_map((size_t)count * STACK);
   // A stack grows down from its end; what a thread will touch belongs to the harness from the start.
   for (uint32_t i = 0; i < count; i++) memset(stacks + ((size_t)i + 1) * STACK - USED, 0, USED);
+  harness_add((size_t)count * USED);
 }
 
 void crew_start(uint32_t place, pthread_t *thread, void *(*body)(void *), void *arg) {

@@ -5,7 +5,6 @@
 #define HAKMEM_BENCH_SOAK_QUEUE_H_
 
 #include <sched.h>
-#include <string.h>
 
 #include "bench/soak/soak.h"
 
@@ -17,12 +16,10 @@ struct queue {
 };
 
 static inline void queue_init(struct queue *q, uint32_t length) {
-  const size_t bytes = length * sizeof *q->ring;
   atomic_init(&q->head, 0);
   atomic_init(&q->tail, 0);
-  q->ring = scratch_map(bytes);
+  q->ring = harness_map(length * sizeof *q->ring);
   q->length = length;
-  memset(q->ring, 0, bytes);
 }
 
 // False when the queue is full.

@@ -147,6 +147,11 @@ struct population {
   uint64_t live;   // bytes
 };
 
+// Memory of the harness that is resident from the start: it is taken off RSS where that is compared with live bytes.
+void *harness_map(size_t bytes);
+uint64_t harness_bytes(void);
+void harness_add(size_t bytes);
+
 void population_init(struct population *p, size_t capacity, uint64_t seed);
 void population_add(struct population *p, struct counts *c, uint32_t low, uint32_t high);
 // Frees one block, each as likely as any other.

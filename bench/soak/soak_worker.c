@@ -80,6 +80,7 @@ int main(int argc, char **argv) {
   printf("Workload = %s ws=%" PRIu32 " seed=%" PRIu64 "\n", s.workload, s.ws, s.seed);
   printf("Operations = %" PRIu64 "\n", counts_total().operations);
   printf("Start RSS = %" PRIu64 " KiB\n", start_rss_kib());
+  printf("Harness = %" PRIu64 " KiB\n", harness_bytes() / 1024);
   printf("Peak RSS = %" PRIu64 " KiB\n", peak);
   printf("Peak live = %" PRIu64 " bytes\n", peak_live());
   printf("System calls = %s\n", tracer_read(calls) ? "counted" : "not counted");

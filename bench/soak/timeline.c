@@ -45,6 +45,7 @@ void counts_init(void) {
   const size_t bytes = MAX_LANES * sizeof *t.lanes;
   void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) soak_fail("mmap of %zu bytes: %s", bytes, strerror(errno));
+  harness_add(bytes);
   t.lanes = p;
   memset(t.lanes, 0, bytes);
   for (uint32_t i = 0; i < MAX_LANES; i++) t.lanes[i].until_sample = SAMPLE_EVERY;

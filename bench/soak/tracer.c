@@ -83,7 +83,7 @@ static _Noreturn void become_worker(int go, int fd, char **argv) {
 }
 
 // Lets a stopped thread go on. It may have been killed meanwhile, which its own exit report will tell.
-static void resume(long request, pid_t thread, int signal) {
+static void resume(enum __ptrace_request request, pid_t thread, int signal) {
   if (ptrace(request, thread, NULL, (void *)(intptr_t)signal) != 0 && errno != ESRCH) {
     fprintf(stderr, "soak_worker: ptrace: %s\n", strerror(errno));
     _exit(1);

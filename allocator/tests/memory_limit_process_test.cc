@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// HAKMEM_MEMORY_LIMIT_MB in a process: a request beyond it gets NULL and ENOMEM, nothing else goes wrong, and what is
+// freed can be had again.
+#include <errno.h>
+#include <gtest/gtest.h>
+#include <hakmem/hakmem.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <algorithm>
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "allocator/tests/probe.h"
+#include "allocator/tests/subprocess.h"
+
+namespace hak_test {
+namespace {
+
+constexpr uint64_t kMib = uint64_t{1} << 20;
+// Above what a sanitizer's runtime needs before the first request.
+constexpr uint64_t kLimit = (kSlowBuild ? 128 : 64) * kMib;
+// Threads that grow at once may each pass the limit by what they ask for, and the pool grows by slabs and spans.
+constexpr uint64_t kSlack = 4 * kMib;
+constexpr int kErrnoBefore = 4242;
+
+void Print(const char *name, uint64_t value) { printf("%s=%llu\n", name, static_cast<unsigned long long>(value)); }
+
+// ---- In the child -------------------------------------------------------------------------------
+
+// Blocks with what they are known by at both ends.
+class Hoard {
+ public:
+  explicit Hoard(uint64_t seed) : random_(seed) {}
+
+  // Takes blocks of up to `most` bytes until there are no more, or `bytes` of them. False: something was wrong.
+  bool Fill(size_t most, uint64_t bytes) {
+    full_ = false;
+    for (uint64_t taken = 0; taken < bytes;) {
+      const size_t size = std::max<size_t>(16, 1 + random_.Index(most));
+      errno = kErrnoBefore;
+      auto *p = static_cast<unsigned char *>(hak_malloc(size));
+      if (p == nullptr) {
+        full_ = true;
+        return errno == ENOMEM;
+      }
+      if (errno != kErrnoBefore) return false;
+      const unsigned char tag = static_cast<unsigned char>(random_.Next());
+      p[0] = p[size - 1] = tag;
+      blocks_.push_back({p, size, tag});
+      taken += size;
+    }
+    return true;
+  }
+  bool full() const { return full_; }
+  size_t size() const { return blocks_.size(); }
+
+  // Frees one block of `of`. False: one was damaged.
+  bool FreeOneOf(size_t of) {
+    bool good = true;
+    size_t kept = 0;
+    for (size_t i = 0; i < blocks_.size(); ++i) {
+      const Block &block = blocks_[i];
+      if (i % of != 0) {
+        blocks_[kept++] = block;
+        continue;
+      }
+      good = good && block.p[0] == block.tag && block.p[block.size - 1] == block.tag;
+      hak_free(block.p);
+    }
+    blocks_.resize(kept);
+    return good;
+  }
+
+ private:
+  struct Block {
+    unsigned char *p;
+    size_t size;
+    unsigned char tag;
+  };
+  Random random_;
+  std::vector<Block> blocks_;
+  bool full_ = false;
+};
+
+void PrintEnd() {
+  const hak_stats stats = Stats();
+  Print("purges", stats.limit_purges);
+  Print("refusals", stats.limit_refusals);
+  Print("live", stats.live_blocks);
+  Print("verifies", hak_heap_verify());
+}
+
+// One thread, blocks of up to `most` bytes: to the limit, half of them back, to the limit again.
+int Alone(size_t most) {
+  Hoard hoard(1);
+  bool good = hoard.Fill(most, 2 * kLimit);
+  Print("full", hoard.full());
+  Print("committed", Stats().committed_bytes);
+  Print("blocks", hoard.size());
+  good = good && hak_heap_verify();
+  // Nothing is had, but nothing else happens either.
+  for (const size_t size : {size_t{1} << 20, size_t{1} << 22, size_t{1} << 26}) {
+    errno = kErrnoBefore;
+    void *p = hak_malloc(size);
+    good = good && (p != nullptr || errno == ENOMEM);
+    hak_free(p);
+  }
+  good = good && hoard.FreeOneOf(2);
+  const size_t half = hoard.size();
+  good = good && hoard.Fill(most, 2 * kLimit);
+  Print("again", hoard.size() - half);
+  Print("committed_again", Stats().committed_bytes);
+  good = good && hoard.FreeOneOf(1);
+  good = good && hoard.Fill(most, kLimit / 2);
+  Print("after_all", !hoard.full());
+  good = good && hoard.FreeOneOf(1);
+  Print("good", good);
+  PrintEnd();
+  return 0;
+}
+
+// The same by several at once, small and large blocks. What is committed is looked at when all have their fill: while
+// others are inside the allocator it is no exact figure.
+int Together() {
+  constexpr size_t kThreads = 4;
+  std::atomic<size_t> good{0};
+  std::atomic<size_t> full{0};
+  uint64_t most_committed = 0;
+  pthread_barrier_t all;
+  pthread_barrier_init(&all, nullptr, kThreads);
+  std::vector<std::thread> threads;
+  for (size_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      Hoard hoard(t);
+      bool mine = true;
+      for (size_t round = 0; round < 6; ++round) {
+        mine = hoard.Fill(t % 2 == 0 ? 2000 : 400000, kLimit) && mine;
+        full += hoard.full();
+        pthread_barrier_wait(&all);
+        if (t == 0) most_committed = std::max(most_committed, Stats().committed_bytes);
+        mine = hak_heap_verify() && mine;
+        pthread_barrier_wait(&all);
+        mine = hoard.FreeOneOf(1 + round % 3) && mine;
+      }
+      mine = hoard.FreeOneOf(1) && mine;
+      good += mine;
+    });
+  }
+  for (std::thread &thread : threads) thread.join();
+  pthread_barrier_destroy(&all);
+  Print("good", good == kThreads);
+  Print("full", full);
+  Print("committed", most_committed);
+  Hoard hoard(99);
+  Print("after_all", hoard.Fill(1000, kLimit / 2) && !hoard.full());
+  hoard.FreeOneOf(1);
+  PrintEnd();
+  return 0;
+}
+
+// ---- In the test --------------------------------------------------------------------------------
+
+class MemoryLimit : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!CanRunSelf()) GTEST_SKIP() << "this emulator cannot start itself";
+    if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: there is no limit";
+  }
+  static Outcome Run(const std::vector<std::string> &arguments, uint64_t limit = kLimit) {
+    Outcome outcome = RunSelf(arguments, {"HAKMEM_MEMORY_LIMIT_MB=" + std::to_string(limit / kMib)}, 60);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome;
+    EXPECT_EQ(outcome.err, "");
+    return outcome;
+  }
+  static void ExpectKept(const Outcome &outcome) {
+    EXPECT_EQ(Figure(outcome.out, "good"), 1U) << outcome;
+    EXPECT_GE(Figure(outcome.out, "full"), 1U) << outcome;
+    EXPECT_LE(Figure(outcome.out, "committed"), kLimit + kSlack) << outcome;
+    EXPECT_EQ(Figure(outcome.out, "after_all"), 1U) << outcome;
+    EXPECT_GT(Figure(outcome.out, "purges"), 0U) << outcome;
+    EXPECT_GT(Figure(outcome.out, "refusals"), 0U) << outcome;
+    EXPECT_EQ(Figure(outcome.out, "live"), 0U) << outcome;
+    EXPECT_EQ(Figure(outcome.out, "verifies"), 1U) << outcome;
+  }
+};
+
+TEST_F(MemoryLimit, IsKeptByBlocksOfEverySize) {
+  for (const uint64_t most : {400U, 30000U, 500000U, 5000000U}) {
+    SCOPED_TRACE(most);
+    const Outcome outcome = Run({"--child=alone", std::to_string(most)});
+    ExpectKept(outcome);
+    EXPECT_GE(Figure(outcome.out, "committed"), kLimit / 2) << "refused too early";
+    EXPECT_GE(Figure(outcome.out, "again"), Figure(outcome.out, "blocks") / 4) << outcome;
+    EXPECT_LE(Figure(outcome.out, "committed_again"), kLimit + kSlack) << outcome;
+  }
+}
+
+TEST_F(MemoryLimit, IsKeptByThreads) { ExpectKept(Run({"--child=together"})); }
+
+TEST_F(MemoryLimit, IsNoneByDefault) {
+  const Outcome outcome = Run({"--child=alone", "30000"}, 0);
+  EXPECT_EQ(Figure(outcome.out, "good"), 1U) << outcome;
+  EXPECT_EQ(Figure(outcome.out, "full"), 0U) << outcome;
+  EXPECT_EQ(Figure(outcome.out, "purges"), 0U) << outcome;
+  EXPECT_EQ(Figure(outcome.out, "refusals"), 0U) << outcome;
+}
+
+TEST_F(MemoryLimit, BelowWhatIsInUseIsNotAccepted) {
+  const Outcome outcome = RunSelf({"--child=alone", "30000"}, {"HAKMEM_MEMORY_LIMIT_MB=1"}, 60);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome;
+  EXPECT_EQ(outcome.err.rfind("hakmem: HAKMEM_MEMORY_LIMIT_MB=\"1\" is not accepted", 0), 0U) << outcome;
+  EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1);
+  EXPECT_EQ(Figure(outcome.out, "refusals"), 0U) << outcome;
+}
+
+TEST(MemoryLimitInFast, IsNotThere) {
+  if (!IsFastBuild()) GTEST_SKIP() << "for FAST builds";
+  const Outcome outcome = RunSelf({"--child=alone", "30000"}, {"HAKMEM_MEMORY_LIMIT_MB=8"}, 60);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome;
+  EXPECT_EQ(outcome.err, "");
+  EXPECT_EQ(Figure(outcome.out, "full"), 0U) << outcome;
+  EXPECT_EQ(Figure(outcome.out, "refusals"), 0U) << outcome;
+}
+
+}  // namespace
+}  // namespace hak_test
+
+int main(int argc, char **argv) {
+  if (argc == 3 && strcmp(argv[1], "--child=alone") == 0) return hak_test::Alone(strtoull(argv[2], nullptr, 10));
+  if (argc == 2 && strcmp(argv[1], "--child=together") == 0) return hak_test::Together();
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
