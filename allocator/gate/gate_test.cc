@@ -180,7 +180,8 @@ TEST(GateResolve, APresetSetsTheDefaultsOfTheOtherGates) {
 TEST(GateResolve, PresetsDifferInTheGatesThatTradeMemoryForSpeed) {
   // Larger values of these keep more memory.
   const std::vector<hak_gate_id> keep = {HAK_GATE_DECOMMIT_DEADLINE, HAK_GATE_THREAD_CACHE,    HAK_GATE_IDLE_CACHE,
-                                         HAK_GATE_MAPPING_CACHE,     HAK_GATE_KEEP_SUPERSLABS, HAK_GATE_KEEP_FREE};
+                                         HAK_GATE_MAPPING_CACHE,     HAK_GATE_KEEP_SUPERSLABS, HAK_GATE_KEEP_FREE,
+                                         HAK_GATE_FINE_CLASSES};
   std::set<uint32_t> trade(keep.begin(), keep.end());
   const auto value = [](hak_gate_id id, hak_preset preset) { return hak_gates[id].preset[preset]; };
   for (const hak_gate_id id : keep) {

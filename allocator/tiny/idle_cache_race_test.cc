@@ -4,15 +4,18 @@
 // that somebody holds, or a block that nobody has in the end, ends the run. Positive controls: the same run with a
 // thief that leaves out a step of the protocol must be caught.
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "allocator/os/barrier.h"
@@ -135,6 +138,14 @@ class Program {
     Free(held_.back());
     held_.pop_back();
   }
+  // As fast as it goes: the oracle looks in the middle only.
+  void Swing(uint32_t class_id, uint32_t swing) {
+    void *blocks[12];
+    for (uint32_t i = 0; i < swing; i++) blocks[i] = owner_->Malloc(class_id);
+    for (uint32_t i = 0; i < swing; i++) shared_->holders.Take(blocks[i], who_);
+    for (uint32_t i = 0; i < swing; i++) shared_->holders.Give(blocks[i], who_);
+    for (uint32_t i = 0; i < swing; i++) owner_->Free(blocks[i]);
+  }
   void Exchange() {
     if (held_.empty()) return;
     void *mine = held_.back();
@@ -158,6 +169,8 @@ class Program {
         for (uint32_t i = 0; i < depth && !held_.empty(); i++) FreeLast();
         break;
       case 4:
+        for (uint32_t turn = random_.Below(60); turn > 0; turn--) Swing(class_id, 1 + random_.Below(12));
+        break;
       case 5:
         for (uint32_t turn = random_.Below(60); turn > 0; turn--) {
           const uint32_t swing = 1 + random_.Below(6);
@@ -307,6 +320,40 @@ void VisitHeap(hak_heap *heap, void *context) {
   if (visit->random.OneIn(4)) hak_heap_release_empty(heap);
 }
 
+// ---- Interruptions ------------------------------------------------------------------------------
+
+// Stops threads between any two of their instructions, for long enough that the others get far: what would take years
+// of running otherwise is then a matter of seconds.
+class Interrupter {
+ public:
+  explicit Interrupter(std::vector<pthread_t> targets) : targets_(std::move(targets)) {
+    struct sigaction action = {};
+    action.sa_handler = [](int) {
+      const timespec nap = {0, 20000};
+      nanosleep(&nap, nullptr);
+    };
+    action.sa_flags = SA_RESTART;
+    sigaction(SIGUSR1, &action, nullptr);
+    thread_ = std::thread([this] {
+      Random random(3);
+      while (!stop_) {
+        pthread_kill(targets_[random.Below(targets_.size())], SIGUSR1);
+        usleep(20 + random.Below(60));
+      }
+    });
+  }
+  // Before any of the targets is gone.
+  ~Interrupter() {
+    stop_ = true;
+    thread_.join();
+  }
+
+ private:
+  const std::vector<pthread_t> targets_;
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
 // ---- Runs ---------------------------------------------------------------------------------------
 
 // The process ends with another code than kGood when the oracle catches something.
@@ -320,8 +367,13 @@ Code Run(Visit *visit, int steps) {
       shared->running.fetch_sub(1);
     });
   }
-  while (shared->running != 0) {
-    if (!hak_heap_visit_next(VisitHeap, visit) || visit->random.OneIn(8)) std::this_thread::yield();
+  {
+    // The thief most of all.
+    const Interrupter interrupter({threads[0].native_handle(), threads[1].native_handle(), pthread_self(),
+                                   pthread_self(), pthread_self(), pthread_self()});
+    while (shared->running != 0) {
+      if (!hak_heap_visit_next(VisitHeap, visit) || visit->random.OneIn(8)) std::this_thread::yield();
+    }
   }
   for (std::thread &thread : threads) thread.join();
   for (std::atomic<void *> &slot : shared->exchange) {
