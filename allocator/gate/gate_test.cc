@@ -180,8 +180,7 @@ TEST(GateResolve, APresetSetsTheDefaultsOfTheOtherGates) {
 TEST(GateResolve, PresetsDifferInTheGatesThatTradeMemoryForSpeed) {
   // Larger values of these keep more memory.
   const std::vector<hak_gate_id> keep = {HAK_GATE_DECOMMIT_DEADLINE, HAK_GATE_THREAD_CACHE,    HAK_GATE_IDLE_CACHE,
-                                         HAK_GATE_MAPPING_CACHE,     HAK_GATE_KEEP_SUPERSLABS, HAK_GATE_KEEP_FREE,
-                                         HAK_GATE_FINE_CLASSES};
+                                         HAK_GATE_MAPPING_CACHE,     HAK_GATE_KEEP_SUPERSLABS, HAK_GATE_KEEP_FREE};
   std::set<uint32_t> trade(keep.begin(), keep.end());
   const auto value = [](hak_gate_id id, hak_preset preset) { return hak_gates[id].preset[preset]; };
   for (const hak_gate_id id : keep) {
@@ -194,11 +193,15 @@ TEST(GateResolve, PresetsDifferInTheGatesThatTradeMemoryForSpeed) {
             value(HAK_GATE_THREAD_CACHE_SHARE, HAK_PRESET_BALANCED));
   EXPECT_GT(value(HAK_GATE_THREAD_CACHE_SHARE, HAK_PRESET_BALANCED),
             value(HAK_GATE_THREAD_CACHE_SHARE, HAK_PRESET_SPEED));
-  // Only speed is without LEAN, only lean decommits eagerly, from less on, and forbids huge pages.
-  for (const hak_gate_id id :
-       {HAK_GATE_SS_MEM_LEAN, HAK_GATE_SS_MEM_LEAN_DECOMMIT, HAK_GATE_SS_MEM_LEAN_TARGET, HAK_GATE_THP}) {
+  // Only speed is without LEAN and without the additional classes of large heaps, only lean decommits eagerly, from
+  // less on, and forbids huge pages.
+  for (const hak_gate_id id : {HAK_GATE_SS_MEM_LEAN, HAK_GATE_SS_MEM_LEAN_DECOMMIT, HAK_GATE_SS_MEM_LEAN_TARGET,
+                               HAK_GATE_THP, HAK_GATE_FINE_CLASSES}) {
     trade.insert(id);
   }
+  EXPECT_EQ(value(HAK_GATE_FINE_CLASSES, HAK_PRESET_BALANCED), 1u);
+  EXPECT_EQ(value(HAK_GATE_FINE_CLASSES, HAK_PRESET_SPEED), 0u);
+  EXPECT_EQ(value(HAK_GATE_FINE_CLASSES, HAK_PRESET_LEAN), 1u);
   EXPECT_EQ(value(HAK_GATE_SS_MEM_LEAN, HAK_PRESET_BALANCED), 1u);
   EXPECT_EQ(value(HAK_GATE_SS_MEM_LEAN, HAK_PRESET_SPEED), 0u);
   EXPECT_EQ(value(HAK_GATE_SS_MEM_LEAN, HAK_PRESET_LEAN), 1u);
