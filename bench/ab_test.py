@@ -252,9 +252,9 @@ class OutputTest(unittest.TestCase):
 
     def test_self_check_has_both_parts(self):
         # Two pairs decide nothing, which is no pass.
-        done = run("--self-check", "--quick", "--runs", "2", "--max-runs", "2", "--workload", "large")
+        done = run("--self-check", "--quick", "--runs", "2", "--max-runs", "2", "--workload", "small-400")
         self.assertEqual(done.returncode, 1, done.stderr)
-        for word in ("Self-check 1 of 2", "Self-check 2 of 2", "--drag of B: large", "Self-check: FAILED",
+        for word in ("Self-check 1 of 2", "Self-check 2 of 2", "--drag of B: small-400", "Self-check: FAILED",
                      "Both arms are the same library"):
             self.assertIn(word, done.stdout)
 
