@@ -106,12 +106,21 @@ static struct hak_slab *adopt(struct hak_heap *heap, uint32_t class_id) {
   return slab;
 }
 
+// The first slab of a list whose blocks may be used; NULL: none. Near the memory limit that leaves out slabs with pages
+// that were given back.
+static struct hak_slab *first_admitted(const struct hak_heap *heap, uint32_t class_id, uint32_t list) {
+  struct hak_slab *slab = heap->classes[class_id].lists[list];
+  if (slab == NULL || hak_slab_admitted(slab)) return slab;
+  while (slab != NULL && slab->purged != 0) slab = slab->next;
+  return slab;
+}
+
 // Blocks from the bitmaps of slabs that were carved to the end.
 static uint32_t take_recycled(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want) {
   uint32_t got = 0;
   for (uint32_t list = 0; list < HAK_LIST_CARVE && got < want; list++) {
     struct hak_slab *slab;
-    while (got < want && (slab = heap->classes[class_id].lists[list]) != NULL) {
+    while (got < want && (slab = first_admitted(heap, class_id, list)) != NULL) {
       if (slab->next != NULL) __builtin_prefetch(&slab->next->free[slab->next->first_word]);
       got += take_free(heap, slab, out + got, want - got);
       relink(heap, slab);
@@ -138,9 +147,12 @@ uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uin
   heap->classes[class_id].took_new = false;
   uint32_t got = take_recycled(heap, class_id, out, want);
   if (got != 0) return got;
-  struct hak_slab *slab = heap->classes[class_id].lists[HAK_LIST_CARVE];
+  struct hak_slab *slab = first_admitted(heap, class_id, HAK_LIST_CARVE);
   if (slab != NULL) return take_from_carved(heap, slab, out, want, fresh);
-  if (heap != &hak_orphanage && adopt(heap, class_id) != NULL) return hak_heap_take(heap, class_id, out, want, fresh);
+  if (heap != &hak_orphanage) {
+    slab = adopt(heap, class_id);
+    if (slab != NULL && hak_slab_admitted(slab)) return hak_heap_take(heap, class_id, out, want, fresh);
+  }
   slab = hak_pool_take(class_id, heap, false);
   // Before new memory is mapped, what only caches keep in use may serve.
   if (slab == NULL && hak_heap_empty_before_growth(heap)) return hak_heap_take(heap, class_id, out, want, fresh);

@@ -4,18 +4,15 @@
 // that somebody holds, or a block that nobody has in the end, ends the run. Positive controls: the same run with a
 // thief that leaves out a step of the protocol must be caught.
 #include <gtest/gtest.h>
-#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <memory>
 #include <mutex>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "allocator/os/barrier.h"
@@ -24,17 +21,22 @@
 #include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/slab_pool.h"
 #include "allocator/tiny/test_owner.h"
+#include "allocator/tiny/test_pause.h"
+#include "allocator/tiny/test_thief.h"
 
 namespace {
 
 using hak_unit::Owner;
 using hak_unit::Random;
+using hak_unit::Thief;
+using hak_unit::ThiefCopy;
 
 constexpr uint32_t kClasses[] = {1, 4, 9};
 constexpr size_t kOwners = 3;
 constexpr size_t kShared = 64;
 constexpr size_t kMostHeld = 3000;
 constexpr int kSteps = 100000;
+constexpr int kSlowSteps = 3000;  // where owners and thieves make pauses
 
 // Exit codes of a run.
 enum Code { kGood = 0, kTwice = 10, kNotHeld = 11, kOverwritten = 12, kLost = 13, kNoMemory = 14, kIdle = 15 };
@@ -108,15 +110,12 @@ struct Shared {
 };
 constexpr uint32_t kInExchange = 1000;
 
-void Spin(uint32_t times) {
-  for (uint32_t i = 0; i < times; i++) __asm__ __volatile__("" ::: "memory");
-}
-
 // Goes on as a program does that is now busy and now is not: bursts of one class, the top up and down over the same
 // slots, blocks to and from other threads, pauses of every length.
 class Program {
  public:
-  Program(Shared *shared, uint32_t who) : shared_(shared), who_(who), random_(who), owner_(new Owner) {}
+  // A slow one may be held up in the middle of any operation.
+  Program(Shared *shared, uint32_t who, bool slow) : shared_(shared), who_(who), slow_(slow), random_(who) { Begin(); }
 
   void Run(int steps) {
     for (int step = 0; step < steps && !shared_->stop; step++) Step();
@@ -124,6 +123,11 @@ class Program {
   }
 
  private:
+  void Begin() {
+    owner_.reset();
+    owner_ = std::make_unique<Owner>();
+    if (slow_) owner_->PauseWith(hak_test_pause_seldom);
+  }
   void Malloc(uint32_t class_id) {
     void *block = owner_->Malloc(class_id);
     if (block == nullptr) _exit(kNoMemory);
@@ -141,7 +145,10 @@ class Program {
   // As fast as it goes: the oracle looks in the middle only.
   void Swing(uint32_t class_id, uint32_t swing) {
     void *blocks[12];
-    for (uint32_t i = 0; i < swing; i++) blocks[i] = owner_->Malloc(class_id);
+    for (uint32_t i = 0; i < swing; i++) {
+      blocks[i] = owner_->Malloc(class_id);
+      if (blocks[i] == nullptr) _exit(kNoMemory);
+    }
     for (uint32_t i = 0; i < swing; i++) shared_->holders.Take(blocks[i], who_);
     for (uint32_t i = 0; i < swing; i++) shared_->holders.Give(blocks[i], who_);
     for (uint32_t i = 0; i < swing; i++) owner_->Free(blocks[i]);
@@ -159,7 +166,8 @@ class Program {
   void Step() {
     const uint32_t class_id = kClasses[random_.Below(std::size(kClasses))];
     const uint32_t depth = 1 + random_.Below(random_.OneIn(4) ? 400 : 40);
-    switch (random_.Below(10)) {
+    // A slow one stays near the few slots that it has.
+    switch (slow_ && !random_.OneIn(8) ? 4 : random_.Below(10)) {
       case 0:
       case 1:
         for (uint32_t i = 0; i < depth && held_.size() < kMostHeld; i++) Malloc(class_id);
@@ -182,15 +190,14 @@ class Program {
         for (uint32_t i = 0; i < depth; i++) Exchange();
         break;
       case 7:
-        Spin(random_.Below(20000));
+        hak_test_spin(random_.Below(20000));
         break;
       case 8:
         std::this_thread::yield();
         break;
       default:
         if (random_.OneIn(200)) {  // The thread ends and another one begins; what it holds it goes on holding.
-          owner_.reset();
-          owner_ = std::make_unique<Owner>();
+          Begin();
         } else if (random_.OneIn(4)) {
           usleep(random_.Below(300));
         }
@@ -199,6 +206,7 @@ class Program {
 
   Shared *const shared_;
   const uint32_t who_;
+  const bool slow_;
   Random random_;
   std::unique_ptr<Owner> owner_;
   std::vector<void *> held_;
@@ -206,174 +214,47 @@ class Program {
 
 // ---- Thieves ------------------------------------------------------------------------------------
 
-enum class Thief {
-  kReal,           // hak_idle_cache_steal
-  kSlow,           // the test's own copy of it, with pauses between the steps
-  kDoesNotJudge,   // keeps whatever it took
-  kKeepsTop,       // keeps what it must put back
-  kKeepsRefilled,  // keeps a block whose slot was filled again
-  kPutsNoneBack,   // drops what it must put back
-};
-
-// The protocol of idle_cache.h, step by step.
-class SlowThief {
- public:
-  explicit SlowThief(Thief kind) : kind_(kind), random_(99) {}
-
-  uint32_t Steal(hak_heap *heap) {
-    uint32_t count = 0;
-    for (const uint32_t class_id : kClasses) {
-      hak_bin *bin = &heap->cache.bins[class_id];
-      void **slot = atomic_load_explicit(&bin->base, memory_order_relaxed);
-      if (slot == nullptr) continue;
-      slot += 2 + atomic_load_explicit(&heap->classes[class_id].stolen, memory_order_relaxed);
-      void **const seen_top = Top(bin);  // old by the time it is used
-      Pause();
-      std::vector<Taken> taken;
-      for (; slot < seen_top; slot++) {
-        if (__atomic_load_n(slot, __ATOMIC_RELAXED) == nullptr) continue;
-        void *block = __atomic_exchange_n(slot, nullptr, __ATOMIC_ACQ_REL);
-        if (block != nullptr) taken.push_back({slot, block});
-        if (random_.OneIn(64)) Pause();
-      }
-      if (!taken.empty()) count += Settle(heap, class_id, taken);
-    }
-    return count;
-  }
-
-  // Whether it has met owners in every state that the protocol tells apart.
-  bool MetAll() const { return met_[kMine] && met_[kRefilled] && met_[kPutBack] && met_[kPrograms]; }
-
- private:
-  struct Taken {
-    void **slot;
-    void *block;
-  };
-  enum Verdict { kMine, kRefilled, kPutBack, kPrograms, kVerdicts };
-  static Verdict Judge(void **slot, void **top) {
-    if (slot > top + 1) return kPrograms;
-    if (slot >= top) return kPutBack;
-    return __atomic_load_n(slot, __ATOMIC_RELAXED) == nullptr ? kMine : kRefilled;
-  }
-  bool Keeps(Verdict verdict) const {
-    return kind_ == Thief::kDoesNotJudge || (kind_ == Thief::kKeepsTop && verdict == kPutBack) ||
-           (kind_ == Thief::kKeepsRefilled && verdict == kRefilled);
-  }
-  static void **Top(const hak_bin *bin) { return atomic_load_explicit(&bin->top, memory_order_relaxed); }
-  void Pause() {
-    switch (random_.Below(4)) {
-      case 0:
-        return;
-      case 1:
-        return Spin(random_.Below(5000));
-      case 2:
-        return std::this_thread::yield();
-      default:
-        usleep(random_.Below(100));
-    }
-  }
-  uint32_t Settle(hak_heap *heap, uint32_t class_id, const std::vector<Taken> &taken) {
-    std::vector<void *> mine;
-    Pause();
-    hak_os_barrier();
-    void **const top = Top(&heap->cache.bins[class_id]);
-    Pause();
-    hak_os_barrier();
-    Pause();
-    for (const Taken &one : taken) {
-      const Verdict verdict = Judge(one.slot, top);
-      met_[verdict] = true;
-      if (verdict == kMine || Keeps(verdict)) {
-        mine.push_back(one.block);
-      } else if (verdict == kPutBack && kind_ != Thief::kPutsNoneBack) {
-        void *empty = nullptr;
-        __atomic_compare_exchange_n(one.slot, &empty, one.block, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
-      }
-    }
-    hak_class_heap *class_heap = &heap->classes[class_id];
-    const uint32_t stolen = atomic_load_explicit(&class_heap->stolen, memory_order_relaxed);
-    atomic_store_explicit(&class_heap->stolen, stolen + static_cast<uint32_t>(mine.size()), memory_order_relaxed);
-    if (!mine.empty()) class_heap->touched = true;
-    hak_thread_cache_return(heap, mine.data(), static_cast<uint32_t>(mine.size()));
-    return static_cast<uint32_t>(mine.size());
-  }
-
-  const Thief kind_;
-  Random random_;
-  bool met_[kVerdicts] = {};
-};
-
 struct Visit {
-  explicit Visit(Thief k) : kind(k), thief(k) {}
+  explicit Visit(Thief k) : kind(k), copy(k) {}
   Thief kind;
-  SlowThief thief;
+  ThiefCopy copy;
   Random random{7};
   uint64_t taken = 0;
 };
 
+uint32_t Steal(Visit *visit, hak_heap *heap) {
+  if (visit->kind == Thief::kReal) return hak_idle_cache_steal(heap, 1, 0);
+  return visit->kind == Thief::kSlowReal ? hak_test_slow_steal(heap, 1, 0) : visit->copy.Steal(heap);
+}
+
 // As the common work visits heaps (reclaim.c).
 void VisitHeap(hak_heap *heap, void *context) {
   auto *visit = static_cast<Visit *>(context);
-  visit->taken += visit->kind == Thief::kReal ? hak_idle_cache_steal(heap, 1, 0) : visit->thief.Steal(heap);
+  visit->taken += Steal(visit, heap);
   if (visit->random.OneIn(8)) hak_idle_cache_trip(heap);
   if (visit->random.OneIn(4)) hak_heap_drain(heap);
   if (visit->random.OneIn(4)) hak_heap_release_empty(heap);
 }
 
-// ---- Interruptions ------------------------------------------------------------------------------
-
-// Stops threads between any two of their instructions, for long enough that the others get far: what would take years
-// of running otherwise is then a matter of seconds.
-class Interrupter {
- public:
-  explicit Interrupter(std::vector<pthread_t> targets) : targets_(std::move(targets)) {
-    struct sigaction action = {};
-    action.sa_handler = [](int) {
-      const timespec nap = {0, 20000};
-      nanosleep(&nap, nullptr);
-    };
-    action.sa_flags = SA_RESTART;
-    sigaction(SIGUSR1, &action, nullptr);
-    thread_ = std::thread([this] {
-      Random random(3);
-      while (!stop_) {
-        pthread_kill(targets_[random.Below(targets_.size())], SIGUSR1);
-        usleep(20 + random.Below(60));
-      }
-    });
-  }
-  // Before any of the targets is gone.
-  ~Interrupter() {
-    stop_ = true;
-    thread_.join();
-  }
-
- private:
-  const std::vector<pthread_t> targets_;
-  std::atomic<bool> stop_{false};
-  std::thread thread_;
-};
-
 // ---- Runs ---------------------------------------------------------------------------------------
 
 // The process ends with another code than kGood when the oracle catches something.
-Code Run(Visit *visit, int steps) {
+Code Run(Visit *visit) {
+  const bool slow = visit->kind != Thief::kReal;
+  const int steps = hak_unit::Operations(slow ? kSlowSteps : kSteps);
+  hak_config.thread_cache_bytes = slow ? 0 : size_t{4} << 20;
   auto shared = std::make_unique<Shared>();
   std::vector<std::thread> threads;
   shared->running = kOwners;
   for (uint32_t i = 0; i < kOwners; i++) {
-    threads.emplace_back([&shared, i, steps] {
-      Program(shared.get(), i + 1).Run(steps);
+    threads.emplace_back([&shared, i, slow, steps] {
+      // One of them goes at full speed in any case.
+      Program(shared.get(), i + 1, slow && i != 0).Run(steps);
       shared->running.fetch_sub(1);
     });
   }
-  {
-    // The thief most of all.
-    const Interrupter interrupter({threads[0].native_handle(), threads[1].native_handle(), pthread_self(),
-                                   pthread_self(), pthread_self(), pthread_self()});
-    while (shared->running != 0) {
-      if (!hak_heap_visit_next(VisitHeap, visit) || visit->random.OneIn(8)) std::this_thread::yield();
-    }
+  while (shared->running != 0) {
+    if (!hak_heap_visit_next(VisitHeap, visit) || visit->random.OneIn(8)) std::this_thread::yield();
   }
   for (std::thread &thread : threads) thread.join();
   for (std::atomic<void *> &slot : shared->exchange) {
@@ -393,12 +274,12 @@ Code Run(Visit *visit, int steps) {
   hak_slab_map_init(HAK_SLAB_MAP_AUTO);
   hak_os_barrier_init();
   hak_config.decommit_deadline_ms = uint64_t{3600} * 1000;
-  hak_config.thread_cache_bytes = size_t{4} << 20;
   Visit visit(kind);
   for (int run = 0; run < runs; run++) {
-    const Code code = Run(&visit, hak_unit::Operations(kSteps));
+    const Code code = Run(&visit);
     if (code != kGood) _exit(code);
-    const bool met = kind == Thief::kReal ? visit.taken != 0 : kind == Thief::kSlow && visit.thief.MetAll();
+    const bool real = kind == Thief::kReal || kind == Thief::kSlowReal;
+    const bool met = real ? visit.taken != 0 : kind == Thief::kCopy && visit.copy.MetAll();
     if (met) _exit(kGood);
   }
   _exit(kIdle);
@@ -419,7 +300,12 @@ TEST_F(IdleCacheRace, NoBlockIsLostOrHandedOutTwice) {
 }
 
 TEST_F(IdleCacheRace, NorByAThiefThatTakesItsTime) {
-  EXPECT_EXIT(Child(Thief::kSlow, 20), testing::ExitedWithCode(kGood), "");
+  EXPECT_EXIT(Child(Thief::kSlowReal, 20), testing::ExitedWithCode(kGood), "");
+}
+
+// So the pauses do show every state of an owner that the protocol tells apart.
+TEST_F(IdleCacheRace, NorByACopyThatMeetsEveryState) {
+  EXPECT_EXIT(Child(Thief::kCopy, 20), testing::ExitedWithCode(kGood), "");
 }
 
 // By the oracle, the allocator's own checks or the sanitizer: anything but a good end, a hang, or no end.

@@ -29,9 +29,13 @@ static HAK_ATOMIC(uint64_t) purged_bytes;
 
 uint64_t hak_slab_purged_bytes(void) { return atomic_load_explicit(&purged_bytes, memory_order_relaxed); }
 
+static uint64_t bytes_purged(const struct hak_slab *slab) { return hak_popcount(slab->purged) * hak_os_page_size(); }
+
+HAK_COLD bool hak_slab_purged_admitted(const struct hak_slab *slab) { return hak_limit_admit(bytes_purged(slab)); }
+
 // The slab's pages may be used again.
 static HAK_NOINLINE void unpurge(struct hak_slab *slab) {
-  const uint64_t bytes = hak_popcount(slab->purged) * hak_os_page_size();
+  const uint64_t bytes = bytes_purged(slab);
   slab->purged = 0;
   hak_commit_add(bytes);
   atomic_fetch_sub_explicit(&purged_bytes, bytes, memory_order_relaxed);

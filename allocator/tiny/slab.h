@@ -172,6 +172,12 @@ bool hak_slab_purge_holds(const struct hak_slab *slab);
 // Bytes of slabs in use that were given back and not used since. Relaxed: a figure.
 uint64_t hak_slab_purged_bytes(void);
 
+// Whether the memory limit lets the slab's blocks be used: those of pages that were given back take memory again.
+bool hak_slab_purged_admitted(const struct hak_slab *slab);
+HAK_INLINE bool hak_slab_admitted(const struct hak_slab *slab) {
+  return HAK_LIKELY(slab->purged == 0) || hak_slab_purged_admitted(slab);
+}
+
 // Takes up to `want` blocks out of the bitmap into out[]; returns how many.
 uint32_t hak_slab_take_free(struct hak_slab *slab, void **out, uint32_t want);
 // Carves up to `want` new blocks into out[], the lowest address last; returns how many.

@@ -22,6 +22,9 @@ class __attribute__((visibility("hidden"))) Owner {
   Owner &operator=(const Owner &) = delete;
   ~Owner() { hak_heap_close(heap_); }
 
+  // Called in the middle of each operation of a fast path.
+  void PauseWith(void (*pause)()) { pause_ = pause; }
+
   hak_heap *heap() const { return heap_; }
   hak_bin *Bin(uint32_t class_id) const { return &heap_->cache.bins[class_id]; }
   void **Top(uint32_t class_id) const { return atomic_load_explicit(&Bin(class_id)->top, memory_order_relaxed); }
@@ -47,14 +50,18 @@ class __attribute__((visibility("hidden"))) Owner {
     }
     // As the fast path looks for a double free.
     if (hak_slot_peek(top) == block || hak_slot_peek(top - 1) == block) abort();
+    if (pause_ != nullptr) pause_();
     hak_slot_store(top + 1, block);
+    if (pause_ != nullptr) pause_();
     atomic_store_explicit(&bin->top, top + 1, memory_order_relaxed);
   }
 
  private:
   void *Pop(uint32_t class_id) {
     void **top = Top(class_id);
+    if (pause_ != nullptr) pause_();
     void *block = hak_slot_load(top);
+    if (pause_ != nullptr) pause_();
     if (block != nullptr) atomic_store_explicit(&Bin(class_id)->top, top - 1, memory_order_relaxed);
     return block;
   }
@@ -67,6 +74,7 @@ class __attribute__((visibility("hidden"))) Owner {
   }
 
   hak_heap *const heap_;
+  void (*pause_)() = nullptr;
 };
 
 }  // namespace hak_unit
