@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "allocator/tests/heap_model.h"
-#include "allocator/tests/planted_bugs.h"
-#include "allocator/tests/test_random.h"
+#include "allocator/test/heap_model.h"
+#include "allocator/test/planted_bugs.h"
+#include "allocator/test/test_random.h"
 #include "fuzz/heap_engine.h"
 #include "fuzz/op_mutator.h"
 #include "fuzz/threads_engine.h"

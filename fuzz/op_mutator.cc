@@ -7,7 +7,7 @@
 #include <array>
 #include <vector>
 
-#include "allocator/tests/test_random.h"
+#include "allocator/test/test_random.h"
 
 namespace hak_fuzz {
 namespace {

@@ -20,7 +20,7 @@
 #include <string>
 #include <vector>
 
-#include "allocator/tests/test_random.h"
+#include "allocator/test/test_random.h"
 #include "fuzz/fuzz_target.h"
 
 #pragma weak LLVMFuzzerCustomMutator

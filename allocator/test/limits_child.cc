@@ -15,7 +15,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "allocator/tests/test_random.h"
+#include "allocator/test/test_random.h"
 
 extern "C" __attribute__((weak)) bool hak_heap_verify(void) HAK_NOEXCEPT;
 extern "C" __attribute__((weak)) const char *hak_version(void) HAK_NOEXCEPT;

@@ -18,7 +18,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "allocator/tests/allocator_api.h"
+#include "allocator/test/allocator_api.h"
 
 namespace hak_test {
 

@@ -5,7 +5,7 @@
 #ifndef HAKMEM_ALLOCATOR_TESTS_PLANTED_BUGS_H_
 #define HAKMEM_ALLOCATOR_TESTS_PLANTED_BUGS_H_
 
-#include "allocator/tests/allocator_api.h"
+#include "allocator/test/allocator_api.h"
 
 namespace hak_test {
 

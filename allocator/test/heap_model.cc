@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "allocator/tests/heap_model.h"
+#include "allocator/test/heap_model.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "allocator/tests/test_random.h"
+#include "allocator/test/test_random.h"
 
 namespace hak_test {
 namespace {

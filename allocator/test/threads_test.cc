@@ -17,7 +17,7 @@
 #include <thread>
 #include <vector>
 
-#include "allocator/tests/test_random.h"
+#include "allocator/test/test_random.h"
 
 namespace hak_test {
 namespace {

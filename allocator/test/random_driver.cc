@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "allocator/tests/random_driver.h"
+#include "allocator/test/random_driver.h"
 
 #include <algorithm>
 #include <mutex>

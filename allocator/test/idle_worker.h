@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "allocator/tests/test_random.h"
+#include "allocator/test/test_random.h"
 
 namespace hak_test {
 

@@ -19,9 +19,9 @@
 #include <vector>
 
 #include "allocator/os/fault.h"
-#include "allocator/tests/allocator_api.h"
-#include "allocator/tests/subprocess.h"
-#include "allocator/tests/test_random.h"
+#include "allocator/test/allocator_api.h"
+#include "allocator/test/subprocess.h"
+#include "allocator/test/test_random.h"
 
 namespace hak_test {
 namespace {

@@ -15,8 +15,8 @@
 #include <thread>
 #include <vector>
 
-#include "allocator/tests/probe.h"
-#include "allocator/tests/subprocess.h"
+#include "allocator/test/probe.h"
+#include "allocator/test/subprocess.h"
 
 namespace hak_test {
 namespace {

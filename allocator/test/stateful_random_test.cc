@@ -13,10 +13,10 @@
 #include <string>
 #include <vector>
 
-#include "allocator/tests/heap_model.h"
-#include "allocator/tests/planted_bugs.h"
-#include "allocator/tests/random_driver.h"
-#include "allocator/tests/test_random.h"
+#include "allocator/test/heap_model.h"
+#include "allocator/test/planted_bugs.h"
+#include "allocator/test/random_driver.h"
+#include "allocator/test/test_random.h"
 
 namespace hak_test {
 namespace {

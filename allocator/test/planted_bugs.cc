@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "allocator/tests/planted_bugs.h"
+#include "allocator/test/planted_bugs.h"
 
 #include <errno.h>
 #include <stdint.h>

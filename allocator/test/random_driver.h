@@ -10,8 +10,8 @@
 
 #include <vector>
 
-#include "allocator/tests/heap_model.h"
-#include "allocator/tests/test_random.h"
+#include "allocator/test/heap_model.h"
+#include "allocator/test/test_random.h"
 
 namespace hak_test {
 

@@ -17,7 +17,7 @@
 
 #include <string>
 
-#include "allocator/tests/test_random.h"
+#include "allocator/test/test_random.h"
 
 namespace hak_test {
 

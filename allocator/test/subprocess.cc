@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "allocator/tests/subprocess.h"
+#include "allocator/test/subprocess.h"
 
 #include <errno.h>
 #include <fcntl.h>

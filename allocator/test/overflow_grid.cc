@@ -8,7 +8,7 @@
 
 #include <string>
 
-#include "allocator/tests/heap_model.h"
+#include "allocator/test/heap_model.h"
 
 namespace hak_test {
 namespace {

@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "allocator/tests/probe.h"
-#include "allocator/tests/subprocess.h"
+#include "allocator/test/probe.h"
+#include "allocator/test/subprocess.h"
 
 namespace hak_test {
 namespace {

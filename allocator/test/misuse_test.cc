@@ -23,8 +23,8 @@
 #include <thread>
 #include <vector>
 
-#include "allocator/tests/subprocess.h"
-#include "allocator/tests/test_random.h"
+#include "allocator/test/subprocess.h"
+#include "allocator/test/test_random.h"
 
 namespace hak_test {
 namespace {

@@ -13,8 +13,8 @@
 #include <thread>
 #include <vector>
 
-#include "allocator/tests/idle_worker.h"
-#include "allocator/tests/probe.h"
+#include "allocator/test/idle_worker.h"
+#include "allocator/test/probe.h"
 
 namespace hak_test {
 namespace {
