@@ -23,7 +23,7 @@ ALLOWED = {
 }
 
 # Folders beside the rooms that hold no part of the allocator.
-OUTSIDE = {"tests", "include"}
+OUTSIDE = {"test", "include"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 

@@ -33,7 +33,8 @@ static void gather(hak_stats *stats) {
   stats->live_bytes = less(pool.tiny_bytes, heaps.cached_bytes + pool.remote_bytes) + stats->large_bytes;
   stats->mapped_bytes = os.mapped;
   stats->peak_mapped_bytes = os.peak_mapped;
-  stats->committed_bytes = less(os.mapped, (pool.slabs_free - pool.slabs_free_dirty) * HAK_SLAB_SIZE + hak_slab_purged_bytes());
+  stats->committed_bytes =
+      less(os.mapped, (pool.slabs_free - pool.slabs_free_dirty) * HAK_SLAB_SIZE + hak_slab_purged_bytes());
   stats->metadata_bytes = records + heads;
   stats->superslabs = pool.superslabs;
   stats->slabs_used = pool.slabs_used;
