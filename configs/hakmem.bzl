@@ -7,7 +7,10 @@ One target holds sources of one language: `.c` (C17) or `.cc` (C++17), since war
 written from the root of the repository (`#include "allocator/os/os.h"`), the public ones as `<hakmem/hakmem.h>`.
 """
 
-PROFILES = ["standard", "fast", "observe"]
+PROFILES = ["standard", "fast", "observe", "hardened"]
+
+# Those that every test has a copy for; the others are tested by a build of their own.
+TESTED_PROFILES = ["standard", "fast", "observe"]
 
 HEADERS = ["default", "none", "preserve", "always"]
 
@@ -18,6 +21,7 @@ _HEADER_FLAG = str(Label("//configs:header"))
 # `default`. For local_defines: nothing of it reaches those who depend on us.
 HAK_DEFINES = ["_GNU_SOURCE=1"] + select({
     str(Label("//configs:profile_fast")): ["HAK_PROFILE_FAST=1"],
+    str(Label("//configs:profile_hardened")): ["HAK_PROFILE_HARDENED=1"],
     str(Label("//configs:profile_observe")): ["HAK_PROFILE_OBSERVE=1"],
     str(Label("//configs:profile_standard")): ["HAK_PROFILE_STANDARD=1"],
 }) + select({
@@ -166,7 +170,7 @@ def hak_cc_test(
         name,
         srcs = [],
         deps = [],
-        profiles = PROFILES,
+        profiles = TESTED_PROFILES,
         copts = [],
         local_defines = [],
         features = [],

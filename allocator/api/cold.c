@@ -12,6 +12,7 @@
 #include "allocator/large/large.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/memory_limit.h"
+#include "allocator/tiny/quarantine.h"
 #include "allocator/tiny/thread_cache.h"
 
 // ---- Allocation ---------------------------------------------------------------------------------
@@ -78,7 +79,7 @@ static bool empty_before_growth(struct hak_heap *heap) {
   return emptied;
 }
 
-static void *take_large(size_t size, size_t align, bool zero) {
+HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero) {
   struct hak_heap *heap = hak_thread_heap();  // The first call of the process may be for a large block.
   void *block = hak_large_alloc(size, align, zero, false);
   if (block == NULL) {
@@ -96,11 +97,12 @@ static void *take_large(size_t size, size_t align, bool zero) {
 
 HAK_COLD void *hak_cold_malloc(size_t size) {
   bool fresh;
-  return size <= HAK_TINY_MAX ? take_tiny(hak_class_of(size), false, &fresh) : take_large(size, HAK_MIN_ALIGN, false);
+  return size <= HAK_TINY_MAX ? take_tiny(hak_class_of(size), false, &fresh)
+                              : hak_slow_large(size, HAK_MIN_ALIGN, false);
 }
 
 HAK_NOINLINE void *hak_slow_calloc(size_t size) {
-  if (size > HAK_TINY_MAX) return take_large(size, HAK_MIN_ALIGN, true);
+  if (size > HAK_TINY_MAX) return hak_slow_large(size, HAK_MIN_ALIGN, true);
   bool fresh;
   void *block = take_tiny(hak_class_of(size), false, &fresh);
   if (block != NULL && !fresh) memset(block, 0, size);
@@ -110,7 +112,7 @@ HAK_NOINLINE void *hak_slow_calloc(size_t size) {
 HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size) {
   const uint32_t class_id = hak_class_of_aligned(size, align);
   bool fresh;
-  return class_id != HAK_CLASS_NONE ? take_tiny(class_id, true, &fresh) : take_large(size, align, false);
+  return class_id != HAK_CLASS_NONE ? take_tiny(class_id, true, &fresh) : hak_slow_large(size, align, false);
 }
 
 // ---- Blocks that exist --------------------------------------------------------------------------
@@ -135,6 +137,10 @@ static void free_tiny(void *block, uint32_t class_id) {
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   if (!HAK_FAST && (hak_slot_load(top) == block || hak_slot_load(top - 1) == block)) hak_fatal("double free", block);
   if (HAK_BLOCK_CHECKS) hak_block_check_in(block, class_id);
+  if (HAK_HARDENED && heap->quarantine != NULL) {
+    block = hak_quarantine_swap(heap, class_id, block);
+    if (block == NULL) return;
+  }
   if (top < hak_bin_limit(bin)) {
     // First use, or a slab map that the fast path cannot read.
     hak_slot_store(top + 1, block);

@@ -20,9 +20,7 @@ __attribute__((weak)) hak_new_handler _ZSt15get_new_handlerv(void);  // std::get
 
 hak_new_handler hak_get_new_handler(void) { return _ZSt15get_new_handlerv != NULL ? _ZSt15get_new_handlerv() : NULL; }
 
-HAK_INLINE void *try_new(size_t align, size_t size) {
-  return align <= HAK_MIN_ALIGN ? hak_hot_malloc(size) : hak_slow_aligned(align, size);
-}
+HAK_INLINE void *try_new(size_t align, size_t size) { return hak_entry_aligned(align, size); }
 
 void *hak_new_try(size_t align, size_t size) { return try_new(align, size); }
 
@@ -83,13 +81,13 @@ HAK_EXPORT void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, c
 // ---- delete: l single, a array; m: with the size ------------------------------------------------
 
 HAK_EXPORT void _ZdlPv(void *ptr);
-HAK_EXPORT void _ZdlPv(void *ptr) { hak_hot_free(ptr); }
+HAK_EXPORT void _ZdlPv(void *ptr) { hak_entry_free(ptr); }
 HAK_EXPORT void _ZdlPvm(void *ptr, size_t size);
 HAK_EXPORT void _ZdlPvm(void *ptr, size_t size) { hak_entry_free_sized(ptr, size); }
 HAK_EXPORT void _ZdlPvRKSt9nothrow_t(void *ptr, const struct nothrow *tag);
 HAK_EXPORT void _ZdlPvRKSt9nothrow_t(void *ptr, const struct nothrow *tag) {
   (void)tag;
-  hak_hot_free(ptr);
+  hak_entry_free(ptr);
 }
 HAK_EXPORT void _ZdlPvmRKSt9nothrow_t(void *ptr, size_t size, const struct nothrow *tag);
 HAK_EXPORT void _ZdlPvmRKSt9nothrow_t(void *ptr, size_t size, const struct nothrow *tag) {
@@ -99,7 +97,7 @@ HAK_EXPORT void _ZdlPvmRKSt9nothrow_t(void *ptr, size_t size, const struct nothr
 HAK_EXPORT void _ZdlPvSt11align_val_t(void *ptr, size_t align);
 HAK_EXPORT void _ZdlPvSt11align_val_t(void *ptr, size_t align) {
   (void)align;
-  hak_hot_free(ptr);
+  hak_entry_free(ptr);
 }
 HAK_EXPORT void _ZdlPvmSt11align_val_t(void *ptr, size_t size, size_t align);
 HAK_EXPORT void _ZdlPvmSt11align_val_t(void *ptr, size_t size, size_t align) {
@@ -109,16 +107,16 @@ HAK_EXPORT void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, con
 HAK_EXPORT void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const struct nothrow *tag) {
   (void)align;
   (void)tag;
-  hak_hot_free(ptr);
+  hak_entry_free(ptr);
 }
 HAK_EXPORT void _ZdaPv(void *ptr);
-HAK_EXPORT void _ZdaPv(void *ptr) { hak_hot_free(ptr); }
+HAK_EXPORT void _ZdaPv(void *ptr) { hak_entry_free(ptr); }
 HAK_EXPORT void _ZdaPvm(void *ptr, size_t size);
 HAK_EXPORT void _ZdaPvm(void *ptr, size_t size) { hak_entry_free_sized(ptr, size); }
 HAK_EXPORT void _ZdaPvRKSt9nothrow_t(void *ptr, const struct nothrow *tag);
 HAK_EXPORT void _ZdaPvRKSt9nothrow_t(void *ptr, const struct nothrow *tag) {
   (void)tag;
-  hak_hot_free(ptr);
+  hak_entry_free(ptr);
 }
 HAK_EXPORT void _ZdaPvmRKSt9nothrow_t(void *ptr, size_t size, const struct nothrow *tag);
 HAK_EXPORT void _ZdaPvmRKSt9nothrow_t(void *ptr, size_t size, const struct nothrow *tag) {
@@ -128,7 +126,7 @@ HAK_EXPORT void _ZdaPvmRKSt9nothrow_t(void *ptr, size_t size, const struct nothr
 HAK_EXPORT void _ZdaPvSt11align_val_t(void *ptr, size_t align);
 HAK_EXPORT void _ZdaPvSt11align_val_t(void *ptr, size_t align) {
   (void)align;
-  hak_hot_free(ptr);
+  hak_entry_free(ptr);
 }
 HAK_EXPORT void _ZdaPvmSt11align_val_t(void *ptr, size_t size, size_t align);
 HAK_EXPORT void _ZdaPvmSt11align_val_t(void *ptr, size_t size, size_t align) {
@@ -138,5 +136,5 @@ HAK_EXPORT void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, con
 HAK_EXPORT void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const struct nothrow *tag) {
   (void)align;
   (void)tag;
-  hak_hot_free(ptr);
+  hak_entry_free(ptr);
 }

@@ -8,13 +8,17 @@
 #include <errno.h>
 #include <string.h>
 
+#include "allocator/api/guarded_entry.h"
 #include "allocator/hot/alloc.h"
 
 // Blocks below this size are cleared by memset where they are taken; for larger ones it pays to ask what is zero
 // already.
 #define HAK_CALLOC_SIMPLE_MAX 2048u
 
+HAK_INLINE void *hak_entry_malloc(size_t size) { return HAK_GUARDED ? hak_guarded_malloc(size) : hak_hot_malloc(size); }
+
 HAK_INLINE void *hak_entry_zalloc(size_t size) {
+  if (HAK_GUARDED) return hak_guarded_zalloc(size);
   if (HAK_UNLIKELY(size > HAK_CALLOC_SIMPLE_MAX)) return hak_slow_calloc(size);
   void *block = hak_hot_malloc(size);
   return HAK_LIKELY(block != NULL) ? memset(block, 0, size) : NULL;
@@ -29,7 +33,9 @@ HAK_INLINE void *hak_entry_calloc(size_t count, size_t size) {
   return hak_entry_zalloc(total);
 }
 
-HAK_INLINE void *hak_entry_realloc(void *block, size_t size) { return hak_slow_realloc(block, size); }
+HAK_INLINE void *hak_entry_realloc(void *block, size_t size) {
+  return HAK_GUARDED ? hak_guarded_realloc(block, size) : hak_slow_realloc(block, size);
+}
 
 HAK_INLINE void *hak_entry_reallocarray(void *block, size_t count, size_t size) {
   size_t total;
@@ -37,11 +43,12 @@ HAK_INLINE void *hak_entry_reallocarray(void *block, size_t count, size_t size) 
     errno = ENOMEM;
     return NULL;
   }
-  return hak_slow_realloc(block, total);
+  return hak_entry_realloc(block, total);
 }
 
 // `align` is a power of two.
 HAK_INLINE void *hak_entry_aligned(size_t align, size_t size) {
+  if (HAK_GUARDED) return hak_guarded_aligned(align, size);
   return align <= HAK_MIN_ALIGN ? hak_hot_malloc(size) : hak_slow_aligned(align, size);
 }
 
@@ -72,6 +79,16 @@ HAK_INLINE int hak_entry_posix_memalign(void **out, size_t align, size_t size) {
   return 0;
 }
 
-HAK_INLINE void hak_entry_free(void *block) { hak_hot_free(block); }
+HAK_INLINE void hak_entry_free(void *block) {
+  if (HAK_GUARDED) {
+    hak_guarded_free(block);
+  } else {
+    hak_hot_free(block);
+  }
+}
+
+HAK_INLINE size_t hak_entry_usable(const void *block) {
+  return HAK_GUARDED ? hak_guarded_usable(block) : hak_slow_usable(block);
+}
 
 #endif  // HAKMEM_API_ENTRY_H_

@@ -17,7 +17,7 @@
 #define STRING(x) STRINGIFY(x)
 #define VERSION STRING(HAK_VERSION_MAJOR) "." STRING(HAK_VERSION_MINOR) "." STRING(HAK_VERSION_PATCH)
 
-void *hak_malloc(size_t size) { return hak_hot_malloc(size); }
+void *hak_malloc(size_t size) { return hak_entry_malloc(size); }
 void *hak_calloc(size_t count, size_t size) { return hak_entry_calloc(count, size); }
 void *hak_zalloc(size_t size) { return hak_entry_zalloc(size); }
 void *hak_realloc(void *ptr, size_t size) { return hak_entry_realloc(ptr, size); }
@@ -33,7 +33,7 @@ int hak_posix_memalign(void **out, size_t alignment, size_t size) {
   return hak_entry_posix_memalign(out, alignment, size);
 }
 
-size_t hak_usable_size(const void *ptr) { return hak_slow_usable(ptr); }
+size_t hak_usable_size(const void *ptr) { return hak_entry_usable(ptr); }
 
 size_t hak_good_size(size_t size) {
   if (size > PTRDIFF_MAX) return 0;
@@ -42,7 +42,8 @@ size_t hak_good_size(size_t size) {
 
 void *hak_realloc_in_place(void *ptr, size_t size) {
   if (ptr == NULL || size > PTRDIFF_MAX) return NULL;
-  const size_t usable = hak_slow_usable(ptr);
+  if (HAK_GUARDED) return hak_guarded_realloc_in_place(ptr, size);
+  const size_t usable = hak_entry_usable(ptr);
   if (usable > HAK_TINY_MAX && size > HAK_TINY_MAX && hak_large_resize(ptr, size, false) != NULL) return ptr;
   return size <= usable ? ptr : NULL;
 }

@@ -20,7 +20,7 @@ HAK_EXPORT void cfree(void *ptr);
 HAK_EXPORT void free_sized(void *ptr, size_t size);
 HAK_EXPORT void free_aligned_sized(void *ptr, size_t alignment, size_t size);
 
-HAK_EXPORT void *malloc(size_t size) { return hak_hot_malloc(size); }
+HAK_EXPORT void *malloc(size_t size) { return hak_entry_malloc(size); }
 HAK_EXPORT void *calloc(size_t count, size_t size) { return hak_entry_calloc(count, size); }
 HAK_EXPORT void *realloc(void *ptr, size_t size) { return hak_entry_realloc(ptr, size); }
 HAK_EXPORT void *reallocarray(void *ptr, size_t count, size_t size) { return hak_entry_reallocarray(ptr, count, size); }
@@ -46,7 +46,7 @@ HAK_EXPORT void *pvalloc(size_t size) {
   return hak_entry_aligned(page, hak_round_up(size, page));
 }
 
-HAK_EXPORT size_t malloc_usable_size(void *ptr) { return hak_slow_usable(ptr); }
+HAK_EXPORT size_t malloc_usable_size(void *ptr) { return hak_entry_usable(ptr); }
 
 // ---- Tuning and looking inside ------------------------------------------------------------------
 
@@ -169,7 +169,7 @@ HAK_EXPORT void *__libc_memalign(size_t alignment, size_t size);
 HAK_EXPORT void *__libc_valloc(size_t size);
 HAK_EXPORT void *__libc_pvalloc(size_t size);
 
-void *__libc_malloc(size_t size) { return hak_hot_malloc(size); }
+void *__libc_malloc(size_t size) { return hak_entry_malloc(size); }
 void *__libc_calloc(size_t count, size_t size) { return hak_entry_calloc(count, size); }
 void *__libc_realloc(void *ptr, size_t size) { return hak_entry_realloc(ptr, size); }
 void __libc_free(void *ptr) { hak_entry_free(ptr); }

@@ -2,8 +2,10 @@
 #include "allocator/api/release.h"
 
 #include "allocator/api/process.h"
+#include "allocator/large/guarded.h"
 #include "allocator/large/mapping.h"
 #include "allocator/tiny/page_purge.h"
+#include "allocator/tiny/quarantine.h"
 #include "allocator/tiny/reclaim.h"
 #include "allocator/tiny/slab_pool.h"
 #include "allocator/tiny/thread_cache.h"
@@ -12,6 +14,7 @@ void hak_release_thread(void) {
   struct hak_heap *heap = hak_thread_heap();
   if (heap == NULL) return;
   hak_heap_enter(heap);
+  hak_quarantine_flush(heap);
   hak_thread_cache_flush_all(heap);
   hak_heap_drain(heap);
   hak_heap_release_empty(heap);
@@ -31,6 +34,6 @@ static size_t purge_pages(void) {
 size_t hak_release_all(size_t keep_bytes) {
   hak_release_thread();
   hak_reclaim_all(hak_thread_heap());
-  const size_t bytes = hak_pool_trim(keep_bytes) + hak_mapping_trim();
+  const size_t bytes = hak_pool_trim(keep_bytes) + hak_mapping_trim() + hak_guarded_trim();
   return keep_bytes == 0 ? bytes + purge_pages() : bytes;
 }

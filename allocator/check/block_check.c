@@ -24,21 +24,20 @@ void hak_block_check_out(void *block, uint32_t class_id) {
   tiny_region_id_set_live(block, class_id);
 }
 
-// Ends the process unless the header says live; the complaints for a block that is free, and one never handed out.
-static void require_live(const void *block, uint32_t class_id, const char *if_free, const char *if_fresh) {
+void hak_block_require_live(const void *block, uint32_t class_id, const char *if_free, const char *if_other) {
   const enum hak_region_state state = tiny_region_id_state(block, class_id);
   if (HAK_LIKELY(state == HAK_REGION_IS_LIVE)) return;
   if (state == HAK_REGION_IS_BROKEN) hak_fatal("corrupted header", block);
-  hak_fatal(state == HAK_REGION_IS_FREE ? if_free : if_fresh, block);
+  hak_fatal(state == HAK_REGION_IS_FREE ? if_free : if_other, block);
 }
 
 void hak_block_check_in(void *block, uint32_t class_id) {
-  require_live(block, class_id, "double free", "invalid free");
+  hak_block_require_live(block, class_id, "double free", "invalid free");
   if (HAK_UNLIKELY(!behind_is_intact(block, class_id))) hak_fatal("overflow", block);
   tiny_region_id_set_free(block, class_id);
   hak_poison_fill(block, hak_class_usable(class_id));
 }
 
 void hak_block_check_live(const void *block, uint32_t class_id) {
-  require_live(block, class_id, "invalid pointer", "invalid pointer");
+  hak_block_require_live(block, class_id, "invalid pointer", "invalid pointer");
 }

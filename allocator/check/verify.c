@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/check/verify.h"
 
+#include "allocator/large/guarded.h"
 #include "allocator/large/mapping.h"
 #include "allocator/os/atomic.h"
 #include "allocator/tiny/idle_cache.h"
@@ -61,6 +62,7 @@ static const char *check_cache(const struct hak_heap *heap) {
 const char *hak_verify(struct hak_heap *heap) {
   const char *fault = hak_pool_verify();
   if (fault == NULL) fault = hak_mapping_verify();
+  if (fault == NULL) fault = hak_guarded_verify();
   if (fault == NULL) {
     hak_lock_acquire(&hak_orphanage_lock);
     fault = hak_heap_check(&hak_orphanage);

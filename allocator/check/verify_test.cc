@@ -120,7 +120,7 @@ TEST_F(Verify, ABitThatMovedToACachedBlock) {
 }
 
 TEST_F(Verify, AFreeBlockBelowTheFirstWord) {
-  const Changed<uint32_t> changed(&slab_->first_word, slab_->capacity / 64);
+  const Changed<uint32_t> changed(&slab_->first_word, (slab_->capacity + 63) / 64);
   Expect("free block below the first word");
 }
 
@@ -287,11 +287,13 @@ TEST_F(Verify, ABlockThatIsCachedTwice) {
 // Records of mappings are found where the allocator of records puts the next one of their size.
 TEST_F(Verify, Mappings) {
   struct Record {  // as in mapping.c
+    Record *next_in_bucket;
+    char *address;
     Record *next;
     char *start;
     size_t size;
     uint64_t freed_ms;
-    bool clean;
+    size_t resident;
   };
   bool zero;
   // The first call makes the table.
@@ -317,7 +319,7 @@ TEST_F(Verify, Mappings) {
   {
     bool found = false;
     for (size_t i = 1; i < 20 && !found; i++) {
-      const Changed<char *> changed(&record->start, record->start + i * 65536);
+      const Changed<char *> changed(&record->address, record->address + i * 65536);
       const char *fault = hak_verify(heap_);
       found = fault != nullptr && strcmp(fault, "mapping in the wrong bucket") == 0;
     }
@@ -326,7 +328,7 @@ TEST_F(Verify, Mappings) {
   EXPECT_TRUE(hak_mapping_give(second));
   Expect(nullptr);
   {
-    const Changed<bool> changed(&record->clean, true);
+    const Changed<size_t> changed(&record->resident, record->resident + 1);
     Expect("store miscounted");
   }
   EXPECT_TRUE(hak_mapping_give(first));

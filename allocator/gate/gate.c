@@ -199,6 +199,7 @@ static void fill_config(const struct hak_gate_values *values, struct hak_config 
   config->keep_superslabs = value[HAK_GATE_KEEP_SUPERSLABS];
   config->keep_free_bytes = value[HAK_GATE_KEEP_FREE] * 1024;
   config->memory_limit_bytes = value[HAK_GATE_MEMORY_LIMIT] << 20;
+  config->guard_sample = value[HAK_GATE_GUARD_SAMPLE];
   config->cgroup_limit = value[HAK_GATE_CGROUP_LIMIT] != 0;
   config->huge_pages = (enum hak_huge_pages)value[HAK_GATE_THP];
   config->slab_map_form = (enum hak_slab_map_form)value[HAK_GATE_SLAB_MAP];

@@ -358,8 +358,8 @@ class GateInit : public testing::Test {
 void ExpectConfig(const std::vector<uint64_t> &value) {
   const auto &[decommit_deadline_ms, lean_decommit, lean_target_bytes, prewarm_superslabs, prewarm_suppressed,
                thread_cache_bytes, thread_cache_share, idle_cache_ms, keep_superslabs, keep_free_bytes,
-               mapping_cache_bytes, memory_limit_bytes, cgroup_limit, page_purge, idle_watch, background, fine_classes,
-               borrow, stats_at_exit, huge_pages, slab_map_form] = hak_config;
+               mapping_cache_bytes, memory_limit_bytes, guard_sample, cgroup_limit, page_purge, idle_watch, background,
+               fine_classes, borrow, stats_at_exit, huge_pages, slab_map_form] = hak_config;
   EXPECT_EQ(decommit_deadline_ms, value[HAK_GATE_DECOMMIT_DEADLINE]);
   const bool lean = value[HAK_GATE_SS_MEM_LEAN] != 0;  // never from the environment here, see ss_mem_lean_test
   EXPECT_EQ(lean_decommit, lean ? value[HAK_GATE_SS_MEM_LEAN_DECOMMIT] : uint64_t{HAK_DECOMMIT_OFF});
@@ -373,6 +373,7 @@ void ExpectConfig(const std::vector<uint64_t> &value) {
   EXPECT_EQ(keep_free_bytes, value[HAK_GATE_KEEP_FREE] * 1024);
   EXPECT_EQ(mapping_cache_bytes, value[HAK_GATE_MAPPING_CACHE] * 1024);
   EXPECT_EQ(memory_limit_bytes, value[HAK_GATE_MEMORY_LIMIT] * 1024 * 1024);
+  EXPECT_EQ(guard_sample, value[HAK_GATE_GUARD_SAMPLE]);
   EXPECT_EQ(uint64_t{cgroup_limit}, value[HAK_GATE_CGROUP_LIMIT]);
   EXPECT_EQ(uint64_t{page_purge}, value[HAK_GATE_PAGE_PURGE]);
   EXPECT_EQ(uint64_t{idle_watch}, value[HAK_GATE_IDLE_WATCH]);

@@ -8,6 +8,7 @@
 #include "allocator/hot/cold_entry.h"
 #include "allocator/hot/thread.h"
 #include "allocator/os/atomic.h"
+#include "allocator/tiny/quarantine.h"
 #include "allocator/tiny/size_class.h"
 #include "allocator/tiny/slab.h"
 #include "allocator/tiny/slab_map.h"
@@ -46,6 +47,10 @@ HAK_INLINE void hak_hot_free(void *block) {
     return;
   }
   if (HAK_BLOCK_CHECKS) hak_block_check_in(block, (uint32_t)class_id);
+  if (HAK_HARDENED) {
+    struct hak_heap *heap = hak_heap_of_cache(hak_thread_cache);
+    if (heap->quarantine != NULL && (block = hak_quarantine_swap(heap, (uint32_t)class_id, block)) == NULL) return;
+  }
   hak_slot_store(top + 1, block);
   atomic_store_explicit(&bin->top, top + 1, memory_order_relaxed);
 }

@@ -16,6 +16,8 @@ HAK_COLD void hak_cold_free(void *block);
 HAK_NOINLINE void *hak_slow_calloc(size_t size);
 HAK_NOINLINE void *hak_slow_realloc(void *block, size_t size);
 HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size);
+// A block of its own pages or slabs, whatever its size.
+HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero);
 HAK_NOINLINE size_t hak_slow_usable(const void *block);
 
 HAK_C_END

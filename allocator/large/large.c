@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "allocator/large/guarded.h"
 #include "allocator/large/mapping.h"
 #include "allocator/os/os.h"
 #include "allocator/tiny/slab_map.h"
@@ -28,6 +29,7 @@ static void clear_span(char *start, size_t size, uint32_t dirty) {
 
 void *hak_large_alloc(size_t size, size_t align, bool zero, bool grow) {
   if (size > PTRDIFF_MAX || align > PTRDIFF_MAX) return NULL;
+  if (HAK_GUARDED) return hak_guarded_take(size, align, false);
   if (size <= SPAN_BYTES_MAX && align <= HAK_SLAB_SIZE) {
     uint32_t dirty;
     char *start = hak_pool_take_span(slabs_for(size), &dirty, grow);
@@ -42,14 +44,20 @@ void *hak_large_alloc(size_t size, size_t align, bool zero, bool grow) {
 }
 
 bool hak_large_free(void *block) {
+  if (HAK_GUARDED) return hak_guarded_give(block);
   return is_span(block) ? hak_pool_give_span(hak_slab_of(block)) : hak_mapping_give(block);
 }
 
 size_t hak_large_usable(const void *block) {
+  if (HAK_GUARDED) {
+    const size_t size = hak_guarded_size(block);
+    return size != SIZE_MAX ? size : 0;
+  }
   return is_span(block) ? hak_slab_of(block)->span_slabs * HAK_SLAB_SIZE : hak_mapping_size(block);
 }
 
 void *hak_large_resize(void *block, size_t size, bool may_move) {
+  if (HAK_GUARDED) return hak_guarded_resize(block, size) ? block : NULL;
   if (is_span(block)) {
     if (size > SPAN_BYTES_MAX) return NULL;
     return hak_pool_resize_span(hak_slab_of(block), slabs_for(size)) ? block : NULL;
@@ -59,5 +67,6 @@ void *hak_large_resize(void *block, size_t size, bool may_move) {
 }
 
 size_t hak_large_good_size(size_t size) {
+  if (HAK_GUARDED) return size;
   return size <= SPAN_BYTES_MAX ? slabs_for(size) * HAK_SLAB_SIZE : hak_round_up(size, hak_os_page_size());
 }

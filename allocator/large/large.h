@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Large blocks: everything over HAK_TINY_MAX bytes, or aligned so that no size class serves. Up to 1 MiB a block is a
-// span of slabs, above it is a mapping of its own.
+// span of slabs, above it is a mapping of its own. In OBSERVE and HARDENED all are guarded blocks (guarded.h), whose
+// usable size is what was asked for.
 #ifndef HAKMEM_LARGE_LARGE_H_
 #define HAKMEM_LARGE_LARGE_H_
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "allocator/large/guarded.h"
 #include "allocator/large/mapping.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/os.h"
@@ -44,6 +45,8 @@ class Large : public testing::Test {
 char *Alloc(size_t size, size_t align = 16, bool zero = false) {
   return static_cast<char *>(hak_large_alloc(size, align, zero, true));
 }
+
+#if !HAK_GUARDED
 
 TEST_F(Large, SpansUpToAMebibyteMappingsAbove) {
   const size_t sizes[] = {
@@ -230,5 +233,28 @@ TEST_F(Large, RandomCallsKeepContents) {
     EXPECT_TRUE(hak_large_free(block.start));
   }
 }
+
+#else
+
+TEST_F(Large, AreGuardedBlocks) {
+  for (const size_t size : {HAK_TINY_MAX + 1, HAK_SLAB_SIZE, kSpanMax, 5 * kSpanMax + 3}) {
+    for (size_t align = 16; align <= size_t{4} << 20; align *= 4) {
+      char *block = Alloc(size, align, true);
+      ASSERT_NE(block, nullptr);
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(block) % align, 0u);
+      EXPECT_EQ(hak_guarded_totals().blocks, 1u);
+      EXPECT_EQ(hak_large_usable(block), size);
+      EXPECT_EQ(hak_large_good_size(size), size);
+      EXPECT_TRUE(IsZero(block, size));
+      EXPECT_EQ(hak_large_resize(block, size + 1, true), size % hak_os_page_size() == 0 ? nullptr : block);
+      EXPECT_TRUE(hak_large_free(block));
+      EXPECT_EQ(hak_large_usable(block), 0u);
+    }
+  }
+  EXPECT_FALSE(hak_large_free(this));
+  EXPECT_NE(hak_guarded_trim(), 0u);
+}
+
+#endif
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/large/mapping.h"
 
+#include "allocator/large/address_table.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/decommit.h"
 #include "allocator/os/lock.h"
@@ -11,25 +12,24 @@
 
 // Freed mappings kept at most, and how much larger than the request a reused one may be: an eighth.
 #define STORED_MAX 16u
-#define FIRST_BUCKETS 64u
 // Memory that one call gives back: a multiple of every page size.
 #define SLICE_BYTES ((size_t)4 * 1024 * 1024)
 
 struct mapping {
-  struct mapping *next;  // in its bucket, or in the store
+  struct hak_address_entry live;  // by `start`
+  struct mapping *next;           // in the store
   char *start;
   size_t size;
   uint64_t freed_ms;  // in the store: since when
   size_t resident;    // in the store: bytes at its start that may hold memory; the rest reads as zero
 };
+static_assert(offsetof(struct mapping, live) == 0, "a record is found by its entry");
 
 static struct hak_lock mapping_lock = HAK_LOCK_INIT(HAK_RANK_MAPPING);
 // All under mapping_lock.
 static struct {
-  struct mapping **buckets;  // by address, for live blocks
-  size_t bucket_count;       // a power of two
-  uint64_t blocks;
-  uint64_t bytes;
+  struct hak_address_table live;
+  uint64_t bytes;         // of live blocks
   struct mapping *store;  // freed, the latest first
   struct mapping *spare;  // unused records
   uint64_t store_bytes;   // of the store that may hold memory
@@ -43,57 +43,18 @@ static uint32_t get_stored(void) { return atomic_load_explicit(&stored, memory_o
 
 // ---- Records ------------------------------------------------------------------------------------
 
-static struct mapping **bucket_of(const void *start) {
-  const uint64_t hash = ((uint64_t)(uintptr_t)start >> 12) * 0x9E3779B97F4A7C15u;
-  return &table.buckets[hash >> 32 & (table.bucket_count - 1)];
-}
-
-// The link that points at the record of `start`, or NULL.
-static struct mapping **find(const void *start) {
-  if (table.buckets == NULL) return NULL;
-  struct mapping **link = bucket_of(start);
-  while (*link != NULL && (*link)->start != start) link = &(*link)->next;
-  return *link != NULL ? link : NULL;
-}
+static struct mapping *mapping_of(struct hak_address_entry *entry) { return (struct mapping *)(void *)entry; }
 
 static void insert(struct mapping *entry) {
-  struct mapping **bucket = bucket_of(entry->start);
-  entry->next = *bucket;
-  *bucket = entry;
-  table.blocks++;
+  hak_address_insert(&table.live, &entry->live);
   table.bytes += entry->size;
 }
 
 // Takes the record that `link` points at out of the table.
-static struct mapping *extract(struct mapping **link) {
-  struct mapping *entry = *link;
-  *link = entry->next;
-  table.blocks--;
+static struct mapping *extract(struct hak_address_entry **link) {
+  struct mapping *entry = mapping_of(hak_address_extract(&table.live, link));
   table.bytes -= entry->size;
   return entry;
-}
-
-// Doubles the table where it is full. When no memory can be had the chains grow longer instead.
-static bool make_room(void) {
-  if (table.buckets != NULL && table.blocks < table.bucket_count) return true;
-  const size_t old_count = table.buckets != NULL ? table.bucket_count : 0;
-  const size_t count = old_count != 0 ? 2 * old_count : FIRST_BUCKETS;
-  struct mapping **buckets = hak_meta_alloc(count * sizeof *buckets);
-  if (buckets == NULL) return table.buckets != NULL;
-  struct mapping **const old = table.buckets;
-  table.buckets = buckets;
-  table.bucket_count = count;
-  for (size_t i = 0; i < old_count; i++) {
-    struct mapping *next;
-    for (struct mapping *entry = old[i]; entry != NULL; entry = next) {
-      next = entry->next;
-      struct mapping **bucket = bucket_of(entry->start);
-      entry->next = *bucket;
-      *bucket = entry;
-    }
-  }
-  if (old != NULL) hak_meta_free(old, old_count * sizeof *old);
-  return true;
 }
 
 static struct mapping *new_record(void) {
@@ -220,7 +181,7 @@ void *hak_mapping_take(size_t size, size_t align, bool *zero) {
   } else if (entry != NULL) {
     *zero = entry->resident == 0;
     hak_commit_add(entry->size - entry->resident);
-  } else if (hak_limit_admit(bytes) && make_room() && (entry = new_record()) != NULL) {
+  } else if (hak_limit_admit(bytes) && hak_address_reserve(&table.live) && (entry = new_record()) != NULL) {
     // The lock is held over the call: it keeps the table's room and the record, and mapping is rare.
     entry->start = hak_os_map(bytes, step);
     entry->size = bytes;
@@ -234,6 +195,7 @@ void *hak_mapping_take(size_t size, size_t align, bool *zero) {
   }
   void *start = NULL;
   if (entry != NULL) {
+    entry->live.address = entry->start;
     insert(entry);
     start = entry->start;
   }
@@ -243,7 +205,7 @@ void *hak_mapping_take(size_t size, size_t align, bool *zero) {
 
 bool hak_mapping_give(void *block) {
   hak_lock_acquire(&mapping_lock);
-  struct mapping **link = find(block);
+  struct hak_address_entry **link = hak_address_find(&table.live, block);
   if (link != NULL) {
     struct mapping *entry = extract(link);
     entry->resident = entry->size;
@@ -262,8 +224,8 @@ bool hak_mapping_give(void *block) {
 
 size_t hak_mapping_size(const void *block) {
   hak_lock_acquire(&mapping_lock);
-  struct mapping **link = find(block);
-  const size_t size = link != NULL ? (*link)->size : 0;
+  struct hak_address_entry **link = hak_address_find(&table.live, block);
+  const size_t size = link != NULL ? mapping_of(*link)->size : 0;
   hak_lock_release(&mapping_lock);
   return size;
 }
@@ -274,9 +236,9 @@ void *hak_mapping_resize(void *block, size_t size, bool may_move) {
   const size_t bytes = hak_round_up(size, page);
   void *now = NULL;
   hak_lock_acquire(&mapping_lock);
-  struct mapping **link = find(block);
+  struct hak_address_entry **link = hak_address_find(&table.live, block);
   if (link != NULL) {
-    struct mapping *entry = *link;
+    struct mapping *entry = mapping_of(*link);
     const bool admitted = bytes <= entry->size || hak_limit_admit(bytes - entry->size);
     if (!admitted) {
       now = NULL;
@@ -290,6 +252,7 @@ void *hak_mapping_resize(void *block, size_t size, bool may_move) {
       hak_commit_sub(entry->size);
       extract(link);
       entry->start = now;
+      entry->live.address = now;
       entry->size = bytes;
       insert(entry);
     }
@@ -316,21 +279,21 @@ size_t hak_mapping_trim(void) {
 struct hak_mapping_totals hak_mapping_totals(void) {
   hak_lock_acquire(&mapping_lock);
   const struct hak_mapping_totals totals = {
-      .blocks = table.blocks, .bytes = table.bytes, .cached_bytes = table.store_bytes};
+      .blocks = table.live.count, .bytes = table.bytes, .cached_bytes = table.store_bytes};
   hak_lock_release(&mapping_lock);
   return totals;
 }
 
 const char *hak_mapping_verify(void) {
   const char *fault = NULL;
-  uint64_t blocks = 0;
   uint64_t bytes = 0;
   hak_lock_acquire(&mapping_lock);
-  for (size_t i = 0; table.buckets != NULL && i < table.bucket_count && fault == NULL; i++) {
-    for (const struct mapping *entry = table.buckets[i]; entry != NULL; entry = entry->next) {
-      if (bucket_of(entry->start) != &table.buckets[i]) fault = "mapping in the wrong bucket";
+  if (!hak_address_holds(&table.live)) fault = "mapping in the wrong bucket";
+  for (size_t i = 0; table.live.buckets != NULL && i < table.live.bucket_count && fault == NULL; i++) {
+    for (struct hak_address_entry *one = table.live.buckets[i]; one != NULL; one = one->next) {
+      const struct mapping *entry = mapping_of(one);
+      if (one->address != entry->start) fault = "mapping under another address";
       if (((uintptr_t)entry->start | entry->size) % hak_os_page_size() != 0) fault = "mapping off page boundaries";
-      blocks++;
       bytes += entry->size;
     }
   }
@@ -340,7 +303,7 @@ const char *hak_mapping_verify(void) {
     in_store++;
     store_bytes += entry->resident;
   }
-  if (fault == NULL && (blocks != table.blocks || bytes != table.bytes)) fault = "mappings miscounted";
+  if (fault == NULL && bytes != table.bytes) fault = "mappings miscounted";
   if (fault == NULL && (in_store != get_stored() || store_bytes != table.store_bytes)) fault = "store miscounted";
   hak_lock_release(&mapping_lock);
   return fault;

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "allocator/large/guarded.h"
 #include "allocator/large/mapping.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
@@ -12,6 +13,7 @@
 #include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/meta.h"
 #include "allocator/tiny/reclaim.h"
+#include "allocator/tiny/slab_guard.h"
 #include "allocator/tiny/slab_pool.h"
 
 // Figures read one after another while other threads work need not fit together: nothing goes below zero.
@@ -21,20 +23,22 @@ static void gather(hak_stats *stats) {
   const struct hak_pool_totals pool = hak_pool_totals();
   const struct hak_heap_totals heaps = hak_heap_totals();
   const struct hak_mapping_totals mappings = hak_mapping_totals();
+  const struct hak_guarded_totals guarded = hak_guarded_totals();
   const struct hak_os_totals os = hak_os_totals();
   const uint64_t records = hak_meta_mapped();
   const uint64_t heads = pool.superslabs * HAK_SUPERSLAB_HEAD;
   stats->threads = heaps.threads;
-  stats->large_blocks = pool.spans + mappings.blocks;
-  stats->large_bytes = pool.span_bytes + mappings.bytes;
+  stats->large_blocks = pool.spans + mappings.blocks + guarded.blocks;
+  stats->large_bytes = pool.span_bytes + mappings.bytes + guarded.bytes;
   stats->cached_blocks = heaps.cached_blocks;
   stats->cached_bytes = heaps.cached_bytes;
   stats->live_blocks = less(pool.tiny_blocks, heaps.cached_blocks + pool.remote_blocks) + stats->large_blocks;
   stats->live_bytes = less(pool.tiny_bytes, heaps.cached_bytes + pool.remote_bytes) + stats->large_bytes;
   stats->mapped_bytes = os.mapped;
   stats->peak_mapped_bytes = os.peak_mapped;
-  stats->committed_bytes =
-      less(os.mapped, (pool.slabs_free - pool.slabs_free_dirty) * HAK_SLAB_SIZE + hak_slab_purged_bytes());
+  const uint64_t without_memory =
+      (pool.slabs_free - pool.slabs_free_dirty) * HAK_SLAB_SIZE + hak_slab_purged_bytes() + guarded.closed;
+  stats->committed_bytes = less(os.mapped, without_memory);
   stats->metadata_bytes = records + heads;
   stats->superslabs = pool.superslabs;
   stats->slabs_used = pool.slabs_used;
@@ -59,6 +63,9 @@ static void gather(hak_stats *stats) {
   stats->prewarm_skipped = hak_config.prewarm_suppressed;
   stats->idle_blocks_taken = atomic_load_explicit(&hak_stolen_blocks, memory_order_relaxed);
   stats->background_rounds = atomic_load_explicit(&hak_background_round_count, memory_order_relaxed);
+  stats->guard_pages = hak_slab_guard_count();
+  stats->quarantined_blocks = guarded.held + heaps.held_blocks;
+  stats->sampled_blocks = guarded.sampled;
   const struct hak_limit_totals limits = hak_limit_totals();
   stats->limit_purges = limits.purges;
   stats->limit_refusals = limits.refusals;
@@ -66,7 +73,8 @@ static void gather(hak_stats *stats) {
 
 // Bytes of the structure as the caller's version knows it.
 static size_t known_bytes(uint32_t version) {
-  return version == 1 ? offsetof(hak_stats, heap_free_bytes) : sizeof(hak_stats);
+  if (version == 1) return offsetof(hak_stats, heap_free_bytes);
+  return version == 2 ? offsetof(hak_stats, guard_pages) : sizeof(hak_stats);
 }
 
 void hak_statistics_gather(hak_stats *stats) {
@@ -86,7 +94,8 @@ void hak_statistics_gather(hak_stats *stats) {
   X(remote_batches) X(slabs_adopted) X(decommitted_bytes) X(os_calls) X(heap_free_bytes) \
   X(pool_free_bytes) X(purged_bytes) X(decommits) X(lazy_bytes) X(deadline_releases) \
   X(deadline_bytes) X(lean_decommits) X(lean_bytes) X(superslabs_unmapped) X(superslabs_prewarmed) \
-  X(prewarm_skipped) X(idle_blocks_taken) X(background_rounds) X(limit_purges) X(limit_refusals)
+  X(prewarm_skipped) X(idle_blocks_taken) X(background_rounds) X(limit_purges) X(limit_refusals) \
+  X(guard_pages) X(quarantined_blocks) X(sampled_blocks)
 // clang-format on
 
 static const struct {

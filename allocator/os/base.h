@@ -14,24 +14,36 @@
 #define HAK_FAST 1
 #define HAK_STANDARD 0
 #define HAK_OBSERVE 0
+#define HAK_HARDENED 0
 #define HAK_PROFILE_NAME "fast"
 #elif defined(HAK_PROFILE_OBSERVE)
 #define HAK_FAST 0
 #define HAK_STANDARD 0
 #define HAK_OBSERVE 1
+#define HAK_HARDENED 0
 #define HAK_PROFILE_NAME "observe"
+#elif defined(HAK_PROFILE_HARDENED)
+#define HAK_FAST 0
+#define HAK_STANDARD 0
+#define HAK_OBSERVE 0
+#define HAK_HARDENED 1
+#define HAK_PROFILE_NAME "hardened"
 #else
 #define HAK_FAST 0
 #define HAK_STANDARD 1
 #define HAK_OBSERVE 0
+#define HAK_HARDENED 0
 #define HAK_PROFILE_NAME "standard"
 #endif
+// Blocks end where the request ended: a canary behind small ones (check/block_tail.h), guard pages around large ones
+// (large/guarded.h).
+#define HAK_GUARDED (HAK_OBSERVE || HAK_HARDENED)
 
 // ---- Header lane: what stands in the byte before a small block (tiny/tiny_region_id.h) ----------
 #define HAK_HEADER_MODE_NONE 0
 #define HAK_HEADER_MODE_PRESERVE 1
 #define HAK_HEADER_MODE_ALWAYS 2
-#if defined(HAK_HEADER_ALWAYS) || (HAK_OBSERVE && !defined(HAK_HEADER_NONE) && !defined(HAK_HEADER_PRESERVE))
+#if defined(HAK_HEADER_ALWAYS) || (HAK_GUARDED && !defined(HAK_HEADER_NONE) && !defined(HAK_HEADER_PRESERVE))
 #define HAK_HEADER HAK_HEADER_MODE_ALWAYS
 #define HAK_HEADER_NAME "always"
 #elif defined(HAK_HEADER_PRESERVE)
@@ -72,6 +84,10 @@
 #define HAK_MIN_ALIGN 16u
 #define HAK_SLAB_SHIFT 16u
 #define HAK_SLAB_SIZE ((size_t)1 << HAK_SLAB_SHIFT)
+// Bytes at the end of each slab that no block uses: a guard page where pages are of 4 KiB, unused space where they are
+// larger.
+#define HAK_SLAB_GUARD (HAK_HARDENED ? (size_t)4096 : (size_t)0)
+#define HAK_SLAB_ROOM (HAK_SLAB_SIZE - HAK_SLAB_GUARD)
 #define HAK_SUPERSLAB_SHIFT 21u
 #define HAK_SUPERSLAB_SIZE ((size_t)1 << HAK_SUPERSLAB_SHIFT)
 #define HAK_SLABS_PER_SUPERSLAB 32u

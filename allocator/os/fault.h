@@ -17,7 +17,8 @@ HAK_C_BEGIN
 #define HAK_FAULT_DECOMMIT 4u
 #define HAK_FAULT_UNMAP 8u
 #define HAK_FAULT_REMAP 16u
-#define HAK_FAULT_ALL 31u
+#define HAK_FAULT_PROTECT 32u
+#define HAK_FAULT_ALL 63u
 
 // From now on, of the calls whose kind is in `kinds`, the `nth` (1 is the next one) and the `count` - 1 after it fail
 // as if the kernel had answered ENOMEM. `count` UINT64_MAX: all from the nth on. Set it when no other thread allocates.

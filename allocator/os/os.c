@@ -51,11 +51,13 @@ size_t hak_os_page_size(void) {
   return size;
 }
 
+#define MAP_FLAGS (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
+
 // One mmap of anonymous memory; NULL when refused.
 static void *map_anywhere(size_t size, int protection) {
   if (hak_fault_due(HAK_FAULT_MAP)) return NULL;
   const int saved = errno;
-  void *start = mmap(NULL, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void *start = mmap(NULL, size, protection, MAP_FLAGS, -1, 0);
   hak_os_count_call();
   errno = saved;
   return start == MAP_FAILED ? NULL : start;
@@ -94,10 +96,33 @@ void *hak_os_map(size_t size, size_t align) {
 
 void *hak_os_reserve(size_t size) { return map_anywhere(size, PROT_READ); }
 
-bool hak_os_commit(void *start, size_t size) {
-  if (hak_fault_due(HAK_FAULT_COMMIT)) return false;
+static bool set_protection(void *start, size_t size, int protection) {
   const int saved = errno;
-  const bool done = mprotect(start, size, PROT_READ | PROT_WRITE) == 0;
+  const bool done = mprotect(start, size, protection) == 0;
+  hak_os_count_call();
+  errno = saved;
+  return done;
+}
+
+bool hak_os_commit(void *start, size_t size) {
+  return !hak_fault_due(HAK_FAULT_COMMIT) && set_protection(start, size, PROT_READ | PROT_WRITE);
+}
+
+bool hak_os_protect(void *start, size_t size) {
+  return !hak_fault_due(HAK_FAULT_PROTECT) && set_protection(start, size, PROT_NONE);
+}
+
+void *hak_os_map_closed(size_t size) {
+  if (size == 0 || size > PTRDIFF_MAX) return NULL;
+  void *start = map_anywhere(size, PROT_NONE);
+  if (start != NULL) count_mapped(size);
+  return start;
+}
+
+bool hak_os_close(void *start, size_t size) {
+  if (hak_fault_due(HAK_FAULT_PROTECT)) return false;
+  const int saved = errno;
+  const bool done = mmap(start, size, PROT_NONE, MAP_FLAGS | MAP_FIXED, -1, 0) != MAP_FAILED;
   hak_os_count_call();
   errno = saved;
   return done;

@@ -21,6 +21,14 @@ void *hak_os_map(size_t size, size_t align);
 void *hak_os_reserve(size_t size);
 bool hak_os_commit(void *start, size_t size);
 
+// Maps `size` bytes (a multiple of the page size) that may not be touched; hak_os_commit makes parts of it usable. NULL
+// when the kernel refuses.
+void *hak_os_map_closed(size_t size);
+// Makes part of a mapping untouchable, memory and all: what it held is gone. False: it is as it was.
+bool hak_os_close(void *start, size_t size);
+// Makes pages untouchable; they keep their memory. False: they are as they were.
+bool hak_os_protect(void *start, size_t size);
+
 // False: the range is still mapped and still the caller's.
 bool hak_os_unmap(void *start, size_t size);
 

@@ -30,6 +30,7 @@ struct hak_config {
   uint64_t keep_free_bytes;              // of free slabs: what neither deadline nor LEAN takes
   uint64_t mapping_cache_bytes;          // what freed large mappings may hold together until the deadline
   uint64_t memory_limit_bytes;           // the most that may be committed; 0: no limit
+  uint64_t guard_sample;                 // HARDENED: one small block in so many has guard pages of its own; 0: none
   bool cgroup_limit;                     // heed the control group's limit
   bool page_purge;                       // free pages of slabs in use go back too
   bool idle_watch;                       // notice a program that falls idle with much memory free

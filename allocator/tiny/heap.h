@@ -69,6 +69,8 @@ extern const struct hak_cache hak_no_cache;
 
 // ---- Heap ---------------------------------------------------------------------------------------
 
+struct hak_quarantine;
+
 struct hak_class_heap {
   struct hak_slab *lists[HAK_LIST_COUNT];  // heads, by enum hak_slab_list
   // Slabs on the lists before HAK_LIST_FULL. Written by whoever owns the heap; read by all threads in the orphanage to
@@ -112,13 +114,16 @@ struct hak_heap {
   uint64_t slow_calls;              // slow events so far
   uint64_t seen_calls;              // what others saw of it, and since when it has not changed
   uint64_t seen_calls_ms;
-  uint32_t events;         // slow events since the last decay step
-  uint32_t decay_class;    // the class that the next decay step looks at
-  uint32_t purge_class;    // the class that the page purge did last; 0: no pass is under way
-  uint64_t purge_pass_ms;  // not before this does the next pass begin
-  uint32_t trickle_class;  // the class that the trickle of pages did last
-  uint64_t trickle_ms;     // not before this does it go on
+  uint32_t events;                    // slow events since the last decay step
+  uint32_t decay_class;               // the class that the next decay step looks at
+  uint32_t purge_class;               // the class that the page purge did last; 0: no pass is under way
+  uint64_t purge_pass_ms;             // not before this does the next pass begin
+  uint32_t trickle_class;             // the class that the trickle of pages did last
+  uint64_t trickle_ms;                // not before this does it go on
+  struct hak_quarantine *quarantine;  // the owner thread's; NULL: it has none
   // Written by the owner, read by statistics, relaxed.
+  HAK_ATOMIC(uint64_t) held_blocks;  // in its quarantine
+  HAK_ATOMIC(uint64_t) held_bytes;
   HAK_ATOMIC(uint64_t) refills;
   HAK_ATOMIC(uint64_t) flushes;
   HAK_ATOMIC(uint64_t) remote_batches;
@@ -193,9 +198,10 @@ void hak_heap_unlink(struct hak_heap *heap, struct hak_slab *slab);
 
 struct hak_heap_totals {
   uint32_t threads;
-  uint64_t cached_blocks;
+  uint64_t cached_blocks;  // those in quarantine among them
   uint64_t cached_bytes;
-  uint64_t free_bytes;  // of blocks that lie free in the heaps' slabs
+  uint64_t held_blocks;  // in quarantine
+  uint64_t free_bytes;   // of blocks that lie free in the heaps' slabs
   uint64_t refills;
   uint64_t flushes;
   uint64_t remote_batches;

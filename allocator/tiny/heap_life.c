@@ -6,6 +6,7 @@
 #include "allocator/os/atomic.h"
 #include "allocator/tiny/heap.h"
 #include "allocator/tiny/meta.h"
+#include "allocator/tiny/quarantine.h"
 #include "allocator/tiny/remote.h"
 #include "allocator/tiny/slab_pool.h"
 #include "allocator/tiny/thread_cache.h"
@@ -54,6 +55,7 @@ struct hak_heap *hak_heap_open(void) {
   hak_lock_release(&registry_lock);
   if (heap == NULL) return NULL;
   hak_thread_cache_init(heap);
+  if (HAK_HARDENED) hak_quarantine_attach(heap);
   heap->open = true;
   // Release: a notifier that finds the list open finds the heap ready. Relaxed would do as nothing else is read through
   // it.
@@ -104,6 +106,7 @@ static void move_count(HAK_ATOMIC(uint64_t) * from, uint64_t *to) {
 void hak_heap_close(struct hak_heap *heap) {
   hak_heap_enter(heap);
   if (heap->open) {
+    hak_quarantine_detach(heap);
     hak_thread_cache_flush_all(heap);
     hak_heap_drain(heap);
     hak_heap_release_empty(heap);
@@ -155,6 +158,10 @@ struct hak_heap_totals hak_heap_totals(void) {
     totals.flushes += atomic_load_explicit(&heap->flushes, memory_order_relaxed);
     totals.remote_batches += atomic_load_explicit(&heap->remote_batches, memory_order_relaxed);
     add_cached(heap, &totals);
+    const uint64_t held = atomic_load_explicit(&heap->held_blocks, memory_order_relaxed);
+    totals.held_blocks += held;
+    totals.cached_blocks += held;
+    totals.cached_bytes += atomic_load_explicit(&heap->held_bytes, memory_order_relaxed);
   }
   hak_lock_release(&registry_lock);
   return totals;

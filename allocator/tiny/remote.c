@@ -5,8 +5,6 @@
 #include "allocator/os/report.h"
 #include "allocator/tiny/tiny_nextptr.h"
 
-uint64_t hak_nextptr_secret;
-
 void hak_chain_add(struct hak_chain *chain, void *block) {
   const uint32_t index = hak_slab_index_of_freed(chain->slab, block);
   if (chain->first == 0) {

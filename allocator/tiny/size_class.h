@@ -25,6 +25,9 @@ HAK_C_BEGIN
 // The largest request that is a small block.
 #define HAK_TINY_MAX (HAK_TINY_STRIDE_MAX - HAK_HEADER_BYTES)
 
+// The largest alignment that a small block can have: what a slab's end is a multiple of, at most the largest stride.
+#define HAK_TINY_ALIGN_MAX (HAK_SLAB_GUARD != 0 ? HAK_SLAB_GUARD : HAK_TINY_STRIDE_MAX)
+
 struct hak_class_info {
   uint32_t stride;      // bytes from one block to the next
   uint32_t reciprocal;  // ceil(2^32 / stride)

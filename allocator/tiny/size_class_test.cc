@@ -81,7 +81,7 @@ TEST(SizeClass, WastesAtMostAnEighthBeyond256Bytes) {
 }
 
 TEST(SizeClass, AlignedRequestsGetTheSmallestClassWhoseStrideTheAlignmentDivides) {
-  for (size_t align = 1; align <= HAK_TINY_STRIDE_MAX; align *= 2) {
+  for (size_t align = 1; align <= HAK_TINY_ALIGN_MAX; align *= 2) {
     for (size_t size = 0; size <= HAK_TINY_MAX; size++) {
       // Every size around the edges of classes, and some between.
       if (size % 16 > 1 && size % 16 < 14) continue;
@@ -95,11 +95,11 @@ TEST(SizeClass, AlignedRequestsGetTheSmallestClassWhoseStrideTheAlignmentDivides
 }
 
 TEST(SizeClass, AlignedRequestsThatNoClassServes) {
-  EXPECT_EQ(hak_class_of_aligned(1, 2 * HAK_TINY_STRIDE_MAX), HAK_CLASS_NONE);
+  EXPECT_EQ(hak_class_of_aligned(1, 2 * HAK_TINY_ALIGN_MAX), HAK_CLASS_NONE);
   EXPECT_EQ(hak_class_of_aligned(1, size_t{1} << 63), HAK_CLASS_NONE);
   EXPECT_EQ(hak_class_of_aligned(HAK_TINY_MAX + 1, 16), HAK_CLASS_NONE);
   EXPECT_EQ(hak_class_of_aligned(SIZE_MAX, 1), HAK_CLASS_NONE);
-  EXPECT_EQ(hak_class_of_aligned(HAK_TINY_MAX, HAK_TINY_STRIDE_MAX), HAK_CLASS_COUNT - 1);
+  EXPECT_EQ(hak_class_of_aligned(HAK_TINY_MAX, HAK_TINY_ALIGN_MAX), HAK_CLASS_COUNT - 1);
 }
 
 // Last: it changes the process's table for good.

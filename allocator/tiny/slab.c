@@ -68,7 +68,7 @@ size_t hak_slab_purge(struct hak_slab *slab, uint32_t *runs) {
   const uint32_t page = (uint32_t)hak_os_page_size();
   const uint32_t pages = (uint32_t)HAK_SLAB_SIZE / page;
   static_assert(HAK_SLAB_SIZE / 4096 <= 16, "a bit for each page");
-  char *const start = hak_slab_end(slab) - HAK_SLAB_SIZE;
+  char *const start = hak_slab_start(slab);
   size_t bytes = 0;
   uint32_t end;
   for (uint32_t i = slab->index == 0 ? (uint32_t)(HAK_SUPERSLAB_HEAD + page - 1) / page : 0; i < pages; i = end + 1) {

@@ -5,6 +5,9 @@
 // A superslab is 2 MiB at a multiple of 2 MiB; its head holds the descriptors of its 32 slabs of 64 KiB. Slab 0 begins
 // with the head and offers what is left behind it.
 //
+// In HARDENED a slab's last page is a guard that nobody can touch, and so is the page behind the head: blocks and
+// records are out of each other's reach.
+//
 // Blocks are laid out from the slab's end: block i occupies the `stride` bytes that end i * stride before it. So a
 // block's index and the check that a pointer is a block's start need nothing but the class, in slab 0 too, and a stride
 // that is a multiple of an alignment makes every block aligned. Blocks are carved from the lowest address up, index
@@ -92,12 +95,17 @@ struct hak_superslab {
   uint32_t free_mask;    // bit i: slab i is free
   uint32_t dirty_mask;   // bit i: slab i may hold something else than zero
   uint32_t lazy_mask;    // bit i: slab i is free and dirty, and the kernel may take its memory when it needs it
+  uint32_t guard_mask;   // HARDENED. Bit i: the guard page at the end of slab i is up
+  bool head_guarded;     // HARDENED. The guard page behind the head is up
   bool queued;           // on the purge queue: free_mask & dirty_mask != 0, or all slabs free
   HAK_ALIGNAS(256) struct hak_slab slabs[HAK_SLABS_PER_SUPERSLAB];
 };
-#define HAK_SUPERSLAB_HEAD (sizeof(struct hak_superslab))
-static_assert(HAK_SUPERSLAB_HEAD < HAK_SLAB_SIZE / 2, "slab 0 keeps most of its room");
-static_assert(HAK_SUPERSLAB_HEAD % HAK_CACHE_LINE == 0, "blocks of slab 0 begin on a line of their own");
+// Bytes at the superslab's start that hold records: the first block lies behind them, and behind a guard page.
+#define HAK_SUPERSLAB_RECORDS \
+  (HAK_HARDENED ? hak_round_up(sizeof(struct hak_superslab), 4096) : sizeof(struct hak_superslab))
+#define HAK_SUPERSLAB_HEAD (HAK_SUPERSLAB_RECORDS + HAK_SLAB_GUARD)
+static_assert(sizeof(struct hak_superslab) < HAK_SLAB_SIZE / 2, "slab 0 keeps most of its room");
+static_assert(sizeof(struct hak_superslab) % HAK_CACHE_LINE == 0, "blocks of slab 0 begin on a line of their own");
 
 HAK_INLINE struct hak_superslab *hak_superslab_of(const void *address) {
   return (struct hak_superslab *)((uintptr_t)address & ~(HAK_SUPERSLAB_SIZE - 1));
@@ -106,32 +114,36 @@ HAK_INLINE struct hak_slab *hak_slab_of(const void *address) {
   return &hak_superslab_of(address)->slabs[((uintptr_t)address >> HAK_SLAB_SHIFT) & (HAK_SLABS_PER_SUPERSLAB - 1)];
 }
 
-// One past the slab's last byte.
-HAK_INLINE char *hak_slab_end(const struct hak_slab *slab) {
-  return (char *)hak_superslab_of(slab) + ((size_t)slab->index + 1) * HAK_SLAB_SIZE;
+// The slab's first byte.
+HAK_INLINE char *hak_slab_start(const struct hak_slab *slab) {
+  return (char *)hak_superslab_of(slab) + (size_t)slab->index * HAK_SLAB_SIZE;
 }
-// The slab's first byte that a block may use.
+// One past the last byte that a block may use.
+HAK_INLINE char *hak_slab_end(const struct hak_slab *slab) { return hak_slab_start(slab) + HAK_SLAB_ROOM; }
+// The first byte that a block may use.
 HAK_INLINE char *hak_slab_begin(const struct hak_slab *slab) {
-  return hak_slab_end(slab) - HAK_SLAB_SIZE + (slab->index == 0 ? HAK_SUPERSLAB_HEAD : 0);
+  return hak_slab_start(slab) + (slab->index == 0 ? HAK_SUPERSLAB_HEAD : 0);
 }
 
 HAK_INLINE void *hak_slab_block(const struct hak_slab *slab, uint32_t index) {
   return hak_slab_end(slab) - (size_t)(index + 1) * slab->stride;
 }
 
-// Bytes from `address` to the end of its slab: 1 .. 65536.
+// Bytes from `address` to hak_slab_end: 1 .. 65536. Of an address in the guard: 0, or a number close to 2^32.
 HAK_INLINE uint32_t hak_slab_distance(const void *address) {
-  return (uint32_t)(HAK_SLAB_SIZE - ((uintptr_t)address & (HAK_SLAB_SIZE - 1)));
+  return (uint32_t)(HAK_SLAB_ROOM - ((uintptr_t)address & (HAK_SLAB_SIZE - 1)));
 }
 
 // Whether `address` is where a block of the class could begin. With d = distance <= 2^16 and reciprocal r = ceil(2^32 /
 // s), the low 32 bits of d * r are below r exactly when s divides d (s <= 2^15, so d * (r * s - 2^32) < 2^32).
 HAK_INLINE bool hak_slab_is_block_start(const void *address, uint32_t reciprocal) {
-  return hak_slab_distance(address) * reciprocal < reciprocal;
+  const uint32_t distance = hak_slab_distance(address);
+  return (HAK_SLAB_GUARD == 0 || distance - 1 < HAK_SLAB_ROOM) && distance * reciprocal < reciprocal;
 }
 
 // The same in one step less, with least = 0 - reciprocal: (d - 1) * r >= -r in 32 bits exactly when d * r < r.
 HAK_INLINE bool hak_slab_is_block_start_by(const void *address, uint32_t reciprocal, uint32_t least) {
+  if (HAK_SLAB_GUARD != 0) return hak_slab_is_block_start(address, reciprocal);
   return (~(uint32_t)(uintptr_t)address & (uint32_t)(HAK_SLAB_SIZE - 1)) * reciprocal >= least;
 }
 

@@ -5,6 +5,7 @@
 #include "allocator/os/os.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/memory_limit.h"
+#include "allocator/tiny/slab_guard.h"
 #include "allocator/tiny/slab_map.h"
 #include "allocator/tiny/slab_pool_state.h"
 
@@ -79,6 +80,7 @@ static struct hak_superslab *map_superslab(void) {
   advise_huge(ss);
   // The memory is zero, so the rest of the head says: free slabs, never touched. Their numbers are set on first use.
   ss->free_mask = HAK_ALL_SLABS;
+  hak_slab_guard_raise_head(ss);
   hak_pool.superslabs++;
   hak_pool.empty_superslabs++;
   hak_pool_link(ss);
@@ -102,7 +104,7 @@ static uint32_t claim(struct hak_superslab *ss, uint32_t first, uint32_t count) 
 static void disclaim(struct hak_superslab *ss, uint32_t first, uint32_t count) {
   const uint32_t run = hak_pool_run(first, count);
   for (uint32_t i = first; i < first + count; i++) ss->slabs[i].class_id = HAK_CLASS_NONE;
-  hak_slab_map_set(hak_slab_end(&ss->slabs[first]) - HAK_SLAB_SIZE, count, HAK_CLASS_NONE);
+  hak_slab_map_set(hak_slab_start(&ss->slabs[first]), count, HAK_CLASS_NONE);
   hak_pool_set_masks(ss, ss->free_mask | run, ss->dirty_mask);
 }
 
@@ -130,6 +132,7 @@ struct hak_slab *hak_pool_take(uint32_t class_id, struct hak_heap *owner, bool g
     const bool zeroed = claim(ss, index, 1) == 0;
     if (hak_slab_format(&ss->slabs[index], class_id, zeroed)) {
       slab = &ss->slabs[index];
+      hak_slab_guard_raise(ss, index);
       // Release: whoever reads the owner through a block of this slab sees the formatted descriptor.
       atomic_store_explicit(&slab->owner, owner, memory_order_release);
       hak_slab_map_set(hak_slab_begin(slab), 1, class_id);

@@ -155,6 +155,7 @@ struct Span {
 // Random calls against a model: nothing overlaps, contents stay, what is called zero is zero, the fullest superslab
 // that can serve is taken, and no superslab is mapped while one of the present can serve.
 TEST_F(Pool, RandomCallsAgreeWithAModel) {
+  if (HAK_HARDENED) GTEST_SKIP() << "spans would lie across the slabs' guards: HARDENED has none";
   Random random(5);
   std::vector<hak_slab *> slabs;
   std::vector<Span> spans;
@@ -376,7 +377,7 @@ TEST_F(Pool, TrimReturnsEverythingAboveWhatItMayKeep) {
 TEST_F(Pool, ADecommitThatFailsIsTriedAgain) {
   hak_config.decommit_deadline_ms = 0;
   std::vector<hak_slab *> slabs = TakeManyUsed(4);
-  char *block = hak_slab_end(slabs[1]) - HAK_SLAB_SIZE;
+  char *block = hak_slab_start(slabs[1]);
   hak_slab *const returned = slabs[1];
   slabs.erase(slabs.begin() + 1);
   {

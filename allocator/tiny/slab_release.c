@@ -8,6 +8,7 @@
 #include "allocator/policy/config.h"
 #include "allocator/policy/memory_limit.h"
 #include "allocator/policy/ss_release_policy.h"
+#include "allocator/tiny/slab_guard.h"
 #include "allocator/tiny/slab_pool_state.h"
 
 // Superslabs whose free memory goes back before a mapping of its own is made.
@@ -54,7 +55,7 @@ static bool idle(const struct hak_superslab *ss) {
 static bool decommit_slabs(struct hak_superslab *ss, uint32_t first, uint32_t count, enum hak_decommit_mode mode,
                            size_t *bytes) {
   char *const begin = hak_slab_begin(&ss->slabs[first]);
-  char *const end = hak_slab_end(&ss->slabs[first + count - 1]);
+  char *const end = hak_slab_start(&ss->slabs[first + count - 1]) + HAK_SLAB_SIZE;
   char *whole = (char *)hak_round_up((uintptr_t)begin, hak_os_page_size());
   if (whole > end) whole = end;
   *bytes = (size_t)(end - whole);
@@ -92,11 +93,13 @@ static size_t decommit_free(struct hak_superslab *ss, enum hak_decommit_mode mod
 // Unmaps a superslab without a slab in use, which is not queued. False: the limit on mappings; it stays ours.
 static bool unmap_superslab(struct hak_superslab *ss) {
   const uint32_t dirty = hak_popcount(ss->dirty_mask);
+  const uint64_t guards = hak_slab_guards_of(ss);
   hak_pool_unlink(ss);
   if (!hak_os_unmap(ss, HAK_SUPERSLAB_SIZE)) {
     hak_pool_link(ss);
     return false;
   }
+  hak_slab_guards_gone(guards);
   hak_pool.superslabs--;
   hak_pool.empty_superslabs--;
   hak_pool_add_free_dirty(-(int32_t)dirty);

@@ -27,8 +27,8 @@ TEST(SlabArithmetic, BlockStartsAndIndicesForEveryOffsetAndClass) {
   for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) {
     const uint32_t stride = hak_class_info[id].stride;
     slab.reciprocal = hak_class_info[id].reciprocal;
-    for (uint32_t distance = 1; distance <= HAK_SLAB_SIZE; distance++) {
-      const char *address = kGranule + HAK_SLAB_SIZE - distance;
+    for (uint32_t distance = 1; distance <= HAK_SLAB_ROOM; distance++) {
+      const char *address = kGranule + HAK_SLAB_ROOM - distance;
       const bool starts = distance % stride == 0;
       if (hak_slab_is_block_start(address, slab.reciprocal) != starts ||
           (starts && hak_slab_block_index(&slab, address) != distance / stride - 1)) {
@@ -68,7 +68,7 @@ TEST_F(Slab, AddressesFindTheirSlab) {
   const char *base = reinterpret_cast<const char *>(superslab_);
   for (uint32_t i = 0; i < HAK_SLABS_PER_SUPERSLAB; i++) {
     const hak_slab *slab = &superslab_->slabs[i];
-    EXPECT_EQ(hak_slab_end(slab), base + (i + 1) * HAK_SLAB_SIZE);
+    EXPECT_EQ(hak_slab_end(slab), base + (i + 1) * HAK_SLAB_SIZE - HAK_SLAB_GUARD);
     EXPECT_EQ(hak_slab_begin(slab), base + i * HAK_SLAB_SIZE + (i == 0 ? HAK_SUPERSLAB_HEAD : 0));
     for (const char *inside : {hak_slab_begin(slab), hak_slab_begin(slab) + 12345, hak_slab_end(slab) - 1}) {
       EXPECT_EQ(hak_slab_of(inside), slab);
@@ -96,7 +96,8 @@ TEST_F(Slab, CapacityIsWhatFitsBehindTheHead) {
 TEST_F(Slab, EveryBlockIsAlignedToWhatDividesItsStride) {
   for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) {
     const hak_slab *slab = Format(0, id);
-    const size_t align = slab->stride & -slab->stride;
+    size_t align = slab->stride & -slab->stride;
+    if (HAK_SLAB_GUARD != 0) align = std::min(align, HAK_SLAB_GUARD);
     for (uint32_t i = 0; i < slab->capacity; i++) {
       ASSERT_EQ(reinterpret_cast<uintptr_t>(hak_slab_block(slab, i)) % align, 0u) << id << ' ' << i;
     }
@@ -144,7 +145,7 @@ TEST_F(Slab, CarvingTouchesNoMemoryThatIsNotCarved) {
   void *out[8];
   ASSERT_EQ(hak_slab_carve(slab, out, 8), 8u);
   const size_t page = hak_os_page_size();
-  const char *first_page = hak_slab_end(slab) - HAK_SLAB_SIZE;
+  const char *first_page = hak_slab_start(slab);
   const char *behind = static_cast<char *>(out[0]) + slab->stride;
   const char *untouched = reinterpret_cast<char *>(hak_round_up(reinterpret_cast<uintptr_t>(behind), page));
   if (untouched < hak_slab_end(slab)) {

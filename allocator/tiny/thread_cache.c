@@ -10,6 +10,7 @@
 #include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/meta.h"
 #include "allocator/tiny/page_purge.h"
+#include "allocator/tiny/quarantine.h"
 #include "allocator/tiny/remote.h"
 #include "allocator/tiny/slab_pool.h"
 
@@ -253,6 +254,7 @@ void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fres
   heap->classes[class_id].untouched = heap->classes[class_id].took_new ? got : 0;
   count_event(&heap->refills);
   if (got == 0) return NULL;
+  if (HAK_HARDENED && heap->quarantine != NULL) hak_quarantine_shuffle(heap, slots, got);
   bin_set_top(bin, slots + got - 2);
   return slots[got - 1];
 }

@@ -27,7 +27,7 @@ static_assert(HAK_NEXTPTR_OFFSET + HAK_NEXTPTR_BYTES < HAK_MIN_ALIGN, "a link st
 // Whether a free block of the class keeps its header. All classes do, by the assertion above.
 HAK_INLINE bool tiny_nextptr_preserves_header(uint32_t class_id) { return hak_class_is_tiny(class_id); }
 
-// Set once when the process's heap is initialised.
+// Set once when the process's heap is initialised. Other boxes that hide what they store in blocks use it too.
 extern uint64_t hak_nextptr_secret;
 
 // `next` is a block's index in its slab plus 1; 0 ends the chain.

@@ -13,6 +13,7 @@
 #include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
 #include "allocator/tiny/size_class.h"
+#include "allocator/tiny/tiny_nextptr.h"
 
 HAK_C_BEGIN
 
@@ -30,13 +31,19 @@ enum hak_region_state {
   HAK_REGION_IS_BROKEN,
 };
 
+// In HARDENED what stands in memory is XORed with this, so that nobody can write a valid header without knowing the
+// secret, nor find the secret's bits by reading one.
+HAK_INLINE uint8_t tiny_region_id_mask(const void *block) {
+  return HAK_HARDENED ? (uint8_t)((((uintptr_t)block ^ hak_nextptr_secret) * 0x9E3779B97F4A7C15u) >> 56) : 0;
+}
+
 // Relaxed: a header is changed by who holds its block, and read by the holder of the block before as well, who only
 // asks whether the byte is one of the valid values.
 HAK_INLINE uint8_t tiny_region_id_load(const void *block) {
-  return __atomic_load_n((const uint8_t *)block - 1, __ATOMIC_RELAXED);
+  return __atomic_load_n((const uint8_t *)block - 1, __ATOMIC_RELAXED) ^ tiny_region_id_mask(block);
 }
 HAK_INLINE void tiny_region_id_store(void *block, uint32_t value) {
-  __atomic_store_n((uint8_t *)block - 1, (uint8_t)value, __ATOMIC_RELAXED);
+  __atomic_store_n((uint8_t *)block - 1, (uint8_t)value ^ tiny_region_id_mask(block), __ATOMIC_RELAXED);
 }
 
 // What the header says of a block of `class_id`.

@@ -124,7 +124,7 @@ HAK_EXPORT size_t hak_trim(size_t keep_bytes) HAK_NOEXCEPT;
 // "0.1.0 standard header=none". A static string.
 HAK_EXPORT const char *hak_version(void) HAK_NOEXCEPT;
 
-#define HAK_STATS_VERSION 2
+#define HAK_STATS_VERSION 3
 
 // Statistics of the process. Bytes unless a name says otherwise. Fields are only ever added at the end, and `version`
 // then rises; a library fills in what it and the caller both know.
@@ -132,7 +132,7 @@ typedef struct hak_stats {
   uint32_t version;            // set by the caller to HAK_STATS_VERSION; the library lowers it to what it filled in
   uint32_t threads;            // threads that have a heap of their own now
   uint64_t live_blocks;        // blocks that the program holds: allocated and not freed
-  uint64_t live_bytes;         // the usable sizes of these blocks, added up
+  uint64_t live_bytes;         // the usable sizes of these blocks, added up, and what canaries take behind them
   uint64_t cached_blocks;      // freed small blocks that threads keep for themselves
   uint64_t cached_bytes;       // and their bytes
   uint64_t mapped_bytes;       // address space that is mapped for blocks and for the allocator's own records
@@ -167,6 +167,10 @@ typedef struct hak_stats {
   uint64_t background_rounds;     // rounds of the purge thread
   uint64_t limit_purges;          // times that growth had to give memory back first because of a limit
   uint64_t limit_refusals;        // times that growth was refused because of HAKMEM_MEMORY_LIMIT_MB
+  // From version 3 on. Guards (OBSERVE and HARDENED):
+  uint64_t guard_pages;         // guard pages of slabs that are up now
+  uint64_t quarantined_blocks;  // freed blocks that may not be used again yet
+  uint64_t sampled_blocks;      // small blocks so far that got guard pages of their own
 } hak_stats;
 
 // Fills `*stats`; set stats->version first. Returns 0, or EINVAL for NULL or a version of 0. Exact when no other thread

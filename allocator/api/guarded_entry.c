@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/api/guarded_entry.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "allocator/api/process.h"
+#include "allocator/check/block_tail.h"
+#include "allocator/hot/alloc.h"
+#include "allocator/large/guarded.h"
+#include "allocator/large/large.h"
+#include "allocator/os/report.h"
+#include "allocator/policy/config.h"
+#include "allocator/tiny/quarantine.h"
+
+#define SMALL_MAX (HAK_TINY_MAX - HAK_TAIL_BYTES)
+
+// ---- Sampling -----------------------------------------------------------------------------------
+
+// Small requests of this thread until one gets guard pages of its own; whether the first distance was drawn.
+static _Thread_local uint32_t until_sample;
+static _Thread_local bool drawn;
+// Between two looks where nothing is sampled.
+#define NEVER (1u << 20)
+
+// A sampled block, or NULL. Distances are random, HAKMEM_GUARD_SAMPLE in the mean: nobody can count on them.
+static HAK_COLD void *sample(size_t size) {
+  struct hak_heap *heap = hak_thread_heap();
+  const uint32_t mean = (uint32_t)hak_config.guard_sample;
+  const bool first = !drawn;
+  drawn = true;
+  until_sample = NEVER;
+  if (mean == 0 || heap == NULL || heap->quarantine == NULL) return NULL;
+  until_sample = hak_quarantine_random(heap, 2 * mean - 1);
+  return first || size == 0 ? NULL : hak_guarded_take(size, HAK_MIN_ALIGN, true);
+}
+
+// ---- Blocks that are asked for ------------------------------------------------------------------
+
+// The usable bytes of a small block's class.
+static size_t room_of(const void *block) { return hak_class_usable(hak_slab_map_find(block)); }
+
+static void *sealed(void *block, size_t size) {
+  if (HAK_LIKELY(block != NULL)) hak_tail_seal(block, room_of(block), size);
+  return block;
+}
+
+void *hak_guarded_malloc(size_t size) {
+  if (HAK_UNLIKELY(size > SMALL_MAX)) return hak_slow_large(size, HAK_MIN_ALIGN, false);
+  if (HAK_HARDENED && HAK_UNLIKELY(until_sample-- == 0)) {
+    void *block = sample(size);
+    if (block != NULL) return block;
+  }
+  return sealed(hak_hot_malloc(size + HAK_TAIL_BYTES), size);
+}
+
+void *hak_guarded_zalloc(size_t size) {
+  if (size > SMALL_MAX) return hak_slow_large(size, HAK_MIN_ALIGN, true);
+  void *block = hak_guarded_malloc(size);
+  return block != NULL ? memset(block, 0, size) : NULL;
+}
+
+void *hak_guarded_aligned(size_t align, size_t size) {
+  if (align <= HAK_MIN_ALIGN) return hak_guarded_malloc(size);
+  const bool small = size <= SMALL_MAX && hak_class_of_aligned(size + HAK_TAIL_BYTES, align) != HAK_CLASS_NONE;
+  return small ? sealed(hak_slow_aligned(align, size + HAK_TAIL_BYTES), size) : hak_slow_large(size, align, false);
+}
+
+// ---- Blocks that exist --------------------------------------------------------------------------
+
+// The size that the block was asked for with. Ends the process when `block` is no live block or its canary is damaged.
+static size_t size_of(const void *block, const char *if_free, const char *if_other, bool *small) {
+  const uint32_t class_id = hak_slab_map_find(block);
+  *small = hak_class_is_tiny(class_id);
+  if (*small) {
+    if (!hak_slab_is_block_start(block, hak_class_info[class_id].reciprocal)) hak_fatal(if_other, block);
+    if (HAK_BLOCK_CHECKS) hak_block_require_live(block, class_id, if_free, if_other);
+    return hak_tail_size(block, hak_class_usable(class_id));
+  }
+  const size_t size = hak_guarded_size(block);
+  // Large blocks are never empty, but for those with an alignment that no class has.
+  if (HAK_UNLIKELY(size == SIZE_MAX)) hak_fatal(hak_guarded_is_held(block) ? if_free : if_other, block);
+  return size;
+}
+
+size_t hak_guarded_usable(const void *block) {
+  bool small;
+  return block != NULL ? size_of(block, "invalid pointer", "invalid pointer", &small) : 0;
+}
+
+void hak_guarded_free(void *block) {
+  if (block == NULL) return;
+  bool small;
+  size_of(block, "double free", "invalid free", &small);
+  hak_hot_free(block);
+}
+
+void hak_guarded_free_sized(void *block, size_t align, size_t size) {
+  if (block == NULL) return;
+  bool small;
+  const size_t asked_for = size_of(block, "double free", "invalid free", &small);
+  if (HAK_UNLIKELY(((uintptr_t)block & (align - 1)) != 0)) hak_fatal("free with a wrong alignment", block);
+  if (HAK_UNLIKELY(asked_for != size)) hak_fatal("free with a wrong size", block);
+  hak_hot_free(block);
+}
+
+// Whether the block now has `size` bytes, in place.
+static bool fits(void *block, size_t size, bool small) {
+  if (!small) return hak_large_resize(block, size, false) != NULL;
+  const size_t room = room_of(block);
+  if (size > SMALL_MAX || size + HAK_TAIL_BYTES > room) return false;
+  hak_tail_seal(block, room, size);
+  return true;
+}
+
+void *hak_guarded_realloc_in_place(void *block, size_t size) {
+  bool small;
+  size_of(block, "invalid pointer", "invalid pointer", &small);
+  return fits(block, size, small) ? block : NULL;
+}
+
+void *hak_guarded_realloc(void *block, size_t size) {
+  if (block == NULL) return hak_guarded_malloc(size);
+  if (size == 0) {
+    hak_guarded_free(block);
+    return NULL;
+  }
+  bool small;
+  const size_t old_size = size_of(block, "invalid pointer", "invalid pointer", &small);
+  if (HAK_UNLIKELY(size > PTRDIFF_MAX)) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  // A small block that would keep less than half of its room moves.
+  if ((!small || size >= room_of(block) / 2) && fits(block, size, small)) return block;
+  const int saved = errno;
+  void *moved = hak_guarded_malloc(size);
+  if (moved != NULL) {
+    memcpy(moved, block, old_size < size ? old_size : size);
+    hak_guarded_free(block);
+    return moved;
+  }
+  if (size > old_size || !fits(block, size, small)) return NULL;
+  errno = saved;
+  return block;  // It serves where it is.
+}

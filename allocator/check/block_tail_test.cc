@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The canary itself works in every profile; only OBSERVE and HARDENED use it.
+#include "allocator/check/block_tail.h"
+
+#include <gtest/gtest.h>
+#include <string.h>
+
+#include "allocator/os/unit_test.h"
+#include "allocator/tiny/tiny_nextptr.h"
+
+namespace {
+
+constexpr size_t kWord = 8;
+
+class BlockTail : public testing::Test {
+ protected:
+  BlockTail() { hak_nextptr_secret = 0x5EC2E75EC2E75EC2; }
+  void Seal(size_t usable, size_t size) {
+    memset(block_, 0x41, sizeof block_);
+    hak_tail_seal(block_, usable, size);
+  }
+  alignas(16) unsigned char block_[4096] = {};
+};
+
+#if HAK_GUARDED
+
+TEST_F(BlockTail, TellsTheSizeAndLeavesTheRequestAlone) {
+  static_assert(HAK_TAIL_BYTES == kWord);
+  for (const size_t usable : {size_t{15}, size_t{16}, size_t{31}, size_t{1039}, sizeof block_}) {
+    for (size_t size = 0; size + kWord <= usable; size++) {
+      Seal(usable, size);
+      EXPECT_EQ(hak_tail_size(block_, usable), size);
+      for (size_t i = 0; i < size; i++) ASSERT_EQ(block_[i], 0x41);
+      if (usable < sizeof block_) {
+        ASSERT_EQ(block_[usable], 0x41);
+      }
+    }
+  }
+}
+
+// What overflows write most: the zero of a string, text, and what only differs in one bit.
+TEST_F(BlockTail, OneChangedByteAnywhereIsFound) {
+  constexpr size_t kUsable = 31;
+  for (const size_t size : {size_t{0}, size_t{7}, size_t{22}, size_t{23}}) {
+    for (size_t at = size; at < kUsable; at++) {
+      for (const unsigned char wrong : {'\0', '\n', ' ', 'A', '\x7F'}) {
+        Seal(kUsable, size);
+        if (block_[at] == wrong) continue;  // Not in the first byte: see the next test.
+        block_[at] = wrong;
+        HAK_EXPECT_FATAL(hak_tail_size(block_, kUsable), "overflow", block_);
+      }
+    }
+  }
+}
+
+TEST_F(BlockTail, TheFirstByteIsNoCharacterOfText) {
+  for (uint64_t secret = 1; secret < 1000; secret++) {
+    hak_nextptr_secret = secret * 0x9E3779B97F4A7C15;
+    for (const size_t size : {size_t{3}, size_t{23}}) {
+      Seal(31, size);
+      ASSERT_GE(block_[size], 0x80);
+    }
+  }
+}
+
+TEST_F(BlockTail, DependsOnSecretAndAddress) {
+  const auto tail_at = [](unsigned char *block) {
+    hak_tail_seal(block, 32, 24);
+    uint64_t word;
+    memcpy(&word, block + 24, sizeof word);
+    return word;
+  };
+  const uint64_t here = tail_at(block_);
+  EXPECT_NE(tail_at(block_ + 64), here);
+  hak_nextptr_secret ^= 1;
+  EXPECT_NE(tail_at(block_), here);
+}
+
+TEST_F(BlockTail, ATailOfAnotherBlockIsNoTail) {
+  Seal(32, 24);
+  memcpy(block_ + 64, block_, 32);
+  HAK_EXPECT_FATAL(hak_tail_size(block_ + 64, 32), "overflow", block_ + 64);
+}
+
+#else
+
+TEST_F(BlockTail, TakesNothing) { EXPECT_EQ(HAK_TAIL_BYTES, 0u); }
+
+#endif
+
+TEST_F(BlockTail, PatternIsFoundUnlessOneByteDiffers) {
+  hak_tail_fill(block_, block_ + 100, 50);
+  EXPECT_TRUE(hak_tail_intact(block_, block_ + 100, 50));
+  EXPECT_TRUE(hak_tail_intact(block_, block_ + 100, 0));
+  for (size_t at = 100; at < 150; at++) {
+    block_[at] ^= 1;
+    EXPECT_FALSE(hak_tail_intact(block_, block_ + 100, 50));
+    block_[at] ^= 1;
+  }
+  EXPECT_FALSE(hak_tail_intact(block_, block_ + 100, 51));
+}
+
+}  // namespace

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Guarded blocks: each in a mapping of its own between pages that nobody can touch. In OBSERVE and HARDENED all large
+// blocks are such blocks, and in HARDENED now and then a small one is.
+//
+// A block ends at its very request: what is left of its last page holds a canary (check/block_tail.h). A freed block's
+// addresses stay closed for a while (the quarantine), so that a late access finds nothing rather than another block.
+// Thread-safe; the lock is that of mapping.h.
+#ifndef HAKMEM_LARGE_GUARDED_H_
+#define HAKMEM_LARGE_GUARDED_H_
+
+#include "allocator/os/base.h"
+
+HAK_C_BEGIN
+
+// A block of `size` bytes, zero, at a multiple of `align` (a power of two): at the start of its pages, or, `at_end`, as
+// close to the guard behind them as the alignment lets it be. NULL: out of memory, or, `at_end`, more than a thousand
+// such blocks live.
+void *hak_guarded_take(size_t size, size_t align, bool at_end);
+// Takes back a block; false, and nothing done, when `block` is not one. Ends the process when the canary is damaged,
+// and when the block is in quarantine.
+bool hak_guarded_give(void *block);
+// What was asked for; SIZE_MAX when `block` is not a live block. Ends the process when the canary is damaged.
+size_t hak_guarded_size(const void *block);
+// Whether `block` was freed and lies in quarantine.
+bool hak_guarded_is_held(const void *block);
+// Makes the block one of `size` bytes where it is; false when that takes another number of pages.
+bool hak_guarded_resize(void *block, size_t size);
+// Lets go of the quarantine; returns the bytes of addresses that went back.
+size_t hak_guarded_trim(void);
+
+struct hak_guarded_totals {
+  uint64_t blocks;
+  uint64_t bytes;    // as asked for
+  uint64_t closed;   // mapped bytes that can hold no memory: guards and quarantine
+  uint64_t held;     // blocks in quarantine
+  uint64_t sampled;  // blocks so far that were placed at the end
+};
+struct hak_guarded_totals hak_guarded_totals(void);
+// NULL, or what is wrong with the records.
+const char *hak_guarded_verify(void);
+
+HAK_C_END
+
+#endif  // HAKMEM_LARGE_GUARDED_H_

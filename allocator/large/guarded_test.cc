@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Guarded blocks work in every profile; OBSERVE and HARDENED use them.
+#include "allocator/large/guarded.h"
+
+#include <gtest/gtest.h>
+#include <string.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "allocator/os/fault.h"
+#include "allocator/os/os.h"
+#include "allocator/os/unit_test.h"
+#include "allocator/policy/memory_limit.h"
+
+namespace {
+
+using hak_unit::FaultPlan;
+using hak_unit::IsMapped;
+using hak_unit::IsZero;
+
+const size_t kPage = hak_os_page_size();
+constexpr size_t kMiB = size_t{1} << 20;
+
+char *Take(size_t size, size_t align = 16, bool at_end = false) {
+  return static_cast<char *>(hak_guarded_take(size, align, at_end));
+}
+
+// Touches a byte that must not be there.
+void Touch(const char *byte) { *const_cast<volatile char *>(byte) = 1; }
+#define EXPECT_NO_PAGE(byte) EXPECT_EXIT(Touch(byte), testing::KilledBySignal(SIGSEGV), "")
+
+class Guarded : public testing::Test {
+ protected:
+  Guarded() : committed_(hak_commit_now()), mapped_(hak_os_totals().mapped) {}
+  ~Guarded() override {
+    hak_guarded_trim();
+    EXPECT_EQ(hak_guarded_verify(), nullptr);
+    const struct hak_guarded_totals totals = hak_guarded_totals();
+    EXPECT_EQ(totals.blocks, 0u);
+    EXPECT_EQ(totals.bytes, 0u);
+    EXPECT_EQ(totals.closed, 0u);
+    EXPECT_EQ(totals.held, 0u);
+    // Records stay: they are meta's.
+    EXPECT_LE(hak_commit_now(), committed_ + kMiB);
+    EXPECT_LE(hak_os_totals().mapped, mapped_ + kMiB);
+  }
+  const uint64_t committed_;
+  const uint64_t mapped_;
+};
+
+TEST_F(Guarded, IsAlignedZeroAndAsLargeAsAskedFor) {
+  for (const size_t align : {size_t{1}, size_t{16}, kPage, 16 * kPage, 2 * kMiB, 64 * kMiB}) {
+    for (const size_t size : {size_t{0}, size_t{1}, kPage - 1, kPage, kPage + 1, kMiB + 5}) {
+      char *block = Take(size, align);
+      ASSERT_NE(block, nullptr);
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(block) % std::max(align, kPage), 0u);
+      EXPECT_EQ(hak_guarded_size(block), size);
+      EXPECT_TRUE(IsZero(block, size));
+      memset(block, 1, size);
+      EXPECT_TRUE(hak_guarded_give(block));
+    }
+  }
+}
+
+TEST_F(Guarded, AtTheEndOfItsPages) {
+  for (const size_t size : {size_t{1}, size_t{15}, size_t{16}, size_t{17}, kPage - 1, kPage, kPage + 1}) {
+    char *block = Take(size, 16, true);
+    ASSERT_NE(block, nullptr);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(block) % 16, 0u);
+    const size_t to_guard = kPage - reinterpret_cast<uintptr_t>(block + size) % kPage;
+    EXPECT_LT(to_guard % kPage, 16u) << size;
+    memset(block, 1, size);
+    EXPECT_EQ(hak_guarded_size(block), size);
+    EXPECT_FALSE(hak_guarded_resize(block, size)) << "it would not be at the end any more";
+    EXPECT_TRUE(hak_guarded_give(block));
+  }
+}
+
+TEST_F(Guarded, RefusesImpossibleRequests) {
+  EXPECT_EQ(Take(SIZE_MAX), nullptr);
+  EXPECT_EQ(Take(PTRDIFF_MAX), nullptr);
+  EXPECT_EQ(Take(kPage, size_t{1} << 63), nullptr);
+  EXPECT_EQ(Take(kPage, size_t{1} << 62), nullptr);
+}
+
+TEST_F(Guarded, OnlyAddressesOfLiveBlocksAreKnown) {
+  char *block = Take(2 * kMiB);
+  int local;
+  for (char *other : {static_cast<char *>(nullptr), block + 1, block + kPage, block - kPage,
+                      reinterpret_cast<char *>(&local), reinterpret_cast<char *>(UINTPTR_MAX)}) {
+    EXPECT_FALSE(hak_guarded_give(other));
+    EXPECT_EQ(hak_guarded_size(other), SIZE_MAX);
+    EXPECT_FALSE(hak_guarded_resize(other, kPage));
+    EXPECT_FALSE(hak_guarded_is_held(other));
+  }
+  EXPECT_TRUE(hak_guarded_give(block));
+}
+
+TEST_F(Guarded, PagesAroundAndFreedOnesAreClosed) {
+  char *block = Take(3 * kPage);
+  EXPECT_NO_PAGE(block - 1);
+  EXPECT_NO_PAGE(block + 3 * kPage);
+  hak_guarded_give(block);
+  EXPECT_NO_PAGE(block);
+  EXPECT_NO_PAGE(block + 3 * kPage - 1);
+}
+
+TEST_F(Guarded, AWriteBesideTheBlockIsFound) {
+  for (const bool at_end : {false, true}) {
+    char *block = Take(kPage + 100, 16, at_end);
+    block[kPage + 100] ^= 1;
+    HAK_EXPECT_FATAL(hak_guarded_give(block), "overflow", block);
+    HAK_EXPECT_FATAL(hak_guarded_size(block), "overflow", block);
+    HAK_EXPECT_FATAL(hak_guarded_resize(block, kPage), "overflow", block);
+    block[kPage + 100] ^= 1;
+    if (at_end) {
+      block[-1] ^= 1;
+      HAK_EXPECT_FATAL(hak_guarded_give(block), "underflow", block);
+      block[-1] ^= 1;
+    }
+    EXPECT_TRUE(hak_guarded_give(block));
+  }
+}
+
+TEST_F(Guarded, ASecondFreeIsFoundAsLongAsTheQuarantineHolds) {
+  char *block = Take(kMiB);
+  EXPECT_TRUE(hak_guarded_give(block));
+  EXPECT_TRUE(hak_guarded_is_held(block));
+  HAK_EXPECT_FATAL(hak_guarded_give(block), "double free", block);
+  hak_guarded_trim();
+  EXPECT_FALSE(hak_guarded_is_held(block));
+  EXPECT_FALSE(IsMapped(block, kMiB));
+}
+
+TEST_F(Guarded, TheQuarantineIsBoundedAndHoldsNoMemory) {
+  const uint64_t committed = hak_commit_now();
+  for (int i = 0; i < 1000; i++) {
+    char *block = Take(kMiB);
+    ASSERT_NE(block, nullptr);
+    memset(block, 1, kMiB);
+    EXPECT_TRUE(hak_guarded_give(block));
+  }
+  EXPECT_GT(hak_guarded_totals().held, 10u);
+  EXPECT_LE(hak_guarded_totals().held, 128u);
+  EXPECT_EQ(hak_commit_now(), committed);
+  EXPECT_EQ(hak_guarded_verify(), nullptr);
+}
+
+TEST_F(Guarded, ResizesWithinItsPages) {
+  char *block = Take(kPage + 10);
+  memset(block, 7, kPage + 10);
+  EXPECT_TRUE(hak_guarded_resize(block, 2 * kPage));
+  EXPECT_EQ(hak_guarded_size(block), 2 * kPage);
+  EXPECT_TRUE(hak_guarded_resize(block, kPage + 1));
+  EXPECT_EQ(hak_guarded_size(block), kPage + 1);
+  for (size_t i = 0; i <= kPage; i++) ASSERT_EQ(block[i], 7);
+  for (const size_t size : {size_t{0}, size_t{1}, kPage, 2 * kPage + 1, SIZE_MAX, size_t{PTRDIFF_MAX}}) {
+    EXPECT_FALSE(hak_guarded_resize(block, size)) << size;
+  }
+  EXPECT_EQ(hak_guarded_size(block), kPage + 1);
+  EXPECT_TRUE(hak_guarded_give(block));
+}
+
+TEST_F(Guarded, OutOfMemoryLeavesEverythingAsItWas) {
+  char *block = Take(kMiB);
+  for (const uint32_t kind : {HAK_FAULT_MAP, HAK_FAULT_COMMIT, HAK_FAULT_COMMIT | HAK_FAULT_UNMAP}) {
+    const FaultPlan plan(kind);
+    EXPECT_EQ(Take(kMiB), nullptr);
+    EXPECT_NE(hak_fault_hits(), 0u);
+  }
+  EXPECT_EQ(hak_guarded_totals().blocks, 1u);
+  EXPECT_EQ(hak_guarded_verify(), nullptr);
+  EXPECT_TRUE(hak_guarded_give(block));
+}
+
+TEST_F(Guarded, WhatTheKernelDoesNotCloseOrUnmapStaysOurs) {
+  const uint64_t committed = hak_commit_now();
+  std::vector<char *> blocks;
+  for (int i = 0; i < 200; i++) blocks.push_back(Take(kPage));
+  {
+    const FaultPlan plan(HAK_FAULT_PROTECT | HAK_FAULT_UNMAP);
+    for (char *block : blocks) EXPECT_TRUE(hak_guarded_give(block));
+    EXPECT_EQ(hak_guarded_totals().held, 200u);
+    EXPECT_EQ(hak_commit_now(), committed + 200 * kPage);
+    EXPECT_EQ(hak_guarded_trim(), 0u);
+    EXPECT_TRUE(IsMapped(blocks[0], kPage));
+  }
+  EXPECT_NE(hak_guarded_trim(), 0u);
+  EXPECT_EQ(hak_commit_now(), committed);
+  EXPECT_FALSE(IsMapped(blocks[0], kPage));
+}
+
+TEST_F(Guarded, SampledBlocksAreCountedAndBounded) {
+  const uint64_t before = hak_guarded_totals().sampled;
+  std::vector<char *> blocks;
+  for (char *block; (block = Take(16, 16, true)) != nullptr && blocks.size() < 2000;) blocks.push_back(block);
+  EXPECT_EQ(blocks.size(), 1000u);
+  EXPECT_EQ(hak_guarded_totals().sampled, before + 1000);
+  char *large = Take(kMiB);
+  EXPECT_NE(large, nullptr) << "the bound is for sampled ones";
+  EXPECT_TRUE(hak_guarded_give(large));
+  EXPECT_TRUE(hak_guarded_give(blocks.back()));
+  blocks.back() = Take(16, 16, true);
+  EXPECT_NE(blocks.back(), nullptr);
+  for (char *block : blocks) EXPECT_TRUE(hak_guarded_give(block));
+}
+
+}  // namespace

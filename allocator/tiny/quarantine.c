@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/tiny/quarantine.h"
+
+#include <string.h>
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/os.h"
+#include "allocator/tiny/meta.h"
+#include "allocator/tiny/thread_cache.h"
+
+static uint32_t half_of(uint32_t class_id) {
+  const size_t by_bytes = HAK_QUARANTINE_BYTES / hak_class_stride(class_id);
+  if (by_bytes == 0) return 1;
+  return by_bytes < HAK_QUARANTINE_BLOCKS ? (uint32_t)by_bytes : HAK_QUARANTINE_BLOCKS;
+}
+static size_t array_bytes(uint32_t class_id) { return (size_t)2 * half_of(class_id) * sizeof(void *); }
+
+// Only the owner writes: no read-modify-write is needed. Relaxed: figures.
+static void add_figure(HAK_ATOMIC(uint64_t) * figure, uint64_t change) {
+  atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + change, memory_order_relaxed);
+}
+
+static void count(struct hak_heap *heap, uint32_t class_id, int64_t blocks) {
+  add_figure(&heap->held_blocks, (uint64_t)blocks);
+  add_figure(&heap->held_bytes, (uint64_t)blocks * hak_class_usable(class_id));
+}
+
+uint32_t hak_quarantine_random(struct hak_heap *heap, uint32_t bound) {
+  // A counter that a secret start and a mixing function hide; a new start now and then.
+  struct hak_quarantine *quarantine = heap->quarantine;
+  if (quarantine->draws-- == 0) {
+    quarantine->seed ^= hak_os_random();
+    quarantine->draws = 1u << 16;
+  }
+  uint64_t mixed = quarantine->seed += 0x9E3779B97F4A7C15u;
+  mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9u;
+  mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EBu;
+  return (uint32_t)((mixed >> 32) * bound >> 32);
+}
+
+void hak_quarantine_shuffle(struct hak_heap *heap, void **blocks, uint32_t count_) {
+  for (uint32_t left = count_; left > 1; left--) {
+    const uint32_t other = hak_quarantine_random(heap, left);
+    void *block = blocks[other];
+    blocks[other] = blocks[left - 1];
+    blocks[left - 1] = block;
+  }
+}
+
+void *hak_quarantine_swap(struct hak_heap *heap, uint32_t class_id, void *block) {
+  struct hak_quarantine *quarantine = heap->quarantine;
+  void **places = quarantine->places[class_id];
+  if (HAK_UNLIKELY(places == NULL)) {
+    places = hak_meta_alloc(array_bytes(class_id));
+    if (places == NULL) return block;
+    for (uint32_t i = 0; i < 2 * half_of(class_id); i++) places[i] = NULL;
+    quarantine->places[class_id] = places;
+  }
+  const uint32_t half = half_of(class_id);
+  void **const place = &places[hak_quarantine_random(heap, half)];
+  void *displaced = *place;
+  *place = block;
+  if (displaced != NULL) {
+    void **const front = &places[half + quarantine->fronts[class_id]];
+    quarantine->fronts[class_id] = (uint16_t)((quarantine->fronts[class_id] + 1u) % half);
+    block = *front;
+    *front = displaced;
+    displaced = block;
+  }
+  if (displaced == NULL) count(heap, class_id, 1);
+  return displaced;
+}
+
+bool hak_quarantine_attach(struct hak_heap *heap) {
+  struct hak_quarantine *quarantine = hak_meta_alloc(sizeof *quarantine);
+  if (quarantine != NULL) memset(quarantine, 0, sizeof *quarantine);
+  heap->quarantine = quarantine;
+  return quarantine != NULL;
+}
+
+void hak_quarantine_flush(struct hak_heap *heap) {
+  struct hak_quarantine *quarantine = heap->quarantine;
+  if (quarantine == NULL) return;
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    void **places = quarantine->places[class_id];
+    for (uint32_t i = 0; places != NULL && i < 2 * half_of(class_id); i++) {
+      if (places[i] == NULL) continue;
+      hak_thread_cache_return(heap, &places[i], 1);
+      places[i] = NULL;
+      count(heap, class_id, -1);
+    }
+  }
+}
+
+void hak_quarantine_detach(struct hak_heap *heap) {
+  struct hak_quarantine *quarantine = heap->quarantine;
+  if (quarantine == NULL) return;
+  hak_quarantine_flush(heap);
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    if (quarantine->places[class_id] != NULL) hak_meta_free(quarantine->places[class_id], array_bytes(class_id));
+  }
+  heap->quarantine = NULL;
+  hak_meta_free(quarantine, sizeof *quarantine);
+}
+
+void hak_quarantine_visit(const struct hak_heap *heap, void (*visit)(const void *block, uint32_t class_id)) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    void *const *places = heap->quarantine->places[class_id];
+    for (uint32_t i = 0; places != NULL && i < 2 * half_of(class_id); i++) {
+      if (places[i] != NULL) visit(places[i], class_id);
+    }
+  }
+}

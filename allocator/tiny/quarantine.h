@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Quarantine of small blocks, in HARDENED: a freed block first waits beside its thread's cache, and which one is used
+// again next, and when, cannot be foretold. A class's quarantine has two halves. A freed block takes a random place of
+// the first; the block that was there goes to the end of a queue, the second; what leaves the queue's front may be used
+// again. So at least as many frees of the class as the queue is long lie between a block's free and its next use.
+//
+// The owner thread's alone.
+#ifndef HAKMEM_TINY_QUARANTINE_H_
+#define HAKMEM_TINY_QUARANTINE_H_
+
+#include "allocator/os/base.h"
+#include "allocator/tiny/heap.h"
+
+HAK_C_BEGIN
+
+// Each half of a class's quarantine: at most so many blocks, or bytes; at least one block.
+#define HAK_QUARANTINE_BLOCKS 512u
+#define HAK_QUARANTINE_BYTES ((size_t)16 * 1024)
+
+struct hak_quarantine {
+  void **places[HAK_CLASS_COUNT];    // both halves; NULL: the class has no quarantine yet
+  uint16_t fronts[HAK_CLASS_COUNT];  // of the queues
+  uint32_t draws;                    // random numbers until the seed is renewed
+  uint64_t seed;
+};
+
+// Gives the heap a quarantine; false: no memory, it goes without. Under the heap's lock, as the next two.
+bool hak_quarantine_attach(struct hak_heap *heap);
+// Returns all blocks to their slabs.
+void hak_quarantine_flush(struct hak_heap *heap);
+// And takes the quarantine from the heap.
+void hak_quarantine_detach(struct hak_heap *heap);
+
+// All that follows is for a heap with a quarantine.
+
+// Puts a freed block in; returns the one that may be used again instead: NULL, while the quarantine fills up.
+void *hak_quarantine_swap(struct hak_heap *heap, uint32_t class_id, void *block);
+// Calls visit(block, class) for each block that is in.
+void hak_quarantine_visit(const struct hak_heap *heap, void (*visit)(const void *block, uint32_t class_id));
+// A number that cannot be foretold, 0 .. bound - 1.
+uint32_t hak_quarantine_random(struct hak_heap *heap, uint32_t bound);
+// Brings the blocks of an array into a random order.
+void hak_quarantine_shuffle(struct hak_heap *heap, void **blocks, uint32_t count);
+
+HAK_C_END
+
+#endif  // HAKMEM_TINY_QUARANTINE_H_

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/tiny/slab_guard.h"
+
+#include "allocator/os/os.h"
+
+// Written under the pool's lock. Relaxed: a figure.
+static HAK_ATOMIC(uint64_t) guards;
+
+static void set_count(uint64_t count) { atomic_store_explicit(&guards, count, memory_order_relaxed); }
+uint64_t hak_slab_guard_count(void) { return atomic_load_explicit(&guards, memory_order_relaxed); }
+
+static bool raise_at(char *page) {
+  if (hak_os_page_size() > HAK_SLAB_GUARD || hak_slab_guard_count() >= HAK_SLAB_GUARDS_MAX) return false;
+  if (!hak_os_protect(page, HAK_SLAB_GUARD)) return false;
+  set_count(hak_slab_guard_count() + 1);
+  return true;
+}
+
+void hak_slab_guard_raise(struct hak_superslab *ss, uint32_t index) {
+  if (!HAK_HARDENED || ((ss->guard_mask >> index) & 1) != 0) return;
+  if (raise_at((char *)ss + index * HAK_SLAB_SIZE + HAK_SLAB_ROOM)) ss->guard_mask |= 1u << index;
+}
+
+void hak_slab_guard_raise_head(struct hak_superslab *ss) {
+  if (HAK_HARDENED) ss->head_guarded = raise_at((char *)ss + HAK_SUPERSLAB_RECORDS);
+}
+
+uint64_t hak_slab_guards_of(const struct hak_superslab *ss) {
+  return HAK_HARDENED ? hak_popcount(ss->guard_mask) + ss->head_guarded : 0;
+}
+
+void hak_slab_guards_gone(uint64_t count) {
+  if (count != 0) set_count(hak_slab_guard_count() - count);
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Guard pages of slabs, in HARDENED: the last page of each slab in use, and the page between a superslab's head and its
+// first block. A guard stays up as long as its superslab is mapped. Each costs the process two of the kernel's
+// mappings, whose number is limited: past a bound, slabs go without. Does nothing in other profiles, nor where pages
+// are larger than the 4 KiB that the layout leaves.
+#ifndef HAKMEM_TINY_SLAB_GUARD_H_
+#define HAKMEM_TINY_SLAB_GUARD_H_
+
+#include "allocator/tiny/slab.h"
+
+HAK_C_BEGIN
+
+// The bound: 16384 guards are half of the mappings that Linux allows a process by default.
+#define HAK_SLAB_GUARDS_MAX 16384u
+
+// Under the pool's lock, all four.
+void hak_slab_guard_raise(struct hak_superslab *ss, uint32_t index);
+void hak_slab_guard_raise_head(struct hak_superslab *ss);
+// The superslab's guards that are up, and that so many went with a superslab that was unmapped.
+uint64_t hak_slab_guards_of(const struct hak_superslab *ss);
+void hak_slab_guards_gone(uint64_t count);
+
+// Guards up now. Relaxed: a figure.
+uint64_t hak_slab_guard_count(void);
+
+HAK_C_END
+
+#endif  // HAKMEM_TINY_SLAB_GUARD_H_
