@@ -9,6 +9,11 @@
   bazel run //allocator/test:misuse_matrix -- --show PART [--plain-run LIB.so]
                                                                     runs the cases with PART in their name, and explains
 
+On aarch64, in the emulator, one profile in a minute or two:
+
+  bazel test --config=aarch64 --run_under=env --test_tag_filters= --test_arg=--only=standard \\
+      --test_arg=--emulator='qemu-aarch64 -L /usr/aarch64-linux-gnu' //allocator/test:misuse_matrix
+
 misuse_run.py says what the verdicts mean; misuse_rules.py what they must be, whatever is committed.
 """
 
@@ -55,32 +60,29 @@ def page(profiles, peers):
     return misuse_table.page(read_all(profiles), read_all(peers))
 
 
-def check_profile(name, binary, cases, wanted, environment=None):
-    """The complaints about one profile."""
-    got = misuse_run.run_all(misuse_run.Program([binary], environment, ours=True), cases)
-    return misuse_run.differences(wanted, got)
-
-
 def test(arguments):
     failures = []
     controls = misuse_rules.self_check() + misuse_run.self_check()
     failures += ["control: " + line for line in controls]
     for name, binary in arguments.profile:
-        cases = misuse_run.list_cases(binary)
+        command = arguments.emulator.split() + [binary]
+        cases = misuse_run.list_cases(command)
         if not os.path.exists(verdict_file(name)):
             failures.append("%s: no committed verdicts; see --update" % name)
             continue
         wanted = misuse_run.read(verdict_file(name))[1]
         failures += ["%s: %s" % (name, line) for line in misuse_rules.broken(name, wanted)]
         runs = {name: {}}
-        runs.update({"%s, %s" % (name, what): env for what, env in AGAIN.get(name, {}).items()})
+        if not arguments.emulator:
+            runs.update({"%s, %s" % (name, what): env for what, env in AGAIN.get(name, {}).items()})
         for title, environment in runs.items():
-            lines = check_profile(name, binary, cases, wanted, environment)
+            got = misuse_run.run_all(misuse_run.Program(command, environment, ours=True), cases)
+            lines = misuse_run.differences(wanted, got)
             print("%s: %d cases, %d differ" % (title, len(cases), len(lines)), flush=True)
             failures += ["%s: %s" % (title, line) for line in lines]
     peers = misuse_peers.names()
     with open(PAGE, encoding="utf-8") as file:
-        if file.read() != page([name for name, _ in arguments.profile], peers):
+        if file.read() != page(arguments.names, peers):
             failures.append("%s is not what --update writes" % PAGE)
     for line in failures:
         print("FAILED " + line)
@@ -90,7 +92,7 @@ def test(arguments):
 
 def update(arguments, root):
     for name, binary in arguments.profile:
-        verdicts = misuse_run.run_all(misuse_run.Program([binary], ours=True), misuse_run.list_cases(binary))
+        verdicts = misuse_run.run_all(misuse_run.Program([binary], ours=True), misuse_run.list_cases([binary]))
         misuse_run.write(verdict_file(name, root), "hakmem, profile %s" % name, verdicts)
         for line in misuse_rules.broken(name, verdicts):
             print("%s: %s" % (name, line))
@@ -98,7 +100,7 @@ def update(arguments, root):
 
 
 def update_peers(arguments, root):
-    cases = misuse_run.list_cases(arguments.plain)
+    cases = misuse_run.list_cases([arguments.plain])
     for peer in misuse_peers.installed():
         program = misuse_run.Program([arguments.plain], peer.environment())
         misuse_run.write(verdict_file(peer.name, root), peer.version(), misuse_run.run_all(program, cases))
@@ -108,7 +110,7 @@ def update_peers(arguments, root):
 def write_page(arguments, root):
     os.chdir(root)  # What was just written, not what the build had found.
     with open(PAGE, "w", encoding="utf-8") as file:
-        file.write(page([name for name, _ in arguments.profile], misuse_peers.names()))
+        file.write(page(arguments.names, misuse_peers.names()))
     print("wrote %s" % PAGE)
 
 
@@ -119,7 +121,7 @@ def show(arguments, parser):
         if not os.path.exists(library):
             parser.error("no such library: " + library)
         programs = {library: misuse_run.Program([arguments.plain], {"LD_PRELOAD": library})}
-    cases = [case for case in misuse_run.list_cases(arguments.plain) if arguments.show in case]
+    cases = [case for case in misuse_run.list_cases([arguments.plain]) if arguments.show in case]
     if not cases:
         parser.error("no case has '%s' in its name" % arguments.show)
     for case in cases:
@@ -138,13 +140,19 @@ def main():
     what.add_argument("--table", action="store_true")
     what.add_argument("--show", metavar="PART")
     parser.add_argument("--plain-run", metavar="LIB.so", help="for --show: run this library instead of ours")
+    parser.add_argument("--only", metavar="NAME", help="of the profiles test only this one")
+    parser.add_argument("--emulator", default="", metavar="COMMAND", help="what runs our programs")
     arguments = parser.parse_args()
     arguments.profile = [(name, os.path.abspath(path)) for name, path in arguments.profile]
+    arguments.names = [name for name, _ in arguments.profile]
+    if arguments.only and arguments.only not in arguments.names:
+        parser.error("no such profile: %s (there are %s)" % (arguments.only, ", ".join(arguments.names)))
+    arguments.profile = [(name, path) for name, path in arguments.profile if arguments.only in (None, name)]
     arguments.plain = os.path.abspath(arguments.plain)
     if arguments.show is not None:
         show(arguments, parser)
     elif arguments.table:
-        print(page([name for name, _ in arguments.profile], misuse_peers.names()), end="")
+        print(page(arguments.names, misuse_peers.names()), end="")
     elif arguments.update or arguments.update_peers:
         root = source_root(parser)
         (update if arguments.update else update_peers)(arguments, root)

@@ -34,6 +34,8 @@ WRITES = ("overflow/", "underflow/", "write_after_", "forged_link/", "smashed/")
 NAMES_THE_POINTER = ("double_free/", "invalid_free/", "realloc/", "usable_size/", "wrong_")
 ENDED = (signal.SIGABRT, signal.SIGTRAP, signal.SIGILL)
 FAULTS = (signal.SIGSEGV, signal.SIGBUS)
+# What the user emulator adds of its own.
+EMULATOR_LINE = re.compile(r"qemu: uncaught target signal \d+ \([^)]*\) - core dumped\n")
 OUR_LINE = re.compile(r"hakmem: ([a-z0-9 ]+): (0x[0-9a-f]+)\n")
 
 
@@ -80,7 +82,7 @@ class Program:
             code = None
         with os.fdopen(reader, "rb") as pipe:
             progress = pipe.read().decode(errors="replace")
-        return Result(case, code, progress, err.decode(errors="replace"))
+        return Result(case, code, progress, EMULATOR_LINE.sub("", err.decode(errors="replace")))
 
 
 def message(result, ours):
@@ -146,8 +148,8 @@ def run_all(program, cases):
         return dict(zip(cases, pool.map(lambda case: verdict_of(program, case), cases)))
 
 
-def list_cases(binary):
-    out = subprocess.run([binary, "--list"], stdout=subprocess.PIPE, check=True, universal_newlines=True).stdout
+def list_cases(command):
+    out = subprocess.run(command + ["--list"], stdout=subprocess.PIPE, check=True, universal_newlines=True).stdout
     return out.splitlines()
 
 
