@@ -144,6 +144,10 @@ def main():
     parser.add_argument("--emulator", default="", metavar="COMMAND", help="what runs our programs")
     arguments = parser.parse_args()
     arguments.profile = [(name, os.path.abspath(path)) for name, path in arguments.profile]
+    try:
+        read_all([name for name, _ in arguments.profile] + misuse_peers.names())
+    except ValueError as error:
+        parser.error(str(error))
     arguments.names = [name for name, _ in arguments.profile]
     if arguments.only and arguments.only not in arguments.names:
         parser.error("no such profile: %s (there are %s)" % (arguments.only, ", ".join(arguments.names)))

@@ -27,14 +27,12 @@ class Exemption:
     why: str
 
 
-# Every invalid, interior, misaligned or foreign free at once; every double free some time, and at once where it repeats
-# one of the thread's two latest frees; nothing that the program writes into free memory steers the allocator.
+# Every invalid, interior, misaligned or foreign pointer at once; every double free some time, and at once where it
+# repeats one of the thread's two latest frees; realloc and usable size of such a block at once; nothing that the program writes into free memory steers the allocator.
 STANDARD = [
     Rule("invalid_free/*", CAUGHT),
-    Rule("realloc/interior *", CAUGHT),
-    Rule("realloc/global *", CAUGHT),
-    Rule("usable_size/interior *", CAUGHT),
-    Rule("usable_size/global *", CAUGHT),
+    Rule("realloc/*", CAUGHT),
+    Rule("usable_size/*", CAUGHT),
     Rule("double_free/immediate *", CAUGHT),
     Rule("double_free/interleaved *", CAUGHT),
     Rule("double_free/*", SOME_TIME),
@@ -47,8 +45,6 @@ STANDARD = [
 # All of that at once; and one byte too many or too few, writes after free, wrong sizes and alignments.
 OBSERVE = [
     Rule("double_free/*", CAUGHT),
-    Rule("realloc/*", CAUGHT),
-    Rule("usable_size/*", CAUGHT),
     Rule("overflow/*", CAUGHT_OR_FAULT),
     Rule("underflow/*", CAUGHT_OR_FAULT),
     # When the block is handed out again, which is later for one that waits for its owner.

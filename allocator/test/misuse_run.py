@@ -167,6 +167,8 @@ def read(path):
     """(head, case -> (verdict, detail))"""
     with open(path, encoding="utf-8") as file:
         lines = file.read().splitlines()
+    if len(lines) < 2:
+        raise ValueError("%s: not a file of verdicts" % path)
     head = lines[1].lstrip("# ")
     verdicts = {}
     for line in lines[2:]:

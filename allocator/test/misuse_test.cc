@@ -372,19 +372,21 @@ TEST(InvalidPointer, ReallocAndUsableSizeOfAFreedLargeBlock) {
   }
 }
 
-// ---- OBSERVE only
-// ------------------------------------------------------------------------------------------------------
-
-TEST(Observe, FreedSmallBlockIsSeenByReallocAndUsableSize) {
-  if (TheProfile() != Profile::kObserve) GTEST_SKIP() << "only OBSERVE knows at once whether a small block is live";
+TEST(InvalidPointer, ReallocAndUsableSizeOfAFreedSmallBlock) {
+  if (TheProfile() == Profile::kFast) GTEST_SKIP() << "FAST promises checks at flushes only";
   const auto freed = [] {
     unsigned char *p = Bytes(200);
     Free(p);
     return Misused(p);
   };
-  AtOnce([&] { static_cast<void>(!hak_realloc(freed(), 100)); }, kInvalidPointer);
+  for (const size_t size : {size_t{100}, size_t{150}, size_t{200}, size_t{2000}}) {
+    AtOnce([&] { static_cast<void>(!hak_realloc(freed(), size)); }, kInvalidPointer);
+  }
   AtOnce([&] { static_cast<void>(hak_usable_size(freed())); }, kInvalidPointer);
 }
+
+// ---- OBSERVE only
+// ------------------------------------------------------------------------------------------------------
 
 TEST(Observe, WrongSizeInASizedFree) {
   if (TheProfile() != Profile::kObserve) GTEST_SKIP() << "only OBSERVE checks the sizes of sized frees";
