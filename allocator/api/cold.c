@@ -163,11 +163,18 @@ HAK_COLD void hak_cold_free(void *block) {
   }
 }
 
+// Whether the block is one of the thread's two latest frees of its class.
+static bool is_latest_free(const void *block, uint32_t class_id) {
+  void **top = atomic_load_explicit(&hak_thread_cache->bins[class_id].top, memory_order_relaxed);
+  return hak_slot_peek(top) == block || hak_slot_peek(top - 1) == block;
+}
+
 HAK_NOINLINE size_t hak_slow_usable(const void *block) {
   if (block == NULL) return 0;
   const uint32_t class_id = checked_class(block, "invalid pointer");
   if (hak_class_is_tiny(class_id)) {
     if (HAK_BLOCK_CHECKS) hak_block_check_live(block, class_id);
+    if (!HAK_FAST && is_latest_free(block, class_id)) hak_fatal("invalid pointer", block);
     return hak_class_usable(class_id);
   }
   const size_t usable = hak_large_usable(block);

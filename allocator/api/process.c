@@ -13,6 +13,8 @@
 #include "allocator/os/lock.h"
 #include "allocator/os/os.h"
 #include "allocator/tiny/meta.h"
+#include "allocator/tiny/quarantine.h"
+#include "allocator/tiny/reclaim.h"
 #include "allocator/tiny/slab_map.h"
 #include "allocator/tiny/slab_pool.h"
 #include "allocator/tiny/thread_cache.h"
@@ -138,14 +140,18 @@ __attribute__((constructor)) static void register_fork_handlers(void) {
 
 // ---- Exit ---------------------------------------------------------------------------------------
 
-// The last check for double frees: blocks that wait in the exiting thread's cache are compared with their slabs.
+// The last check for double frees: blocks that wait in the exiting thread's cache, or to be taken in by the threads
+// that they were allocated by, are compared with their slabs.
 __attribute__((destructor)) static void check_at_exit(void) {
   struct hak_heap *heap = present_heap();
   // Before the check, so that the figures are those of the program.
   if (hak_config.stats_at_exit) hak_statistics_dump();
   if (!HAK_FAST && heap != NULL) {
     hak_heap_enter(heap);
+    hak_quarantine_flush(heap);
     hak_thread_cache_flush_all(heap);
+    hak_heap_drain(heap);
     hak_heap_leave(heap);
   }
+  if (!HAK_FAST) hak_reclaim_waiting(heap);
 }

@@ -9,6 +9,7 @@
 // was not noticed.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -287,6 +288,35 @@ TEST(DoubleFree, SecondFreeByAnotherThread) {
   ExpectAbort(RunCase(misuse, Last::kFlush), kDoubleFree);
 }
 
+// What other threads freed waits for the block's owner, who may come to the end of the process without another call; or
+// still run by then.
+TEST(DoubleFree, SecondFreeByAnotherThreadIsSeenAtProcessEnd) {
+  if (TheProfile() == Profile::kFast) GTEST_SKIP() << "FAST promises a check at flushes only, not at the process's end";
+  const auto by_owner = [] {
+    unsigned char *p = Bytes(200);
+    Bytes(200);  // stays, and with it the slab
+    std::thread([p] { Free(p); }).join();
+    std::thread([p] { Free(Misused(p)); }).join();
+  };
+  const auto by_other = [] {
+    static unsigned char *volatile given = nullptr;
+    static pthread_barrier_t barrier;
+    pthread_barrier_init(&barrier, nullptr, 2);
+    std::thread([] {
+      given = Bytes(200);
+      Bytes(200);
+      pthread_barrier_wait(&barrier);
+      for (;;) pause();
+    }).detach();
+    pthread_barrier_wait(&barrier);
+    unsigned char *p = given;
+    std::thread([p] { Free(p); }).join();
+    std::thread([p] { Free(Misused(p)); }).join();
+  };
+  ExpectAbort(RunCase(by_owner, Last::kProcessEnd), kDoubleFree);
+  ExpectAbort(RunCase(by_other, Last::kProcessEnd), kDoubleFree);
+}
+
 TEST(DoubleFree, OfAnAlignedBlock) {
   AtOnce(
       [] {
@@ -342,19 +372,21 @@ TEST(InvalidPointer, ReallocAndUsableSizeOfAFreedLargeBlock) {
   }
 }
 
-// ---- OBSERVE only
-// ------------------------------------------------------------------------------------------------------
-
-TEST(Observe, FreedSmallBlockIsSeenByReallocAndUsableSize) {
-  if (TheProfile() != Profile::kObserve) GTEST_SKIP() << "only OBSERVE knows at once whether a small block is live";
+TEST(InvalidPointer, ReallocAndUsableSizeOfAFreedSmallBlock) {
+  if (TheProfile() == Profile::kFast) GTEST_SKIP() << "FAST promises checks at flushes only";
   const auto freed = [] {
     unsigned char *p = Bytes(200);
     Free(p);
     return Misused(p);
   };
-  AtOnce([&] { static_cast<void>(!hak_realloc(freed(), 100)); }, kInvalidPointer);
+  for (const size_t size : {size_t{100}, size_t{150}, size_t{200}, size_t{2000}}) {
+    AtOnce([&] { static_cast<void>(!hak_realloc(freed(), size)); }, kInvalidPointer);
+  }
   AtOnce([&] { static_cast<void>(hak_usable_size(freed())); }, kInvalidPointer);
 }
+
+// ---- OBSERVE only
+// ------------------------------------------------------------------------------------------------------
 
 TEST(Observe, WrongSizeInASizedFree) {
   if (TheProfile() != Profile::kObserve) GTEST_SKIP() << "only OBSERVE checks the sizes of sized frees";

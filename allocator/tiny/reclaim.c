@@ -113,6 +113,14 @@ void hak_reclaim_all(struct hak_heap *mine) {
   hak_lock_release(&hak_orphanage_lock);
 }
 
+static void drain_heap(struct hak_heap *heap, void *mine) {
+  if (heap != mine) hak_heap_drain(heap);
+}
+
+void hak_reclaim_waiting(struct hak_heap *mine) {
+  for (uint32_t left = hak_heap_threads(); left > 0; left--) hak_heap_visit_next(drain_heap, mine);
+}
+
 HAK_ATOMIC(bool) hak_reclaim_worth;
 
 static void trip_heap(struct hak_heap *heap, void *mine) {

@@ -24,6 +24,10 @@ bool hak_reclaim_slice(struct hak_heap *mine, uint64_t slice_us);
 // Takes in everything that other threads' heaps can give up, idle or not, but for the free slabs, which go to the pool.
 void hak_reclaim_all(struct hak_heap *mine);
 
+// Takes in what was freed into the slabs of other threads' heaps and waits for them, and nothing else: a double free
+// among it ends the process.
+void hak_reclaim_waiting(struct hak_heap *mine);
+
 // Finds out whether the program has let go of most of its heap, as far as is known, so that its threads are worth
 // watching. When it just has, the other threads' bins are closed, so that each of them comes by.
 bool hak_reclaim_judge(struct hak_heap *mine);

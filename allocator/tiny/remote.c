@@ -49,6 +49,11 @@ void hak_remote_notify(struct hak_slab *slab) {
   for (;;) {
     // Acquire: pairs with the store by whoever gave the slab to its present owner.
     struct hak_heap *owner = atomic_load_explicit(&slab->owner, memory_order_acquire);
+    if (HAK_UNLIKELY(owner == NULL)) {
+      // All blocks of the slab were free without the one that was just pushed. Relaxed: for the message.
+      const uint64_t pushed = (uint32_t)atomic_load_explicit(&slab->remote, memory_order_relaxed);
+      hak_fatal("double free", hak_slab_block(slab, (uint32_t)pushed - 1));
+    }
     if (owner != &hak_orphanage) {
       // A closed heap has given its slabs away before it closed: the next look finds the new owner. A heap that was
       // opened anew meanwhile passes the notice on when it drains.
@@ -73,10 +78,16 @@ void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab) {
   owner->reported_bytes += (uint64_t)count * slab->stride;  // Whoever freed them has done that.
   if (HAK_UNLIKELY(link == 0 || link > capacity)) hak_fatal("corrupted block", slab);
   for (uint32_t left = count; left > 0; left--) {
-    void *block = hak_slab_block(slab, (uint32_t)link - 1);
+    const uint32_t index = (uint32_t)link - 1;
+    void *block = hak_slab_block(slab, index);
     link = tiny_nextptr_load(block);
-    // Every block but the last leads to another one.
-    if (HAK_UNLIKELY(link > capacity || (link == 0) != (left == 1))) hak_fatal("corrupted block", block);
+    if (HAK_UNLIKELY(link > capacity)) hak_fatal(hak_slab_bit(slab, index) ? "double free" : "corrupted block", block);
+    // Every block but the last leads to another one: a chain of sound links and another length has a block twice.
+    if (HAK_UNLIKELY((link == 0) != (left == 1))) hak_fatal("double free", block);
+    // So has one that goes on when all other blocks of the slab are free: the slab would be gone under it.
+    if (HAK_UNLIKELY(left > 1 && hak_slab_free_count(slab) + 1 == hak_slab_carved(slab))) {
+      hak_fatal("double free", hak_slab_block(slab, (uint32_t)link - 1));
+    }
     hak_poison_link(block);
     // The last block may empty the slab and return it to the pool: nothing of it is touched afterwards.
     hak_heap_put(owner, slab, block);

@@ -140,6 +140,37 @@ TEST_F(Remote, WhatWaitsWhenAHeapClosesIsTakenIn) {
   hak_thread_cache_return(heap_, out + 2, 2);
 }
 
+// However its two frees are chained: by one thread or two, alone or with all other blocks of the slab.
+TEST_F(Remote, ABlockThatIsFreedTwiceIsNoticed) {
+  std::vector<void *> b = Take(3);
+  const auto fatal = [&](const std::vector<std::vector<void *>> &pushes, void *block) {
+    const auto free_them = [&] {
+      for (const std::vector<void *> &push : pushes) Push(push);
+      hak_heap_drain(heap_);
+    };
+    HAK_EXPECT_FATAL(free_them(), "double free", block);
+  };
+  fatal({{b[0], b[0]}}, b[0]);
+  fatal({{b[0]}, {b[0]}}, b[0]);
+  fatal({{b[0], b[1], b[0]}}, b[0]);
+  fatal({{b[0], b[1]}, {b[0]}}, b[0]);
+  fatal({{b[0], b[1]}, {b[1]}}, b[1]);
+  fatal({{b[0], b[1], b[2]}, {b[2], b[1], b[0]}}, b[2]);
+  fatal({{b[0], b[1], b[2]}, {b[0], b[1], b[2]}}, b[2]);
+  Push(b);
+}
+
+// The slab went back to the pool between the look at its owner and the push.
+TEST_F(Remote, APushIntoAFreeSlabIsNoticed) {
+  hak_heap *other = hak_heap_open();
+  void *block;
+  ASSERT_EQ(hak_heap_take(other, kClass, &block, 1, nullptr), 1u);
+  const hak_chain chain = Chain({block});
+  hak_heap_close(other);
+  Push({block});
+  HAK_EXPECT_FATAL(hak_remote_push(&chain), "double free", block);
+}
+
 // A heap record that was opened anew passes notices for its former slabs on.
 TEST_F(Remote, AStaleNoticeReachesTheOwner) {
   std::vector<void *> blocks = Take(4);
@@ -233,7 +264,10 @@ TEST_F(RemoteForged, AWildLinkEndsTheProcessNamingItsBlock) {
   }
 }
 
-TEST_F(RemoteForged, AZeroedLinkEndsTheProcess) { HAK_EXPECT_FATAL(DrainForged(0, 0), "corrupted block", blocks_[0]); }
+// In FAST, whose links are plain, it looks like the end of a shorter chain.
+TEST_F(RemoteForged, AZeroedLinkEndsTheProcess) {
+  HAK_EXPECT_FATAL(DrainForged(0, 0), HAK_FAST ? "double free" : "corrupted block", blocks_[0]);
+}
 
 // Outside FAST a plain index of another block is as wrong as anything else.
 TEST_F(RemoteForged, AGuessedIndexEndsTheProcess) {

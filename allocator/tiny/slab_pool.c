@@ -234,12 +234,12 @@ bool hak_pool_resize_span(struct hak_slab *slab, uint32_t slabs) {
   hak_lock_acquire(&hak_pool.lock);
   const uint32_t first = slab->index;
   const uint32_t old = slab->span_slabs;
-  bool done = true;
-  if (slabs < old) {
+  bool done = slab->class_id == HAK_CLASS_SPAN;  // If not, another thread has freed it meanwhile.
+  if (done && slabs < old) {
     slab->span_slabs = slabs;
     disclaim(ss, first + slabs, old - slabs);
     hak_pool_note_free(ss, now);
-  } else if (slabs > old) {
+  } else if (done && slabs > old) {
     const uint32_t extra = hak_pool_run(first + old, slabs - old);
     done = first + slabs <= HAK_SLABS_PER_SUPERSLAB && (ss->free_mask & extra) == extra &&
            hak_limit_admit(new_bytes(ss, first + old, slabs - old));

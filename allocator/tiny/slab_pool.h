@@ -28,7 +28,8 @@ void hak_pool_give(struct hak_slab *slab);
 void *hak_pool_take_span(uint32_t slabs, uint32_t *dirty, bool grow);
 // Takes back the span that begins with `slab`. False, and nothing done, when no span begins there.
 bool hak_pool_give_span(struct hak_slab *slab);
-// Changes the span's length without moving it. False, and nothing done, when what follows is not free.
+// Changes the span's length without moving it. False, and nothing done, when what follows is not free, or no span
+// begins there.
 bool hak_pool_resize_span(struct hak_slab *slab, uint32_t slabs);
 
 // Releases one superslab's free memory that is past the deadline at `now` (milliseconds). False: there is none.

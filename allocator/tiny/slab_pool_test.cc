@@ -305,6 +305,7 @@ TEST_F(Pool, WhatBeginsNoSpanIsNotTakenBack) {
   EXPECT_EQ(hak_pool_totals().spans, 1u);
   EXPECT_TRUE(hak_pool_give_span(hak_slab_of(span)));
   EXPECT_FALSE(hak_pool_give_span(hak_slab_of(span)));
+  for (const uint32_t slabs : {1u, 3u, 6u}) EXPECT_FALSE(hak_pool_resize_span(hak_slab_of(span), slabs));
   hak_pool_give(slab);
 }
 

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Every misuse of the matrix (misuse_case.h), each in a process of its own, against the verdicts that are committed.
+
+  bazel test //allocator/test:misuse_matrix                         all profiles; any change of a verdict fails
+  bazel run //allocator/test:misuse_matrix -- --update              writes the verdicts, and docs/analysis/misuse.md
+  bazel run //allocator/test:misuse_matrix -- --update-peers        runs glibc and the installed peers, and writes theirs
+  bazel run //allocator/test:misuse_matrix -- --table               prints the table of all that is committed
+  bazel run //allocator/test:misuse_matrix -- --show PART [--plain-run LIB.so]
+                                                                    runs the cases with PART in their name, and explains
+
+On aarch64, in the emulator, one profile in a minute or two:
+
+  bazel test --config=aarch64 --run_under=env --test_tag_filters= --test_arg=--only=standard \\
+      --test_arg=--emulator='qemu-aarch64 -L /usr/aarch64-linux-gnu' //allocator/test:misuse_matrix
+
+misuse_run.py says what the verdicts mean; misuse_rules.py what they must be, whatever is committed.
+"""
+
+import argparse
+import os
+import sys
+
+sys.dont_write_bytecode = True
+# The build puts everything together below the directory that it starts this script in.
+sys.path[:0] = [os.path.join(os.getcwd(), "allocator", "test"), os.path.join(os.getcwd(), "bench")]
+
+import misuse_peers  # noqa: E402
+import misuse_rules  # noqa: E402
+import misuse_run  # noqa: E402
+import misuse_table  # noqa: E402
+
+VERDICTS = os.path.join("allocator", "test", "misuse_verdicts")
+PAGE = os.path.join("docs", "analysis", "misuse.md")
+# A profile that is run a second time with settings, and must get the same verdicts.
+AGAIN = {"standard": {"two-level slab map": {"HAKMEM_SLAB_MAP": "two_level"}}}
+
+
+def verdict_file(name, root="."):
+    return os.path.join(root, VERDICTS, name + ".txt")
+
+
+def source_root(parser):
+    root = os.environ.get("BUILD_WORKSPACE_DIRECTORY")
+    if not root:
+        parser.error("this option needs `bazel run`")
+    return root
+
+
+def read_all(names):
+    """name -> (head, verdicts) of every committed file."""
+    found = {}
+    for name in names:
+        if os.path.exists(verdict_file(name)):
+            found[name] = misuse_run.read(verdict_file(name))
+    return found
+
+
+def page(profiles, peers):
+    return misuse_table.page(read_all(profiles), read_all(peers))
+
+
+def test(arguments):
+    failures = []
+    controls = misuse_rules.self_check() + misuse_run.self_check()
+    failures += ["control: " + line for line in controls]
+    for name, binary in arguments.profile:
+        command = arguments.emulator.split() + [binary]
+        cases = misuse_run.list_cases(command)
+        if not os.path.exists(verdict_file(name)):
+            failures.append("%s: no committed verdicts; see --update" % name)
+            continue
+        wanted = misuse_run.read(verdict_file(name))[1]
+        failures += ["%s: %s" % (name, line) for line in misuse_rules.broken(name, wanted)]
+        runs = {name: {}}
+        if not arguments.emulator:
+            runs.update({"%s, %s" % (name, what): env for what, env in AGAIN.get(name, {}).items()})
+        for title, environment in runs.items():
+            got = misuse_run.run_all(misuse_run.Program(command, environment, ours=True), cases)
+            lines = misuse_run.differences(wanted, got)
+            print("%s: %d cases, %d differ" % (title, len(cases), len(lines)), flush=True)
+            failures += ["%s: %s" % (title, line) for line in lines]
+    peers = misuse_peers.names()
+    with open(PAGE, encoding="utf-8") as file:
+        if file.read() != page(arguments.names, peers):
+            failures.append("%s is not what --update writes" % PAGE)
+    for line in failures:
+        print("FAILED " + line)
+    print("%d failed" % len(failures) if failures else "passed")
+    return 1 if failures else 0
+
+
+def update(arguments, root):
+    for name, binary in arguments.profile:
+        verdicts = misuse_run.run_all(misuse_run.Program([binary], ours=True), misuse_run.list_cases([binary]))
+        misuse_run.write(verdict_file(name, root), "hakmem, profile %s" % name, verdicts)
+        for line in misuse_rules.broken(name, verdicts):
+            print("%s: %s" % (name, line))
+        print("wrote %s" % verdict_file(name))
+
+
+def update_peers(arguments, root):
+    cases = misuse_run.list_cases([arguments.plain])
+    for peer in misuse_peers.installed():
+        program = misuse_run.Program([arguments.plain], peer.environment())
+        misuse_run.write(verdict_file(peer.name, root), peer.version(), misuse_run.run_all(program, cases))
+        print("wrote %s" % verdict_file(peer.name))
+
+
+def write_page(arguments, root):
+    os.chdir(root)  # What was just written, not what the build had found.
+    with open(PAGE, "w", encoding="utf-8") as file:
+        file.write(page(arguments.names, misuse_peers.names()))
+    print("wrote %s" % PAGE)
+
+
+def show(arguments, parser):
+    programs = {name: misuse_run.Program([os.path.abspath(path)], ours=True) for name, path in arguments.profile}
+    if arguments.plain_run:
+        library = os.path.abspath(os.path.join(os.environ.get("BUILD_WORKING_DIRECTORY", "."), arguments.plain_run))
+        if not os.path.exists(library):
+            parser.error("no such library: " + library)
+        programs = {library: misuse_run.Program([arguments.plain], {"LD_PRELOAD": library})}
+    cases = [case for case in misuse_run.list_cases([arguments.plain]) if arguments.show in case]
+    if not cases:
+        parser.error("no case has '%s' in its name" % arguments.show)
+    for case in cases:
+        for name, program in programs.items():
+            result = program.run(case)
+            print("%s  %s: %s\n%s" % (case, name, misuse_run.judge(result, program.ours), result.told()))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", nargs=2, action="append", required=True, metavar=("NAME", "PROGRAM"))
+    parser.add_argument("--plain", required=True, metavar="PROGRAM", help="without an allocator of its own")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--update", action="store_true")
+    what.add_argument("--update-peers", action="store_true")
+    what.add_argument("--table", action="store_true")
+    what.add_argument("--show", metavar="PART")
+    parser.add_argument("--plain-run", metavar="LIB.so", help="for --show: run this library instead of ours")
+    parser.add_argument("--only", metavar="NAME", help="of the profiles test only this one")
+    parser.add_argument("--emulator", default="", metavar="COMMAND", help="what runs our programs")
+    arguments = parser.parse_args()
+    arguments.profile = [(name, os.path.abspath(path)) for name, path in arguments.profile]
+    try:
+        read_all([name for name, _ in arguments.profile] + misuse_peers.names())
+    except ValueError as error:
+        parser.error(str(error))
+    arguments.names = [name for name, _ in arguments.profile]
+    if arguments.only and arguments.only not in arguments.names:
+        parser.error("no such profile: %s (there are %s)" % (arguments.only, ", ".join(arguments.names)))
+    arguments.profile = [(name, path) for name, path in arguments.profile if arguments.only in (None, name)]
+    arguments.plain = os.path.abspath(arguments.plain)
+    if arguments.show is not None:
+        show(arguments, parser)
+    elif arguments.table:
+        print(page(arguments.names, misuse_peers.names()), end="")
+    elif arguments.update or arguments.update_peers:
+        root = source_root(parser)
+        (update if arguments.update else update_peers)(arguments, root)
+        write_page(arguments, root)
+    else:
+        return test(arguments)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
