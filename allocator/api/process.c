@@ -110,16 +110,23 @@ HAK_COLD struct hak_heap *hak_thread_attach(void) {
 
 // ---- Fork ---------------------------------------------------------------------------------------
 
+// Calls of fork that this thread is in: a handler of the program may fork too.
+static _Thread_local uint32_t forks;
+
 static void before_fork(void) {
+  if (forks++ != 0) return;
   // In the order of the ranks; then no thread is in the middle of a change that the child would inherit half done.
   hak_lock_acquire(&init_lock);
   hak_heap_lock_all();
   hak_pool_lock();
   hak_mapping_lock();
   hak_meta_lock();
+  hak_lock_holds_all = true;
 }
 
 static void unlock_after_fork(void) {
+  if (--forks != 0) return;
+  hak_lock_holds_all = false;
   hak_meta_unlock();
   hak_mapping_unlock();
   hak_pool_unlock();
@@ -133,7 +140,8 @@ static void after_fork_in_child(void) {
   unlock_after_fork();
 }
 
-// Registered before any handler of the program: so the program's prepare handlers run before ours, and may allocate.
+// Handlers of the program that are registered later run outside of ours. Those of libraries that were started before us
+// run inside, where this thread has every lock: either may allocate.
 __attribute__((constructor)) static void register_fork_handlers(void) {
   pthread_atfork(before_fork, unlock_after_fork, after_fork_in_child);
   // Here no lock of the C library is held that making a thread needs, as it might be within some malloc.
