@@ -305,12 +305,12 @@ const std::vector<Script> &Scripts() {
       {"InPlace", InPlace},
       {"Alignments", Alignments},
       {"ZeroAfterGivingBack", ZeroAfterGivingBack},
-      {"Threads", Threads},
+      {"Threads", Threads, true},
       {"FillAndEmpty", FillAndEmpty},
-      {"Adoption", Adoption},
+      {"Adoption", Adoption, true},
       {"FreePages", FreePages},
       {"TakenAgain", TakenAgain},
-      {"IdleThread", IdleThread},
+      {"IdleThread", IdleThread, true},
   };
   return *scripts;
 }

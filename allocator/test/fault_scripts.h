@@ -65,6 +65,7 @@ class Checked {
 struct Script {
   const char *name;
   void (*run)(Checked *heap);
+  bool threads = false;  // it starts some
 };
 
 inline void PrintTo(const Script &script, std::ostream *out) { *out << script.name; }

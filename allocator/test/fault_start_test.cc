@@ -67,7 +67,7 @@ const Case kCases[] = {
 void PrintTo(const Case &c, std::ostream *out) { *out << c.name; }
 
 constexpr uint64_t kMostCalls = 200;
-constexpr uint64_t kStep = kSlowBuild ? 4 : 1;
+constexpr uint64_t kStep = HAK_TEST_TSAN ? 40 : HAK_TEST_ASAN ? 4 : 1;
 
 class FaultStart : public testing::TestWithParam<Case> {
  protected:
