@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "allocator/os/atomic.h"
+#include "allocator/os/fault.h"
 #include "allocator/os/os.h"
 #include "allocator/policy/config.h"
 #include "allocator/tiny/reclaim.h"
@@ -76,7 +77,7 @@ static void *run(void *unused) {
 
 static bool create(void) {
   pthread_attr_t attributes;
-  if (pthread_attr_init(&attributes) != 0) return false;
+  if (hak_fault_due(HAK_FAULT_THREAD) || pthread_attr_init(&attributes) != 0) return false;
   const size_t least = (size_t)sysconf(_SC_THREAD_STACK_MIN);
   pthread_attr_setstacksize(&attributes, STACK_BYTES > least ? STACK_BYTES : least);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);

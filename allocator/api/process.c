@@ -10,6 +10,7 @@
 #include "allocator/large/mapping.h"
 #include "allocator/observe/statistics.h"
 #include "allocator/os/barrier.h"
+#include "allocator/os/fault.h"
 #include "allocator/os/lock.h"
 #include "allocator/os/os.h"
 #include "allocator/tiny/meta.h"
@@ -44,12 +45,16 @@ static void close_heap(struct hak_heap *heap) {
   hak_heap_close(heap);
 }
 
+static bool set_end_key(const void *value) {
+  return !hak_fault_due(HAK_FAULT_THREAD) && pthread_setspecific(end_key, value) == 0;
+}
+
 // Destructor of end_key. Most other keys are younger than ours, so their destructors run after it and may allocate and
 // free: the first time it only asks to be called again, in the next round. What still comes after that works on the
 // orphanage. (A thread whose very first allocation is in the third round of its destructors or later is not seen again;
 // its heap stays open.)
 static void thread_end(void *heap) {
-  if (!end_announced && pthread_setspecific(end_key, heap) == 0) {
+  if (!end_announced && set_end_key(heap)) {
     end_announced = true;
     return;
   }
@@ -66,7 +71,7 @@ static void initialise(void) {
     hak_nextptr_secret = hak_os_random();
     hak_os_barrier_init();
     if (hak_config.prewarm_superslabs != 0) hak_pool_prewarm(hak_config.prewarm_superslabs);
-    have_end_key = pthread_key_create(&end_key, thread_end) == 0;
+    have_end_key = !hak_fault_due(HAK_FAULT_THREAD) && pthread_key_create(&end_key, thread_end) == 0;
     atomic_store_explicit(&initialised, true, memory_order_release);
   }
   hak_lock_release(&init_lock);
@@ -99,7 +104,7 @@ HAK_COLD struct hak_heap *hak_thread_attach(void) {
   if (heap == NULL) return NULL;
   // Before pthread_setspecific, which may allocate.
   hak_thread_cache = &heap->cache;
-  if (have_end_key && pthread_setspecific(end_key, heap) == 0) return heap;
+  if (have_end_key && set_end_key(heap)) return heap;
   // Nobody would tell us of the thread's end, and its blocks would be lost.
   close_heap(heap);
   return NULL;
@@ -107,16 +112,23 @@ HAK_COLD struct hak_heap *hak_thread_attach(void) {
 
 // ---- Fork ---------------------------------------------------------------------------------------
 
+// Calls of fork that this thread is in: a handler of the program may fork too.
+static _Thread_local uint32_t forks;
+
 static void before_fork(void) {
+  if (forks++ != 0) return;
   // In the order of the ranks; then no thread is in the middle of a change that the child would inherit half done.
   hak_lock_acquire(&init_lock);
   hak_heap_lock_all();
   hak_pool_lock();
   hak_mapping_lock();
   hak_meta_lock();
+  hak_lock_holds_all = true;
 }
 
 static void unlock_after_fork(void) {
+  if (--forks != 0) return;
+  hak_lock_holds_all = false;
   hak_meta_unlock();
   hak_mapping_unlock();
   hak_pool_unlock();
@@ -130,7 +142,8 @@ static void after_fork_in_child(void) {
   unlock_after_fork();
 }
 
-// Registered before any handler of the program: so the program's prepare handlers run before ours, and may allocate.
+// Handlers of the program that are registered later run outside of ours. Those of libraries that were started before us
+// run inside, where this thread has every lock: either may allocate.
 __attribute__((constructor)) static void register_fork_handlers(void) {
   pthread_atfork(before_fork, unlock_after_fork, after_fork_in_child);
   // Here no lock of the C library is held that making a thread needs, as it might be within some malloc.

@@ -6,7 +6,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "allocator/os/fault.h"
+
 static bool call(int command) {
+  if (hak_fault_due(HAK_FAULT_BARRIER)) return false;
   const int saved = errno;
   const bool done = syscall(SYS_membarrier, command, 0, 0) == 0;
   errno = saved;

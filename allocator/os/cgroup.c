@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "allocator/os/fault.h"
+
 #define PATH_ROOM 1024u
 
 // Static rather than on the stack: the caller may be an allocation on a small one.
@@ -16,7 +18,7 @@ static char folder[PATH_ROOM];
 static bool read_file(const char *path, char *text, size_t size) {
   const int saved = errno;
   ssize_t got = 0;
-  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  const int file = hak_fault_due(HAK_FAULT_ASK) ? -1 : open(path, O_RDONLY | O_CLOEXEC);
   if (file >= 0) {
     got = read(file, text, size - 1);
     close(file);

@@ -40,6 +40,7 @@ bool hak_os_decommit(void *start, size_t size, enum hak_decommit_mode mode) {
 }
 
 bool hak_os_advise_huge(void *start, size_t size, bool wanted) {
+  if (hak_fault_due(HAK_FAULT_ADVISE)) return false;
   return advise(start, size, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
@@ -49,7 +50,8 @@ bool hak_os_huge_by_default(void) {
   if (HAK_UNLIKELY(answer == 0)) {
     const int saved = errno;
     char text[64] = {0};
-    const int file = open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
+    const char *const path = "/sys/kernel/mm/transparent_hugepage/enabled";
+    const int file = hak_fault_due(HAK_FAULT_ASK) ? -1 : open(path, O_RDONLY | O_CLOEXEC);
     if (file >= 0) {
       if (read(file, text, sizeof text - 1) < 0) text[0] = '\0';
       close(file);
@@ -61,4 +63,6 @@ bool hak_os_huge_by_default(void) {
   return answer == 2;
 }
 
-bool hak_os_populate(void *start, size_t size) { return advise(start, size, MADV_POPULATE_WRITE); }
+bool hak_os_populate(void *start, size_t size) {
+  return !hak_fault_due(HAK_FAULT_ADVISE) && advise(start, size, MADV_POPULATE_WRITE);
+}

@@ -23,7 +23,7 @@ std::string Ask(uint32_t kind, int n) {
 
 TEST(Fault, NothingFailsWithoutAPlan) {
   hak_fault_clear();
-  for (uint32_t kind = 1; kind <= HAK_FAULT_REMAP; kind <<= 1) EXPECT_EQ(Ask(kind, 5), ".....");
+  for (uint32_t kind = 1; kind < HAK_FAULT_ALL; kind <<= 1) EXPECT_EQ(Ask(kind, 5), ".....");
 }
 
 TEST(Fault, FailsFromTheNthOnAsOftenAsAsked) {
@@ -57,7 +57,7 @@ TEST(Fault, CountsOnlyTheKindsOfThePlan) {
 
 TEST(Fault, AllMeansEveryKind) {
   const FaultPlan plan(HAK_FAULT_ALL);
-  for (uint32_t kind = 1; kind <= HAK_FAULT_REMAP; kind <<= 1) EXPECT_EQ(Ask(kind, 1), "F") << kind;
+  for (uint32_t kind = 1; kind < HAK_FAULT_ALL; kind <<= 1) EXPECT_EQ(Ask(kind, 1), "F") << kind;
 }
 
 TEST(Fault, ANewPlanStartsCountingAfresh) {
@@ -70,6 +70,26 @@ TEST(Fault, ANewPlanStartsCountingAfresh) {
   EXPECT_EQ(hak_fault_hits(), 0u);
   hak_fault_clear();
   EXPECT_EQ(Ask(HAK_FAULT_COMMIT, 2), "..");
+}
+
+TEST(Fault, TwoPlansCountForThemselves) {
+  const FaultPlan plan(HAK_FAULT_MAP, 2, 1);
+  hak_fault_also(HAK_FAULT_MAP | HAK_FAULT_UNMAP, 3, 2);
+  EXPECT_EQ(Ask(HAK_FAULT_MAP, 2), ".F");
+  EXPECT_EQ(Ask(HAK_FAULT_UNMAP, 1), "F");  // the third call of the second plan
+  EXPECT_EQ(Ask(HAK_FAULT_COMMIT, 1), ".");
+  EXPECT_EQ(Ask(HAK_FAULT_MAP, 3), "F..");
+  EXPECT_EQ(hak_fault_hits(), 3u);
+  hak_fault_set(HAK_FAULT_MAP, 1, 1);
+  EXPECT_EQ(Ask(HAK_FAULT_UNMAP, 5), ".....");  // a new plan ends both old ones
+  EXPECT_EQ(Ask(HAK_FAULT_MAP, 2), "F.");
+}
+
+TEST(Fault, BothPlansAtOnceAreOneFailure) {
+  const FaultPlan plan(HAK_FAULT_MAP, 1, 1);
+  hak_fault_also(HAK_FAULT_MAP, 1, 2);
+  EXPECT_EQ(Ask(HAK_FAULT_MAP, 3), "FF.");
+  EXPECT_EQ(hak_fault_hits(), 2u);
 }
 
 TEST(Fault, ManyThreadsTogetherGetExactlyThePlannedFailures) {

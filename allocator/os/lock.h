@@ -32,6 +32,10 @@ struct hak_lock {
 // and the program's handler of the last signal may allocate.
 void hak_lock_give_up(void);
 
+// While it is true the calling thread holds every lock there is: what it acquires it has, and what it releases it
+// keeps. It is so during fork, where handlers of the program run that may allocate.
+extern __thread bool hak_lock_holds_all __attribute__((tls_model("initial-exec")));
+
 void hak_lock_slow(struct hak_lock *lock);
 void hak_lock_wake(struct hak_lock *lock);
 #if HAK_OBSERVE
@@ -58,6 +62,7 @@ HAK_INLINE void hak_lock_acquire(struct hak_lock *lock) {
 }
 
 HAK_INLINE void hak_lock_release_unranked(struct hak_lock *lock) {
+  if (HAK_UNLIKELY(hak_lock_holds_all)) return;
   // Release: the next holder sees what this one wrote.
   if (HAK_UNLIKELY(atomic_exchange_explicit(&lock->state, 0, memory_order_release) == 2)) hak_lock_wake(lock);
 }

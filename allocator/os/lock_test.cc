@@ -116,6 +116,38 @@ TEST(Lock, ASignalLetsNobodyInAndKeepsErrno) {
   EXPECT_EQ(sigaction(SIGUSR1, &old, nullptr), 0);
 }
 
+// A thread that has all locks takes them again, in any order, and keeps them until it has them no more.
+TEST(Lock, WhoHoldsAllHoldsThemOnRelease) {
+  hak_lock high = HAK_LOCK_INIT(HAK_RANK_POOL);
+  hak_lock low = HAK_LOCK_INIT(HAK_RANK_HEAP);
+  hak_lock_acquire(&low);
+  hak_lock_acquire(&high);
+  hak_lock_holds_all = true;
+  for (int i = 0; i < 3; i++) {
+    hak_lock_acquire(&high);
+    hak_lock_acquire(&low);
+    hak_lock_release(&low);
+    hak_lock_release(&high);
+    EXPECT_NE(State(low), 0u);
+    EXPECT_NE(State(high), 0u);
+  }
+  std::atomic<bool> entered{false};
+  std::thread other([&] {
+    hak_lock_acquire(&low);
+    entered = true;
+    hak_lock_release(&low);
+  });
+  while (State(low) != 2) std::this_thread::yield();
+  EXPECT_FALSE(entered);
+  hak_lock_holds_all = false;
+  hak_lock_release(&high);
+  hak_lock_release(&low);
+  other.join();
+  EXPECT_TRUE(entered);
+  EXPECT_EQ(State(low), 0u);
+  EXPECT_EQ(State(high), 0u);
+}
+
 TEST(Lock, TheChildOfAForkMayReleaseIt) {
   hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);
   hak_lock_acquire(&lock);

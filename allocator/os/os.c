@@ -64,12 +64,15 @@ static void *map_anywhere(size_t size, int protection) {
 }
 
 static bool unmap_quietly(void *start, size_t size) {
-  if (size == 0) return true;
   const int saved = errno;
   const bool done = munmap(start, size) == 0;
   hak_os_count_call();
   errno = saved;
   return done;
+}
+
+static void trim(void *start, size_t size) {
+  if (size != 0 && !hak_fault_due(HAK_FAULT_TRIM)) unmap_quietly(start, size);
 }
 
 void *hak_os_map(size_t size, size_t align) {
@@ -81,15 +84,15 @@ void *hak_os_map(size_t size, size_t align) {
     return start;
   }
   // Not aligned by luck: map enough to find an aligned part, and give back the rest.
-  unmap_quietly(start, size);
+  trim(start, size);
   const size_t slack = align - hak_os_page_size();
   char *wide = map_anywhere(size + slack, PROT_READ | PROT_WRITE);
   if (wide == NULL) return NULL;
   char *aligned = (char *)hak_round_up((uintptr_t)wide, align);
   const size_t before = (size_t)(aligned - wide);
   // A failing trim (the limit on mappings) leaves unused address space behind, no memory.
-  unmap_quietly(wide, before);
-  unmap_quietly(aligned + size, slack - before);
+  trim(wide, before);
+  trim(aligned + size, slack - before);
   count_mapped(size);
   return aligned;
 }
@@ -174,6 +177,7 @@ uint64_t hak_os_now_us(void) {
 }
 
 uint64_t hak_os_address_space_limit(void) {
+  if (hak_fault_due(HAK_FAULT_ASK)) return UINT64_MAX;
   const int saved = errno;
   struct rlimit limit;
   const bool known = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
@@ -189,6 +193,7 @@ static uint64_t parse_number(const char *text, size_t *at) {
 }
 
 uint64_t hak_os_resident_bytes(void) {
+  if (hak_fault_due(HAK_FAULT_ASK)) return 0;
   const int saved = errno;
   char text[128] = {0};
   const int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
@@ -207,7 +212,7 @@ uint64_t hak_os_resident_bytes(void) {
 uint64_t hak_os_random(void) {
   const int saved = errno;
   uint64_t value = 0;
-  if (getrandom(&value, sizeof value, GRND_NONBLOCK) != (ssize_t)sizeof value) {
+  if (hak_fault_due(HAK_FAULT_ASK) || getrandom(&value, sizeof value, GRND_NONBLOCK) != (ssize_t)sizeof value) {
     // Early boot: the addresses that the loader chose and the clock are what there is.
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);

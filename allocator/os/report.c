@@ -2,11 +2,16 @@
 #include "allocator/os/report.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "allocator/os/lock.h"
+
+// How long the last line waits for somebody to read stderr.
+#define LAST_LINE_MS 1000
 
 void hak_line_text(struct hak_line *line, const char *text) {
   // One byte stays free for the newline.
@@ -54,13 +59,33 @@ void hak_line_write(struct hak_line *line) {
   errno = saved;
 }
 
+// A reader of stderr who is gone must not end the process by SIGPIPE instead.
+static void block_sigpipe(void) {
+  sigset_t broken_pipe;
+  sigemptyset(&broken_pipe);
+  sigaddset(&broken_pipe, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &broken_pipe, NULL);
+}
+
+// A reader who does not read must not keep the process alive: then the line is lost. A pipe that is ready takes all of
+// it.
+static bool stderr_takes_a_line(void) {
+  struct pollfd stderr_is = {.fd = STDERR_FILENO, .events = POLLOUT};
+  int ready;
+  do {
+    ready = poll(&stderr_is, 1, LAST_LINE_MS);
+  } while (ready < 0 && errno == EINTR);
+  return ready != 0;
+}
+
 HAK_COLD void hak_fatal(const char *what, const void *pointer) {
   struct hak_line line = {.length = 0};
   hak_line_text(&line, "hakmem: ");
   hak_line_text(&line, what);
   hak_line_text(&line, ": ");
   hak_line_hex(&line, (uint64_t)(uintptr_t)pointer);
-  hak_line_write(&line);
+  block_sigpipe();
+  if (stderr_takes_a_line()) hak_line_write(&line);
   hak_lock_give_up();
   abort();
 }

@@ -108,4 +108,73 @@ TEST(Fatal, AnEndlessReasonStillIsOneLine) {
               hak_unit::IsFatal("hakmem: " + std::string(511 - 8, 'y') + "\n"));
 }
 
+// ---- A stderr that takes nothing: the process still ends by SIGABRT, and the line goes nowhere else ----------------
+
+// Puts a pipe in the place of stderr; returns its reading end.
+int PipeAsStderr() {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0 || dup2(ends[1], STDERR_FILENO) < 0) _exit(3);
+  close(ends[1]);
+  return ends[0];
+}
+
+// Fills the pipe, and leaves it blocking or not.
+void FillPipe(bool blocking) {
+  const int flags = fcntl(STDERR_FILENO, F_GETFL);
+  fcntl(STDERR_FILENO, F_SETFL, flags | O_NONBLOCK);
+  char text[4096] = {};
+  while (write(STDERR_FILENO, text, sizeof text) > 0) {
+  }
+  while (write(STDERR_FILENO, text, 1) > 0) {
+  }
+  if (blocking) fcntl(STDERR_FILENO, F_SETFL, flags);
+  alarm(30);
+}
+
+TEST(FatalWithoutAReader, ClosedStderr) {
+  const auto closed = [] {
+    close(STDERR_FILENO);
+    hak_fatal("double free", nullptr);
+  };
+  EXPECT_EXIT(closed(), testing::KilledBySignal(SIGABRT), testing::Eq(std::string()));
+}
+
+TEST(FatalWithoutAReader, TheReaderIsGone) {
+  const auto gone = [] {
+    close(PipeAsStderr());
+    hak_fatal("double free", nullptr);
+  };
+  EXPECT_EXIT(gone(), testing::KilledBySignal(SIGABRT), testing::Eq(std::string()));
+}
+
+TEST(FatalWithoutAReader, TheReaderDoesNotRead) {
+#if defined(__aarch64__)
+  GTEST_SKIP() << "the emulator itself then waits for the reader";
+#endif
+  for (const bool blocking : {false, true}) {
+    const auto full = [blocking] {
+      PipeAsStderr();
+      FillPipe(blocking);
+      hak_fatal("double free", nullptr);
+    };
+    EXPECT_EXIT(full(), testing::KilledBySignal(SIGABRT), testing::Eq(std::string())) << blocking;
+  }
+}
+
+// The pipe of the tests above does take a line when there is room.
+TEST(FatalWithoutAReader, RoomInThePipe) {
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+  const auto room = [&ends] {
+    dup2(ends[1], STDERR_FILENO);
+    hak_fatal("double free", nullptr);
+  };
+  EXPECT_EXIT(room(), testing::KilledBySignal(SIGABRT), testing::Eq(std::string()));
+  char text[200] = {};
+  EXPECT_GT(read(ends[0], text, sizeof text - 1), 0);
+  EXPECT_THAT(std::string(text), hak_unit::IsFatal("hakmem: double free: 0x0\n"));
+  close(ends[0]);
+  close(ends[1]);
+}
+
 }  // namespace

@@ -5,6 +5,9 @@
 //   dlopen_host load LIBHAKMEM [TLS_LIBRARY...]   loads it by dlopen (after the others, which take up TLS), uses it
 //   from
 //                                                 threads older and younger than it, closes it, loads it again
+//   dlopen_host exhaust LIBHAKMEM TLS_HOG...      loads the hogs until the room for static TLS is used up, then hakmem
+//   dlopen_host rounds PLUGIN                     loads and closes it 1,000 times; memory and mappings must not grow
+//   dlopen_host leak PLUGIN                       the same, keeping a little each time: must be noticed
 //   dlopen_host plugin PLUGIN                     loads and closes a library that allocates, many times and from
 //   threads
 #include <dlfcn.h>
@@ -158,6 +161,75 @@ int RunLoad(const char *path, char **others, int count) {
   return 0;
 }
 
+int RunExhaust(const char *path, char **hogs, int count) {
+  int loaded = 0;
+  for (; loaded < count; ++loaded) {
+    void *hog = dlopen(hogs[loaded], RTLD_NOW | RTLD_LOCAL);
+    if (hog == nullptr) {
+      const char *error = dlerror();
+      if (error == nullptr || strstr(error, "static TLS") == nullptr)
+        Fail(error != nullptr ? error : "dlopen of a hog");
+      break;
+    }
+    Symbol<int (*)()>(hog, "tls_user_touch")();
+  }
+  printf("hogs: %d\n", loaded);
+  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) {
+    const char *error = dlerror();
+    printf("hakmem: %s\n", error != nullptr ? error : "no reason");
+    // The program goes on as it was.
+    std::thread([] { free(malloc(1000)); }).join();
+    return 0;
+  }
+  const Api api = Load(path);
+  Use(api);
+  std::thread([&api] { Use(api); }).join();
+  puts("hakmem: good");
+  return 0;
+}
+
+// Pages that are resident, and mappings.
+struct Footprint {
+  size_t pages = 0;
+  size_t mappings = 0;
+};
+
+Footprint FootprintNow() {
+  Footprint now;
+  FILE *file = fopen("/proc/self/statm", "re");
+  if (file == nullptr || fscanf(file, "%*u %zu", &now.pages) != 1) Fail("/proc/self/statm");
+  fclose(file);
+  file = fopen("/proc/self/maps", "re");
+  if (file == nullptr) Fail("/proc/self/maps");
+  for (int c; (c = fgetc(file)) != EOF;) now.mappings += c == '\n';
+  fclose(file);
+  return now;
+}
+
+int RunRounds(const char *path, bool leak) {
+  constexpr int kRounds = 1000;
+  Footprint early;
+  for (int i = 0; i < kRounds; ++i) {
+    void *plugin = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (plugin == nullptr) Fail("dlopen");
+    if (Symbol<int (*)()>(plugin, "plugin_run")() != 0) Fail("plugin_run");
+    void *made = Symbol<void *(*)()>(plugin, "plugin_make")();
+    if (leak) made = calloc(1, 10000);
+    if (!leak) free(made);
+    if (made == nullptr || dlclose(plugin) != 0) Fail("dlclose");
+    if (i == kRounds / 5) early = FootprintNow();
+  }
+  const Footprint late = FootprintNow();
+  if (late.pages > early.pages + 256 || late.mappings > early.mappings + 8) {
+    printf("grew from %zu to %zu pages and from %zu to %zu mappings\n", early.pages, late.pages, early.mappings,
+           late.mappings);
+    return 1;
+  }
+  puts("good");
+  return 0;
+}
+
 void UsePlugin(const char *path) {
   for (int i = 0; i < 50; ++i) {
     void *plugin = dlopen(path, RTLD_NOW | RTLD_LOCAL);
@@ -184,7 +256,12 @@ int RunPlugin(const char *path) {
 
 int main(int argc, char **argv) {
   if (argc >= 3 && strcmp(argv[1], "load") == 0) return RunLoad(argv[2], argv + 3, argc - 3);
+  if (argc >= 4 && strcmp(argv[1], "exhaust") == 0) return RunExhaust(argv[2], argv + 3, argc - 3);
+  if (argc == 3 && strcmp(argv[1], "rounds") == 0) return RunRounds(argv[2], false);
+  if (argc == 3 && strcmp(argv[1], "leak") == 0) return RunRounds(argv[2], true);
   if (argc == 3 && strcmp(argv[1], "plugin") == 0) return RunPlugin(argv[2]);
-  fprintf(stderr, "usage: %s load LIBHAKMEM [TLS_LIBRARY...] | plugin PLUGIN\n", argv[0]);
+  fprintf(stderr,
+          "usage: %s load LIBHAKMEM [TLS_LIBRARY...] | exhaust LIBHAKMEM TLS_HOG... | rounds|leak|plugin PLUGIN\n",
+          argv[0]);
   return 2;
 }

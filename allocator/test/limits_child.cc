@@ -5,6 +5,7 @@
 //
 //   limits_child exhaust SIZE   blocks of SIZE bytes (0: of mixed sizes) until malloc gives NULL; then checks and frees
 //   limits_child threads        the same by eight threads at once
+//   limits_child few            some blocks, as many as there can be: says "good", or "refused" when one was not
 //   limits_child workload       a fixed random program with threads; prints a sum that depends on its every byte
 #include <errno.h>
 #include <hakmem/hakmem.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "allocator/test/test_random.h"
 
@@ -165,6 +167,32 @@ void InThreads(Body body) {
   for (size_t i = 0; i < count; ++i) pthread_join(threads[i], nullptr);
 }
 
+// Before the constructor of the allocator, which has no priority: from here on a program that dies has no excuse.
+__attribute__((constructor(101))) void SayStarted() {
+  const char *wanted = getenv("HAK_TEST_SAY_STARTED");
+  if (wanted != nullptr && write(STDOUT_FILENO, "started\n", 8) != 8) _Exit(3);
+}
+
+// A small program under a limit that may be too low for it.
+int RunFew() {
+  Random random(1);
+  Chain chain;
+  bool refused = false;
+  for (int i = 0; i < 300; ++i) {
+    const size_t size = i % 100 == 99 ? 1500000 : i % 20 == 19 ? 100000 : NextSize(1 + random.Index(4000), &random);
+    errno = 0;
+    if (Push(&chain, size < sizeof(Node) ? sizeof(Node) : size)) continue;
+    if (errno != ENOMEM) Fail("malloc gave NULL without ENOMEM");
+    refused = true;
+    if (i % 2 == 0) Free(&chain, false);
+  }
+  Verify();
+  Free(&chain, true);
+  Verify();
+  puts(refused ? "refused" : "good");
+  return 0;
+}
+
 int RunThreads() {
   rlimit limit = {};
   getrlimit(RLIMIT_AS, &limit);
@@ -218,12 +246,13 @@ int main(int argc, char **argv) {
   // stdio's buffer is the one allocation that is not a test's own.
   setvbuf(stdout, nullptr, _IONBF, 0);
   if (argc == 3 && strcmp(argv[1], "exhaust") == 0) return RunExhaust(strtoull(argv[2], nullptr, 10));
+  if (argc == 2 && strcmp(argv[1], "few") == 0) return RunFew();
   if (argc == 2 && strcmp(argv[1], "threads") == 0) return RunThreads();
   if (argc == 2 && strcmp(argv[1], "workload") == 0) return RunWorkload();
   if (argc == 2 && strcmp(argv[1], "version") == 0) {
     puts(hak_version == nullptr ? "not hakmem" : hak_version());
     return 0;
   }
-  fprintf(stderr, "usage: %s exhaust SIZE | threads | workload | version\n", argv[0]);
+  fprintf(stderr, "usage: %s exhaust SIZE | few | threads | workload | version\n", argv[0]);
   return 2;
 }

@@ -13,9 +13,12 @@ import glob
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 TIMEOUT = 120
 
@@ -82,6 +85,71 @@ int use(std::unordered_map<std::string, std::function<int(int)>> &functions) {
   std::sort(numbers.begin(), numbers.end(), [](int a, int b) { return a > b; });
   for (auto &[name, function] : functions) chain->table[function(1)].push_back(name);
   return static_cast<int>(chain->table.size()) + numbers[0];
+}
+"""
+
+
+JAVASCRIPT = """
+const words = new Map();
+let state = 42;
+const lines = [];
+for (let i = 0; i < 60000; i++) {
+  state = (Math.imul(state, 1103515245) + 12345) & 0x7fffffff;
+  const word = "w" + (state % 5003);
+  words.set(word, (words.get(word) || 0) + 1);
+  lines.push(i + ":" + word + ":" + "x".repeat(state % 40));
+}
+const buffers = [];
+for (let i = 0; i < 200; i++) buffers.push(Buffer.alloc(1000 + i * 5000, i & 255));
+const zlib = require("zlib");
+const crypto = require("crypto");
+const text = lines.join("\\n");
+const packed = zlib.gzipSync(text);
+console.log(packed.length, zlib.gunzipSync(packed).toString() === text);
+console.log(crypto.createHash("sha256").update(text).digest("hex"));
+console.log(crypto.createHash("sha256").update(Buffer.concat(buffers)).digest("hex"));
+for (const [word, count] of [...words].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)).slice(0, 200)) console.log(word, count);
+console.log(JSON.stringify(JSON.parse(JSON.stringify([...words].slice(0, 300)))));
+"""
+
+JAVA = """
+import java.nio.ByteBuffer;
+import java.util.*;
+import java.util.concurrent.*;
+import java.util.zip.*;
+public class Test {
+  static long work(int seed) throws Exception {
+    Random random = new Random(seed);
+    long sum = 0;
+    for (int round = 0; round < 60; round++) {
+      ByteBuffer direct = ByteBuffer.allocateDirect(1000 + random.nextInt(300000));
+      while (direct.remaining() >= 8) direct.putLong(random.nextLong());
+      byte[] bytes = new byte[direct.position()];
+      direct.flip();
+      direct.get(bytes);
+      Deflater deflater = new Deflater(1);
+      deflater.setInput(bytes);
+      deflater.finish();
+      byte[] out = new byte[bytes.length * 2 + 100];
+      sum = sum * 31 + deflater.deflate(out);
+      deflater.end();
+      CRC32 crc = new CRC32();
+      crc.update(bytes);
+      sum = sum * 31 + crc.getValue();
+    }
+    return sum;
+  }
+  public static void main(String[] arguments) throws Exception {
+    ExecutorService pool = Executors.newFixedThreadPool(3);
+    List<Future<Long>> sums = new ArrayList<>();
+    for (int i = 0; i < 8; i++) { final int seed = i; sums.add(pool.submit(() -> work(seed))); }
+    for (Future<Long> sum : sums) System.out.println(sum.get());
+    pool.shutdown();
+    TreeMap<String, Integer> words = new TreeMap<>();
+    Random random = new Random(7);
+    for (int i = 0; i < 50000; i++) words.merge("w" + random.nextInt(3000), 1, Integer::sum);
+    for (Map.Entry<String, Integer> entry : words.headMap("w2").entrySet()) System.out.println(entry);
+  }
 }
 """
 
@@ -209,6 +277,86 @@ def run_perl(runner):
     runner.run([tool("perl"), "-e", PERL], env={"PERL_HASH_SEED": "0"})
 
 
+def run_node(runner):
+    runner.write("test.js", JAVASCRIPT)
+    runner.run([tool("node"), "test.js"])
+
+
+def run_java(runner):
+    runner.write("Test.java", JAVA)
+    # One compiler and one collector: less to start, and the same work.
+    runner.run([tool("java"), "-XX:-UsePerfData", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx256m", "Test.java"])
+
+
+def redis_command(*words):
+    parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+
+
+def redis_requests():
+    """Commands whose answers are the same each time; the last one's is OK-FINISHED."""
+    for i in range(6000):
+        yield redis_command("SET", "key:%d" % i, "v" * (i * 7 % 700))
+        yield redis_command("RPUSH", "list:%d" % (i % 20), "item-%d-%s" % (i, "x" * (i % 50)))
+        yield redis_command("ZADD", "scores", i * 7919 % 10007, "member%d" % i)
+        yield redis_command("HSET", "hash:%d" % (i % 400), "field%d" % (i // 400), "w" * (i % 90))
+        if i % 3 == 0:
+            yield redis_command("APPEND", "key:%d" % (i // 2), "tail" * (i % 30))
+        if i % 5 == 0:
+            yield redis_command("DEL", "key:%d" % (i // 5))
+    for i in range(20):
+        yield redis_command("LRANGE", "list:%d" % i, 0, -1)
+        yield redis_command("SORT", "list:%d" % i, "ALPHA", "DESC")
+    for i in range(0, 6000, 11):
+        yield redis_command("GET", "key:%d" % i)
+    yield redis_command("ZRANGE", "scores", 0, -1, "WITHSCORES")
+    yield redis_command("SETRANGE", "big", 3000000, "end")
+    yield redis_command("DBSIZE")
+    yield redis_command("FLUSHALL")
+    yield redis_command("ECHO", "OK-FINISHED")
+
+
+def run_redis(runner):
+    # The server listens on a socket in its directory, whose whole name may be too long for one.
+    command = [tool("redis-server"), "--port", "0", "--unixsocket", "redis.socket", "--save", "", "--daemonize", "no"]
+    with open(runner.path("log"), "wb") as log:
+        server = subprocess.Popen(command, cwd=runner.directory, env=runner.env, stdout=log, stderr=log)
+    folder = os.open(runner.directory, os.O_RDONLY)
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(TIMEOUT)
+            for _ in range(600):
+                try:
+                    connection.connect("/proc/self/fd/%d/redis.socket" % folder)
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            sender = threading.Thread(target=lambda: connection.sendall(b"".join(redis_requests())))
+            sender.start()
+            answers = bytearray()
+            while not answers.endswith(b"OK-FINISHED\r\n"):
+                part = connection.recv(1 << 20)
+                if not part:
+                    raise Failure("redis-server closed the connection")
+                answers += part
+            sender.join()
+            runner.output.append(bytes(answers))
+            connection.sendall(redis_command("SHUTDOWN", "NOSAVE"))
+        if server.wait(TIMEOUT) != 0:
+            raise Failure("redis-server: exit code %d" % server.returncode)
+    except OSError as error:
+        raise Failure("redis-server: %s" % error) from error
+    finally:
+        os.close(folder)
+        if server.poll() is None:
+            server.kill()
+            server.wait()
+    with open(runner.path("log"), encoding="utf-8", errors="replace") as log:
+        text = log.read()
+    if "hakmem:" in text:
+        raise Failure("redis-server: " + text)
+
+
 def run_sort_gzip(runner):
     runner.write("corpus", corpus())
     runner.run([tool("sort"), "-S", "2M", "--parallel=2", "corpus", "-o", "sorted"])
@@ -216,6 +364,9 @@ def run_sort_gzip(runner):
     runner.keep_file("sorted.gz")
     runner.run([tool("gzip"), "-dc", "sorted.gz"])
 
+
+# Too big to be installed for this test alone: compared where they are there, and named where they are not.
+OPTIONAL = {"node": "node", "java": "java", "redis-server": "redis-server"}
 
 # What runs, and the programs that the linker's log must show.
 PROGRAMS = (
@@ -226,6 +377,9 @@ PROGRAMS = (
     ("git", run_git, ["git"]),
     ("perl", run_perl, ["perl"]),
     ("gzip and sort", run_sort_gzip, ["gzip", "sort"]),
+    ("node", run_node, ["node"]),
+    ("java", run_java, ["java"]),
+    ("redis-server", run_redis, ["redis-server"]),
 )
 
 
@@ -314,6 +468,9 @@ def main():
                 failures += 1
                 print("FAILED: %s: %s" % (profile, error))
         for program in PROGRAMS:
+            if program[0] in OPTIONAL and not shutil.which(OPTIONAL[program[0]]):
+                print("SKIPPED: %s is not installed: not compared" % program[0])
+                continue
             try:
                 wanted = run_program(scratch, program, None)
             except (Failure, subprocess.TimeoutExpired) as error:

@@ -165,9 +165,10 @@ TEST(Threads, TenThousandShortThreadsDoNotGrow) {
       }
       left.clear();
       std::vector<void *> mine;
-      for (int block = 0; block < 40; ++block) mine.push_back(NewStamped(16 + random.Index(2000)));
+      for (int block = 0; block < 130; ++block) mine.push_back(NewStamped(16 + random.Index(1000)));
+      // A hundred for the next thread.
       for (size_t block = 0; block < mine.size(); ++block) {
-        if (block % 4 == 0) {
+        if (block % 13 < 10) {
           left.push_back(mine[block]);
         } else if (!FreeStamped(mine[block])) {
           ++damaged;

@@ -259,6 +259,8 @@ void hak_pool_prewarm(uint64_t count) {
   for (; count > 0 && hak_limit_admit(HAK_SUPERSLAB_SIZE); count--) {
     struct hak_superslab *ss = map_superslab();
     if (ss == NULL || !hak_os_populate(ss, HAK_SUPERSLAB_SIZE)) break;
+    // Dirty slabs have their number: it says where the memory is that goes back.
+    for (uint32_t i = 0; i < HAK_SLABS_PER_SUPERSLAB; i++) ss->slabs[i].index = (uint8_t)i;
     // Pages that are there wait for the deadline, like all free memory; that they read as zero is forgotten.
     hak_pool_set_masks(ss, ss->free_mask, HAK_ALL_SLABS);
     hak_pool_note_free(ss, hak_os_now_ms());

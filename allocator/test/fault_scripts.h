@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Short scripts of calls to the allocator, run in a fresh process while a fault plan makes calls to the operating
+// system fail. A request may then give NULL with ENOMEM, and nothing else may go wrong: what is live keeps its bytes,
+// the heap verifies, and once calls succeed again so do requests, and the accounts stand where they stand without
+// faults.
+#ifndef HAKMEM_ALLOCATOR_TESTS_FAULT_SCRIPTS_H_
+#define HAKMEM_ALLOCATOR_TESTS_FAULT_SCRIPTS_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "allocator/os/fault.h"
+#include "allocator/test/allocator_api.h"
+#include "allocator/test/subprocess.h"
+
+namespace hak_test {
+
+inline constexpr uint64_t kForEver = UINT64_MAX;
+
+// The calls of a script, checked. A violation is written to stderr and remembered.
+class Checked {
+ public:
+  struct Held {
+    unsigned char *p = nullptr;
+    size_t size = 0;
+    unsigned char tag = 0;
+  };
+
+  explicit Checked(const AllocatorApi &api) : api_(api) {}
+
+  void Wrong(const char *what, size_t size);
+  bool wrong() const { return wrong_; }
+  size_t nulls() const { return nulls_; }
+  const std::vector<Held> &held() const { return held_; }
+
+  void Malloc(size_t size);
+  void Calloc(size_t size);
+  void Aligned(size_t alignment, size_t size);
+  void Realloc(size_t index, size_t size);
+  void InPlace(size_t index, size_t size);
+  void FreeLast();
+  void FreeEvery(size_t step);
+  void FreeAllBut(size_t step);
+  void FlushAndTrim();
+  void Verify();
+
+ private:
+  void Null(size_t size, int error);
+  void Take(void *p, size_t size, int error);
+  void Check(const Held &held);
+  void Free(const Held &held);
+
+  AllocatorApi api_;
+  std::vector<Held> held_;
+  size_t nulls_ = 0;
+  unsigned char next_tag_ = 0;
+  bool wrong_ = false;
+};
+
+struct Script {
+  const char *name;
+  void (*run)(Checked *heap);
+  bool threads = false;  // it starts some
+};
+
+inline void PrintTo(const Script &script, std::ostream *out) { *out << script.name; }
+
+// All of them, and one by its name; ends the test when there is none.
+const std::vector<Script> &Scripts();
+const Script &ScriptNamed(const std::string &name);
+
+struct Plan {
+  uint32_t kinds = 0;
+  uint64_t nth = UINT64_MAX;
+  uint64_t count = 1;
+};
+
+// What is left at the end of a run, after all blocks were freed and trimmed.
+struct Accounts {
+  unsigned long long live_blocks = 0, live_bytes = 0, large_blocks = 0, cached_blocks = 0;
+  unsigned long long slabs_used = 0, superslabs = 0, committed = 0, mapped = 0, metadata = 0;
+};
+std::string Text(const Accounts &accounts);
+// How the accounts of a run with faults differ from those of one without; empty when they are as they must be.
+std::string Difference(const Accounts &faulty, const Accounts &usual);
+
+struct Result {
+  bool good = false;
+  uint64_t hits = 0;  // calls that the plan made fail
+  size_t nulls = 0;
+  Accounts accounts;
+  Outcome outcome;
+};
+
+// What the process under test does: the script while the plans hold, then requests that must be met, then the end.
+// Writes what Result needs to stdout; its result is the exit code.
+int RunScript(const Script &script, const Plan &plan, const Plan &second, const AllocatorApi &api);
+// Reads it.
+Result ResultOf(const Outcome &outcome);
+
+Result RunPlan(const Script &script, const Plan &plan, const AllocatorApi &api = AllocatorApi{},
+               const Plan &second = Plan{});
+
+}  // namespace hak_test
+
+#endif  // HAKMEM_ALLOCATOR_TESTS_FAULT_SCRIPTS_H_
