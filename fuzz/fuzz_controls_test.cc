@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// For each thing that heap_fuzzer and threads_fuzzer check, an allocator with a planted bug on which they have to
-// notice it; and that inputs mean what they are said to mean.
+// For each thing that heap_ops_fuzzer and heap_threads_fuzzer check, an allocator with a planted bug on which they have
+// to notice it; and that inputs mean what they are said to mean.
 #include <gtest/gtest.h>
 #include <string.h>
 

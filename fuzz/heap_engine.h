@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Runs an input of heap_fuzzer on an allocator, through the model of allocator/test/heap_model.h.
+// Runs an input of heap_ops_fuzzer on an allocator, through the model of allocator/test/heap_model.h.
 //
 // An input is a row of records of eight bytes (op_mutator.h), one call each; a rest of less than a record is ignored:
 //

@@ -11,7 +11,7 @@ import pathlib
 import struct
 import sys
 
-# Byte 0 of a record of heap_fuzzer: how many values stand for each call (kWeights of heap_engine.cc).
+# Byte 0 of a record of heap_ops_fuzzer: how many values stand for each call (kWeights of heap_engine.cc).
 HEAP_OPS = [
     ("malloc", 36), ("calloc", 16), ("zalloc", 6), ("realloc_null", 6), ("aligned", 10), ("posix", 8), ("memalign", 6),
     ("realloc", 28), ("reallocarray", 8), ("in_place", 12), ("free", 40), ("free_sized", 16), ("audit", 6),
@@ -143,8 +143,8 @@ def gate_seeds():
 
 
 SEEDS = {
-    "heap_fuzzer": heap_seeds,
-    "threads_fuzzer": threads_seeds,
+    "heap_ops_fuzzer": heap_seeds,
+    "heap_threads_fuzzer": threads_seeds,
     "size_class_fuzzer": size_class_seeds,
     "slab_fuzzer": slab_seeds,
     "gate_fuzzer": gate_seeds,
