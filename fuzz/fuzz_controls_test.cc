@@ -2,6 +2,7 @@
 //
 // For each thing that heap_ops_fuzzer and heap_threads_fuzzer check, an allocator with a planted bug on which they have
 // to notice it; and that inputs mean what they are said to mean.
+#include <errno.h>
 #include <gtest/gtest.h>
 #include <string.h>
 
@@ -14,6 +15,7 @@
 #include "allocator/test/heap_model.h"
 #include "allocator/test/planted_bugs.h"
 #include "allocator/test/test_random.h"
+#include "fuzz/aligned_realloc_engine.h"
 #include "fuzz/heap_engine.h"
 #include "fuzz/op_mutator.h"
 #include "fuzz/threads_engine.h"
@@ -177,6 +179,50 @@ TEST(Threads, PlantedBugsAreFound) {
   const std::vector<Violation> scribble = FindOnThreads(Bug::kScribble);
   ASSERT_FALSE(scribble.empty());
   EXPECT_EQ(scribble[0].oracle, Oracle::kContents) << Describe(scribble);
+}
+
+// What aligned_realloc_fuzzer finds first on a variant of the allocator; "" for nothing.
+std::string FindAligned(const AllocatorApi &api) {
+  for (uint64_t seed = 0; seed < kInputs; ++seed) {
+    const Bytes input = RandomInput(seed, 60);
+    const std::vector<Violation> found = RunAlignedReallocInput(api, input.data(), input.size());
+    if (!found.empty()) return OracleName(found[0].oracle);
+  }
+  return "";
+}
+
+TEST(AlignedRealloc, NothingPlanted) { EXPECT_EQ(FindAligned({}), ""); }
+
+TEST(AlignedRealloc, LessAligned) {
+  AllocatorApi api;
+  api.memalign = [](size_t alignment, size_t size) { return hak_memalign(alignment > 4096 ? 4096 : alignment, size); };
+  EXPECT_EQ(FindAligned(api), "alignment");
+}
+
+TEST(AlignedRealloc, ShrinkLosesTheLastByte) {
+  AllocatorApi api;
+  api.realloc = [](void *old, size_t size) {
+    auto *p = static_cast<unsigned char *>(hak_realloc(old, size));
+    if (p != nullptr && size > 0 && size < 100) p[size - 1] ^= 1;
+    return static_cast<void *>(p);
+  };
+  EXPECT_EQ(FindAligned(api), "realloc");
+}
+
+TEST(AlignedRealloc, InPlaceSaysYesWithoutRoom) {
+  AllocatorApi api;
+  api.realloc_in_place = [](void *p, size_t) { return p; };
+  EXPECT_EQ(FindAligned(api), "usable size");
+}
+
+TEST(AlignedRealloc, ReallocSetsErrno) {
+  AllocatorApi api;
+  api.realloc = [](void *old, size_t size) {
+    void *p = hak_realloc(old, size);
+    errno = EAGAIN;
+    return p;
+  };
+  EXPECT_EQ(FindAligned(api), "errno");
 }
 
 TEST(HeapInput, EveryCallHasItsBytes) {
