@@ -5,7 +5,11 @@
 #include "fuzz/heap_engine.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  static hak_fuzz::HeapEngine engine{hak_test::AllocatorApi{}};
+  static hak_fuzz::HeapEngine engine = [] {
+    hak_fuzz::HeapEngine made(hak_test::AllocatorApi{}, 32);
+    made.CloseLiveBlocks();
+    return made;
+  }();
   for (const hak_test::Violation &violation : engine.Run(data, size)) {
     hak_fuzz::Fail(std::string(hak_test::OracleName(violation.oracle)) + ": " + violation.what);
   }

@@ -118,8 +118,8 @@ FORMATS = {
         {"region": Field(1), "superslab": Field(2, 2), "slab": Field(4), "count": Field(5), "class": Field(6),
          "where": Field(7)}, False, bytes([0, 0, 0, 0, 0, 0, 0, 1])),
     "span_store_fuzzer": (
-        {"totals": 0, "give_back": 193, "strangers": 2, "refuse": 3, "resize": 4, "alloc": 8, "free": 8},
-        {"block": Field(1), "kind": Field(2, words={"few": 0, "slabs": 96, "any": 160, "mapping": 236, "small": 240}),
+        {"totals": 0, "give_back": 241, "strangers": 2, "refuse": 3, "resize": 4, "alloc": 8, "free": 8},
+        {"block": Field(1), "kind": Field(2, words={"few": 0, "slabs": 96, "any": 160, "mapping": 250, "small": 252}),
          "zero": Field(3, bits=1), "move": Field(3, shift=1, bits=1), "align": Field(3, shift=2, bits=6),
          "size": Field(4, 2), "calls": Field(6), "nth": Field(7)}, False, bytes([0, 0, 96, 0, 0, 0, 0, 0])),
     "thread_cache_fuzzer": (

@@ -61,7 +61,7 @@ class Input {
         Totals();
         return;
       case 1:
-        if (r[0] >= 192) GiveBack(r);
+        if (r[0] >= 240) GiveBack(r);
         return;
       case 2:
         Strangers(held);
@@ -123,8 +123,8 @@ class Input {
     // Whole slabs and their neighbours most of the time; small mappings seldom, for they take system calls.
     if (r[2] < 96) return 1 + raw % 4 * HAK_SLAB_SIZE;
     if (r[2] < 160) return raw % 17 == 0 ? 1 : raw % 17 * HAK_SLAB_SIZE + (raw / 17 + 1) % 3 - 1;
-    if (r[2] < 236) return 1 + raw * 16;
-    if (r[2] < 240) return kSpanMax + 1 + raw * 16;
+    if (r[2] < 250) return 1 + raw * 16 % (kSpanMax / 4);
+    if (r[2] < 252) return kSpanMax + 1 + raw * 16;
     return raw;
   }
 

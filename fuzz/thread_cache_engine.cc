@@ -101,6 +101,13 @@ class Input {
     return base == nullptr ? std::vector<void *>() : std::vector<void *>(base + 2, Top(class_id) + 1);
   }
 
+  bool Same(uint32_t class_id, const std::vector<void *> &blocks) const {
+    void **base = Base(class_id);
+    if (base == nullptr) return blocks.empty();
+    return static_cast<size_t>(Top(class_id) - base) - 1 == blocks.size() &&
+           (blocks.empty() || memcmp(base + 2, blocks.data(), blocks.size() * sizeof(void *)) == 0);
+  }
+
   void Note(uint32_t class_id) {
     if (is_used_[class_id]) return;
     is_used_[class_id] = true;
@@ -122,8 +129,9 @@ class Input {
         const size_t by_bytes = std::min(kBlocksMax, std::max<size_t>(4, kBytesMax / stride));
         Check(capacity <= by_bytes, "a bin with more room than it may have");
       }
-      const std::vector<void *> now = Cached(class_id);
       std::vector<void *> &before = bins_[class_id];
+      if (Same(class_id, before)) continue;
+      const std::vector<void *> now = Cached(class_id);
       if (class_id == may_fill && before.empty()) {
         CheckNew(class_id, now);
       } else {

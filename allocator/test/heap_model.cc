@@ -11,6 +11,10 @@
 
 #include "allocator/test/test_random.h"
 
+// There in builds with AddressSanitizer, though this file itself may be built without it (.bazelrc).
+extern "C" void __asan_poison_memory_region(const volatile void *start, size_t size) __attribute__((weak));
+extern "C" void __asan_unpoison_memory_region(const volatile void *start, size_t size) __attribute__((weak));
+
 namespace hak_test {
 namespace {
 
@@ -80,6 +84,10 @@ const char *OracleName(Oracle oracle) {
       return "verify";
     case Oracle::kAvailability:
       return "availability";
+    case Oracle::kFault:
+      return "fault";
+    case Oracle::kSameAgain:
+      return "same again";
   }
   return "?";
 }
@@ -172,11 +180,28 @@ bool HeapModel::CheckContents(const Block &block, size_t bytes, Oracle oracle, c
 void HeapModel::Fill(Block *block) {
   block->id = next_id_.fetch_add(1, std::memory_order_relaxed);
   FillPattern(block->p, block->id, block->usable);
+  Close(*block);
+}
+
+void HeapModel::Open(const Block &block) const {
+  if (close_blocks_ && __asan_unpoison_memory_region != nullptr) __asan_unpoison_memory_region(block.p, block.usable);
+}
+
+void HeapModel::Close(const Block &block) const {
+  if (close_blocks_ && __asan_poison_memory_region != nullptr) __asan_poison_memory_region(block.p, block.usable);
+}
+
+void HeapModel::Refused(int error, const std::string &call) {
+  if (may_fail_ == nullptr || !may_fail_()) {
+    Report(Oracle::kAvailability, call + " failed");
+  } else if (error != ENOMEM) {
+    Report(Oracle::kFault, call + " failed with " + std::to_string(error));
+  }
 }
 
 bool HeapModel::Adopt(void *p, size_t size, size_t alignment, bool zeroed, int error, const char *call, Block *out) {
   if (p == nullptr) {
-    Report(Oracle::kAvailability, std::string(call) + "(" + Number(size) + ") failed");
+    Refused(error, std::string(call) + "(" + Number(size) + ")");
     return false;
   }
   ExpectErrno(error, call);
@@ -262,13 +287,16 @@ bool HeapModel::Memalign(size_t alignment, size_t size, Block *out) {
 }
 
 bool HeapModel::PosixMemalign(size_t alignment, size_t size, Block *out) {
-  void *p = nullptr;
+  void *const untouched = this;
+  void *p = untouched;
   errno = kErrnoBefore;
   const int code = api_.posix_memalign(&p, alignment, size);
   const int error = errno;
   if (code != 0) {
-    Report(Oracle::kAvailability,
-           "posix_memalign(" + Number(alignment) + ", " + Number(size) + ") returned " + std::to_string(code));
+    Refused(code, "posix_memalign(" + Number(alignment) + ", " + Number(size) + ")");
+    if (p != untouched || error != kErrnoBefore) {
+      Report(Oracle::kErrno, "a failed posix_memalign wrote *out or errno");
+    }
     return false;
   }
   if (!Adopt(p, size, std::max<size_t>(alignment, 16), false, error, "posix_memalign", out)) return false;
@@ -286,8 +314,12 @@ bool HeapModel::FinishRealloc(Block *block, void *result, size_t size, int error
     return ok();
   }
   if (result == nullptr) {
-    Report(Oracle::kAvailability, std::string(call) + "(p, " + Number(size) + ") failed");
-    return false;
+    Refused(error, std::string(call) + "(p, " + Number(size) + ")");
+    if (!ok() || !Insert(block->p, block->usable, call)) return false;
+    // It is live and as it was.
+    Close(*block);
+    Audit(*block);
+    return ok();
   }
   ExpectErrno(error, call);
   Block now = *block;
@@ -308,6 +340,7 @@ bool HeapModel::Realloc(Block *block, size_t size) {
   Audit(*block);
   if (!ok()) return false;
   Remove(*block, true);
+  Open(*block);
   errno = kErrnoBefore;
   void *result = api_.realloc(block->p, size);
   const int error = errno;
@@ -318,6 +351,7 @@ bool HeapModel::ReallocArray(Block *block, size_t count, size_t size) {
   Audit(*block);
   if (!ok()) return false;
   Remove(*block, true);
+  Open(*block);
   errno = kErrnoBefore;
   void *result = api_.reallocarray(block->p, count, size);
   const int error = errno;
@@ -328,6 +362,7 @@ bool HeapModel::ReallocInPlace(Block *block, size_t size) {
   Audit(*block);
   if (!ok()) return false;
   Remove(*block, false);
+  Open(*block);
   errno = kErrnoBefore;
   void *result = api_.realloc_in_place(block->p, size);
   ExpectErrno(errno, "realloc_in_place");
@@ -339,6 +374,7 @@ bool HeapModel::ReallocInPlace(Block *block, size_t size) {
     if (size <= block->usable) {
       Report(Oracle::kRealloc, "realloc_in_place refused " + Number(size) + " of " + Number(block->usable) + " bytes");
     }
+    Close(*block);
     Audit(*block);
     return ok();
   }
@@ -357,6 +393,7 @@ void HeapModel::Free(const Block &block) {
   Audit(block);
   if (!ok()) return;
   Remove(block, true);
+  Open(block);
   errno = kErrnoBefore;
   api_.free(block.p);
   ExpectErrno(errno, "free");
@@ -366,6 +403,7 @@ void HeapModel::FreeSized(const Block &block) {
   Audit(block);
   if (!ok()) return;
   Remove(block, true);
+  Open(block);
   errno = kErrnoBefore;
   switch (block.release) {
     case Release::kSized:
@@ -390,7 +428,9 @@ void HeapModel::Audit(const Block &block) {
            "the usable size of " + Hex(block.p) + " went from " + Number(block.usable) + " to " + Number(usable));
     return;
   }
+  Open(block);
   CheckContents(block, block.usable, Oracle::kContents, "in an audit");
+  Close(block);
 }
 
 void HeapModel::CheckVerify() {
