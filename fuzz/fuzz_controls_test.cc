@@ -150,6 +150,97 @@ TEST(PlantedBugOfRelease, FlushDoesNothing) {
   EXPECT_NE(found[0].what.find("cached after thread_flush"), std::string::npos) << Describe(found);
 }
 
+// Some blocks, a call that refuses memory to the next four calls that map it, and a call that needs such memory.
+Bytes RefusedInput(HeapOp op) {
+  Bytes input = Row(HeapOp::kMalloc, 88, 100, 0, 4);
+  const uint8_t refuse[kRecord] = {EncodeHeapOp(HeapOp::kFault), 0, 1, 0, 0, 0, 0, 3};
+  input.insert(input.end(), refuse, refuse + kRecord);
+  // Over 1 MiB, so that it takes a mapping.
+  const Bytes calls = Row(op, 226, 30000, 1, 2);
+  input.insert(input.end(), calls.begin(), calls.end());
+  return input;
+}
+
+bool g_was_refused;
+
+// Oracle 12: what a refused memory call may lead to.
+TEST(PlantedBugOfRefusal, WrongCode) {
+  AllocatorApi api;
+  api.malloc = [](size_t size) {
+    void *p = hak_malloc(size);
+    if (p == nullptr && size < size_t{1} << 40) errno = EAGAIN;
+    return p;
+  };
+  HeapEngine engine(api);
+  const Bytes input = RefusedInput(HeapOp::kMalloc);
+  const std::vector<Violation> found = engine.Run(input.data(), input.size());
+  ASSERT_FALSE(found.empty());
+  EXPECT_EQ(found[0].oracle, Oracle::kFault) << Describe(found);
+}
+
+TEST(PlantedBugOfRefusal, FailedReallocChangesTheBlock) {
+  AllocatorApi api;
+  api.realloc = [](void *old, size_t size) {
+    void *p = hak_realloc(old, size);
+    if (p == nullptr && old != nullptr && size != 0 && size < size_t{1} << 40) *static_cast<unsigned char *>(old) ^= 1;
+    return p;
+  };
+  HeapEngine engine(api);
+  const Bytes input = RefusedInput(HeapOp::kRealloc);
+  const std::vector<Violation> found = engine.Run(input.data(), input.size());
+  ASSERT_FALSE(found.empty());
+  EXPECT_EQ(found[0].oracle, Oracle::kContents) << Describe(found);
+}
+
+TEST(PlantedBugOfRefusal, NoneIsFoundWithoutOne) {
+  AllocatorApi api;
+  g_was_refused = false;
+  api.realloc = [](void *old, size_t size) {
+    void *p = hak_realloc(old, size);
+    if (p == nullptr) g_was_refused = true;
+    return p;
+  };
+  HeapEngine engine(api);
+  const Bytes input = RefusedInput(HeapOp::kRealloc);
+  const std::vector<Violation> found = engine.Run(input.data(), input.size());
+  EXPECT_TRUE(found.empty()) << Describe(found);
+  EXPECT_TRUE(g_was_refused) << "no call was refused, so nothing was tested";
+}
+
+// Oracle 14: an allocator that goes by something else than what it is asked.
+TEST(PlantedBugOfSameAgain, CountsCalls) {
+  AllocatorApi api;
+  api.zalloc = [](size_t size) {
+    static unsigned calls = 0;
+    return hak_zalloc(++calls % 7 == 0 ? size + 512 : size);
+  };
+  HeapEngine engine(api);
+  const Bytes input = Row(HeapOp::kZalloc, 88, 100, 0, 24);
+  const std::vector<Violation> found = engine.Run(input.data(), input.size());
+  ASSERT_FALSE(found.empty());
+  EXPECT_EQ(found[0].oracle, Oracle::kSameAgain) << Describe(found);
+}
+
+// With AddressSanitizer no byte of a live block may be touched by a call that was not handed the block: not even the
+// slack behind what was asked for.
+TEST(PlantedBugOfClosedBlocks, WritesIntoSlack) {
+  if (HAK_TEST_ASAN == 0) GTEST_SKIP() << "only with AddressSanitizer";
+  AllocatorApi api;
+  api.malloc = [](size_t size) {
+    static unsigned char *last;
+    if (last != nullptr) {
+      volatile unsigned char *slack = last + hak_usable_size(last) - 1;
+      *slack = *slack;  // What it held: no other check could see it.
+    }
+    last = static_cast<unsigned char *>(hak_malloc(size));
+    return static_cast<void *>(last);
+  };
+  HeapEngine engine(api);
+  engine.CloseLiveBlocks();
+  const Bytes input = Row(HeapOp::kMalloc, 88, 40, 0, 24);
+  EXPECT_DEATH(engine.Run(input.data(), input.size()), "use-after-poison");
+}
+
 TEST(NoBug, NothingIsFound) {
   for (uint64_t seed = 0; seed < kInputs; ++seed) {
     HeapEngine engine(PlantBug(Bug::kNone));

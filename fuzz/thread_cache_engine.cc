@@ -4,12 +4,12 @@
 #include <string.h>
 
 #include <array>
-#include <unordered_set>
 #include <vector>
 
 #include "allocator/policy/config.h"
 #include "allocator/tiny/slab_map.h"
 #include "allocator/tiny/slab_pool.h"
+#include "fuzz/block_table.h"
 #include "fuzz/fuzz_target.h"
 #include "fuzz/record.h"
 
@@ -31,9 +31,17 @@ struct Held {
   uint64_t tag;
 };
 
+// Too large to be made for each input.
+BlockTable &TheTable(size_t number) {
+  static auto *tables = new std::array<BlockTable, 2>;
+  return (*tables)[number];
+}
+
 class Input {
  public:
-  explicit Input(const ThreadCacheCalls &calls) : calls_(calls) {
+  explicit Input(const ThreadCacheCalls &calls) : calls_(calls), held_table_(TheTable(0)), seen_(TheTable(1)) {
+    held_table_.Clear();
+    seen_.Clear();
     hak_config.borrow = false;
     hak_config.thread_cache_share = 0;
     hak_config.thread_cache_bytes = size_t{4} << 20;
@@ -88,7 +96,7 @@ class Input {
 
  private:
   // Mostly few.
-  static size_t Times(uint8_t byte) { return byte < 128 ? 1 + byte % 16 : 1 + (byte - 128U) * 2; }
+  static size_t Times(uint8_t byte) { return byte < 224 ? 1 + byte % 16 : 1 + (byte - 224U) * 8; }
 
   hak_bin *Bin(uint32_t class_id) const { return &heap_->cache.bins[class_id]; }
   void **Top(uint32_t class_id) const { return atomic_load_explicit(&Bin(class_id)->top, memory_order_relaxed); }
@@ -154,12 +162,12 @@ class Input {
 
   // Blocks that came into a bin: of the class, nobody's, and each once.
   void CheckNew(uint32_t class_id, const std::vector<void *> &blocks) const {
-    std::unordered_set<void *> seen;
     for (void *block : blocks) {
       Check(hak_slab_map_find(block) == class_id, "a block of another class in a bin");
-      Check(is_held_.count(block) == 0, "a block in a bin that the program holds");
-      Check(seen.insert(block).second, "a block twice in a bin");
+      Check(!held_table_.Has(block), "a block in a bin that the program holds");
+      Check(seen_.Add(block, 0), "a block twice in a bin");
     }
+    for (void *block : blocks) seen_.Remove(block, 0);
   }
 
   void Malloc(uint32_t class_id) {
@@ -178,7 +186,7 @@ class Input {
     Check(of == class_id || (hak_config.borrow && !kHeaders && of > class_id &&
                              hak_class_stride(of) <= hak_class_stride(class_id) * 9 / 8),
           "a block of another class");
-    Check(is_held_.insert(block).second, "a block that the program holds already");
+    Check(held_table_.Add(block, next_tag_), "a block that the program holds already");
     memcpy(block, &next_tag_, sizeof next_tag_);
     held_.push_back({block, of, next_tag_++});
     held_bytes_ += hak_class_stride(of);
@@ -210,7 +218,7 @@ class Input {
     held_[at] = held_.back();
     held_.pop_back();
     held_bytes_ -= hak_class_stride(held.class_id);
-    is_held_.erase(held.block);
+    held_table_.Remove(held.block, held.tag);
     uint64_t tag;
     memcpy(&tag, held.block, sizeof tag);
     Check(tag == held.tag, "a block that the program holds was written to");
@@ -262,7 +270,8 @@ class Input {
   std::vector<uint32_t> used_;
   std::array<std::vector<void *>, HAK_CLASS_COUNT> bins_;  // oldest first
   std::vector<Held> held_;
-  std::unordered_set<void *> is_held_;
+  BlockTable &held_table_;
+  BlockTable &seen_;
   size_t held_bytes_ = 0;
   uint64_t next_tag_ = 1;
   uint64_t most_ = 0;
