@@ -249,7 +249,8 @@ class Input {
 
   void Burst(const uint8_t *record) {
     const size_t size = DecodeSize(record);
-    size_t count = size_t{1} + record[7];
+    // Mostly few.
+    size_t count = record[7] < 192 ? 1 + record[7] % 16U : 1 + (record[7] - 192U) * 4;
     if (size > 4 * kKiB) count %= 8;
     for (; count > 0 && many_.size() < kBurstBlocks && model_->ok(); --count) {
       Block block;
@@ -331,7 +332,7 @@ class Input {
         Settings(record);
         return;
       case HeapOp::kOverflowGrid:
-        if (grid_done_) return;
+        if (grid_done_ || record[7] % 4 != 0) return;
         grid_done_ = true;
         if (slot.p == nullptr) Allocate(HeapOp::kMalloc, record, &slot);
         if (model_->ok() && slot.p != nullptr) model_->CheckOverflowGrid(slot);
@@ -460,6 +461,7 @@ void HeapEngine::CheckSameAgain(HeapModel *model, const uint8_t *data, size_t si
 std::vector<Violation> HeapEngine::Run(const uint8_t *data, size_t size) {
   HeapModel model(api_);
   if (close_blocks_) model.CloseLiveBlocks();
+  if (Fingerprint(data, size) % rarely_ != 0) model.CheckSparsely();
   bool faults = false;
   RunOnce(&model, data, size, &faults);
   if (!model.ok() || Fingerprint(data, size) % rarely_ != 0) return model.violations();

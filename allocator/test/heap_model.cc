@@ -25,21 +25,22 @@ uint64_t PatternWord(uint64_t id, size_t word) {
   return x ^ (x >> 29);
 }
 
-void FillPattern(unsigned char *p, uint64_t id, size_t bytes) {
-  size_t word = 0;
+// Bytes begin to end - 1 of the contents; `begin` is a multiple of 8.
+void FillPattern(unsigned char *p, uint64_t id, size_t begin, size_t end) {
+  size_t word = begin / 8;
   // Whole words with a constant size, which the compiler makes one store of.
-  for (; word < bytes / 8; ++word) {
+  for (; word < end / 8; ++word) {
     const uint64_t value = PatternWord(id, word);
     memcpy(p + word * 8, &value, 8);
   }
   const uint64_t value = PatternWord(id, word);
-  memcpy(p + word * 8, &value, bytes % 8);
+  memcpy(p + word * 8, &value, end % 8);
 }
 
-// The offset of the first byte that differs, or `bytes`.
-size_t FirstDifference(const unsigned char *p, uint64_t id, size_t bytes) {
-  size_t word = 0;
-  for (; word < bytes / 8; ++word) {
+// The offset of the first byte that differs, or `end`.
+size_t FirstDifference(const unsigned char *p, uint64_t id, size_t begin, size_t end) {
+  size_t word = begin / 8;
+  for (; word < end / 8; ++word) {
     uint64_t seen;
     memcpy(&seen, p + word * 8, 8);
     if (seen != PatternWord(id, word)) break;
@@ -47,10 +48,28 @@ size_t FirstDifference(const unsigned char *p, uint64_t id, size_t bytes) {
   const uint64_t value = PatternWord(id, word);
   unsigned char expected[8];
   memcpy(expected, &value, 8);
-  for (size_t at = word * 8; at < std::min(word * 8 + 8, bytes); ++at) {
+  for (size_t at = word * 8; at < std::min(word * 8 + 8, end); ++at) {
     if (p[at] != expected[at % 8]) return at;
   }
-  return bytes;
+  return end;
+}
+
+constexpr size_t kSparseFrom = 8192;
+constexpr size_t kSparseEnd = 1024;
+constexpr size_t kSparseStep = 32768;
+constexpr size_t kSparseBytes = 64;
+
+// The parts of a block of `filled` bytes that have contents.
+template <typename Visit>
+void EachPart(size_t filled, bool sparse, const Visit &visit) {
+  if (!sparse || filled <= kSparseFrom) {
+    visit(0, filled);
+    return;
+  }
+  visit(0, kSparseEnd);
+  const size_t last = (filled - kSparseEnd) & ~size_t{7};
+  for (size_t at = kSparseStep; at + kSparseBytes <= last; at += kSparseStep) visit(at, at + kSparseBytes);
+  visit(last, filled);
 }
 
 // The largest size that malloc serves with exactly good_size bytes.
@@ -152,7 +171,7 @@ void HeapModel::Remove(const Block &block, bool goes_free) {
   const std::lock_guard<std::mutex> lock(mutex_);
   live_.erase(reinterpret_cast<uintptr_t>(block.p));
   live_bytes_ -= block.usable;
-  if (goes_free) freed_.insert(reinterpret_cast<uintptr_t>(block.p));
+  if (goes_free && !sparse_) freed_.insert(reinterpret_cast<uintptr_t>(block.p));
 }
 
 bool HeapModel::CheckBlock(const void *p, size_t size, size_t alignment, const char *call, size_t *usable) {
@@ -170,7 +189,13 @@ bool HeapModel::CheckBlock(const void *p, size_t size, size_t alignment, const c
 }
 
 bool HeapModel::CheckContents(const Block &block, size_t bytes, Oracle oracle, const char *when) {
-  const size_t at = FirstDifference(block.p, block.id, bytes);
+  size_t at = bytes;
+  EachPart(block.filled, sparse_, [&](size_t begin, size_t end) {
+    end = std::min(end, bytes);
+    if (begin >= end || at != bytes) return;
+    const size_t found = FirstDifference(block.p, block.id, begin, end);
+    if (found != end) at = found;
+  });
   if (at == bytes) return true;
   Report(oracle, "block " + Number(block.id) + " at " + Hex(block.p) + " (" + Number(block.requested) + " asked for, " +
                      Number(block.usable) + " usable): byte " + Number(at) + " changed, seen " + when);
@@ -179,7 +204,8 @@ bool HeapModel::CheckContents(const Block &block, size_t bytes, Oracle oracle, c
 
 void HeapModel::Fill(Block *block) {
   block->id = next_id_.fetch_add(1, std::memory_order_relaxed);
-  FillPattern(block->p, block->id, block->usable);
+  block->filled = block->usable;
+  EachPart(block->filled, sparse_, [block](size_t begin, size_t end) { FillPattern(block->p, block->id, begin, end); });
   Close(*block);
 }
 
