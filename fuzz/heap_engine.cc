@@ -332,7 +332,7 @@ class Input {
         Settings(record);
         return;
       case HeapOp::kOverflowGrid:
-        if (grid_done_ || record[7] % 4 != 0) return;
+        if (grid_done_ || record[7] % 16 != 0) return;
         grid_done_ = true;
         if (slot.p == nullptr) Allocate(HeapOp::kMalloc, record, &slot);
         if (model_->ok() && slot.p != nullptr) model_->CheckOverflowGrid(slot);
@@ -345,7 +345,7 @@ class Input {
   HeapModel *model_;
   const uint8_t *data_;
   size_t count_;
-  size_t budget_ = kByteBudget;
+  size_t budget_ = std::min(kByteBudget, (1 + count_) * kByteBudget / 16);  // short inputs are to be quick
   bool grid_done_ = false;
   bool faults_ = false;
   const bool allow_borrow_ = hak_config.borrow;
