@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// For each thing that heap_fuzzer and threads_fuzzer check, an allocator with a planted bug on which they have to
-// notice it; and that inputs mean what they are said to mean.
+// For each thing that heap_ops_fuzzer and heap_threads_fuzzer check, an allocator with a planted bug on which they have
+// to notice it; and that inputs mean what they are said to mean.
+#include <errno.h>
 #include <gtest/gtest.h>
 #include <string.h>
 
@@ -14,6 +15,7 @@
 #include "allocator/test/heap_model.h"
 #include "allocator/test/planted_bugs.h"
 #include "allocator/test/test_random.h"
+#include "fuzz/aligned_realloc_engine.h"
 #include "fuzz/heap_engine.h"
 #include "fuzz/op_mutator.h"
 #include "fuzz/threads_engine.h"
@@ -148,6 +150,97 @@ TEST(PlantedBugOfRelease, FlushDoesNothing) {
   EXPECT_NE(found[0].what.find("cached after thread_flush"), std::string::npos) << Describe(found);
 }
 
+// Some blocks, a call that refuses memory to the next four calls that map it, and a call that needs such memory.
+Bytes RefusedInput(HeapOp op) {
+  Bytes input = Row(HeapOp::kMalloc, 88, 100, 0, 4);
+  const uint8_t refuse[kRecord] = {EncodeHeapOp(HeapOp::kFault), 0, 1, 0, 0, 0, 0, 3};
+  input.insert(input.end(), refuse, refuse + kRecord);
+  // Over 1 MiB, so that it takes a mapping.
+  const Bytes calls = Row(op, 226, 30000, 1, 2);
+  input.insert(input.end(), calls.begin(), calls.end());
+  return input;
+}
+
+bool g_was_refused;
+
+// Oracle 12: what a refused memory call may lead to.
+TEST(PlantedBugOfRefusal, WrongCode) {
+  AllocatorApi api;
+  api.malloc = [](size_t size) {
+    void *p = hak_malloc(size);
+    if (p == nullptr && size < size_t{1} << 40) errno = EAGAIN;
+    return p;
+  };
+  HeapEngine engine(api);
+  const Bytes input = RefusedInput(HeapOp::kMalloc);
+  const std::vector<Violation> found = engine.Run(input.data(), input.size());
+  ASSERT_FALSE(found.empty());
+  EXPECT_EQ(found[0].oracle, Oracle::kFault) << Describe(found);
+}
+
+TEST(PlantedBugOfRefusal, FailedReallocChangesTheBlock) {
+  AllocatorApi api;
+  api.realloc = [](void *old, size_t size) {
+    void *p = hak_realloc(old, size);
+    if (p == nullptr && old != nullptr && size != 0 && size < size_t{1} << 40) *static_cast<unsigned char *>(old) ^= 1;
+    return p;
+  };
+  HeapEngine engine(api);
+  const Bytes input = RefusedInput(HeapOp::kRealloc);
+  const std::vector<Violation> found = engine.Run(input.data(), input.size());
+  ASSERT_FALSE(found.empty());
+  EXPECT_EQ(found[0].oracle, Oracle::kContents) << Describe(found);
+}
+
+TEST(PlantedBugOfRefusal, NoneIsFoundWithoutOne) {
+  AllocatorApi api;
+  g_was_refused = false;
+  api.realloc = [](void *old, size_t size) {
+    void *p = hak_realloc(old, size);
+    if (p == nullptr) g_was_refused = true;
+    return p;
+  };
+  HeapEngine engine(api);
+  const Bytes input = RefusedInput(HeapOp::kRealloc);
+  const std::vector<Violation> found = engine.Run(input.data(), input.size());
+  EXPECT_TRUE(found.empty()) << Describe(found);
+  EXPECT_TRUE(g_was_refused) << "no call was refused, so nothing was tested";
+}
+
+// Oracle 14: an allocator that goes by something else than what it is asked.
+TEST(PlantedBugOfSameAgain, CountsCalls) {
+  AllocatorApi api;
+  api.zalloc = [](size_t size) {
+    static unsigned calls = 0;
+    return hak_zalloc(++calls % 7 == 0 ? size + 512 : size);
+  };
+  HeapEngine engine(api);
+  const Bytes input = Row(HeapOp::kZalloc, 88, 100, 0, 24);
+  const std::vector<Violation> found = engine.Run(input.data(), input.size());
+  ASSERT_FALSE(found.empty());
+  EXPECT_EQ(found[0].oracle, Oracle::kSameAgain) << Describe(found);
+}
+
+// With AddressSanitizer no byte of a live block may be touched by a call that was not handed the block: not even the
+// slack behind what was asked for.
+TEST(PlantedBugOfClosedBlocks, WritesIntoSlack) {
+  if (HAK_TEST_ASAN == 0) GTEST_SKIP() << "only with AddressSanitizer";
+  AllocatorApi api;
+  api.malloc = [](size_t size) {
+    static unsigned char *last;
+    if (last != nullptr) {
+      volatile unsigned char *slack = last + hak_usable_size(last) - 1;
+      *slack = *slack;  // What it held: no other check could see it.
+    }
+    last = static_cast<unsigned char *>(hak_malloc(size));
+    return static_cast<void *>(last);
+  };
+  HeapEngine engine(api);
+  engine.CloseLiveBlocks();
+  const Bytes input = Row(HeapOp::kMalloc, 88, 40, 0, 24);
+  EXPECT_DEATH(engine.Run(input.data(), input.size()), "use-after-poison");
+}
+
 TEST(NoBug, NothingIsFound) {
   for (uint64_t seed = 0; seed < kInputs; ++seed) {
     HeapEngine engine(PlantBug(Bug::kNone));
@@ -177,6 +270,50 @@ TEST(Threads, PlantedBugsAreFound) {
   const std::vector<Violation> scribble = FindOnThreads(Bug::kScribble);
   ASSERT_FALSE(scribble.empty());
   EXPECT_EQ(scribble[0].oracle, Oracle::kContents) << Describe(scribble);
+}
+
+// What aligned_realloc_fuzzer finds first on a variant of the allocator; "" for nothing.
+std::string FindAligned(const AllocatorApi &api) {
+  for (uint64_t seed = 0; seed < kInputs; ++seed) {
+    const Bytes input = RandomInput(seed, 60);
+    const std::vector<Violation> found = RunAlignedReallocInput(api, input.data(), input.size());
+    if (!found.empty()) return OracleName(found[0].oracle);
+  }
+  return "";
+}
+
+TEST(AlignedRealloc, NothingPlanted) { EXPECT_EQ(FindAligned({}), ""); }
+
+TEST(AlignedRealloc, LessAligned) {
+  AllocatorApi api;
+  api.memalign = [](size_t alignment, size_t size) { return hak_memalign(alignment > 4096 ? 4096 : alignment, size); };
+  EXPECT_EQ(FindAligned(api), "alignment");
+}
+
+TEST(AlignedRealloc, ShrinkLosesTheLastByte) {
+  AllocatorApi api;
+  api.realloc = [](void *old, size_t size) {
+    auto *p = static_cast<unsigned char *>(hak_realloc(old, size));
+    if (p != nullptr && size > 0 && size < 100) p[size - 1] ^= 1;
+    return static_cast<void *>(p);
+  };
+  EXPECT_EQ(FindAligned(api), "realloc");
+}
+
+TEST(AlignedRealloc, InPlaceSaysYesWithoutRoom) {
+  AllocatorApi api;
+  api.realloc_in_place = [](void *p, size_t) { return p; };
+  EXPECT_EQ(FindAligned(api), "usable size");
+}
+
+TEST(AlignedRealloc, ReallocSetsErrno) {
+  AllocatorApi api;
+  api.realloc = [](void *old, size_t size) {
+    void *p = hak_realloc(old, size);
+    errno = EAGAIN;
+    return p;
+  };
+  EXPECT_EQ(FindAligned(api), "errno");
 }
 
 TEST(HeapInput, EveryCallHasItsBytes) {

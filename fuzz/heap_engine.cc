@@ -5,7 +5,10 @@
 #include <array>
 #include <string>
 
+#include "allocator/os/fault.h"
+#include "allocator/policy/config.h"
 #include "fuzz/op_mutator.h"
+#include "fuzz/record.h"
 
 namespace hak_fuzz {
 namespace {
@@ -28,7 +31,7 @@ constexpr uint64_t kRemainsMax = 4 * kMiB;
 
 // How many values of byte 0, of 256, stand for each call. Order of HeapOp.
 constexpr std::array<uint8_t, static_cast<size_t>(HeapOp::kCount)> kWeights = {
-    36,  // kMalloc
+    33,  // kMalloc
     16,  // kCalloc
     6,   // kZalloc
     6,   // kReallocNull
@@ -38,7 +41,7 @@ constexpr std::array<uint8_t, static_cast<size_t>(HeapOp::kCount)> kWeights = {
     28,  // kRealloc
     8,   // kReallocArray
     12,  // kReallocInPlace
-    40,  // kFree
+    37,  // kFree
     16,  // kFreeSized
     6,   // kAudit
     6,   // kGoodSize
@@ -47,6 +50,8 @@ constexpr std::array<uint8_t, static_cast<size_t>(HeapOp::kCount)> kWeights = {
     5,   // kFlush
     3,   // kTrim
     5,   // kCheck
+    3,   // kFault
+    3,   // kSettings
     1,   // kOverflowGrid
 };
 
@@ -73,22 +78,87 @@ const std::vector<size_t> &Edges() {
   return edges;
 }
 
+// Hits of the fault plan before the call that is made now.
+uint64_t g_hits_before;
+
+bool SystemRefused() { return hak_fault_hits() != g_hits_before; }
+
 class Input {
  public:
   Input(HeapModel *model, const uint8_t *data, size_t size)
       : model_(model), data_(data), count_(std::min(size / kRecord, kHeapOpsMax)) {}
 
   void Run() {
-    for (size_t i = 0; i < count_ && model_->ok(); ++i) Step(data_ + i * kRecord);
+    model_->AllowFailures(SystemRefused);
+    for (size_t i = 0; i < count_ && model_->ok(); ++i) {
+      g_hits_before = hak_fault_hits();
+      const uint8_t *record = data_ + i * kRecord;
+      Step(record);
+      const Block &slot = slots_[record[1] % kHeapSlots];
+      Trace(record[0]);
+      Trace(slot.p == nullptr ? 0 : slot.usable);
+    }
+    if (model_->ok()) TraceStatistics();
+    // What frees must not fail, whatever the system refuses.
     for (Block &block : slots_) FreeBlock(&block);
     for (Block &block : many_) FreeBlock(&block);
+    hak_fault_clear();
+    model_->AllowFailures(nullptr);
   }
+
+  // A number that stands for what the calls gave: sizes and statistics, not addresses.
+  uint64_t trace() const { return trace_; }
+  // Whether the system was made to refuse memory.
+  bool faults() const { return faults_; }
 
  private:
   void FreeBlock(Block *block) {
     if (block->p == nullptr || !model_->ok()) return;
     model_->Free(*block);
     block->p = nullptr;
+  }
+
+  void Trace(uint64_t value) { trace_ = (trace_ ^ value) * 0x9e3779b97f4a7c15U + (trace_ >> 29); }
+
+  void TraceStatistics() {
+    hak_stats stats = {};
+    stats.version = HAK_STATS_VERSION;
+    if (model_->api().stats_get(&stats) != 0) return;
+    Trace(stats.large_blocks);
+    Trace(stats.large_bytes);
+    Trace(model_->live_blocks());
+    for (const Block &block : many_) Trace(block.usable);
+  }
+
+  void Settings(const uint8_t *record) {
+    switch (record[3] % 8) {
+      case 0:
+        hak_config.decommit_deadline_ms = 0;  // free memory goes back at once
+        return;
+      case 1:
+        hak_config.borrow = !hak_config.borrow && allow_borrow_;
+        return;
+      case 2:
+        hak_config.thread_cache_bytes = record[4] * kKiB * 4;
+        return;
+      case 3:
+        hak_config.lean_decommit = static_cast<hak_decommit_mode>(record[4] % 3);
+        hak_config.lean_target_bytes = record[5] % 2 == 0 ? 0 : 2 * kMiB;
+        return;
+      case 4:
+        hak_config.keep_superslabs = record[4] % 3;
+        hak_config.keep_free_bytes = record[5] * 64 * kKiB;
+        return;
+      case 5:
+        hak_config.mapping_cache_bytes = record[4] * kMiB / 8;
+        return;
+      case 6:
+        hak_config.thread_cache_share = record[4] % 65;
+        return;
+      default:
+        hak_config.page_purge = !hak_config.page_purge;
+        return;
+    }
   }
 
   size_t Afford(size_t size) {
@@ -179,7 +249,8 @@ class Input {
 
   void Burst(const uint8_t *record) {
     const size_t size = DecodeSize(record);
-    size_t count = size_t{1} + record[7];
+    // Mostly few.
+    size_t count = record[7] < 192 ? 1 + record[7] % 16U : 1 + (record[7] - 192U) * 4;
     if (size > 4 * kKiB) count %= 8;
     for (; count > 0 && many_.size() < kBurstBlocks && model_->ok(); --count) {
       Block block;
@@ -252,11 +323,19 @@ class Input {
         model_->CheckVerify();
         model_->CheckStatistics();
         return;
+      case HeapOp::kFault:
+        hak_fault_set(record[2] % 32, 1 + record[4] % 6, 1 + record[7] % 4);
+        g_hits_before = 0;
+        faults_ = true;
+        return;
+      case HeapOp::kSettings:
+        Settings(record);
+        return;
       case HeapOp::kOverflowGrid:
-        if (grid_done_) return;
+        if (grid_done_ || record[7] % 16 != 0) return;
         grid_done_ = true;
         if (slot.p == nullptr) Allocate(HeapOp::kMalloc, record, &slot);
-        if (model_->ok()) model_->CheckOverflowGrid(slot);
+        if (model_->ok() && slot.p != nullptr) model_->CheckOverflowGrid(slot);
         return;
       case HeapOp::kCount:
         return;
@@ -266,8 +345,11 @@ class Input {
   HeapModel *model_;
   const uint8_t *data_;
   size_t count_;
-  size_t budget_ = kByteBudget;
+  size_t budget_ = std::min(kByteBudget, (1 + count_) * kByteBudget / 16);  // short inputs are to be quick
   bool grid_done_ = false;
+  bool faults_ = false;
+  const bool allow_borrow_ = hak_config.borrow;
+  uint64_t trace_ = 0;
   std::array<Block, kHeapSlots> slots_;
   std::vector<Block> many_;
 };
@@ -316,35 +398,76 @@ size_t DecodeSize(const uint8_t *record) {
   return raw % 33;
 }
 
-HeapEngine::HeapEngine(const AllocatorApi &api) : api_(api) {
+HeapEngine::HeapEngine(const AllocatorApi &api, uint64_t rarely) : api_(api), rarely_(rarely) {
   hak_trim(0);
+  // Later than any input: what is due is not for the clock to say.
+  hak_config.decommit_deadline_ms = uint64_t{1} << 40;
+  hak_config.idle_cache_ms = 0;
+  hak_config.idle_watch = false;
   // Of the allocator itself: the first figures that a variant with a planted bug gives out are those of the model.
   const hak_stats stats = Statistics(AllocatorApi{});
   first_cached_ = stats.cached_blocks;
   first_mapped_ = stats.mapped_bytes - stats.metadata_bytes;
 }
 
-std::vector<Violation> HeapEngine::Run(const uint8_t *data, size_t size) {
-  HeapModel model(api_);
-  Input(&model, data, size).Run();
-  if (!model.ok()) return model.violations();
-  model.CheckStatistics();
+uint64_t HeapEngine::RunOnce(HeapModel *model, const uint8_t *data, size_t size, bool *faults) {
+  const struct hak_config settings = hak_config;
+  Input input(model, data, size);
+  input.Run();
+  hak_config = settings;
+  *faults = input.faults();
+  if (!model->ok()) return 0;
   // So that the next input finds the heap as this one did.
   api_.thread_flush();
+  model->CheckStatistics();
+  return input.trace();
+}
+
+// Nothing but records stays when all is freed and trimmed.
+void HeapEngine::CheckReset(HeapModel *model) {
   const hak_stats flushed = Statistics(api_);
   if (flushed.cached_blocks != first_cached_) {
-    model.Report(Oracle::kStatistics, std::to_string(flushed.cached_blocks) +
-                                          " blocks cached after thread_flush, not " + std::to_string(first_cached_));
+    model->Report(Oracle::kStatistics, std::to_string(flushed.cached_blocks) +
+                                           " blocks cached after thread_flush, not " + std::to_string(first_cached_));
   }
   api_.trim(0);
-  model.CheckVerify();
-  model.CheckStatistics();
+  model->CheckVerify();
+  model->CheckStatistics();
   const hak_stats now = Statistics(api_);
   const uint64_t blocks = now.mapped_bytes - now.metadata_bytes;
   if (blocks > first_mapped_ + kRemainsMax) {
-    model.Report(Oracle::kStatistics, "mapped memory went from " + std::to_string(first_mapped_) + " to " +
-                                          std::to_string(blocks) + " bytes although all is freed");
+    model->Report(Oracle::kStatistics, "mapped memory went from " + std::to_string(first_mapped_) + " to " +
+                                           std::to_string(blocks) + " bytes although all is freed");
   }
+}
+
+// From one state, the same calls give the same sizes, refusals and statistics. Without blocks lent from class to class,
+// which depends on what was freed earlier.
+void HeapEngine::CheckSameAgain(HeapModel *model, const uint8_t *data, size_t size) {
+  const bool borrow = hak_config.borrow;
+  hak_config.borrow = false;
+  bool faults = false;
+  uint64_t traces[2];
+  for (uint64_t &trace : traces) {
+    trace = RunOnce(model, data, size, &faults);
+    if (model->ok()) api_.trim(0);
+  }
+  hak_config.borrow = borrow;
+  if (model->ok() && traces[0] != traces[1]) {
+    model->Report(Oracle::kSameAgain, "the same input gave other sizes or statistics the second time");
+  }
+}
+
+std::vector<Violation> HeapEngine::Run(const uint8_t *data, size_t size) {
+  HeapModel model(api_);
+  if (close_blocks_) model.CloseLiveBlocks();
+  if (Fingerprint(data, size) % rarely_ != 0) model.CheckSparsely();
+  bool faults = false;
+  RunOnce(&model, data, size, &faults);
+  if (!model.ok() || Fingerprint(data, size) % rarely_ != 0) return model.violations();
+  CheckReset(&model);
+  // What the system refuses depends on which calls come to it, and those on what is cached.
+  if (model.ok() && !faults) CheckSameAgain(&model, data, size);
   return model.violations();
 }
 

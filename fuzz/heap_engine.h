@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Runs an input of heap_fuzzer on an allocator, through the model of allocator/test/heap_model.h.
+// Runs an input of heap_ops_fuzzer on an allocator, through the model of allocator/test/heap_model.h.
 //
 // An input is a row of records of eight bytes (op_mutator.h), one call each; a rest of less than a record is ignored:
 //
 //   byte 0    which call (HeapOp, by weight)
 //   byte 1    slot: which of the 64 blocks it is about
 //   byte 2    kind of size, see DecodeSize
-//   byte 3    what is added to an edge (-1, 0, 1), the order of a drain
+//   byte 3    what is added to an edge (-1, 0, 1), the order of a drain, which setting
 //   byte 4-5  size, little endian
 //   byte 6    alignment
-//   byte 7    count: the first factor of a product, the length of a burst
+//   byte 7    count: the first factor of a product, the length of a burst, how many memory calls are refused
 #ifndef HAKMEM_FUZZ_HEAP_ENGINE_H_
 #define HAKMEM_FUZZ_HEAP_ENGINE_H_
 
@@ -43,6 +43,8 @@ enum class HeapOp : uint8_t {
   kFlush,
   kTrim,
   kCheck,         // statistics and heap_verify
+  kFault,         // from now on the system refuses some memory calls
+  kSettings,      // settings of the operator, until the end of the input
   kOverflowGrid,  // requests that cannot be met; once an input, for there are about two thousand
   kCount,
 };
@@ -60,15 +62,27 @@ uint8_t EncodeHeapOp(HeapOp op);
 
 class HeapEngine {
  public:
-  // What is mapped and cached now is what every input has to come back to.
-  explicit HeapEngine(const hak_test::AllocatorApi &api);
+  // What is mapped and cached now is what every input has to come back to. One in `rarely` inputs (which ones, their
+  // bytes decide) is checked for that, verified, and run twice to see that it does the same again: this takes longer
+  // than a short input itself. Sets hak_config so that time decides nothing.
+  explicit HeapEngine(const hak_test::AllocatorApi &api, uint64_t rarely = 1);
+
+  // See HeapModel::CloseLiveBlocks.
+  void CloseLiveBlocks() { close_blocks_ = true; }
 
   // Runs one input and frees everything again. What was found wrong; nothing, for a correct allocator. After a
   // violation blocks stay behind.
   std::vector<hak_test::Violation> Run(const uint8_t *data, size_t size);
 
  private:
+  // Runs the calls and frees everything. The trace: a number that stands for all that the calls gave.
+  uint64_t RunOnce(hak_test::HeapModel *model, const uint8_t *data, size_t size, bool *faults);
+  void CheckReset(hak_test::HeapModel *model);
+  void CheckSameAgain(hak_test::HeapModel *model, const uint8_t *data, size_t size);
+
   hak_test::AllocatorApi api_;
+  uint64_t rarely_;
+  bool close_blocks_ = false;
   uint64_t first_mapped_ = 0;  // bytes; without the records, which may grow with the most blocks there ever were
   uint64_t first_cached_ = 0;  // blocks in the caches of other threads
 };

@@ -1,173 +1,333 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the seeds of the fuzz targets: small inputs that reach what random ones reach late.
+"""Makes the seeds of the fuzz targets, and gate_fuzzer's dictionary, from scripts that people can read.
 
-usage: make_seeds.py DIRECTORY           writes DIRECTORY/TARGET/seed_*
-       make_seeds.py --check DIRECTORY   compares instead; exits 1 when a file differs
+usage: make_seeds.py FUZZ                    writes FUZZ/corpus/TARGET/seed_NAME for each FUZZ/seeds/TARGET/NAME.txt
+       make_seeds.py --check FUZZ            compares instead; exits 1 when a file differs
+       make_seeds.py --one TARGET SCRIPT     writes the input that the script SCRIPT means to standard output
 
-Other files in the same folders are inputs that were found by fuzzing; they are left alone.
+FUZZ is the folder fuzz/ of the repository. Other files in corpus/ were found by fuzzing; they are left alone.
+
+A script has one call a line: its name and its fields, the names being those of FORMATS below:
+
+    # comment
+    malloc slot=3 size=128
+    for i in 0..31: malloc slot=i size=i*7; free slot=i
+    for i in 0..4 step 2: for j in 0..2: calloc slot=i+j edge=i around=j
+
+A value is a whole number, a word that the field knows, or a sum of variables, numbers, + - * // % and parentheses. A
+script of gate_fuzzer has lines of text instead: `line HAKMEM_PROFILE=lean`, with the escapes of C.
+
+A script that cannot be read ends with FILE:LINE and what is wrong, exit status 2.
 """
+import ast
+import operator
 import pathlib
-import struct
+import re
 import sys
 
-# Byte 0 of a record of heap_fuzzer: how many values stand for each call (kWeights of heap_engine.cc).
-HEAP_OPS = [
-    ("malloc", 36), ("calloc", 16), ("zalloc", 6), ("realloc_null", 6), ("aligned", 10), ("posix", 8), ("memalign", 6),
-    ("realloc", 28), ("reallocarray", 8), ("in_place", 12), ("free", 40), ("free_sized", 16), ("audit", 6),
-    ("good_size", 6), ("burst", 20), ("drain", 18), ("flush", 5), ("trim", 3), ("check", 5), ("grid", 1),
-]
-OP = {name: sum(weight for _, weight in HEAP_OPS[:i]) for i, (name, _) in enumerate(HEAP_OPS)}
-
-# Byte 2: kinds of sizes (DecodeSize).
-SMALL_EDGE, PLAIN, EDGE, PAGE, THRESHOLD, MEDIUM, LARGE, TINY = 0, 88, 136, 180, 208, 216, 226, 228
+RECORD = 8
 
 
-def record(op, slot=0, kind=PLAIN, around=1, size=0, align=0, count=1):
-    """Eight bytes. `around`: 0 is below an edge, 1 on it, 2 above."""
-    return struct.pack("<BBBBHBB", op, slot % 256, kind, around, size % 65536, align, count)
+class ScriptError(Exception):
+    pass
 
 
-def heap(name, **fields):
-    return record(OP[name], **fields)
+# ---- What the bytes of a record mean -------------------------------------------------------------------------------
+
+class Field:
+    """`bytes` bytes from `offset` on, little endian; `words` stand for values. `most`: what still fits."""
+
+    def __init__(self, offset, bytes=1, words=None, shift=0, bits=None):
+        self.offset, self.bytes, self.words, self.shift = offset, bytes, words or {}, shift
+        self.most = (1 << (bits if bits else 8 * bytes)) - 1
+
+    def put(self, record, value):
+        record_value = int.from_bytes(record[self.offset:self.offset + self.bytes], "little")
+        record_value = record_value & ~(self.most << self.shift) | value << self.shift
+        record[self.offset:self.offset + self.bytes] = record_value.to_bytes(self.bytes, "little")
 
 
-def join(*parts):
-    return b"".join(parts)
+# Byte 2 of records that hold a size: kinds of sizes (DecodeSize of heap_engine.cc).
+SMALL_EDGE, PLAIN, EDGE, PAGE, THRESHOLD, MEDIUM, LARGE = 0, 88, 136, 180, 208, 216, 226
+THRESHOLDS = [1 << bits for bits in range(15, 22)]
 
 
-def heap_seeds():
-    check = heap("check")
-    yield "small", join(
-        *[heap("malloc", slot=i, size=i * 7) for i in range(32)],
-        *[heap("free", slot=i) for i in range(0, 32, 2)],
-        *[heap("malloc", slot=i, size=i * 7) for i in range(0, 32, 2)],
-        *[heap("free_sized", slot=i) for i in range(31, -1, -1)], check)
-    yield "edges", join(*[
-        heap("malloc" if around else "calloc", slot=i, kind=EDGE, around=around, size=i)
-        for i in range(72) for around in range(3)], check)
-    yield "bursts", join(*[
-        part for i, kind in enumerate((0, 1, 2, 7, 20))
-        for part in (
-            heap("burst", size=kind, kind=SMALL_EDGE, count=255), heap("burst", size=kind, kind=SMALL_EDGE, count=255),
-            heap("drain", around=i, count=200), check, heap("burst", size=kind, kind=SMALL_EDGE, count=255),
-            heap("drain", around=i + 1, count=255), heap("flush"), check)], heap("trim", around=0), check)
-    yield "dirty_calloc", join(*[
-        part for size in (0, 3, 15)
-        for part in (heap("burst", kind=SMALL_EDGE, size=size, count=120), heap("drain", around=1, count=60),
-                     *[heap("calloc", slot=i, kind=SMALL_EDGE, size=size) for i in range(20)])])
-    yield "realloc", join(
-        *[heap("realloc", slot=1, kind=EDGE, size=i, count=1) for i in range(0, 72, 3)],
-        *[heap("realloc", slot=1, kind=THRESHOLD, around=i % 3, size=i, count=1) for i in range(7)],
-        *[heap("realloc", slot=1, kind=THRESHOLD, around=i % 3, size=i, count=1) for i in range(6, -1, -1)],
-        heap("realloc", slot=1, kind=TINY, size=0, count=1), check,
-        *[heap("reallocarray", slot=2, size=i * 50, count=i) for i in range(10)])
-    yield "in_place", join(
-        heap("malloc", slot=1, kind=THRESHOLD, size=2),
-        *[heap("in_place", slot=1, kind=MEDIUM, size=i * 3000) for i in range(1, 20)],
-        heap("malloc", slot=2, kind=LARGE, size=100),
-        *[heap("in_place", slot=2, kind=LARGE, size=i) for i in (90, 200, 10, 400)], check)
-    yield "aligned", join(
-        *[heap(call, slot=i, size=i * 40, align=i, count=i) for i in range(23) for call in ("aligned", "posix", "memalign")],
-        *[heap("free_sized", slot=i) for i in range(23)], heap("trim", around=0), check)
-    yield "large", join(
-        *[heap("malloc", slot=i, kind=THRESHOLD, around=i % 3, size=i) for i in range(7)],
-        *[heap("free", slot=i) for i in (1, 3, 5)],
-        *[heap("calloc", slot=i, kind=THRESHOLD, around=i % 3, size=i) for i in (1, 3, 5)], heap("trim", around=1, size=4), check)
-    yield "refused", join(
-        heap("malloc", slot=3, size=100), heap("grid", slot=3),
-        *[heap("good_size", kind=kind, around=2, size=5) for kind in (SMALL_EDGE, EDGE, PAGE, THRESHOLD, LARGE)], check)
+def size_records(size):
+    """Bytes 2 to 5 that DecodeSize makes `size` of; None when there are none."""
+    def made(kind, raw, around=1):
+        return bytes([kind, around]) + raw.to_bytes(2, "little")
+
+    if 0 <= size < 2048:
+        return made(PLAIN, size)
+    for delta in (0, -1, 1):
+        if (size - delta) in THRESHOLDS:
+            return made(THRESHOLD, THRESHOLDS.index(size - delta), delta + 1)
+        if (size - delta) % 4096 == 0 and 1 <= (size - delta) // 4096 <= 16:
+            return made(PAGE, (size - delta) // 4096 - 1, delta + 1)
+    if size % 8 == 0 and 0 <= (size - 32768) // 8 < 65536:
+        return made(MEDIUM, (size - 32768) // 8)
+    if size % 16 == 0 and 0 <= (size - (1 << 20)) // 16 < 65536:
+        return made(LARGE, (size - (1 << 20)) // 16)
+    return None
 
 
-def threads_seeds():
-    def call(op, slot=0, worker=0, wait=True, kind=SMALL_EDGE, size=1, align=0):
-        return record(op, slot=slot, kind=kind, size=size, align=align, count=worker | (0 if wait else 4))
-
-    allocate, free, flush, trim, end, calloc, realloc = 14, 15, 0, 1, 226, 8, 24
-    eight = 4
-    yield "remote_free", join(
-        *[call(allocate, slot=i, worker=i % 3) for i in range(40)],
-        *[call(free, slot=i, worker=(i + 1) % 3) for i in range(40)],
-        *[call(flush, worker=i) for i in range(3)], *[call(calloc, slot=i, worker=i % 3) for i in range(40)])
-    yield "batches", join(
-        *[call(eight, slot=i, worker=0) for i in range(0, 64, 8)], *[call(eight, slot=i, worker=1) for i in range(0, 64, 8)],
-        call(flush, worker=1), *[call(eight, slot=i, worker=0) for i in range(0, 64, 8)], call(trim, worker=2))
-    yield "orphans", join(
-        *[call(eight, slot=i, worker=1, size=5) for i in range(0, 32, 8)], call(end, worker=1),
-        *[call(free, slot=i, worker=2) for i in range(0, 32, 2)], *[call(eight, slot=32 + i, worker=1, size=5) for i in range(0, 32, 8)],
-        call(end, worker=2))
-    yield "at_once", join(
-        *[call(op, slot=i * 5, worker=i % 3, wait=i % 6 == 0, size=i % 4)
-          for i, op in enumerate([allocate, free, calloc, realloc, free, allocate] * 10)])
-    yield "large", join(
-        *[call(allocate, slot=i, worker=i % 3, kind=THRESHOLD, size=i) for i in range(6)],
-        *[call(realloc, slot=i, worker=(i + 1) % 3, kind=THRESHOLD, size=i + 1) for i in range(5)],
-        *[call(free, slot=i, worker=(i + 2) % 3) for i in range(6)])
+# Fields that set the four bytes of a size: `size` exactly, `edge` and `small_edge` by the number of a class's last
+# size, `threshold` by the number in THRESHOLDS.
+SIZE_FIELDS = {"edge": EDGE, "small_edge": SMALL_EDGE, "threshold": THRESHOLD, "medium": MEDIUM, "large": LARGE}
+AROUND = {"below": 0, "on": 1, "above": 2}
+HEAP_FIELDS = {"slot": Field(1), "around": Field(3, words=AROUND), "order": Field(3), "align": Field(6),
+               "count": Field(7), "raw": Field(4, 2)}
 
 
-def size_class_seeds():
-    def request(size, align=4, size_class=0, small=True):
-        return struct.pack("<Q", size)[:5] + bytes([align, size_class, 0 if small else 128])
-
-    strides, step = [16], 16
-    while strides[-1] < 32768:
-        step = max(16, (1 << ((strides[-1]).bit_length() - 1)) // 8) if strides[-1] >= 256 else 16
-        strides.append(strides[-1] + step)
-    yield "edges", join(*[request(stride + i, size_class=n) for n, stride in enumerate(strides) for i in (-1, 0, 1)])
-    yield "aligned", join(*[request(stride, align=align) for stride in strides[::5] for align in range(0, 17, 2)])
-    yield "large", join(*[request((1 << bits) + i, small=False) for bits in range(15, 40) for i in (-1, 0, 1)])
-
-
-def slab_seeds():
-    def step(op, a=0, size_class=0, b=0, number=0):
-        return struct.pack("<BBBBHBB", op, a, size_class, b, number, 0, 0)
-
-    form, take, carve, carve_all, twice, puts, put = 224, 1, 3, 195, 4, 5, 6
-    for size_class in (0, 2, 16, 71):
-        yield "class_%d" % (size_class + 1), join(
-            step(form, a=5, size_class=size_class), step(carve, number=100), step(puts, a=90, number=3),
-            step(take, number=50), step(twice, number=7), step(carve_all, number=65535), step(puts, a=255, number=1000),
-            *[step(put, number=i * 37) for i in range(20)], step(take, number=299), step(take, number=64))
-    yield "slab_0", join(*[
-        part for size_class in range(0, 72, 7)
-        for part in (step(form, size_class=size_class, b=1), step(carve_all, number=65535), step(puts, a=200, number=11),
-                     step(take, number=130))])
+def heap_ops(fuzz):
+    """Byte 0 of each call of heap_ops_fuzzer: calls have as many values as kWeights of heap_engine.cc says."""
+    text = (fuzz / "heap_engine.cc").read_text()
+    weights = re.findall(r"^ +(\d+), +// k(\w+)$", text, re.M)
+    ops, first = {}, 0
+    for weight, name in weights:
+        ops[re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()] = first
+        first += int(weight)
+    if first != 256:
+        raise ScriptError("heap_engine.cc: the weights of the calls are not found")
+    return ops
 
 
-def gate_seeds():
-    yield "numbers", b"0\n1\n1000\n3600000\n3600001\n18446744073709551615\n18446744073709551616\n-1\n+1\n1 \n0x10\n\n007\n"
-    yield "choices", b"balanced\nspeed\nlean\nauto\nflat\ntwo_level\nMIXED_TINYV3_C7_SAFE\nBalanced\nspeed \n"
-    yield "environment", (b"HAKMEM_PROFILE=lean\nHAKMEM_DECOMMIT_DEADLINE_MS=5\nHAKMEM_THREAD_CACHE_KB=0\n"
-                          b"HAKMEM_MAPPING_CACHE_KB=1073741824\nHAKMEM_KEEP_SUPERSLABS=2\nHAKMEM_SLAB_MAP=two_level\n"
-                          b"HAKMEM_SHOW_CONFIG=1\nHAKMEM_PROFILE=speed\nHAKMEM_PROFILES=speed\nPATH=/bin\n=\nHAKMEM_PROFILE\n")
-
-
-SEEDS = {
-    "heap_fuzzer": heap_seeds,
-    "threads_fuzzer": threads_seeds,
-    "size_class_fuzzer": size_class_seeds,
-    "slab_fuzzer": slab_seeds,
-    "gate_fuzzer": gate_seeds,
+# Of each target: its calls with their byte 0, its fields, whether it has fields for sizes, what its bytes are at first.
+FORMATS = {
+    "heap_ops_fuzzer": (heap_ops, HEAP_FIELDS, True, bytes([0, 0, PLAIN, 1, 0, 0, 0, 1])),
+    "heap_threads_fuzzer": (
+        {"flush": 0, "trim": 1, "verify": 2, "end_thread": 226, "eight": 4, "malloc": 14, "free": 15, "calloc": 8,
+         "realloc": 24, "in_place": 9, "aligned": 9, "audit": 10, "free_sized": 13},
+        dict(HEAP_FIELDS, worker=Field(7, bits=2), at_once=Field(7, shift=2, bits=1)), True,
+        bytes([0, 0, PLAIN, 1, 0, 0, 0, 0])),
+    "aligned_realloc_fuzzer": (
+        {"malloc": 0, "posix_memalign": 1, "memalign": 2, "aligned_alloc": 3, "free_sized": 0, "free": 1,
+         "reallocarray": 2, "in_place": 3, "in_place_row": 4, "realloc_row": 5, "realloc": 6},
+        dict(HEAP_FIELDS, steps=Field(7, bits=3), up=Field(7, shift=7, bits=1)), True,
+        bytes([0, 0, PLAIN, 1, 0, 0, 0, 0])),
+    "size_class_fuzzer": (
+        {"small": 0, "large": 128},
+        {"request": Field(0, 5), "align": Field(5), "class": Field(6)}, False, bytes(RECORD)),
+    "slab_fuzzer": (
+        {"format": 224, "take": 1, "carve": 3, "carve_all": 195, "put_twice": 4, "put_many": 5, "put": 6},
+        {"slab": Field(1), "times": Field(1), "class": Field(2), "zeroed": Field(3), "number": Field(4, 2)}, False,
+        bytes(RECORD)),
+    "slab_map_flat_fuzzer": (
+        {"set": 0, "refused": 96, "look": 128},
+        {"region": Field(1), "superslab": Field(2, 2), "slab": Field(4), "count": Field(5), "class": Field(6),
+         "where": Field(7)}, False, bytes([0, 0, 0, 0, 0, 0, 0, 1])),
+    "span_store_fuzzer": (
+        {"totals": 0, "give_back": 241, "strangers": 2, "refuse": 3, "resize": 4, "alloc": 8, "free": 8},
+        {"block": Field(1), "kind": Field(2, words={"few": 0, "slabs": 96, "any": 160, "mapping": 250, "small": 252}),
+         "zero": Field(3, bits=1), "move": Field(3, shift=1, bits=1), "align": Field(3, shift=2, bits=6),
+         "size": Field(4, 2), "calls": Field(6), "nth": Field(7)}, False, bytes([0, 0, 96, 0, 0, 0, 0, 0])),
+    "thread_cache_fuzzer": (
+        {"flush": 0, "totals": 1, "bound": 2, "share": 3, "malloc": 4, "free": 10},
+        {"times": Field(1), "parts": Field(1), "class": Field(2), "order": Field(3), "borrow": Field(3),
+         "from": Field(4, 2), "bytes": Field(4, 2)}, False, bytes(RECORD)),
+    "remote_queue_fuzzer": (
+        {"take": 0, "push": 3, "give_back": 5, "drain": 6, "check": 7, "close": 135},
+        {"heap": Field(1), "class": Field(2), "count": Field(3), "from": Field(4, 2)}, False, bytes(RECORD)),
+    "nextptr_header_fuzzer": (
+        {"turn": 0, "link": 3, "damage_header": 5, "write": 6, "forge": 7},
+        {"block": Field(1), "link": Field(2, 2), "at": Field(2, 2), "class": Field(4), "value": Field(5),
+         "fill": Field(6)}, False, bytes(RECORD)),
+    "release_policy_fuzzer": (
+        {"superslab": 0, "superslab_free": 132, "lean": 2, "share": 3, "slice": 4, "judge": 5, "soft": 6,
+         "next_purge": 7, "shrink": 8, "purged": 9, "grow": 10},
+        dict({letter: Field(i + 1) for i, letter in enumerate("abcdefg")}, bytes=Field(4, 4)), False, bytes(RECORD)),
 }
+FORMATS["slab_map_two_level_fuzzer"] = FORMATS["slab_map_flat_fuzzer"]
+
+
+# ---- Reading scripts -----------------------------------------------------------------------------------------------
+
+OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
+             ast.Mod: operator.mod}
+
+
+def evaluate(text, variables):
+    def of(node):
+        if isinstance(node, ast.Constant) and type(node.value) is int:
+            return node.value
+        if isinstance(node, ast.Name) and node.id in variables:
+            return variables[node.id]
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            return -of(node.operand)
+        if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+            return OPERATORS[type(node.op)](of(node.left), of(node.right))
+        raise ScriptError('"%s" is no number, known word or variable' % text)
+
+    try:
+        return of(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ZeroDivisionError):
+        raise ScriptError('"%s" cannot be worked out' % text)
+
+
+def one_call(words, target, ops, variables):
+    _, fields, sizes, initial = FORMATS[target]
+    if words[0] not in ops:
+        raise ScriptError('%s knows no call "%s", but: %s' % (target, words[0], " ".join(ops)))
+    record = bytearray(initial)
+    if target == "size_class_fuzzer":
+        record[7] = ops[words[0]]  # The only target whose first byte is no call.
+    else:
+        record[0] = ops[words[0]]
+    # Sizes first: they set all of their four bytes, of which `around` may change one.
+    assignments = sorted((word.partition("=") for word in words[1:]), key=lambda a: a[0] not in SIZE_FIELDS)
+    for name, equals, text in assignments:
+        if not equals:
+            raise ScriptError('"%s" is not FIELD=VALUE' % name)
+        field = fields.get(name)
+        if field is not None and text in field.words:
+            value = field.words[text]
+        else:
+            value = evaluate(text, variables)
+        if sizes and name == "size":
+            made = size_records(value)
+            if made is None:
+                raise ScriptError("no record means a size of %d" % value)
+            record[2:6] = made
+        elif sizes and name in SIZE_FIELDS:
+            if not 0 <= value <= 0xFFFF:
+                raise ScriptError("%s=%d does not fit" % (name, value))
+            record[2:6] = bytes([SIZE_FIELDS[name], 1]) + value.to_bytes(2, "little")
+        elif field is None:
+            raise ScriptError('%s has no field "%s"' % (target, name))
+        elif not 0 <= value <= field.most:
+            raise ScriptError("%s=%d does not fit into 0 to %d" % (name, value, field.most))
+        else:
+            field.put(record, value)
+    return bytes(record)
+
+
+LOOP = re.compile(r"for\s+([a-z]\w*)\s+in\s+(.+?)\.\.(.+?)(?:\s+step\s+(.+?))?\s*:\s*(.*)$")
+
+
+def one_line(line, target, ops, variables):
+    if line.startswith("for "):
+        loop = LOOP.match(line)
+        if not loop:
+            raise ScriptError("a loop is: for NAME in FIRST..LAST [step N]: CALLS")
+        name, first, last, step, rest = loop.groups()
+        step = evaluate(step, variables) if step else 1
+        if step == 0:
+            raise ScriptError("a step of 0")
+        out = b""
+        for value in range(evaluate(first, variables), evaluate(last, variables) + (1 if step > 0 else -1), step):
+            out += one_line(rest, target, ops, dict(variables, **{name: value}))
+        return out
+    out = b""
+    for call in line.split(";"):
+        words = call.split()
+        if not words:
+            raise ScriptError("a call is missing")
+        out += one_call(words, target, ops, variables)
+    return out
+
+
+def text_line(line):
+    if not line.startswith("line"):
+        raise ScriptError('a line of text is: line TEXT, not "%s"' % line)
+    try:
+        return line[5:].encode("latin-1").decode("unicode_escape").encode("latin-1") + b"\n"
+    except (UnicodeError, ValueError) as error:
+        raise ScriptError(str(error))
+
+
+def read_script(path, target, fuzz):
+    if target not in FORMATS and target != "gate_fuzzer":
+        raise ScriptError('there is no target "%s", but: gate_fuzzer %s' % (target, " ".join(sorted(FORMATS))))
+    ops = None
+    if target != "gate_fuzzer":
+        ops = FORMATS[target][0]
+        ops = ops(fuzz) if callable(ops) else ops
+    out = b""
+    try:
+        lines = path.read_text(encoding="ascii").split("\n")
+    except (OSError, UnicodeError) as error:
+        raise ScriptError("%s: %s" % (path, error))
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            out += text_line(line) if target == "gate_fuzzer" else one_line(line.strip(), target, ops, {})
+        except ScriptError as error:
+            raise ScriptError("%s:%d: %s" % (path, number, error))
+    if not out:
+        raise ScriptError("%s: a script without a call" % path)
+    return out
+
+
+# ---- The dictionary of gate_fuzzer ---------------------------------------------------------------------------------
+
+def gate_dictionary(fuzz):
+    """Names and choices of the table of gates, and what numbers begin and end with."""
+    gate = fuzz / ".." / "allocator" / "gate"
+    table = (gate / "gate_table.inc").read_text()
+    words = [name + "=" for name in re.findall(r'HAK_GATE_\w+\(\s*\w+,\s*"(\w+)"', table)]
+    for body in re.findall(r"_names\[\] = \{([^}]*)\}", (gate / "gate.c").read_text()):
+        words += re.findall(r'"([^"]+)"', body)
+    words += re.findall(r"MIXED_\w+", table)
+    for least, most in re.findall(r'HAK_GATE_NUMBER\(\s*\w+,\s*"\w+",\s*(\d+),\s*(\d+)', table):
+        words += [least, most, str(int(most) + 1)]
+    words += ["4294967296", "9223372036854775808", "18446744073709551615", "18446744073709551616", "-1", "+1", "0x",
+              " ", "\\x0a", "="]
+    if len(words) < 30:
+        raise ScriptError("the table of gates is not found in %s" % gate)
+    head = ("# SPDX-License-Identifier: Apache-2.0\n"
+            "# Made by make_seeds.py from allocator/gate: names and values of gates, and numbers beside their edges.\n")
+    return (head + "".join('"%s"\n' % word for word in dict.fromkeys(words))).encode()
+
+
+# ---- Everything ----------------------------------------------------------------------------------------------------
+
+def all_files(fuzz):
+    scripts = sorted(fuzz.glob("seeds/*/*.txt"))
+    if not scripts:
+        raise ScriptError("%s/seeds holds no script" % fuzz)
+    for script in scripts:
+        target = script.parent.name
+        yield fuzz / "corpus" / target / ("seed_" + script.stem), read_script(script, target, fuzz)
+    yield fuzz / "gate_fuzzer.dict", gate_dictionary(fuzz)
+
+
+def check(files, fuzz):
+    wrong = 0
+    for path, data in files.items():
+        if not path.is_file() or path.read_bytes() != data:
+            print("%s is not what make_seeds.py makes" % path)
+            wrong = 1
+    for path in fuzz.glob("corpus/*/seed_*"):
+        if path not in files:
+            print("%s has no script" % path)
+            wrong = 1
+    return wrong
 
 
 def main():
-    check = sys.argv[1:2] == ["--check"]
-    if len(sys.argv) != (3 if check else 2):
-        sys.exit(__doc__)
-    root = pathlib.Path(sys.argv[-1])
-    wrong = 0
-    for target, seeds in SEEDS.items():
-        for name, data in seeds():
-            path = root / target / ("seed_" + name)
-            if check:
-                if not path.is_file() or path.read_bytes() != data:
-                    print("%s is not what make_seeds.py makes" % path)
-                    wrong = 1
-            else:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
-    return wrong
+    arguments = sys.argv[1:]
+    try:
+        if len(arguments) == 3 and arguments[0] == "--one":
+            here = pathlib.Path(__file__).parent
+            sys.stdout.buffer.write(read_script(pathlib.Path(arguments[2]), arguments[1], here))
+            return 0
+        compare = arguments[:1] == ["--check"]
+        if len(arguments) != (2 if compare else 1) or arguments[-1].startswith("-"):
+            print(__doc__, file=sys.stderr)
+            return 2
+        fuzz = pathlib.Path(arguments[-1])
+        files = dict(all_files(fuzz))
+        if compare:
+            return check(files, fuzz)
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    except (ScriptError, OSError) as error:
+        print("make_seeds.py: %s" % error, file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@
 //   NAME [-runs=N] [-max_len=BYTES] [-seed=N] [FILE or DIRECTORY]...
 //
 // Options that only libFuzzer knows are ignored. Fails when no input ran, or none of the files: a replay of an empty
-// corpus proves nothing. An input that brings the target down is named, and written out in hexadecimal.
+// corpus proves nothing. A path that cannot be read is an error that names it, with status 2. An input that brings the
+// target down is named, and written out in hexadecimal.
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,8 +18,8 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "allocator/test/test_random.h"
@@ -118,25 +120,37 @@ Bytes MakeInput(const std::vector<Bytes> &corpus, size_t max_len) {
   return input;
 }
 
+[[noreturn]] void CannotRead(const std::filesystem::path &path, const std::string &why) {
+  fprintf(stderr, "cannot read %s: %s\n", path.c_str(), why.c_str());
+  exit(2);
+}
+
 Bytes ReadFile(const std::filesystem::path &path) {
+  errno = 0;
   std::ifstream file(path, std::ios::binary);
-  if (!file) {
-    fprintf(stderr, "cannot read %s\n", path.c_str());
-    exit(1);
-  }
-  return Bytes(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+  if (!file) CannotRead(path, strerror(errno));
+  Bytes bytes;
+  char piece[4096];
+  while (file.read(piece, sizeof piece), file.gcount() > 0) bytes.insert(bytes.end(), piece, piece + file.gcount());
+  if (file.bad()) CannotRead(path, strerror(errno));
+  return bytes;
 }
 
 // The files named, and those in the directories named, in an order that does not depend on the file system.
 std::vector<std::filesystem::path> ListFiles(const std::vector<std::string> &arguments) {
   std::vector<std::filesystem::path> files;
   for (const std::string &argument : arguments) {
-    if (!std::filesystem::is_directory(argument)) {
+    std::error_code error;
+    const std::filesystem::file_status status = std::filesystem::status(argument, error);
+    if (!std::filesystem::exists(status)) CannotRead(argument, error ? error.message() : "no such file");
+    if (!std::filesystem::is_directory(status)) {
       files.emplace_back(argument);
       continue;
     }
-    for (const auto &entry : std::filesystem::directory_iterator(argument)) {
-      if (!entry.is_directory()) files.push_back(entry.path());
+    std::filesystem::directory_iterator entries(argument, error);
+    if (error) CannotRead(argument, error.message());
+    for (const auto &entry : entries) {
+      if (!entry.is_directory(error)) files.push_back(entry.path());
     }
   }
   std::sort(files.begin(), files.end());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Runs an input of threads_fuzzer: calls by three threads, through the model of allocator/test/heap_model.h.
+// Runs an input of heap_threads_fuzzer: calls by three threads, through the model of allocator/test/heap_model.h.
 //
 // An input is a row of records as in heap_engine.h, but byte 0 is a call as Step() reads it, bits 0 and 1 of byte 7 are
 // the thread that makes it, and bit 2 says that the next call does not wait for this one.

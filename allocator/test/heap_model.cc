@@ -11,6 +11,10 @@
 
 #include "allocator/test/test_random.h"
 
+// There in builds with AddressSanitizer, though this file itself may be built without it (.bazelrc).
+extern "C" void __asan_poison_memory_region(const volatile void *start, size_t size) __attribute__((weak));
+extern "C" void __asan_unpoison_memory_region(const volatile void *start, size_t size) __attribute__((weak));
+
 namespace hak_test {
 namespace {
 
@@ -21,21 +25,22 @@ uint64_t PatternWord(uint64_t id, size_t word) {
   return x ^ (x >> 29);
 }
 
-void FillPattern(unsigned char *p, uint64_t id, size_t bytes) {
-  size_t word = 0;
+// Bytes begin to end - 1 of the contents; `begin` is a multiple of 8.
+void FillPattern(unsigned char *p, uint64_t id, size_t begin, size_t end) {
+  size_t word = begin / 8;
   // Whole words with a constant size, which the compiler makes one store of.
-  for (; word < bytes / 8; ++word) {
+  for (; word < end / 8; ++word) {
     const uint64_t value = PatternWord(id, word);
     memcpy(p + word * 8, &value, 8);
   }
   const uint64_t value = PatternWord(id, word);
-  memcpy(p + word * 8, &value, bytes % 8);
+  memcpy(p + word * 8, &value, end % 8);
 }
 
-// The offset of the first byte that differs, or `bytes`.
-size_t FirstDifference(const unsigned char *p, uint64_t id, size_t bytes) {
-  size_t word = 0;
-  for (; word < bytes / 8; ++word) {
+// The offset of the first byte that differs, or `end`.
+size_t FirstDifference(const unsigned char *p, uint64_t id, size_t begin, size_t end) {
+  size_t word = begin / 8;
+  for (; word < end / 8; ++word) {
     uint64_t seen;
     memcpy(&seen, p + word * 8, 8);
     if (seen != PatternWord(id, word)) break;
@@ -43,10 +48,28 @@ size_t FirstDifference(const unsigned char *p, uint64_t id, size_t bytes) {
   const uint64_t value = PatternWord(id, word);
   unsigned char expected[8];
   memcpy(expected, &value, 8);
-  for (size_t at = word * 8; at < std::min(word * 8 + 8, bytes); ++at) {
+  for (size_t at = word * 8; at < std::min(word * 8 + 8, end); ++at) {
     if (p[at] != expected[at % 8]) return at;
   }
-  return bytes;
+  return end;
+}
+
+constexpr size_t kSparseFrom = 8192;
+constexpr size_t kSparseEnd = 1024;
+constexpr size_t kSparseStep = 32768;
+constexpr size_t kSparseBytes = 64;
+
+// The parts of a block of `filled` bytes that have contents.
+template <typename Visit>
+void EachPart(size_t filled, bool sparse, const Visit &visit) {
+  if (!sparse || filled <= kSparseFrom) {
+    visit(0, filled);
+    return;
+  }
+  visit(0, kSparseEnd);
+  const size_t last = (filled - kSparseEnd) & ~size_t{7};
+  for (size_t at = kSparseStep; at + kSparseBytes <= last; at += kSparseStep) visit(at, at + kSparseBytes);
+  visit(last, filled);
 }
 
 // The largest size that malloc serves with exactly good_size bytes.
@@ -80,6 +103,10 @@ const char *OracleName(Oracle oracle) {
       return "verify";
     case Oracle::kAvailability:
       return "availability";
+    case Oracle::kFault:
+      return "fault";
+    case Oracle::kSameAgain:
+      return "same again";
   }
   return "?";
 }
@@ -144,7 +171,7 @@ void HeapModel::Remove(const Block &block, bool goes_free) {
   const std::lock_guard<std::mutex> lock(mutex_);
   live_.erase(reinterpret_cast<uintptr_t>(block.p));
   live_bytes_ -= block.usable;
-  if (goes_free) freed_.insert(reinterpret_cast<uintptr_t>(block.p));
+  if (goes_free && !sparse_) freed_.insert(reinterpret_cast<uintptr_t>(block.p));
 }
 
 bool HeapModel::CheckBlock(const void *p, size_t size, size_t alignment, const char *call, size_t *usable) {
@@ -162,7 +189,13 @@ bool HeapModel::CheckBlock(const void *p, size_t size, size_t alignment, const c
 }
 
 bool HeapModel::CheckContents(const Block &block, size_t bytes, Oracle oracle, const char *when) {
-  const size_t at = FirstDifference(block.p, block.id, bytes);
+  size_t at = bytes;
+  EachPart(block.filled, sparse_, [&](size_t begin, size_t end) {
+    end = std::min(end, bytes);
+    if (begin >= end || at != bytes) return;
+    const size_t found = FirstDifference(block.p, block.id, begin, end);
+    if (found != end) at = found;
+  });
   if (at == bytes) return true;
   Report(oracle, "block " + Number(block.id) + " at " + Hex(block.p) + " (" + Number(block.requested) + " asked for, " +
                      Number(block.usable) + " usable): byte " + Number(at) + " changed, seen " + when);
@@ -171,12 +204,30 @@ bool HeapModel::CheckContents(const Block &block, size_t bytes, Oracle oracle, c
 
 void HeapModel::Fill(Block *block) {
   block->id = next_id_.fetch_add(1, std::memory_order_relaxed);
-  FillPattern(block->p, block->id, block->usable);
+  block->filled = block->usable;
+  EachPart(block->filled, sparse_, [block](size_t begin, size_t end) { FillPattern(block->p, block->id, begin, end); });
+  Close(*block);
+}
+
+void HeapModel::Open(const Block &block) const {
+  if (close_blocks_ && __asan_unpoison_memory_region != nullptr) __asan_unpoison_memory_region(block.p, block.usable);
+}
+
+void HeapModel::Close(const Block &block) const {
+  if (close_blocks_ && __asan_poison_memory_region != nullptr) __asan_poison_memory_region(block.p, block.usable);
+}
+
+void HeapModel::Refused(int error, const std::string &call) {
+  if (may_fail_ == nullptr || !may_fail_()) {
+    Report(Oracle::kAvailability, call + " failed");
+  } else if (error != ENOMEM) {
+    Report(Oracle::kFault, call + " failed with " + std::to_string(error));
+  }
 }
 
 bool HeapModel::Adopt(void *p, size_t size, size_t alignment, bool zeroed, int error, const char *call, Block *out) {
   if (p == nullptr) {
-    Report(Oracle::kAvailability, std::string(call) + "(" + Number(size) + ") failed");
+    Refused(error, std::string(call) + "(" + Number(size) + ")");
     return false;
   }
   ExpectErrno(error, call);
@@ -187,8 +238,10 @@ bool HeapModel::Adopt(void *p, size_t size, size_t alignment, bool zeroed, int e
   if (!CheckBlock(p, size, alignment, call, &block.usable)) return false;
   if (!Insert(p, block.usable, call)) return false;
   if (zeroed) {
-    for (size_t i = 0; i < size; ++i) {
-      if (block.p[i] == 0) continue;
+    // Zero to the end: the first byte is, and each is as the one before.
+    if (size > 0 && (block.p[0] != 0 || memcmp(block.p, block.p + 1, size - 1) != 0)) {
+      size_t i = 0;
+      while (block.p[i] == 0) ++i;
       Report(Oracle::kZero,
              std::string(call) + "(" + Number(size) + ") gave " + Hex(p) + " with byte " + Number(i) + " not zero");
       return false;
@@ -262,13 +315,16 @@ bool HeapModel::Memalign(size_t alignment, size_t size, Block *out) {
 }
 
 bool HeapModel::PosixMemalign(size_t alignment, size_t size, Block *out) {
-  void *p = nullptr;
+  void *const untouched = this;
+  void *p = untouched;
   errno = kErrnoBefore;
   const int code = api_.posix_memalign(&p, alignment, size);
   const int error = errno;
   if (code != 0) {
-    Report(Oracle::kAvailability,
-           "posix_memalign(" + Number(alignment) + ", " + Number(size) + ") returned " + std::to_string(code));
+    Refused(code, "posix_memalign(" + Number(alignment) + ", " + Number(size) + ")");
+    if (p != untouched || error != kErrnoBefore) {
+      Report(Oracle::kErrno, "a failed posix_memalign wrote *out or errno");
+    }
     return false;
   }
   if (!Adopt(p, size, std::max<size_t>(alignment, 16), false, error, "posix_memalign", out)) return false;
@@ -286,8 +342,12 @@ bool HeapModel::FinishRealloc(Block *block, void *result, size_t size, int error
     return ok();
   }
   if (result == nullptr) {
-    Report(Oracle::kAvailability, std::string(call) + "(p, " + Number(size) + ") failed");
-    return false;
+    Refused(error, std::string(call) + "(p, " + Number(size) + ")");
+    if (!ok() || !Insert(block->p, block->usable, call)) return false;
+    // It is live and as it was.
+    Close(*block);
+    Audit(*block);
+    return ok();
   }
   ExpectErrno(error, call);
   Block now = *block;
@@ -308,6 +368,7 @@ bool HeapModel::Realloc(Block *block, size_t size) {
   Audit(*block);
   if (!ok()) return false;
   Remove(*block, true);
+  Open(*block);
   errno = kErrnoBefore;
   void *result = api_.realloc(block->p, size);
   const int error = errno;
@@ -318,6 +379,7 @@ bool HeapModel::ReallocArray(Block *block, size_t count, size_t size) {
   Audit(*block);
   if (!ok()) return false;
   Remove(*block, true);
+  Open(*block);
   errno = kErrnoBefore;
   void *result = api_.reallocarray(block->p, count, size);
   const int error = errno;
@@ -328,6 +390,7 @@ bool HeapModel::ReallocInPlace(Block *block, size_t size) {
   Audit(*block);
   if (!ok()) return false;
   Remove(*block, false);
+  Open(*block);
   errno = kErrnoBefore;
   void *result = api_.realloc_in_place(block->p, size);
   ExpectErrno(errno, "realloc_in_place");
@@ -339,6 +402,7 @@ bool HeapModel::ReallocInPlace(Block *block, size_t size) {
     if (size <= block->usable) {
       Report(Oracle::kRealloc, "realloc_in_place refused " + Number(size) + " of " + Number(block->usable) + " bytes");
     }
+    Close(*block);
     Audit(*block);
     return ok();
   }
@@ -357,6 +421,7 @@ void HeapModel::Free(const Block &block) {
   Audit(block);
   if (!ok()) return;
   Remove(block, true);
+  Open(block);
   errno = kErrnoBefore;
   api_.free(block.p);
   ExpectErrno(errno, "free");
@@ -366,6 +431,7 @@ void HeapModel::FreeSized(const Block &block) {
   Audit(block);
   if (!ok()) return;
   Remove(block, true);
+  Open(block);
   errno = kErrnoBefore;
   switch (block.release) {
     case Release::kSized:
@@ -390,7 +456,9 @@ void HeapModel::Audit(const Block &block) {
            "the usable size of " + Hex(block.p) + " went from " + Number(block.usable) + " to " + Number(usable));
     return;
   }
+  Open(block);
   CheckContents(block, block.usable, Oracle::kContents, "in an audit");
+  Close(block);
 }
 
 void HeapModel::CheckVerify() {

@@ -35,6 +35,8 @@ enum class Oracle {
   kStatistics,    // 8: statistics differ from the model
   kVerify,        // 9: the heap's own check failed
   kAvailability,  // an ordinary request failed
+  kFault,         // 12: a request that the system refused memory for failed in another way than by NULL and ENOMEM
+  kSameAgain,     // 14: the same calls gave something else
 };
 
 const char *OracleName(Oracle oracle);
@@ -52,6 +54,7 @@ struct Block {
   size_t requested = 0;
   size_t usable = 0;
   size_t alignment = 16;
+  size_t filled = 0;  // bytes that had contents written
   uint64_t id = 0;
   Release release = Release::kSized;
 };
@@ -89,6 +92,18 @@ class HeapModel {
   void CheckStatistics();
   void CheckVerify();
 
+  // Whether requests may fail now, because the system was made to refuse memory: asked when one did. What it then has
+  // to be is NULL and ENOMEM, with everything as it was.
+  void AllowFailures(bool (*may_fail)()) { may_fail_ = may_fail; }
+
+  // From now on live blocks are closed to everybody but this model by AddressSanitizer, where the build has it: an
+  // allocator that touches a block which it was not handed ends the process. Not before the first block.
+  void CloseLiveBlocks() { close_blocks_ = true; }
+
+  // For fuzzers, where time is what counts: of blocks over 8 KiB only both ends and places between have contents, and
+  // recycled_zeroed() counts nothing. Not after the first block.
+  void CheckSparsely() { sparse_ = true; }
+
   void Report(Oracle oracle, std::string what);
   bool ok() const { return !failed_.load(std::memory_order_acquire); }
   std::vector<Violation> violations() const;
@@ -107,8 +122,15 @@ class HeapModel {
   bool CheckContents(const Block &block, size_t bytes, Oracle oracle, const char *when);
   void Fill(Block *block);
   void ExpectErrno(int error, const char *call);
+  // A request failed; `error` is what it left in errno or returned.
+  void Refused(int error, const std::string &call);
+  void Open(const Block &block) const;
+  void Close(const Block &block) const;
 
   AllocatorApi api_;
+  bool (*may_fail_)() = nullptr;
+  bool close_blocks_ = false;
+  bool sparse_ = false;
   hak_stats baseline_ = {};
   std::atomic<uint64_t> next_id_{1};
   std::atomic<uint64_t> recycled_zeroed_{0};

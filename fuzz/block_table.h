@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A table of blocks and a number each, for models that run on every input of a fuzzer: unlike the containers of the
+// library it allocates nothing, so emptying it costs what was in it.
+#ifndef HAKMEM_FUZZ_BLOCK_TABLE_H_
+#define HAKMEM_FUZZ_BLOCK_TABLE_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <array>
+
+namespace hak_fuzz {
+
+class BlockTable {
+ public:
+  // Blocks that there is room for.
+  static constexpr size_t kMost = 8192;
+
+  // False, and nothing done, when the block is there already.
+  bool Add(const void *block, uint64_t number) {
+    size_t at = Home(block);
+    for (; slots_[at].block != nullptr; at = (at + 1) % kSlots) {
+      if (slots_[at].block == block) return false;
+    }
+    slots_[at] = {block, number};
+    ++count_;
+    return true;
+  }
+
+  bool Has(const void *block) const { return slots_[Find(block)].block != nullptr; }
+
+  // Takes the block out; false when it is not there, or with another number.
+  bool Remove(const void *block, uint64_t number) {
+    size_t hole = Find(block);
+    if (slots_[hole].block == nullptr || slots_[hole].number != number) return false;
+    // What was pushed on past the hole moves up, so that it is still found.
+    for (size_t at = (hole + 1) % kSlots; slots_[at].block != nullptr; at = (at + 1) % kSlots) {
+      if ((at - Home(slots_[at].block)) % kSlots < (at - hole) % kSlots) continue;
+      slots_[hole] = slots_[at];
+      hole = at;
+    }
+    slots_[hole] = {};
+    --count_;
+    return true;
+  }
+
+  size_t count() const { return count_; }
+
+  void Clear() {
+    if (count_ != 0) slots_ = {};
+    count_ = 0;
+  }
+
+ private:
+  static constexpr size_t kSlots = 4 * kMost;
+  struct Slot {
+    const void *block = nullptr;
+    uint64_t number = 0;
+  };
+
+  static size_t Home(const void *block) {
+    return static_cast<size_t>(reinterpret_cast<uintptr_t>(block) / 16 * 0x9e3779b97f4a7c15U >> 40) % kSlots;
+  }
+
+  size_t Find(const void *block) const {
+    size_t at = Home(block);
+    while (slots_[at].block != nullptr && slots_[at].block != block) at = (at + 1) % kSlots;
+    return at;
+  }
+
+  std::array<Slot, kSlots> slots_ = {};
+  size_t count_ = 0;
+};
+
+}  // namespace hak_fuzz
+
+#endif  // HAKMEM_FUZZ_BLOCK_TABLE_H_

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// size_class_fuzzer, slab_fuzzer and gate_fuzzer with something planted that is wrong: their sources once more, with
+// some calls led to functions that can go wrong. Each has to notice it, on inputs of the kind that a fuzzer makes
+// first.
+#include <gtest/gtest.h>
+#include <hakmem/hakmem.h>
+#include <string.h>
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "allocator/gate/gate.h"
+#include "allocator/test/test_random.h"
+#include "allocator/tiny/size_class.h"
+#include "allocator/tiny/slab.h"
+#include "fuzz/fuzz_target.h"
+#include "fuzz/op_mutator.h"
+
+int SizeClassTarget(const uint8_t *data, size_t size);
+int SlabTarget(const uint8_t *data, size_t size);
+int GateTarget(const uint8_t *data, size_t size);
+
+namespace {
+
+enum class Plant {
+  kNothing,
+  kGoodSizeOneLess,
+  kClassOneTooLarge,
+  kAlignedForgetsAlignment,
+  kStartInsideBlock,
+  kTakeOneTooMany,
+  kTakeFromTheTop,
+  kCarveTwice,
+  kPutTakesTwice,
+  kPutForgets,
+  kParseLenient,
+  kParseChangesRefused,
+  kParseBeyondMost,
+  kResolveLastWins,
+};
+Plant g_plant;
+
+bool Is(Plant plant) { return g_plant == plant; }
+
+size_t PlantedGoodSize(size_t size) {
+  const size_t good = hak_good_size(size);
+  return Is(Plant::kGoodSizeOneLess) && size > 3000 ? good - 1 : good;
+}
+
+uint32_t PlantedClassOf(size_t size) {
+  const uint32_t id = hak_class_of(size);
+  return Is(Plant::kClassOneTooLarge) && id < HAK_CLASS_COUNT - 1 && id > 30 ? id + 1 : id;
+}
+
+uint32_t PlantedClassOfAligned(size_t size, size_t align) {
+  return hak_class_of_aligned(size, Is(Plant::kAlignedForgetsAlignment) && align > 64 ? 64 : align);
+}
+
+bool PlantedIsBlockStart(const void *p, uint32_t reciprocal) {
+  const void *other = static_cast<const char *>(p) + 1;
+  return hak_slab_is_block_start(p, reciprocal) ||
+         (Is(Plant::kStartInsideBlock) && hak_slab_is_block_start(other, reciprocal));
+}
+
+uint32_t PlantedTake(hak_slab *slab, void **out, uint32_t want) {
+  const uint32_t got = hak_slab_take_free(slab, out, want);
+  if (Is(Plant::kTakeOneTooMany) && got > 0 && got < want) {
+    out[got] = out[got - 1];
+    return got + 1;
+  }
+  if (Is(Plant::kTakeFromTheTop) && got > 1) std::swap(out[0], out[got - 1]);
+  return got;
+}
+
+uint32_t PlantedCarve(hak_slab *slab, void **out, uint32_t want) {
+  const uint32_t got = hak_slab_carve(slab, out, want);
+  if (Is(Plant::kCarveTwice) && got > 1) out[1] = out[0];
+  return got;
+}
+
+bool PlantedPut(hak_slab *slab, uint32_t index) {
+  if (Is(Plant::kPutForgets) && index % 16 == 5) return !hak_slab_bit(slab, index);
+  const bool done = hak_slab_put(slab, index);
+  return done || Is(Plant::kPutTakesTwice);
+}
+
+bool PlantedParse(const hak_gate *gate, const char *text, uint64_t *value) {
+  const uint64_t before = *value;
+  bool good = hak_gate_parse(gate, text, value);
+  if (!good && Is(Plant::kParseLenient) && text[0] == '+') good = hak_gate_parse(gate, text + 1, value);
+  if (!good && Is(Plant::kParseChangesRefused)) *value = before + 1;
+  if (!good && Is(Plant::kParseBeyondMost) && gate->choices == nullptr &&
+      std::to_string(gate->most + 1) == std::string(text)) {
+    *value = gate->most + 1;
+    return true;
+  }
+  return good;
+}
+
+void PlantedResolve(char *const *environment, hak_gate_values *values) {
+  if (!Is(Plant::kResolveLastWins)) {
+    hak_gate_resolve(environment, values);
+    return;
+  }
+  std::vector<char *> turned;
+  for (; *environment != nullptr; ++environment) turned.insert(turned.begin(), *environment);
+  turned.push_back(nullptr);
+  hak_gate_resolve(turned.data(), values);
+}
+
+}  // namespace
+
+#define hak_good_size PlantedGoodSize
+#define hak_class_of PlantedClassOf
+#define hak_class_of_aligned PlantedClassOfAligned
+#define hak_slab_is_block_start PlantedIsBlockStart
+#define hak_slab_take_free PlantedTake
+#define hak_slab_carve PlantedCarve
+#define hak_slab_put PlantedPut
+#define hak_gate_parse PlantedParse
+#define hak_gate_resolve PlantedResolve
+#define LLVMFuzzerTestOneInput SizeClassTarget
+#include "fuzz/size_class_fuzzer.cc"
+#undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput SlabTarget
+#include "fuzz/slab_fuzzer.cc"
+#undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput GateTarget
+#include "fuzz/gate_fuzzer.cc"
+#undef LLVMFuzzerTestOneInput
+
+namespace {
+
+using Target = int (*)(const uint8_t *data, size_t size);
+
+std::vector<uint8_t> RandomRecords(uint64_t seed) {
+  hak_test::Random random(seed);
+  std::vector<uint8_t> input(40 * hak_fuzz::kRecord);
+  for (uint8_t &byte : input) byte = static_cast<uint8_t>(random.Next());
+  return input;
+}
+
+// Some lines of words of the dictionary.
+std::vector<uint8_t> RandomLines(uint64_t seed) {
+  static const char *const words[] = {"HAKMEM_PROFILE=",
+                                      "HAKMEM_DECOMMIT_DEADLINE_MS=",
+                                      "HAKMEM_SLAB_MAP=",
+                                      "lean",
+                                      "speed",
+                                      "flat",
+                                      "3600000",
+                                      "3600001",
+                                      "7",
+                                      "+",
+                                      "0",
+                                      "12"};
+  hak_test::Random random(seed);
+  std::string text;
+  for (size_t i = 0; i < 12; ++i) {
+    text += words[random.Index(std::size(words))];
+    text += words[random.Index(std::size(words))];
+    text += '\n';
+    text += words[random.Index(std::size(words))];
+    text += '\n';
+  }
+  return std::vector<uint8_t>(text.begin(), text.end());
+}
+
+// What the target finds first, or "".
+std::string Find(Target target, std::vector<uint8_t> (*make)(uint64_t seed), Plant plant) {
+  g_plant = plant;
+  std::string found;
+  for (uint64_t seed = 0; seed < 500 && found.empty(); ++seed) {
+    const std::vector<uint8_t> input = make(seed);
+    try {
+      target(input.data(), input.size());
+    } catch (const std::logic_error &error) {
+      found = error.what();
+    }
+  }
+  g_plant = Plant::kNothing;
+  return found;
+}
+
+TEST(SizeClass, NothingPlanted) { EXPECT_EQ(Find(SizeClassTarget, RandomRecords, Plant::kNothing), ""); }
+
+TEST(SizeClass, PlantsAreFound) {
+  EXPECT_NE(Find(SizeClassTarget, RandomRecords, Plant::kGoodSizeOneLess), "");
+  EXPECT_EQ(Find(SizeClassTarget, RandomRecords, Plant::kClassOneTooLarge), "hak_class_of");
+  EXPECT_EQ(Find(SizeClassTarget, RandomRecords, Plant::kAlignedForgetsAlignment), "hak_class_of_aligned");
+  EXPECT_EQ(Find(SizeClassTarget, RandomRecords, Plant::kStartInsideBlock), "hak_slab_is_block_start");
+}
+
+TEST(Slab, NothingPlanted) { EXPECT_EQ(Find(SlabTarget, RandomRecords, Plant::kNothing), ""); }
+
+TEST(Slab, PlantsAreFound) {
+  EXPECT_EQ(Find(SlabTarget, RandomRecords, Plant::kTakeOneTooMany), "take_free gave another number of blocks");
+  EXPECT_EQ(Find(SlabTarget, RandomRecords, Plant::kTakeFromTheTop), "take_free gave another block");
+  EXPECT_EQ(Find(SlabTarget, RandomRecords, Plant::kCarveTwice), "carve gave another block");
+  EXPECT_EQ(Find(SlabTarget, RandomRecords, Plant::kPutTakesTwice), "put took a block that was free");
+  EXPECT_EQ(Find(SlabTarget, RandomRecords, Plant::kPutForgets), "free_count");
+}
+
+TEST(Gate, NothingPlanted) { EXPECT_EQ(Find(GateTarget, RandomLines, Plant::kNothing), ""); }
+
+TEST(Gate, PlantsAreFound) {
+  EXPECT_EQ(Find(GateTarget, RandomLines, Plant::kParseLenient),
+            "hak_gate_parse accepts something else than documented");
+  EXPECT_EQ(Find(GateTarget, RandomLines, Plant::kParseChangesRefused), "a refused text changed the value");
+  EXPECT_EQ(Find(GateTarget, RandomLines, Plant::kParseBeyondMost),
+            "hak_gate_parse accepts something else than documented");
+  EXPECT_EQ(Find(GateTarget, RandomLines, Plant::kResolveLastWins), "a gate has another value");
+}
+
+}  // namespace

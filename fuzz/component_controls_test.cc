@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// For each engine of a single box: with something planted that is wrong it has to notice, on inputs of the kind that a
+// fuzzer makes first, and say the right thing; with nothing planted it has to find nothing. (size_class_fuzzer,
+// slab_fuzzer and gate_fuzzer have their controls in box_controls_test.cc.)
+//
+// Each case is a process of its own: what is planted leaves records behind that are wrong.
+#include <gtest/gtest.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "allocator/check/poison.h"
+#include "allocator/os/unit_test.h"
+#include "allocator/test/test_random.h"
+#include "allocator/tiny/tiny_region_id.h"
+#include "fuzz/block_lane_engine.h"
+#include "fuzz/op_mutator.h"
+#include "fuzz/release_policy_engine.h"
+#include "fuzz/remote_queue_engine.h"
+#include "fuzz/slab_map_engine.h"
+#include "fuzz/span_store_engine.h"
+#include "fuzz/thread_cache_engine.h"
+
+namespace hak_fuzz {
+namespace {
+
+using hak_test::Random;
+
+// As many inputs as a fuzzer runs in well under a second.
+constexpr uint64_t kInputs = 400;
+constexpr size_t kRecords = 40;
+
+using Engine = std::function<void(const uint8_t *data, size_t size)>;
+
+// What the engine finds first, or nothing.
+std::string Find(const Engine &engine) {
+  for (uint64_t seed = 0; seed < kInputs; ++seed) {
+    Random random(seed);
+    std::vector<uint8_t> input(kRecords * kRecord);
+    for (uint8_t &byte : input) byte = static_cast<uint8_t>(random.Next());
+    try {
+      engine(input.data(), input.size());
+    } catch (const std::logic_error &error) {
+      return error.what();
+    }
+  }
+  return "";
+}
+
+// What a child finds is what its stderr says.
+void Tell(const Engine &engine) {
+  const std::string found = Find(engine);
+  fputs(found.empty() ? "nothing" : found.c_str(), stderr);
+  _exit(0);
+}
+
+void ExpectFinds(const Engine &engine, const testing::Matcher<const std::string &> &what) {
+  EXPECT_EXIT(Tell(engine), testing::ExitedWithCode(0), what);
+}
+
+// A counter for what goes wrong now and then only.
+bool Strikes() {
+  static unsigned calls = 0;
+  return ++calls % 7 == 0;
+}
+
+// ---- Slab map -----------------------------------------------------------------------------------
+
+class SlabMapControl : public testing::TestWithParam<hak_slab_map_form> {
+ protected:
+  void ExpectFound(const SlabMapCalls &calls, const testing::Matcher<const std::string &> &what) {
+    ExpectFinds([&](const uint8_t *data, size_t size) { RunSlabMapInput(calls, GetParam(), data, size); }, what);
+  }
+  SlabMapCalls calls_;
+};
+
+TEST_P(SlabMapControl, NothingPlanted) { ExpectFound(calls_, "nothing"); }
+
+TEST_P(SlabMapControl, SetsOneTooFew) {
+  calls_.set = [](const void *start, uint32_t count, uint32_t class_id) {
+    hak_slab_map_set(start, class_id == HAK_CLASS_NONE ? count : count - 1, class_id);
+  };
+  ExpectFound(calls_, "hak_slab_map_find");
+}
+
+TEST_P(SlabMapControl, SetsOneTooMany) {
+  calls_.set = [](const void *start, uint32_t count, uint32_t class_id) {
+    hak_slab_map_set(start, count, class_id);
+    const char *behind = static_cast<const char *>(start) + count * HAK_SLAB_SIZE;
+    if (reinterpret_cast<uintptr_t>(behind) % HAK_SUPERSLAB_SIZE != 0) hak_slab_map_set(behind, 1, class_id);
+  };
+  ExpectFound(calls_, "hak_slab_map_find");
+}
+
+TEST_P(SlabMapControl, FindsBeyondTheTop) {
+  calls_.find = [](const void *address) -> uint32_t {
+    const uintptr_t folded = reinterpret_cast<uintptr_t>(address) % (HAK_GRANULE_COUNT << HAK_SLAB_SHIFT);
+    return folded == reinterpret_cast<uintptr_t>(address) ? hak_slab_map_find(address) : 5;
+  };
+  ExpectFound(calls_, "hak_slab_map_find");
+}
+
+TEST_P(SlabMapControl, CoverSaysYesWithoutMemory) {
+  calls_.cover = [](const void *superslab) {
+    hak_slab_map_cover(superslab);
+    return true;
+  };
+  ExpectFound(calls_, "hak_slab_map_cover");
+}
+
+INSTANTIATE_TEST_SUITE_P(Forms, SlabMapControl, testing::Values(HAK_SLAB_MAP_FLAT, HAK_SLAB_MAP_TWO_LEVEL),
+                         [](const testing::TestParamInfo<hak_slab_map_form> &form) {
+                           return form.param == HAK_SLAB_MAP_FLAT ? "Flat" : "TwoLevel";
+                         });
+
+// ---- Large blocks -------------------------------------------------------------------------------
+
+void ExpectSpanStore(const SpanStoreCalls &calls, const testing::Matcher<const std::string &> &what) {
+  ExpectFinds([&](const uint8_t *data, size_t size) { RunSpanStoreInput(calls, data, size); }, what);
+}
+
+TEST(SpanStoreControl, NothingPlanted) { ExpectSpanStore({}, "nothing"); }
+
+TEST(SpanStoreControl, NotCleared) {
+  SpanStoreCalls calls;
+  calls.alloc = [](size_t size, size_t align, bool, bool grow) { return hak_large_alloc(size, align, false, grow); };
+  ExpectSpanStore(calls, "not zero");
+}
+
+TEST(SpanStoreControl, GivenTwice) {
+  static void *last;
+  SpanStoreCalls calls;
+  calls.alloc = [](size_t size, size_t align, bool zero, bool grow) {
+    if (last != nullptr && !zero && hak_large_usable(last) == hak_round_up(size, HAK_SLAB_SIZE)) return last;
+    last = hak_large_alloc(size, align, zero, grow);
+    return last;
+  };
+  calls.free = [](void *block) {
+    if (block == last) last = nullptr;
+    return hak_large_free(block);
+  };
+  ExpectSpanStore(calls, "two blocks share memory");
+}
+
+TEST(SpanStoreControl, UsableOfTheRequest) {
+  SpanStoreCalls calls;
+  calls.usable = [](const void *block) { return hak_large_usable(block) / 2; };
+  ExpectSpanStore(calls, "another usable size");
+}
+
+TEST(SpanStoreControl, ResizeLosesBytes) {
+  SpanStoreCalls calls;
+  calls.resize = [](void *block, size_t size, bool may_move) {
+    void *now = hak_large_resize(block, size, may_move);
+    if (now != nullptr) *static_cast<unsigned char *>(now) ^= 0xFF;
+    return now;
+  };
+  ExpectSpanStore(calls, "a block lost its contents");
+}
+
+TEST(SpanStoreControl, ResizeRefusesForNothing) {
+  SpanStoreCalls calls;
+  calls.resize = [](void *, size_t, bool) -> void * { return nullptr; };
+  ExpectSpanStore(calls, "a span is resized where there is no room, or not where there is");
+}
+
+TEST(SpanStoreControl, KnowsTheMiddle) {
+  SpanStoreCalls calls;
+  calls.usable = [](const void *block) {
+    return hak_large_usable(reinterpret_cast<const void *>(reinterpret_cast<uintptr_t>(block) & ~uintptr_t{4095}));
+  };
+  ExpectSpanStore(calls, "the middle of a block is taken for a block");
+}
+
+TEST(SpanStoreControl, LeaksFrees) {
+  SpanStoreCalls calls;
+  calls.free = [](void *block) { return hak_large_usable(block) != 0; };
+  // The address space of a leaked block is never given again, so it is the totals that tell.
+  ExpectSpanStore(calls, "spans are miscounted");
+}
+
+TEST(SpanStoreControl, FailsNow) {
+  SpanStoreCalls calls;
+  calls.alloc = [](size_t size, size_t align, bool zero, bool grow) {
+    return Strikes() ? nullptr : hak_large_alloc(size, align, zero, grow);
+  };
+  ExpectSpanStore(calls, "a block is refused for no reason");
+}
+
+// ---- Thread cache -------------------------------------------------------------------------------
+
+void ExpectThreadCache(const ThreadCacheCalls &calls, const testing::Matcher<const std::string &> &what) {
+  ExpectFinds([&](const uint8_t *data, size_t size) { RunThreadCacheInput(calls, data, size); }, what);
+}
+
+TEST(ThreadCacheControl, NothingPlanted) { ExpectThreadCache({}, "nothing"); }
+
+TEST(ThreadCacheControl, OverflowDropsTheBlock) {
+  ThreadCacheCalls calls;
+  calls.overflow = [](hak_heap *heap, uint32_t class_id, void *block) {
+    hak_thread_cache_overflow(heap, class_id, block);
+    hak_bin *bin = &heap->cache.bins[class_id];
+    atomic_store_explicit(&bin->top, atomic_load_explicit(&bin->top, memory_order_relaxed) - 1, memory_order_relaxed);
+  };
+  ExpectThreadCache(calls, "a bin has lost others than its oldest blocks, or their order");
+}
+
+TEST(ThreadCacheControl, MissGivesABlockThatStaysInTheBin) {
+  ThreadCacheCalls calls;
+  calls.miss = [](hak_heap *heap, uint32_t class_id, bool *fresh) {
+    void *block = hak_thread_cache_miss(heap, class_id, fresh);
+    void **top = atomic_load_explicit(&heap->cache.bins[class_id].top, memory_order_relaxed);
+    return *top != nullptr ? *top : block;
+  };
+  ExpectThreadCache(calls, "a block that the program holds already");
+}
+
+TEST(ThreadCacheControl, MissOfTheNextClass) {
+  ThreadCacheCalls calls;
+  calls.miss = [](hak_heap *heap, uint32_t class_id, bool *fresh) {
+    return hak_thread_cache_miss(heap, class_id % (HAK_CLASS_COUNT - 1) + 1, fresh);
+  };
+  ExpectThreadCache(calls, "cache_bytes is wrong");
+}
+
+TEST(ThreadCacheControl, FlushDoesNothing) {
+  ThreadCacheCalls calls;
+  calls.flush_all = [](hak_heap *) {};
+  ExpectThreadCache(calls, "a bin is not empty after the flush");
+}
+
+TEST(ThreadCacheControl, OverflowWritesToABlock) {
+  ThreadCacheCalls calls;
+  calls.miss = [](hak_heap *heap, uint32_t class_id, bool *fresh) {
+    static unsigned char *last;
+    static hak_heap *heap_of_last;
+    if (last != nullptr && heap_of_last == heap && Strikes()) last[3] ^= 1;
+    last = static_cast<unsigned char *>(hak_thread_cache_miss(heap, class_id, fresh));
+    heap_of_last = heap;
+    return static_cast<void *>(last);
+  };
+  ExpectThreadCache(calls, "a block that the program holds was written to");
+}
+
+// ---- Remote frees -------------------------------------------------------------------------------
+
+void ExpectRemoteQueue(const RemoteQueueCalls &calls, const testing::Matcher<const std::string &> &what) {
+  ExpectFinds([&](const uint8_t *data, size_t size) { RunRemoteQueueInput(calls, data, size); }, what);
+}
+
+// Blocks that do not arrive: which of the checks comes first depends on whose they are.
+const auto kLost =
+    testing::AnyOf(std::string("an owner was not told of remote frees"),
+                   std::string("a remote chain has another length"), std::string("remote blocks are miscounted"),
+                   std::string("blocks got lost, or are there twice"), std::string("blocks got lost"));
+
+TEST(RemoteQueueControl, NothingPlanted) { ExpectRemoteQueue({}, "nothing"); }
+
+TEST(RemoteQueueControl, PushLost) {
+  RemoteQueueCalls calls;
+  calls.push = [](const hak_chain *chain) {
+    const uint64_t bytes = uint64_t{chain->count} * chain->slab->stride;
+    return Strikes() ? bytes : hak_remote_push(chain);
+  };
+  ExpectRemoteQueue(calls, kLost);
+}
+
+TEST(RemoteQueueControl, ChainForgetsABlock) {
+  RemoteQueueCalls calls;
+  calls.chain_add = [](hak_chain *chain, void *block) {
+    if (chain->count == 0 || !Strikes()) hak_chain_add(chain, block);
+  };
+  ExpectRemoteQueue(calls, "a chain of another length");
+}
+
+TEST(RemoteQueueControl, PushTellsOtherBytes) {
+  RemoteQueueCalls calls;
+  calls.push = [](const hak_chain *chain) { return hak_remote_push(chain) + 16; };
+  ExpectRemoteQueue(calls, "hak_remote_push tells other bytes");
+}
+
+TEST(RemoteQueueControl, DrainDoesNothing) {
+  RemoteQueueCalls calls;
+  calls.drain = [](hak_heap *) {};
+  ExpectRemoteQueue(calls, "an owner was told of remote frees that are none");
+}
+
+TEST(RemoteQueueControl, GiveBackForgetsTheLast) {
+  RemoteQueueCalls calls;
+  calls.give_back = [](hak_heap *heap, void **blocks, uint32_t count) {
+    if (count > 0) hak_thread_cache_return(heap, blocks, count - 1);
+  };
+  ExpectRemoteQueue(calls, kLost);
+}
+
+// ---- What stands in a block ---------------------------------------------------------------------
+
+void ExpectBlockLane(const BlockLaneCalls &calls, const testing::Matcher<const std::string &> &what) {
+  ExpectFinds([&](const uint8_t *data, size_t size) { RunBlockLaneInput(calls, data, size); }, what);
+}
+
+TEST(BlockLaneControl, NothingPlanted) { ExpectBlockLane(BlockLaneCalls(), "nothing"); }
+
+TEST(BlockLaneControl, LinkChanges) {
+  BlockLaneCalls calls;
+  calls.link_load = [](const void *block) { return BlockLaneCalls().link_load(block) & 0xFFF; };
+  ExpectBlockLane(calls, HAK_FAST ? "a link changed" : "a forged link passes for a block");
+}
+
+TEST(BlockLaneControl, LinkReachesTheBlockBehind) {
+  BlockLaneCalls calls;
+  calls.link_store = [](void *block, uint32_t next) {
+    memset(block, 0, 16 + 16);
+    BlockLaneCalls().link_store(block, next);
+  };
+  ExpectBlockLane(calls, testing::Ne("nothing"));
+}
+
+TEST(BlockLaneControl, ForgedLinkPasses) {
+  if (HAK_FAST) GTEST_SKIP() << "FAST's links are plain";
+  BlockLaneCalls calls;
+  calls.link_load = [](const void *block) {
+    const uint64_t link = BlockLaneCalls().link_load(block);
+    return link > 4096 ? link % 4096 : link;
+  };
+  ExpectBlockLane(calls, "a forged link passes for a block");
+}
+
+TEST(BlockLaneControl, EveryHeaderIsLive) {
+  if (HAK_HEADER == HAK_HEADER_MODE_NONE) GTEST_SKIP() << "no headers in this build";
+  BlockLaneCalls calls;
+  calls.state = [](const void *, uint32_t) { return static_cast<int>(HAK_REGION_IS_LIVE); };
+  ExpectBlockLane(calls, testing::Ne("nothing"));
+}
+
+TEST(BlockLaneControl, PoisonIsNotLookedAt) {
+  if (!HAK_POISON_ON) GTEST_SKIP() << "no poison in this build";
+  BlockLaneCalls calls;
+  calls.poison_intact = [](const void *, size_t) { return true; };
+  ExpectBlockLane(calls, "a write after free is not seen");
+}
+
+// ---- Release policy -----------------------------------------------------------------------------
+
+void ExpectReleasePolicy(const ReleasePolicyCalls &calls, const testing::Matcher<const std::string &> &what) {
+  ExpectFinds([&](const uint8_t *data, size_t size) { RunReleasePolicyInput(calls, data, size); }, what);
+}
+
+TEST(ReleasePolicyControl, NothingPlanted) { ExpectReleasePolicy({}, "nothing"); }
+
+TEST(ReleasePolicyControl, DeadlineALittleEarly) {
+  ReleasePolicyCalls calls;
+  calls.superslab = [](const hak_release_facts *facts) {
+    hak_release_facts other = *facts;
+    if (other.deadline_ms > 0) --other.deadline_ms;
+    return hak_release_superslab(&other);
+  };
+  ExpectReleasePolicy(calls, "hak_release_superslab");
+}
+
+TEST(ReleasePolicyControl, LeanAtTheTarget) {
+  ReleasePolicyCalls calls;
+  calls.eagerly = [](const hak_lean_facts *facts) {
+    return facts->mode != HAK_DECOMMIT_OFF && facts->committed >= facts->target &&
+           facts->free_bytes > facts->keep_free_bytes;
+  };
+  ExpectReleasePolicy(calls, "hak_release_eagerly");
+}
+
+TEST(ReleasePolicyControl, SumWraps) {
+  ReleasePolicyCalls calls;
+  calls.judge = [](const hak_limit_facts *facts) {
+    const uint64_t wanted = facts->committed + facts->more;
+    if (wanted > facts->purge_at) return HAK_LIMIT_PURGE;
+    return facts->hard != 0 && wanted > facts->hard ? HAK_LIMIT_REFUSE : HAK_LIMIT_GROW;
+  };
+  ExpectReleasePolicy(calls, "hak_limit_judge");
+}
+
+TEST(ReleasePolicyControl, NextPurgeWraps) {
+  ReleasePolicyCalls calls;
+  calls.next_purge = [](uint64_t soft, uint64_t committed, uint64_t more) {
+    const uint64_t next = committed + more + soft / 32;
+    return soft == UINT64_MAX ? soft : next < soft ? soft : next;
+  };
+  ExpectReleasePolicy(calls, "hak_limit_next_purge");
+}
+
+TEST(ReleasePolicyControl, SoftForgetsTheGroup) {
+  ReleasePolicyCalls calls;
+  calls.soft = [](uint64_t hard, uint64_t) { return hak_limit_soft(hard, 0); };
+  ExpectReleasePolicy(calls, "hak_limit_soft");
+}
+
+TEST(ReleasePolicyControl, SliceWithoutEnd) {
+  ReleasePolicyCalls calls;
+  calls.slice_us = [](uint64_t elapsed_ms) { return elapsed_ms * 100; };
+  ExpectReleasePolicy(calls, "hak_release_slice_us");
+}
+
+TEST(ReleasePolicyControl, AdmitsEverything) {
+  ReleasePolicyCalls calls;
+  calls.admit = [](uint64_t) { return true; };
+  ExpectReleasePolicy(calls, "hak_limit_admit");
+}
+
+TEST(ReleasePolicyControl, PurgesAreForgotten) {
+  ReleasePolicyCalls calls;
+  calls.purged = [](uint64_t) {};
+  ExpectReleasePolicy(calls, testing::AnyOf(std::string("hak_limit_admit"), std::string("purges are miscounted")));
+}
+
+}  // namespace
+}  // namespace hak_fuzz

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Inputs as rows of records of kRecord bytes (op_mutator.h), one step each.
+#ifndef HAKMEM_FUZZ_RECORD_H_
+#define HAKMEM_FUZZ_RECORD_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <algorithm>
+
+#include "fuzz/op_mutator.h"
+
+namespace hak_fuzz {
+
+// Two bytes, little endian.
+inline uint32_t Pair(const uint8_t *bytes) { return bytes[0] | static_cast<uint32_t>(bytes[1]) << 8; }
+
+// Four bytes, little endian.
+inline uint32_t Four(const uint8_t *bytes) { return Pair(bytes) | Pair(bytes + 2) << 16; }
+
+// Hands each whole record to `step`, `most` of them at the most: long inputs find nothing that several short ones do
+// not.
+template <typename Step>
+void ForEachRecord(const uint8_t *data, size_t size, size_t most, const Step &step) {
+  const size_t count = std::min(size / kRecord, most);
+  for (size_t i = 0; i < count; ++i) step(data + i * kRecord);
+}
+
+// A number that depends on every byte of the input: decides what is too dear to be done for each input, so that the
+// same input always does the same.
+inline uint64_t Fingerprint(const uint8_t *data, size_t size) {
+  uint64_t hash = 0xcbf29ce484222325U;
+  for (size_t i = 0; i < size; ++i) hash = (hash ^ data[i]) * 0x100000001b3U;
+  return hash ^ (hash >> 31);
+}
+
+}  // namespace hak_fuzz
+
+#endif  // HAKMEM_FUZZ_RECORD_H_

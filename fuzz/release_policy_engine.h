@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The decisions about free memory (ss_release_policy.h) and the memory limit with its account (memory_limit.h), against
+// the same rules written down plainly, in numbers too wide to overflow.
+//
+// An input is a row of records of eight bytes: byte 0 chooses the question, the others its figures, each one of a scale
+// of sizes from nothing to the largest number.
+#ifndef HAKMEM_FUZZ_RELEASE_POLICY_ENGINE_H_
+#define HAKMEM_FUZZ_RELEASE_POLICY_ENGINE_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "allocator/policy/memory_limit.h"
+#include "allocator/policy/ss_release_policy.h"
+
+namespace hak_fuzz {
+
+// What is tested; controls put something wrong in a place.
+struct ReleasePolicyCalls {
+  hak_release_verdict (*superslab)(const hak_release_facts *facts) = hak_release_superslab;
+  bool (*eagerly)(const hak_lean_facts *facts) = hak_release_eagerly;
+  bool (*before_growth)(uint64_t free_bytes, uint64_t heap_bytes) = hak_release_before_growth;
+  bool (*pages)(uint64_t free_bytes, uint64_t heap_bytes) = hak_release_pages;
+  bool (*watch)(uint64_t free, uint64_t committed) = hak_release_watch;
+  uint64_t (*slice_us)(uint64_t elapsed_ms) = hak_release_slice_us;
+  uint64_t (*watches)(uint64_t committed) = hak_release_watches;
+  hak_limit_verdict (*judge)(const hak_limit_facts *facts) = hak_limit_judge;
+  uint64_t (*soft)(uint64_t hard, uint64_t control_group) = hak_limit_soft;
+  uint64_t (*next_purge)(uint64_t soft, uint64_t committed, uint64_t more) = hak_limit_next_purge;
+  bool (*admit)(uint64_t more) = hak_limit_admit;
+  void (*purged)(uint64_t more) = hak_limit_purged;
+};
+
+void RunReleasePolicyInput(const ReleasePolicyCalls &calls, const uint8_t *data, size_t size);
+
+}  // namespace hak_fuzz
+
+#endif  // HAKMEM_FUZZ_RELEASE_POLICY_ENGINE_H_

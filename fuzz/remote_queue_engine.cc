@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fuzz/remote_queue_engine.h"
+
+#include <string.h>
+
+#include <algorithm>
+#include <array>
+#include <iterator>
+#include <vector>
+
+#include "allocator/policy/config.h"
+#include "allocator/tiny/slab_map.h"
+#include "allocator/tiny/slab_pool.h"
+#include "allocator/tiny/tiny_nextptr.h"
+#include "fuzz/block_table.h"
+#include "fuzz/fuzz_target.h"
+#include "fuzz/record.h"
+
+namespace hak_fuzz {
+namespace {
+
+constexpr size_t kStepsMax = 128;
+constexpr size_t kHeaps = 2;
+constexpr size_t kHeldMax = 2048;
+// Small and large blocks; the largest share their slab with few others, so slabs empty and go back.
+constexpr uint32_t kClasses[] = {1, 4, 17, 40, 70, HAK_CLASS_COUNT - 1};
+
+hak_heap *OwnerOf(const hak_slab *slab) { return atomic_load_explicit(&slab->owner, memory_order_relaxed); }
+
+// Blocks on the remote chain of one slab.
+struct Pending {
+  hak_slab *slab;
+  std::vector<void *> blocks;
+};
+
+// Too large to be made for each input.
+BlockTable &TheTable() {
+  static auto *table = new BlockTable;
+  return *table;
+}
+
+class Input {
+ public:
+  explicit Input(const RemoteQueueCalls &calls) : calls_(calls), table_(TheTable()) {
+    table_.Clear();
+    for (hak_heap *&heap : heaps_) heap = Open();
+  }
+  ~Input() {
+    for (hak_heap *heap : heaps_) {
+      if (heap != nullptr) hak_heap_close(heap);
+    }
+  }
+  Input(const Input &) = delete;
+  Input &operator=(const Input &) = delete;
+
+  void Step(const uint8_t *r) {
+    hak_heap *&heap = heaps_[r[1] % kHeaps];
+    switch (r[0] % 8) {
+      case 0:
+      case 1:
+      case 2:
+        Take(heap, kClasses[r[2] % std::size(kClasses)], r[3] < 224 ? 1 + r[3] % 8 : 1 + (r[3] - 224U) * 2);
+        break;
+      case 3:
+      case 4:
+        PushChain(Pair(r + 4), 1 + r[3] % 16);
+        break;
+      case 5:
+        // By a thread without a heap, or by one of the two.
+        GiveBack(r[1] % 3 == 2 ? nullptr : heap, Pair(r + 4), 1 + r[3] % 32);
+        break;
+      case 6:
+        Drain(heap);
+        break;
+      default:
+        if (r[0] >= 128) {
+          Close(heap);
+          heap = nullptr;  // lest it be closed twice, should the next one not be had
+          heap = Open();
+        } else {
+          CheckAll();
+        }
+        break;
+    }
+  }
+
+  // `all`: everything is looked at first.
+  void End(bool all) {
+    if (all) CheckAll();
+    while (!held_.empty()) GiveBack(heaps_[held_.size() % kHeaps], 0, 64);
+    for (hak_heap *&heap : heaps_) {
+      Close(heap);
+      heap = nullptr;
+    }
+    Check(pending_.empty() && hak_pool_totals().tiny_blocks == 0, "blocks got lost");
+  }
+
+  void CheckAll() const {
+    size_t pending = 0;
+    for (const Pending &slab : pending_) {
+      CheckChain(slab.slab, slab.blocks);
+      pending += slab.blocks.size();
+    }
+    const struct hak_pool_totals totals = hak_pool_totals();
+    Check(totals.remote_blocks == pending, "remote blocks are miscounted");
+    Check(totals.tiny_blocks == pending + held_.size(), "blocks got lost, or are there twice");
+    for (const hak_heap *heap : heaps_) {
+      const char *fault = hak_heap_check(heap);
+      Check(fault == nullptr, fault);
+      CheckPendingList(heap);
+    }
+    const char *fault = hak_heap_check(&hak_orphanage);
+    Check(fault == nullptr, fault);
+  }
+
+ private:
+  static hak_heap *Open() {
+    hak_heap *heap = hak_heap_open();
+    Check(heap != nullptr, "no heap");
+    return heap;
+  }
+
+  // The chain of a slab holds exactly these blocks, each once.
+  static void CheckChain(const hak_slab *slab, std::vector<void *> blocks) {
+    const uint64_t word = atomic_load_explicit(&slab->remote, memory_order_relaxed);
+    Check(word >> 32 == blocks.size(), "a remote chain has another length");
+    std::vector<void *> seen;
+    uint64_t link = static_cast<uint32_t>(word);
+    while (link != 0) {
+      Check(link <= slab->capacity, "a link out of the slab");
+      Check(seen.size() < blocks.size(), "a chain that runs in a circle");
+      seen.push_back(hak_slab_block(slab, static_cast<uint32_t>(link) - 1));
+      link = tiny_nextptr_load(seen.back());
+    }
+    std::sort(seen.begin(), seen.end());
+    std::sort(blocks.begin(), blocks.end());
+    Check(seen == blocks, "other blocks are on a remote chain");
+  }
+
+  // A slab is on its owner's list, once, exactly when its chain is not empty.
+  void CheckPendingList(const hak_heap *heap) const {
+    size_t listed = 0;
+    for (const hak_slab *slab = atomic_load_explicit(&heap->pending, memory_order_relaxed); slab != nullptr;
+         slab = slab->pending_next) {
+      Check(std::any_of(pending_.begin(), pending_.end(), [slab](const Pending &p) { return p.slab == slab; }),
+            "an owner was told of remote frees that are none");
+      Check(++listed <= pending_.size(), "a slab twice on a pending list");
+    }
+    const auto wanted =
+        std::count_if(pending_.begin(), pending_.end(), [heap](const Pending &p) { return OwnerOf(p.slab) == heap; });
+    Check(listed == static_cast<size_t>(wanted), "an owner was not told of remote frees");
+  }
+
+  void Take(hak_heap *heap, uint32_t class_id, uint32_t want) {
+    if (held_.size() + want > kHeldMax) return;
+    void *blocks[64];
+    hak_heap_enter(heap);
+    const uint32_t got = hak_heap_take(heap, class_id, blocks, want, nullptr);
+    hak_heap_leave(heap);
+    Check(got >= 1 && got <= want, "another number of blocks");
+    for (uint32_t i = 0; i < got; ++i) {
+      hak_slab *slab = hak_slab_of(blocks[i]);
+      Check(hak_slab_map_find(blocks[i]) == class_id && OwnerOf(slab) == heap, "a block of another slab");
+      // Those on remote chains are in the table too, with no number.
+      Check(table_.Add(blocks[i], next_tag_), "a block that the program holds, or that is on a remote chain");
+      memcpy(blocks[i], &next_tag_, sizeof next_tag_);
+      held_.push_back(blocks[i]);
+      ++next_tag_;
+    }
+  }
+
+  void AddPending(hak_slab *slab, void *block) {
+    table_.Add(block, 0);
+    for (Pending &pending : pending_) {
+      if (pending.slab == slab) {
+        pending.blocks.push_back(block);
+        return;
+      }
+    }
+    pending_.push_back({slab, {block}});
+  }
+
+  // Takes a block out of what is held.
+  void *Release(size_t at) {
+    void *block = held_[at];
+    held_[at] = held_.back();
+    held_.pop_back();
+    uint64_t tag;
+    memcpy(&tag, block, sizeof tag);
+    Check(table_.Remove(block, tag), "a block that the program holds was written to");
+    return block;
+  }
+
+  // Up to `most` blocks of one slab, in one chain.
+  void PushChain(size_t from, size_t most) {
+    if (held_.empty()) return;
+    from %= held_.size();
+    hak_slab *slab = hak_slab_of(held_[from]);
+    hak_chain chain = {};
+    chain.slab = slab;
+    std::vector<void *> blocks;
+    for (size_t at = from; at < held_.size() && blocks.size() < most;) {
+      if (hak_slab_of(held_[at]) == slab) {
+        blocks.push_back(Release(at));
+      } else {
+        ++at;
+      }
+    }
+    const uint64_t bytes = blocks.size() * slab->stride;
+    for (void *block : blocks) calls_.chain_add(&chain, block);
+    Check(chain.count == blocks.size(), "a chain of another length");
+    const bool orphan = OwnerOf(slab) == &hak_orphanage;
+    // Blocks of an orphan are taken in at once.
+    for (void *block : blocks) {
+      if (!orphan) AddPending(slab, block);
+    }
+    Check(calls_.push(&chain) == bytes, "hak_remote_push tells other bytes");
+  }
+
+  void GiveBack(hak_heap *heap, size_t from, size_t most) {
+    std::vector<void *> blocks;
+    while (!held_.empty() && blocks.size() < most) {
+      void *block = Release(from % held_.size());
+      hak_slab *slab = hak_slab_of(block);
+      if (OwnerOf(slab) != heap && OwnerOf(slab) != &hak_orphanage) AddPending(slab, block);
+      blocks.push_back(block);
+    }
+    if (heap != nullptr) hak_heap_enter(heap);
+    calls_.give_back(heap, blocks.data(), static_cast<uint32_t>(blocks.size()));
+    if (heap != nullptr) hak_heap_leave(heap);
+  }
+
+  void ForgetPendingOf(const hak_heap *heap) {
+    for (size_t i = 0; i < pending_.size();) {
+      if (OwnerOf(pending_[i].slab) != heap) {
+        ++i;
+        continue;
+      }
+      for (void *block : pending_[i].blocks) table_.Remove(block, 0);
+      std::swap(pending_[i], pending_.back());
+      pending_.pop_back();
+    }
+  }
+
+  void Drain(hak_heap *heap) {
+    // Before: a slab that empties goes back to the pool and has no owner then.
+    ForgetPendingOf(heap);
+    hak_heap_enter(heap);
+    calls_.drain(heap);
+    hak_heap_leave(heap);
+    CheckPendingList(heap);
+  }
+
+  void Close(hak_heap *heap) {
+    ForgetPendingOf(heap);
+    hak_heap_close(heap);
+  }
+
+  const RemoteQueueCalls &calls_;
+  std::array<hak_heap *, kHeaps> heaps_ = {};
+  std::vector<void *> held_;
+  BlockTable &table_;             // what is held, and what is on remote chains
+  std::vector<Pending> pending_;  // on remote chains
+  uint64_t next_tag_ = 1;
+};
+
+}  // namespace
+
+void RunRemoteQueueInput(const RemoteQueueCalls &calls, const uint8_t *data, size_t size) {
+  static const bool ready = [] {
+    hak_slab_map_init(HAK_SLAB_MAP_AUTO);
+    // The same in every run, and time is not to decide anything.
+    hak_nextptr_secret = 0x9e3779b97f4a7c15U;
+    hak_config.decommit_deadline_ms = uint64_t{1} << 40;
+    hak_config.thread_cache_bytes = size_t{4} << 20;
+    return true;
+  }();
+  Check(ready, "not ready");
+  Input input(calls);
+  ForEachRecord(data, size, kStepsMax, [&](const uint8_t *record) { input.Step(record); });
+  input.End(Fingerprint(data, size) % 16 == 0);
+}
+
+}  // namespace hak_fuzz
