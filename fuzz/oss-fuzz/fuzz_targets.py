@@ -3,6 +3,7 @@
 """What the fuzz targets are built from, read from the BUILD files without Bazel.
 
 usage: fuzz_targets.py                    the names of all targets, one a line
+       fuzz_targets.py --profiles         the build profiles, one a line
        fuzz_targets.py --files TARGET     the source files and headers of one, one a line
 """
 import pathlib
@@ -104,11 +105,15 @@ def fuzz_targets(workspace):
 
 def main():
     arguments = sys.argv[1:]
-    if arguments and (len(arguments) != 2 or arguments[0] != "--files"):
+    if arguments not in ([], ["--profiles"]) and (len(arguments) != 2 or arguments[0] != "--files"):
         print(__doc__, file=sys.stderr)
         return 2
     try:
-        targets = fuzz_targets(open_workspace())
+        workspace = open_workspace()
+        if arguments == ["--profiles"]:
+            print("\n".join(workspace.target("//configs:profile").attributes["values"]))
+            return 0
+        targets = fuzz_targets(workspace)
     except BuildFileError as error:
         print("fuzz_targets.py: %s" % error, file=sys.stderr)
         return 2
