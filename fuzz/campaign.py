@@ -52,7 +52,7 @@ REPORT_HEAD = """<!-- SPDX-License-Identifier: Apache-2.0 -->
 
 Each row is one run of `fuzz/campaign.sh`, which writes it. Edges are counted by libFuzzer in the sanitizer's build of the
 target and of the allocator, from the corpus as it was before the run to the end of the run. New inputs are those that
-were added to the corpus, findings are inputs that brought the target down.
+were added to the corpus, findings are inputs that brought the target down. Executions per second are of processor time.
 
 | date | target | sanitizer | settings | minutes | executions | per second | edges | new inputs | findings |
 | --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |
@@ -142,6 +142,7 @@ class Campaign:
         self.executions = 0
         # Seconds, without those of making a finding smaller.
         self.fuzzed = 0.0
+        self.processor = 0.0
         self.edges_before = 0
         self.edges = 0
         self.found = []
@@ -159,11 +160,12 @@ class Campaign:
         while going_on and len(self.found) < MOST_FINDINGS and self.seconds - self.fuzzed >= 0.5:
             going_on = self._fuzz(max(1, round(self.seconds - self.fuzzed)))
         self._merge()
-        say("%s: %d executions in %.0f s, %d per second; edges %d to %d; %d new inputs, %d findings" % (
+        say("%s: %d executions in %.0f s, %d per second of processor time; edges %d to %d; %d new inputs, %d findings" % (
             self.name, self.executions, self.fuzzed, self.rate(), self.edges_before, self.edges, self.added, len(self.found)))
 
     def rate(self):
-        return int(self.executions / max(self.fuzzed, 0.001))
+        """Executions in a second of processor time: of the clock's, it would tell what else the machine does."""
+        return int(self.executions / max(self.processor, 0.001))
 
     def _call(self, arguments, log):
         """Runs the program to its end: (exit status, its output)."""
@@ -207,8 +209,11 @@ class Campaign:
                 self.fuzzed = fuzzed_before + now - began
                 if status and now - told >= PROGRESS_SECONDS:
                     told = now
-                    say("%s: %d of %d s, %d executions, %d per second, %d edges, %d findings" % (
-                        self.name, self.fuzzed, self.seconds, self.executions, self.rate(), self.edges, len(self.found)))
+                    say("%s: %d of %d s, %d executions, %d edges, %d findings" % (
+                        self.name, self.fuzzed, self.seconds, self.executions, self.edges, len(self.found)))
+            _, waited, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(waited)
+            self.processor += usage.ru_utime + usage.ru_stime
         left = sorted(path for path in artifacts.iterdir() if not path.name.startswith("slow-unit-"))
         new = [self._keep(path) for path in left]
         if process.returncode and not left:
