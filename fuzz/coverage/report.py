@@ -63,6 +63,13 @@ class Coverage:
         position = bisect.bisect_right(starts, line)
         return self.functions[file][starts[position - 1]] if position else "?"
 
+    def drop_what_is_in_no_function(self):
+        """Macros and tables in front of the first function are shown as code where they are used."""
+        for file in list(self.lines):
+            self.lines[file] = {line for line in self.lines[file] if self.function_at(file, line) != "?"}
+            if not self.lines[file]:
+                del self.lines[file]
+
     def restrict(self, lines):
         """Leaves only what is among `lines`: a target also contains headers' functions that its own code uses."""
         for file in list(self.reached):
@@ -184,6 +191,7 @@ def main():
     for folder in sorted(path for path in arguments.folder.iterdir() if path.is_dir()):
         every = Coverage()
         every.read(folder / "allocator.lcov", root)
+        every.drop_what_is_in_no_function()
         reached = {}
         for path in sorted(folder.glob("*.lcov")):
             if path.name == "allocator.lcov":
