@@ -49,14 +49,16 @@ trap 'rm -rf "$scratch"' EXIT
 trap 'exit 2' HUP INT TERM
 mkdir "$scratch/src" "$scratch/lcov"
 ln -s "$root" "$scratch/src/hakmem"
+# Counters that are shared with the file all the time (%c below): so what runs at a process's very end counts as well.
 flags='-O1 -g1 -fprofile-instr-generate -fcoverage-mapping -fprofile-update=atomic'
+flags="$flags -mllvm -runtime-counter-relocation=true"
 
 # replay PROFILE TARGET: every input under every setting, each setting in a process of its own.
 replay() {
   while read -r name assignments; do
     case $name in '' | '#'*) continue ;; esac
     # shellcheck disable=SC2086  # several assignments
-    if ! env $assignments LLVM_PROFILE_FILE="$work/$2-$name.profraw" "$work/out/$2" -runs=0 "$here/corpus/$2" \
+    if ! env $assignments LLVM_PROFILE_FILE="$work/$2-$name%c.profraw" "$work/out/$2" -runs=0 "$here/corpus/$2" \
       >"$scratch/log" 2>&1; then
       echo "coverage.sh: $2 under the setting $name, in the profile $1, does not get through its corpus:" >&2
       tail -n 20 "$scratch/log" >&2

@@ -254,6 +254,11 @@ void LibcNames(const uint8_t *record) {
       const struct mallinfo2 wide = hak_renamed_mallinfo2();
       const struct mallinfo info = hak_renamed_mallinfo();
       Check(wide.uordblks <= wide.arena + wide.hblkhd, "mallinfo2: more in use than mapped");
+      const char *origin = nullptr;
+      Check(hak_config_get("HAKMEM_DECOMMIT_DEADLINE_MS", &origin) != nullptr && origin != nullptr,
+            "a gate has no value");
+      Check(hak_config_get("HAKMEM_PROFILE", nullptr) != nullptr, "the preset has no name");
+      Check(hak_config_get("HAKMEM_", &origin) == nullptr, "what is no gate has a value");
       Check(static_cast<size_t>(info.uordblks) == wide.uordblks || info.uordblks == INT32_MAX, "mallinfo differs");
       return;
     }

@@ -19,6 +19,10 @@ import pathlib
 import sys
 
 
+class TableError(Exception):
+    pass
+
+
 class Coverage:
     """Lines with code, lines reached, and where functions begin: {path: ...}, paths from the root."""
 
@@ -103,9 +107,9 @@ def read_table(path):
             continue
         cells = line.split("\t")
         if len(cells) != 4 or cells[0] not in ("never", "sometimes") or not all(cells):
-            sys.exit("%s:%d: not `never|sometimes <tab> file <tab> function <tab> why`" % (path, number))
+            raise TableError("%s:%d: not `never|sometimes <tab> file <tab> function <tab> why`" % (path, number))
         if (cells[1], cells[2]) in table:
-            sys.exit("%s:%d: %s of %s stands there twice" % (path, number, cells[2], cells[1]))
+            raise TableError("%s:%d: %s of %s stands there twice" % (path, number, cells[2], cells[1]))
         table[(cells[1], cells[2])] = (cells[0], cells[3])
     return table
 
@@ -217,7 +221,12 @@ def main():
     for file, lines in whole.lines.items():
         for line in sorted(lines - whole.reached.get(file, set())):
             missing.setdefault(file, {}).setdefault(whole.function_at(file, line), []).append(line)
-    rows, wrong = explain(whole, missing, read_table(arguments.table))
+    try:
+        table = read_table(arguments.table)
+    except (TableError, OSError) as error:
+        print("report.py: %s" % error, file=sys.stderr)
+        return 2
+    rows, wrong = explain(whole, missing, table)
 
     targets = []
     for name, lines in sorted(by_target.items()):
