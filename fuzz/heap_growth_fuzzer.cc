@@ -5,6 +5,7 @@
 //
 // An input is a row of records of eight bytes: byte 0 chooses the step, byte 1 the kind of block, bytes 2 and 3 how
 // many, byte 4 which of the blocks are freed, byte 5 how long a pause lasts.
+#include <errno.h>
 #include <hakmem/hakmem.h>
 #include <pthread.h>
 #include <string.h>
@@ -41,9 +42,19 @@ struct Block {
 
 uint64_t Mark(const Block &block) { return reinterpret_cast<uintptr_t>(block.ptr) * 0x9e3779b97f4a7c15U ^ block.size; }
 
+// Whether requests may be refused: the process has a limit.
+bool Limited() {
+  static const bool limited = strcmp(hak_config_get("HAKMEM_MEMORY_LIMIT_MB", nullptr), "0") != 0;
+  return limited;
+}
+
 Block Take(size_t size) {
+  errno = 0;
   const Block block = {hak_malloc(size), size};
-  Check(block.ptr != nullptr, "no memory");
+  if (block.ptr == nullptr) {
+    Check(Limited() && errno == ENOMEM, "no memory");
+    return block;
+  }
   const uint64_t mark = Mark(block);
   memcpy(block.ptr, &mark, sizeof mark);
   memcpy(static_cast<char *>(block.ptr) + size - sizeof mark, &mark, sizeof mark);
@@ -51,6 +62,7 @@ Block Take(size_t size) {
 }
 
 void Give(const Block &block) {
+  if (block.ptr == nullptr) return;
   const uint64_t mark = Mark(block);
   Check(memcmp(block.ptr, &mark, sizeof mark) == 0 &&
             memcmp(static_cast<char *>(block.ptr) + block.size - sizeof mark, &mark, sizeof mark) == 0,

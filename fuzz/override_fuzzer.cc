@@ -18,6 +18,8 @@
 #include "fuzz/heap_engine.h"
 #include "fuzz/op_mutator.h"
 
+struct nothrow;  // std::nothrow_t, by the name that the library's C has for it
+
 extern "C" {
 void *hak_renamed_malloc(size_t size);
 void *hak_renamed_calloc(size_t count, size_t size);
@@ -48,26 +50,26 @@ void *hak_renamed___libc_pvalloc(size_t size);
 
 void *hak_renamed__Znwm(size_t size);
 void *hak_renamed__Znam(size_t size);
-void *hak_renamed__ZnwmRKSt9nothrow_t(size_t size, const std::nothrow_t *tag);
-void *hak_renamed__ZnamRKSt9nothrow_t(size_t size, const std::nothrow_t *tag);
+void *hak_renamed__ZnwmRKSt9nothrow_t(size_t size, const nothrow *tag);
+void *hak_renamed__ZnamRKSt9nothrow_t(size_t size, const nothrow *tag);
 void *hak_renamed__ZnwmSt11align_val_t(size_t size, size_t align);
 void *hak_renamed__ZnamSt11align_val_t(size_t size, size_t align);
-void *hak_renamed__ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const std::nothrow_t *tag);
-void *hak_renamed__ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const std::nothrow_t *tag);
+void *hak_renamed__ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const nothrow *tag);
+void *hak_renamed__ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const nothrow *tag);
 void hak_renamed__ZdlPv(void *ptr);
 void hak_renamed__ZdaPv(void *ptr);
 void hak_renamed__ZdlPvm(void *ptr, size_t size);
 void hak_renamed__ZdaPvm(void *ptr, size_t size);
-void hak_renamed__ZdlPvRKSt9nothrow_t(void *ptr, const std::nothrow_t *tag);
-void hak_renamed__ZdaPvRKSt9nothrow_t(void *ptr, const std::nothrow_t *tag);
-void hak_renamed__ZdlPvmRKSt9nothrow_t(void *ptr, size_t size, const std::nothrow_t *tag);
-void hak_renamed__ZdaPvmRKSt9nothrow_t(void *ptr, size_t size, const std::nothrow_t *tag);
+void hak_renamed__ZdlPvRKSt9nothrow_t(void *ptr, const nothrow *tag);
+void hak_renamed__ZdaPvRKSt9nothrow_t(void *ptr, const nothrow *tag);
+void hak_renamed__ZdlPvmRKSt9nothrow_t(void *ptr, size_t size, const nothrow *tag);
+void hak_renamed__ZdaPvmRKSt9nothrow_t(void *ptr, size_t size, const nothrow *tag);
 void hak_renamed__ZdlPvSt11align_val_t(void *ptr, size_t align);
 void hak_renamed__ZdaPvSt11align_val_t(void *ptr, size_t align);
 void hak_renamed__ZdlPvmSt11align_val_t(void *ptr, size_t size, size_t align);
 void hak_renamed__ZdaPvmSt11align_val_t(void *ptr, size_t size, size_t align);
-void hak_renamed__ZdlPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const std::nothrow_t *tag);
-void hak_renamed__ZdaPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const std::nothrow_t *tag);
+void hak_renamed__ZdlPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const nothrow *tag);
+void hak_renamed__ZdaPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const nothrow *tag);
 }
 
 namespace {
@@ -100,6 +102,8 @@ uint64_t LiveBlocks() {
 // ---- operator new and delete
 // -----------------------------------------------------------------------------------------
 
+const nothrow *const kTag = reinterpret_cast<const nothrow *>(&std::nothrow);
+
 int handler_calls_left = 0;
 
 // Gives up, by itself or by an exception, when it was called often enough.
@@ -120,7 +124,7 @@ struct Request {
 };
 
 void *New(const Request &request) {
-  const std::nothrow_t *tag = &std::nothrow;
+  const nothrow *const tag = kTag;
   switch (request.form & 7) {
     case 0:
       return hak_renamed__Znwm(request.size);
@@ -143,7 +147,7 @@ void *New(const Request &request) {
 
 // `how`: 0 plain, 1 sized, 2 nothrow, 3 sized and nothrow.
 void Delete(const Request &request, void *ptr, unsigned how) {
-  const std::nothrow_t *tag = &std::nothrow;
+  const nothrow *const tag = kTag;
   const bool array = request.Array();
   const size_t size = request.size;
   const size_t align = request.align;
