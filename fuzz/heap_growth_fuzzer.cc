@@ -115,6 +115,29 @@ void EndingThread(size_t size, int rounds) {
   for (const Block &block : late.kept) Give(block);
 }
 
+// ---- A thread whose blocks others free while it ends
+// ------------------------------------------------------------------
+
+void FreedByOthers(size_t size, size_t count) {
+  std::vector<Block> blocks;
+  pthread_barrier_t barrier;
+  pthread_barrier_init(&barrier, nullptr, 2);
+  std::thread owner([&] {
+    while (blocks.size() < count) blocks.push_back(Take(size));
+    pthread_barrier_wait(&barrier);
+    pthread_barrier_wait(&barrier);
+  });
+  pthread_barrier_wait(&barrier);
+  // Half of them before its end, so that it ends with frees that it has not seen, and half on slabs without an owner.
+  for (size_t i = 0; i < count; i += 2) Give(blocks[i]);
+  hak_thread_flush();
+  pthread_barrier_wait(&barrier);
+  owner.join();
+  for (size_t i = 1; i < count; i += 2) Give(blocks[i]);
+  hak_thread_flush();
+  pthread_barrier_destroy(&barrier);
+}
+
 // ---- A thread that fills its cache and then waits
 // ----------------------------------------------------------------------
 
@@ -184,6 +207,7 @@ class Growth {
         return;
       default:
         if (record[4] % 4 == 0) return hak_thread_flush();
+        if (record[4] % 4 == 1) return FreedByOthers(SizeOf(record[1] % 11), 2 + count % 2000);
         return EndingThread(SizeOf(record[1] % 13), 1 + record[4] % 4);
     }
   }
