@@ -18,7 +18,8 @@ extern "C" void __asan_unpoison_memory_region(const volatile void *start, size_t
 namespace hak_test {
 namespace {
 
-// Called through variables: OSS-Fuzz counts calls of __asan by name, and refuses a build for another sanitizer with any.
+// Called through variables: OSS-Fuzz counts calls of __asan by name, and refuses a build for another sanitizer with
+// any.
 using RegionCall = void (*)(const volatile void *start, size_t size);
 const volatile RegionCall poison_region = __asan_poison_memory_region;
 const volatile RegionCall unpoison_region = __asan_unpoison_memory_region;
