@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -27,12 +28,14 @@ using hak_fuzz::Check;
 
 constexpr size_t kStepsMax = 24;
 constexpr size_t kBytesMax = size_t{72} << 20;
+// What a block counts for at the most: of a mapping only the ends are written.
+constexpr size_t kCountedMax = size_t{1} << 19;
 constexpr int kPausesMax = 4;
 
 size_t SizeOf(uint8_t kind) {
-  static const size_t sizes[] = {16,   48,   112,  272,  300,   560,   700,    1000,
-                                 1024, 2000, 4096, 9000, 30000, 70000, 300000, 2000000};
-  return sizes[kind % 16];
+  static const size_t sizes[] = {16,   48,   112,  272,   300,   560,    700,     1000,    1024,
+                                 2000, 4096, 9000, 30000, 70000, 300000, 2000000, 24000000};
+  return sizes[kind % 17];
 }
 
 struct Block {
@@ -214,9 +217,9 @@ class Growth {
 
  private:
   void Grow(size_t size, size_t count) {
-    while (count-- > 0 && bytes_ + size <= kBytesMax) {
+    while (count-- > 0 && bytes_ + std::min(size, kCountedMax) <= kBytesMax) {
       blocks_.push_back(Take(size));
-      bytes_ += size;
+      bytes_ += std::min(size, kCountedMax);
     }
   }
 
@@ -227,7 +230,7 @@ class Growth {
       if (i >= most || (keep_each > 1 && i % keep_each == 0)) {
         left.push_back(blocks_[i]);
       } else {
-        bytes_ -= blocks_[i].size;
+        bytes_ -= std::min(blocks_[i].size, kCountedMax);
         Give(blocks_[i]);
       }
     }

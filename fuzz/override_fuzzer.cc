@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <initializer_list>
 #include <new>
@@ -36,6 +38,7 @@ void *hak_renamed_valloc(size_t size);
 void *hak_renamed_pvalloc(size_t size);
 size_t hak_renamed_malloc_usable_size(void *ptr);
 int hak_renamed_malloc_trim(size_t pad);
+void hak_renamed_malloc_stats(void);
 int hak_renamed_mallopt(int parameter, int value);
 struct mallinfo2 hak_renamed_mallinfo2(void);
 struct mallinfo hak_renamed_mallinfo(void);
@@ -217,6 +220,21 @@ void Aligned(void *ptr, size_t size, size_t align) {
   memset(ptr, 1, size);
 }
 
+// malloc_stats writes to stderr, which is a file for that while.
+void Stats() {
+  const int file = memfd_create("malloc_stats", MFD_CLOEXEC);
+  const int kept = dup(2);
+  if (file >= 0 && kept >= 0 && dup2(file, 2) == 2) {
+    hak_renamed_malloc_stats();
+    dup2(kept, 2);
+    char text[1024] = {};
+    Check(pread(file, text, sizeof text - 1, 0) > 0, "malloc_stats says nothing");
+    Check(strstr(text, "hakmem: live blocks = ") != nullptr, "malloc_stats does not tell the live blocks");
+  }
+  if (kept >= 0) close(kept);
+  if (file >= 0) close(file);
+}
+
 void LibcNames(const uint8_t *record) {
   const size_t size = hak_fuzz::DecodeSize(record) % (1u << 20);
   switch (record[0] % 8) {
@@ -274,6 +292,7 @@ void LibcNames(const uint8_t *record) {
       fclose(stream);
       Check((strstr(text, "</malloc>") != nullptr) == (record[1] % 2 == 0), "malloc_info's text");
       hak_renamed_malloc_trim(size);
+      if (record[1] % 8 == 2) Stats();
       return;
     }
   }
