@@ -7,6 +7,7 @@ usage: campaign.sh [OPTION]... TARGET|all MINUTES
   -s asan|ubsan    the sanitizer, asan unless given
   -j JOBS          so many targets at a time, 1 unless given
   -e NAME=VALUE    a setting (docs/ENV.md) for the target; may be repeated
+  -n               leaves the corpus as it is: nothing is added
   -p PROGRAM       this libFuzzer program of the target instead of one built here
   -c FOLDER        the corpus, fuzz/corpus/TARGET unless given
   -r REPORT        where the summary goes, docs/analysis/fuzzing.md unless given
@@ -75,12 +76,13 @@ class Options:
         self.sanitizer = "asan"
         self.jobs = 1
         self.settings = {}
+        self.merges = True
         self.program = None
         self.corpus = None
         self.report = ROOT / "docs/analysis/fuzzing.md"
         self.folder = pathlib.Path("/tmp/fuzzing")
         try:
-            pairs, rest = getopt.getopt(arguments, "s:j:e:p:c:r:o:")
+            pairs, rest = getopt.getopt(arguments, "s:j:e:np:c:r:o:")
         except getopt.GetoptError as error:
             raise CampaignError(str(error)) from error
         for option, value in pairs:
@@ -111,6 +113,8 @@ class Options:
             if not equals or not re.fullmatch(r"\w+", name):
                 raise CampaignError("-e needs NAME=VALUE, not %s" % value)
             self.settings[name] = setting
+        elif option == "-n":
+            self.merges = False
         elif option == "-p":
             self.program = pathlib.Path(value).absolute()
             if not os.access(self.program, os.X_OK):
@@ -131,6 +135,7 @@ class Campaign:
         self.program = program
         self.corpus = corpus
         self.seconds = options.seconds
+        self.merges = options.merges
         self.arguments = LIMITS + arguments
         self.folder = options.folder / name
         self.fresh = self.folder / "new"
@@ -159,7 +164,8 @@ class Campaign:
         going_on = True
         while going_on and len(self.found) < MOST_FINDINGS and self.seconds - self.fuzzed >= 0.5:
             going_on = self._fuzz(max(1, round(self.seconds - self.fuzzed)))
-        self._merge()
+        if self.merges:
+            self._merge()
         say("%s: %d executions in %.0f s, %d per second of processor time; edges %d to %d; %d new inputs, %d findings" % (
             self.name, self.executions, self.fuzzed, self.rate(), self.edges_before, self.edges, self.added, len(self.found)))
 

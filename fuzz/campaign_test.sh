@@ -62,6 +62,13 @@ expect 'nothing to find' 0 'mended: [1-9][0-9]* executions in .* 0 findings' -p 
   -e HAKMEM_PROFILE=lean mended 0.05
 grep -q '| `mended` | asan | HAKMEM_PROFILE=lean | .* | 0 |$' "$scratch/report.md" || fail 'the second row'
 
+# ---- One that leaves the corpus as it is ---------------------------------------------------------------------------------
+
+mkdir "$scratch/kept"
+cp "$scratch/corpus/seed" "$scratch/kept/seed"
+expect 'a corpus that is kept' 0 'mended: .* 0 new inputs' -n -p "$scratch/mended" -c "$scratch/kept" mended 0.02
+[ "$(ls "$scratch/kept")" = seed ] || fail 'the corpus was changed'
+
 # ---- What cannot run -----------------------------------------------------------------------------------------------------
 
 printf 'BUG' >"$scratch/bad/seed"
