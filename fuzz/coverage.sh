@@ -12,7 +12,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
 
 # The least that all profiles together must reach, in percent.
-floor=70
+floor=95
 
 complain() {
   echo "coverage.sh: $*" >&2
