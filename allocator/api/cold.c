@@ -25,6 +25,7 @@ static void *take_orphan(uint32_t class_id, bool *fresh) {
   return got == 1 ? block : NULL;
 }
 
+// As the fast path does it; relaxed for the same reasons.
 static void *pop(struct hak_heap *heap, uint32_t class_id) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
