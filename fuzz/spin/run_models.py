@@ -97,7 +97,7 @@ def search(model, settings):
         made = run(["spin", "-a"] + defines + ["model.pml"], where)
         if made.returncode != 0 or not os.path.exists(os.path.join(where, "pan.c")):
             raise CannotRun(f"spin does not take the model:\n{made.stdout}")
-        built = run(["gcc", "-O2", "-w", "-DSAFETY", "-DCOLLAPSE", f"-DMEMLIM={MEGABYTES}", "-o", "pan", "pan.c"], where)
+        built = run(["gcc", "-O1", "-w", "-DSAFETY", "-DCOLLAPSE", f"-DMEMLIM={MEGABYTES}", "-o", "pan", "pan.c"], where)
         if built.returncode != 0:
             raise CannotRun(f"gcc does not take the verifier:\n{built.stdout}")
         return run(["./pan", f"-m{DEPTH}"], where).stdout
