@@ -5,6 +5,7 @@
 // HAKMEM_BACKGROUND=1 the background thread takes part too.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
+#include <limits.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -64,7 +65,9 @@ void FreeSlots(Shared *shared) {
   for (std::atomic<void *> &slot : shared->slots) shared->damaged += !FreeBlock(slot.exchange(nullptr));
 }
 
-size_t SomeSize(Random *random) { return 16 + random->Index(random->OneIn(40) ? 60000 : random->OneIn(4) ? 3000 : 300); }
+size_t SomeSize(Random *random) {
+  return 16 + random->Index(random->OneIn(40) ? 60000 : random->OneIn(4) ? 3000 : 300);
+}
 
 // One thread's life: bursts into the shared slots and out of them, pauses in which it is idle, and an end with full
 // caches.
@@ -155,12 +158,12 @@ int InChild(Shared *shared, uint64_t seed) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
-void Run(bool forks) {
+void Stress(bool forks) {
   hak_free(hak_malloc(1));
   const hak_stats before = Stats();
   ASSERT_EQ(pthread_key_create(&g_late, LateDestructor), 0);
   Shared shared;
-  const uint64_t lives = Scaled(kSlowBuild ? 25 : 60);
+  const uint64_t lives = Scaled(kSlowBuild ? 40 : 150);
   std::vector<std::thread> lanes;
   for (uint64_t lane = 0; lane < kLanes; ++lane) lanes.emplace_back([&, lane] { RunLane(&shared, lane, lives); });
   std::thread reclaimer([&] { RunReclaimer(&shared); });
@@ -185,13 +188,17 @@ void Run(bool forks) {
   EXPECT_LE(after.threads, before.threads);
   // That what it is about took place.
   EXPECT_GT(after.slabs_adopted, before.slabs_adopted);
-  if (!IsFastBuild()) EXPECT_GT(after.remote_batches, before.remote_batches);
-  if (HasBarrier()) EXPECT_GT(after.idle_blocks_taken, before.idle_blocks_taken);
+  if (!IsFastBuild()) {
+    EXPECT_GT(after.remote_batches, before.remote_batches);
+  }
+  if (HasBarrier()) {
+    EXPECT_GT(after.idle_blocks_taken, before.idle_blocks_taken);
+  }
 }
 
-TEST(RaceStress, EverythingAtOnce) { Run(false); }
+TEST(RaceStress, EverythingAtOnce) { Stress(false); }
 
-TEST(RaceStress, AndForks) { Run(true); }
+TEST(RaceStress, AndForks) { Stress(true); }
 
 }  // namespace
 }  // namespace hak_test
