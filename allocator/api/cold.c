@@ -129,7 +129,9 @@ static void free_tiny(void *block, uint32_t class_id) {
   struct hak_heap *heap = hak_thread_heap();
   if (heap == NULL) {
     if (HAK_BLOCK_CHECKS) hak_block_check_in(block, class_id);
+    hak_lock_acquire(&hak_late_lock);
     hak_thread_cache_return(NULL, &block, 1);
+    hak_lock_release(&hak_late_lock);
     return;
   }
   struct hak_bin *bin = &heap->cache.bins[class_id];

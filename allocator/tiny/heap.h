@@ -147,6 +147,9 @@ void hak_heap_report(struct hak_heap *heap);
 // The orphanage and its lock. Its cache and its pending list stay unused.
 extern struct hak_heap hak_orphanage;
 extern struct hak_lock hak_orphanage_lock;
+// Taken, in place of a heap's lock, by a thread without a heap that frees: fork waits for it, so that no child inherits
+// a slab whose remote chain has blocks and whose owner will never be told.
+extern struct hak_lock hak_late_lock;
 // Slabs adopted so far; relaxed: a statistic.
 extern HAK_ATOMIC(uint64_t) hak_adopted_slabs;
 

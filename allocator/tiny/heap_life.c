@@ -29,6 +29,7 @@ static void set_threads(uint32_t count) { atomic_store_explicit(&registry.thread
 uint32_t hak_heap_threads(void) { return registry_threads(); }
 
 struct hak_lock hak_orphanage_lock = HAK_LOCK_INIT(HAK_RANK_ORPHANAGE);
+struct hak_lock hak_late_lock = HAK_LOCK_INIT(HAK_RANK_HEAP);
 struct hak_heap hak_orphanage;
 HAK_ATOMIC(uint64_t) hak_adopted_slabs;
 
@@ -200,11 +201,13 @@ bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), 
 void hak_heap_lock_all(void) {
   hak_lock_acquire(&registry_lock);
   for (struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) hak_lock_acquire_unranked(&heap->lock);
+  hak_lock_acquire_unranked(&hak_late_lock);
   hak_lock_acquire(&hak_orphanage_lock);
 }
 
 void hak_heap_unlock_all(void) {
   hak_lock_release(&hak_orphanage_lock);
+  hak_lock_release_unranked(&hak_late_lock);
   for (struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) hak_lock_release_unranked(&heap->lock);
   hak_lock_release(&registry_lock);
 }
