@@ -285,7 +285,15 @@ void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *b
 }
 
 void hak_thread_cache_init(struct hak_heap *heap) {
-  heap->cache = hak_no_cache;
+  // As hak_no_cache. One by one, and relaxed: statistics of another thread may be reading.
+  for (uint32_t id = 0; id < HAK_CLASS_IDS; id++) {
+    struct hak_bin *bin = &heap->cache.bins[id];
+    atomic_store_explicit(&bin->base, NULL, memory_order_relaxed);
+    hak_bin_set_limit(bin, &no_block[1]);
+    bin_set_top(bin, &no_block[1]);
+    bin->reciprocal = 0;
+    bin->start_least = 0;
+  }
   heap->tick_due = false;
   heap->cache_bytes = 0;
   heap->events = 0;
