@@ -26,6 +26,7 @@ static void *take_orphan(uint32_t class_id, bool *fresh) {
   return got == 1 ? block : NULL;
 }
 
+// As the fast path does it; relaxed for the same reasons.
 static void *pop(struct hak_heap *heap, uint32_t class_id) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
@@ -130,7 +131,9 @@ static void free_tiny(void *block, uint32_t class_id) {
   struct hak_heap *heap = hak_thread_heap();
   if (heap == NULL) {
     if (HAK_BLOCK_CHECKS) hak_block_check_in(block, class_id);
+    hak_lock_acquire(&hak_late_lock);
     hak_thread_cache_return(NULL, &block, 1);
+    hak_lock_release(&hak_late_lock);
     return;
   }
   struct hak_bin *bin = &heap->cache.bins[class_id];

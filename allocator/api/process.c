@@ -63,6 +63,7 @@ static void thread_end(void *heap) {
 }
 
 static void initialise(void) {
+  // Acquire: pairs with the store below, and sees all that was set before it; relaxed under the lock.
   if (HAK_LIKELY(atomic_load_explicit(&initialised, memory_order_acquire))) return;
   hak_lock_acquire(&init_lock);
   if (!atomic_load_explicit(&initialised, memory_order_relaxed)) {
@@ -72,6 +73,7 @@ static void initialise(void) {
     hak_os_barrier_init();
     if (hak_config.prewarm_superslabs != 0) hak_pool_prewarm(hak_config.prewarm_superslabs);
     have_end_key = !hak_fault_due(HAK_FAULT_THREAD) && pthread_key_create(&end_key, thread_end) == 0;
+    // Release: see above.
     atomic_store_explicit(&initialised, true, memory_order_release);
   }
   hak_lock_release(&init_lock);

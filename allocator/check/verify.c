@@ -15,6 +15,7 @@ static const char *check_cached_block(const struct hak_heap *heap, uint32_t clas
   if (hak_slab_map_find(block) != class_id) return "cached block of another class";
   if (!hak_slab_is_block_start(block, hak_class_info[class_id].reciprocal)) return "cached pointer inside a block";
   const struct hak_slab *slab = hak_slab_of(block);
+  // Acquire: as in hak_thread_cache_return.
   if (atomic_load_explicit(&slab->owner, memory_order_acquire) != heap) return NULL;
   const uint32_t index = hak_slab_block_index(slab, block);
   if (!hak_slab_was_carved(slab, index)) return "cached block that was never carved";
@@ -33,6 +34,7 @@ static void flip_bit(const void *block) {
 // seen are marked as free meanwhile, in slabs that are this thread's own.
 static const char *check_bin(const struct hak_heap *heap, uint32_t class_id) {
   const struct hak_bin *bin = &heap->cache.bins[class_id];
+  // Relaxed: base and top are this thread's own.
   void **const base = atomic_load_explicit(&bin->base, memory_order_relaxed);
   void **const top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   if (base == NULL) return NULL;
@@ -47,6 +49,7 @@ static const char *check_bin(const struct hak_heap *heap, uint32_t class_id) {
     if (own) flip_bit(*slot);
   }
   while (--slot >= base + 2) {
+    // Acquire: as above.
     if (atomic_load_explicit(&hak_slab_of(*slot)->owner, memory_order_acquire) == heap) flip_bit(*slot);
   }
   return fault;

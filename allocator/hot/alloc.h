@@ -17,7 +17,8 @@ HAK_INLINE void *hak_hot_malloc(size_t size) {
   if (HAK_UNLIKELY(size > HAK_TINY_MAX)) return hak_cold_malloc(size);
   const uint32_t class_id = hak_class_of(size);
   struct hak_bin *bin = &hak_thread_cache->bins[class_id];
-  // Relaxed: the bin is this thread's; only statistics read it elsewhere.
+  // Relaxed: the bin is this thread's; elsewhere it is read by statistics, and by thieves (tiny/idle_cache.h), whose
+  // barriers do the ordering. Steps O1, O2 and O3 of idle_cache.pml.
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   void *block = hak_slot_load(top);
   if (HAK_UNLIKELY(block == NULL)) return hak_cold_malloc(size);
@@ -39,6 +40,7 @@ HAK_INLINE void hak_hot_free(void *block) {
     hak_cold_free(block);
     return;
   }
+  // Relaxed: as above. Steps O4, O5 and O6 of idle_cache.pml.
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   // The two latest frees of the class catch the common double frees at once; two NULL slots lie below every stack.
   if (HAK_UNLIKELY(top >= hak_bin_limit(bin)) ||

@@ -12,8 +12,8 @@ struct plan {
   HAK_ATOMIC(uint64_t) count;
 };
 static struct plan plans[2];
-static HAK_ATOMIC(uint32_t) all_kinds;  // of both plans
-static HAK_ATOMIC(uint64_t) hits;
+static HAK_ATOMIC(uint32_t) all_kinds;  // of both plans; relaxed, as they are
+static HAK_ATOMIC(uint64_t) hits;       // relaxed: a figure
 
 static void set(struct plan *plan, uint32_t kinds, uint64_t nth, uint64_t count) {
   atomic_store_explicit(&plan->seen, 0, memory_order_relaxed);

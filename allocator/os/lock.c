@@ -28,6 +28,7 @@ HAK_COLD void hak_lock_slow(struct hak_lock *lock) {
   // Critical sections are short: a little patience saves most sleeps.
   for (int spin = 0; spin < 64; spin++) {
     uint32_t expected = 0;
+    // Relaxed: only to wait without writing. Acquire: sees what the last holder wrote.
     if (atomic_load_explicit(&lock->state, memory_order_relaxed) == 0 &&
         atomic_compare_exchange_strong_explicit(&lock->state, &expected, 1, memory_order_acquire,
                                                 memory_order_relaxed)) {

@@ -27,6 +27,7 @@ void hak_os_count_call(void) { atomic_fetch_add_explicit(&totals.calls, 1, memor
 void hak_os_count_decommit(size_t size, bool lazy) {
   atomic_fetch_add_explicit(&totals.decommits, 1, memory_order_relaxed);
   HAK_ATOMIC(uint64_t) *bytes = lazy ? &totals.lazy_bytes : &totals.decommitted_bytes;
+  // Relaxed: a statistic.
   atomic_fetch_add_explicit(bytes, size, memory_order_relaxed);
 }
 

@@ -58,6 +58,7 @@ static HAK_COLD void look(uint64_t committed) {
     STORE(soft, soft);
     STORE(purge_at, soft);
   }
+  // Release: see above.
   atomic_store_explicit(&account.looking, false, memory_order_release);
 }
 
@@ -72,6 +73,7 @@ bool hak_limit_admit(uint64_t more) {
     case HAK_LIMIT_GROW:
       return true;
     case HAK_LIMIT_PURGE:
+      // Relaxed: statistics.
       atomic_fetch_add_explicit(&account.purges, 1, memory_order_relaxed);
       return false;
     default:

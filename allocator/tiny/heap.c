@@ -14,11 +14,13 @@
 
 // ---- Lists --------------------------------------------------------------------------------------
 
+// Relaxed: one thread at a time writes, under the heap's lock; others read it as a hint.
 static void add_room(struct hak_class_heap *class_heap, uint32_t change) {
   const uint32_t now = atomic_load_explicit(&class_heap->with_room, memory_order_relaxed) + change;
   atomic_store_explicit(&class_heap->with_room, now, memory_order_relaxed);
 }
 
+// Relaxed: one thread at a time writes, under the heap's lock; statistics read.
 static uint64_t free_bytes_of(const struct hak_heap *heap) {
   return atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
 }
@@ -91,6 +93,7 @@ void hak_heap_release_empty(struct hak_heap *heap) {
 // One slab of the class from the orphanage, now owned by `heap`; NULL when there is none with room.
 static struct hak_slab *adopt(struct hak_heap *heap, uint32_t class_id) {
   struct hak_class_heap *orphans = &hak_orphanage.classes[class_id];
+  // Relaxed: a hint, the lock decides. Step H4 of remote.pml.
   if (HAK_LIKELY(atomic_load_explicit(&orphans->with_room, memory_order_relaxed) == 0)) return NULL;
   struct hak_slab *slab = NULL;
   hak_lock_acquire(&hak_orphanage_lock);
@@ -98,6 +101,7 @@ static struct hak_slab *adopt(struct hak_heap *heap, uint32_t class_id) {
   if (slab != NULL) {
     hak_heap_unlink(&hak_orphanage, slab);
     // Release: a thread that frees into the slab and reads the new owner finds the heap as it is.
+    // Step H5 of remote.pml.
     atomic_store_explicit(&slab->owner, heap, memory_order_release);
     atomic_fetch_add_explicit(&hak_adopted_slabs, 1, memory_order_relaxed);
   }
@@ -188,6 +192,7 @@ static void *take_used(struct hak_heap *heap, uint32_t larger) {
   if (take_recycled(heap, larger, &block, 1) == 1) return block;
   hak_cache_settle(heap, larger);
   struct hak_bin *bin = &heap->cache.bins[larger];
+  // Relaxed: base and top are this thread's own.
   void **const base = atomic_load_explicit(&bin->base, memory_order_relaxed);
   void **const top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   // What lies above the untouched ones was freed by the program. A few stay for the class itself.
@@ -225,12 +230,14 @@ void hak_heap_put(struct hak_heap *heap, struct hak_slab *slab, void *block) {
 }
 
 void hak_heap_drain(struct hak_heap *heap) {
+  // Relaxed: the exchange looks again; a notice that comes just now is for the next drain. Step H1 of remote.pml.
   struct hak_slab *const pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);
   if (HAK_LIKELY(pending == NULL) || pending == HAK_PENDING_CLOSED) return;
-  // Acquire: pairs with the pushes of the notifiers.
+  // Acquire: pairs with the pushes of the notifiers. Step H2 of remote.pml.
   struct hak_slab *slab = atomic_exchange_explicit(&heap->pending, NULL, memory_order_acquire);
   while (slab != NULL) {
     struct hak_slab *next = slab->pending_next;
+    // Acquire: as in hak_remote_notify. This heap's lock keeps the answer true. Step H3 of remote.pml.
     if (atomic_load_explicit(&slab->owner, memory_order_acquire) == heap) {
       hak_remote_collect(heap, slab);
     } else {
@@ -254,6 +261,7 @@ void hak_heap_report(struct hak_heap *heap) {
 static const char *check_slab(const struct hak_heap *heap, const struct hak_slab *slab, uint32_t class_id,
                               uint32_t list) {
   if (slab->class_id != class_id) return "slab of another class on a class's list";
+  // Relaxed: under the lock under which it was written.
   if (slab->list != list || hak_slab_list_for(slab) != list) return "slab on the wrong list";
   if (atomic_load_explicit(&slab->owner, memory_order_relaxed) != heap) return "slab of another owner on a heap's list";
   if (hak_slab_carved(slab) > slab->capacity) return "slab carved beyond its capacity";

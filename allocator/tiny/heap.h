@@ -19,7 +19,7 @@ HAK_C_BEGIN
 
 // Slots are read and written by the owner thread without any lock or fence, and by another thread that empties the
 // cache of an idle one (idle_cache.h). Release: pairs with that one's exchange; on the machines themselves the barrier
-// orders it, ThreadSanitizer needs to be told.
+// orders it, ThreadSanitizer needs to be told. All else about slots is relaxed.
 #if defined(__SANITIZE_THREAD__)
 #define HAK_SLOT_STORE_ORDER __ATOMIC_RELEASE
 #elif defined(__has_feature)
@@ -30,9 +30,10 @@ HAK_C_BEGIN
 #ifndef HAK_SLOT_STORE_ORDER
 #define HAK_SLOT_STORE_ORDER __ATOMIC_RELAXED
 #endif
+// Relaxed: the barrier orders it.
 HAK_INLINE void *hak_slot_load(void *const *slot) { return __atomic_load_n(slot, __ATOMIC_RELAXED); }
 // For a slot whose block is only compared. A plain load becomes part of the comparison, which an atomic one does not;
-// an aligned pointer is read whole either way.
+// an aligned pointer is read whole either way. Relaxed under ThreadSanitizer, for that reason.
 HAK_INLINE void *hak_slot_peek(void *const *slot) {
   return HAK_SLOT_STORE_ORDER == __ATOMIC_RELAXED ? *slot : __atomic_load_n(slot, __ATOMIC_RELAXED);
 }
@@ -53,6 +54,7 @@ struct hak_bin {
   base;  // slot[0]; NULL as long as the class has no array. The owner writes, statistics read, relaxed.
 };
 static_assert(sizeof(struct hak_bin) == 32, "two bins in a cache line");
+// Relaxed: a limit seen late lets one more block into the room that is there.
 HAK_INLINE void **hak_bin_limit(const struct hak_bin *bin) {
   return (void **)hak_slot_peek((void *const *)&bin->limit);
 }
@@ -150,6 +152,9 @@ void hak_heap_report(struct hak_heap *heap);
 // The orphanage and its lock. Its cache and its pending list stay unused.
 extern struct hak_heap hak_orphanage;
 extern struct hak_lock hak_orphanage_lock;
+// Taken, in place of a heap's lock, by a thread without a heap that frees: fork waits for it, so that no child inherits
+// a slab whose remote chain has blocks and whose owner will never be told.
+extern struct hak_lock hak_late_lock;
 // Slabs adopted so far; relaxed: a statistic.
 extern HAK_ATOMIC(uint64_t) hak_adopted_slabs;
 

@@ -30,6 +30,7 @@ static void set_threads(uint32_t count) { atomic_store_explicit(&registry.thread
 uint32_t hak_heap_threads(void) { return registry_threads(); }
 
 struct hak_lock hak_orphanage_lock = HAK_LOCK_INIT(HAK_RANK_ORPHANAGE);
+struct hak_lock hak_late_lock = HAK_LOCK_INIT(HAK_RANK_HEAP);
 struct hak_heap hak_orphanage;
 HAK_ATOMIC(uint64_t) hak_adopted_slabs;
 
@@ -58,7 +59,7 @@ struct hak_heap *hak_heap_open(void) {
   if (HAK_HARDENED) hak_quarantine_attach(heap);
   heap->open = true;
   // Release: a notifier that finds the list open finds the heap ready. Relaxed would do as nothing else is read through
-  // it.
+  // it. Step L1 of remote.pml.
   atomic_store_explicit(&heap->pending, NULL, memory_order_release);
   hak_heap_leave(heap);
   return heap;
@@ -72,17 +73,20 @@ static void orphan_slabs(struct hak_heap *heap) {
       struct hak_slab *slab;
       while ((slab = heap->classes[class_id].lists[list]) != NULL) {
         hak_heap_unlink(heap, slab);
-        // Release: see hak_remote_notify.
+        // Release: see hak_remote_notify. Step L2 of remote.pml.
         atomic_store_explicit(&slab->owner, &hak_orphanage, memory_order_release);
         hak_heap_link(&hak_orphanage, slab);
       }
     }
   }
-  // Only now: whoever finds the list closed looks at the owner again and must not find this heap.
+  // Only now: whoever finds the list closed looks at the owner again and must not find this heap. Acquire: pairs with
+  // the pushes of the notifiers. Release is more than is needed: who still sees the old owner looks
+  // again. Step L3 of remote.pml.
   struct hak_slab *slab = atomic_exchange_explicit(&heap->pending, HAK_PENDING_CLOSED, memory_order_acq_rel);
   struct hak_slab *foreign = NULL;
   while (slab != NULL) {
     struct hak_slab *next = slab->pending_next;
+    // Relaxed: what makes or unmakes an orphan does so under this lock. Step L4 of remote.pml.
     if (atomic_load_explicit(&slab->owner, memory_order_relaxed) == &hak_orphanage) {
       hak_remote_collect(&hak_orphanage, slab);
     } else {
@@ -99,6 +103,7 @@ static void orphan_slabs(struct hak_heap *heap) {
   }
 }
 
+// Relaxed: a statistic, of a heap that nobody has.
 static void move_count(HAK_ATOMIC(uint64_t) * from, uint64_t *to) {
   *to += atomic_exchange_explicit(from, 0, memory_order_relaxed);
 }
@@ -127,6 +132,7 @@ void hak_heap_close(struct hak_heap *heap) {
   hak_lock_release(&registry_lock);
 }
 
+// Relaxed: figures from a thread that goes on meanwhile.
 static void add_cached(const struct hak_heap *heap, struct hak_heap_totals *totals) {
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     const struct hak_bin *bin = &heap->cache.bins[class_id];
@@ -202,11 +208,13 @@ bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), 
 void hak_heap_lock_all(void) {
   hak_lock_acquire(&registry_lock);
   for (struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) hak_lock_acquire_unranked(&heap->lock);
+  hak_lock_acquire_unranked(&hak_late_lock);
   hak_lock_acquire(&hak_orphanage_lock);
 }
 
 void hak_heap_unlock_all(void) {
   hak_lock_release(&hak_orphanage_lock);
+  hak_lock_release_unranked(&hak_late_lock);
   for (struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) hak_lock_release_unranked(&heap->lock);
   hak_lock_release(&registry_lock);
 }

@@ -22,6 +22,7 @@ struct round {
   struct taken taken[ROUND];
 };
 
+// Relaxed: the base changes under the heap's lock, which is held here; the top is read between barriers, or as a hint.
 static void **bin_base(const struct hak_bin *bin) { return atomic_load_explicit(&bin->base, memory_order_relaxed); }
 static void **bin_top(const struct hak_bin *bin) { return atomic_load_explicit(&bin->top, memory_order_relaxed); }
 
@@ -38,9 +39,11 @@ static bool is_idle(struct hak_class_heap *class_heap, const struct hak_bin *bin
 // Exchanges slots of the bin, from `slot` on and below its top, with NULL. Returns the first slot not looked at; NULL
 // when the bin is done.
 static void **take_from_bin(struct hak_bin *bin, void **slot, struct round *round) {
+  // The top is no more than a hint here. Step I0 of idle_cache.pml.
   for (; slot < bin_top(bin); slot++) {
     if (round->count == ROUND) return slot;
-    // Acquire: pairs with the owner's stores of slots.
+    // Relaxed: the exchange looks again. Acquire: pairs with the owner's stores of slots. Release is more
+    // than is needed: an owner that finds NULL takes the lock. Steps I1 and I2 of idle_cache.pml.
     void *block =
         __atomic_load_n(slot, __ATOMIC_RELAXED) != NULL ? __atomic_exchange_n(slot, NULL, __ATOMIC_ACQ_REL) : NULL;
     if (block == NULL) continue;
@@ -54,6 +57,7 @@ static uint32_t settle_round(struct hak_heap *heap, struct round *round) {
   void *mine[ROUND];
   void **tops[ROUND];
   uint32_t count = 0;
+  // Steps I3, I4 and I5 of idle_cache.pml.
   const bool reached = hak_os_barrier();
   for (uint32_t i = 0; i < round->count; i++) tops[i] = bin_top(round->taken[i].bin);
   if (!hak_os_barrier() || !reached) {
@@ -63,15 +67,17 @@ static uint32_t settle_round(struct hak_heap *heap, struct round *round) {
   for (uint32_t i = 0; i < round->count; i++) {
     const struct taken *taken = &round->taken[i];
     if (taken->slot < tops[i]) {
-      if (__atomic_load_n(taken->slot, __ATOMIC_RELAXED) != NULL) continue;  // Popped, and another one pushed.
+      // Relaxed: the barrier has ordered it. Not NULL: popped, and another one pushed. Step I6 of idle_cache.pml.
+      if (__atomic_load_n(taken->slot, __ATOMIC_RELAXED) != NULL) continue;
       struct hak_class_heap *class_heap = &heap->classes[taken->bin - heap->cache.bins];
       const uint32_t stolen = atomic_load_explicit(&class_heap->stolen, memory_order_relaxed);
+      // Relaxed: under the heap's lock; statistics read. Step I7 of idle_cache.pml.
       atomic_store_explicit(&class_heap->stolen, stolen + 1, memory_order_relaxed);
       class_heap->touched = true;
       mine[count++] = taken->block;
     } else if (taken->slot <= tops[i] + 1) {
       void *empty = NULL;
-      // Release: as the owner's own store would be.
+      // Release: as the owner's own store would be. Step I8 of idle_cache.pml.
       __atomic_compare_exchange_n(taken->slot, &empty, taken->block, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
     }
   }
@@ -117,7 +123,7 @@ void hak_idle_cache_trip(struct hak_heap *heap) {
     class_heap->full_limit = hak_bin_limit(bin);
     class_heap->touched = true;
     // No top is ever below this slot. An owner that has just seen the old limit frees one more block into the room that
-    // is there.
+    // is there. Step I9 of idle_cache.pml.
     hak_bin_set_limit(bin, bin_base(bin) + 1);
   }
 }

@@ -25,7 +25,8 @@ static void visit_heap(struct hak_heap *heap, void *context) {
   if (heap == visit->mine) return;  // Its thread looks after it.
   const uint32_t taken = hak_idle_cache_steal(heap, visit->now, visit->idle_ms);
   if (hak_reclaim_worth_watching()) hak_idle_cache_trip(heap);
-  // What was freed into the slabs of a busy thread is that thread's to take in.
+  // What was freed into the slabs of a busy thread is that thread's to take in. Relaxed: a hint, the drain looks again.
+  // Step V1 of remote.pml.
   const bool waiting = atomic_load_explicit(&heap->pending, memory_order_relaxed) != NULL &&
                        hak_idle_cache_no_event(heap, visit->now, visit->idle_ms);
   if (waiting) hak_heap_drain(heap);

@@ -19,6 +19,7 @@ void hak_chain_add(struct hak_chain *chain, void *block) {
 uint64_t hak_remote_push(const struct hak_chain *chain) {
   struct hak_slab *slab = chain->slab;
   const uint64_t bytes = (uint64_t)chain->count * slab->stride;  // Before the push: after it the slab may go.
+  // Relaxed: a guess that the compare-and-swap checks. Step R1 of remote.pml.
   uint64_t seen = atomic_load_explicit(&slab->remote, memory_order_relaxed);
   uint64_t next;
   do {
@@ -26,7 +27,7 @@ uint64_t hak_remote_push(const struct hak_chain *chain) {
     next = ((seen >> 32) + chain->count) << 32 | chain->first;
     // Release: the owner that takes the chain sees the links, and all that was done with the blocks before. Acquire:
     // whoever finds the chain empty comes after the owner that emptied it, and may write pending_next, which that owner
-    // had read.
+    // had read. Step R2 of remote.pml.
   } while (
       !atomic_compare_exchange_weak_explicit(&slab->remote, &seen, next, memory_order_acq_rel, memory_order_relaxed));
   if (seen == 0) hak_remote_notify(slab);
@@ -35,11 +36,12 @@ uint64_t hak_remote_push(const struct hak_chain *chain) {
 
 // Puts `slab` on the pending list of `owner`; false when that heap is closed.
 static bool push_pending(struct hak_heap *owner, struct hak_slab *slab) {
+  // Relaxed: a guess that the compare-and-swap checks; a closed list says nothing but itself. Step R4 of remote.pml.
   struct hak_slab *head = atomic_load_explicit(&owner->pending, memory_order_relaxed);
   do {
     if (head == HAK_PENDING_CLOSED) return false;
     slab->pending_next = head;
-    // Release: the drainer sees pending_next.
+    // Release: the drainer sees pending_next. Step R5 of remote.pml.
   } while (
       !atomic_compare_exchange_weak_explicit(&owner->pending, &head, slab, memory_order_release, memory_order_relaxed));
   return true;
@@ -47,7 +49,7 @@ static bool push_pending(struct hak_heap *owner, struct hak_slab *slab) {
 
 void hak_remote_notify(struct hak_slab *slab) {
   for (;;) {
-    // Acquire: pairs with the store by whoever gave the slab to its present owner.
+    // Acquire: pairs with the store by whoever gave the slab to its present owner. Step R3 of remote.pml.
     struct hak_heap *owner = atomic_load_explicit(&slab->owner, memory_order_acquire);
     if (HAK_UNLIKELY(owner == NULL)) {
       // All blocks of the slab were free without the one that was just pushed. Relaxed: for the message.
@@ -61,6 +63,7 @@ void hak_remote_notify(struct hak_slab *slab) {
       continue;
     }
     hak_lock_acquire(&hak_orphanage_lock);
+    // Relaxed: what makes or unmakes an orphan does so under this lock. Step R6 of remote.pml.
     const bool still_orphan = atomic_load_explicit(&slab->owner, memory_order_relaxed) == &hak_orphanage;
     if (still_orphan) hak_remote_collect(&hak_orphanage, slab);
     hak_lock_release(&hak_orphanage_lock);
@@ -70,7 +73,7 @@ void hak_remote_notify(struct hak_slab *slab) {
 
 void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab) {
   // Acquire: pairs with the pushes; everything done with the blocks before is seen. Release: pairs with the next push
-  // to the empty chain, which may write pending_next.
+  // to the empty chain, which may write pending_next. Step R7 of remote.pml.
   const uint64_t taken = atomic_exchange_explicit(&slab->remote, 0, memory_order_acq_rel);
   uint64_t link = (uint32_t)taken;
   const uint32_t count = (uint32_t)(taken >> 32);

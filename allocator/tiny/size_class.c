@@ -24,6 +24,7 @@ uint8_t hak_class_of_units[HAK_TINY_STRIDE_MAX / HAK_MIN_ALIGN + 1] = {
 #undef HAK_SIZE_CLASS
 };
 
+// Relaxed: a request that still reads the old entry gets a whole class's block, which serves it too.
 static void use_half(uint32_t class_id) {
   const uint32_t stride = hak_class_info[class_id].stride;
   const uint32_t half_step = STEP(hak_class_info[class_id].band) / 2;

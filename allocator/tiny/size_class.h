@@ -46,6 +46,7 @@ bool hak_class_is_half(uint32_t class_id);
 // The class for `size` <= HAK_TINY_MAX bytes. Size 0 gets the smallest.
 HAK_INLINE uint32_t hak_class_of(size_t size) {
   const size_t units = (size + HAK_HEADER_BYTES + HAK_MIN_ALIGN - 1) / HAK_MIN_ALIGN;
+  // Relaxed: hak_class_refine may change the entry, and either answer serves.
   return __atomic_load_n(&hak_class_of_units[units], __ATOMIC_RELAXED);
 }
 

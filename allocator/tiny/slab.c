@@ -25,7 +25,7 @@ static bool bitmap_is_inline(uint32_t capacity) { return capacity <= HAK_SLAB_IN
 
 // ---- Pages without a block in use ---------------------------------------------------------------
 
-static HAK_ATOMIC(uint64_t) purged_bytes;
+static HAK_ATOMIC(uint64_t) purged_bytes;  // relaxed: a figure
 
 uint64_t hak_slab_purged_bytes(void) { return atomic_load_explicit(&purged_bytes, memory_order_relaxed); }
 
@@ -120,6 +120,7 @@ bool hak_slab_format(struct hak_slab *slab, uint32_t class_id, bool zeroed) {
   slab->purged = 0;
   slab->seen_free = UINT16_MAX;
   slab->pending_next = NULL;
+  // Relaxed: the store of the owner publishes them all. Step P3 of remote.pml.
   atomic_store_explicit(&slab->free_count, 0, memory_order_relaxed);
   atomic_store_explicit(&slab->carved, 0, memory_order_relaxed);
   atomic_store_explicit(&slab->remote, 0, memory_order_relaxed);

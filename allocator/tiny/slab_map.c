@@ -44,6 +44,7 @@ bool hak_slab_map_cover(const void *superslab) {
     leaf = hak_os_map(LEAF_SIZE, hak_os_page_size());
     if (leaf == NULL) return false;
   }
+  // Release: whoever finds the leaf finds it mapped and zero.
   atomic_store_explicit(slot, leaf, memory_order_release);
   return true;
 }
@@ -60,6 +61,7 @@ void hak_slab_map_set(const void *start, uint32_t count, uint32_t class_id) {
 uint32_t hak_slab_map_find(const void *address) {
   const uintptr_t granule = hak_slab_map_granule(address);
   if (granule >= HAK_GRANULE_COUNT) return HAK_CLASS_NONE;
+  // Acquire: pairs with hak_slab_map_cover.
   HAK_ATOMIC(uint8_t) *leaf = atomic_load_explicit(&root[granule >> LEAF_SHIFT], memory_order_acquire);
   if (leaf == NULL) return HAK_CLASS_NONE;
   return atomic_load_explicit(&leaf[granule & (LEAF_SIZE - 1)], memory_order_relaxed);

@@ -134,6 +134,7 @@ struct hak_slab *hak_pool_take(uint32_t class_id, struct hak_heap *owner, bool g
       slab = &ss->slabs[index];
       hak_slab_guard_raise(ss, index);
       // Release: whoever reads the owner through a block of this slab sees the formatted descriptor.
+      // Step P1 of remote.pml.
       atomic_store_explicit(&slab->owner, owner, memory_order_release);
       hak_slab_map_set(hak_slab_begin(slab), 1, class_id);
     } else {
@@ -153,6 +154,7 @@ void hak_pool_give(struct hak_slab *slab) {
   const bool touched = hak_slab_carved(slab) != 0 || !slab->zeroed;
   if (!touched) hak_pool_set_masks(ss, ss->free_mask, ss->dirty_mask & ~(1u << slab->index));
   hak_slab_unformat(slab);
+  // Release: whoever finds it unowned, a double free, comes after its last use. Step P2 of remote.pml.
   atomic_store_explicit(&slab->owner, NULL, memory_order_release);
   disclaim(ss, slab->index, 1);
   hak_pool_note_free(ss, now);

@@ -38,6 +38,7 @@ static void *no_block[SENTINELS];
 #define NO_BIN {.top = &no_block[1], .limit = &no_block[1]}
 const struct hak_cache hak_no_cache = {.bins = {[0 ... HAK_CLASS_IDS - 1] = NO_BIN}};
 
+// Relaxed: the bin is this thread's own, or an idle one's under whose lock it is emptied; statistics read.
 HAK_INLINE void **bin_top(const struct hak_bin *bin) { return atomic_load_explicit(&bin->top, memory_order_relaxed); }
 HAK_INLINE void **bin_base(const struct hak_bin *bin) { return atomic_load_explicit(&bin->base, memory_order_relaxed); }
 HAK_INLINE void bin_set_top(struct hak_bin *bin, void **top) {
@@ -51,7 +52,7 @@ HAK_INLINE uint32_t bin_capacity(const struct hak_bin *bin) {
 }
 
 static void count_event(HAK_ATOMIC(uint64_t) * counter) {
-  // Outside FAST. Only the owner writes: no read-modify-write is needed.
+  // Outside FAST. Relaxed, and no read-modify-write: only the owner writes, statistics read.
   if (!HAK_FAST) {
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_relaxed);
   }
@@ -80,6 +81,7 @@ static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capa
     memcpy(slots, old, (count + SENTINELS) * sizeof(void *));
     hak_meta_free(old, array_bytes(old_capacity));
   }
+  // Relaxed: thieves read it under the heap's lock, which is held here; to statistics any moment is as good.
   atomic_store_explicit(&bin->base, slots, memory_order_relaxed);
   hak_bin_set_limit(bin, slots + 1 + capacity);
   bin_set_top(bin, slots + 1 + count);
@@ -147,6 +149,7 @@ static void add_remote(struct hak_heap *heap, struct chain_table *table, struct 
 // A block of an orphaned slab. False: the slab was adopted meanwhile.
 static bool return_orphan(struct hak_slab *slab, void *block) {
   hak_lock_acquire(&hak_orphanage_lock);
+  // Relaxed: what makes or unmakes an orphan does so under this lock. Step T2 of remote.pml.
   const bool orphan = atomic_load_explicit(&slab->owner, memory_order_relaxed) == &hak_orphanage;
   if (orphan) hak_heap_put(&hak_orphanage, slab, block);
   hak_lock_release(&hak_orphanage_lock);
@@ -161,7 +164,7 @@ void hak_thread_cache_return(struct hak_heap *heap, void **blocks, uint32_t coun
     if (i + PREFETCH_AHEAD < count) __builtin_prefetch(hak_slab_of(blocks[i + PREFETCH_AHEAD]), 1);
     void *block = blocks[i];
     struct hak_slab *slab = hak_slab_of(block);
-    // Acquire: pairs with the store of whoever gave the slab to its present owner.
+    // Acquire: pairs with the store of whoever gave the slab to its present owner. Step T1 of remote.pml.
     struct hak_heap *owner = atomic_load_explicit(&slab->owner, memory_order_acquire);
     if (HAK_LIKELY(owner == heap)) {
       hak_heap_put(heap, slab, block);
@@ -284,7 +287,15 @@ void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *b
 }
 
 void hak_thread_cache_init(struct hak_heap *heap) {
-  heap->cache = hak_no_cache;
+  // As hak_no_cache. One by one, and relaxed: statistics of another thread may be reading.
+  for (uint32_t id = 0; id < HAK_CLASS_IDS; id++) {
+    struct hak_bin *bin = &heap->cache.bins[id];
+    atomic_store_explicit(&bin->base, NULL, memory_order_relaxed);
+    hak_bin_set_limit(bin, &no_block[1]);
+    bin_set_top(bin, &no_block[1]);
+    bin->reciprocal = 0;
+    bin->start_least = 0;
+  }
   heap->tick_due = false;
   heap->cache_bytes = 0;
   heap->events = 0;
