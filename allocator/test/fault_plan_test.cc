@@ -85,6 +85,8 @@ class Checked {
     const int error = errno;
     if (p == nullptr) {
       Null(size, error);
+      // What holds the bytes already could have stayed as it is.
+      if (size <= held.size) Wrong("realloc to a smaller size failed", size);
       Check(held);
       return;
     }
@@ -209,6 +211,15 @@ void GrowAndShrink(Checked *heap) {
   }
 }
 
+// From a mapping to a span and to a small block, in a process that has neither yet.
+void Shrink(Checked *heap) {
+  heap->Malloc(3000000);
+  heap->Malloc(3000000);
+  heap->Realloc(0, 300000);
+  heap->Realloc(1, 100);
+  heap->Realloc(0, 100);
+}
+
 void InPlace(Checked *heap) {
   heap->Malloc(200000);
   heap->Malloc(4000000);
@@ -269,6 +280,7 @@ constexpr Script kScripts[] = {
     {"ZeroAfterGivingBack", ZeroAfterGivingBack},
     {"Threads", Threads},
     {"FillAndEmpty", FillAndEmpty},
+    {"Shrink", Shrink},
 };
 
 // ---- One run
