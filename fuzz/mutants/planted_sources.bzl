@@ -32,7 +32,7 @@ _ATTRS = {
         default = Label("//fuzz/mutants:plant.py"),
         allow_single_file = True,
         executable = True,
-        cfg = "host",
+        cfg = "exec",
     ),
 }
 

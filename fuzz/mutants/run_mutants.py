@@ -191,7 +191,7 @@ def main():
     which.add_argument("--report", action="store_true", help="run nothing, write the page")
     parser.add_argument("--profile", default="standard", choices=["standard", "fast", "observe"],
                         help="build profile; results of others than standard are not recorded")
-    parser.add_argument("--budget", type=int, default=300, metavar="SECONDS", help="of one test; longer is a hang")
+    parser.add_argument("--budget", type=int, default=120, metavar="SECONDS", help="of one test; longer is a hang")
     parser.add_argument("--wide-budget", type=int, default=1800, metavar="SECONDS", help="of the wider set, with its build")
     parser.add_argument("--killer-only", action="store_true", help="do not go on with the wider set")
     parser.add_argument("--no-control", action="store_true", help="do not run the tests without a bug first")
