@@ -124,7 +124,7 @@ void ForkWhile(void (*work)()) {
       while (!stop) work();
     });
   }
-  for (int round = 0; round < 60 && !testing::Test::HasFailure(); ++round) {
+  for (int round = 0; round < 30 && !testing::Test::HasFailure(); ++round) {
     EXPECT_EQ(InChild([]() -> int {
                 void *span = hak_malloc(200000);
                 if (span == nullptr) return kNoMemory;

@@ -106,7 +106,15 @@ def _is_c(srcs):
     return type(srcs) == "list" and len([src for src in srcs if src.endswith(".c")]) != 0
 
 def planted_srcs(name, srcs):
-    """What stands for the sources `srcs` of the library `name`."""
+    """What stands for the sources of a library.
+
+    Args:
+      name: of the library.
+      srcs: its sources.
+
+    Returns:
+      The value for the attribute `srcs`.
+    """
     if not native.package_name().startswith("allocator") or not _is_c(srcs):
         return srcs
     _planted_copies(
@@ -122,7 +130,15 @@ def planted_srcs(name, srcs):
     })
 
 def planted_textual_hdrs(name, textual_hdrs):
-    """The same for sources that others of the library include: found first, being below the folder of the copies."""
+    """The same for sources that others of the library include: found first, being below the folder of the copies.
+
+    Args:
+      name: of the library.
+      textual_hdrs: its sources of that kind.
+
+    Returns:
+      The value for the attribute `textual_hdrs`.
+    """
     if not native.package_name().startswith("allocator") or not _is_c(textual_hdrs):
         return textual_hdrs
     _planted_copies(
