@@ -142,7 +142,7 @@ void ForkWhile(void (*work)()) {
 // Spans come from the pool without a look at any heap, so it is the pool's own lock that keeps it whole in the child.
 TEST_F(ForkThreads, OthersTakeAndGiveSpansMeanwhile) {
   ForkWhile([] {
-    for (const size_t size : {100000, 300000, 700000}) hak_free(hak_malloc(size));
+    for (const unsigned size : {100000U, 300000U, 700000U}) hak_free(hak_malloc(size));
   });
 }
 
