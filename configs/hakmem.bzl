@@ -7,6 +7,8 @@ One target holds sources of one language: `.c` (C17) or `.cc` (C++17), since war
 written from the root of the repository (`#include "allocator/os/os.h"`), the public ones as `<hakmem/hakmem.h>`.
 """
 
+load("//fuzz/mutants:planted_sources.bzl", "PLANTED_COPTS", "PLANTED_DEPS", "planted_srcs", "planted_textual_hdrs")
+
 PROFILES = ["standard", "fast", "observe", "hardened"]
 
 # Those that every test has a copy for; the others are tested by a build of their own.
@@ -131,14 +133,16 @@ def hak_cc_library(name, srcs = [], hdrs = [], deps = [], copts = [], local_defi
       **kwargs: as for cc_library; `linkstatic` is on, for hidden symbols cannot be reached from another shared library.
     """
     kwargs.setdefault("linkstatic", True)
+    if "textual_hdrs" in kwargs:
+        kwargs["textual_hdrs"] = planted_textual_hdrs(name, kwargs["textual_hdrs"])
     native.cc_library(
         name = name,
-        srcs = srcs,
+        srcs = planted_srcs(name, srcs),
         hdrs = hdrs,
-        copts = _copts(name, srcs, lang) + _LIBRARY_COPTS + copts,
+        copts = _copts(name, srcs, lang) + _LIBRARY_COPTS + copts + PLANTED_COPTS,
         local_defines = HAK_DEFINES + local_defines,
         features = _FEATURES + features,
-        deps = deps,
+        deps = deps + PLANTED_DEPS,
         **kwargs
     )
 
@@ -159,10 +163,10 @@ def hak_cc_binary(name, srcs = [], deps = [], copts = [], local_defines = [], fe
     native.cc_binary(
         name = name,
         srcs = srcs,
-        copts = _copts(name, srcs, lang) + (_LIBRARY_COPTS if kwargs.get("linkshared") else []) + copts,
+        copts = _copts(name, srcs, lang) + (_LIBRARY_COPTS if kwargs.get("linkshared") else []) + copts + PLANTED_COPTS,
         local_defines = HAK_DEFINES + local_defines,
         features = _FEATURES + features,
-        deps = deps,
+        deps = deps + PLANTED_DEPS,
         **kwargs
     )
 
@@ -243,12 +247,12 @@ def hak_cc_test(
     native.cc_test(
         name = name,
         srcs = srcs,
-        copts = _copts(name, srcs, lang) + copts,
+        copts = _copts(name, srcs, lang) + copts + PLANTED_COPTS,
         local_defines = HAK_DEFINES + local_defines,
         features = _FEATURES + features,
         linkopts = ["-pthread"] + linkopts,
         visibility = visibility,
-        deps = deps + (["//third_party:gtest_main"] if gtest else []),
+        deps = deps + (["//third_party:gtest_main"] if gtest else []) + PLANTED_DEPS,
         **dict(kwargs, **own_run)
     )
     run["tags"] = tags + ["other-profile"]

@@ -140,7 +140,7 @@ void *hak_guarded_realloc(void *block, size_t size) {
     hak_guarded_free(block);
     return moved;
   }
-  if (size > old_size || !fits(block, size, small)) return NULL;
+  if (size > old_size || !(small ? fits(block, size, true) : hak_guarded_resize(block, size, true))) return NULL;
   errno = saved;
   return block;  // It serves where it is.
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Not tested here: that a process with raised privileges ignores the environment (AT_SECURE); it takes a setuid
-// program.
+// That a process with raised privileges ignores the environment (AT_SECURE) is in gate_secure_test.cc.
 #include "allocator/gate/gate.h"
 
 #include <gtest/gtest.h>

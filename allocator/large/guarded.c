@@ -218,15 +218,17 @@ size_t hak_guarded_size(const void *block) {
   return size;
 }
 
-bool hak_guarded_resize(void *block, size_t size) {
+bool hak_guarded_resize(void *block, size_t size, bool keep_pages) {
   bool done = false;
   hak_mapping_lock();
   struct hak_address_entry **link = hak_address_find(&table.live, block);
   if (link != NULL) {
     struct guarded *one = guarded_of(*link);
     require_intact(one);
-    const size_t page = hak_os_page_size();
-    if (!one->at_end && size <= PTRDIFF_MAX / 2 && size != 0 && hak_round_up(size, page) == one->data_bytes) {
+    // A block at the end of its pages only gets smaller, where it is.
+    const size_t most = one->at_end ? one->size : one->data_bytes;
+    const bool same_pages = !one->at_end && size != 0 && hak_round_up(size, hak_os_page_size()) == one->data_bytes;
+    if (size <= most && (same_pages || keep_pages)) {
       table.bytes += size - one->size;
       one->size = size;
       seal(one);

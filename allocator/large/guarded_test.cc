@@ -73,7 +73,7 @@ TEST_F(Guarded, AtTheEndOfItsPages) {
     EXPECT_LT(to_guard % kPage, 16u) << size;
     memset(block, 1, size);
     EXPECT_EQ(hak_guarded_size(block), size);
-    EXPECT_FALSE(hak_guarded_resize(block, size)) << "it would not be at the end any more";
+    EXPECT_FALSE(hak_guarded_resize(block, size, false)) << "it would not be at the end any more";
     EXPECT_TRUE(hak_guarded_give(block));
   }
 }
@@ -92,7 +92,7 @@ TEST_F(Guarded, OnlyAddressesOfLiveBlocksAreKnown) {
                       reinterpret_cast<char *>(&local), reinterpret_cast<char *>(UINTPTR_MAX)}) {
     EXPECT_FALSE(hak_guarded_give(other));
     EXPECT_EQ(hak_guarded_size(other), SIZE_MAX);
-    EXPECT_FALSE(hak_guarded_resize(other, kPage));
+    EXPECT_FALSE(hak_guarded_resize(other, kPage, true));
     EXPECT_FALSE(hak_guarded_is_held(other));
   }
   EXPECT_TRUE(hak_guarded_give(block));
@@ -113,7 +113,7 @@ TEST_F(Guarded, AWriteBesideTheBlockIsFound) {
     block[kPage + 100] ^= 1;
     HAK_EXPECT_FATAL(hak_guarded_give(block), "overflow", block);
     HAK_EXPECT_FATAL(hak_guarded_size(block), "overflow", block);
-    HAK_EXPECT_FATAL(hak_guarded_resize(block, kPage), "overflow", block);
+    HAK_EXPECT_FATAL(hak_guarded_resize(block, kPage, true), "overflow", block);
     block[kPage + 100] ^= 1;
     if (at_end) {
       block[-1] ^= 1;
@@ -151,15 +151,21 @@ TEST_F(Guarded, TheQuarantineIsBoundedAndHoldsNoMemory) {
 TEST_F(Guarded, ResizesWithinItsPages) {
   char *block = Take(kPage + 10);
   memset(block, 7, kPage + 10);
-  EXPECT_TRUE(hak_guarded_resize(block, 2 * kPage));
+  EXPECT_TRUE(hak_guarded_resize(block, 2 * kPage, false));
   EXPECT_EQ(hak_guarded_size(block), 2 * kPage);
-  EXPECT_TRUE(hak_guarded_resize(block, kPage + 1));
+  EXPECT_TRUE(hak_guarded_resize(block, kPage + 1, false));
   EXPECT_EQ(hak_guarded_size(block), kPage + 1);
   for (size_t i = 0; i <= kPage; i++) ASSERT_EQ(block[i], 7);
   for (const size_t size : {size_t{0}, size_t{1}, kPage, 2 * kPage + 1, SIZE_MAX, size_t{PTRDIFF_MAX}}) {
-    EXPECT_FALSE(hak_guarded_resize(block, size)) << size;
+    EXPECT_FALSE(hak_guarded_resize(block, size, false)) << size;
   }
   EXPECT_EQ(hak_guarded_size(block), kPage + 1);
+  // Where nothing else can be had.
+  EXPECT_FALSE(hak_guarded_resize(block, 2 * kPage + 1, true));
+  EXPECT_TRUE(hak_guarded_resize(block, 10, true));
+  EXPECT_EQ(hak_guarded_size(block), 10u);
+  EXPECT_EQ(block[9], 7);
+  HAK_EXPECT_FATAL((block[10] ^= 1, hak_guarded_give(block)), "overflow", block);
   EXPECT_TRUE(hak_guarded_give(block));
 }
 

@@ -57,7 +57,7 @@ size_t hak_large_usable(const void *block) {
 }
 
 void *hak_large_resize(void *block, size_t size, bool may_move) {
-  if (HAK_GUARDED) return hak_guarded_resize(block, size) ? block : NULL;
+  if (HAK_GUARDED) return hak_guarded_resize(block, size, false) ? block : NULL;
   if (is_span(block)) {
     if (size > SPAN_BYTES_MAX) return NULL;
     return hak_pool_resize_span(hak_slab_of(block), slabs_for(size)) ? block : NULL;

@@ -193,11 +193,13 @@ TEST_F(Mapping, WithoutAStoreOrADeadlineNothingIsKept) {
   char *block = Take(2 * kMiB);
   EXPECT_TRUE(hak_mapping_give(block));
   EXPECT_FALSE(IsMapped(block, kPage));
+  EXPECT_FALSE(IsMapped(block + 2 * kMiB - kPage, kPage));
   hak_config.mapping_cache_bytes = 32 * kMiB;
   hak_config.decommit_deadline_ms = 0;
   block = Take(2 * kMiB);
   EXPECT_TRUE(hak_mapping_give(block));
   EXPECT_FALSE(IsMapped(block, kPage));
+  EXPECT_FALSE(IsMapped(block + 2 * kMiB - kPage, kPage));
   // Records may have needed a piece of memory.
   EXPECT_LE(hak_os_totals().mapped, mapped + kMiB);
 }

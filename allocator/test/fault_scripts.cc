@@ -62,6 +62,8 @@ void Checked::Realloc(size_t index, size_t size) {
   const int error = errno;
   if (p == nullptr) {
     Null(size, error);
+    // What holds the bytes already could have stayed as it is.
+    if (size <= held.size) Wrong("realloc to a smaller size failed", size);
     Check(held);
     return;
   }
@@ -194,6 +196,15 @@ void GrowAndShrink(Checked *heap) {
   }
 }
 
+// From a mapping to a span and to a small block, in a process that has neither yet.
+void Shrink(Checked *heap) {
+  heap->Malloc(3000000);
+  heap->Malloc(3000000);
+  heap->Realloc(0, 300000);
+  heap->Realloc(1, 100);
+  heap->Realloc(0, 100);
+}
+
 void InPlace(Checked *heap) {
   heap->Malloc(200000);
   heap->Malloc(4000000);
@@ -298,19 +309,13 @@ void IdleThread(Checked *heap) {
 
 const std::vector<Script> &Scripts() {
   static const std::vector<Script> *const scripts = new std::vector<Script>{
-      {"FirstBlock", FirstBlock},
-      {"SmallBlocks", SmallBlocks},
-      {"LargeBlocks", LargeBlocks},
-      {"GrowAndShrink", GrowAndShrink},
-      {"InPlace", InPlace},
-      {"Alignments", Alignments},
-      {"ZeroAfterGivingBack", ZeroAfterGivingBack},
-      {"Threads", Threads, true},
-      {"FillAndEmpty", FillAndEmpty},
-      {"Adoption", Adoption, true},
-      {"FreePages", FreePages},
-      {"TakenAgain", TakenAgain},
-      {"IdleThread", IdleThread, true},
+      {"FirstBlock", FirstBlock},   {"SmallBlocks", SmallBlocks},
+      {"LargeBlocks", LargeBlocks}, {"GrowAndShrink", GrowAndShrink},
+      {"Shrink", Shrink},           {"InPlace", InPlace},
+      {"Alignments", Alignments},   {"ZeroAfterGivingBack", ZeroAfterGivingBack},
+      {"Threads", Threads, true},   {"FillAndEmpty", FillAndEmpty},
+      {"Adoption", Adoption, true}, {"FreePages", FreePages},
+      {"TakenAgain", TakenAgain},   {"IdleThread", IdleThread, true},
   };
   return *scripts;
 }

@@ -115,6 +115,46 @@ class ForkThreads : public testing::Test {
   hak_stats before_ = {};
 };
 
+// Forks while two threads do `work` all the time; the child closes their heaps and finds everything whole.
+void ForkWhile(void (*work)()) {
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 2; ++t) {
+    threads.emplace_back([&] {
+      while (!stop) work();
+    });
+  }
+  for (int round = 0; round < 30 && !testing::Test::HasFailure(); ++round) {
+    EXPECT_EQ(InChild([]() -> int {
+                void *span = hak_malloc(200000);
+                if (span == nullptr) return kNoMemory;
+                hak_free(span);
+                hak_trim(0);
+                if (Stats().threads != 1) return kThreads;
+                return hak_heap_verify() ? kGood : kBadHeap;
+              }),
+              kGood);
+  }
+  stop = true;
+  for (std::thread &thread : threads) thread.join();
+}
+
+// Spans come from the pool without a look at any heap, so it is the pool's own lock that keeps it whole in the child.
+TEST_F(ForkThreads, OthersTakeAndGiveSpansMeanwhile) {
+  ForkWhile([] {
+    for (const unsigned size : {100000U, 300000U, 700000U}) hak_free(hak_malloc(size));
+  });
+}
+
+TEST_F(ForkThreads, OthersMakeSlowCallsMeanwhile) {
+  ForkWhile([] {
+    std::vector<void *> blocks;
+    for (size_t i = 0; i < 500; ++i) blocks.push_back(hak_malloc(16 + i * 8));
+    for (void *p : blocks) hak_free(p);
+    hak_thread_flush();
+  });
+}
+
 TEST_F(ForkThreads, TrimInTheChildTakesTheirCaches) {
   ASSERT_GT(before_.cached_blocks, 2000U);
   EXPECT_EQ(InChild([this]() -> int {

@@ -138,6 +138,19 @@ TEST_F(RemoteFrees, AreTakenInByTrim) {
   ExpectGoesOn(&workers);
 }
 
+// A busy thread keeps the last free slab of a class; an idle one does not.
+TEST_F(RemoteFrees, OfAClassesOnlyBlockGiveItsSlabBack) {
+  std::vector<Worker> workers(1);
+  Stamped block;
+  // So large that the thread takes no second one with it.
+  workers[0].Do([&] { ASSERT_TRUE(block.New(30000, 1)); });
+  const uint64_t used = Stats().slabs_used;
+  EXPECT_TRUE(block.Free());
+  hak_trim(0);
+  EXPECT_LT(Stats().slabs_used, used);
+  ExpectGoesOn(&workers);
+}
+
 TEST_F(RemoteFrees, AreTakenInOnTheWayOfSlowCalls) {
   std::vector<Worker> workers(1);
   Allocate(&workers[0]);

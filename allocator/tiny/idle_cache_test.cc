@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <set>
 #include <vector>
@@ -24,6 +25,7 @@
 #include "allocator/policy/config.h"
 #include "allocator/tiny/slab_pool.h"
 #include "allocator/tiny/test_owner.h"
+#include "allocator/tiny/test_pause.h"
 
 namespace {
 
@@ -474,6 +476,64 @@ TEST_F(IdleCache, RandomOperationsAgreeWithTheModel) {
     if (HasFatalFailure()) return;
   }
   EXPECT_GT(atomic_load_explicit(&hak_stolen_blocks, memory_order_relaxed), 1000u);
+}
+
+// ---- What the barriers are for ------------------------------------------------------------------
+//
+// An owner whose stores arrive late, as late as the thief's barriers allow: the test holds them back, which a processor
+// does too seldom for a test to wait for. The thief's first barrier is the one that it asks whether there are barriers.
+
+std::vector<std::function<void()>> g_arrivals;  // what arrives at each barrier
+size_t g_barriers;
+
+void ArriveAtBarrier() {
+  if (g_barriers < g_arrivals.size()) g_arrivals[g_barriers]();
+  g_barriers++;
+}
+
+// What is still on its way when the thief has gone arrives then.
+void StealWith(const Owner &owner, const std::vector<std::function<void()>> &arrivals) {
+  g_arrivals = arrivals;
+  g_barriers = 0;
+  hak_heap_enter(owner.heap());
+  hak_test_at_barrier = ArriveAtBarrier;
+  hak_test_slow_steal(owner.heap(), kNow, 0);
+  hak_test_at_barrier = nullptr;
+  hak_heap_leave(owner.heap());
+  while (g_barriers < g_arrivals.size()) ArriveAtBarrier();
+}
+
+TEST_F(IdleCache, WhatTheOwnerPoppedBeforeIsSeenByTheFirstBarrier) {
+  Fill(0, kClass, 12);
+  hak_bin *bin = owners_[0]->Bin(kClass);
+  void **const top = owners_[0]->Top(kClass);
+  ASSERT_GE(top - owners_[0]->Base(kClass), 8);
+  // Three blocks are in the program's hands; that the top went down is not known yet.
+  for (int i = 0; i < 3; i++) live_.insert(top[-i]);
+  StealWith(*owners_[0], {[] {}, [&] { atomic_store_explicit(&bin->top, top - 3, memory_order_relaxed); }});
+  EXPECT_GT(Stolen(*owners_[0], kClass), 0u);
+  ExpectSound();
+}
+
+TEST_F(IdleCache, WhatTheOwnerPushedBeforeIsSeenByTheSecondBarrier) {
+  Fill(0, kClass, 12);
+  void *const held = Malloc(0, kClass);
+  hak_bin *bin = owners_[0]->Bin(kClass);
+  void **const top = owners_[0]->Top(kClass);
+  ASSERT_GE(top - owners_[0]->Base(kClass), 8);
+  // The program pops three blocks and pushes two, into the place of the third and of the second. That the top is now
+  // the second's place is known before what stands there.
+  void *const first = top[0];
+  live_.insert(top[-1]);
+  live_.insert(top[-2]);
+  live_.erase(held);
+  StealWith(*owners_[0], {[] {}, [&] { atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed); },
+                          [&] {
+                            hak_slot_store(top - 2, first);
+                            hak_slot_store(top - 1, held);
+                          }});
+  EXPECT_GT(Stolen(*owners_[0], kClass), 0u);
+  ExpectSound();
 }
 
 }  // namespace

@@ -189,6 +189,30 @@ TEST_F(Remote, AStaleNoticeReachesTheOwner) {
   hak_heap_close(other);
 }
 
+// So does one that comes in when the heap has drained for the last time and not yet closed its list. The orphanage's
+// lock, which closing waits for, holds it in that moment.
+TEST_F(Remote, AStaleNoticeToAClosingHeapReachesTheOwner) {
+  std::vector<void *> blocks = Take(4);
+  hak_slab *slab = hak_slab_of(blocks[0]);
+  hak_heap *other = hak_heap_open();
+  hak_lock_acquire(&hak_orphanage_lock);
+  std::thread closing([&] { hak_heap_close(other); });
+  // 2: somebody waits for the lock, who can be no other.
+  while (atomic_load_explicit(&hak_orphanage_lock.state, memory_order_relaxed) != 2) std::this_thread::yield();
+  atomic_store_explicit(&slab->owner, other, memory_order_release);
+  Push({blocks[0]});
+  atomic_store_explicit(&slab->owner, heap_, memory_order_release);
+  EXPECT_EQ(Pending(other), slab);
+  EXPECT_EQ(Pending(heap_), nullptr);
+  hak_lock_release(&hak_orphanage_lock);
+  closing.join();
+  EXPECT_EQ(Pending(heap_), slab);
+  hak_heap_drain(heap_);
+  EXPECT_EQ(hak_slab_free_count(slab), 1u);
+  Push({blocks[1], blocks[2], blocks[3]});
+  hak_heap_drain(heap_);
+}
+
 // Several threads free the blocks of one owner, who drains and takes all the while.
 TEST_F(Remote, ThreadsPushWhileTheOwnerDrains) {
   constexpr int kThreads = 4;
@@ -227,7 +251,11 @@ TEST_F(Remote, ThreadsPushWhileTheOwnerDrains) {
       const std::lock_guard<std::mutex> guard(lock);
       handed.insert(handed.end(), blocks.begin(), blocks.end());
     }
-    hak_heap_drain(heap_);
+    // Often, and without the lock: then nothing but the chains orders this after what was done to the blocks before.
+    for (int drain = 0; drain < 10; drain++) {
+      hak_heap_drain(heap_);
+      std::this_thread::yield();
+    }
     const char *fault = hak_heap_check(heap_);
     ASSERT_EQ(fault, nullptr) << fault;
   }
@@ -284,6 +312,19 @@ TEST_F(RemoteForged, AGuessedIndexEndsTheProcess) {
 // The link of the last block steers nothing, but that it is no longer the end says that the block was written to.
 TEST_F(RemoteForged, AForgedEndEndsTheProcess) {
   HAK_EXPECT_FATAL(DrainForged(2, 0x4141414141414141), "corrupted block", blocks_[2]);
+}
+
+// Links that are well-formed, but make the chain shorter or longer than the slab's record says: an old link that was
+// written back, say.
+TEST_F(RemoteForged, AChainOfAnotherLengthEndsTheProcess) {
+  const auto drain = [&](size_t at, uint32_t next) {
+    Push({blocks_[2], blocks_[1], blocks_[0]});
+    tiny_nextptr_store(blocks_[at], next);
+    hak_heap_drain(heap_);
+  };
+  HAK_EXPECT_FATAL(drain(0, 0), "corrupted block", blocks_[0]);
+  HAK_EXPECT_FATAL(drain(1, 0), "corrupted block", blocks_[1]);
+  HAK_EXPECT_FATAL(drain(2, hak_slab_block_index(slab_, blocks_[5]) + 1), "corrupted block", blocks_[2]);
 }
 
 TEST_F(RemoteForged, AForgedSlabRecordEndsTheProcess) {

@@ -390,9 +390,41 @@ TEST_F(Pool, TrimReturnsEverythingAboveWhatItMayKeep) {
   EXPECT_LE(left * HAK_SLAB_SIZE, keep);
   EXPECT_EQ(bytes, (64 - left) * HAK_SLAB_SIZE);
   EXPECT_EQ(hak_pool_verify(), nullptr);
+  EXPECT_NE(left, 0u);
+  EXPECT_EQ(hak_pool_trim(left * HAK_SLAB_SIZE), 0u) << "to the byte what may stay";
   EXPECT_EQ(hak_pool_trim(0), left * HAK_SLAB_SIZE);
   EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
   EXPECT_EQ(hak_pool_trim(0), 0u);
+  GiveAll(slabs);
+}
+
+// Slab 0 shares its first page with the superslab's head, so that page is not the kernel's to clear.
+TEST_F(Pool, WhatWasGivenBackReadsAsZeroInTheShortSlabToo) {
+  std::vector<hak_slab *> slabs = TakeManyUsed(2);
+  hak_slab *const first = slabs[0];
+  ASSERT_EQ(first->index, 0u);
+  const size_t bytes = static_cast<size_t>(hak_slab_end(first) - hak_slab_begin(first));
+  memset(hak_slab_begin(first), 0xEE, bytes);
+  hak_pool_give(first);
+  EXPECT_EQ(hak_pool_trim(0), bytes / hak_os_page_size() * hak_os_page_size());
+  EXPECT_TRUE(IsZero(hak_slab_begin(first), bytes));
+  hak_pool_give(slabs[1]);
+}
+
+TEST_F(Pool, ASlabThatGetsNoBitmapIsFreeAgain) {
+  constexpr int kSlabs = 32 * 40;
+  GiveAll(TakeManyUsed(kSlabs, kBig));
+  const uint64_t all = hak_pool_totals().slabs_free;
+  std::vector<hak_slab *> slabs;
+  {
+    // Bitmaps of the smallest class are records, of which there are some, but not that many.
+    const FaultPlan plan(HAK_FAULT_MAP);
+    while (hak_slab *slab = hak_pool_take(1, SomeOwner(), true)) slabs.push_back(slab);
+  }
+  EXPECT_LT(slabs.size(), all);
+  EXPECT_EQ(hak_pool_verify(), nullptr);
+  EXPECT_EQ(hak_pool_totals().slabs_used, slabs.size());
+  EXPECT_EQ(hak_pool_totals().slabs_free, all - slabs.size());
   GiveAll(slabs);
 }
 

@@ -34,8 +34,11 @@ void hak_test_pause_seldom(void) {
   if (random_below(16) == 0) hak_test_pause();
 }
 
+void (*hak_test_at_barrier)(void);
+
 static bool slow_barrier(void) {
   hak_test_pause();
+  if (hak_test_at_barrier != NULL) hak_test_at_barrier();
   const bool done = hak_os_barrier();
   hak_test_pause();
   return done;

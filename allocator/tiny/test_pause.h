@@ -16,6 +16,10 @@ void hak_test_pause_seldom(void);
 // hak_idle_cache_steal, compiled from the same source, with pauses around barriers and before each exchange.
 uint32_t hak_test_slow_steal(struct hak_heap *heap, uint64_t now, uint64_t idle_ms);
 
+// What hak_test_slow_steal calls within each of its barriers: a test lets the owner's delayed stores arrive there.
+// NULL: nothing.
+extern void (*hak_test_at_barrier)(void);
+
 HAK_C_END
 
 #endif  // HAKMEM_TINY_TEST_PAUSE_H_

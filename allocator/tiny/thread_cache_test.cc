@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <set>
+#include <thread>
 #include <vector>
 
 #include "allocator/os/fault.h"
@@ -288,6 +289,29 @@ TEST_F(ThreadCache, DestroyingGivesTheArraysBack) {
   const uint64_t mapped = hak_meta_mapped();
   for (int i = 0; i < 30; i++) use();
   EXPECT_EQ(hak_meta_mapped(), mapped);
+}
+
+// A slab that is adopted while another thread waits to return a block of it to the orphans.
+TEST_F(ThreadCache, ABlockOfASlabAdoptedMeanwhileGoesToItsNewOwner) {
+  hak_heap *ended = hak_heap_open();
+  void *blocks[2];
+  ASSERT_EQ(hak_heap_take(ended, kClass, blocks, 2, nullptr), 2u);
+  hak_slab *slab = hak_slab_of(blocks[0]);
+  hak_heap_close(ended);
+  hak_lock_acquire(&hak_orphanage_lock);
+  std::thread returning([&] { hak_thread_cache_return(nullptr, blocks, 1); });
+  // 2: somebody waits for the lock, who can be no other.
+  while (atomic_load_explicit(&hak_orphanage_lock.state, memory_order_relaxed) != 2) std::this_thread::yield();
+  hak_heap_unlink(&hak_orphanage, slab);
+  atomic_store_explicit(&slab->owner, heap_, memory_order_release);
+  hak_heap_link(heap_, slab);
+  hak_lock_release(&hak_orphanage_lock);
+  returning.join();
+  EXPECT_EQ(hak_slab_free_count(slab), 0u) << "only the owner touches its counts";
+  EXPECT_EQ(atomic_load_explicit(&heap_->pending, memory_order_relaxed), slab);
+  hak_heap_drain(heap_);
+  EXPECT_EQ(hak_slab_free_count(slab), 1u);
+  hak_thread_cache_return(heap_, &blocks[1], 1);
 }
 
 TEST_F(ThreadCache, ReturnsEachBlockToWhoeverOwnsItsSlab) {

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All mutants: README.md tells what the fields mean."""
+
+load(":table_calls.bzl", "CALL_MUTANTS")
+load(":table_floor.bzl", "FLOOR_MUTANTS")
+load(":table_heaps.bzl", "HEAP_MUTANTS")
+load(":table_slabs.bzl", "SLAB_MUTANTS")
+
+MUTANTS = FLOOR_MUTANTS + SLAB_MUTANTS + HEAP_MUTANTS + CALL_MUTANTS
+
+MUTANT_NAMES = [mutant["name"] for mutant in MUTANTS]
+
+def _label(path):
+    folder, _, name = path.rpartition("/")
+    return "//%s:%s" % (folder, name)
+
+MUTANT_HEADERS = {_label(mutant["file"]): True for mutant in MUTANTS if mutant["file"].endswith(".h")}.keys()
+
+MUTANT_FILES = {_label(mutant["file"]): True for mutant in MUTANTS}.keys()
