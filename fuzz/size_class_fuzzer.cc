@@ -59,7 +59,7 @@ void CheckRequest(size_t size, size_t align) {
     Check(hak_class_is_tiny(id), "hak_class_is_tiny");
     Check(hak_class_stride(id) == NaiveStride(id), "hak_class_stride");
     Check(hak_class_usable(id) == NaiveStride(id) - HAK_HEADER_BYTES, "hak_class_usable");
-    Check(hak_class_usable(id) == good, "good_size is not the class's usable size");
+    Check((HAK_GUARDED ? size : hak_class_usable(id)) == good, "good_size is not the usable size");
   }
   Check(hak_class_of_aligned(size, align) == (size <= HAK_TINY_MAX ? NaiveClass(size, align) : 0),
         "hak_class_of_aligned");
@@ -69,7 +69,12 @@ void CheckBlockStart(uint32_t class_id, uintptr_t address) {
   const size_t stride = hak_class_stride(class_id);
   const uint32_t reciprocal = hak_class_info[class_id].reciprocal;
   const void *p = reinterpret_cast<const void *>(address);
-  const size_t distance = HAK_SLAB_SIZE - address % HAK_SLAB_SIZE;
+  const size_t in_slab = address % HAK_SLAB_SIZE;
+  if (in_slab >= HAK_SLAB_ROOM) {
+    Check(!hak_slab_is_block_start(p, reciprocal), "a block begins in a guard");
+    return;
+  }
+  const size_t distance = HAK_SLAB_ROOM - in_slab;
   Check(hak_slab_distance(p) == distance, "hak_slab_distance");
   const bool starts = distance % stride == 0;
   Check(hak_slab_is_block_start(p, reciprocal) == starts, "hak_slab_is_block_start");
@@ -94,8 +99,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     // Beside a true block of the class, where an off-by-one would be.
     const uint32_t id = 1 + data[6] % (HAK_CLASS_COUNT - 1);
     const size_t stride = hak_class_stride(id);
-    const size_t index = bits % (HAK_SLAB_SIZE / stride);
-    const uintptr_t start = 7 * HAK_SUPERSLAB_SIZE - (index + 1) * stride;
+    const size_t index = bits % (HAK_SLAB_ROOM / stride);
+    const uintptr_t start = 7 * HAK_SUPERSLAB_SIZE - HAK_SLAB_GUARD - (index + 1) * stride;
     CheckBlockStart(id, start);
     CheckBlockStart(id, start - 1);
     CheckBlockStart(id, start + 1);

@@ -89,7 +89,7 @@ class SlabModel {
       slab_ = nullptr;  // no memory for its bitmap
       return;
     }
-    const size_t room = HAK_SLAB_SIZE - (index == 0 ? HAK_SUPERSLAB_HEAD : 0);
+    const size_t room = HAK_SLAB_ROOM - (index == 0 ? HAK_SUPERSLAB_HEAD : 0);
     Check(slab_->stride == hak_class_stride(class_id_), "stride");
     Check(slab_->class_id == class_id_, "class_id");
     Check((slab_->zeroed != 0) == zeroed, "zeroed");
@@ -101,7 +101,8 @@ class SlabModel {
   // The index of a block that the slab gave, by division instead of multiplication.
   uint32_t IndexOf(const void *block) const {
     const auto *p = static_cast<const char *>(block);
-    const char *end = reinterpret_cast<const char *>(superslab_) + (slab_->index + size_t{1}) * HAK_SLAB_SIZE;
+    const char *end =
+        reinterpret_cast<const char *>(superslab_) + (slab_->index + size_t{1}) * HAK_SLAB_SIZE - HAK_SLAB_GUARD;
     Check(p >= hak_slab_begin(slab_) + HAK_HEADER_BYTES && p + slab_->stride <= end, "a block outside its slab");
     const auto distance = static_cast<size_t>(end - p);
     Check(distance % slab_->stride == 0, "no block begins there");

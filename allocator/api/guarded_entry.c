@@ -40,8 +40,24 @@ static HAK_COLD void *sample(size_t size) {
 // The usable bytes of a small block's class.
 static size_t room_of(const void *block) { return hak_class_usable(hak_slab_map_find(block)); }
 
+// So many bytes more (modulo 2^64) are behind live blocks.
+static void count_canary(size_t bytes) {
+  struct hak_cache *cache = hak_thread_cache;
+  if (HAK_LIKELY(cache != &hak_no_cache)) {
+    // Relaxed: a figure, which only this thread changes.
+    HAK_ATOMIC(uint64_t) *figure = &hak_heap_of_cache(cache)->canary_bytes;
+    atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + bytes, memory_order_relaxed);
+  } else {
+    // Relaxed: a figure. Several threads may be without a heap.
+    atomic_fetch_add_explicit(&hak_orphanage.canary_bytes, bytes, memory_order_relaxed);
+  }
+}
+
 static void *sealed(void *block, size_t size) {
-  if (HAK_LIKELY(block != NULL)) hak_tail_seal(block, room_of(block), size);
+  if (HAK_UNLIKELY(block == NULL)) return NULL;
+  const size_t room = room_of(block);
+  hak_tail_seal(block, room, size);
+  count_canary(room - size);
   return block;
 }
 
@@ -88,11 +104,17 @@ size_t hak_guarded_usable(const void *block) {
   return block != NULL ? size_of(block, "invalid pointer", "invalid pointer", &small) : 0;
 }
 
+// The block of the size is freed.
+static void give(void *block, size_t size, bool small) {
+  if (small) count_canary(size - room_of(block));
+  hak_hot_free(block);
+}
+
 void hak_guarded_free(void *block) {
   if (block == NULL) return;
   bool small;
-  size_of(block, "double free", "invalid free", &small);
-  hak_hot_free(block);
+  const size_t size = size_of(block, "double free", "invalid free", &small);
+  give(block, size, small);
 }
 
 void hak_guarded_free_sized(void *block, size_t align, size_t size) {
@@ -101,22 +123,24 @@ void hak_guarded_free_sized(void *block, size_t align, size_t size) {
   const size_t asked_for = size_of(block, "double free", "invalid free", &small);
   if (HAK_UNLIKELY(((uintptr_t)block & (align - 1)) != 0)) hak_fatal("free with a wrong alignment", block);
   if (HAK_UNLIKELY(asked_for != size)) hak_fatal("free with a wrong size", block);
-  hak_hot_free(block);
+  give(block, asked_for, small);
 }
 
-// Whether the block now has `size` bytes, in place.
-static bool fits(void *block, size_t size, bool small) {
+// Whether the block, which had `old_size` bytes, now has `size`, in place.
+static bool fits(void *block, size_t old_size, size_t size, bool small) {
   if (!small) return hak_large_resize(block, size, false) != NULL;
   const size_t room = room_of(block);
   if (size > SMALL_MAX || size + HAK_TAIL_BYTES > room) return false;
   hak_tail_seal(block, room, size);
+  count_canary(old_size - size);
   return true;
 }
 
 void *hak_guarded_realloc_in_place(void *block, size_t size) {
   bool small;
-  size_of(block, "invalid pointer", "invalid pointer", &small);
-  return fits(block, size, small) ? block : NULL;
+  const size_t old_size = size_of(block, "invalid pointer", "invalid pointer", &small);
+  if (fits(block, old_size, size, small)) return block;
+  return !small && hak_guarded_resize(block, size, true) ? block : NULL;
 }
 
 void *hak_guarded_realloc(void *block, size_t size) {
@@ -132,7 +156,7 @@ void *hak_guarded_realloc(void *block, size_t size) {
     return NULL;
   }
   // A small block that would keep less than half of its room moves.
-  if ((!small || size >= room_of(block) / 2) && fits(block, size, small)) return block;
+  if ((!small || size >= room_of(block) / 2) && fits(block, old_size, size, small)) return block;
   const int saved = errno;
   void *moved = hak_guarded_malloc(size);
   if (moved != NULL) {
@@ -140,7 +164,8 @@ void *hak_guarded_realloc(void *block, size_t size) {
     hak_guarded_free(block);
     return moved;
   }
-  if (size > old_size || !(small ? fits(block, size, true) : hak_guarded_resize(block, size, true))) return NULL;
+  if (size > old_size || !(small ? fits(block, old_size, size, true) : hak_guarded_resize(block, size, true)))
+    return NULL;
   errno = saved;
   return block;  // It serves where it is.
 }

@@ -163,6 +163,7 @@ __attribute__((destructor)) static void check_at_exit(void) {
   if (hak_config.stats_at_exit) hak_statistics_dump();
   if (!HAK_FAST && heap != NULL) {
     hak_heap_enter(heap);
+    hak_thread_cache_require_untouched(heap);
     hak_quarantine_flush(heap);
     hak_thread_cache_flush_all(heap);
     hak_heap_drain(heap);

@@ -38,6 +38,13 @@ void hak_block_check_in(void *block, uint32_t class_id) {
   hak_poison_fill(block, hak_class_usable(class_id));
 }
 
+void hak_block_require_untouched(const void *block, uint32_t class_id) {
+  if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS && tiny_region_id_state(block, class_id) == HAK_REGION_IS_FREE &&
+      HAK_UNLIKELY(!hak_poison_intact(block, hak_class_usable(class_id)))) {
+    hak_fatal("write after free", block);
+  }
+}
+
 void hak_block_check_live(const void *block, uint32_t class_id) {
   hak_block_require_live(block, class_id, "invalid pointer", "invalid pointer");
 }

@@ -18,6 +18,8 @@ void hak_block_check_in(void *block, uint32_t class_id);
 // Ends the process with one complaint or the other unless the block is live: `if_free` when it was freed, `if_other`
 // when it was never handed out.
 void hak_block_require_live(const void *block, uint32_t class_id, const char *if_free, const char *if_other);
+// Ends the process when a freed block was written to since.
+void hak_block_require_untouched(const void *block, uint32_t class_id);
 // The program names the block as its own (realloc, usable size).
 void hak_block_check_live(const void *block, uint32_t class_id);
 

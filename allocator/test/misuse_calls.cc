@@ -79,6 +79,8 @@ void NeverAllocated(Scene &scene) {
   }
   auto address = reinterpret_cast<uintptr_t>(scene.live[scene.live.Count() - 1].start) + stride;
   while (stride < 65536 && (address + stride) % 65536 > address % 65536) address += stride;
+  // Where blocks have mappings of their own, those of the program's start lie above.
+  if (stride >= 65536) address = reinterpret_cast<uintptr_t>(scene.live[0].start) - stride;
   FreeWrongly(reinterpret_cast<void *>(address));
 }
 

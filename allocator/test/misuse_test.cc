@@ -398,22 +398,17 @@ TEST(Observe, WrongSizeInASizedFree) {
 }
 
 TEST(Observe, WriteOfOneByteTooMany) {
-  if (TheProfile() != Profile::kObserve) GTEST_SKIP() << "only OBSERVE has a header byte between blocks";
-  // The byte behind a block is the header of the next one: seen when either of them is freed.
-  const auto overflow = [] {
-    std::vector<unsigned char *> blocks;
-    for (int i = 0; i < 64; ++i) blocks.push_back(Bytes(100));
-    unsigned char *p = blocks[20];
-    p[hak_usable_size(p)] ^= 0xFF;
-    return p;
-  };
-  AtOnce([&] { Free(Misused(overflow())); }, kOverflow);
-  AtOnce(
-      [&] {
-        unsigned char *p = overflow();
-        Free(Misused(p + hak_usable_size(p) + 1));
-      },
-      kCorruptedHeader);
+  if (TheProfile() != Profile::kObserve) GTEST_SKIP() << "only OBSERVE has something behind a block and before it";
+  for (const size_t size : {size_t{1}, size_t{16}, size_t{100}, size_t{4000}}) {
+    const auto beside = [size](ptrdiff_t at) {
+      std::vector<unsigned char *> blocks;
+      for (int i = 0; i < 64; ++i) blocks.push_back(Bytes(size));
+      blocks[20][at] ^= 0xFF;
+      return blocks[20];
+    };
+    AtOnce([&] { Free(Misused(beside(static_cast<ptrdiff_t>(size)))); }, kOverflow);
+    AtOnce([&] { Free(Misused(beside(-1))); }, kCorruptedHeader);
+  }
 }
 
 TEST(Observe, WriteAfterFree) {

@@ -128,6 +128,8 @@ bool IsMapped(uintptr_t page) {
 // The head of the 2 MiB, 64 KiB or page that the block lies in; where none of them is mapped and not a block, there is
 // nothing to smash.
 void SmashMetadata(Scene &scene) {
+  // Those with a mapping of their own have whatever lies there by chance.
+  if (scene.size > 32768) NotApplicable("metadata near the block");
   const auto block = reinterpret_cast<uintptr_t>(scene.victim);
   for (const uintptr_t unit : {uintptr_t{2} << 20, uintptr_t{1} << 16, uintptr_t{1} << 12}) {
     const uintptr_t head = block & ~(unit - 1);

@@ -126,6 +126,9 @@ struct hak_heap {
   // Written by the owner, read by statistics, relaxed.
   HAK_ATOMIC(uint64_t) held_blocks;  // in its quarantine
   HAK_ATOMIC(uint64_t) held_bytes;
+  // What canaries take behind blocks that this thread got, less those that it freed: only the sum over all heaps is a
+  // number, so it stays when the heap changes threads.
+  HAK_ATOMIC(uint64_t) canary_bytes;
   HAK_ATOMIC(uint64_t) refills;
   HAK_ATOMIC(uint64_t) flushes;
   HAK_ATOMIC(uint64_t) remote_batches;
@@ -205,8 +208,9 @@ struct hak_heap_totals {
   uint32_t threads;
   uint64_t cached_blocks;  // those in quarantine among them
   uint64_t cached_bytes;
-  uint64_t held_blocks;  // in quarantine
-  uint64_t free_bytes;   // of blocks that lie free in the heaps' slabs
+  uint64_t held_blocks;   // in quarantine
+  uint64_t canary_bytes;  // behind live blocks
+  uint64_t free_bytes;    // of blocks that lie free in the heaps' slabs
   uint64_t refills;
   uint64_t flushes;
   uint64_t remote_batches;

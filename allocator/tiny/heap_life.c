@@ -111,6 +111,7 @@ static void move_count(HAK_ATOMIC(uint64_t) * from, uint64_t *to) {
 void hak_heap_close(struct hak_heap *heap) {
   hak_heap_enter(heap);
   if (heap->open) {
+    hak_thread_cache_require_untouched(heap);
     hak_quarantine_detach(heap);
     hak_thread_cache_flush_all(heap);
     hak_heap_drain(heap);
@@ -157,7 +158,9 @@ struct hak_heap_totals hak_heap_totals(void) {
       .remote_batches = registry.remote_batches,
       .adopted = atomic_load_explicit(&hak_adopted_slabs, memory_order_relaxed),
   };
+  totals.canary_bytes = atomic_load_explicit(&hak_orphanage.canary_bytes, memory_order_relaxed);
   for (const struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) {
+    totals.canary_bytes += atomic_load_explicit(&heap->canary_bytes, memory_order_relaxed);
     if (!heap->in_use) continue;
     totals.free_bytes += atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
     totals.refills += atomic_load_explicit(&heap->refills, memory_order_relaxed);

@@ -322,9 +322,9 @@ TEST_F(RemoteForged, AChainOfAnotherLengthEndsTheProcess) {
     tiny_nextptr_store(blocks_[at], next);
     hak_heap_drain(heap_);
   };
-  HAK_EXPECT_FATAL(drain(0, 0), "corrupted block", blocks_[0]);
-  HAK_EXPECT_FATAL(drain(1, 0), "corrupted block", blocks_[1]);
-  HAK_EXPECT_FATAL(drain(2, hak_slab_block_index(slab_, blocks_[5]) + 1), "corrupted block", blocks_[2]);
+  HAK_EXPECT_FATAL(drain(0, 0), "double free", blocks_[0]);
+  HAK_EXPECT_FATAL(drain(1, 0), "double free", blocks_[1]);
+  HAK_EXPECT_FATAL(drain(2, hak_slab_block_index(slab_, blocks_[5]) + 1), "double free", blocks_[2]);
 }
 
 TEST_F(RemoteForged, AForgedSlabRecordEndsTheProcess) {

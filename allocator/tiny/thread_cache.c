@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "allocator/check/block_check.h"
+#include "allocator/check/poison.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
@@ -164,9 +166,10 @@ void hak_thread_cache_return(struct hak_heap *heap, void **blocks, uint32_t coun
     if (i + PREFETCH_AHEAD < count) __builtin_prefetch(hak_slab_of(blocks[i + PREFETCH_AHEAD]), 1);
     void *block = blocks[i];
     struct hak_slab *slab = hak_slab_of(block);
+    if (HAK_POISON_ON) hak_block_require_untouched(block, slab->class_id);
     // Acquire: pairs with the store of whoever gave the slab to its present owner. Step T1 of remote.pml.
     struct hak_heap *owner = atomic_load_explicit(&slab->owner, memory_order_acquire);
-    if (HAK_LIKELY(owner == heap)) {
+    if (HAK_LIKELY(owner == heap && owner != NULL)) {
       hak_heap_put(heap, slab, block);
     } else if (owner == NULL) {
       hak_fatal("double free", block);  // The slab went back to the pool: none of its blocks is live.
@@ -309,6 +312,19 @@ void hak_thread_cache_init(struct hak_heap *heap) {
     heap->classes[class_id].full_limit = NULL;
     heap->classes[class_id].touched = false;
     atomic_store_explicit(&heap->classes[class_id].stolen, 0, memory_order_relaxed);
+  }
+}
+
+void hak_thread_cache_require_untouched(const struct hak_heap *heap) {
+  if (!HAK_POISON_ON) return;
+  if (heap->quarantine != NULL) hak_quarantine_visit(heap, hak_block_require_untouched);
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    const struct hak_bin *bin = &heap->cache.bins[class_id];
+    if (bin_base(bin) == NULL) continue;
+    for (void **slot = bin_base(bin) + SENTINELS; slot <= bin_top(bin); slot++) {
+      const void *block = hak_slot_load(slot);
+      if (block != NULL) hak_block_require_untouched(block, class_id);
+    }
   }
 }
 

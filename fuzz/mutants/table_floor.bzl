@@ -113,8 +113,8 @@ FLOOR_MUTANTS = [
     {
         "name": "fault_one_too_many",
         "file": "allocator/os/fault.c",
-        "old": "seen - first >= atomic_load_explicit",
-        "new": "seen - first > atomic_load_explicit",
+        "old": "seen - first < atomic_load_explicit",
+        "new": "seen - first <= atomic_load_explicit",
         "kind": "fence-post",
         "breaks": "one call more than planned fails",
         "killer": "//allocator/os:fault_test",

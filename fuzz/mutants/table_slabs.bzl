@@ -33,8 +33,8 @@ SLAB_MUTANTS = [
     {
         "name": "block_start_anywhere",
         "file": "allocator/tiny/slab.h",
-        "old": "hak_slab_distance(address) * reciprocal < reciprocal;",
-        "new": "hak_slab_distance(address) * reciprocal <= 2 * reciprocal;",
+        "old": " distance * reciprocal < reciprocal;",
+        "new": " distance * reciprocal <= 2 * reciprocal;",
         "kind": "missing check",
         "breaks": "pointers inside a block pass for its start",
         "killer": "//allocator/tiny:slab_test",

@@ -63,6 +63,9 @@ class _Native:
         found -= {path for pattern in exclude for path in folder.glob(pattern)}
         return sorted(path.relative_to(folder).as_posix() for path in found)
 
+    def package_name(self):
+        return self._workspace.reading
+
     def existing_rules(self):
         targets = self._workspace.packages[self._workspace.reading]
         return {name: dict(target.attributes, kind=target.rule) for name, target in targets.items()}

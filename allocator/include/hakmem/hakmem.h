@@ -132,7 +132,7 @@ typedef struct hak_stats {
   uint32_t version;            // set by the caller to HAK_STATS_VERSION; the library lowers it to what it filled in
   uint32_t threads;            // threads that have a heap of their own now
   uint64_t live_blocks;        // blocks that the program holds: allocated and not freed
-  uint64_t live_bytes;         // the usable sizes of these blocks, added up, and what canaries take behind them
+  uint64_t live_bytes;         // the usable sizes of these blocks, added up
   uint64_t cached_blocks;      // freed small blocks that threads keep for themselves
   uint64_t cached_bytes;       // and their bytes
   uint64_t mapped_bytes;       // address space that is mapped for blocks and for the allocator's own records
