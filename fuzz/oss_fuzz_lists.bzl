@@ -26,6 +26,19 @@ def oss_fuzz_lists(name):
                 scope = [":%s_lib" % target],
             )
             lists.append(":%s.sources" % target)
+
+    # And that other branch which no such build takes: the headers that planted bugs change.
+    native.genquery(
+        name = "planted.sources",
+        testonly = True,
+        expression = "kind('source file', deps(//fuzz/mutants:planted))",
+        opts = [
+            "--noimplicit_deps",
+            "--notool_deps",
+        ],
+        scope = ["//fuzz/mutants:planted"],
+    )
+    lists.append(":planted.sources")
     native.filegroup(
         name = name,
         testonly = True,

@@ -18,6 +18,8 @@ import build_files  # noqa: E402  pylint: disable=wrong-import-position
 import fuzz_targets  # noqa: E402  pylint: disable=wrong-import-position
 
 LISTS = {}
+# Headers that Bazel lists for builds with a planted bug.
+PLANTED = set()
 
 
 def sources_of(path):
@@ -38,7 +40,8 @@ class AgainstBazel(unittest.TestCase):
     def test_the_same_files(self):
         for name, target in self.targets.items():
             with self.subTest(target=name):
-                self.assertEqual(target.files, sources_of(LISTS[name]))
+                planted_only = PLANTED - set(target.files)
+                self.assertEqual(target.files, sorted(set(sources_of(LISTS[name])) - planted_only))
                 self.assertGreater(len(target.files), 5)
 
     def test_what_lies_beside(self):
@@ -137,4 +140,5 @@ class SmallTree(unittest.TestCase):
 if __name__ == "__main__":
     for argument in sys.argv[1:]:
         LISTS[pathlib.Path(argument).name[:-len(".sources")]] = argument
+    PLANTED.update(sources_of(LISTS.pop("planted")))
     unittest.main(argv=sys.argv[:1])
