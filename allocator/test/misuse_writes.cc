@@ -16,7 +16,7 @@ namespace {
 
 constexpr size_t kPage = 4096;
 // Even, so that it is never what a block held.
-constexpr int kOverwrite = 0xFE;
+constexpr int kOverwrite = 'b';
 
 // ---- Overflow and underflow
 // --------------------------------------------------------------------------------------------
