@@ -133,7 +133,7 @@ class Input {
     if (!kHeaders) return;
     unsigned char &header = Block(at)[-1];
     const unsigned char before = header;
-    header = value;
+    header = static_cast<unsigned char>(value ^ tiny_region_id_mask(Block(at)));
     const int state = calls_.state(Block(at), class_id_);
     int wanted = HAK_REGION_IS_BROKEN;
     if (value == (HAK_REGION_LIVE | class_id_)) wanted = HAK_REGION_IS_LIVE;

@@ -133,6 +133,7 @@ class Input {
   void Settings(const uint8_t *record) {
     switch (record[3] % 8) {
       case 0:
+        hak_config.guard_sample = 0;          // nor chance
         hak_config.decommit_deadline_ms = 0;  // free memory goes back at once
         return;
       case 1:
@@ -404,6 +405,7 @@ HeapEngine::HeapEngine(const AllocatorApi &api, uint64_t rarely) : api_(api), ra
   hak_config.decommit_deadline_ms = uint64_t{1} << 40;
   hak_config.idle_cache_ms = 0;
   hak_config.idle_watch = false;
+  hak_config.guard_sample = 0;
   // Of the allocator itself: the first figures that a variant with a planted bug gives out are those of the model.
   const hak_stats stats = Statistics(AllocatorApi{});
   first_cached_ = stats.cached_blocks;

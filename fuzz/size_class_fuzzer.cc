@@ -61,8 +61,8 @@ void CheckRequest(size_t size, size_t align) {
     Check(hak_class_usable(id) == NaiveStride(id) - HAK_HEADER_BYTES, "hak_class_usable");
     Check((HAK_GUARDED ? size : hak_class_usable(id)) == good, "good_size is not the usable size");
   }
-  Check(hak_class_of_aligned(size, align) == (size <= HAK_TINY_MAX ? NaiveClass(size, align) : 0),
-        "hak_class_of_aligned");
+  const bool small = size <= HAK_TINY_MAX && align <= HAK_TINY_ALIGN_MAX;
+  Check(hak_class_of_aligned(size, align) == (small ? NaiveClass(size, align) : 0), "hak_class_of_aligned");
 }
 
 void CheckBlockStart(uint32_t class_id, uintptr_t address) {

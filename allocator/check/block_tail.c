@@ -32,8 +32,8 @@ void hak_tail_seal(void *block, size_t usable, size_t size) {
   const size_t canary = usable - HAK_TAIL_BYTES - size;
   char *const end = (char *)block + size;
   hak_tail_fill(block, end, canary);
-  // The high bytes come first: they are zero in every length, so a changed byte always makes a length that cannot be.
-  const uint64_t word = __builtin_bswap64((uint64_t)canary ^ code_of(block));
+  // Twice, so that a changed byte makes two lengths that differ. The byte with the highest bit comes first.
+  const uint64_t word = __builtin_bswap64(((uint64_t)canary << 32 | canary) ^ code_of(block));
   memcpy(end + canary, &word, sizeof word);
 }
 
@@ -41,8 +41,10 @@ size_t hak_tail_size(const void *block, size_t usable) {
   const size_t most = usable - HAK_TAIL_BYTES;
   uint64_t word;
   memcpy(&word, (const char *)block + most, sizeof word);
-  const uint64_t canary = __builtin_bswap64(word) ^ code_of(block);
-  if (HAK_UNLIKELY(canary > most || !hak_tail_intact(block, (const char *)block + most - canary, canary))) {
+  const uint64_t twice = __builtin_bswap64(word) ^ code_of(block);
+  const uint64_t canary = twice >> 32;
+  if (HAK_UNLIKELY(canary > most || canary != (uint32_t)twice ||
+                   !hak_tail_intact(block, (const char *)block + most - canary, canary))) {
     hak_fatal("overflow", block);
   }
   return most - canary;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // block_tail: the end of a small block at its very request, in OBSERVE and HARDENED. Behind the bytes that the program
-// asked for stands a canary up to the end of the block, whose last eight bytes say how long it is:
+// asked for stands a canary up to the end of the block, whose last eight bytes say twice how long it is:
 //
 //   | request | pattern ............ | word |
 //

@@ -235,6 +235,8 @@ struct Sizes {
 class Process : public testing::Test {
  protected:
   void SetUp() override {
+    if (IsHardenedBuild())
+      GTEST_SKIP() << "what lies in an idle thread's quarantine stays there, and its slabs with it";
     if (!CanRunSelf()) GTEST_SKIP() << "this emulator cannot start itself";
   }
   static Outcome Run(const std::string &child, const Environment &environment, Sizes sizes = {16, 1000}) {

@@ -32,8 +32,8 @@ enum hak_region_state {
 };
 
 // In HARDENED what stands in memory is XORed with this, so that nobody can write a valid header without knowing the
-// secret, nor find the secret's bits by reading one. The highest bit stays: a live block's header is never a character of
-// text or zero, so a write of such a byte before a block is always found.
+// secret, nor find the secret's bits by reading one. The highest bit stays: a live block's header is never a character
+// of text or zero, so a write of such a byte before a block is always found.
 HAK_INLINE uint8_t tiny_region_id_mask(const void *block) {
   return HAK_HARDENED ? (uint8_t)((((uintptr_t)block ^ hak_nextptr_secret) * 0x9E3779B97F4A7C15u) >> 57) : 0;
 }
