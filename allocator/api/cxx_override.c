@@ -14,7 +14,12 @@
 
 struct nothrow;  // std::nothrow_t
 
-__attribute__((weak)) __attribute__((noreturn)) void _ZSt17__throw_bad_allocv(void);  // std::__throw_bad_alloc()
+// std::__throw_bad_alloc(). With HAK_NEW_MUST_THROW the linker has to find it.
+#ifndef HAK_NEW_MUST_THROW
+__attribute__((weak))
+#endif
+__attribute__((noreturn)) void
+_ZSt17__throw_bad_allocv(void);
 
 __attribute__((weak)) hak_new_handler _ZSt15get_new_handlerv(void);  // std::get_new_handler()
 
@@ -29,8 +34,11 @@ HAK_COLD static void *new_after_failure(size_t align, size_t size) {
   for (;;) {
     const hak_new_handler handler = hak_get_new_handler();
     if (handler == NULL) {
-      if (_ZSt17__throw_bad_allocv != NULL) _ZSt17__throw_bad_allocv();
-      hak_fatal("out of memory in operator new, and no C++ runtime to throw", NULL);
+#ifndef HAK_NEW_MUST_THROW
+      if (_ZSt17__throw_bad_allocv == NULL)
+        hak_fatal("out of memory in operator new, and no C++ runtime to throw", NULL);
+#endif
+      _ZSt17__throw_bad_allocv();
     }
     handler();
     void *block = try_new(align, size);
