@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <random>
 #include <string>
@@ -96,6 +98,17 @@ inline bool IsMapped(const void *start, size_t size) {
   const size_t page = hak_os_page_size();
   std::vector<unsigned char> state((size + page - 1) / page);
   return mincore(const_cast<void *>(start), size, state.data()) == 0;
+}
+
+// Whether the byte can be read: the kernel refuses to copy it out of a page that is closed or not there.
+inline bool IsReadable(const void *byte) {
+  int ends[2];
+  if (pipe(ends) != 0) return false;
+  // The system call itself: a sanitizer would look at the byte first.
+  const bool copied = syscall(SYS_write, ends[1], byte, 1) == 1;
+  close(ends[0]);
+  close(ends[1]);
+  return copied;
 }
 
 // How many pages of the range are in memory.
