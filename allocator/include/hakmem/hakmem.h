@@ -99,7 +99,8 @@ HAK_EXPORT int hak_posix_memalign(void **out, size_t alignment, size_t size) HAK
 HAK_EXPORT size_t hak_usable_size(const void *ptr) HAK_NOEXCEPT;
 
 // The usable size of the class that a request of `size` bytes belongs to: the size to ask for that wastes nothing.
-// hak_malloc(size) gives at least that much. 0 when `size` is over PTRDIFF_MAX.
+// hak_malloc(size) gives at least that much. In OBSERVE and HARDENED blocks are as large as asked for: `size` itself. 0
+// when `size` is over PTRDIFF_MAX.
 HAK_EXPORT size_t hak_good_size(size_t size) HAK_NOEXCEPT;
 
 // Makes `ptr`, a live block, usable for `size` bytes without moving it. Returns `ptr`, or NULL (errno untouched, the
