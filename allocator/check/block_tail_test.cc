@@ -11,8 +11,6 @@
 
 namespace {
 
-constexpr size_t kWord = 8;
-
 class BlockTail : public testing::Test {
  protected:
   BlockTail() { hak_nextptr_secret = 0x5EC2E75EC2E75EC2; }
@@ -24,6 +22,8 @@ class BlockTail : public testing::Test {
 };
 
 #if HAK_GUARDED
+
+constexpr size_t kWord = 8;
 
 TEST_F(BlockTail, TellsTheSizeAndLeavesTheRequestAlone) {
   static_assert(HAK_TAIL_BYTES == kWord);
@@ -44,7 +44,8 @@ TEST_F(BlockTail, OneChangedByteAnywhereIsFound) {
   constexpr size_t kUsable = 31;
   for (const size_t size : {size_t{0}, size_t{7}, size_t{22}, size_t{23}}) {
     for (size_t at = size; at < kUsable; at++) {
-      for (const unsigned char wrong : {'\0', '\n', ' ', 'A', '\x7F'}) {
+      for (const char character : {'\0', '\n', ' ', 'A', '\x7F'}) {
+        const auto wrong = static_cast<unsigned char>(character);
         Seal(kUsable, size);
         if (block_[at] == wrong) continue;  // Not in the first byte: see the next test.
         block_[at] = wrong;
