@@ -277,6 +277,10 @@ TEST(GateReport, TheGatesOfLeanToo) {
             "using DONTNEED\n");
   EXPECT_EQ(Resolve({"HAKMEM_SS_PREWARM=1025"}).messages,
             "hakmem: HAKMEM_SS_PREWARM=\"1025\" is not accepted; accepted: 0 to 1024 superslabs; using 1\n");
+  // 2^64 + 1, and two that would be small numbers if the product of a step wrapped.
+  for (const std::string number : {"18446744073709551617", "18446744073709551620", "18446744073709551621"}) {
+    EXPECT_NE(Resolve({"HAKMEM_KEEP_SUPERSLABS=" + number}).messages, "") << number;
+  }
   EXPECT_EQ(Resolve({"HAKMEM_MEMORY_LIMIT_MB=all"}).messages,
             "hakmem: HAKMEM_MEMORY_LIMIT_MB=\"all\" is not accepted; accepted: 0 to 1073741824 MiB; using 0\n");
 }

@@ -154,7 +154,7 @@ CALL_MUTANTS = [
         "new": "block : NULL;",
         "kind": "dropped zeroing",
         "breaks": "calloc of a small block keeps its contents",
-        "killer": "//fuzz:heap_fuzzer_regression_test",
+        "killer": "//fuzz:heap_ops_fuzzer",
     },
     {
         "name": "posix_memalign_writes_on_failure",
@@ -226,7 +226,7 @@ CALL_MUTANTS = [
         "new": "",
         "kind": "dropped zeroing",
         "breaks": "calloc of a medium block keeps its contents",
-        "killer": "//fuzz:heap_fuzzer_regression_test",
+        "killer": "//fuzz:heap_ops_fuzzer",
     },
     {
         "name": "realloc_copies_less",
@@ -235,7 +235,7 @@ CALL_MUTANTS = [
         "new": "(usable < size ? usable : size) - 1);",
         "kind": "fence-post",
         "breaks": "realloc loses the last byte",
-        "killer": "//fuzz:heap_fuzzer_regression_test",
+        "killer": "//fuzz:heap_ops_fuzzer",
     },
     {
         "name": "realloc_copies_more",

@@ -291,7 +291,7 @@ FLOOR_MUTANTS = [
         "new": "number *= 10;",
         "kind": "missing overflow check",
         "breaks": "a number of more than 64 bits is taken for a small one",
-        "killer": "//fuzz:gate_fuzzer_regression_test",
+        "killer": "//allocator/gate:gate_test",
         "ci": "yes",
     },
     {
@@ -301,7 +301,7 @@ FLOOR_MUTANTS = [
         "new": "number >= gate->most)",
         "kind": "fence-post",
         "breaks": "the largest value of a setting is refused",
-        "killer": "//fuzz:gate_fuzzer_regression_test",
+        "killer": "//fuzz:gate_fuzzer",
     },
     {
         "name": "gate_empty_is_zero",
@@ -310,7 +310,7 @@ FLOOR_MUTANTS = [
         "new": "",
         "kind": "missing check",
         "breaks": "an empty value reads as 0",
-        "killer": "//fuzz:gate_fuzzer_regression_test",
+        "killer": "//fuzz:gate_fuzzer",
     },
     {
         "name": "gate_prefix_matches",

@@ -18,7 +18,7 @@ SLAB_MUTANTS = [
         "new": "hak_class_stride(id) >= align",
         "kind": "wrong class",
         "breaks": "an aligned request gets blocks off its alignment",
-        "killer": "//fuzz:size_class_fuzzer_regression_test",
+        "killer": "//fuzz:size_class_fuzzer",
         "ci": "yes",
     },
     {
@@ -65,7 +65,7 @@ SLAB_MUTANTS = [
         "new": "    if (bits == 0) slab->free[word] = bits;\n  }",
         "kind": "lost update",
         "breaks": "a block that was taken stays free and is handed out again",
-        "killer": "//fuzz:slab_fuzzer_regression_test",
+        "killer": "//fuzz:slab_fuzzer",
     },
     {
         "name": "slab_capacity_one_more",
