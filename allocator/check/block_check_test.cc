@@ -56,7 +56,7 @@ TEST_F(BlockCheck, ASmashedHeaderIsFound) {
     Carve(id);
     hak_block_check_out(block_, id);
     for (const uint32_t header : {0u, 0xFFu, (id + 1) | HAK_REGION_LIVE, id ^ 0x40u}) {
-      block_[-1] = static_cast<unsigned char>(header);
+      tiny_region_id_store(block_, header);
       HAK_EXPECT_FATAL(hak_block_check_in(block_, id), "corrupted header", block_);
       HAK_EXPECT_FATAL(hak_block_check_live(block_, id), "corrupted header", block_);
     }
@@ -95,7 +95,7 @@ TEST_F(BlockCheck, ALiveBlockIsNotHandedOutAgain) {
   Carve(7);
   hak_block_check_out(block_, 7);
   HAK_EXPECT_FATAL(hak_block_check_out(block_, 7), "block handed out twice", block_);
-  block_[-1] = 0;
+  tiny_region_id_store(block_, 0);
   HAK_EXPECT_FATAL(hak_block_check_out(block_, 7), "corrupted header", block_);
 }
 
