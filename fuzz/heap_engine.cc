@@ -22,6 +22,8 @@ using hak_test::Violation;
 constexpr size_t kKiB = 1024;
 constexpr size_t kMiB = 1024 * kKiB;
 
+// One record makes one part of the requests that cannot be met, some thirty.
+constexpr size_t kGridParts = 64;
 // Bytes that an input may ask for; then its sizes become small. The model writes and reads every one of them.
 constexpr size_t kByteBudget = 4 * kMiB;
 // Blocks that bursts may hold together.
@@ -333,10 +335,8 @@ class Input {
         Settings(record);
         return;
       case HeapOp::kOverflowGrid:
-        if (grid_done_ || record[7] % 16 != 0) return;
-        grid_done_ = true;
         if (slot.p == nullptr) Allocate(HeapOp::kMalloc, record, &slot);
-        if (model_->ok() && slot.p != nullptr) model_->CheckOverflowGrid(slot);
+        if (model_->ok() && slot.p != nullptr) model_->CheckOverflowGrid(slot, record[7] % kGridParts, kGridParts);
         return;
       case HeapOp::kCount:
         return;
@@ -347,7 +347,6 @@ class Input {
   const uint8_t *data_;
   size_t count_;
   size_t budget_ = std::min(kByteBudget, (1 + count_) * kByteBudget / 16);  // short inputs are to be quick
-  bool grid_done_ = false;
   bool faults_ = false;
   const bool allow_borrow_ = hak_config.borrow;
   uint64_t trace_ = 0;

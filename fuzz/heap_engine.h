@@ -45,7 +45,7 @@ enum class HeapOp : uint8_t {
   kCheck,         // statistics and heap_verify
   kFault,         // from now on the system refuses some memory calls
   kSettings,      // settings of the operator, until the end of the input
-  kOverflowGrid,  // requests that cannot be met; once an input, for there are about two thousand
+  kOverflowGrid,  // requests that cannot be met; byte 7 tells which of them
   kCount,
 };
 

@@ -81,13 +81,18 @@ static bool empty_before_growth(struct hak_heap *heap) {
 }
 
 HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero) {
+  // What no address space has room for is not worth giving anything back.
+  if (HAK_UNLIKELY((size | align) >= HAK_ADDRESS_SPACE)) {
+    errno = ENOMEM;
+    return NULL;
+  }
   struct hak_heap *heap = hak_thread_heap();  // The first call of the process may be for a large block.
   void *block = hak_large_alloc(size, align, zero, false);
   if (block == NULL) {
     if (heap != NULL && empty_before_growth(heap)) block = hak_large_alloc(size, align, zero, false);
     if (block == NULL) block = hak_large_alloc(size, align, zero, true);
   }
-  if (HAK_UNLIKELY(block == NULL) && size <= PTRDIFF_MAX) {
+  if (HAK_UNLIKELY(block == NULL)) {
     hak_release_all(0);
     hak_limit_purged(size);
     block = hak_large_alloc(size, align, zero, true);

@@ -85,8 +85,9 @@ class HeapModel {
   // Contents and usable size of a live block.
   void Audit(const Block &block);
 
-  // Requests that cannot be met (overflow_grid.cc). `live` is a live block that must survive them.
-  void CheckOverflowGrid(const Block &live);
+  // Requests that cannot be met (overflow_grid.cc), some two thousand: those whose number is `part` modulo `parts`.
+  // `live` is a live block that must survive them.
+  void CheckOverflowGrid(const Block &live, size_t part = 0, size_t parts = 1);
 
   // The heap's statistics against the model. Only while no other thread is inside the allocator.
   void CheckStatistics();

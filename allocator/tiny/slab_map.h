@@ -21,6 +21,7 @@ HAK_C_BEGIN
 #else
 #define HAK_ADDRESS_BITS 47u
 #endif
+#define HAK_ADDRESS_SPACE ((size_t)1 << HAK_ADDRESS_BITS)
 #define HAK_GRANULE_COUNT ((uintptr_t)1 << (HAK_ADDRESS_BITS - HAK_SLAB_SHIFT))
 
 // Written once, by hak_slab_map_init, before the first slab exists; whoever holds a block got it after that. Two
