@@ -83,6 +83,16 @@ const std::vector<size_t> &Edges() {
 // Hits of the fault plan before the call that is made now.
 uint64_t g_hits_before;
 
+// The lower bits: calls that give memory or take it back; above them those that close pages, and all that the allocator
+// can do without.
+uint32_t FaultKinds(uint8_t byte) {
+  constexpr uint32_t kLower = HAK_FAULT_MAP | HAK_FAULT_COMMIT | HAK_FAULT_DECOMMIT | HAK_FAULT_UNMAP | HAK_FAULT_REMAP;
+  static_assert(kLower == 31, "they are the five lowest bits of a byte");
+  constexpr uint32_t kWithout =
+      HAK_FAULT_TRIM | HAK_FAULT_ADVISE | HAK_FAULT_BARRIER | HAK_FAULT_THREAD | HAK_FAULT_ASK;
+  return (byte & kLower) | ((byte & 32) != 0 ? HAK_FAULT_PROTECT : 0) | ((byte & 64) != 0 ? kWithout : 0);
+}
+
 bool SystemRefused() { return hak_fault_hits() != g_hits_before; }
 
 class Input {
@@ -327,7 +337,8 @@ class Input {
         model_->CheckStatistics();
         return;
       case HeapOp::kFault:
-        hak_fault_set(record[2] % 32, 1 + record[4] % 6, 1 + record[7] % 4);
+        hak_fault_set(FaultKinds(record[2]), 1 + record[4] % 6, 1 + record[7] % 4);
+        if ((record[3] & 2) != 0) hak_fault_also(FaultKinds(record[5]), 1 + record[6] % 6, 1 + record[7] % 4);
         g_hits_before = 0;
         faults_ = true;
         return;

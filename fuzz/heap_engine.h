@@ -11,6 +11,9 @@
 //   byte 4-5  size, little endian
 //   byte 6    alignment
 //   byte 7    count: the first factor of a product, the length of a burst, how many memory calls are refused
+//
+// Refusals by the system: byte 2 has the kinds of calls and byte 4 the first one; bit 1 of byte 3 adds a second plan,
+// with its kinds in byte 5 and its first call in byte 6.
 #ifndef HAKMEM_FUZZ_HEAP_ENGINE_H_
 #define HAKMEM_FUZZ_HEAP_ENGINE_H_
 

@@ -77,7 +77,8 @@ def size_records(size):
 SIZE_FIELDS = {"edge": EDGE, "small_edge": SMALL_EDGE, "threshold": THRESHOLD, "medium": MEDIUM, "large": LARGE}
 AROUND = {"below": 0, "on": 1, "above": 2}
 HEAP_FIELDS = {"slot": Field(1), "around": Field(3, words=AROUND), "order": Field(3), "align": Field(6),
-               "count": Field(7), "raw": Field(4, 2)}
+               "count": Field(7), "raw": Field(4, 2), "calls": Field(2), "nth": Field(4), "twice": Field(3, shift=1, bits=1),
+               "calls_2": Field(5), "nth_2": Field(6)}
 
 
 def heap_ops(fuzz):

@@ -5,6 +5,7 @@
 
 #include <array>
 
+#include "allocator/large/guarded.h"
 #include "allocator/large/mapping.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/os.h"
@@ -68,7 +69,7 @@ class Input {
         return;
       case 3:
         // The next steps may be refused.
-        hak_fault_set(r[6] % 32, 1 + r[7] % 4, 1 + r[6] / 32);
+        hak_fault_set(r[6] % 32 | (r[7] < 128 ? 0 : HAK_FAULT_PROTECT), 1 + r[7] % 4, 1 + r[6] / 32);
         faults_ = true;
         return;
       case 4:
@@ -109,11 +110,16 @@ class Input {
     }
     const struct hak_pool_totals pool = hak_pool_totals();
     Check(pool.spans == spans && pool.span_bytes == span_bytes, "spans are miscounted");
-    const struct hak_mapping_totals mapping = hak_mapping_totals();
-    Check(mapping.blocks == mappings && mapping.bytes == mapping_bytes, "mappings are miscounted");
+    if (HAK_GUARDED) {
+      const struct hak_guarded_totals guarded = hak_guarded_totals();
+      Check(guarded.blocks == mappings && guarded.bytes == mapping_bytes, "guarded blocks are miscounted");
+    } else {
+      const struct hak_mapping_totals mapping = hak_mapping_totals();
+      Check(mapping.blocks == mappings && mapping.bytes == mapping_bytes, "mappings are miscounted");
+    }
     const char *fault = hak_pool_verify();
     Check(fault == nullptr, fault);
-    fault = hak_mapping_verify();
+    fault = HAK_GUARDED ? hak_guarded_verify() : hak_mapping_verify();
     Check(fault == nullptr, fault);
   }
 
@@ -149,6 +155,7 @@ class Input {
 
   // The usable size that the rules give.
   static size_t Wanted(size_t size, bool span) {
+    if (HAK_GUARDED) return size;
     return span ? std::max<size_t>(1, (size + HAK_SLAB_SIZE - 1) / HAK_SLAB_SIZE) * HAK_SLAB_SIZE
                 : hak_round_up(std::max<size_t>(size, 1), hak_os_page_size());
   }
@@ -157,7 +164,7 @@ class Input {
     const size_t wanted = Wanted(held.size, span);
     Check(calls_.usable(held.p) == held.usable, "the usable size is not stable");
     // A mapping may be a freed one that is somewhat larger.
-    Check(span ? held.usable == wanted : held.usable >= wanted, "another usable size");
+    Check(span || HAK_GUARDED ? held.usable == wanted : held.usable >= wanted, "another usable size");
   }
 
   void Alloc(Held *held, const uint8_t *r) {
@@ -171,13 +178,14 @@ class Input {
       Check(faults_ && hak_fault_hits() > hits, "a block is refused for no reason");
       return;
     }
-    const bool span = size <= kSpanMax && align <= HAK_SLAB_SIZE;
+    const bool span = !HAK_GUARDED && size <= kSpanMax && align <= HAK_SLAB_SIZE;
     *held = {p, size, calls_.usable(p), static_cast<uint8_t>(1 + next_tag_++ % 255), span};
     Check(reinterpret_cast<uintptr_t>(p) % align == 0, "not aligned");
     Check(span == (hak_slab_map_find(p) == HAK_CLASS_SPAN), "a span where a mapping belongs, or the other way round");
     CheckUsable(*held, span);
     CheckPlace(*held);
-    if (span == (size <= kSpanMax)) Check(calls_.good_size(size) == Wanted(size, span), "hak_large_good_size");
+    if (HAK_GUARDED || span == (size <= kSpanMax))
+      Check(calls_.good_size(size) == Wanted(size, span), "hak_large_good_size");
     if (zero) EachMark(size, [&](size_t at) { Check(p[at] == 0, "not zero"); });
     Mark(held);
   }
@@ -221,6 +229,11 @@ class Input {
       const bool fits = size <= kSpanMax && RoomFor(*held, Wanted(size, true) / HAK_SLAB_SIZE);
       Check((p != nullptr) == fits, "a span is resized where there is no room, or not where there is");
     }
+    if (HAK_GUARDED) {
+      const size_t page = hak_os_page_size();
+      const bool fits = size != 0 && hak_round_up(size, page) == hak_round_up(std::max<size_t>(before, 1), page);
+      Check((p != nullptr) == fits, "a guarded block is resized into other pages, or not in its own");
+    }
     if (p == nullptr) {
       Check(calls_.usable(held->p) == before, "a refused resize changed the block");
       CheckMarks(held->p, held->tag, before, before);
@@ -252,6 +265,7 @@ class Input {
     if (r[3] % 2 == 0) {
       hak_pool_trim(Pair(r + 4) * size_t{1024});
       hak_mapping_trim();
+      hak_guarded_trim();
     } else {
       // As if the deadline had come.
       while (hak_pool_tick(UINT64_MAX)) {
@@ -269,8 +283,6 @@ class Input {
 }  // namespace
 
 void RunSpanStoreInput(const SpanStoreCalls &calls, const uint8_t *data, size_t size) {
-  // OBSERVE and HARDENED have no spans: large/guarded_test.cc has what there is instead.
-  if (HAK_GUARDED) return;
   static const bool ready = [] {
     hak_slab_map_init(HAK_SLAB_MAP_AUTO);
     // Time is not to decide anything.
