@@ -3,6 +3,7 @@
 
 import glob
 import os
+import platform
 import re
 import sys
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from typing import Dict, List, Optional, Tuple
 HERE = os.path.dirname(os.path.abspath(sys.argv[0]))
 
 # The kinds that random_mixed can tell apart. A name that starts with one of them must turn out to be it.
-KINDS = ("hakmem", "noop", "glibc", "mimalloc", "jemalloc", "tcmalloc", "snmalloc", "rpmalloc")
+KINDS = ("hakmem", "noop", "glibc", "mimalloc", "jemalloc", "tcmalloc", "snmalloc", "rpmalloc", "scudo",
+         "hardened_malloc")
 
 OURS = {"hakmem-fast": "libhakmem_fast.so", "hakmem-standard": "libhakmem_standard.so"}
 FLOOR = "noop"
@@ -29,6 +31,13 @@ PEERS = {
 # Peers whose absence is worth a word everywhere; the other ones are in no package of Debian 12.
 EXPECTED_PEERS = ("glibc", "mimalloc", "jemalloc", "tcmalloc")
 
+# What is slower on purpose takes part when it is named only: the profiles that check, and allocators that harden.
+OURS_WHEN_NAMED = {"hakmem-observe": "libhakmem_observe.so", "hakmem-hardened": "libhakmem_hardened.so"}
+PEERS_WHEN_NAMED = {
+    "scudo": (f"libclang_rt.scudo_standalone-{platform.machine()}.so",),
+    "hardened_malloc": ("libhardened_malloc.so", "libhardened_malloc*.so"),
+}
+
 LIBRARY_DIRS = (
     "/usr/local/lib",
     "/usr/local/lib64",
@@ -36,6 +45,7 @@ LIBRARY_DIRS = (
     "/lib/*-linux-gnu",
     "/usr/lib64",
     "/usr/lib",
+    "/usr/lib/llvm-*/lib/clang/*/lib/linux",
 )
 
 
@@ -71,7 +81,7 @@ class Allocator:
             return f"malloc came from {library}, not from the C library"
         if self.kind and kind != self.kind:
             return f"{library} is {kind} {version}"
-        for profile in ("fast", "standard", "observe"):
+        for profile in ("fast", "standard", "observe", "hardened"):
             if self.kind == "hakmem" and profile in self.name and profile not in version.split():
                 return f"{library} is {kind} {version}"
         return None
@@ -92,23 +102,17 @@ def find_library(patterns: Tuple[str, ...]) -> Optional[str]:
     return None
 
 
-def discover(floor: bool = True) -> Tuple[List[Allocator], List[str]]:
-    """All allocators that are here, ours first, and a line for each expected one that is not."""
-    found, missing = [], []
-    for name, file in OURS.items():
+def _ours(files: Dict[str, str], found: List[Allocator], missing: List[str]) -> None:
+    for name, file in files.items():
         path = built_file(file)
         if path:
             found.append(Allocator(name, path))
         else:
             missing.append(f"{name}: {file} is not beside the script (run it through bazel)")
-    if floor:
-        path = built_file("libnoop.so")
-        if path:
-            found.append(Allocator(FLOOR, path))
-        else:
-            missing.append("noop: libnoop.so is not beside the script (run it through bazel)")
-    found.append(Allocator("glibc", None))
-    for name, patterns in PEERS.items():
+
+
+def _peers(files: Dict[str, Tuple[str, ...]], found: List[Allocator], missing: List[str]) -> None:
+    for name, patterns in files.items():
         path = find_library(patterns)
         if path:
             found.append(Allocator(name, path))
@@ -116,6 +120,20 @@ def discover(floor: bool = True) -> Tuple[List[Allocator], List[str]]:
             missing.append(f"{name}: not installed (no {patterns[0]} in the usual library folders)")
         else:
             missing.append(f"{name}: not installed")
+
+
+def discover(floor: bool = True) -> Tuple[List[Allocator], List[str]]:
+    """All allocators that are here and take part unasked, ours first, and a line for each expected one that is not."""
+    found, missing = [], []
+    _ours(OURS, found, missing)
+    if floor:
+        path = built_file("libnoop.so")
+        if path:
+            found.append(Allocator(FLOOR, path))
+        else:
+            missing.append("noop: libnoop.so is not beside the script (run it through bazel)")
+    found.append(Allocator("glibc", None))
+    _peers(PEERS, found, missing)
     return found, missing
 
 
@@ -131,8 +149,12 @@ def select(spec: Optional[str], directory: str, floor: bool = True) -> Tuple[Lis
     found, missing = discover(floor)
     if spec is None:
         return found, missing
-    by_name = {allocator.name: allocator for allocator in found}
+    named, not_here = [], []
+    _ours(OURS_WHEN_NAMED, named, not_here)
+    _peers(PEERS_WHEN_NAMED, named, not_here)
+    by_name = {allocator.name: allocator for allocator in found + named}
     known = set(OURS) | set(PEERS) | {"glibc"} | ({FLOOR} if floor else set())
+    known |= set(OURS_WHEN_NAMED) | set(PEERS_WHEN_NAMED)
     picked, added = [], []
     for item in spec.split(","):
         name, equals, library = item.partition("=")
@@ -149,7 +171,7 @@ def select(spec: Optional[str], directory: str, floor: bool = True) -> Tuple[Lis
         elif name in by_name:
             picked.append(by_name[name])
         elif name in known:
-            raise SelectionError(next(line for line in missing if line.startswith(name + ":")))
+            raise SelectionError(next(line for line in missing + not_here if line.startswith(name + ":")))
         else:
             raise SelectionError(f"unknown allocator '{name}' (known: {', '.join(sorted(known))}, or NAME=LIB.so)")
     if picked:

@@ -81,6 +81,16 @@ class IdentityTest(unittest.TestCase):
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertIn("a run did not use the allocator it names", done.stderr)
 
+    def test_what_takes_part_when_named(self):
+        unasked, _ = allocators.discover()
+        self.assertNotIn("hakmem-hardened", [a.name for a in unasked])
+        picked, _ = allocators.select("glibc,hakmem-hardened,hakmem-observe", HERE)
+        self.assertEqual([a.name for a in picked], ["glibc", "hakmem-hardened", "hakmem-observe"])
+        done = run("compare.py", "--quick", "--runs", "1", "--workload", "large", "--allocator", "glibc,hakmem-hardened")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("hakmem-hardened", done.stdout)
+        self.refused("glibc,hakmem-observe=" + os.path.join(HERE, "libhakmem_hardened.so"), "hardened")
+
     def test_library_without_malloc(self):
         math = allocators.find_library(("libm.so.6",))
         self.assertIsNotNone(math)

@@ -75,7 +75,7 @@ void spike_run(const struct soak_settings *s) {
   slots_init(&slots, s->ws, s->seed);
   population_init(&spike, s->peak_bytes / LEAST_MEAN + CHUNK, s->seed);
   timeline_start();
-  for (uint32_t step = 0; epoch_begin(); step = (step + 1) % 4) {
+  for (uint32_t step = 0; epoch_begin_of(4); step = (step + 1) % 4) {
     if (step == 0) {
       while (spike.live < s->peak_bytes) population_add(&spike, c, MIN, MAX);
     } else if (step == 2) {
@@ -99,7 +99,7 @@ void phase_run(const struct soak_settings *s) {
   struct population p;
   population_init(&p, s->peak_bytes / LEAST_MEAN + CHUNK, s->seed);
   timeline_start();
-  for (bool large = false; epoch_begin(); large = !large) {
+  for (bool large = false; epoch_begin_of(3); large = !large) {
     const uint32_t low = large ? LARGE_MIN : MIN, high = large ? LARGE_MAX : MAX;
     const size_t keep = p.count / PHASE_KEEP;
     while (p.count > keep) population_drop(&p, c);

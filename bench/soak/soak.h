@@ -177,6 +177,9 @@ void timeline_init(const struct soak_settings *s);
 void timeline_start(void);
 // Waits for this process's turn; false when the time, or --max-ops, is over.
 bool epoch_begin(void);
+// As epoch_begin, but the first `least` epochs of a run take place however late it is: so that none of its phases is
+// missing.
+bool epoch_begin_of(uint64_t least);
 // Whether the epoch has still time, or with --epoch-ops operations of the first thread, to go.
 bool epoch_lasts(void);
 uint64_t epoch_deadline(void);

@@ -225,15 +225,17 @@ void epoch_open(void) {
   t.first_ops = atomic_load_explicit(&t.lanes[0].operations, memory_order_relaxed);
 }
 
-bool epoch_begin(void) {
+bool epoch_begin_of(uint64_t least) {
   wait_turn();
   epoch_open();
   // An epoch is whole or not at all; writing the rows has made this one a little late.
   const bool late = t.begin + t.s->epoch_ns / 2 > t.start + t.s->duration_ns;
-  if (!late && (t.s->max_ops == 0 || t.before.operations < t.s->max_ops)) return true;
+  if (t.number < least || (!late && (t.s->max_ops == 0 || t.before.operations < t.s->max_ops))) return true;
   pass_turn();
   return false;
 }
+
+bool epoch_begin(void) { return epoch_begin_of(0); }
 
 uint64_t epoch_deadline(void) { return t.deadline; }
 

@@ -67,10 +67,13 @@ class Coverage:
         position = bisect.bisect_right(starts, line)
         return self.functions[file][starts[position - 1]] if position else "?"
 
-    def drop_what_is_in_no_function(self):
-        """Macros and tables in front of the first function are shown as code where they are used."""
+    def keep_code(self, root):
+        """Drops comments, which clang takes for part of what surrounds them, and macros and tables in front of the first
+        function: they are shown as code where they are used."""
         for file in list(self.lines):
-            self.lines[file] = {line for line in self.lines[file] if self.function_at(file, line) != "?"}
+            text = (root / file).read_text(encoding="utf-8").splitlines()
+            self.lines[file] = {line for line in self.lines[file] if self.function_at(file, line) != "?"
+                                and text[line - 1].strip() and not text[line - 1].lstrip().startswith("//")}
             if not self.lines[file]:
                 del self.lines[file]
 
@@ -195,7 +198,7 @@ def main():
     for folder in sorted(path for path in arguments.folder.iterdir() if path.is_dir()):
         every = Coverage()
         every.read(folder / "allocator.lcov", root)
-        every.drop_what_is_in_no_function()
+        every.keep_code(root)
         reached = {}
         for path in sorted(folder.glob("*.lcov")):
             if path.name == "allocator.lcov":

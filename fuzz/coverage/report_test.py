@@ -9,10 +9,11 @@ import unittest
 
 REPORT = pathlib.Path(__file__).resolve().parent / "report.py"
 
-# File a.c: f in lines 3 to 5, g in lines 7 to 9; line 1 is a macro.
+# File a.c: f in lines 3 to 6, of which 6 is a comment, g in lines 7 to 10, of which 10 is empty; line 1 is a macro.
+SOURCE = "#define M\n\nf {\n  1;\n  2;\n  // 3\ng {\n  1;\n  2;\n\n}\n"
 EVERY = "SF:{root}/allocator/os/a.c\nFN:3,f\nFN:7,a.c:g\nDA:1,0\n" + "".join(
-    "DA:%d,0\n" % line for line in (3, 4, 5, 7, 8, 9)) + "end_of_record\nSF:{root}/fuzz/t.cc\nFN:1,t\nDA:1,0\nend_of_record\n"
-TARGET = "SF:{root}/allocator/os/a.c\nDA:3,1\nDA:4,2\nDA:5,7\nDA:7,1\nDA:8,0\nDA:9,0\nend_of_record\n" \
+    "DA:%d,0\n" % line for line in (3, 4, 5, 6, 7, 8, 9, 10)) + "end_of_record\nSF:{root}/fuzz/t.cc\nFN:1,t\nDA:1,0\nend_of_record\n"
+TARGET = "SF:{root}/allocator/os/a.c\nDA:3,1\nDA:4,2\nDA:5,7\nDA:6,7\nDA:7,1\nDA:8,0\nDA:9,0\nend_of_record\n" \
          "SF:{root}/allocator/os/other.h\nFN:1,h\nDA:1,5\nend_of_record\n"
 ROW = "never\tallocator/os/a.c\tg\tit aborts\n"
 
@@ -23,6 +24,8 @@ class Report(unittest.TestCase):
             root = pathlib.Path(name).resolve()
             folder = root / "lcov" / "standard"
             folder.mkdir(parents=True)
+            (root / "allocator" / "os").mkdir(parents=True)
+            (root / "allocator" / "os" / "a.c").write_text(SOURCE, encoding="utf-8")
             (folder / "allocator.lcov").write_text(every.format(root=root), encoding="utf-8")
             (folder / "one_fuzzer.lcov").write_text(target.format(root=root), encoding="utf-8")
             (root / "table").write_text(table, encoding="utf-8")
