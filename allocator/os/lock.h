@@ -13,13 +13,14 @@
 HAK_C_BEGIN
 
 enum hak_lock_rank {
-  HAK_RANK_INIT = 1,       // process initialisation
-  HAK_RANK_REGISTRY = 2,   // list of thread heaps
-  HAK_RANK_HEAP = 3,       // one thread's heap, but for the tops of its caches
-  HAK_RANK_ORPHANAGE = 4,  // the heap of ended threads
-  HAK_RANK_POOL = 5,       // superslabs and their free slabs
-  HAK_RANK_MAPPING = 6,    // blocks that have a mapping of their own
-  HAK_RANK_META = 7,       // memory for the allocator's own records
+  HAK_RANK_INIT = 1,        // process initialisation
+  HAK_RANK_REGISTRY = 2,    // list of thread heaps
+  HAK_RANK_HEAP = 3,        // one thread's heap, but for the tops of its caches
+  HAK_RANK_QUARANTINE = 4,  // freed blocks of one thread that may not be used again yet
+  HAK_RANK_ORPHANAGE = 5,   // the heap of ended threads
+  HAK_RANK_POOL = 6,        // superslabs and their free slabs
+  HAK_RANK_MAPPING = 7,     // blocks that have a mapping of their own
+  HAK_RANK_META = 8,        // memory for the allocator's own records
 };
 
 struct hak_lock {

@@ -31,7 +31,7 @@ inline hak_stats Stats() {
 // FAST builds do not read the environment: the settings are those of the preset balanced.
 inline bool IsFastBuild() { return strstr(hak_version(), " fast ") != nullptr; }
 
-// HARDENED: which block is used next is left to chance, and each thread keeps a quarantine that nobody else empties.
+// HARDENED: which block is used next is left to chance, and freed blocks wait in a quarantine.
 inline bool IsHardenedBuild() { return strstr(hak_version(), " hardened ") != nullptr; }
 
 // Without it nobody empties another thread's cache.

@@ -122,7 +122,7 @@ struct hak_heap {
   uint64_t purge_pass_ms;             // not before this does the next pass begin
   uint32_t trickle_class;             // the class that the trickle of pages did last
   uint64_t trickle_ms;                // not before this does it go on
-  struct hak_quarantine *quarantine;  // the owner thread's; NULL: it has none
+  struct hak_quarantine *quarantine;  // set under the heap's lock, by the owner thread; NULL: it has none
   // Written by the owner, read by statistics, relaxed.
   HAK_ATOMIC(uint64_t) held_blocks;  // in its quarantine
   HAK_ATOMIC(uint64_t) held_bytes;

@@ -212,11 +212,17 @@ void hak_heap_lock_all(void) {
   hak_lock_acquire(&registry_lock);
   for (struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) hak_lock_acquire_unranked(&heap->lock);
   hak_lock_acquire_unranked(&hak_late_lock);
+  for (struct hak_heap *heap = registry.heaps; HAK_HARDENED && heap != NULL; heap = heap->next) {
+    hak_quarantine_lock(heap);
+  }
   hak_lock_acquire(&hak_orphanage_lock);
 }
 
 void hak_heap_unlock_all(void) {
   hak_lock_release(&hak_orphanage_lock);
+  for (struct hak_heap *heap = registry.heaps; HAK_HARDENED && heap != NULL; heap = heap->next) {
+    hak_quarantine_unlock(heap);
+  }
   hak_lock_release_unranked(&hak_late_lock);
   for (struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) hak_lock_release_unranked(&heap->lock);
   hak_lock_release(&registry_lock);

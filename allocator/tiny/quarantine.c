@@ -5,6 +5,7 @@
 
 #include "allocator/os/atomic.h"
 #include "allocator/os/os.h"
+#include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/meta.h"
 #include "allocator/tiny/thread_cache.h"
 
@@ -15,7 +16,7 @@ static uint32_t half_of(uint32_t class_id) {
 }
 static size_t array_bytes(uint32_t class_id) { return (size_t)2 * half_of(class_id) * sizeof(void *); }
 
-// Only the owner writes: no read-modify-write is needed. Relaxed: figures.
+// Written under the quarantine's lock: no read-modify-write is needed. Relaxed: figures.
 static void add_figure(HAK_ATOMIC(uint64_t) * figure, uint64_t change) {
   atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + change, memory_order_relaxed);
 }
@@ -47,8 +48,9 @@ void hak_quarantine_shuffle(struct hak_heap *heap, void **blocks, uint32_t count
   }
 }
 
-void *hak_quarantine_swap(struct hak_heap *heap, uint32_t class_id, void *block) {
+static void *swap(struct hak_heap *heap, uint32_t class_id, void *block) {
   struct hak_quarantine *quarantine = heap->quarantine;
+  quarantine->swaps++;
   void **places = quarantine->places[class_id];
   if (HAK_UNLIKELY(places == NULL)) {
     places = hak_meta_alloc(array_bytes(class_id));
@@ -71,16 +73,26 @@ void *hak_quarantine_swap(struct hak_heap *heap, uint32_t class_id, void *block)
   return displaced;
 }
 
+void *hak_quarantine_swap(struct hak_heap *heap, uint32_t class_id, void *block) {
+  hak_lock_acquire(&heap->quarantine->lock);
+  void *again = swap(heap, class_id, block);
+  hak_lock_release(&heap->quarantine->lock);
+  return again;
+}
+
 bool hak_quarantine_attach(struct hak_heap *heap) {
   struct hak_quarantine *quarantine = hak_meta_alloc(sizeof *quarantine);
-  if (quarantine != NULL) memset(quarantine, 0, sizeof *quarantine);
+  if (quarantine != NULL) {
+    memset(quarantine, 0, sizeof *quarantine);
+    quarantine->lock = (struct hak_lock)HAK_LOCK_INIT(HAK_RANK_QUARANTINE);
+  }
   heap->quarantine = quarantine;
   return quarantine != NULL;
 }
 
-void hak_quarantine_flush(struct hak_heap *heap) {
+static uint32_t flush(struct hak_heap *heap) {
   struct hak_quarantine *quarantine = heap->quarantine;
-  if (quarantine == NULL) return;
+  uint32_t blocks = 0;
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     void **places = quarantine->places[class_id];
     for (uint32_t i = 0; places != NULL && i < 2 * half_of(class_id); i++) {
@@ -88,8 +100,39 @@ void hak_quarantine_flush(struct hak_heap *heap) {
       hak_thread_cache_return(heap, &places[i], 1);
       places[i] = NULL;
       count(heap, class_id, -1);
+      blocks++;
     }
   }
+  return blocks;
+}
+
+void hak_quarantine_lock(struct hak_heap *heap) {
+  if (heap->quarantine != NULL) hak_lock_acquire_unranked(&heap->quarantine->lock);
+}
+void hak_quarantine_unlock(struct hak_heap *heap) {
+  if (heap->quarantine != NULL) hak_lock_release_unranked(&heap->quarantine->lock);
+}
+
+void hak_quarantine_flush(struct hak_heap *heap) {
+  if (heap->quarantine == NULL) return;
+  hak_lock_acquire(&heap->quarantine->lock);
+  flush(heap);
+  hak_lock_release(&heap->quarantine->lock);
+}
+
+uint32_t hak_quarantine_flush_idle(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) {
+  struct hak_quarantine *quarantine = heap->quarantine;
+  if (quarantine == NULL) return 0;
+  uint32_t blocks = 0;
+  hak_lock_acquire(&quarantine->lock);
+  if (quarantine->seen_swaps != quarantine->swaps) {
+    quarantine->seen_swaps = quarantine->swaps;
+    quarantine->seen_since_ms = now;
+  }
+  if (now >= quarantine->seen_since_ms && now - quarantine->seen_since_ms >= idle_ms) blocks = flush(heap);
+  hak_lock_release(&quarantine->lock);
+  if (blocks != 0) atomic_fetch_add_explicit(&hak_stolen_blocks, blocks, memory_order_relaxed);  // A statistic.
+  return blocks;
 }
 
 void hak_quarantine_detach(struct hak_heap *heap) {
@@ -104,10 +147,12 @@ void hak_quarantine_detach(struct hak_heap *heap) {
 }
 
 void hak_quarantine_visit(const struct hak_heap *heap, void (*visit)(const void *block, uint32_t class_id)) {
+  hak_lock_acquire(&heap->quarantine->lock);
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     void *const *places = heap->quarantine->places[class_id];
     for (uint32_t i = 0; places != NULL && i < 2 * half_of(class_id); i++) {
       if (places[i] != NULL) visit(places[i], class_id);
     }
   }
+  hak_lock_release(&heap->quarantine->lock);
 }

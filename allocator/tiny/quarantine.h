@@ -5,7 +5,8 @@
 // the first; the block that was there goes to the end of a queue, the second; what leaves the queue's front may be used
 // again. So at least as many frees of the class as the queue is long lie between a block's free and its next use.
 //
-// The owner thread's alone.
+// The owner thread frees into it under a lock of its own, not the heap's, so that others can empty the quarantine of a
+// thread that does nothing.
 #ifndef HAKMEM_TINY_QUARANTINE_H_
 #define HAKMEM_TINY_QUARANTINE_H_
 
@@ -19,22 +20,37 @@ HAK_C_BEGIN
 #define HAK_QUARANTINE_BYTES ((size_t)16 * 1024)
 
 struct hak_quarantine {
+  struct hak_lock lock;
+  // Under the lock.
   void **places[HAK_CLASS_COUNT];    // both halves; NULL: the class has no quarantine yet
   uint16_t fronts[HAK_CLASS_COUNT];  // of the queues
-  uint32_t draws;                    // random numbers until the seed is renewed
+  uint64_t swaps;
+  // The owner thread's.
+  uint32_t draws;  // random numbers until the seed is renewed
   uint64_t seed;
+  // Under the heap's lock, of who looks whether the thread is idle.
+  uint64_t seen_swaps;
+  uint64_t seen_since_ms;
 };
 
-// Gives the heap a quarantine; false: no memory, it goes without. Under the heap's lock, as the next two.
+// Gives the heap a quarantine; false: no memory, it goes without. Under the heap's lock, as the next three.
 bool hak_quarantine_attach(struct hak_heap *heap);
 // Returns all blocks to their slabs.
 void hak_quarantine_flush(struct hak_heap *heap);
+// The same, by another thread than the heap's own, unless blocks went in during the last `idle_ms` before `now`
+// (milliseconds), as far as earlier looks tell. Returns how many blocks.
+uint32_t hak_quarantine_flush_idle(struct hak_heap *heap, uint64_t now, uint64_t idle_ms);
 // And takes the quarantine from the heap.
 void hak_quarantine_detach(struct hak_heap *heap);
 
+// For fork, which has all heaps' locks: takes, and lets go of, the lock of the quarantine, if there is one.
+void hak_quarantine_lock(struct hak_heap *heap);
+void hak_quarantine_unlock(struct hak_heap *heap);
+
 // All that follows is for a heap with a quarantine.
 
-// Puts a freed block in; returns the one that may be used again instead: NULL, while the quarantine fills up.
+// Puts a freed block in; returns the one that may be used again instead: NULL, while the quarantine fills up. By the
+// owner thread, as what hands out random numbers.
 void *hak_quarantine_swap(struct hak_heap *heap, uint32_t class_id, void *block);
 // Calls visit(block, class) for each block that is in.
 void hak_quarantine_visit(const struct hak_heap *heap, void (*visit)(const void *block, uint32_t class_id));

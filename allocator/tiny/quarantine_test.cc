@@ -12,6 +12,7 @@
 
 #include "allocator/os/unit_test.h"
 #include "allocator/policy/config.h"
+#include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/slab_map.h"
 #include "allocator/tiny/slab_pool.h"
 #include "allocator/tiny/tiny_region_id.h"
@@ -83,6 +84,30 @@ TEST_F(Quarantine, NothingIsLostNorUsedAgainEarly) {
   hak_quarantine_flush(heap_);
   EXPECT_EQ(Held(), 0u);
   Put(out);
+}
+
+TEST_F(Quarantine, OthersEmptyItWhenNothingWentInForAWhile) {
+  const std::vector<void *> blocks = Take(kClass, 3);
+  const auto FlushIdle = [&](uint64_t now) {
+    hak_heap_enter(heap_);
+    const uint32_t count = hak_quarantine_flush_idle(heap_, now, 100);
+    hak_heap_leave(heap_);
+    return count;
+  };
+  ASSERT_EQ(hak_quarantine_swap(heap_, kClass, blocks[0]), nullptr);
+  EXPECT_EQ(FlushIdle(1000), 0u);
+  EXPECT_EQ(FlushIdle(1099), 0u);
+  ASSERT_EQ(hak_quarantine_swap(heap_, kClass, blocks[1]), nullptr);
+  EXPECT_EQ(FlushIdle(1100), 0u);
+  EXPECT_EQ(FlushIdle(1050), 0u);  // Another thread's clock may be behind.
+  EXPECT_EQ(FlushIdle(1199), 0u);
+  EXPECT_EQ(Held(), 2u);
+  const uint64_t stolen = atomic_load_explicit(&hak_stolen_blocks, memory_order_relaxed);
+  EXPECT_EQ(FlushIdle(1200), 2u);
+  EXPECT_EQ(Held(), 0u);
+  EXPECT_EQ(atomic_load_explicit(&hak_stolen_blocks, memory_order_relaxed), stolen + 2);
+  EXPECT_EQ(FlushIdle(9999), 0u);
+  Put({blocks[2]});
 }
 
 TEST_F(Quarantine, TheOrderCannotBeForetold) {

@@ -8,6 +8,7 @@
 #include "allocator/policy/ss_release_policy.h"
 #include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/page_purge.h"
+#include "allocator/tiny/quarantine.h"
 #include "allocator/tiny/slab_pool.h"
 
 HAK_ATOMIC(uint64_t) hak_background_round_count;
@@ -23,7 +24,8 @@ struct visit {
 static void visit_heap(struct hak_heap *heap, void *context) {
   struct visit *visit = context;
   if (heap == visit->mine) return;  // Its thread looks after it.
-  const uint32_t taken = hak_idle_cache_steal(heap, visit->now, visit->idle_ms);
+  uint32_t taken = hak_idle_cache_steal(heap, visit->now, visit->idle_ms);
+  if (HAK_HARDENED) taken += hak_quarantine_flush_idle(heap, visit->now, visit->idle_ms);
   if (hak_reclaim_worth_watching()) hak_idle_cache_trip(heap);
   // What was freed into the slabs of a busy thread is that thread's to take in. Relaxed: a hint, the drain looks again.
   // Step V1 of remote.pml.
