@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""How big the shared libraries are, and whether the machine code of the first stays within 64 KiB.
+
+usage: library_size_test.py NAME=LIBRARY...
+
+Prints one row for each library, from its own section headers (so any machine's will do): the machine code (sections
+that are executed), tables (read only: symbols, relocations, constants, unwinding), data that is written (in the file, and
+zeros besides it). Exits 1 when the machine code of the first library exceeds 65,536 bytes, 2 for a bad call or a file that
+is not a 64-bit little-endian ELF file.
+"""
+
+import struct
+import sys
+
+LIMIT = 64 * 1024  # bytes, optimised; -c dbg is not held to it
+
+SHT_NOBITS = 8
+SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_TLS = 1, 2, 4, 0x400
+
+
+def sizes(data):
+    """Bytes of (code, read-only tables, written data, zeros) of an ELF file; ValueError when it is none."""
+    if data[:6] != b"\x7fELF\x02\x01" or len(data) < 64:
+        raise ValueError("not a 64-bit little-endian ELF file")
+    (offset,) = struct.unpack_from("<Q", data, 40)
+    entry_size, count = struct.unpack_from("<HH", data, 58)
+    code = tables = written = zeros = 0
+    for i in range(count):
+        _, kind, flags, _, _, size = struct.unpack_from("<IIQQQQ", data, offset + i * entry_size)
+        if not flags & SHF_ALLOC:
+            continue
+        if kind == SHT_NOBITS:
+            zeros += size
+        elif flags & SHF_EXECINSTR:
+            code += size
+        elif flags & SHF_WRITE:
+            written += size
+        else:
+            tables += size
+    if code == 0:
+        raise ValueError("no machine code")
+    return code, tables, written, zeros
+
+
+def main():
+    libraries = [argument.partition("=")[::2] for argument in sys.argv[1:]]
+    if not libraries or not all(name and path for name, path in libraries):
+        print("usage: library_size_test.py NAME=LIBRARY...", file=sys.stderr)
+        return 2
+    print("| library | machine code | read-only tables | written data | zeros |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    first_code = None
+    for name, path in libraries:
+        try:
+            with open(path, "rb") as stream:
+                row = sizes(stream.read())
+        except (OSError, ValueError, struct.error) as error:
+            print(f"library_size_test.py: {path}: {error}", file=sys.stderr)
+            return 2
+        print(f"| {name} | " + " | ".join(f"{size:,}" for size in row) + " |")
+        if first_code is None:
+            first_code = row[0]
+    if first_code > LIMIT:
+        print(f"FAILED: {libraries[0][0]} has {first_code:,} bytes of machine code, over {LIMIT:,}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

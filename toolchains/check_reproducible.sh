@@ -1,0 +1,81 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# Builds the libraries in two copies of this tree, at paths of different length and with an output base and a Bazel server
+# each and no cache between them, and compares every shared library and archive byte by byte.
+#
+#   toolchains/check_reproducible.sh [CONFIG...]
+#
+# CONFIG is what could stand behind --config= (`gcc` when none is given): each is built and compared on its own. With the
+# word `debug` behind a comma (`gcc,dbg`) the build is -c dbg, whose objects name the folder that they were compiled in.
+# Exits 0 when all are the same, 1 when a file differs or does not build, 2 for a bad call.
+
+set -u
+
+for config in "$@"; do
+  case $config in
+    '' | *[!A-Za-z0-9_,-]* | -*)
+      echo "usage: check_reproducible.sh [CONFIG...]" >&2
+      exit 2
+      ;;
+  esac
+done
+[ $# -gt 0 ] || set -- gcc
+
+cd "$(dirname "$0")/.." || exit 1
+scratch=$(mktemp -d) || exit 1
+one=$scratch/a
+other=$scratch/another/path/which/is/longer
+
+# in_copy COPY ARGS...: Bazel in one of the copies. --nohome_rc: a cache that the user has would be shared.
+in_copy() (
+  cd "$1" || exit 1
+  shift
+  exec ./bazelw --nohome_rc --output_base="$(pwd)/../output_base" --max_idle_secs=60 "$@"
+)
+
+end() {
+  for copy in "$one" "$other"; do
+    if [ -d "$copy" ]; then in_copy "$copy" shutdown >/dev/null 2>&1; fi
+  done
+  # Bazel takes the right to write from what it made.
+  chmod -R u+w "$scratch" 2>/dev/null
+  rm -rf "$scratch"
+}
+trap end EXIT
+trap 'exit 1' HUP INT TERM
+
+for copy in "$one" "$other"; do
+  mkdir -p "$copy" || exit 1
+  # What git tracks and what it would track; .bazelrc.user, with its cache, is neither.
+  git ls-files -z --cached --others --exclude-standard >"$scratch/files" || exit 1
+  tar --null --no-recursion --ignore-failed-read -cf - -T "$scratch/files" | tar -xf - -C "$copy" || exit 1
+done
+
+bad=0
+for config in "$@"; do
+  options="--config=$(echo "$config" | sed -e 's/,dbg$/ -c dbg/')"
+  for copy in "$one" "$other"; do
+    # shellcheck disable=SC2086  # the options are words
+    if ! in_copy "$copy" build --noshow_progress --color=no $options --disk_cache= //allocator:libhakmem.so >"$scratch/log" 2>&1; then
+      cat "$scratch/log"
+      echo "check_reproducible.sh: $config does not build" >&2
+      exit 1
+    fi
+    out=$(cd "$copy/bazel-bin" && pwd -P) || exit 1
+    (cd "$out" && find allocator -type f \( -name '*.so' -o -name '*.a' -o -name '*.o' \) -exec sha256sum {} + | sort -k 2) \
+      >"$scratch/sums.$(basename "$copy")" || exit 1
+  done
+  libraries=$(grep -c '\.\(so\|a\)$' "$scratch/sums.a")
+  objects=$(grep -c '\.o$' "$scratch/sums.a")
+  if [ "$libraries" -lt 2 ] || [ "$objects" -lt 10 ] || ! grep -q ' allocator/libhakmem\.so$' "$scratch/sums.a"; then
+    echo "FAILED $config: $libraries libraries and $objects objects are not what was to be compared" >&2
+    bad=1
+  elif ! diff "$scratch/sums.a" "$scratch/sums.longer"; then
+    echo "FAILED $config: the files above differ between two builds of one tree" >&2
+    bad=1
+  else
+    echo "same: $config, $libraries libraries and archives, $objects objects; libhakmem.so $(grep ' allocator/libhakmem\.so$' "$scratch/sums.a" | cut -c 1-16)"
+  fi
+done
+exit $bad
