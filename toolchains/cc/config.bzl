@@ -5,8 +5,10 @@ Bazel itself adds the features that every Unix compiler shares (archiving, linki
 what is particular: the flags of each mode, the sanitizers, and what the compilers differ in.
 """
 
+load("@bazel_skylib//rules:common_settings.bzl", "BuildSettingInfo")
 load("@bazel_tools//tools/build_defs/cc:action_names.bzl", "ACTION_NAMES")
 load("@bazel_tools//tools/cpp:cc_toolchain_config_lib.bzl", "feature", "flag_group", "flag_set", "tool_path", "with_feature_set")
+load("//toolchains:configs.bzl", "CONFIGS", "contradiction")
 
 _C_COMPILE = [ACTION_NAMES.c_compile]
 
@@ -36,12 +38,17 @@ def _flags(actions, flags, modes = []):
         with_features = [with_feature_set(features = [mode]) for mode in modes],
     )
 
-def _feature(name, compile, link, link_shared = []):
+def _feature(name, compile, link, link_shared = [], provides = []):
     """A feature, off unless asked for, with flags for compiling, for linking and for linking shared libraries alone."""
-    flag_sets = [_flags(_COMPILE, compile), _flags(_LINK, link)]
-    if link_shared:
-        flag_sets.append(_flags([ACTION_NAMES.cpp_link_dynamic_library], link_shared))
-    return feature(name = name, flag_sets = flag_sets)
+    flag_sets = []
+    for actions, flags in [
+        (_COMPILE, compile),
+        (_LINK, link),
+        ([ACTION_NAMES.cpp_link_dynamic_library], link_shared),
+    ]:
+        if flags:
+            flag_sets.append(_flags(actions, flags))
+    return feature(name = name, flag_sets = flag_sets, provides = provides)
 
 # Warnings that only one of the two compilers knows.
 _GCC_WARNINGS = [
@@ -68,11 +75,15 @@ def _sanitizers(is_clang, cpu):
         "-L/usr/lib/llvm-19/lib/clang/19/lib/linux",
         "-l:libclang_rt.ubsan_standalone-%s.a" % cpu,
     ] if is_clang else []
-    return [
+
+    # contradiction() sees what the command line asks for, `provides` what a target does.
+    own_runtime = ["sanitizer_with_its_own_runtime"]
+    features = [
         _feature(
             "asan",
             compile = ["-fsanitize=address"],
             link = ["-fsanitize=address"] + link_cxx,
+            provides = own_runtime,
         ),
         _feature(
             "ubsan",
@@ -84,11 +95,82 @@ def _sanitizers(is_clang, cpu):
             "tsan",
             compile = ["-fsanitize=thread"],
             link = ["-fsanitize=thread"] + link_cxx,
+            provides = own_runtime,
         ),
+    ]
+    if is_clang:
+        features += [
+            _feature(
+                "msan",
+                compile = ["-fsanitize=memory", "-fsanitize-memory-track-origins"],
+                link = ["-fsanitize=memory"] + link_cxx,
+                provides = own_runtime,
+            ),
+            # What the engine counts with; .bazelrc says which files are compiled to be counted.
+            _feature(
+                "fuzzer",
+                compile = [],
+                link = ["-fsanitize=fuzzer-no-link"],
+            ),
+        ]
+    return features
+
+# Optimising over all files at once: clang's thin way, gcc's parallel one; full_lto sees all as one.
+def _link_time_optimisation(is_clang):
+    # The entry points must stay real functions under their own names, which a linker's view of the whole could lose.
+    common = [] if is_clang else ["-fno-fat-lto-objects"]
+    one = "-flto=thin" if is_clang else "-flto=auto"
+    full = "-flto=full" if is_clang else "-flto"
+    how = ["link_time_optimisation"]
+    return [
+        _feature("lto", compile = [one] + common, link = [one, "-O2"], provides = how),
+        _feature(
+            "full_lto",
+            compile = [full] + common,
+            link = [full, "-O2"] + ([] if is_clang else ["-flto-partition=one"]),
+            provides = how,
+        ),
+    ]
+
+def _profile_guided(is_clang, profile):
+    # gcc's counters are written by several threads; so are clang's, whose plain increments may lose some.
+    generate = ["-fprofile-generate=" + profile] + ([] if is_clang else ["-fprofile-update=atomic"])
+    use = ["-fprofile-use=" + profile] + ([
+        # A target without any counts, such as a test, is no mistake.
+        "-Wno-profile-instr-unprofiled",
+        "-Wno-profile-instr-out-of-date",
+    ] if is_clang else [
+        "-fprofile-partial-training",
+        "-Wno-missing-profile",
+        "-Wno-coverage-mismatch",
+    ])
+    how = ["profile_guided_optimisation"]
+    return [
+        _feature("pgo_generate", compile = generate, link = generate, provides = how),
+        _feature("pgo_use", compile = use, link = [], provides = how),
     ]
 
 def _impl(ctx):
     is_clang = ctx.attr.compiler == "clang"
+    profile = ctx.attr._pgo_profile[BuildSettingInfo].value
+    if ctx.attr.missing:
+        fail("\n%s for %s is not installed, or not all of it. ./bazelw installs what is missing; without it:\n\n    %s\n" % (
+            ctx.attr.compiler,
+            ctx.attr.cpu,
+            "apt-get install %s && bazel shutdown" % ctx.attr.missing,
+        ))
+    wrong = contradiction(
+        chosen = [flag.label.name[len("config_"):] for flag in ctx.attr._chosen if flag[BuildSettingInfo].value],
+        compiler = ctx.attr.compiler,
+        coverage = ctx.configuration.coverage_enabled,
+        cpu = ctx.attr.cpu,
+        features = ctx.features,
+        missing_runtime = ctx.attr.missing_runtime,
+        native = ctx.attr.native,
+        pgo_profile = profile,
+    )
+    if wrong:
+        fail("\n" + wrong + "\n")
     target = ["--target=" + ctx.attr.clang_target] if ctx.attr.clang_target else []
 
     default_flags = feature(
@@ -148,7 +230,7 @@ def _impl(ctx):
         default_flags,
         default_libraries,
         warnings,
-    ] + _sanitizers(is_clang, ctx.attr.cpu)
+    ] + _sanitizers(is_clang, ctx.attr.cpu) + _link_time_optimisation(is_clang) + _profile_guided(is_clang, profile)
     if is_clang:
         # Only lld knows --start-lib.
         features.append(feature(name = "supports_start_end_lib", enabled = True))
@@ -175,8 +257,13 @@ _cc_toolchain_config = rule(
         "clang_target": attr.string(),
         "compiler": attr.string(mandatory = True, values = ["gcc", "clang"]),
         "cpu": attr.string(mandatory = True),
+        "missing": attr.string(doc = "Debian packages that it needs and that are not there."),
+        "missing_runtime": attr.string(doc = "The same for its sanitizers."),
+        "native": attr.bool(mandatory = True),
         "tools": attr.string_dict(mandatory = True),
         "version": attr.string(mandatory = True),
+        "_chosen": attr.label_list(default = ["//toolchains:config_" + name for name in CONFIGS]),
+        "_pgo_profile": attr.label(default = "//toolchains/cc:pgo_profile"),
     },
     provides = [CcToolchainConfigInfo],
 )
@@ -224,31 +311,40 @@ _CLANG_TOOLS = {
     "strip": "/usr/bin/llvm-strip-19",
 }
 
-def hak_cc_toolchain(name, compiler, exec_cpu, target_cpu, version):
-    """A toolchain, ready to be registered.
+def hak_cc_toolchain(name, exec_cpu, target_cpu, versions, missing):
+    """A toolchain, ready to be registered: gcc, or clang with --config=clang.
 
     Args:
       name: of the toolchain.
-      compiler: "gcc" or "clang".
       exec_cpu: the machine it runs on, "x86_64" or "aarch64".
       target_cpu: the machine it compiles for.
-      version: what @hakmem_compilers says of the compiler and the C library.
+      versions: what @hakmem_compilers says of the compilers and the C library.
+      missing: and of packages that are not there.
     """
     cross = exec_cpu != target_cpu
-    if compiler == "clang":
-        tools = _CLANG_TOOLS
-        includes = _CLANG_INCLUDES + (_CROSS_INCLUDES if cross else _HOST_INCLUDES)
-    else:
-        tools = _gnu_tools("/usr/bin/%s-linux-gnu-" % target_cpu if cross else "/usr/bin/")
-        includes = _CROSS_INCLUDES if cross else _HOST_INCLUDES
+    suffix = "_" + target_cpu if cross else ""
     _cc_toolchain_config(
-        name = name + "_config",
-        builtin_includes = includes,
-        clang_target = target_cpu + "-linux-gnu" if compiler == "clang" and cross else "",
-        compiler = compiler,
+        name = name + "_gcc_config",
+        builtin_includes = _CROSS_INCLUDES if cross else _HOST_INCLUDES,
+        compiler = "gcc",
         cpu = target_cpu,
-        tools = tools,
-        version = version,
+        missing = missing["gcc" + suffix],
+        native = not cross,
+        tools = _gnu_tools("/usr/bin/%s-linux-gnu-" % target_cpu if cross else "/usr/bin/"),
+        version = versions["gcc" + suffix] + ("" if cross else "/" + versions["libc"]),
+    )
+    _cc_toolchain_config(
+        name = name + "_clang_config",
+        builtin_includes = _CLANG_INCLUDES + (_CROSS_INCLUDES if cross else _HOST_INCLUDES),
+        clang_target = target_cpu + "-linux-gnu" if cross else "",
+        compiler = "clang",
+        cpu = target_cpu,
+        missing = missing["clang" + suffix],
+        missing_runtime = missing["clang_runtime"],
+        native = not cross,
+        tools = _CLANG_TOOLS,
+        # Cross, it links with the other compiler's libraries.
+        version = versions["clang"] + "/" + versions["gcc" + suffix if cross else "libc"],
     )
     native.cc_toolchain(
         name = name + "_cc",
@@ -261,8 +357,11 @@ def hak_cc_toolchain(name, compiler, exec_cpu, target_cpu, version):
         objcopy_files = ":none",
         strip_files = ":none",
         supports_param_files = True,
-        toolchain_config = ":" + name + "_config",
-        toolchain_identifier = name + "_config",
+        toolchain_config = select({
+            "//toolchains:clang": ":%s_clang_config" % name,
+            "//conditions:default": ":%s_gcc_config" % name,
+        }),
+        toolchain_identifier = name,
     )
     native.toolchain(
         name = name,
@@ -273,7 +372,6 @@ def hak_cc_toolchain(name, compiler, exec_cpu, target_cpu, version):
         target_compatible_with = [
             "@platforms//cpu:" + target_cpu,
             "@platforms//os:linux",
-            "//toolchains/platforms:" + compiler,
         ],
         toolchain = ":" + name + "_cc",
         toolchain_type = "@bazel_tools//tools/cpp:toolchain_type",
