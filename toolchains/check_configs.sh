@@ -1,0 +1,149 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# What every configuration and combination of them does to the analysis of //allocator:libhakmem.so: it is built by the
+# compiler and for the machine that the names say, or it is refused with a reason. Nothing is compiled.
+#
+#   toolchains/check_configs.sh
+#
+# Exits 0 when all is as written here, 1 when not, 2 for a bad call.
+
+set -u
+
+[ $# -eq 0 ] || {
+  echo "usage: check_configs.sh" >&2
+  exit 2
+}
+cd "$(dirname "$0")/.." || exit 1
+scratch=$(mktemp -d) || exit 1
+trap 'rm -rf "$scratch"' EXIT
+trap 'exit 1' HUP INT TERM
+cases=0
+bad=0
+
+wrong() {
+  echo "FAILED $1" >&2
+  sed 's/^/    /' "$scratch/log" | tail -n 25 >&2
+  bad=$((bad + 1))
+}
+
+# refused REASON OPTION...: the build must stop before anything is compiled, and say REASON.
+refused() {
+  reason=$1
+  shift
+  cases=$((cases + 1))
+  if ./bazelw build --nobuild --color=no --noshow_progress "$@" //allocator:libhakmem.so >"$scratch/log" 2>&1; then
+    wrong "not refused: $*"
+  elif ! grep -qF -- "$reason" "$scratch/log"; then
+    wrong "not refused with \"$reason\": $*"
+  fi
+}
+
+# used COMPILER FLAGS OPTION...: one file of the allocator is compiled by COMPILER, with every one of FLAGS.
+used() {
+  compiler=$1
+  flags=$2
+  shift 2
+  cases=$((cases + 1))
+  if ! ./bazelw aquery --color=no --noshow_progress "$@" 'mnemonic("CppCompile", //allocator/os:os)' \
+    >"$scratch/log" 2>"$scratch/errors"; then
+    cat "$scratch/errors" >>"$scratch/log"
+    wrong "refused: $*"
+    return
+  fi
+  for flag in "(exec $compiler " $flags; do
+    # aquery writes the command over several lines, an option each.
+    tr -d "'\\\\" <"$scratch/log" | grep -qF -- "${flag#(exec }" || wrong "no \"$flag\": $*"
+  done
+}
+
+gcc=/usr/bin/gcc
+clang=/usr/bin/clang-19
+cross=/usr/bin/aarch64-linux-gnu-gcc
+
+# ---- What there is -----------------------------------------------------------------------------------------------------
+used "$gcc" ''
+used "$gcc" '' --config=gcc
+used "$gcc" '' --config=gcc --config=x86_64
+used "$clang" '' --config=clang
+used "$clang" '' --config=x86_64 --config=clang
+used "$cross" '' --config=aarch64
+used "$cross" '' --config=gcc --config=aarch64
+used "$clang" '--target=aarch64-linux-gnu' --config=aarch64 --config=clang
+used "$clang" '--target=aarch64-linux-gnu' --config=clang --config=aarch64
+used "$clang" '--target=aarch64-linux-gnu' --config=aarch64-clang
+used "$clang" '-fsanitize=address' --config=asan
+used "$clang" '-fsanitize=undefined' --config=ubsan
+used "$clang" '-fsanitize=thread' --config=tsan
+used "$clang" '-fsanitize=memory' --config=msan
+used "$clang" '-fsanitize=address -fsanitize=fuzzer-no-link' --config=asan-libfuzzer
+used "$gcc" '-fsanitize=address' --features=asan
+used "$gcc" '-fsanitize=undefined' --features=ubsan
+used "$gcc" '-fsanitize=thread' --features=tsan
+used "$cross" '-fsanitize=address' --config=aarch64 --features=asan
+used "$gcc" '-flto=auto' --config=lto
+used "$gcc" '-flto' --config=full-lto
+used "$clang" '-flto=thin' --config=clang --config=lto
+used "$clang" '-flto=full' --config=clang --config=full-lto
+used "$cross" '-flto=auto' --config=aarch64 --config=lto
+used "$clang" '-flto=thin --target=aarch64-linux-gnu' --config=aarch64-clang --config=lto
+used "$gcc" '-fprofile-generate=/p' --config=pgo-generate --//toolchains/cc:pgo_profile=/p
+used "$gcc" '-fprofile-use=/p' --config=pgo-use --//toolchains/cc:pgo_profile=/p
+used "$clang" '-fprofile-use=/p' --config=clang --config=pgo-use --//toolchains/cc:pgo_profile=/p
+used "$gcc" '-DHAK_PROFILE_FAST=1' --config=fast
+used "$clang" '-DHAK_PROFILE_OBSERVE=1' --config=observe --config=clang
+used "$cross" '-DHAK_PROFILE_HARDENED=1' --config=hardened --config=aarch64
+
+# ---- What there is not -------------------------------------------------------------------------------------------------
+refused "'nonsense' is not defined" --config=nonsense
+refused '--features=nonsense is unknown' --features=nonsense
+refused 'nonsense' --//configs:profile=nonsense
+refused 'nonsense' --//configs:header=nonsense
+refused '--config=gcc and --config=clang exclude each other' --config=gcc --config=clang
+refused '--config=gcc and --config=clang exclude each other' --config=asan --config=gcc
+refused '--config=gcc and --config=clang exclude each other' --config=aarch64-clang --config=gcc
+refused '--config=x86_64 and --config=aarch64 exclude each other' --config=aarch64 --config=x86_64
+refused '--config=fast and --config=observe exclude each other' --config=fast --config=observe
+refused '--config=observe and --config=hardened exclude each other' --config=hardened --config=observe
+refused 'asan and tsan exclude each other' --config=tsan --config=asan
+refused 'asan and msan exclude each other' --config=asan --config=msan
+refused 'asan and tsan exclude each other' --config=asan-libfuzzer --features=tsan
+refused 'gcc has no msan' --features=msan
+refused 'gcc has no fuzzer' --features=fuzzer
+refused "Debian has no runtime of clang's asan for aarch64" --config=asan --config=aarch64
+refused "Debian has no runtime of clang's ubsan for aarch64" --config=aarch64 --config=ubsan
+refused "Debian has no runtime of clang's tsan for aarch64" --config=aarch64-clang --features=tsan
+refused "Debian has no runtime of clang's fuzzer for aarch64" --config=aarch64-clang --features=fuzzer
+refused 'lto and full_lto exclude each other' --config=lto --config=full-lto
+refused 'pgo needs --//toolchains/cc:pgo_profile=' --config=pgo-use
+refused 'pgo needs --//toolchains/cc:pgo_profile=' --config=pgo-generate --//toolchains/cc:pgo_profile=here
+refused 'pgo_generate and pgo_use exclude each other' --config=pgo-generate --config=pgo-use --//toolchains/cc:pgo_profile=/p
+refused 'asan and pgo exclude each other' --config=asan --config=pgo-use --//toolchains/cc:pgo_profile=/p
+refused 'coverage is measured with gcc' --collect_code_coverage --config=clang
+refused 'coverage and lto exclude each other' --collect_code_coverage --config=lto
+
+# ---- On a machine that has no compilers: the probe looks for them in an empty folder --------------------------------------
+mkdir "$scratch/empty" || exit 1
+bare=--repo_env=HAKMEM_PROBE_ROOT=$scratch/empty
+refused 'apt-get install g++ gcc libc6-dev' "$bare"
+refused 'apt-get install clang-19 g++ libc6-dev lld-19 llvm-19' "$bare" --config=clang
+refused 'apt-get install g++-aarch64-linux-gnu gcc-aarch64-linux-gnu libc6-dev-arm64-cross' "$bare" --config=aarch64
+refused 'apt-get install clang-19 g++-aarch64-linux-gnu libc6-dev-arm64-cross lld-19 llvm-19' "$bare" --config=aarch64-clang
+
+# With compilers, but without the runtimes of the sanitizers.
+mkdir -p "$scratch/half/usr/bin" "$scratch/half/usr/include" || exit 1
+for tool in clang-19 g++ ld.lld-19 llvm-ar-19; do ln -s "/usr/bin/$tool" "$scratch/half/usr/bin/$tool" || exit 1; done
+: >"$scratch/half/usr/include/malloc.h"
+refused 'apt-get install libclang-rt-19-dev' "--repo_env=HAKMEM_PROBE_ROOT=$scratch/half" --config=asan
+
+# The emulator is missed by the test that wants it.
+cases=$((cases + 1))
+printf '\177ELF' >"$scratch/program"
+HAKMEM_QEMU_AARCH64=$scratch/none toolchains/qemu_aarch64.sh "$scratch/program" >"$scratch/log" 2>&1
+status=$?
+if [ $status -ne 127 ] || ! grep -qF 'apt-get install qemu-user' "$scratch/log"; then
+  wrong "the missing emulator: exit status $status"
+fi
+
+echo "check_configs.sh: $cases cases, $bad wrong"
+[ $bad -eq 0 ]
