@@ -107,8 +107,8 @@ awk -F, '$24 == "freed" && $5 != 0 { print "left " $5 } $24 == "peak" && ($5 < 1
 GLIBC_TUNABLES=glibc.malloc.mmap_threshold=1:glibc.malloc.mmap_max=1000000 \
   "$worker" --workload steady --ws 100 --epoch-ops 5000 --max-ops 10000 --duration 60 --csv "$scratch/known.csv" \
   >"$scratch/out" 2>&1 || fail "known: $(cat "$scratch/out")"
-# In the first epoch glibc makes a cache for the thread as well.
-awk -F, 'NR > 1 && ($14 + $15 != $3 + (NR == 2) || $16 + $17 + $18 + $19 != 0) { print "row " NR ": " $0 } END { if (NR != 3) print NR " lines" }' \
+# In the first epoch glibc makes a cache for the thread as well; from 2.42 on it has done so before.
+awk -F, 'NR > 1 && ($14 + $15 < $3 || $14 + $15 > $3 + (NR == 2) || $16 + $17 + $18 + $19 != 0) { print "row " NR ": " $0 } END { if (NR != 3) print NR " lines" }' \
   "$scratch/known.csv" >"$scratch/problems"
 [ -s "$scratch/problems" ] && fail "known system calls: $(cat "$scratch/problems")"
 "$worker" --no-trace --duration 0.1 --epoch 0.1 >"$scratch/out" || fail '--no-trace failed'
