@@ -171,6 +171,12 @@ TEST_F(Decommit, TheGuardRefusesOddRangesWithoutAnyCall) {
 TEST_F(Decommit, WhatTheKernelRefusesIsNotCountedAsDone) {
   if (!AdviceReachesTheKernel()) GTEST_SKIP() << "this emulator takes all advice";
   ASSERT_EQ(munmap(start_ + 2 * kPage, kPage), 0);
+  const int saved = errno;
+  const bool taken = madvise(start_ + 2 * kPage, kPage, MADV_DONTNEED) == 0;
+  errno = saved;
+  if (taken) {
+    GTEST_SKIP() << "this emulator takes advice on memory that is not there";
+  }
   before_ = hak_os_totals();
   EXPECT_FALSE(hak_os_decommit(start_ + 2 * kPage, kPage, HAK_DECOMMIT_DONTNEED));  // ENOMEM
   EXPECT_FALSE(hak_os_decommit(start_ + 2 * kPage, kPage, HAK_DECOMMIT_FREE));
