@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""config_table.py [--check | --write]: which tests `bazel test --config=NAME //...` runs, and which it leaves out, and why.
+
+Reads `bazelw query` for the tests and their tags, and .bazelrc for what each configuration leaves out. Prints the table;
+--write puts it into docs/CONFIGS.md, --check compares it with that file, where only the numbers may differ. Exits 1, with or
+without options, when a test is left out without a reason: by a tag that is not explained here, by a `manual` that no stage
+of .ci/run makes up for, by every configuration, or as host-only without a comment beside the tag; 2 for a bad call.
+"""
+
+import fnmatch
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "CONFIGS.md"
+
+CONFIGS = ["gcc", "clang", "fast", "observe", "hardened", "lto", "asan", "ubsan", "tsan", "aarch64", "aarch64-clang"]
+
+# Why a tag may keep a test out of a configuration.
+TAGS = {
+    "host-only": "not under qemu: the test starts the machine's own programs, or does what the user emulator cannot; the "
+    "comment beside the tag says which",
+    "malloc-override": "not under a sanitizer that has a malloc of its own: two overriding mallocs exclude each other",
+    "uninstrumented": "looks at the library or at the C++ runtime as they are shipped, which a sanitizer changes",
+    "manual": "not in `//...`: holds in another profile or under one sanitizer alone, where it is run by name",
+}
+
+# Tests with the tag manual, and where they run: a pattern of labels, and the words that .ci/run or hakmem.bzl has for it.
+MANUAL = {
+    "//toolchains/planted:*_catches": "under its own sanitizer: toolchains/planted/BUILD.bazel",
+}
+
+
+def query():
+    """{label: (set of tags, rule class)} of all tests."""
+    output = subprocess.run(
+        [str(ROOT / "bazelw"), "query", "--noshow_progress", "tests(//...)", "--output=xml"],
+        cwd=ROOT, check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL).stdout
+    tests = {}
+    for rule in xml.etree.ElementTree.fromstring(output).iter("rule"):
+        tags = {item.get("value") for one in rule.findall("list[@name='tags']") for item in one}
+        tests[rule.get("name")] = (tags, rule.get("class"))
+    return tests
+
+
+def left_out_tags(config, lines):
+    """The tags that `bazel test --config=CONFIG` leaves out, by .bazelrc; the last filter counts."""
+    found = []
+    for line in lines:
+        words = line.split()
+        if not words or words[0] not in (f"build:{config}", f"test:{config}"):
+            continue
+        for word in words[1:]:
+            if word.startswith("--config="):
+                found = left_out_tags(word.partition("=")[2], lines) or found
+            elif word.startswith("--test_tag_filters="):
+                found = [tag.lstrip("-") for tag in word.partition("=")[2].split(",")]
+    return found
+
+
+def host_only_without_reason():
+    """Places in BUILD files where the tag stands without a comment in the same rule."""
+    missing = []
+    for path in sorted(ROOT.glob("**/BUILD.bazel")):
+        if any(part.startswith("bazel-") for part in path.relative_to(ROOT).parts):
+            continue
+        # A paragraph, from blank line to blank line, holds one rule and the comment in front of it.
+        for paragraph in re.split(r"\n\s*\n", path.read_text(encoding="utf-8")):
+            if '"host-only"' in paragraph and not re.search(r"#(?! SPDX)", paragraph):
+                name = re.search(r'name = ("[^"]+"|\w+)', paragraph)
+                missing.append(f"{path.relative_to(ROOT)}: {name.group(1) if name else '?'} is host-only and no comment says why")
+    return missing
+
+
+def main():
+    option = sys.argv[1] if len(sys.argv) > 1 else ""
+    if len(sys.argv) > 2 or option not in ("", "--check", "--write"):
+        print("usage: config_table.py [--check | --write]", file=sys.stderr)
+        return 2
+    tests = query()
+    lines = (ROOT / ".bazelrc").read_text(encoding="utf-8").splitlines()
+    problems = host_only_without_reason()
+    known = {line.split()[0].partition(":")[2] for line in lines if re.match(r"(build|test):", line)}
+    problems += [f".bazelrc has no configuration {config}" for config in CONFIGS if config not in known]
+
+    manual = {label for label, (tags, _) in tests.items() if "manual" in tags}
+    elsewhere = {}
+    for label in sorted(manual):
+        by_pattern = [why for pattern, why in MANUAL.items() if fnmatch.fnmatch(label, pattern)]
+        copies = [other for other, (tags, _) in tests.items() if "other-profile" in tags and other.startswith(label + "_")]
+        if by_pattern:
+            elsewhere[label] = by_pattern[0]
+        elif copies:
+            elsewhere[label] = "as " + ", ".join(sorted(copies))
+        else:
+            problems.append(f"{label} is manual and runs nowhere")
+
+    rows = []
+    ran = set(elsewhere)
+    for config in CONFIGS:
+        filters = left_out_tags(config, lines)
+        problems += [f"--config={config} leaves out {tag}, which nothing here explains" for tag in filters if tag not in TAGS]
+        counts = dict.fromkeys(filters, 0)
+        runs = 0
+        for label, (tags, _) in tests.items():
+            if label in manual:
+                continue
+            # One that has several of the tags counts for the first.
+            why = next((tag for tag in filters if tag in tags), None)
+            if why:
+                counts[why] += 1
+            else:
+                runs += 1
+                ran.add(label)
+        out = ", ".join(f"{count} {tag}" for tag, count in counts.items()) or "–"
+        rows.append(f"| `--config={config}` | {runs} | {out} |")
+    problems += [f"{label} runs in no configuration" for label in sorted(set(tests) - ran)]
+
+    text = "\n".join([
+        "<!-- SPDX-License-Identifier: Apache-2.0 -->",
+        "# Which tests each configuration runs",
+        "",
+        "Written by `toolchains/config_table.py --write`, from `bazel query` and .bazelrc; its `--check` finds a test that is left",
+        "out without a reason. The numbers are those of `bazel test --config=NAME //...`; stages of `.ci/run` may ask for less, by",
+        "size or by profile, and say so there. Every profile's copy of a test counts. `--config=msan` is for programs in C alone, as",
+        "the C++ library is not instrumented: `//toolchains/planted:msan_catches` shows that it works.",
+        "",
+        "| configuration | tests it runs | left out by its tags |",
+        "| --- | ---: | --- |",
+        *rows,
+        "",
+        "| tag | why |",
+        "| --- | --- |",
+        *[f"| {tag} | {why} |" for tag, why in TAGS.items()],
+        "",
+        f"{len(manual)} tests are manual; each runs by another name or under one configuration:",
+        "",
+        *[f"- `{label}`: {why}" for label, why in elsewhere.items()],
+        "",
+    ])
+    print(text)
+    if option == "--write":
+        PAGE.write_text(text, encoding="utf-8")
+    if option == "--check":
+        page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+        if re.sub(r"\d+", "N", page) != re.sub(r"\d+", "N", text):
+            problems.append("docs/CONFIGS.md is not what is printed above: toolchains/config_table.py --write")
+    for problem in problems:
+        print(f"config_table.py: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
