@@ -34,9 +34,6 @@ KNOWN_FEATURES = SANITIZERS + [
     "supports_pic",
 ]
 
-# The flag's value is an absolute path; this one says that it is not set.
-NO_PROFILE = ""
-
 def contradiction(chosen, features, compiler, cpu, native, coverage, missing_runtime, pgo_profile):
     """Why nothing can be built this way, or None.
 
@@ -49,6 +46,9 @@ def contradiction(chosen, features, compiler, cpu, native, coverage, missing_run
       coverage: whether coverage is measured.
       missing_runtime: Debian packages that the compiler's sanitizers need and that are not there, with blanks between.
       pgo_profile: the value of //toolchains/cc:pgo_profile.
+
+    Returns:
+      A sentence that says what contradicts what, or None.
     """
     for row, names in EXCLUSIVE.items():
         both = [name for name in names if name in chosen]
