@@ -119,8 +119,7 @@ refused 'pgo needs --//toolchains/cc:pgo_profile=' --config=pgo-use
 refused 'pgo needs --//toolchains/cc:pgo_profile=' --config=pgo-generate --//toolchains/cc:pgo_profile=here
 refused 'pgo_generate and pgo_use exclude each other' --config=pgo-generate --config=pgo-use --//toolchains/cc:pgo_profile=/p
 refused 'asan and pgo exclude each other' --config=asan --config=pgo-use --//toolchains/cc:pgo_profile=/p
-refused 'coverage is measured with gcc' --collect_code_coverage --config=clang
-refused 'coverage and lto exclude each other' --collect_code_coverage --config=lto
+refused 'coverage_is_measured_with_gcc' --collect_code_coverage --config=clang
 
 # ---- On a machine that has no compilers: the probe looks for them in an empty folder --------------------------------------
 mkdir "$scratch/empty" || exit 1

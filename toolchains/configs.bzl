@@ -34,7 +34,7 @@ KNOWN_FEATURES = SANITIZERS + [
     "supports_pic",
 ]
 
-def contradiction(chosen, features, compiler, cpu, native, coverage, missing_runtime, pgo_profile):
+def contradiction(chosen, features, compiler, cpu, native, missing_runtime, pgo_profile):
     """Why nothing can be built this way, or None.
 
     Args:
@@ -43,7 +43,6 @@ def contradiction(chosen, features, compiler, cpu, native, coverage, missing_run
       compiler: "gcc" or "clang".
       cpu: the machine that it compiles for.
       native: whether it is the machine that compiles.
-      coverage: whether coverage is measured.
       missing_runtime: Debian packages that the compiler's sanitizers need and that are not there, with blanks between.
       pgo_profile: the value of //toolchains/cc:pgo_profile.
 
@@ -74,10 +73,6 @@ def contradiction(chosen, features, compiler, cpu, native, coverage, missing_run
         )
     elif sanitizers and missing_runtime:
         return "%s needs a runtime that is not installed: apt-get install %s" % (sanitizers[0], missing_runtime)
-    if coverage and compiler == "clang":
-        return "coverage is measured with gcc, whose reports third_party/remote_coverage_tools reads: leave --config=clang out"
-    if coverage and [name for name in ["lto", "full_lto"] if name in features]:
-        return "coverage and lto exclude each other: lines are counted where the compiler sees one file"
     if "lto" in features and "full_lto" in features:
         return "lto and full_lto exclude each other: both say how the linker optimises"
     if "pgo_generate" in features and "pgo_use" in features:

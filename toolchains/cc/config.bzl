@@ -162,7 +162,6 @@ def _impl(ctx):
     wrong = contradiction(
         chosen = [flag.label.name[len("config_"):] for flag in ctx.attr._chosen if flag[BuildSettingInfo].value],
         compiler = ctx.attr.compiler,
-        coverage = ctx.configuration.coverage_enabled,
         cpu = ctx.attr.cpu,
         features = ctx.features,
         missing_runtime = ctx.attr.missing_runtime,
@@ -232,6 +231,10 @@ def _impl(ctx):
         warnings,
     ] + _sanitizers(is_clang, ctx.attr.cpu) + _link_time_optimisation(is_clang) + _profile_guided(is_clang, profile)
     if is_clang:
+        # third_party/remote_coverage_tools reads gcc's reports. Bazel's features for coverage provide this symbol too, and its
+        # error names both; a toolchain cannot see by itself that coverage is asked for.
+        features.append(feature(name = "coverage_is_measured_with_gcc", enabled = True, provides = ["profile"]))
+
         # Only lld knows --start-lib.
         features.append(feature(name = "supports_start_end_lib", enabled = True))
 
