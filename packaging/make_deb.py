@@ -143,7 +143,8 @@ def main():
         version = tree.version_of(pathlib.Path(sources["hakmem.h"]).read_text())[0]
         files = package_files(sources, options.architecture, options.multiarch, version, int(epoch))
         root = pathlib.Path(scratch) / "root"
-        root.mkdir(mode=0o755)
+        root.mkdir()
+        root.chmod(0o755)  # whatever the umask is
         tree.write(files, root)
         control = {"DEBIAN/" + name: (text.encode(), None, 0o644)
                    for name, text in control_files(files, options.architecture, version, libc).items()}
