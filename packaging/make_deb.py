@@ -59,7 +59,7 @@ Upstream-Name: hakmem
 Source: https://example.org/hakmem
 
 Files: *
-Copyright: the hakmem developers
+Copyright: 2026 the hakmem developers
 License: Apache-2.0
  On Debian systems the full text of the Apache License, Version 2.0, is in
  /usr/share/common-licenses/Apache-2.0.

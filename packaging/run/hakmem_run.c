@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "packaging/run/judge.h"
@@ -43,9 +44,11 @@ __attribute__((noreturn)) static void fail(int status, const char *first, const 
 static void find_library(char library[PATH_MAX]) {
   static const char *const places[] = {"../lib/" MULTIARCH, "../lib", "../lib64"};
   char self[PATH_MAX];
-  const ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-  if (length <= 0) fail(EXIT_USAGE, "cannot tell where it is installed: ", strerror(errno));
-  self[length] = '\0';
+  // Not /proc/self/exe: there may be no /proc.
+  const char *started = (const char *)getauxval(AT_EXECFN);
+  if (started == NULL || realpath(started, self) == NULL) {
+    fail(EXIT_USAGE, "cannot tell where it is installed: ", strerror(errno));
+  }
   *strrchr(self, '/') = '\0';
   for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
     char candidate[2 * PATH_MAX];
