@@ -10,6 +10,8 @@ _COMMANDS = {
     "GCC": ["/usr/bin/gcc", "--version"],
     "GCC_AARCH64": ["/usr/bin/aarch64-linux-gnu-gcc", "--version"],
     "LIBC": ["/usr/bin/ldd", "--version"],
+    # Which gcc it starts; its own version it does not tell.
+    "MUSL_GCC": ["/usr/bin/musl-gcc", "--version"],
 }
 
 _ALLOWED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.+~-"
@@ -33,5 +35,5 @@ def _compiler_probe_impl(repository_ctx):
 compiler_probe = repository_rule(
     implementation = _compiler_probe_impl,
     local = True,
-    doc = "Makes @NAME//:versions.bzl with GCC, CLANG, GCC_AARCH64 and LIBC; read anew when the Bazel server starts.",
+    doc = "Makes @NAME//:versions.bzl with CLANG, GCC, GCC_AARCH64, LIBC and MUSL_GCC; read anew when the Bazel server starts.",
 )

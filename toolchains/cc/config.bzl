@@ -89,6 +89,7 @@ def _sanitizers(is_clang, cpu):
 
 def _impl(ctx):
     is_clang = ctx.attr.compiler == "clang"
+    is_musl = ctx.attr.compiler == "musl"
     target = ["--target=" + ctx.attr.clang_target] if ctx.attr.clang_target else []
 
     default_flags = feature(
@@ -101,6 +102,14 @@ def _impl(ctx):
             ] + ([] if is_clang else [
                 "-fno-canonical-system-headers",
             ]) + [
+                # The kernel's headers, for a C library that brings none. Behind its own: the other headers there are
+                # of another one.
+            ] + ([
+                "-idirafter",
+                "/usr/include",
+                "-idirafter",
+                "/usr/include/%s-linux-gnu" % ctx.attr.cpu,
+            ] if is_musl else []) + [
                 # Another compiler, another command line: see compiler_probe.bzl.
                 "-D__HAKMEM_TOOLCHAIN__=" + ctx.attr.version,
                 # The same sources give the same object.
@@ -124,10 +133,11 @@ def _impl(ctx):
         ],
     )
 
-    # Behind everything else on the link line; a program or library in C gets no dependency on libstdc++ from it.
+    # Behind everything else on the link line; a program or library in C gets no dependency on libstdc++ from it. musl
+    # comes without.
     default_libraries = feature(
         name = "default_libraries",
-        enabled = True,
+        enabled = not is_musl,
         flag_sets = [_flags(_LINK, ["-Wl,--push-state,--as-needed", "-lstdc++", "-lm", "-Wl,--pop-state"])],
     )
 
@@ -161,7 +171,7 @@ def _impl(ctx):
         host_system_name = "local",
         target_system_name = ctx.attr.cpu + "-linux-gnu",
         target_cpu = ctx.attr.cpu,
-        target_libc = "glibc",
+        target_libc = "musl" if is_musl else "glibc",
         compiler = ctx.attr.compiler,
         abi_version = "local",
         abi_libc_version = "local",
@@ -173,7 +183,7 @@ _cc_toolchain_config = rule(
     attrs = {
         "builtin_includes": attr.string_list(mandatory = True),
         "clang_target": attr.string(),
-        "compiler": attr.string(mandatory = True, values = ["gcc", "clang"]),
+        "compiler": attr.string(mandatory = True, values = ["gcc", "clang", "musl"]),
         "cpu": attr.string(mandatory = True),
         "tools": attr.string_dict(mandatory = True),
         "version": attr.string(mandatory = True),
@@ -229,7 +239,7 @@ def hak_cc_toolchain(name, compiler, exec_cpu, target_cpu, version):
 
     Args:
       name: of the toolchain.
-      compiler: "gcc" or "clang".
+      compiler: "gcc", "clang", or "musl": gcc with the musl C library.
       exec_cpu: the machine it runs on, "x86_64" or "aarch64".
       target_cpu: the machine it compiles for.
       version: what @hakmem_compilers says of the compiler and the C library.
@@ -241,6 +251,9 @@ def hak_cc_toolchain(name, compiler, exec_cpu, target_cpu, version):
     else:
         tools = _gnu_tools("/usr/bin/%s-linux-gnu-" % target_cpu if cross else "/usr/bin/")
         includes = _CROSS_INCLUDES if cross else _HOST_INCLUDES
+        if compiler == "musl":
+            tools["gcc"] = "/usr/bin/musl-gcc"
+            includes = includes + ["/lib/gcc"]  # it finds the compiler in /bin, which is /usr/bin
     _cc_toolchain_config(
         name = name + "_config",
         builtin_includes = includes,

@@ -242,7 +242,12 @@ int main(void) {
   test_fork();
   test_misuse();
   const hak_stats end = stats();
-  printf("%s, %llu live blocks at the end: %s\n", hak_version(), (unsigned long long)end.live_blocks,
+#ifdef __GLIBC__
+  const char *const library = "glibc";
+#else
+  const char *const library = "a C library that is not glibc";
+#endif
+  printf("%s on %s, %llu live blocks at the end: %s\n", hak_version(), library, (unsigned long long)end.live_blocks,
          failures == 0 ? "passed" : "FAILED");
   return failures == 0 ? 0 : 1;
 }
