@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A process with raised privileges (AT_SECURE) does not listen to the environment, which belongs to whoever started it.
+// A process with raised privileges (AT_SECURE) does not listen to the environment, which belongs to whoever started it,
+// but to its own hak_conf.
 // Making one needs root: as another user the test says loudly that it was skipped.
 #include <errno.h>
 #include <fcntl.h>
@@ -31,13 +32,17 @@ const char *const kEnvironment[] = {"HAKMEM_PROFILE=lean", "HAKMEM_THREAD_CACHE_
 
 // Tells whether the kernel calls the process secure, and where its settings come from.
 int Child() {
+  hak_conf = "keep_superslabs=7";  // before the first allocation
   void *p = hak_malloc(100);
   hak_free(p);
   const char *origin = "";
   const char *profile = hak_config_get("HAKMEM_PROFILE", &origin);
   const char *cache_origin = "";
   hak_config_get("HAKMEM_THREAD_CACHE_KB", &cache_origin);
-  printf("secure=%lu profile=%s (%s) cache (%s)\n", getauxval(AT_SECURE), profile, origin, cache_origin);
+  const char *keep_origin = "";
+  const char *keep = hak_config_get("HAKMEM_KEEP_SUPERSLABS", &keep_origin);
+  printf("secure=%lu profile=%s (%s) cache (%s) keep=%s (%s)\n", getauxval(AT_SECURE), profile, origin, cache_origin,
+         keep, keep_origin);
 #if HAK_TEST_ASAN  // its search for leaks cannot look into a process with raised privileges
   fflush(stdout);
   _exit(0);
@@ -92,6 +97,9 @@ void ExpectDeaf(const Outcome &outcome) {
   const std::string cache = IsFastBuild() ? "fixed in this build" : "preset";
   EXPECT_EQ(outcome.out.rfind("secure=1 profile=balanced (" + origin + ") cache (", 0), 0U) << outcome;
   EXPECT_EQ(outcome.out.find("environment"), std::string::npos) << outcome;
+  // What the program itself was built with counts all the same.
+  const std::string own = IsFastBuild() ? " keep=1 (fixed in this build)\n" : " keep=7 (hak_conf)\n";
+  EXPECT_NE(outcome.out.find(own), std::string::npos) << outcome;
 }
 
 #define SKIP_LOUDLY(why)                                     \

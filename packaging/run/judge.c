@@ -26,6 +26,15 @@
 #error "hakmem runs on x86-64 and aarch64"
 #endif
 
+// Our library is for the C library that this program was built with.
+#ifdef __GLIBC__
+#define OTHER_LINKER "ld-musl-"
+#define OTHER_RUNS "runs on musl: this libhakmem.so is for the GNU C library"
+#else
+#define OTHER_LINKER "ld-linux-"
+#define OTHER_RUNS "runs on the GNU C library: this libhakmem.so is for another one"
+#endif
+
 // Interpreters of interpreters: the kernel follows no more than four.
 #define DEPTH_MAX 5
 
@@ -131,8 +140,8 @@ static void judge_elf(const char *file, int fd, struct judgement *judgement) {
     char linker[PATH_MAX] = "";
     if (segment.p_filesz >= sizeof linker || !read_at(fd, linker, segment.p_filesz, segment.p_offset)) break;
     const char *base = strrchr(linker, '/');
-    if (strncmp(base != NULL ? base + 1 : linker, "ld-musl-", strlen("ld-musl-")) == 0) {
-      decide(judgement, VERDICT_INCOMPATIBLE, file, "runs on musl: this libhakmem.so is for the GNU C library");
+    if (strncmp(base != NULL ? base + 1 : linker, OTHER_LINKER, strlen(OTHER_LINKER)) == 0) {
+      decide(judgement, VERDICT_INCOMPATIBLE, file, OTHER_RUNS);
     }
     return;
   }

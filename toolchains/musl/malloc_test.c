@@ -28,6 +28,7 @@ static atomic_int failures;
 // Sizes that no compiler sees through, so that no call is left out or warned of.
 static volatile size_t huge = SIZE_MAX;
 static volatile size_t none = 0;
+static volatile size_t odd = 48;
 
 static unsigned char pattern(size_t id, size_t offset) { return (unsigned char)(id * 131 + offset * 7 + 1); }
 
@@ -130,7 +131,7 @@ static void test_errors(void) {
   free(NULL);
   CHECK(errno == 7);
   errno = 0;
-  CHECK(aligned_alloc(48, 96) == NULL && errno == EINVAL);
+  CHECK(aligned_alloc(odd, 96) == NULL && errno == EINVAL);
   void *empty = malloc(none);
   void *other = malloc(none);
   CHECK(empty != NULL && other != NULL && empty != other);
