@@ -22,6 +22,8 @@
 #include "allocator/test/subprocess.h"
 #include "allocator/test/test_random.h"
 
+const char *hak_conf = "keep_superslabs=7";
+
 namespace hak_test {
 namespace {
 
@@ -32,7 +34,6 @@ const char *const kEnvironment[] = {"HAKMEM_PROFILE=lean", "HAKMEM_THREAD_CACHE_
 
 // Tells whether the kernel calls the process secure, and where its settings come from.
 int Child() {
-  hak_conf = "keep_superslabs=7";  // before the first allocation
   void *p = hak_malloc(100);
   hak_free(p);
   const char *origin = "";
@@ -116,7 +117,7 @@ TEST(Secure, WithoutRaisedPrivilegesTheEnvironmentCounts) {
   if (IsFastBuild()) {
     EXPECT_EQ(outcome.out.rfind("secure=0 profile=balanced (fixed in this build)", 0), 0U) << outcome;
   } else {
-    EXPECT_EQ(outcome.out, "secure=0 profile=lean (environment) cache (environment)\n") << outcome;
+    EXPECT_EQ(outcome.out, "secure=0 profile=lean (environment) cache (environment) keep=7 (hak_conf)\n") << outcome;
     EXPECT_NE(outcome.err.find("nonsense"), std::string::npos) << outcome;
   }
   EXPECT_NE(outcome.err, "") << outcome;

@@ -131,8 +131,8 @@ HAK_EXPORT size_t hak_trim(size_t keep_bytes) HAK_NOEXCEPT;
 // with what is, and ignored; the others count. A process with raised privileges obeys it too. FAST builds do not read
 // it.
 //
-// It is read once, at the first allocation, which may come before main and before any constructor: initialise it with a
-// literal, in the executable itself, in C or inside extern "C". Where the allocator is a shared library that the
+// It is read once, when the process starts, before main and before most constructors: initialise it with a literal, in
+// the executable itself, in C or inside extern "C". Where the allocator is a shared library that the
 // program is not linked with (LD_PRELOAD), link the program with -rdynamic or -Wl,--export-dynamic-symbol=hak_conf.
 HAK_EXPORT extern const char *hak_conf;
 
