@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "allocator/gate/conf.h"
 #include "allocator/gate/gate.h"
 #include "allocator/test/test_random.h"
 #include "allocator/tiny/size_class.h"
@@ -39,6 +40,9 @@ enum class Plant {
   kParseChangesRefused,
   kParseBeyondMost,
   kResolveLastWins,
+  kResolveSwapsTexts,
+  kConfKeepsBlanks,
+  kConfIgnoresCase,
 };
 Plant g_plant;
 
@@ -99,15 +103,26 @@ bool PlantedParse(const hak_gate *gate, const char *text, uint64_t *value) {
   return good;
 }
 
-void PlantedResolve(char *const *environment, hak_gate_values *values) {
-  if (!Is(Plant::kResolveLastWins)) {
-    hak_gate_resolve(environment, values);
-    return;
-  }
+void PlantedResolve(const hak_gate_sources *sources, hak_gate_values *values) {
+  hak_gate_sources planted = *sources;
+  if (Is(Plant::kResolveSwapsTexts)) std::swap(planted.program, planted.build);
   std::vector<char *> turned;
-  for (; *environment != nullptr; ++environment) turned.insert(turned.begin(), *environment);
-  turned.push_back(nullptr);
-  hak_gate_resolve(turned.data(), values);
+  if (Is(Plant::kResolveLastWins)) {
+    for (char *const *entry = sources->environment; *entry != nullptr; ++entry) turned.insert(turned.begin(), *entry);
+    turned.push_back(nullptr);
+    planted.environment = turned.data();
+  }
+  hak_gate_resolve(&planted, values);
+}
+
+bool PlantedConfNext(const char **rest, hak_conf_item *item) {
+  const bool found = hak_conf_next(rest, item);
+  if (found && Is(Plant::kConfKeepsBlanks) && **rest == ' ') ++item->length;
+  return found;
+}
+
+bool PlantedConfNames(const hak_conf_item *item, const char *name) {
+  return hak_conf_names(item, name) && !(Is(Plant::kConfIgnoresCase) && *item->text >= 'a');
 }
 
 }  // namespace
@@ -121,6 +136,8 @@ void PlantedResolve(char *const *environment, hak_gate_values *values) {
 #define hak_slab_put PlantedPut
 #define hak_gate_parse PlantedParse
 #define hak_gate_resolve PlantedResolve
+#define hak_conf_next PlantedConfNext
+#define hak_conf_names PlantedConfNames
 #define LLVMFuzzerTestOneInput SizeClassTarget
 #include "fuzz/size_class_fuzzer.cc"
 #undef LLVMFuzzerTestOneInput
@@ -147,6 +164,9 @@ std::vector<uint8_t> RandomLines(uint64_t seed) {
   static const char *const words[] = {"HAKMEM_PROFILE=",
                                       "HAKMEM_DECOMMIT_DEADLINE_MS=",
                                       "HAKMEM_SLAB_MAP=",
+                                      "profile=",
+                                      "slab_map=",
+                                      " ",
                                       "lean",
                                       "speed",
                                       "flat",
@@ -212,6 +232,9 @@ TEST(Gate, PlantsAreFound) {
   EXPECT_EQ(Find(GateTarget, RandomLines, Plant::kParseBeyondMost),
             "hak_gate_parse accepts something else than documented");
   EXPECT_EQ(Find(GateTarget, RandomLines, Plant::kResolveLastWins), "a gate has another value");
+  EXPECT_NE(Find(GateTarget, RandomLines, Plant::kResolveSwapsTexts), "");
+  EXPECT_EQ(Find(GateTarget, RandomLines, Plant::kConfKeepsBlanks), "hak_conf_next gives another item");
+  EXPECT_EQ(Find(GateTarget, RandomLines, Plant::kConfIgnoresCase), "hak_conf_names");
 }
 
 }  // namespace

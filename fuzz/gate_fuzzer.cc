@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The parser of environment variables on any bytes, against a naive one: it accepts what docs/ENV.md says and nothing
-// else, and what it refuses changes nothing.
+// The parsers of environment variables and of settings compiled in (hak_conf, //configs:conf) on any bytes, against
+// naive ones: they accept what docs/ENV.md says and nothing else, and what they refuse changes nothing.
 //
-// An input is a number of lines. Each is tried as a value of every gate; "NAME=value" lines whose value its gate
-// accepts, and all lines that name no gate, make an environment, which is resolved then. (Refused values would be
-// reported on stderr, and a target does not print.)
+// An input is a number of lines. Each is tried as a value of every gate, and taken apart as a text of settings;
+// "NAME=value" lines whose value its gate accepts, and all lines that name no gate, make an environment. The accepted
+// items of every second line make hak_conf, those of the others //configs:conf. The three are resolved then. (What is
+// refused would be reported on stderr, and a target does not print.)
 #include <string.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "allocator/gate/conf.h"
 #include "allocator/gate/gate.h"
 #include "fuzz/fuzz_target.h"
 
@@ -70,8 +73,72 @@ void CheckAsValue(const std::string &text) {
   for (const hak_gate &gate : hak_gates) CheckValue(gate, text, copy.get());
 }
 
-void CheckEnvironment(const std::vector<std::string> &lines) {
-  Parsed wanted[HAK_GATE_COUNT];
+// ---- Settings compiled in -----------------------------------------------------------------------------
+
+// One value for each gate, where one is wanted.
+struct Wanted {
+  Parsed gate[HAK_GATE_COUNT];
+};
+
+std::string Capitals(std::string text) {
+  for (char &c : text) {
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+  }
+  return text;
+}
+
+std::vector<std::string> NaiveItems(const std::string &text) {
+  std::vector<std::string> items;
+  size_t begin = 0;
+  while ((begin = text.find_first_not_of(", \t\n\r", begin)) != std::string::npos) {
+    const size_t end = std::min(text.find_first_of(", \t\n\r", begin), text.size());
+    items.push_back(text.substr(begin, end - begin));
+    begin = end;
+  }
+  return items;
+}
+
+// The gate that the item names, or HAK_GATE_COUNT.
+uint32_t NaiveGate(const std::string &item) {
+  const size_t equals = item.find('=');
+  const std::string name = equals == std::string::npos ? "" : Capitals(item.substr(0, equals));
+  uint32_t id = 0;
+  while (id < HAK_GATE_COUNT && name != hak_gates[id].name && "HAKMEM_" + name != hak_gates[id].name) ++id;
+  return id;
+}
+
+// The items of the line as the box finds them must be the naive ones. Adds those that are accepted to `text`.
+void TakeItems(const std::string &line, std::string *text, Wanted *wanted) {
+  const std::unique_ptr<char[]> copy = Exact(line);
+  const char *rest = copy.get();
+  for (const std::string &item : NaiveItems(line)) {
+    hak_conf_item got;
+    Check(hak_conf_next(&rest, &got), "hak_conf_next misses an item");
+    Check(std::string(got.text, got.length) == item, "hak_conf_next gives another item");
+    const size_t equals = item.find('=');
+    const bool has_name = equals != std::string::npos && equals != 0;
+    const std::string value = has_name ? item.substr(equals + 1) : "";
+    Check(got.is_pair == (has_name && value.size() <= HAK_CONF_VALUE_MAX), "is_pair");
+    Check(!got.is_pair || value == got.value, "hak_conf_next gives another value");
+    const uint32_t id = NaiveGate(item);
+    for (uint32_t other = 0; other < HAK_GATE_COUNT; ++other) {
+      Check(hak_conf_names(&got, hak_gates[other].name) == (other == id), "hak_conf_names");
+    }
+    if (id == HAK_GATE_COUNT || !got.is_pair || !Naive(hak_gates[id], value).good) continue;
+    if (text->size() + item.size() + 1 > HAK_CONF_LENGTH_MAX) continue;
+    wanted->gate[id] = Naive(hak_gates[id], value);  // of two items with one name the last counts
+    *text += item + ",";
+  }
+  hak_conf_item none;
+  Check(!hak_conf_next(&rest, &none), "hak_conf_next gives an item too many");
+  Check(*rest == '\0', "hak_conf_next stops before the end");
+  Check(hak_conf_too_long(copy.get()) == (line.size() > HAK_CONF_LENGTH_MAX), "hak_conf_too_long");
+}
+
+// ---- Everything together --------------------------------------------------------------------------------
+
+// The variables of the lines, but for those with values that are not accepted.
+std::vector<std::unique_ptr<char[]>> Variables(const std::vector<std::string> &lines, Wanted *wanted) {
   std::vector<std::unique_ptr<char[]>> copies;
   for (const std::string &line : lines) {
     bool keep = true;
@@ -81,24 +148,44 @@ void CheckEnvironment(const std::vector<std::string> &lines) {
       const Parsed parsed = Naive(hak_gates[id], line.substr(prefix.size()));
       keep = parsed.good;
       // Of two variables of one name the first counts.
-      if (parsed.good && !wanted[id].good) wanted[id] = parsed;
+      if (parsed.good && !wanted->gate[id].good) wanted->gate[id] = parsed;
     }
     if (keep) copies.push_back(Exact(line));
   }
+  return copies;
+}
+
+void CheckSources(const std::vector<std::string> &lines) {
+  // By precedence.
+  Wanted wanted[3];
+  constexpr hak_gate_origin kOrigins[] = {HAK_GATE_FROM_BUILD, HAK_GATE_FROM_PROGRAM, HAK_GATE_FROM_ENVIRONMENT};
+  std::string texts[2];
+  for (size_t i = 0; i < lines.size(); ++i) TakeItems(lines[i], &texts[i % 2], &wanted[i % 2]);
+  const std::vector<std::unique_ptr<char[]>> copies = Variables(lines, &wanted[2]);
   std::vector<char *> environment;
   for (const auto &copy : copies) environment.push_back(copy.get());
   environment.push_back(nullptr);
+  const std::unique_ptr<char[]> build = Exact(texts[0]), program = Exact(texts[1]);
+  const hak_gate_sources sources = {environment.data(), program.get(), build.get()};
   hak_gate_values values;
   memset(&values, 0xA5, sizeof values);
-  hak_gate_resolve(environment.data(), &values);
-  // Balanced, number 0, when none is wanted.
-  const uint64_t preset = wanted[HAK_GATE_PROFILE].value;
+  hak_gate_resolve(&sources, &values);
+  uint64_t preset = HAK_PRESET_BALANCED;
   for (uint32_t id = 0; id < HAK_GATE_COUNT; ++id) {
-    const uint64_t by_preset = hak_gates[id].preset[id == HAK_GATE_PROFILE ? 0 : preset];
-    Check(values.value[id] == (wanted[id].good ? wanted[id].value : by_preset), "a gate has another value");
-    Check((values.origin[id] == HAK_GATE_FROM_ENVIRONMENT) == wanted[id].good, "a gate's value has another origin");
+    uint64_t value = hak_gates[id].preset[preset];
+    uint32_t origin = value != hak_gates[id].preset[HAK_PRESET_BALANCED] ? HAK_GATE_FROM_PRESET : HAK_GATE_BUILT_IN;
+    for (size_t source = 0; source < 3; ++source) {
+      if (!wanted[source].gate[id].good) continue;
+      value = wanted[source].gate[id].value;
+      origin = kOrigins[source];
+    }
+    Check(values.value[id] == value, "a gate has another value");
+    Check(values.origin[id] == origin, "a gate's value has another origin");
+    if (id == HAK_GATE_PROFILE) preset = value;  // the first of the table
   }
 }
+
+static_assert(HAK_GATE_PROFILE == 0, "its value is known before that of the others");
 
 }  // namespace
 
@@ -118,6 +205,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const size_t equals = line.find('=');
     if (equals != std::string::npos) CheckAsValue(line.substr(equals + 1));
   }
-  CheckEnvironment(lines);
+  CheckSources(lines);
   return 0;
 }

@@ -267,14 +267,15 @@ def gate_dictionary(fuzz):
     """Names and choices of the table of gates, and what numbers begin and end with."""
     gate = fuzz / ".." / "allocator" / "gate"
     table = (gate / "gate_table.inc").read_text()
-    words = [name + "=" for name in re.findall(r'HAK_GATE_\w+\(\s*\w+,\s*"(\w+)"', table)]
+    names = re.findall(r'HAK_GATE_\w+\(\s*\w+,\s*"(\w+)"', table)
+    words = [name + "=" for name in names] + [name[len("HAKMEM_"):].lower() + "=" for name in names]
     for body in re.findall(r"_names\[\] = \{([^}]*)\}", (gate / "gate.c").read_text()):
         words += re.findall(r'"([^"]+)"', body)
     words += re.findall(r"MIXED_\w+", table)
     for least, most in re.findall(r'HAK_GATE_NUMBER\(\s*\w+,\s*"\w+",\s*(\d+),\s*(\d+)', table):
         words += [least, most, str(int(most) + 1)]
     words += ["4294967296", "9223372036854775808", "18446744073709551615", "18446744073709551616", "-1", "+1", "0x",
-              " ", "\\x0a", "="]
+              " ", ",", "\\x0a", "="]
     if len(words) < 30:
         raise ScriptError("the table of gates is not found in %s" % gate)
     head = ("# SPDX-License-Identifier: Apache-2.0\n"

@@ -65,6 +65,7 @@ cross=/usr/bin/aarch64-linux-gnu-gcc
 used "$gcc" ''
 used "$gcc" '' --config=gcc
 used "$gcc" '' --config=gcc --config=x86_64
+used /usr/bin/musl-gcc '' --config=musl
 used "$clang" '' --config=clang
 used "$clang" '' --config=x86_64 --config=clang
 used "$cross" '' --config=aarch64
@@ -102,6 +103,9 @@ refused 'nonsense' --//configs:header=nonsense
 refused '--config=gcc and --config=clang exclude each other' --config=gcc --config=clang
 refused '--config=gcc and --config=clang exclude each other' --config=asan --config=gcc
 refused '--config=gcc and --config=clang exclude each other' --config=aarch64-clang --config=gcc
+refused '--config=clang and --config=musl exclude each other' --config=musl --config=clang
+refused '--config=aarch64 and --config=musl exclude each other' --config=musl --config=aarch64
+refused 'asan exists with glibc alone' --config=musl --features=asan
 refused '--config=x86_64 and --config=aarch64 exclude each other' --config=aarch64 --config=x86_64
 refused '--config=fast and --config=observe exclude each other' --config=fast --config=observe
 refused '--config=observe and --config=hardened exclude each other' --config=hardened --config=observe

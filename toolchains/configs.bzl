@@ -3,12 +3,13 @@
 
 # Of each row at most one may be asked for.
 EXCLUSIVE = {
-    "compiler": ["gcc", "clang"],
-    "machine": ["x86_64", "aarch64"],
+    "compiler": ["gcc", "clang", "musl"],
+    "machine": ["x86_64", "aarch64", "musl"],
     "profile": ["fast", "observe", "hardened"],
 }
 
-CONFIGS = [name for names in EXCLUSIVE.values() for name in names]
+# musl is gcc on x86-64, so it stands in two rows.
+CONFIGS = {name: None for names in EXCLUSIVE.values() for name in names}.keys()
 
 # Sanitizers that bring a runtime with a memory layout of its own: one at a time.
 OWN_RUNTIME = ["asan", "msan", "tsan"]
@@ -40,7 +41,7 @@ def contradiction(chosen, features, compiler, cpu, native, missing_runtime, pgo_
     Args:
       chosen: the names of CONFIGS that are on.
       features: what --features names.
-      compiler: "gcc" or "clang".
+      compiler: "gcc", "clang", or "musl": gcc with the musl C library.
       cpu: the machine that it compiles for.
       native: whether it is the machine that compiles.
       missing_runtime: Debian packages that the compiler's sanitizers need and that are not there, with blanks between.
@@ -60,7 +61,9 @@ def contradiction(chosen, features, compiler, cpu, native, missing_runtime, pgo_
     if len(own) > 1:
         return "%s and %s exclude each other: each brings a runtime of its own" % (own[0], own[1])
     sanitizers = [name for name in SANITIZERS + ["fuzzer"] if name in features]
-    if compiler == "gcc":
+    if compiler == "musl" and sanitizers:
+        return "%s exists with glibc alone: leave --config=musl out" % sanitizers[0]
+    if compiler != "clang":
         for name in ["msan", "fuzzer"]:
             if name in features:
                 return "gcc has no %s: add --config=clang" % name

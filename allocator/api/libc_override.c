@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The C library's allocation functions under their own names: C17, C23, POSIX.1-2024 and the GNU C library's additions.
-// Every function that glibc's malloc.o defines is here, so that a static link never takes that object in.
+// Every function that glibc's malloc.o defines is here, so that a static link never takes that object in. musl has none
+// of the additions, and asks of those who replace its malloc what stands before them.
 #include <errno.h>
 #include <hakmem/hakmem.h>
 #include <malloc.h>
@@ -19,6 +20,7 @@
 HAK_EXPORT void cfree(void *ptr);
 HAK_EXPORT void free_sized(void *ptr, size_t size);
 HAK_EXPORT void free_aligned_sized(void *ptr, size_t alignment, size_t size);
+HAK_EXPORT void *pvalloc(size_t size);
 
 HAK_EXPORT void *malloc(size_t size) { return hak_entry_malloc(size); }
 HAK_EXPORT void *calloc(size_t count, size_t size) { return hak_entry_calloc(count, size); }
@@ -47,6 +49,8 @@ HAK_EXPORT void *pvalloc(size_t size) {
 }
 
 HAK_EXPORT size_t malloc_usable_size(void *ptr) { return hak_entry_usable(ptr); }
+
+#ifdef __GLIBC__
 
 // ---- Tuning and looking inside ------------------------------------------------------------------
 
@@ -176,3 +180,5 @@ void __libc_free(void *ptr) { hak_entry_free(ptr); }
 void *__libc_memalign(size_t alignment, size_t size) { return hak_entry_memalign(alignment, size); }
 void *__libc_valloc(size_t size) { return valloc(size); }
 void *__libc_pvalloc(size_t size) { return pvalloc(size); }
+
+#endif  // __GLIBC__

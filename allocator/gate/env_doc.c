@@ -26,11 +26,25 @@ int main(void) {
   printf("<!-- SPDX-License-Identifier: Apache-2.0 -->\n");
   printf("<!-- Written from allocator/gate/gate_table.inc by //allocator/gate:env_doc; do not edit. -->\n");
   printf("# Environment variables\n\n");
-  printf("Read once, before the first allocation, in STANDARD and OBSERVE builds. FAST builds have the values of\n");
+  printf("Read once, before the first allocation, in STANDARD, OBSERVE and HARDENED builds. A process with raised\n");
   printf(
-      "`balanced` fixed; a process with raised privileges (AT_SECURE) ignores the environment. A value that is not\n");
-  printf("accepted is reported on stderr, and the default is used.\n\n");
-  printf("`hak_config_get` and `HAKMEM_SHOW_CONFIG=1` tell each value and where it came from.\n\n");
+      "privileges (AT_SECURE) ignores the environment, and FAST builds have their values fixed. A value that is not\n");
+  printf("accepted is reported on stderr, and what holds without it is used.\n\n");
+  printf(
+      "The same settings can be compiled in, by a program (`const char *hak_conf`) or a build (`//configs:conf`):\n");
+  printf(
+      "[EMBEDDING.md](EMBEDDING.md#settings-compiled-in). For each variable the first of these that sets it "
+      "counts:\n\n");
+  printf("| source | shown as | FAST | AT_SECURE |\n");
+  printf("| --- | --- | --- | --- |\n");
+  printf("| the environment | `environment` | ignored | ignored |\n");
+  printf("| `hak_conf` of the program | `hak_conf` | ignored | obeyed |\n");
+  printf("| `//configs:conf` of the build | `//configs:conf` | obeyed | obeyed |\n");
+  printf(
+      "| the preset, `HAKMEM_PROFILE` | `preset`, or `default` where `balanced` has the same | obeyed | obeyed |\n\n");
+  printf(
+      "`hak_config_get` and `HAKMEM_SHOW_CONFIG=1` tell each value and where it came from; in FAST builds all are\n");
+  printf("`fixed in this build`.\n\n");
   printf("| variable | values | `balanced` | `speed` | `lean` | layer | meaning |\n");
   printf("| --- | --- | --- | --- | --- | --- | --- |\n");
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {

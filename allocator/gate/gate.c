@@ -1,13 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/gate/gate.h"
 
+#include <hakmem/hakmem.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <unistd.h>
 
+#include "allocator/gate/build_conf.h"
+#include "allocator/gate/conf.h"
 #include "allocator/gate/ss_mem_lean.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
+
+// Weak, so that a program's own definition takes its place: the linker's choice in an executable that holds the
+// allocator, the dynamic linker's where it lies in a shared library. For the same reason the compiler assumes nothing
+// about its value.
+__attribute__((weak)) const char *hak_conf;
+
+static const char program_source[] = "hak_conf";
+static const char build_source[] = "//configs:conf";
 
 static const char *const preset_names[] = {"balanced", "speed", "lean", NULL};
 static const char *const slab_map_names[] = {"auto", "flat", "two_level", NULL};
@@ -90,32 +101,44 @@ static void add_value(struct hak_line *line, const struct hak_gate *gate, uint64
   }
 }
 
-static void report_bad_value(const struct hak_gate *gate, const char *text, uint64_t used) {
+// The text in quotes, cut after 64 bytes.
+static void add_quoted(struct hak_line *line, const char *text, size_t length) {
+  hak_line_text(line, "\"");
+  for (size_t i = 0; i < length && i < 64 && text[i] != '\0'; i++) {
+    // What comes from outside must not fake lines or move the cursor.
+    const char shown[2] = {text[i] >= ' ' && text[i] <= '~' ? text[i] : '?', '\0'};
+    hak_line_text(line, shown);
+  }
+  hak_line_text(line, "\"");
+}
+
+// The end of a line on a bad value, and the line.
+static void finish_bad_value(struct hak_line *line, const struct hak_gate *gate, uint64_t used) {
+  hak_line_text(line, " is not accepted; accepted: ");
+  if (gate->choices != NULL) {
+    for (size_t i = 0; gate->choices[i] != NULL; i++) {
+      if (i != 0) hak_line_text(line, ", ");
+      hak_line_text(line, gate->choices[i]);
+    }
+  } else {
+    hak_line_number(line, (int64_t)gate->least);
+    hak_line_text(line, " to ");
+    hak_line_number(line, (int64_t)gate->most);
+    hak_line_text(line, " ");
+    hak_line_text(line, gate->unit);
+  }
+  hak_line_text(line, "; using ");
+  add_value(line, gate, used);
+  hak_line_write(line);
+}
+
+static void report_bad_variable(const struct hak_gate *gate, const char *text, uint64_t used) {
   struct hak_line line = {.length = 0};
   hak_line_text(&line, "hakmem: ");
   hak_line_text(&line, gate->name);
-  hak_line_text(&line, "=\"");
-  for (size_t i = 0; i < 64 && text[i] != '\0'; i++) {
-    // What comes from outside must not fake lines or move the cursor.
-    const char shown[2] = {text[i] >= ' ' && text[i] <= '~' ? text[i] : '?', '\0'};
-    hak_line_text(&line, shown);
-  }
-  hak_line_text(&line, "\" is not accepted; accepted: ");
-  if (gate->choices != NULL) {
-    for (size_t i = 0; gate->choices[i] != NULL; i++) {
-      if (i != 0) hak_line_text(&line, ", ");
-      hak_line_text(&line, gate->choices[i]);
-    }
-  } else {
-    hak_line_number(&line, (int64_t)gate->least);
-    hak_line_text(&line, " to ");
-    hak_line_number(&line, (int64_t)gate->most);
-    hak_line_text(&line, " ");
-    hak_line_text(&line, gate->unit);
-  }
-  hak_line_text(&line, "; using ");
-  add_value(&line, gate, used);
-  hak_line_write(&line);
+  hak_line_text(&line, "=");
+  add_quoted(&line, text, SIZE_MAX);
+  finish_bad_value(&line, gate, used);
 }
 
 // The value of the variable in the environment, or NULL.
@@ -127,29 +150,84 @@ static const char *find_variable(char *const *environment, const char *name) {
   return NULL;
 }
 
-static void resolve_one(char *const *environment, uint32_t id, uint64_t preset, struct hak_gate_values *values) {
+// What the text of settings says of this gate, if anything: the last accepted value counts.
+static void take_conf(const char *text, enum hak_gate_origin origin, uint32_t id, struct hak_gate_values *values) {
+  if (text == NULL || hak_conf_too_long(text)) return;
+  struct hak_conf_item item;
+  while (hak_conf_next(&text, &item)) {
+    if (!item.is_pair || !hak_conf_names(&item, hak_gates[id].name)) continue;
+    if (hak_gate_parse(&hak_gates[id], item.value, &values->value[id])) values->origin[id] = (uint8_t)origin;
+  }
+}
+
+static void resolve_one(const struct hak_gate_sources *sources, uint32_t id, uint64_t preset,
+                        struct hak_gate_values *values) {
   const struct hak_gate *gate = &hak_gates[id];
   values->value[id] = gate->preset[preset];
   values->origin[id] =
       gate->preset[preset] != gate->preset[HAK_PRESET_BALANCED] ? HAK_GATE_FROM_PRESET : HAK_GATE_BUILT_IN;
-  const char *text = find_variable(environment, gate->name);
+  take_conf(sources->build, HAK_GATE_FROM_BUILD, id, values);
+  take_conf(sources->program, HAK_GATE_FROM_PROGRAM, id, values);
+  const char *text = find_variable(sources->environment, gate->name);
   if (text == NULL) return;
   if (hak_gate_parse(gate, text, &values->value[id])) {
     values->origin[id] = HAK_GATE_FROM_ENVIRONMENT;
   } else {
-    report_bad_value(gate, text, values->value[id]);
+    report_bad_variable(gate, text, values->value[id]);
   }
 }
 
-void hak_gate_resolve(char *const *environment, struct hak_gate_values *values) {
-  resolve_one(environment, HAK_GATE_PROFILE, HAK_PRESET_BALANCED, values);
-  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
-    if (id != HAK_GATE_PROFILE) resolve_one(environment, id, values->value[HAK_GATE_PROFILE], values);
+static uint32_t find_gate(const struct hak_conf_item *item) {
+  uint32_t id = 0;
+  while (id < HAK_GATE_COUNT && !hak_conf_names(item, hak_gates[id].name)) id++;
+  return id;
+}
+
+// A line for each item of the text that is not accepted. Comes last, when it is known what is used instead.
+static void report_conf(const char *source, const char *text, const struct hak_gate_values *values) {
+  struct hak_conf_item item;
+  if (text == NULL) return;
+  if (hak_conf_too_long(text)) {
+    struct hak_line line = {.length = 0};
+    hak_line_text(&line, "hakmem: ");
+    hak_line_text(&line, source);
+    hak_line_text(&line, " is not accepted; accepted: up to ");
+    hak_line_number(&line, HAK_CONF_LENGTH_MAX);
+    hak_line_text(&line, " bytes; using nothing of it");
+    hak_line_write(&line);
+    return;
   }
+  while (hak_conf_next(&text, &item)) {
+    const uint32_t id = find_gate(&item);
+    uint64_t value;
+    if (id != HAK_GATE_COUNT && item.is_pair && hak_gate_parse(&hak_gates[id], item.value, &value)) continue;
+    struct hak_line line = {.length = 0};
+    hak_line_text(&line, "hakmem: ");
+    hak_line_text(&line, source);
+    hak_line_text(&line, ": ");
+    add_quoted(&line, item.text, item.length);
+    if (id != HAK_GATE_COUNT) {
+      finish_bad_value(&line, &hak_gates[id], values->value[id]);
+    } else {
+      hak_line_text(&line, " is not accepted; accepted: NAME=VALUE, with a NAME that HAKMEM_SHOW_CONFIG=1 lists");
+      hak_line_write(&line);
+    }
+  }
+}
+
+void hak_gate_resolve(const struct hak_gate_sources *sources, struct hak_gate_values *values) {
+  resolve_one(sources, HAK_GATE_PROFILE, HAK_PRESET_BALANCED, values);
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
+    if (id != HAK_GATE_PROFILE) resolve_one(sources, id, values->value[HAK_GATE_PROFILE], values);
+  }
+  report_conf(program_source, sources->program, values);
+  report_conf(build_source, sources->build, values);
 }
 
 static const char *origin_name(const struct hak_gate_values *values, uint32_t id) {
-  static const char *const origins[] = {"default", "preset", "environment"};
+  static const char *const origins[] = {"default", "preset", build_source, program_source, "environment"};
+  static_assert(HAK_GATE_FROM_BUILD == 2 && HAK_GATE_FROM_PROGRAM == 3 && HAK_GATE_FROM_ENVIRONMENT == 4,
+                "their order");
   return HAK_FAST ? "fixed in this build" : origins[values->origin[id]];
 }
 
@@ -174,7 +252,13 @@ static void check_memory_limit(struct hak_gate_values *values) {
   const uint64_t in_use = hak_os_resident_bytes() >> 20;
   if (limit > in_use) return;
   struct hak_line line = {.length = 0};
-  hak_line_text(&line, "hakmem: HAKMEM_MEMORY_LIMIT_MB=\"");
+  hak_line_text(&line, "hakmem: ");
+  const uint8_t origin = values->origin[HAK_GATE_MEMORY_LIMIT];
+  if (origin != HAK_GATE_FROM_ENVIRONMENT) {
+    hak_line_text(&line, origin == HAK_GATE_FROM_PROGRAM ? program_source : build_source);
+    hak_line_text(&line, ": ");
+  }
+  hak_line_text(&line, "HAKMEM_MEMORY_LIMIT_MB=\"");
   hak_line_number(&line, (int64_t)limit);
   hak_line_text(&line, "\" is not accepted; accepted: 0, or more than the ");
   hak_line_number(&line, (int64_t)in_use);
@@ -240,15 +324,19 @@ const char *hak_gate_get(const char *name, const char **origin) {
 void hak_gate_init(void) {
   const bool secure = getauxval(AT_SECURE) != 0;
   char *const *const environment = secure ? NULL : environ;
+  const struct hak_gate_sources sources = {
+      .environment = HAK_FAST ? NULL : environment,
+      .program = HAK_FAST ? NULL : hak_conf,
+      .build = HAK_BUILD_CONF,
+  };
   struct hak_gate_values values;
-  hak_gate_resolve(HAK_FAST ? NULL : environment, &values);
+  hak_gate_resolve(&sources, &values);
   check_memory_limit(&values);
   fill_config(&values, &hak_config);
   remember(&values);
   // FAST has no live gates, but it still answers this question.
-  const char *show = find_variable(environment, hak_gates[HAK_GATE_SHOW_CONFIG].name);
-  uint64_t wanted = 0;
-  if (show != NULL && hak_gate_parse(&hak_gates[HAK_GATE_SHOW_CONFIG], show, &wanted) && wanted != 0) {
-    hak_gate_show(&values);
-  }
+  const char *show = HAK_FAST ? find_variable(environment, hak_gates[HAK_GATE_SHOW_CONFIG].name) : NULL;
+  uint64_t wanted = values.value[HAK_GATE_SHOW_CONFIG];
+  if (show != NULL) hak_gate_parse(&hak_gates[HAK_GATE_SHOW_CONFIG], show, &wanted);
+  if (wanted != 0) hak_gate_show(&values);
 }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Gates: the settings that an operator may change by environment variables. One table (gate_table.inc) names each with
-// its values, default and meaning; it drives the parser, HAKMEM_SHOW_CONFIG and docs/ENV.md.
+// Gates: the settings that an operator may change by environment variables, and those who build a program by hak_conf
+// and //configs:conf. One table (gate_table.inc) names each with its values, default and meaning; it drives the parser,
+// HAKMEM_SHOW_CONFIG and docs/ENV.md.
 //
-// The environment is read once, before the first block is handed out, and not at all in FAST builds or in a process
-// that runs with raised privileges (AT_SECURE). A bad value is reported on stderr, and the default used.
+// Everything is read once, before the first block is handed out. The environment beats hak_conf, which beats
+// //configs:conf, which beats the preset, gate by gate. A process that runs with raised privileges (AT_SECURE) does not
+// read the environment; FAST builds read neither it nor hak_conf. What is not accepted is reported on stderr, and what
+// holds without it is used.
 #ifndef HAKMEM_GATE_GATE_H_
 #define HAKMEM_GATE_GATE_H_
 
@@ -24,7 +27,14 @@ enum hak_gate_id {
 
 enum hak_preset { HAK_PRESET_BALANCED, HAK_PRESET_SPEED, HAK_PRESET_LEAN, HAK_PRESET_COUNT };
 
-enum hak_gate_origin { HAK_GATE_BUILT_IN, HAK_GATE_FROM_PRESET, HAK_GATE_FROM_ENVIRONMENT };
+// In the order of precedence. From HAK_GATE_FROM_BUILD on somebody asked for this very gate.
+enum hak_gate_origin {
+  HAK_GATE_BUILT_IN,
+  HAK_GATE_FROM_PRESET,
+  HAK_GATE_FROM_BUILD,
+  HAK_GATE_FROM_PROGRAM,
+  HAK_GATE_FROM_ENVIRONMENT
+};
 
 struct hak_gate {
   const char *name;                   // of the environment variable
@@ -42,11 +52,18 @@ struct hak_gate_values {
   uint8_t origin[HAK_GATE_COUNT];  // enum hak_gate_origin
 };
 
+// Where settings come from; each may be NULL.
+struct hak_gate_sources {
+  char *const *environment;  // NULL-ended "NAME=value" strings; of two with one name the first counts
+  const char *program;       // hak_conf: items as in conf.h; of two with one name the last counts
+  const char *build;         // //configs:conf: the same
+};
+
 // Reads `text` as a value of the gate: false when it is none.
 bool hak_gate_parse(const struct hak_gate *gate, const char *text, uint64_t *value);
 
-// Values from NULL-ended "NAME=value" strings (NULL: none). Bad values are reported on stderr.
-void hak_gate_resolve(char *const *environment, struct hak_gate_values *values);
+// Values from all sources. What is not accepted is reported on stderr, a line each.
+void hak_gate_resolve(const struct hak_gate_sources *sources, struct hak_gate_values *values);
 
 // Resolves the process's gates into hak_config. Called once, by process initialisation.
 void hak_gate_init(void);
@@ -55,8 +72,8 @@ void hak_gate_init(void);
 void hak_gate_show(const struct hak_gate_values *values);
 
 // The value of the gate with this environment variable as text, as hak_gate_init resolved it, and where it came from
-// ("default", "preset", "environment", "fixed in this build"; `origin` may be NULL). Static strings. NULL: no such
-// gate, or the gates are not resolved yet.
+// ("default", "preset", "//configs:conf", "hak_conf", "environment", "fixed in this build"; `origin` may be NULL).
+// Static strings. NULL: no such gate, or the gates are not resolved yet.
 const char *hak_gate_get(const char *name, const char **origin);
 
 HAK_C_END

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A process with raised privileges does not obey its caller's environment. To be one takes a setuid program; here the
-// kernel's word for it, which getauxval passes on, is replaced.
+// A process with raised privileges does not obey its caller's environment, but still what it was built with. To be one
+// takes a setuid program; here the kernel's word for it, which getauxval passes on, is replaced.
 #include <elf.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <hakmem/hakmem.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
@@ -67,6 +68,15 @@ TEST(GateSecure, ARaisedProcessIgnoresItAndSaysNothing) {
   const Answer answer = Init(true);
   EXPECT_STREQ(answer.value, "balanced");
   EXPECT_STREQ(answer.origin, HAK_FAST ? "fixed in this build" : "default");
+  EXPECT_EQ(answer.messages, "");
+}
+
+TEST(GateSecure, ARaisedProcessObeysItsOwnHakConf) {
+  hak_conf = "profile=lean";
+  const Answer answer = Init(true);
+  hak_conf = nullptr;
+  EXPECT_STREQ(answer.value, HAK_FAST ? "balanced" : "lean");
+  EXPECT_STREQ(answer.origin, HAK_FAST ? "fixed in this build" : "hak_conf");
   EXPECT_EQ(answer.messages, "");
 }
 

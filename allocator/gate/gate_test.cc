@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// That a process with raised privileges ignores the environment (AT_SECURE) is in gate_secure_test.cc.
+// That a process with raised privileges ignores the environment (AT_SECURE) is in gate_secure_test.cc; what hak_conf
+// and
+// //configs:conf do is in gate_sources_test.cc.
 #include "allocator/gate/gate.h"
 
 #include <gtest/gtest.h>
@@ -38,7 +40,8 @@ Resolved Resolve(const std::vector<std::string> &environment) {
   strings.push_back(nullptr);
   Resolved resolved = {};
   testing::internal::CaptureStderr();
-  hak_gate_resolve(strings.data(), &resolved.values);
+  const hak_gate_sources sources = {strings.data(), nullptr, nullptr};
+  hak_gate_resolve(&sources, &resolved.values);
   resolved.messages = testing::internal::GetCapturedStderr();
   return resolved;
 }
@@ -142,7 +145,8 @@ TEST(GateParse, AliasesBelongToTheirGateAlone) {
 
 TEST(GateResolve, WithoutAnEnvironmentEverythingIsBalanced) {
   hak_gate_values values;
-  hak_gate_resolve(nullptr, &values);
+  const hak_gate_sources sources = {};
+  hak_gate_resolve(&sources, &values);
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
     EXPECT_EQ(values.value[id], hak_gates[id].preset[HAK_PRESET_BALANCED]) << hak_gates[id].name;
     EXPECT_EQ(values.origin[id], HAK_GATE_BUILT_IN) << hak_gates[id].name;

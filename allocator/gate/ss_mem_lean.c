@@ -2,7 +2,7 @@
 #include "allocator/gate/ss_mem_lean.h"
 
 static bool user_set(const struct hak_gate_values *values, enum hak_gate_id id) {
-  return values->origin[id] == HAK_GATE_FROM_ENVIRONMENT;
+  return values->origin[id] >= HAK_GATE_FROM_BUILD;
 }
 
 void hak_ss_mem_lean_resolve(const struct hak_gate_values *values, struct hak_config *config) {

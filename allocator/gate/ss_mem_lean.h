@@ -14,8 +14,8 @@ HAK_C_BEGIN
 
 // Fills in config->lean_decommit, lean_target_bytes, prewarm_superslabs and prewarm_suppressed.
 //
-// LEAN suppresses the prewarm. A user-set gate beats a preset: a prewarm that the environment asks for is done where
-// LEAN came from the preset alone.
+// LEAN suppresses the prewarm. A user-set gate beats a preset: a prewarm that the environment, hak_conf or
+// //configs:conf asks for is done where LEAN came from the preset alone.
 void hak_ss_mem_lean_resolve(const struct hak_gate_values *values, struct hak_config *config);
 
 HAK_C_END

@@ -13,7 +13,11 @@
 
 namespace {
 
-constexpr hak_gate_origin kOrigins[] = {HAK_GATE_BUILT_IN, HAK_GATE_FROM_PRESET, HAK_GATE_FROM_ENVIRONMENT};
+constexpr hak_gate_origin kOrigins[] = {HAK_GATE_BUILT_IN, HAK_GATE_FROM_PRESET, HAK_GATE_FROM_BUILD,
+                                        HAK_GATE_FROM_PROGRAM, HAK_GATE_FROM_ENVIRONMENT};
+
+// Whether somebody asked for the very gate.
+bool Asked(hak_gate_origin origin) { return origin != HAK_GATE_BUILT_IN && origin != HAK_GATE_FROM_PRESET; }
 constexpr hak_decommit_mode kModes[] = {HAK_DECOMMIT_OFF, HAK_DECOMMIT_FREE, HAK_DECOMMIT_DONTNEED};
 
 // Fills in a configuration in which those fields have other values.
@@ -43,7 +47,8 @@ struct hak_config FromEnvironment(const std::vector<std::string> &environment) {
   for (const std::string &entry : environment) strings.push_back(const_cast<char *>(entry.c_str()));
   strings.push_back(nullptr);
   hak_gate_values values = {};
-  hak_gate_resolve(strings.data(), &values);
+  const hak_gate_sources sources = {strings.data(), nullptr, nullptr};
+  hak_gate_resolve(&sources, &values);
   return Lean(values);
 }
 
@@ -52,7 +57,7 @@ void Set(hak_gate_values *values, hak_gate_id id, uint64_t value, hak_gate_origi
   values->origin[id] = origin;
 }
 
-// In words: LEAN suppresses the prewarm, unless the environment asks for a prewarm and LEAN is not from there. Without
+// In words: LEAN suppresses the prewarm, unless somebody asks for a prewarm and nobody for LEAN. Without
 // LEAN nothing is decommitted eagerly, whatever the mode and whoever set it.
 TEST(SsMemLean, EveryCombination) {
   int prewarmed = 0;
@@ -70,8 +75,8 @@ TEST(SsMemLean, EveryCombination) {
                 Set(&values, HAK_GATE_SS_PREWARM, prewarm, prewarm_origin);
                 const struct hak_config config = Lean(values);
 
-                const bool prewarm_asked = prewarm_origin == HAK_GATE_FROM_ENVIRONMENT;
-                const bool lean_asked = lean_origin == HAK_GATE_FROM_ENVIRONMENT;
+                const bool prewarm_asked = Asked(prewarm_origin);
+                const bool lean_asked = Asked(lean_origin);
                 const bool suppressed = lean == 1 && (lean_asked || !prewarm_asked);
                 EXPECT_EQ(config.prewarm_superslabs, suppressed ? 0 : prewarm);
                 EXPECT_EQ(config.prewarm_suppressed, suppressed ? prewarm : 0);
@@ -96,7 +101,8 @@ TEST(SsMemLean, EveryCombination) {
 
 TEST(SsMemLean, TouchesNoOtherField) {
   hak_gate_values values;
-  hak_gate_resolve(nullptr, &values);
+  const hak_gate_sources sources = {};
+  hak_gate_resolve(&sources, &values);
   for (const int fill : {0, 1}) {  // all that a bool may be
     struct hak_config before, after;
     memset(&before, fill, sizeof before);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A process with raised privileges (AT_SECURE) does not listen to the environment, which belongs to whoever started it.
+// A process with raised privileges (AT_SECURE) does not listen to the environment, which belongs to whoever started it,
+// but to its own hak_conf.
 // Making one needs root: as another user the test says loudly that it was skipped.
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +22,8 @@
 #include "allocator/test/subprocess.h"
 #include "allocator/test/test_random.h"
 
+const char *hak_conf = "keep_superslabs=7";
+
 namespace hak_test {
 namespace {
 
@@ -37,7 +40,10 @@ int Child() {
   const char *profile = hak_config_get("HAKMEM_PROFILE", &origin);
   const char *cache_origin = "";
   hak_config_get("HAKMEM_THREAD_CACHE_KB", &cache_origin);
-  printf("secure=%lu profile=%s (%s) cache (%s)\n", getauxval(AT_SECURE), profile, origin, cache_origin);
+  const char *keep_origin = "";
+  const char *keep = hak_config_get("HAKMEM_KEEP_SUPERSLABS", &keep_origin);
+  printf("secure=%lu profile=%s (%s) cache (%s) keep=%s (%s)\n", getauxval(AT_SECURE), profile, origin, cache_origin,
+         keep, keep_origin);
 #if HAK_TEST_ASAN  // its search for leaks cannot look into a process with raised privileges
   fflush(stdout);
   _exit(0);
@@ -92,6 +98,9 @@ void ExpectDeaf(const Outcome &outcome) {
   const std::string cache = IsFastBuild() ? "fixed in this build" : "preset";
   EXPECT_EQ(outcome.out.rfind("secure=1 profile=balanced (" + origin + ") cache (", 0), 0U) << outcome;
   EXPECT_EQ(outcome.out.find("environment"), std::string::npos) << outcome;
+  // What the program itself was built with counts all the same.
+  const std::string own = IsFastBuild() ? " keep=1 (fixed in this build)\n" : " keep=7 (hak_conf)\n";
+  EXPECT_NE(outcome.out.find(own), std::string::npos) << outcome;
 }
 
 #define SKIP_LOUDLY(why)                                     \
@@ -108,7 +117,7 @@ TEST(Secure, WithoutRaisedPrivilegesTheEnvironmentCounts) {
   if (IsFastBuild()) {
     EXPECT_EQ(outcome.out.rfind("secure=0 profile=balanced (fixed in this build)", 0), 0U) << outcome;
   } else {
-    EXPECT_EQ(outcome.out, "secure=0 profile=lean (environment) cache (environment)\n") << outcome;
+    EXPECT_EQ(outcome.out, "secure=0 profile=lean (environment) cache (environment) keep=7 (hak_conf)\n") << outcome;
     EXPECT_NE(outcome.err.find("nonsense"), std::string::npos) << outcome;
   }
   EXPECT_NE(outcome.err, "") << outcome;

@@ -10,6 +10,8 @@ _COMMANDS = {
     "gcc": ["/usr/bin/gcc", "--version"],
     "gcc_aarch64": ["/usr/bin/aarch64-linux-gnu-gcc", "--version"],
     "libc": ["/usr/bin/ldd", "--version"],
+    # Which gcc it starts; its own version it does not tell.
+    "musl": ["/usr/bin/musl-gcc", "--version"],
 }
 
 # For each toolchain the Debian packages that it cannot do without, each with a file of its own. A `*` is a machine.
@@ -40,6 +42,10 @@ _NEEDS = {
         "g++-aarch64-linux-gnu": "/usr/bin/aarch64-linux-gnu-g++",
         "gcc-aarch64-linux-gnu": "/usr/bin/aarch64-linux-gnu-gcc",
         "libc6-dev-arm64-cross": "/usr/aarch64-linux-gnu/include/malloc.h",
+    },
+    "musl": {
+        "gcc": "/usr/bin/gcc",
+        "musl-tools": "/usr/bin/musl-gcc",
     },
 }
 

@@ -152,6 +152,7 @@ def _profile_guided(is_clang, profile):
 
 def _impl(ctx):
     is_clang = ctx.attr.compiler == "clang"
+    is_musl = ctx.attr.compiler == "musl"
     profile = ctx.attr._pgo_profile[BuildSettingInfo].value
     if ctx.attr.missing:
         fail("\n%s for %s is not installed, or not all of it. ./bazelw installs what is missing; without it:\n\n    %s\n" % (
@@ -181,7 +182,14 @@ def _impl(ctx):
                 "-no-canonical-prefixes",
             ] + ([] if is_clang else [
                 "-fno-canonical-system-headers",
-            ]) + [
+            ]) + ([
+                # The kernel's headers, for a C library that brings none. Behind its own: the other headers there are
+                # of another one.
+                "-idirafter",
+                "/usr/include",
+                "-idirafter",
+                "/usr/include/%s-linux-gnu" % ctx.attr.cpu,
+            ] if is_musl else []) + [
                 # Another compiler, another command line: see compiler_probe.bzl.
                 "-D__HAKMEM_TOOLCHAIN__=" + ctx.attr.version,
                 # The same sources give the same object.
@@ -205,10 +213,11 @@ def _impl(ctx):
         ],
     )
 
-    # Behind everything else on the link line; a program or library in C gets no dependency on libstdc++ from it.
+    # Behind everything else on the link line; a program or library in C gets no dependency on libstdc++ from it. musl
+    # comes without.
     default_libraries = feature(
         name = "default_libraries",
-        enabled = True,
+        enabled = not is_musl,
         flag_sets = [_flags(_LINK, ["-Wl,--push-state,--as-needed", "-lstdc++", "-lm", "-Wl,--pop-state"])],
     )
 
@@ -246,7 +255,7 @@ def _impl(ctx):
         host_system_name = "local",
         target_system_name = ctx.attr.cpu + "-linux-gnu",
         target_cpu = ctx.attr.cpu,
-        target_libc = "glibc",
+        target_libc = "musl" if is_musl else "glibc",
         compiler = ctx.attr.compiler,
         abi_version = "local",
         abi_libc_version = "local",
@@ -258,7 +267,7 @@ _cc_toolchain_config = rule(
     attrs = {
         "builtin_includes": attr.string_list(mandatory = True),
         "clang_target": attr.string(),
-        "compiler": attr.string(mandatory = True, values = ["gcc", "clang"]),
+        "compiler": attr.string(mandatory = True, values = ["gcc", "clang", "musl"]),
         "cpu": attr.string(mandatory = True),
         "missing": attr.string(doc = "Debian packages that it needs and that are not there."),
         "missing_runtime": attr.string(doc = "The same for its sanitizers."),
@@ -314,7 +323,7 @@ _CLANG_TOOLS = {
     "strip": "/usr/bin/llvm-strip-19",
 }
 
-def hak_cc_toolchain(name, exec_cpu, target_cpu, versions, missing):
+def hak_cc_toolchain(name, exec_cpu, target_cpu, versions, missing, libc = "glibc"):
     """A toolchain, ready to be registered: gcc, or clang with --config=clang.
 
     Args:
@@ -323,18 +332,25 @@ def hak_cc_toolchain(name, exec_cpu, target_cpu, versions, missing):
       target_cpu: the machine it compiles for.
       versions: what @hakmem_compilers says of the compilers and the C library.
       missing: and of packages that are not there.
+      libc: "glibc" or "musl", which is for gcc alone.
     """
+    is_musl = libc == "musl"
     cross = exec_cpu != target_cpu
     suffix = "_" + target_cpu if cross else ""
+    gnu_tools = _gnu_tools("/usr/bin/%s-linux-gnu-" % target_cpu if cross else "/usr/bin/")
+    if is_musl:
+        gnu_tools["gcc"] = "/usr/bin/musl-gcc"
+    version = versions["musl" if is_musl else "gcc" + suffix]
     _cc_toolchain_config(
         name = name + "_gcc_config",
-        builtin_includes = _CROSS_INCLUDES if cross else _HOST_INCLUDES,
-        compiler = "gcc",
+        # musl-gcc finds the compiler in /bin, which is /usr/bin.
+        builtin_includes = (_CROSS_INCLUDES if cross else _HOST_INCLUDES) + (["/lib/gcc"] if is_musl else []),
+        compiler = "musl" if is_musl else "gcc",
         cpu = target_cpu,
-        missing = missing["gcc" + suffix],
+        missing = missing["musl" if is_musl else "gcc" + suffix],
         native = not cross,
-        tools = _gnu_tools("/usr/bin/%s-linux-gnu-" % target_cpu if cross else "/usr/bin/"),
-        version = versions["gcc" + suffix] + ("" if cross else "/" + versions["libc"]),
+        tools = gnu_tools,
+        version = version + ("" if cross or is_musl else "/" + versions["libc"]),
     )
     _cc_toolchain_config(
         name = name + "_clang_config",
@@ -375,6 +391,7 @@ def hak_cc_toolchain(name, exec_cpu, target_cpu, versions, missing):
         target_compatible_with = [
             "@platforms//cpu:" + target_cpu,
             "@platforms//os:linux",
+            "//toolchains/platforms:" + libc,
         ],
         toolchain = ":" + name + "_cc",
         toolchain_type = "@bazel_tools//tools/cpp:toolchain_type",

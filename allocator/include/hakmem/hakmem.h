@@ -119,6 +119,23 @@ HAK_EXPORT void hak_thread_flush(void) HAK_NOEXCEPT;
 // cached mapping above `keep_bytes` of them to the operating system, at once. Returns how many bytes went back.
 HAK_EXPORT size_t hak_trim(size_t keep_bytes) HAK_NOEXCEPT;
 
+// ---- Settings of a program ----------------------------------------------------------------------
+
+// A program's own settings. The library's is NULL and weak; a program that wants some defines it:
+//
+//   const char *hak_conf = "profile=lean,thread_cache_kb=512";
+//
+// Items are NAME=value with commas or white space between them; NAME and values are those of docs/ENV.md, the name with
+// or without HAKMEM_, in letters of either case. Of two items with one name the last counts. At most 4,096 bytes. The
+// environment beats it; it beats //configs:conf and the presets. An item that is not accepted is reported on stderr
+// with what is, and ignored; the others count. A process with raised privileges obeys it too. FAST builds do not read
+// it.
+//
+// It is read once, when the process starts, before main and before most constructors: initialise it with a literal, in
+// the executable itself, in C or inside extern "C". Where the allocator is a shared library that the
+// program is not linked with (LD_PRELOAD), link the program with -rdynamic or -Wl,--export-dynamic-symbol=hak_conf.
+HAK_EXPORT extern const char *hak_conf;
+
 // ---- Looking inside -----------------------------------------------------------------------------
 
 // The version of the library that is linked in, "MAJOR.MINOR.PATCH PROFILE header=MODE", for instance
@@ -181,8 +198,8 @@ HAK_EXPORT int hak_stats_get(hak_stats *stats) HAK_NOEXCEPT;
 
 // The value of a gate (an environment variable of docs/ENV.md, "HAKMEM_PROFILE" for instance) as text, as it was
 // resolved when the process started. `*origin`, unless `origin` is NULL: where it came from, "default", "preset",
-// "environment" or "fixed in this build". Both are static strings. NULL, and *origin untouched, for a name that is no
-// gate.
+// "//configs:conf", "hak_conf", "environment" or "fixed in this build". Both are static strings. NULL, and *origin
+// untouched, for a name that is no gate.
 HAK_EXPORT const char *hak_config_get(const char *name, const char **origin) HAK_NOEXCEPT;
 
 // Checks every record of the shared heap, of the pool of slabs, of the large blocks, and of the calling thread's heap.

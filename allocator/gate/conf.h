@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Settings compiled into a program or a build: one text of "NAME=value" items, with commas or white space between them.
+// NAME is that of a gate, with or without its HAKMEM_, in letters of either case. This box takes the text apart; what a
+// value means is gate.h's.
+#ifndef HAKMEM_GATE_CONF_H_
+#define HAKMEM_GATE_CONF_H_
+
+#include <stddef.h>
+
+#include "allocator/os/base.h"
+
+HAK_C_BEGIN
+
+// The longest text that is read, in bytes without its NUL. A longer one is a mistake, and nothing of it counts.
+#define HAK_CONF_LENGTH_MAX 4096
+
+// The longest value that may be one, in bytes without its NUL.
+#define HAK_CONF_VALUE_MAX 63
+
+struct hak_conf_item {
+  const char *text;                    // where it begins; it ends after `length` bytes, not at a NUL
+  size_t length;                       // in bytes, never 0
+  size_t name;                         // bytes before its first '='; 0 also when it has none
+  bool is_pair;                        // it has a name, an '=', and a value of no more than HAK_CONF_VALUE_MAX bytes
+  char value[HAK_CONF_VALUE_MAX + 1];  // of a pair; ends at a NUL
+};
+
+// Whether the text is longer than HAK_CONF_LENGTH_MAX. Reads no further than that.
+bool hak_conf_too_long(const char *text);
+
+// Takes the next item from `*rest`, which moves behind it. False, and *item untouched, when there is none left.
+bool hak_conf_next(const char **rest, struct hak_conf_item *item);
+
+// Whether the item's name is that of the gate called `name` ("HAKMEM_...").
+bool hak_conf_names(const struct hak_conf_item *item, const char *name);
+
+HAK_C_END
+
+#endif  // HAKMEM_GATE_CONF_H_

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A program that allocates, with settings of its own or without. What holds is told by HAKMEM_SHOW_CONFIG.
+#include <hakmem/hakmem.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if HAK_TEST_OWN_CONF
+const char *hak_conf = "profile=speed, keep_superslabs=7";
+#endif
+
+int main(void) {
+  char *volatile block = malloc(100);
+  if (block == NULL) return 1;
+  memset(block, 1, 100);
+  const int result = block[99] == 1 ? 0 : 1;
+  free(block);
+  return result;
+}

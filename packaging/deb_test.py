@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The Debian package: what it holds and says, that it is the same each time, and that it can be installed and used.
+
+usage: deb_test.py MAKE_DEB PACKAGE ARCHITECTURE MULTIARCH FILE...
+
+The FILEs are those of the package, for making it anew.
+"""
+
+import gzip
+import hashlib
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+
+MAKE_DEB, PACKAGE, ARCHITECTURE, MULTIARCH, *SOURCES = sys.argv[1:]
+LIB = "usr/lib/" + MULTIARCH
+
+
+def run(*command, cwd=None, check=True, **variables):
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+    environment.update(variables)
+    done = subprocess.run([str(word) for word in command], env=environment, cwd=cwd, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=240)
+    if check and done.returncode != 0:
+        raise AssertionError((command, done.stdout, done.stderr))
+    return done
+
+
+class Deb(unittest.TestCase):
+    maxDiff = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory(dir=os.environ.get("TEST_TMPDIR"))
+        cls.scratch = pathlib.Path(cls.folder.name).resolve()
+        cls.root = cls.scratch / "unpacked"
+        run("dpkg-deb", "-x", PACKAGE, cls.root)
+        run("dpkg-deb", "-e", PACKAGE, cls.scratch / "control")
+        cls.control = (cls.scratch / "control/control").read_text()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def files(self):
+        return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*")
+                      if path.is_symlink() or not path.is_dir())
+
+    def field(self, name):
+        return run("dpkg-deb", "-f", PACKAGE, name).stdout.decode().strip()
+
+    def make(self, name, **variables):
+        output = self.scratch / name
+        done = run(MAKE_DEB, "--architecture", ARCHITECTURE, "--multiarch", MULTIARCH, "--strip", "/usr/bin/strip", output,
+                   *SOURCES, check=False, **variables)
+        return done, output
+
+    def uses_it(self, root):
+        done = run(root / "usr/bin/hakmem-run", "HAKMEM_SHOW_CONFIG=1", "sort", "/etc/passwd")
+        self.assertEqual(done.stdout, run("sort", "/etc/passwd").stdout)
+        self.assertIn(b"hakmem: HAKMEM_PROFILE=balanced (default)\n", done.stderr)
+
+    # ---- What it holds and says --------------------------------------------------------------------
+
+    def test_fields(self):
+        self.assertEqual(self.field("Package"), "hakmem")
+        self.assertEqual(self.field("Architecture"), ARCHITECTURE)
+        version = self.field("Version")
+        header = (self.root / "usr/include/hakmem/hakmem.h").read_text()
+        self.assertEqual(version, ".".join(re.findall(r"define HAK_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", header)))
+        self.assertEqual(os.path.basename(PACKAGE), "hakmem_%s_%s.deb" % (version, ARCHITECTURE))
+        self.assertRegex(self.field("Depends"), r"^libc6 \(>= 2\.\d+\)$")
+        for name in "Maintainer", "Section", "Priority", "Description", "Homepage":
+            self.assertNotEqual(self.field(name), "", name)
+        for line in self.control.splitlines():
+            self.assertLessEqual(len(line), 80)
+
+    def test_the_libc_is_new_enough_for_every_symbol(self):
+        wanted = tuple(map(int, re.search(r"2\.\d+", self.field("Depends")).group(0).split(".")))
+        used = set()
+        for name in LIB + "/libhakmem.so.0", "usr/bin/hakmem-run":
+            symbols = run("objdump", "-T", self.root / name).stdout.decode()
+            used |= {tuple(map(int, text.split("."))) for text in re.findall(r"GLIBC_(2\.\d+)", symbols)}
+        self.assertEqual(max(used), wanted)
+
+    def test_files_owners_and_modes(self):
+        version = self.field("Version")
+        self.assertEqual(self.files(), sorted([
+            "usr/bin/hakmem-run", "usr/include/hakmem/hakmem.h", LIB + "/cmake/hakmem/hakmem-config-version.cmake",
+            LIB + "/cmake/hakmem/hakmem-config.cmake", LIB + "/libhakmem.a", LIB + "/libhakmem.so",
+            LIB + "/libhakmem.so.0", LIB + "/libhakmem.so." + version, LIB + "/pkgconfig/hakmem-static.pc",
+            LIB + "/pkgconfig/hakmem.pc", "usr/share/doc/hakmem/changelog.gz", "usr/share/doc/hakmem/copyright",
+            "usr/share/man/man1/hakmem-run.1.gz", "usr/share/man/man3/hakmem.3.gz"]))
+        for line in run("dpkg-deb", "-c", PACKAGE).stdout.decode().splitlines():
+            mode, owner, _, _, _, name = line.split()[:6]
+            self.assertEqual(owner, "root/root", line)
+            wanted = {"d": "drwxr-xr-x", "l": "lrwxrwxrwx"}.get(mode[0], "-rw-r--r--")
+            self.assertEqual(mode, "-rwxr-xr-x" if name.endswith("bin/hakmem-run") else wanted, line)
+
+    def test_md5sums_and_size(self):
+        lines = (self.scratch / "control/md5sums").read_text().splitlines()
+        sums = dict(reversed(line.split("  ")) for line in lines)
+        plain = [name for name in self.files() if not (self.root / name).is_symlink()]
+        self.assertEqual(sums, {name: hashlib.md5((self.root / name).read_bytes()).hexdigest() for name in plain})
+        size = sum(-(-(self.root / name).stat().st_size // 1024) for name in plain)
+        self.assertLessEqual(abs(int(self.field("Installed-Size")) - size), 30)
+
+    def test_maintenance_of_a_shared_library(self):
+        self.assertEqual((self.scratch / "control/triggers").read_text(), "activate-noawait ldconfig\n")
+        self.assertEqual((self.scratch / "control/shlibs").read_text(), "libhakmem 0 hakmem (>= %s)\n" % self.field("Version"))
+        self.assertEqual(sorted(os.listdir(self.scratch / "control")), ["control", "md5sums", "shlibs", "triggers"])
+
+    def test_documents(self):
+        changelog = gzip.decompress((self.root / "usr/share/doc/hakmem/changelog.gz").read_bytes()).decode()
+        self.assertTrue(changelog.startswith("hakmem (%s) " % self.field("Version")))
+        self.assertRegex(changelog, r"\n -- .+ <\S+@\S+>  \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d [-+]\d{4}\n$")
+        self.assertIn("/usr/share/common-licenses/Apache-2.0", (self.root / "usr/share/doc/hakmem/copyright").read_text())
+        page = gzip.decompress((self.root / "usr/share/man/man1/hakmem-run.1.gz").read_bytes())
+        self.assertIn(b".TH HAKMEM-RUN 1", page)
+        self.assertIn("prefix=/usr\n", (self.root / LIB / "pkgconfig/hakmem.pc").read_text())
+
+    def test_binaries_are_stripped(self):
+        for name in LIB + "/libhakmem.so.0", "usr/bin/hakmem-run":
+            self.assertNotIn(b".symtab", run("readelf", "-SW", self.root / name).stdout)
+        # What a linker needs is there.
+        self.assertIn(b" T malloc\n", run("nm", self.root / LIB / "libhakmem.a").stdout)
+
+    # ---- The same each time ------------------------------------------------------------------------
+
+    def test_the_same_anywhere_at_any_time(self):
+        _, first = self.make("first.deb")
+        (self.scratch / "elsewhere").mkdir()
+        before = os.umask(0o077)
+        _, second = self.make("second.deb", TMPDIR=str(self.scratch / "elsewhere"), TZ="Asia/Tokyo", HOME="/nowhere")
+        os.umask(before)
+        self.assertEqual(first.read_bytes(), second.read_bytes())
+        _, later = self.make("later.deb", SOURCE_DATE_EPOCH="1767312000")
+        self.assertNotEqual(first.read_bytes(), later.read_bytes())
+        self.assertIn(b"2026-01-02", run("dpkg-deb", "-c", later, TZ="UTC").stdout)
+
+    def test_bad_input(self):
+        done, output = self.make("bad.deb", SOURCE_DATE_EPOCH="yesterday")
+        self.assertEqual((done.returncode, output.exists()), (1, False))
+        self.assertIn(b"make_deb: SOURCE_DATE_EPOCH is no number", done.stderr)
+        self.assertEqual(run(MAKE_DEB, "x.deb", check=False).returncode, 2)
+
+    # ---- In use ------------------------------------------------------------------------------------
+
+    def test_unpacked_it_works(self):
+        self.uses_it(self.root)
+
+    def test_installed_and_removed_by_dpkg(self):
+        if os.getuid() != 0:
+            self.skipTest("dpkg installs for root only")
+        root = self.scratch / "system"
+        (root / "var/lib/dpkg/updates").mkdir(parents=True)
+        (root / "var/lib/dpkg/info").mkdir()
+        (root / "var/lib/dpkg/triggers").mkdir()
+        for name in "status", "available":
+            (root / "var/lib/dpkg" / name).touch()
+        # The C library that it depends on is the machine's, not the scratch system's.
+        dpkg = ("dpkg", "--root=%s" % root, "--force-depends", "--force-unsafe-io", "--log=/dev/null")
+        run(*dpkg, "-i", PACKAGE)
+        self.assertIn(b"Status: install ok installed", run(*dpkg, "-s", "hakmem").stdout)
+        self.assertEqual(run(*dpkg, "--verify", "hakmem").stdout, b"")
+        self.uses_it(root)
+        run(*dpkg, "-P", "hakmem")
+        self.assertEqual([path for path in root.rglob("*hakmem*")], [])
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])

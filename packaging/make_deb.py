@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the Debian package: library, archive, header, hakmem-run and man pages in one.
+
+usage: make_deb.py --architecture ARCH --multiarch TRIPLET --strip PROGRAM OUTPUT SOURCE...
+
+The same sources make the same package, byte for byte: times are those of SOURCE_DATE_EPOCH (by default that of the
+package's latest change), users are root, and the compressors run in one thread.
+"""
+
+import argparse
+import email.utils
+import gzip
+import hashlib
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import tree
+
+# The latest change of the package, for its changelog: 2026-01-01.
+CHANGED = 1767225600
+MAINTAINER = "hakmem developers <maintainer@example.org>"
+
+CONTROL = """\
+Package: hakmem
+Version: {version}
+Architecture: {architecture}
+Multi-Arch: no
+Maintainer: {maintainer}
+Installed-Size: {size}
+Depends: libc6 (>= {libc})
+Section: libs
+Priority: optional
+Homepage: https://example.org/hakmem
+Description: general-purpose malloc
+ A memory allocator in place of the C library's: for programs that are linked
+ with it, and by hakmem-run for programs that exist. It is fast, gives memory
+ back to the system, and notices double frees and other misuse.
+ .
+ This package holds the shared library, what is needed to build with it, and
+ hakmem-run.
+"""
+
+CHANGELOG = """\
+hakmem ({version}) unstable; urgency=medium
+
+  * This version of the sources.
+
+ -- {maintainer}  {date}
+"""
+
+COPYRIGHT = """\
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Upstream-Name: hakmem
+Source: https://example.org/hakmem
+
+Files: *
+Copyright: 2026 the hakmem developers
+License: Apache-2.0
+ On Debian systems the full text of the Apache License, Version 2.0, is in
+ /usr/share/common-licenses/Apache-2.0.
+"""
+
+
+def packed(content):
+    """As gzip -9n: without a name or a time."""
+    return gzip.compress(content, 9, mtime=0)
+
+
+def libc_version(paths):
+    """The oldest version of the C library that has all the symbols that the files use."""
+    versions = {(2, 0)}
+    for path in paths:
+        listing = subprocess.run(["readelf", "-VW", path], check=True, stdout=subprocess.PIPE, universal_newlines=True)
+        versions |= {tuple(map(int, text.split("."))) for text in re.findall(r"GLIBC_(2(?:\.\d+)+)", listing.stdout)}
+    return ".".join(map(str, max(versions)))
+
+
+def package_files(sources, architecture, multiarch, version, date):
+    """The files of the package below /, as tree.tree() gives them."""
+    libdir = "lib/" + multiarch
+    files = {}
+    for name, (content, target, mode) in tree.tree(sources, "/usr", libdir).items():
+        if name.startswith("share/man/"):
+            name, content = name + ".gz", packed(content)
+        if name != "share/doc/hakmem/LICENSE":  # Debian has it in /usr/share/common-licenses
+            files["usr/" + name] = (content, target, mode)
+    changelog = CHANGELOG.format(version=version, maintainer=MAINTAINER, date=email.utils.formatdate(date))
+    files["usr/share/doc/hakmem/changelog.gz"] = (packed(changelog.encode()), None, 0o644)
+    files["usr/share/doc/hakmem/copyright"] = (COPYRIGHT.encode(), None, 0o644)
+    return files
+
+
+def control_files(files, architecture, version, libc):
+    content = {name: data for name, (data, _, _) in files.items() if data is not None}
+    # As dpkg-gencontrol counts: KiB begun for each file, one for each folder and link.
+    folders = {str(parent) for name in files for parent in pathlib.PurePath(name).parents} - {"."}
+    size = sum((len(data) + 1023) // 1024 for data in content.values()) + len(folders) + len(files) - len(content)
+    sums = "".join("%s  %s\n" % (hashlib.md5(content[name]).hexdigest(), name) for name in sorted(content))
+    control = CONTROL.format(version=version, architecture=architecture, maintainer=MAINTAINER, size=size, libc=libc)
+    return {
+        "control": control,
+        "md5sums": sums,
+        # Programs that are built with the library depend on the package.
+        "shlibs": "libhakmem 0 hakmem (>= %s)\n" % version,
+        # The dynamic linker's cache learns of the library.
+        "triggers": "activate-noawait ldconfig\n",
+    }
+
+
+def stripped(program, option, source, folder):
+    """A copy of the file without what only a debugger needs."""
+    target = os.path.join(folder, os.path.basename(source))
+    command = [program, option]
+    if source.endswith(".a"):
+        command.append("--enable-deterministic-archives")
+    subprocess.run(command + ["-o", target, source], check=True)
+    return target
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__.split("\n\n")[1].replace("usage: ", ""))
+    parser.add_argument("--architecture", required=True)
+    parser.add_argument("--multiarch", required=True)
+    parser.add_argument("--strip", required=True)
+    parser.add_argument("output")
+    parser.add_argument("sources", nargs="+")
+    options = parser.parse_args()
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", str(CHANGED))
+    if not epoch.isdigit():
+        raise tree.TreeError("SOURCE_DATE_EPOCH is no number of seconds: " + epoch)
+    with tempfile.TemporaryDirectory(prefix="hakmem-deb.") as scratch:
+        sources = {os.path.basename(path): path for path in options.sources}
+        binaries = [sources["libhakmem.so.0"], sources["hakmem-run"]]
+        libc = libc_version(binaries)
+        for name, option in (("libhakmem.so.0", "--strip-unneeded"), ("hakmem-run", "--strip-all"),
+                             ("libhakmem.a", "--strip-debug")):
+            sources[name] = stripped(options.strip, option, sources[name], scratch)
+        version = tree.version_of(pathlib.Path(sources["hakmem.h"]).read_text())[0]
+        files = package_files(sources, options.architecture, options.multiarch, version, int(epoch))
+        root = pathlib.Path(scratch) / "root"
+        root.mkdir()
+        root.chmod(0o755)  # whatever the umask is
+        tree.write(files, root)
+        control = {"DEBIAN/" + name: (text.encode(), None, 0o644)
+                   for name, text in control_files(files, options.architecture, version, libc).items()}
+        tree.write(control, root)
+        # dpkg-deb takes no file's time as later than SOURCE_DATE_EPOCH; all of these are.
+        subprocess.run(["dpkg-deb", "--root-owner-group", "-Zxz", "--threads-max=1", "--build", str(root), options.output],
+                       check=True, stdout=subprocess.DEVNULL, env=dict(os.environ, SOURCE_DATE_EPOCH=epoch))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (tree.TreeError, OSError, subprocess.CalledProcessError) as error:
+        print("make_deb: %s" % error, file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// hakmem-run: runs a program on hakmem's malloc, by LD_PRELOAD of the libhakmem.so that is installed with it.
+// hakmem-run(1) is its page. Says so, and does not run it, when the program would silently stay on another malloc.
+#include <errno.h>
+#include <hakmem/hakmem.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include "packaging/run/judge.h"
+
+#define LIBRARY "libhakmem.so.0"
+
+#if defined(__x86_64__)
+#define MULTIARCH_LIB "../lib/x86_64-linux-gnu"
+#else
+#define MULTIARCH_LIB "../lib/aarch64-linux-gnu"
+#endif
+
+enum { EXIT_USAGE = 2, EXIT_NOT_EXECUTABLE = 126, EXIT_MISSING = 127 };
+
+#define STRING(x) #x
+#define VERSION_STRING(major, minor, patch) STRING(major) "." STRING(minor) "." STRING(patch)
+
+static const char usage[] =
+    "usage: hakmem-run [-f] [-p PRESET] [-l LIBRARY] [NAME=VALUE]... PROGRAM [ARGUMENT]...\n"
+    "  -p PRESET   balanced, speed or lean: HAKMEM_PROFILE\n"
+    "  -l LIBRARY  this libhakmem.so, not the installed one\n"
+    "  -f          run PROGRAM even if it stays on its own malloc (setuid, static, another processor)\n"
+    "  -h, -V      print this help, or the version\n"
+    "NAME=VALUE goes into the environment of PROGRAM: HAKMEM_SHOW_CONFIG=1, for instance.\n";
+
+__attribute__((noreturn)) static void fail(int status, const char *first, const char *second) {
+  fprintf(stderr, "hakmem-run: %s%s\n", first, second);
+  exit(status);
+}
+
+// The library that is installed with this program.
+static void find_library(char library[PATH_MAX]) {
+  static const char *const places[] = {MULTIARCH_LIB, "../lib", "../lib64"};
+  char self[PATH_MAX];
+  // Not /proc/self/exe: there may be no /proc.
+  const char *started = (const char *)getauxval(AT_EXECFN);
+  if (started == NULL || realpath(started, self) == NULL) {
+    fail(EXIT_USAGE, "cannot tell where it is installed: ", strerror(errno));
+  }
+  *strrchr(self, '/') = '\0';
+  for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+    char candidate[2 * PATH_MAX];
+    snprintf(candidate, sizeof candidate, "%s/%s/" LIBRARY, self, places[i]);
+    if (access(candidate, R_OK) == 0 && realpath(candidate, library) != NULL) return;
+  }
+  fprintf(stderr, "hakmem-run: no " LIBRARY " in %s/../lib; -l names one elsewhere\n", self);
+  exit(EXIT_USAGE);
+}
+
+// Whether one of the names in the list, with blanks or colons between them, is this one.
+static bool lists(const char *list, const char *name) {
+  const size_t length = strlen(name);
+  while (*list != '\0') {
+    list += strspn(list, ": ");
+    const size_t next = strcspn(list, ": ");
+    if (next == length && strncmp(list, name, length) == 0) return true;
+    list += next;
+  }
+  return false;
+}
+
+// Puts the library in front of what is preloaded already.
+static void preload(const char *library) {
+  const char *others = getenv("LD_PRELOAD");
+  if (others == NULL || *others == '\0') {
+    if (setenv("LD_PRELOAD", library, 1) != 0) fail(EXIT_NOT_EXECUTABLE, "", strerror(errno));
+    return;
+  }
+  if (lists(others, library)) return;
+  char *both = NULL;
+  if (asprintf(&both, "%s:%s", library, others) < 0 || setenv("LD_PRELOAD", both, 1) != 0) {
+    fail(EXIT_NOT_EXECUTABLE, "", strerror(errno));
+  }
+}
+
+static void check_preset(const char *preset) {
+  static const char *const presets[] = {"balanced", "speed", "lean"};
+  for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
+    if (strcmp(preset, presets[i]) == 0) return;
+  }
+  fprintf(stderr, "hakmem-run: -p \"%s\" is not accepted; accepted: balanced, speed, lean\n", preset);
+  exit(EXIT_USAGE);
+}
+
+static bool is_assignment(const char *word) {
+  const size_t name = strspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_");
+  return name != 0 && word[name] == '=' && !(word[0] >= '0' && word[0] <= '9');
+}
+
+int main(int argc, char **argv) {
+  char library[PATH_MAX] = "";
+  bool anyway = false;
+  // '+': options of PROGRAM are not ours.
+  for (int option; (option = getopt(argc, argv, "+fp:l:hV")) != -1;) {
+    switch (option) {
+      case 'f':
+        anyway = true;
+        break;
+      case 'p':
+        check_preset(optarg);
+        if (setenv("HAKMEM_PROFILE", optarg, 1) != 0) fail(EXIT_NOT_EXECUTABLE, "", strerror(errno));
+        break;
+      case 'l':
+        if (realpath(optarg, library) == NULL || access(library, R_OK) != 0) {
+          fprintf(stderr, "hakmem-run: -l %s: %s\n", optarg, strerror(errno));
+          return EXIT_USAGE;
+        }
+        break;
+      case 'h':
+        fputs(usage, stdout);
+        return 0;
+      case 'V':
+        puts("hakmem-run " VERSION_STRING(HAK_VERSION_MAJOR, HAK_VERSION_MINOR, HAK_VERSION_PATCH));
+        return 0;
+      default:
+        fputs(usage, stderr);
+        return EXIT_USAGE;
+    }
+  }
+  char **words = argv + optind;
+  for (; *words != NULL && is_assignment(*words); words++) {
+    if (putenv(*words) != 0) fail(EXIT_NOT_EXECUTABLE, "", strerror(errno));
+  }
+  if (*words == NULL) {
+    fputs(usage, stderr);
+    return EXIT_USAGE;
+  }
+  if (library[0] == '\0') find_library(library);
+  if (strpbrk(library, ": ") != NULL) {
+    fail(EXIT_USAGE, "LD_PRELOAD cannot name a file with a blank or a colon in its path: ", library);
+  }
+
+  static struct judgement judgement;
+  judge_program(words[0], getenv("PATH"), &judgement);
+  switch (judgement.verdict) {
+    case VERDICT_AFFECTED:
+      break;
+    case VERDICT_UNAFFECTED:
+      fprintf(stderr, "hakmem-run: %s; hakmem would not be used (%s)\n", judgement.text,
+              anyway ? "running it all the same" : "-f runs it all the same");
+      if (!anyway) return EXIT_USAGE;
+      break;
+    case VERDICT_INCOMPATIBLE:
+      fail(EXIT_USAGE, judgement.text, "");
+    case VERDICT_NOT_EXECUTABLE:
+      fail(EXIT_NOT_EXECUTABLE, judgement.text, "");
+    case VERDICT_MISSING:
+      fail(EXIT_MISSING, judgement.text, "");
+  }
+  preload(library);
+  execvp(words[0], words);
+  const int error = errno;
+  fprintf(stderr, "hakmem-run: %s: %s\n", words[0], strerror(error));
+  return error == ENOENT ? EXIT_MISSING : EXIT_NOT_EXECUTABLE;
+}
