@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads the service with and without hakmem, in turns, and prints a Markdown table.
 
-    bazel run //:compare -- --rounds 5 --ms 10000 --output /tmp/service.md
+    bazel run //:compare -- --rounds 5 --output /tmp/service.md
 
 Each round starts every server anew, in another order than the round before, and loads it with the same requests. The table
 has medians over the rounds, with the lowest and the highest value in brackets.
@@ -28,7 +28,7 @@ COLUMNS = [
     ("max, us", "max_us", 1, "%.0f"),
     ("RSS peak, MiB", "rss_peak_bytes", 1 << 20, "%.1f"),
     ("RSS at the end", "rss_end_bytes", 1 << 20, "%.1f"),
-    ("RSS at rest", "rss_settled_bytes", 1 << 20, "%.1f"),
+    ("RSS at rest, empty", "rss_settled_bytes", 1 << 20, "%.1f"),
 ]
 
 PEERS = {
@@ -44,8 +44,7 @@ def arguments_of(argv):
     parser.add_argument("--server-libc", required=True, help="the server on libc's malloc")
     parser.add_argument("--load", required=True, help="the load generator")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--ms", type=int, default=10000, help="how long to measure, for each server and round")
-    parser.add_argument("--warmup-ms", type=int, default=1000)
+    parser.add_argument("--requests", type=int, default=300000, help="for each server and round")
     parser.add_argument("--settle-s", type=int, default=3, help="how long a server rests before its memory is taken again")
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--threads", type=int, default=16, help="of a server")
@@ -53,7 +52,7 @@ def arguments_of(argv):
     parser.add_argument("--peers", action="store_true", help="other allocators too, by LD_PRELOAD, where installed")
     parser.add_argument("--output", help="a file for the table, besides standard output")
     options = parser.parse_args(argv)
-    for name, least in [("rounds", 1), ("ms", 1), ("warmup_ms", 0), ("settle_s", 0), ("connections", 1), ("keys", 1)]:
+    for name, least in [("rounds", 1), ("requests", 1), ("settle_s", 0), ("connections", 1), ("keys", 1)]:
         if getattr(options, name) < least:
             parser.error("--%s must be at least %d" % (name.replace("_", "-"), least))
     if options.threads <= options.connections:
@@ -81,13 +80,15 @@ def run(arm, options, seed):
             options.load,
             server,
             "--format=json",
+            "--fill=1",
+            "--clear=1",
             "--seed=%d" % seed,
-            "--ms=%d" % options.ms,
-            "--warmup-ms=%d" % options.warmup_ms,
+            "--requests=%d" % options.requests,
+            "--warmup-ms=0",
             "--settle-s=%d" % options.settle_s,
             "--connections=%d" % options.connections,
             "--keys=%d" % options.keys,
-            seconds=options.ms / 1000 + options.warmup_ms / 1000 + options.settle_s + 120,
+            seconds=120 + options.settle_s + (options.requests + 2 * options.keys) / 500,
         )
     if done.returncode != 0:
         raise RuntimeError("the load run on %s failed: %s%s" % (name, done.stdout, done.stderr))
@@ -118,19 +119,13 @@ def processor():
 
 def page(options, results, allocator, load_before):
     lines = [
-        "%s, %d processors usable, Linux %s, load average %.2f before the first run. %d rounds of %.1f s after %.1f s of"
-        % (
-            processor(),
-            len(os.sched_getaffinity(0)),
-            platform.release(),
-            load_before,
-            options.rounds,
-            options.ms / 1000,
-            options.warmup_ms / 1000,
-        ),
-        "warm-up, %d connections, %d threads of the server, %d keys; %s. Medians, [lowest, highest] of the rounds; RSS at"
-        % (options.connections, options.threads, options.keys, allocator),
-        "rest is %d s after the last request." % options.settle_s,
+        "%s, %d processors usable, Linux %s, load average %.2f before the first run; %s."
+        % (processor(), len(os.sched_getaffinity(0)), platform.release(), load_before, allocator),
+        "",
+        "%d rounds; in each a server starts, gets %d keys and then %d requests over %d connections, which its %d threads"
+        % (options.rounds, options.keys, options.requests, options.connections, options.threads),
+        "answer. Medians, [lowest, highest] of the rounds; RSS at rest is %d s after all keys were deleted."
+        % options.settle_s,
         "",
     ]
     return "\n".join(lines + table(results)) + "\n"

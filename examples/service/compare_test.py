@@ -39,7 +39,7 @@ class CompareTest(unittest.TestCase):
     def test_a_short_run(self):
         with tempfile.TemporaryDirectory() as folder:
             output = os.path.join(folder, "table.md")
-            done = start("--rounds=2", "--ms=200", "--warmup-ms=50", "--settle-s=0", "--keys=500", "--output=" + output)
+            done = start("--rounds=2", "--requests=2000", "--settle-s=0", "--keys=500", "--output=" + output)
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(pathlib.Path(output).read_text(encoding="utf-8"), done.stdout)
         rows = [line for line in done.stdout.splitlines() if line.startswith("| hakmem |") or line.startswith("| libc |")]
@@ -50,7 +50,7 @@ class CompareTest(unittest.TestCase):
         self.assertEqual(order, ["hakmem", "libc", "libc", "hakmem"])
 
     def test_bad_options(self):
-        for option in ["--rounds=0", "--ms=x", "--nonsense", "--threads=4"]:
+        for option in ["--rounds=0", "--requests=x", "--nonsense", "--threads=4"]:
             done = start(option)
             self.assertEqual((done.returncode, done.stdout), (2, ""), option)
             self.assertIn("usage: ", done.stderr)

@@ -57,10 +57,13 @@ using Clock = std::chrono::steady_clock;
 
 void Sleep(uint64_t milliseconds) { std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds)); }
 
-// Runs all connections: a warm-up of so many milliseconds, and then either the plan's requests or so many milliseconds.
-kv::LoadReport Run(const kv::LoadPlan &plan, uint64_t warmup_ms, uint64_t milliseconds) {
+// Puts every key once if it is to, and runs all connections: a warm-up of so many milliseconds, and then either the
+// plan's requests or so many milliseconds.
+kv::LoadReport Run(const kv::LoadPlan &plan, bool fill, uint64_t warmup_ms, uint64_t milliseconds) {
+  kv::LoadReport sum;
   kv::LoadState state;
   state.content = kv::MakeContent(plan);
+  if (fill) kv::EachKey(plan, state.content, true, &sum);
   std::vector<std::unique_ptr<kv::LoadReport>> reports;
   std::vector<std::thread> threads;
   for (uint64_t i = 0; i < plan.connections; i++) {
@@ -75,7 +78,6 @@ kv::LoadReport Run(const kv::LoadPlan &plan, uint64_t warmup_ms, uint64_t millis
     state.ended.store(true);
   }
   for (std::thread &thread : threads) thread.join();
-  kv::LoadReport sum;
   sum.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   for (const auto &report : reports) {
     sum.latency.Merge(report->latency);
@@ -94,6 +96,8 @@ int main(int argc, char **argv) {
   uint64_t milliseconds = 10000;
   uint64_t warmup_ms = 1000;
   uint64_t settle_s = 3;
+  uint64_t clear = 0;
+  uint64_t fill = 0;
   kv::ParseCommandLine(
       argc, argv, "Loads a server of this folder with requests and tells their latency and the server's memory.",
       {{"host", "the server's address", nullptr, 0, 0, &plan.host},
@@ -102,8 +106,10 @@ int main(int argc, char **argv) {
         nullptr},
        {"ms", "how long to measure, in milliseconds", &milliseconds, 1, 86400000, nullptr},
        {"requests", "measure so many requests instead, unless 0", &plan.requests, 0, uint64_t{1} << 40, nullptr},
+       {"fill", "1: first of all put every key", &fill, 0, 1, nullptr},
        {"warmup-ms", "how long to run before", &warmup_ms, 0, 3600000, nullptr},
        {"settle-s", "after how many seconds of rest to ask for memory again", &settle_s, 0, 3600, nullptr},
+       {"clear", "1: delete all keys before that", &clear, 0, 1, nullptr},
        {"keys", "different keys", &plan.keys, 1, uint64_t{1} << 32, nullptr},
        {"get-percent", "of all requests, GETs", &plan.get_percent, 0, 100, nullptr},
        {"delete-percent", "of all requests, DELETEs; the rest are PUTs", &plan.delete_percent, 0, 100, nullptr},
@@ -125,12 +131,18 @@ int main(int argc, char **argv) {
             static_cast<unsigned long long>(plan.port));
     return 1;
   }
-  kv::LoadReport report = Run(plan, warmup_ms, milliseconds);
+  kv::LoadReport report = Run(plan, fill != 0, warmup_ms, milliseconds);
   report.rss_end = ServerRss(plan);
+  if (clear != 0) {
+    report.cleared = true;
+    kv::EachKey(plan, "", false, &report);
+  }
   Sleep(settle_s * 1000);
   report.settle_seconds = settle_s;
   report.rss_settled = ServerRss(plan);
-  report.rss_peak = ServerFigure(plan, "process_resident_memory_max_bytes");
+  // No less than what was seen: the kernel's own peak may lag behind.
+  report.rss_peak =
+      std::max({ServerFigure(plan, "process_resident_memory_max_bytes"), report.rss_end, report.rss_settled});
   fputs((format == "json" ? kv::ReportJson(report) : kv::ReportText(report)).c_str(), stdout);
   if (report.errors != 0) fprintf(stderr, "%s\n", report.first_error.c_str());
   return report.errors == 0 && report.latency.count() > 0 ? 0 : 1;

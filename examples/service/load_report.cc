@@ -61,12 +61,13 @@ std::string ReportText(const LoadReport &report) {
            "requests        %llu in %.2f s, %llu errors\n"
            "throughput      %.0f requests/s\n"
            "latency         p50 %.0f us, p99 %.0f us, p99.9 %.0f us, max %.0f us\n"
-           "server's RSS    peak %.1f MiB, at the end %.1f MiB, %llu s later %.1f MiB\n",
+           "server's RSS    peak %.1f MiB, at the end %.1f MiB, %llu s later%s %.1f MiB\n",
            static_cast<unsigned long long>(latency.count()), report.seconds,
            static_cast<unsigned long long>(report.errors), Throughput(report), Microseconds(latency.Quantile(0.5)),
            Microseconds(latency.Quantile(0.99)), Microseconds(latency.Quantile(0.999)), Microseconds(latency.max()),
            static_cast<double>(report.rss_peak) / kMega, static_cast<double>(report.rss_end) / kMega,
-           static_cast<unsigned long long>(report.settle_seconds), static_cast<double>(report.rss_settled) / kMega);
+           static_cast<unsigned long long>(report.settle_seconds), report.cleared ? ", without keys," : "",
+           static_cast<double>(report.rss_settled) / kMega);
   return text;
 }
 

@@ -45,8 +45,9 @@ struct LoadReport {
   // The server's resident memory in bytes, as it tells itself.
   uint64_t rss_peak = 0;     // in its whole life
   uint64_t rss_end = 0;      // at the end of the load
-  uint64_t rss_settled = 0;  // some time after it
+  uint64_t rss_settled = 0;  // some time after it, all keys deleted when the plan says so
   uint64_t settle_seconds = 0;
+  bool cleared = false;
 };
 
 // For people, and as one JSON object on one line.

@@ -50,7 +50,8 @@ class LoadTest(unittest.TestCase):
         for program in PROGRAMS[:2]:
             with self.subTest(program=program), Server(program) as server:
                 done = load(
-                    PROGRAMS[2], server, "--ms=1500", "--warmup-ms=300", "--settle-s=1", "--keys=2000", "--format=json"
+                    PROGRAMS[2], server, "--ms=1500", "--warmup-ms=300", "--settle-s=1", "--keys=2000", "--format=json",
+                    "--fill=1", "--clear=1",
                 )
                 self.assertEqual((done.returncode, done.stderr), (0, ""))
                 report = json.loads(done.stdout)
@@ -71,6 +72,7 @@ class LoadTest(unittest.TestCase):
                 text = server.request("GET", "/metrics")[1].decode()
                 served = sum(int(count) for count in re.findall(r"^kv_http_requests_total\{.*\} (\d+)$", text, re.M))
                 self.assertGreater(served, report["requests"])
+                self.assertIn("\nkv_store_items 0\n", text)
 
     def test_so_many_requests(self):
         with Server(PROGRAMS[0]) as server:

@@ -46,33 +46,51 @@ class Connection {
   // One request, timed. Empty: it was answered as it should be; else what was wrong.
   std::string Request(std::chrono::nanoseconds *duration) {
     const uint64_t key = PickKey();
-    const std::string path = "/kv/key-" + std::to_string(key);
     const uint64_t what = Mix(&random_) % 100;
-    const char *const value = content_.data() + OffsetOf(key);
+    if (what < plan_.get_percent) return Get(key, duration);
+    if (what < plan_.get_percent + plan_.delete_percent) return Delete(key, duration);
+    return Put(key, duration);
+  }
+
+  std::string Get(uint64_t key, std::chrono::nanoseconds *duration) {
+    const std::string path = PathOf(key);
     const auto begin = std::chrono::steady_clock::now();
-    if (what < plan_.get_percent) {
-      const auto result = client_.Get(path);
-      *duration = std::chrono::steady_clock::now() - begin;
-      if (!result) return "GET: " + to_string(result.error());
-      if (result->status == 404) return "";
-      if (result->status != 200) return "GET: status " + std::to_string(result->status);
-      const std::string &body = result->body;
-      const bool intact = body.size() <= content_.size() - kOffsets && memcmp(body.data(), value, body.size()) == 0;
-      return intact ? "" : "GET: the value is not the one that was put";
-    }
-    if (what < plan_.get_percent + plan_.delete_percent) {
-      const auto result = client_.Delete(path);
-      *duration = std::chrono::steady_clock::now() - begin;
-      if (!result) return "DELETE: " + to_string(result.error());
-      return result->status == 204 || result->status == 404 ? "" : "DELETE: status " + std::to_string(result->status);
-    }
-    const auto result = client_.Put(path, value, PickSize(), "application/octet-stream");
+    const auto result = client_.Get(path);
+    *duration = std::chrono::steady_clock::now() - begin;
+    if (!result) return "GET: " + to_string(result.error());
+    if (result->status == 404) return "";
+    if (result->status != 200) return "GET: status " + std::to_string(result->status);
+    const std::string &body = result->body;
+    const bool intact =
+        body.size() <= content_.size() - kOffsets && memcmp(body.data(), ValueOf(key), body.size()) == 0;
+    return intact ? "" : "GET: the value is not the one that was put";
+  }
+
+  std::string Delete(uint64_t key, std::chrono::nanoseconds *duration) {
+    const std::string path = PathOf(key);
+    const auto begin = std::chrono::steady_clock::now();
+    const auto result = client_.Delete(path);
+    *duration = std::chrono::steady_clock::now() - begin;
+    if (!result) return "DELETE: " + to_string(result.error());
+    return result->status == 204 || result->status == 404 ? "" : "DELETE: status " + std::to_string(result->status);
+  }
+
+  std::string Put(uint64_t key, std::chrono::nanoseconds *duration) {
+    const std::string path = PathOf(key);
+    const size_t size = PickSize();
+    const auto begin = std::chrono::steady_clock::now();
+    const auto result = client_.Put(path, ValueOf(key), size, "application/octet-stream");
     *duration = std::chrono::steady_clock::now() - begin;
     if (!result) return "PUT: " + to_string(result.error());
     return result->status == 201 || result->status == 204 ? "" : "PUT: status " + std::to_string(result->status);
   }
 
  private:
+  static std::string PathOf(uint64_t key) { return "/kv/key-" + std::to_string(key); }
+
+  // Every value of a key is a beginning of this.
+  const char *ValueOf(uint64_t key) const { return content_.data() + OffsetOf(key); }
+
   // Four requests of five go to a fifth of the keys.
   uint64_t PickKey() {
     const uint64_t among = Mix(&random_) % 5 != 0 ? std::max<uint64_t>(plan_.keys / 5, 1) : plan_.keys;
@@ -102,6 +120,18 @@ std::string MakeContent(const LoadPlan &plan) {
   uint64_t random = 42;
   for (char &c : content) c = static_cast<char>(Mix(&random));
   return content;
+}
+
+void EachKey(const LoadPlan &plan, const std::string &content, bool put, LoadReport *report) {
+  Connection connection(plan, plan.connections, content);
+  std::chrono::nanoseconds duration = {};
+  for (uint64_t key = 0; key < plan.keys; key++) {
+    const std::string wrong = put ? connection.Put(key, &duration) : connection.Delete(key, &duration);
+    if (wrong.empty()) continue;
+    report->errors++;
+    report->first_error = wrong;
+    return;
+  }
 }
 
 void RunConnection(const LoadPlan &plan, uint64_t number, LoadState *state, LoadReport *report) {

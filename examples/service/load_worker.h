@@ -44,6 +44,9 @@ struct LoadState {
 // Sends requests until state->ended or the plan's number of them, and adds what it saw to `*report`, which is its own.
 void RunConnection(const LoadPlan &plan, uint64_t number, LoadState *state, LoadReport *report);
 
+// Puts every key, or deletes every key, one after the other; an answer that is not right counts in `*report`.
+void EachKey(const LoadPlan &plan, const std::string &content, bool put, LoadReport *report);
+
 // What the values of all keys are cut from.
 std::string MakeContent(const LoadPlan &plan);
 

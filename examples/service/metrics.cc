@@ -74,9 +74,11 @@ const double g_start = std::chrono::duration<double>(std::chrono::system_clock::
 }  // namespace
 
 void WriteProcessMetrics(PrometheusText *out) {
-  out->Gauge("process_resident_memory_bytes", "Resident memory.", StatusFigure("VmRSS") * 1024);
-  out->Gauge("process_resident_memory_max_bytes", "The most that resident memory has been.",
-             StatusFigure("VmHWM") * 1024);
+  // The kernel adds up what its processors have counted only now and then, so the peak may seem to lag behind.
+  const uint64_t resident = StatusFigure("VmRSS");
+  const uint64_t peak = std::max(StatusFigure("VmHWM"), resident);
+  out->Gauge("process_resident_memory_bytes", "Resident memory.", resident * 1024);
+  out->Gauge("process_resident_memory_max_bytes", "The most that resident memory has been.", peak * 1024);
   out->Gauge("process_threads", "Threads.", StatusFigure("Threads"));
   out->Family("process_cpu_seconds_total", "counter", "Processor time, user and system.");
   out->Sample("", {}, ProcessorSeconds());
