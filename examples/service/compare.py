@@ -22,6 +22,7 @@ from running import Server, load
 
 COLUMNS = [
     ("requests/s", "requests_per_second", 1, "%.0f"),
+    ("CPU, us/request", "cpu_us_per_request", 1, "%.1f"),
     ("p50, us", "p50_us", 1, "%.0f"),
     ("p99, us", "p99_us", 1, "%.0f"),
     ("p99.9, us", "p999_us", 1, "%.0f"),

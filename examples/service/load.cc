@@ -43,15 +43,19 @@ bool ParseSizes(const std::string &text, std::vector<kv::SizeRange> *sizes) {
 }
 
 // A figure of the server's /metrics; 0 when it cannot be had.
-uint64_t ServerFigure(const kv::LoadPlan &plan, const std::string &name) {
+double ServerFigure(const kv::LoadPlan &plan, const std::string &name) {
   httplib::Client client(plan.host, static_cast<int>(plan.port));
   const auto result = client.Get("/metrics");
   if (!result || result->status != 200) return 0;
   const size_t at = result->body.find("\n" + name + " ");
-  return at == std::string::npos ? 0 : strtoull(result->body.c_str() + at + name.size() + 2, nullptr, 10);
+  return at == std::string::npos ? 0 : strtod(result->body.c_str() + at + name.size() + 2, nullptr);
 }
 
-uint64_t ServerRss(const kv::LoadPlan &plan) { return ServerFigure(plan, "process_resident_memory_bytes"); }
+uint64_t ServerRss(const kv::LoadPlan &plan) {
+  return static_cast<uint64_t>(ServerFigure(plan, "process_resident_memory_bytes"));
+}
+
+double ServerSeconds(const kv::LoadPlan &plan) { return ServerFigure(plan, "process_cpu_seconds_total"); }
 
 using Clock = std::chrono::steady_clock;
 
@@ -71,6 +75,7 @@ kv::LoadReport Run(const kv::LoadPlan &plan, bool fill, uint64_t warmup_ms, uint
     threads.emplace_back(kv::RunConnection, std::cref(plan), i, &state, reports.back().get());
   }
   Sleep(warmup_ms);
+  sum.server_seconds = ServerSeconds(plan);
   const Clock::time_point begin = Clock::now();
   state.measuring.store(true);
   if (plan.requests == 0) {
@@ -79,6 +84,7 @@ kv::LoadReport Run(const kv::LoadPlan &plan, bool fill, uint64_t warmup_ms, uint
   }
   for (std::thread &thread : threads) thread.join();
   sum.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  sum.server_seconds = ServerSeconds(plan) - sum.server_seconds;
   for (const auto &report : reports) {
     sum.latency.Merge(report->latency);
     sum.errors += report->errors;
@@ -141,8 +147,8 @@ int main(int argc, char **argv) {
   report.settle_seconds = settle_s;
   report.rss_settled = ServerRss(plan);
   // No less than what was seen: the kernel's own peak may lag behind.
-  report.rss_peak =
-      std::max({ServerFigure(plan, "process_resident_memory_max_bytes"), report.rss_end, report.rss_settled});
+  report.rss_peak = std::max({static_cast<uint64_t>(ServerFigure(plan, "process_resident_memory_max_bytes")),
+                              report.rss_end, report.rss_settled});
   fputs((format == "json" ? kv::ReportJson(report) : kv::ReportText(report)).c_str(), stdout);
   if (report.errors != 0) fprintf(stderr, "%s\n", report.first_error.c_str());
   return report.errors == 0 && report.latency.count() > 0 ? 0 : 1;

@@ -50,6 +50,12 @@ double Throughput(const LoadReport &report) {
   return report.seconds > 0 ? static_cast<double>(report.latency.count()) / report.seconds : 0;
 }
 
+// Of the server's processor time, microseconds for each request.
+double ProcessorTime(const LoadReport &report) {
+  const uint64_t count = report.latency.count();
+  return count > 0 ? report.server_seconds * 1e6 / static_cast<double>(count) : 0;
+}
+
 double Microseconds(uint64_t nanoseconds) { return static_cast<double>(nanoseconds) / 1000; }
 
 }  // namespace
@@ -59,12 +65,13 @@ std::string ReportText(const LoadReport &report) {
   const LatencyHistogram &latency = report.latency;
   snprintf(text, sizeof text,
            "requests        %llu in %.2f s, %llu errors\n"
-           "throughput      %.0f requests/s\n"
+           "throughput      %.0f requests/s, %.1f us of the server's processor time each\n"
            "latency         p50 %.0f us, p99 %.0f us, p99.9 %.0f us, max %.0f us\n"
            "server's RSS    peak %.1f MiB, at the end %.1f MiB, %llu s later%s %.1f MiB\n",
            static_cast<unsigned long long>(latency.count()), report.seconds,
-           static_cast<unsigned long long>(report.errors), Throughput(report), Microseconds(latency.Quantile(0.5)),
-           Microseconds(latency.Quantile(0.99)), Microseconds(latency.Quantile(0.999)), Microseconds(latency.max()),
+           static_cast<unsigned long long>(report.errors), Throughput(report), ProcessorTime(report),
+           Microseconds(latency.Quantile(0.5)), Microseconds(latency.Quantile(0.99)),
+           Microseconds(latency.Quantile(0.999)), Microseconds(latency.max()),
            static_cast<double>(report.rss_peak) / kMega, static_cast<double>(report.rss_end) / kMega,
            static_cast<unsigned long long>(report.settle_seconds), report.cleared ? ", without keys," : "",
            static_cast<double>(report.rss_settled) / kMega);
@@ -75,11 +82,12 @@ std::string ReportJson(const LoadReport &report) {
   char text[600];
   const LatencyHistogram &latency = report.latency;
   snprintf(text, sizeof text,
-           "{\"requests\": %llu, \"errors\": %llu, \"seconds\": %.3f, \"requests_per_second\": %.1f, \"p50_us\": %.1f, "
+           "{\"requests\": %llu, \"errors\": %llu, \"seconds\": %.3f, \"requests_per_second\": %.1f, "
+           "\"cpu_us_per_request\": %.2f, \"p50_us\": %.1f, "
            "\"p99_us\": %.1f, \"p999_us\": %.1f, \"max_us\": %.1f, \"rss_peak_bytes\": %llu, \"rss_end_bytes\": %llu, "
            "\"rss_settled_bytes\": %llu}\n",
            static_cast<unsigned long long>(latency.count()), static_cast<unsigned long long>(report.errors),
-           report.seconds, Throughput(report), Microseconds(latency.Quantile(0.5)),
+           report.seconds, Throughput(report), ProcessorTime(report), Microseconds(latency.Quantile(0.5)),
            Microseconds(latency.Quantile(0.99)), Microseconds(latency.Quantile(0.999)), Microseconds(latency.max()),
            static_cast<unsigned long long>(report.rss_peak), static_cast<unsigned long long>(report.rss_end),
            static_cast<unsigned long long>(report.rss_settled));

@@ -40,7 +40,8 @@ struct LoadReport {
   LatencyHistogram latency;
   uint64_t errors = 0;  // requests that failed, that were answered otherwise than expected, or with other bytes
   std::string first_error;
-  double seconds = 0;  // measured
+  double seconds = 0;         // measured
+  double server_seconds = 0;  // processor time of the server in them
 
   // The server's resident memory in bytes, as it tells itself.
   uint64_t rss_peak = 0;     // in its whole life

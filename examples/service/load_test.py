@@ -4,6 +4,7 @@
 
 import http.server
 import json
+import os
 import re
 import socketserver
 import subprocess
@@ -62,6 +63,11 @@ class LoadTest(unittest.TestCase):
                     report["requests_per_second"], report["requests"] / report["seconds"],
                     delta=report["requests_per_second"] / 100,
                 )
+                # Its own word for it cannot be more than all processors had.
+                self.assertGreater(report["cpu_us_per_request"], 0.1)
+                self.assertLess(
+                    report["cpu_us_per_request"] * report["requests"], report["seconds"] * 1.1e6 * os.cpu_count() + 1e5
+                )
                 times = [report[name] for name in ("p50_us", "p99_us", "p999_us", "max_us")]
                 self.assertEqual(times, sorted(times))
                 self.assertGreater(times[0], 1)
@@ -80,7 +86,11 @@ class LoadTest(unittest.TestCase):
                 PROGRAMS[2], server, "--requests=1000", "--warmup-ms=0", "--settle-s=0", "--sizes=10-20:1,1000-2000:2"
             )
             self.assertEqual((done.returncode, done.stderr), (0, ""))
-            self.assertRegex(done.stdout, r"^requests +1000 in [\d.]+ s, 0 errors\nthroughput +\d+ requests/s\n")
+            self.assertRegex(
+                done.stdout,
+                r"^requests +1000 in [\d.]+ s, 0 errors\n"
+                r"throughput +\d+ requests/s, [\d.]+ us of the server's processor time each\n",
+            )
             self.assertEqual(len(done.stdout.splitlines()), 4)
 
     def test_notices_wrong_answers(self):
