@@ -63,7 +63,12 @@ def arguments_of(argv):
 
 def arms_of(options):
     """[(name, program, environment)]"""
-    arms = [("hakmem", options.server, {}), ("libc", options.server_libc, {})]
+    arms = [
+        ("hakmem", options.server, {}),
+        # A program at rest makes no call in which memory could go back; this starts a thread for it.
+        ("hakmem HAKMEM_BACKGROUND=1", options.server, {"HAKMEM_BACKGROUND": "1"}),
+        ("libc", options.server_libc, {}),
+    ]
     if options.peers:
         for name, pattern in sorted(PEERS.items()):
             found = sorted(glob.glob(pattern))
@@ -143,7 +148,7 @@ def main(argv):
         for arm in arms[number % len(arms) :] + arms[: number % len(arms)]:
             begin = time.monotonic()
             report, who = run(arm, options, number + 1)
-            allocator = who if arm[0] == "hakmem" else allocator
+            allocator = who if arm[1] == options.server else allocator
             results[arm[0]].append(report)
             print(
                 "round %d, %s: %.0f requests/s in %.0f s"
