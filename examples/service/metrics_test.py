@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""metrics_test.py SERVER SERVER_LIBC LOAD: what /metrics tells, and which malloc the servers run on."""
+
+import re
+import subprocess
+import sys
+import unittest
+
+from exposition import figure, parse
+from running import Server
+
+SERVERS = []
+TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def metrics(server):
+    status, body, headers = server.request("GET", "/metrics")
+    assert (status, headers["Content-Type"]) == (200, TYPE), (status, headers["Content-Type"])
+    return parse(body.decode())
+
+
+class MetricsTest(unittest.TestCase):
+    def test_counts_requests(self):
+        for program in SERVERS:
+            with self.subTest(program=program), Server(program) as server:
+                for i in range(7):
+                    server.request("PUT", "/kv/%d" % (i % 5), b"12345")
+                for i in range(9):
+                    server.request("GET", "/kv/%d" % i)
+                server.request("DELETE", "/kv/0")
+                server.request("POST", "/kv/0", b"x")
+                figures = metrics(server)
+                requests = {
+                    (dict(labels)["method"], dict(labels)["code"]): value
+                    for labels, value in figures["kv_http_requests_total"].items()
+                }
+                self.assertEqual(
+                    requests,
+                    {
+                        ("PUT", "201"): 5,
+                        ("PUT", "204"): 2,
+                        ("GET", "200"): 5,
+                        ("GET", "404"): 4,
+                        ("DELETE", "204"): 1,
+                        ("other", "405"): 1,
+                    },
+                )
+                self.assertEqual(figure(figures, "kv_http_request_duration_seconds_count"), 18)
+                seconds = figure(figures, "kv_http_request_duration_seconds_sum")
+                self.assertTrue(0 < seconds < 30, seconds)
+                self.assertEqual(figure(figures, "kv_store_items"), 4)
+                self.assertEqual(figure(figures, "kv_store_bytes"), 4 * 6)
+                # The request for the metrics is counted once it is answered.
+                again = metrics(server)
+                self.assertEqual(figure(again, "kv_http_request_duration_seconds_count"), 19)
+
+    def test_the_limit_holds(self):
+        limit = 1 << 20
+        for program in SERVERS:
+            options = ["--max-bytes=%d" % limit, "--max-value-bytes=4096"]
+            with self.subTest(program=program), Server(program, *options) as server:
+                connection = server.connection()
+                for i in range(1000):
+                    connection.request("PUT", "/kv/%04d" % i, b"v" * 4092)
+                    connection.getresponse().read()
+                connection.close()
+                figures = metrics(server)
+                self.assertEqual(figure(figures, "kv_store_limit_bytes"), limit)
+                self.assertEqual(figure(figures, "kv_store_bytes"), 4096 * figure(figures, "kv_store_items"))
+                self.assertTrue(limit / 2 < figure(figures, "kv_store_bytes") <= limit)
+                self.assertEqual(figure(figures, "kv_store_evictions_total") + figure(figures, "kv_store_items"), 1000)
+                # The longest unused are gone, the latest are there.
+                self.assertEqual(server.request("GET", "/kv/0000")[0], 404)
+                self.assertEqual(server.request("GET", "/kv/0999")[0], 200)
+
+    def test_process(self):
+        for program in SERVERS:
+            with self.subTest(program=program), Server(program) as server:
+                before = figure(metrics(server), "process_resident_memory_bytes")
+                for i in range(16):
+                    server.request("PUT", "/kv/%d" % i, b"x" * (1 << 20))
+                figures = metrics(server)
+                after = figure(figures, "process_resident_memory_bytes")
+                self.assertGreater(after - before, 15 << 20)
+                self.assertGreaterEqual(figure(figures, "process_resident_memory_max_bytes"), after)
+                self.assertGreater(figure(figures, "process_cpu_seconds_total"), 0)
+                self.assertGreater(figure(figures, "process_start_time_seconds"), 1.6e9)
+                self.assertGreater(figure(figures, "process_threads"), 16)
+
+    def test_hakmem_is_the_malloc(self):
+        with Server(SERVERS[0]) as server:
+            self.assertRegex(server.allocator, r"^hakmem \d+\.\d+\.\d+ ")
+            before = metrics(server)
+            (labels,) = before["hakmem_build_info"]
+            self.assertEqual("hakmem " + dict(labels)["version"], server.allocator)
+            keys = 2000
+            connection = server.connection()
+            for i in range(keys):
+                connection.request("PUT", "/kv/%d" % i, b"v" * 300)
+                connection.getresponse().read()
+            for i in range(4):
+                connection.request("PUT", "/kv/large%d" % i, b"v" * (1 << 20))
+                connection.getresponse().read()
+            connection.close()
+            after = metrics(server)
+            rise = {name: figure(after, name) - figure(before, name) for name in after if after[name].keys() == {()}}
+            # Each key makes a node of the list, one of the index, the shared string and its bytes.
+            self.assertGreaterEqual(rise["hakmem_live_blocks"], 4 * keys)
+            self.assertGreaterEqual(rise["hakmem_live_bytes"], 300 * keys + (4 << 20))
+            self.assertGreaterEqual(rise["hakmem_large_blocks"], 4)
+            self.assertGreaterEqual(rise["hakmem_large_bytes"], 4 << 20)
+            self.assertGreaterEqual(figure(after, "hakmem_committed_bytes"), figure(after, "hakmem_live_bytes"))
+            self.assertGreaterEqual(figure(after, "hakmem_mapped_bytes"), figure(after, "hakmem_committed_bytes"))
+            self.assertGreater(figure(after, "hakmem_os_calls_total"), 0)
+            for i in range(keys):
+                server_connection = server.connection() if i % 500 == 0 else server_connection
+                server_connection.request("DELETE", "/kv/%d" % i)
+                server_connection.getresponse().read()
+                if i % 500 == 499:
+                    server_connection.close()
+            gone = metrics(server)
+            self.assertLess(
+                figure(gone, "hakmem_live_blocks"), figure(after, "hakmem_live_blocks") - 4 * keys + 200
+            )
+
+    def test_libc_is_the_malloc_of_the_other(self):
+        with Server(SERVERS[1]) as server:
+            self.assertEqual(server.allocator, "libc")
+            before = figure(metrics(server), "libc_malloc_live_bytes")
+            for i in range(200):
+                server.request("PUT", "/kv/%d" % i, b"v" * 3000)
+            figures = metrics(server)
+            self.assertGreaterEqual(figure(figures, "libc_malloc_live_bytes") - before, 200 * 3000)
+            self.assertEqual([name for name in figures if name.startswith("hakmem")], [])
+
+    def test_whose_malloc_the_programs_hold(self):
+        for program, own in ((SERVERS[0], True), (SERVERS[1], False)):
+            symbols = subprocess.run(["nm", "-D", program], stdout=subprocess.PIPE, text=True, check=True).stdout
+            for name in ("malloc", "free", "realloc", "_Znwm", "_ZdlPv"):
+                found = re.search(r"^(?:[0-9a-f]+)? +([TUW]) %s(?:@.*)?$" % name, symbols, re.M)
+                self.assertEqual(bool(found) and found.group(1) == "T", own, "%s in %s" % (name, program))
+
+
+if __name__ == "__main__":
+    SERVERS += sys.argv[1:3]
+    unittest.main(argv=sys.argv[:1])
