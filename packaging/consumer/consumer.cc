@@ -3,6 +3,7 @@
 // A program in C++ that names nothing of the C library's: says whether operator new and what is below it lead to
 // hakmem.
 #include <hakmem/hakmem.h>
+#include <hakmem/stl_allocator.h>
 
 #include <iostream>
 #include <memory>
@@ -14,6 +15,11 @@
 int main() {
   std::unique_ptr<std::vector<std::string>> block(new std::vector<std::string>(100, std::string(1000, 'x')));
   std::thread([&block] { block->emplace_back(2000, 'y'); }).join();
+  std::vector<int, hakmem::StlAllocator<int>> ints(100, 7);
+  if (hak_usable_size(ints.data()) == 0) {
+    std::cout << "a container with hakmem's allocator is served by another one\n";
+    return 1;
+  }
   hak_stats stats = {};
   stats.version = HAK_STATS_VERSION;
   if (hak_stats_get(&stats) != 0 || stats.live_blocks < 100 || hak_usable_size(block->data()) == 0) {
