@@ -6,11 +6,17 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
-#include "allocator/gate/build_conf.h"
 #include "allocator/gate/conf.h"
 #include "allocator/gate/ss_mem_lean.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
+
+// Made from //configs:conf. A build without Bazel, as that of OSS-Fuzz, has no such setting.
+#if __has_include("allocator/gate/build_conf.h")
+#include "allocator/gate/build_conf.h"
+#else
+#define HAK_BUILD_CONF ""
+#endif
 
 // Weak, so that a program's own definition takes its place: the linker's choice in an executable that holds the
 // allocator, the dynamic linker's where it lies in a shared library. For the same reason the compiler assumes nothing

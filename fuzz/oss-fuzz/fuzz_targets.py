@@ -65,7 +65,10 @@ def compiled(workspace, label):
         options += ["-I" + path for path in includes]
         for attribute in ("srcs", "hdrs", "textual_hdrs"):
             for item in workspace.resolve(target, attribute):
-                path = workspace.absolute(item, target.package)[2:].replace(":", "/")
+                label = workspace.absolute(item, target.package)
+                if workspace.target(label) is not None:
+                    continue  # A header that Bazel makes; the sources do without.
+                path = label[2:].replace(":", "/")
                 files.append(path)
                 if attribute == "srcs" and path.endswith(SOURCES):
                     sources.append(Source(path, options))
