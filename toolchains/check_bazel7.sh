@@ -7,7 +7,7 @@
 #   toolchains/check_bazel7.sh [-r ROOT] [STEP...]
 #
 #   -r ROOT   makes the root there and keeps it; one that exists already is used as it is (default: one made and removed)
-#   STEP      module-gcc module-clang workspace-gcc workspace-clang aarch64 fuzz consumer (default: all)
+#   STEP      module-gcc module-clang workspace-gcc workspace-clang aarch64 fuzz consumer examples (default: all)
 #
 # Needs root, the package mmdebstrap, a Debian mirror, 4 GB of disk and, on two cores, about 15 minutes. What runs in the
 # root has a mount and a process table of its own, so that nothing of it stays behind.
@@ -15,7 +15,7 @@
 
 set -u
 
-all_steps='module-gcc module-clang workspace-gcc workspace-clang aarch64 fuzz consumer'
+all_steps='module-gcc module-clang workspace-gcc workspace-clang aarch64 fuzz consumer examples'
 
 usage() {
   echo "usage: check_bazel7.sh [-r ROOT] [STEP...]   (steps: $all_steps)" >&2
@@ -172,6 +172,13 @@ for step in "$@"; do
         $bazel7 test --config=ci --config=asan //toolchains/planted:asan_catches"
       ;;
     consumer) consumer ;;
+    # bazelw installs what the service needs; it and Bazel are started in the example's folder, for the paths in its .bazelrc.
+    examples)
+      inside 'for example in service embedding; do
+        cd "/hakmem/examples/$example" || exit 1
+        for way in bzlmod7 workspace7; do ../../bazelw test --config=ci "--config=$way" //... || exit 1; done
+      done'
+      ;;
   esac >"$scratch/log" 2>&1
   status=$?
   seconds=$(($(date +%s) - start))
