@@ -323,6 +323,9 @@ _CLANG_TOOLS = {
     "strip": "/usr/bin/llvm-strip-19",
 }
 
+# `bazel build --config=ubsan //...` must not fail for the toolchains that have no ubsan and that nothing in it uses.
+_NOT_BY_WILDCARD = ["manual"]
+
 def hak_cc_toolchain(name, exec_cpu, target_cpu, versions, missing, libc = "glibc"):
     """A toolchain, ready to be registered: gcc, or clang with --config=clang.
 
@@ -349,6 +352,7 @@ def hak_cc_toolchain(name, exec_cpu, target_cpu, versions, missing, libc = "glib
         cpu = target_cpu,
         missing = missing["musl" if is_musl else "gcc" + suffix],
         native = not cross,
+        tags = _NOT_BY_WILDCARD,
         tools = gnu_tools,
         version = version + ("" if cross or is_musl else "/" + versions["libc"]),
     )
@@ -361,6 +365,7 @@ def hak_cc_toolchain(name, exec_cpu, target_cpu, versions, missing, libc = "glib
         missing = missing["clang" + suffix],
         missing_runtime = missing["clang_runtime"],
         native = not cross,
+        tags = _NOT_BY_WILDCARD,
         tools = _CLANG_TOOLS,
         # Cross, it links with the other compiler's libraries.
         version = versions["clang"] + "/" + versions["gcc" + suffix if cross else "libc"],
@@ -376,6 +381,7 @@ def hak_cc_toolchain(name, exec_cpu, target_cpu, versions, missing, libc = "glib
         objcopy_files = ":none",
         strip_files = ":none",
         supports_param_files = True,
+        tags = _NOT_BY_WILDCARD,
         toolchain_config = select({
             "//toolchains:clang": ":%s_clang_config" % name,
             "//conditions:default": ":%s_gcc_config" % name,
