@@ -210,21 +210,21 @@ bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), 
 
 void hak_heap_lock_all(void) {
   hak_lock_acquire(&registry_lock);
-  for (struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) hak_lock_acquire_unranked(&heap->lock);
-  hak_lock_acquire_unranked(&hak_late_lock);
-  for (struct hak_heap *heap = registry.heaps; HAK_HARDENED && heap != NULL; heap = heap->next) {
-    hak_quarantine_lock(heap);
+  for (struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) {
+    hak_lock_acquire_unranked(&heap->lock);
+    if (HAK_HARDENED) hak_quarantine_lock(heap);  // Its holder waits for no heap.
   }
+  hak_lock_acquire_unranked(&hak_late_lock);
   hak_lock_acquire(&hak_orphanage_lock);
 }
 
 void hak_heap_unlock_all(void) {
   hak_lock_release(&hak_orphanage_lock);
-  for (struct hak_heap *heap = registry.heaps; HAK_HARDENED && heap != NULL; heap = heap->next) {
-    hak_quarantine_unlock(heap);
-  }
   hak_lock_release_unranked(&hak_late_lock);
-  for (struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) hak_lock_release_unranked(&heap->lock);
+  for (struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) {
+    if (HAK_HARDENED) hak_quarantine_unlock(heap);
+    hak_lock_release_unranked(&heap->lock);
+  }
   hak_lock_release(&registry_lock);
 }
 
