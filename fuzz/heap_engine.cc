@@ -97,8 +97,9 @@ bool SystemRefused() { return hak_fault_hits() != g_hits_before; }
 
 class Input {
  public:
-  Input(HeapModel *model, const uint8_t *data, size_t size)
-      : model_(model), data_(data), count_(std::min(size / kRecord, kHeapOpsMax)) {}
+  // `traces`: the statistics become part of the trace.
+  Input(HeapModel *model, const uint8_t *data, size_t size, bool traces)
+      : model_(model), data_(data), count_(std::min(size / kRecord, kHeapOpsMax)), traces_(traces) {}
 
   void Run() {
     model_->AllowFailures(SystemRefused);
@@ -110,7 +111,7 @@ class Input {
       Trace(record[0]);
       Trace(slot.p == nullptr ? 0 : slot.usable);
     }
-    if (model_->ok()) TraceStatistics();
+    if (traces_ && model_->ok()) TraceStatistics();
     // What frees must not fail, whatever the system refuses.
     for (Block &block : slots_) FreeBlock(&block);
     for (Block &block : many_) FreeBlock(&block);
@@ -357,6 +358,7 @@ class Input {
   HeapModel *model_;
   const uint8_t *data_;
   size_t count_;
+  bool traces_;
   size_t budget_ = std::min(kByteBudget, (1 + count_) * kByteBudget / 16);  // short inputs are to be quick
   bool faults_ = false;
   const bool allow_borrow_ = hak_config.borrow;
@@ -409,7 +411,7 @@ size_t DecodeSize(const uint8_t *record) {
   return raw % 33;
 }
 
-HeapEngine::HeapEngine(const AllocatorApi &api, uint64_t rarely) : api_(api), rarely_(rarely) {
+HeapEngine::HeapEngine(const AllocatorApi &api, uint64_t rarely) : api_(api), chosen_(rarely) {
   hak_trim(0);
   // Later than any input: what is due is not for the clock to say.
   hak_config.decommit_deadline_ms = uint64_t{1} << 40;
@@ -422,9 +424,9 @@ HeapEngine::HeapEngine(const AllocatorApi &api, uint64_t rarely) : api_(api), ra
   first_mapped_ = stats.mapped_bytes - stats.metadata_bytes;
 }
 
-uint64_t HeapEngine::RunOnce(HeapModel *model, const uint8_t *data, size_t size, bool *faults) {
+uint64_t HeapEngine::RunOnce(HeapModel *model, const uint8_t *data, size_t size, bool traces, bool *faults) {
   const struct hak_config settings = hak_config;
-  Input input(model, data, size);
+  Input input(model, data, size, traces);
   input.Run();
   hak_config = settings;
   *faults = input.faults();
@@ -461,7 +463,7 @@ void HeapEngine::CheckSameAgain(HeapModel *model, const uint8_t *data, size_t si
   bool faults = false;
   uint64_t traces[2];
   for (uint64_t &trace : traces) {
-    trace = RunOnce(model, data, size, &faults);
+    trace = RunOnce(model, data, size, true, &faults);
     if (model->ok()) api_.trim(0);
   }
   hak_config.borrow = borrow;
@@ -473,10 +475,11 @@ void HeapEngine::CheckSameAgain(HeapModel *model, const uint8_t *data, size_t si
 std::vector<Violation> HeapEngine::Run(const uint8_t *data, size_t size) {
   HeapModel model(api_);
   if (close_blocks_) model.CloseLiveBlocks();
-  if (Fingerprint(data, size) % rarely_ != 0) model.CheckSparsely();
+  const bool chosen = chosen_.Chooses(data, size);
+  if (!chosen) model.CheckSparsely();
   bool faults = false;
-  RunOnce(&model, data, size, &faults);
-  if (!model.ok() || Fingerprint(data, size) % rarely_ != 0) return model.violations();
+  RunOnce(&model, data, size, false, &faults);
+  if (!model.ok() || !chosen) return model.violations();
   CheckReset(&model);
   // What the system refuses depends on which calls come to it, and those on what is cached.
   if (model.ok() && !faults) CheckSameAgain(&model, data, size);

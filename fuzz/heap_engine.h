@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "allocator/test/heap_model.h"
+#include "fuzz/record.h"
 
 namespace hak_fuzz {
 
@@ -78,13 +79,14 @@ class HeapEngine {
   std::vector<hak_test::Violation> Run(const uint8_t *data, size_t size);
 
  private:
-  // Runs the calls and frees everything. The trace: a number that stands for all that the calls gave.
-  uint64_t RunOnce(hak_test::HeapModel *model, const uint8_t *data, size_t size, bool *faults);
+  // Runs the calls and frees everything. The trace: a number that stands for all that the calls gave, with `traces` the
+  // statistics too.
+  uint64_t RunOnce(hak_test::HeapModel *model, const uint8_t *data, size_t size, bool traces, bool *faults);
   void CheckReset(hak_test::HeapModel *model);
   void CheckSameAgain(hak_test::HeapModel *model, const uint8_t *data, size_t size);
 
   hak_test::AllocatorApi api_;
-  uint64_t rarely_;
+  OneIn chosen_;
   bool close_blocks_ = false;
   uint64_t first_mapped_ = 0;  // bytes; without the records, which may grow with the most blocks there ever were
   uint64_t first_cached_ = 0;  // blocks in the caches of other threads

@@ -123,17 +123,28 @@ void MutateOnce(Records *records, size_t max_records, Random *random, ByteMutato
   if (records->size() > max_records) records->resize(max_records);
 }
 
+// A single small change most of the time; several together get over a gap that no single one crosses.
+void MutateSome(Records *records, size_t max_records, Random *random, ByteMutator mutate_bytes) {
+  for (size_t times = random->OneIn(3) ? 1 + random->Index(8) : 1; times > 0; --times) {
+    MutateOnce(records, max_records, random, mutate_bytes);
+  }
+}
+
+// In a short input many of the changes above change nothing. To run the same input again is to waste a run.
+void ChangeAField(Records *records, Random *random) {
+  (*records)[random->Index(records->size())][random->Index(kRecord)] ^= static_cast<uint8_t>(1 + random->Index(255));
+}
+
 }  // namespace
 
 size_t MutateRecords(uint8_t *data, size_t size, size_t max_size, uint64_t seed, ByteMutator mutate_bytes) {
   Random random(seed);
   Records records = Parse(data, std::min(size, max_size));
+  const Records before = records;
   const size_t max_records = max_size / kRecord;
   if (max_records == 0) return 0;
-  // A single small change most of the time; several together get over a gap that no single one crosses.
-  for (size_t times = random.OneIn(3) ? 1 + random.Index(8) : 1; times > 0; --times) {
-    MutateOnce(&records, max_records, &random, mutate_bytes);
-  }
+  MutateSome(&records, max_records, &random, mutate_bytes);
+  if (records == before) ChangeAField(&records, &random);
   return Store(records, data, max_size);
 }
 
@@ -141,6 +152,7 @@ size_t CrossRecords(const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_
                     uint64_t seed) {
   Random random(seed);
   Records first = Parse(a, a_size);
+  const Records parent = first;
   const Records second = Parse(b, b_size);
   if (second.empty()) return Store(first, out, max_size);
   if (first.empty()) return Store(second, out, max_size);
@@ -160,6 +172,8 @@ size_t CrossRecords(const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_
       }
       break;
   }
+  if (first.size() > max_size / kRecord) first.resize(max_size / kRecord);
+  if (!first.empty() && (first == parent || first == second)) ChangeAField(&first, &random);
   return Store(first, out, max_size);
 }
 

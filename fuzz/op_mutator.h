@@ -20,10 +20,11 @@ inline constexpr size_t kRecord = 8;
 using ByteMutator = size_t (*)(uint8_t *data, size_t size, size_t max_size);
 
 // Changes the input in data[0, size), whose room is `max_size` bytes. Gives the new size: a multiple of kRecord, and at
-// least one record when there is room for one.
+// least one record when there is room for one. The input is another one then.
 size_t MutateRecords(uint8_t *data, size_t size, size_t max_size, uint64_t seed, ByteMutator mutate_bytes);
 
-// Puts ranges of records of both inputs together in out[0, max_size). Gives the size, as above.
+// Puts ranges of records of both inputs together in out[0, max_size). Gives the size, as above. Where both have
+// a record, and there is room for one, neither of them is what comes out.
 size_t CrossRecords(const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_size, uint8_t *out, size_t max_size,
                     uint64_t seed);
 

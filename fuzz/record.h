@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include <algorithm>
+#include <array>
 
 #include "fuzz/op_mutator.h"
 
@@ -27,13 +28,34 @@ void ForEachRecord(const uint8_t *data, size_t size, size_t most, const Step &st
   for (size_t i = 0; i < count; ++i) step(data + i * kRecord);
 }
 
-// A number that depends on every byte of the input: decides what is too dear to be done for each input, so that the
-// same input always does the same.
+// A number that depends on every byte of the input.
 inline uint64_t Fingerprint(const uint8_t *data, size_t size) {
   uint64_t hash = 0xcbf29ce484222325U;
   for (size_t i = 0; i < size; ++i) hash = (hash ^ data[i]) * 0x100000001b3U;
   return hash ^ (hash >> 31);
 }
+
+// Chooses the inputs for which is done what is too dear for each: one in `every`, by their bytes, so that an input that
+// brings a process down brings down another one too. Those that were chosen lately are not chosen again: what such an
+// input does is new coverage, and fuzzers come back to it again and again.
+class OneIn {
+ public:
+  explicit OneIn(uint64_t every) : every_(every) {}
+
+  bool Chooses(const uint8_t *data, size_t size) {
+    if (every_ == 1) return true;
+    const uint64_t fingerprint = Fingerprint(data, size);
+    if (fingerprint % every_ != 0) return false;
+    uint64_t &last = lately_[fingerprint / every_ % lately_.size()];
+    const bool again = last == fingerprint;
+    last = fingerprint;
+    return !again;
+  }
+
+ private:
+  uint64_t every_;
+  std::array<uint64_t, 4096> lately_ = {};  // fingerprints
+};
 
 }  // namespace hak_fuzz
 

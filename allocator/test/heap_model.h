@@ -13,6 +13,7 @@
 
 #include <atomic>
 #include <map>
+#include <memory_resource>
 #include <mutex>
 #include <string>
 #include <unordered_set>
@@ -137,7 +138,8 @@ class HeapModel {
   std::atomic<uint64_t> recycled_zeroed_{0};
   std::atomic<bool> failed_{false};
   mutable std::mutex mutex_;
-  std::map<uintptr_t, uintptr_t> live_;  // start -> end of every live block
+  std::pmr::unsynchronized_pool_resource nodes_;       // of live_: one malloc each would be most of the work
+  std::pmr::map<uintptr_t, uintptr_t> live_{&nodes_};  // start -> end of every live block
   uint64_t live_bytes_ = 0;
   std::unordered_set<uintptr_t> freed_;  // starts of filled blocks that were freed
   std::vector<Violation> violations_;
