@@ -14,7 +14,8 @@ usage: campaign.sh [OPTION]... TARGET|all MINUTES
   -o FOLDER        for findings and logs, /tmp/fuzzing unless given
 
 MINUTES are for each target and may be a fraction. While it runs, a line now and then tells how far it is. Inputs that
-bring the target down are made as small as possible and put into FOLDER/TARGET/findings. Afterwards, inputs that reach
+bring the target down are made as small as possible and put into FOLDER/TARGET/findings; one that runs out of time is tried
+a second time, because a busy machine is no finding. Afterwards, inputs that reach
 new edges are added to the corpus, the fewest that do, and the report gets a row. Exit status: 0 nothing was found, 1
 something was, 2 it could not run.
 """
@@ -221,12 +222,22 @@ class Campaign:
             process.returncode = os.waitstatus_to_exitcode(waited)
             self.processor += usage.ru_utime + usage.ru_stime
         left = sorted(path for path in artifacts.iterdir() if not path.name.startswith("slow-unit-"))
-        new = [self._keep(path) for path in left]
         if process.returncode and not left:
             raise CampaignError("%s ended with status %d and left no input; its output is %s" % (
                 self.name, process.returncode, self.folder / "fuzz.log"))
+        new = [self._keep(path) for path in left if not self._was_kept_waiting(path)]
         # The same finding again: so it would go on.
         return bool(process.returncode) and all(new)
+
+    def _was_kept_waiting(self, path):
+        """Whether the input ran out of time only because the machine gave it none: by itself it comes to an end."""
+        if not path.name.startswith("timeout-"):
+            return False
+        status, _ = self._call(self.arguments + [str(path)], "alone.log")
+        if status:
+            return False
+        say("%s: %s ran out of time, but not when it ran again: no finding" % (self.name, path.name))
+        return True
 
     def _keep(self, path):
         """Makes a bad input as small as it gets, and keeps it; whether it is a new one."""

@@ -69,6 +69,34 @@ cp "$scratch/corpus/seed" "$scratch/kept/seed"
 expect 'a corpus that is kept' 0 'mended: .* 0 new inputs' -n -p "$scratch/mended" -c "$scratch/kept" mended 0.02
 [ "$(ls "$scratch/kept")" = seed ] || fail 'the corpus was changed'
 
+# ---- A machine that is too busy for it: the input runs out of time, and not again ----------------------------------------
+
+# slow NAME STATUS: makes a program in place of libFuzzer's, whose first run of fuzzing ends with an input out of time; run
+# by itself that input ends with STATUS.
+slow() {
+  cat >"$scratch/$1" <<END
+#!/bin/sh
+echo '#7 INITED cov: 3 ft: 3' >&2
+for argument do
+  case \$argument in
+    -artifact_prefix=*)
+      [ -f "$scratch/$1.ran" ] && { sleep 1; exit 0; }
+      : >"$scratch/$1.ran"
+      echo SLOW >"\${argument#*=}timeout-5105"
+      exit 70
+      ;;
+    */timeout-5105) exit $2 ;;
+  esac
+done
+END
+  chmod +x "$scratch/$1"
+}
+slow waiting 0
+expect 'an input kept waiting' 0 'timeout-5105 ran out of time, but not when it ran again' -n -p "$scratch/waiting" \
+  -c "$scratch/kept" waiting 0.01
+slow hanging 70
+expect 'an input that hangs' 1 'hanging: FOUND .*/findings/timeout_' -n -p "$scratch/hanging" -c "$scratch/kept" hanging 0.01
+
 # ---- What cannot run -----------------------------------------------------------------------------------------------------
 
 printf 'BUG' >"$scratch/bad/seed"
