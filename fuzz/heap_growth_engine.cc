@@ -113,7 +113,7 @@ void Pause(long milliseconds) {
   nanosleep(&time, nullptr);
 }
 
-// ---- A thread that lives on after its end ---------------------------------------------------------------------------
+// ---- A thread that lives on after its end -------------------------------------------------------
 
 // Runs in the rounds of a thread's destructors, the last of them behind the allocator's own.
 struct Late {
@@ -155,7 +155,7 @@ void EndingThread(Heap *heap, size_t size, int rounds) {
   for (const Block &block : late.kept) heap->Give(block);
 }
 
-// ---- A thread whose blocks others free while it ends ----------------------------------------------------------------
+// ---- A thread whose blocks others free while it ends --------------------------------------------
 
 void FreedByOthers(Heap *heap, size_t size, size_t count) {
   std::vector<Block> blocks;
@@ -177,7 +177,7 @@ void FreedByOthers(Heap *heap, size_t size, size_t count) {
   pthread_barrier_destroy(&barrier);
 }
 
-// ---- A thread that fills its cache and then waits -------------------------------------------------------------------
+// ---- A thread that fills its cache and then waits -----------------------------------------------
 
 class Waiter {
  public:
@@ -218,7 +218,7 @@ class Waiter {
   std::thread thread_;
 };
 
-// ---- The input ------------------------------------------------------------------------------------------------------
+// ---- The input ----------------------------------------------------------------------------------
 
 class Growth {
  public:

@@ -30,8 +30,7 @@ bool IsHuge(size_t size) { return size > static_cast<size_t>(PTRDIFF_MAX); }
 
 TEST(OverrideControl, NothingPlanted) { ExpectOverride({}, "nothing"); }
 
-// ---- C names
-// ---------------------------------------------------------------------------------------------------------
+// ---- C names ------------------------------------------------------------------------------------
 
 TEST(OverrideControl, UsableSizeOneTooLarge) {
   OverrideCalls calls;
@@ -132,8 +131,7 @@ TEST(OverrideControl, FreeSetsErrno) {
   ExpectOverride(calls, HasSubstr("errno: "));
 }
 
-// ---- operator new and delete
-// -----------------------------------------------------------------------------------------
+// ---- operator new and delete --------------------------------------------------------------------
 
 TEST(OverrideControl, AlignedNewIsMisaligned) {
   OverrideCalls calls;
@@ -182,8 +180,7 @@ TEST(OverrideControl, SizedArrayDeleteForgets) {
   ExpectOverride(calls, "blocks are left over");
 }
 
-// ---- The other names
-// -------------------------------------------------------------------------------------------------
+// ---- The other names ----------------------------------------------------------------------------
 
 TEST(OverrideControl, CfreeDoesNothing) {
   OverrideCalls calls;

@@ -66,8 +66,7 @@ hak_test::AllocatorApi OverrideApi() {
   return api;
 }
 
-// ---- operator new and delete
-// -----------------------------------------------------------------------------------------
+// ---- operator new and delete --------------------------------------------------------------------
 
 void *CallNew(const NewRequest &request) {
   switch (request.form & 7) {
@@ -153,8 +152,7 @@ void OverrideEngine::NewDelete(const uint8_t *record) {
   calls_.destroy(request, ptr, record[0] >> 3);
 }
 
-// ---- The functions that the model does not know
-// ----------------------------------------------------------------------
+// ---- The functions that the model does not know -------------------------------------------------
 
 void OverrideEngine::Info() {
   const struct mallinfo2 wide = calls_.wide_info();
@@ -253,8 +251,7 @@ void OverrideEngine::OtherNames(const uint8_t *record) {
   }
 }
 
-// ---- The input
-// -------------------------------------------------------------------------------------------------------
+// ---- The input ----------------------------------------------------------------------------------
 
 void OverrideEngine::Run(const uint8_t *data, size_t size) {
   for (const hak_test::Violation &violation : heap_.Run(data, size)) {

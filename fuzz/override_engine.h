@@ -54,8 +54,10 @@ struct OverrideCalls {
   void *(*libc_valloc)(size_t size) = hak_renamed___libc_valloc;
   void *(*libc_pvalloc)(size_t size) = hak_renamed___libc_pvalloc;
   int (*set_option)(int parameter, int value) = hak_renamed_mallopt;
-  struct mallinfo2 (*wide_info)() = hak_renamed_mallinfo2;
-  struct mallinfo (*info)() = hak_renamed_mallinfo;
+  // Not by their addresses: in the library the structures have the functions' names, so the types are others to
+  // UndefinedBehaviorSanitizer.
+  struct mallinfo2 (*wide_info)() = [] { return hak_renamed_mallinfo2(); };
+  struct mallinfo (*info)() = [] { return hak_renamed_mallinfo(); };
   int (*info_text)(int options, FILE *stream) = hak_renamed_malloc_info;
   void (*print_stats)() = hak_renamed_malloc_stats;
   int (*trim)(size_t pad) = hak_renamed_malloc_trim;
