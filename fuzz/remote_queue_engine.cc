@@ -325,7 +325,8 @@ void RunRemoteQueueInput(const RemoteQueueCalls &calls, const uint8_t *data, siz
   Check(ready, "not ready");
   Input input(calls);
   ForEachRecord(data, size, kStepsMax, [&](const uint8_t *record) { input.Step(record); });
-  input.End(Fingerprint(data, size) % 16 == 0);
+  static auto *chosen = new OneIn(16);
+  input.End(chosen->Chooses(data, size));
 }
 
 }  // namespace hak_fuzz
