@@ -4,9 +4,12 @@
 #ifndef HAKMEM_BENCH_WORKLOAD_H_
 #define HAKMEM_BENCH_WORKLOAD_H_
 
+#include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 enum rng_kind { RNG_INDEPENDENT, RNG_SEED };
 enum touch_kind { TOUCH_FIRST, TOUCH_ENDS, TOUCH_ALL };
@@ -83,6 +86,15 @@ void allocator_print(void);
 // Resident memory of this process in KiB from /proc/self/status: field "VmRSS" or "VmHWM" (its peak). getrusage will
 // not do for the peak: it starts from the process that called exec.
 uint64_t resident_kib(const char *field);
+
+// Of the command line: the whole number from `low` to `high` that `text` is; false for anything else.
+static inline bool parse_whole(const char *text, uint64_t low, uint64_t high, uint64_t *value) {
+  char *end = NULL;
+  errno = 0;
+  *value = strtoull(text, &end, 10);
+  // strtoull alone would take "-1", " 1" and "+1".
+  return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && *value >= low && *value <= high;
+}
 
 // A 64-bit generator whose steps do not wait for each other: a counter goes through a mixing function (SplitMix64).
 static inline uint64_t random_next(uint64_t *state) {

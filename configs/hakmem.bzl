@@ -18,6 +18,7 @@ HEADERS = ["default", "none", "preserve", "always"]
 
 _PROFILE_FLAG = str(Label("//configs:profile"))
 _HEADER_FLAG = str(Label("//configs:header"))
+_CONF_FLAG = str(Label("//configs:conf"))
 
 # What the sources see of the build settings: exactly one HAK_PROFILE_*, and one HAK_HEADER_* unless that setting is
 # `default`. For local_defines: nothing of it reaches those who depend on us.
@@ -268,7 +269,14 @@ def hak_cc_test(
 
 # ---- Building under another profile ----------------------------------------------------------------------------------
 
-def _to_profile_impl(_settings, attr):
+# Both transitions set all three, lest the same settings have two output folders and everything is built twice.
+_FLAGS = [
+    _PROFILE_FLAG,
+    _HEADER_FLAG,
+    _CONF_FLAG,
+]
+
+def _to_profile_impl(settings, attr):
     if attr.profile not in PROFILES:
         fail("unknown profile \"%s\"; the profiles are %s" % (attr.profile, ", ".join(PROFILES)))
     if attr.header not in HEADERS:
@@ -276,30 +284,26 @@ def _to_profile_impl(_settings, attr):
     return {
         _PROFILE_FLAG: attr.profile,
         _HEADER_FLAG: attr.header,
+        _CONF_FLAG: getattr(attr, "conf", "") or settings[_CONF_FLAG],
     }
 
 _to_profile = transition(
     implementation = _to_profile_impl,
-    inputs = [],
-    outputs = [
-        _PROFILE_FLAG,
-        _HEADER_FLAG,
-    ],
+    inputs = [_CONF_FLAG],
+    outputs = _FLAGS,
 )
 
 def _to_neutral_impl(_settings, _attr):
     return {
         _PROFILE_FLAG: "standard",
         _HEADER_FLAG: "default",
+        _CONF_FLAG: "",
     }
 
 _to_neutral = transition(
     implementation = _to_neutral_impl,
     inputs = [],
-    outputs = [
-        _PROFILE_FLAG,
-        _HEADER_FLAG,
-    ],
+    outputs = _FLAGS,
 )
 
 # Bazel wants every rule with a transition to name this list of permissions.
@@ -371,9 +375,11 @@ def _profile_file_impl(ctx):
         fail("%s must be one file, but is %d: %s" % (src.label, len(files), files))
     output = ctx.actions.declare_file(ctx.attr.out or ctx.label.name)
     ctx.actions.symlink(output = output, target_file = files[0])
+
+    # Not what `src` would have beside it at run time: its own file is among that, under a name that it has in every profile.
     return [DefaultInfo(
         files = depset([output]),
-        runfiles = ctx.runfiles(files = [output]).merge(src[DefaultInfo].default_runfiles),
+        runfiles = ctx.runfiles(files = [output]),
         executable = output,
     )]
 
@@ -381,6 +387,7 @@ profile_file = rule(
     implementation = _profile_file_impl,
     executable = True,
     attrs = {
+        "conf": attr.string(doc = "What //configs:conf is; as the command line says when empty."),
         "header": attr.string(
             default = "default",
             doc = "The mode of the header lane.",
@@ -394,11 +401,11 @@ profile_file = rule(
             mandatory = True,
             allow_files = True,
             cfg = _to_profile,
-            doc = "A program or a shared library: a target of one file.",
+            doc = "A program or a shared library: a target of one file, which needs no other to run.",
         ),
         "_allowlist_function_transition": attr.label(default = _ALLOWLIST),
     },
-    doc = """One program or library, built under a given profile whatever the command line says.
+    doc = """One program or library, built under a given profile and other settings whatever the command line says.
 
 For tests and benchmarks that want several builds of one file side by side.""",
 )

@@ -7,7 +7,6 @@
 #include <hakmem/hakmem.h>
 #include <string.h>
 
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -16,6 +15,7 @@
 #include "allocator/test/test_random.h"
 #include "allocator/tiny/size_class.h"
 #include "allocator/tiny/slab.h"
+#include "fuzz/controls.h"
 #include "fuzz/fuzz_target.h"
 #include "fuzz/op_mutator.h"
 
@@ -152,13 +152,6 @@ namespace {
 
 using Target = int (*)(const uint8_t *data, size_t size);
 
-std::vector<uint8_t> RandomRecords(uint64_t seed) {
-  hak_test::Random random(seed);
-  std::vector<uint8_t> input(40 * hak_fuzz::kRecord);
-  for (uint8_t &byte : input) byte = static_cast<uint8_t>(random.Next());
-  return input;
-}
-
 // Some lines of words of the dictionary.
 std::vector<uint8_t> RandomLines(uint64_t seed) {
   static const char *const words[] = {"HAKMEM_PROFILE=",
@@ -189,52 +182,48 @@ std::vector<uint8_t> RandomLines(uint64_t seed) {
 }
 
 // What the target finds first, or "".
-std::string Find(Target target, std::vector<uint8_t> (*make)(uint64_t seed), Plant plant) {
+std::string FindPlanted(Target target, hak_fuzz::MakeInput make, Plant plant) {
   g_plant = plant;
-  std::string found;
-  for (uint64_t seed = 0; seed < 500 && found.empty(); ++seed) {
-    const std::vector<uint8_t> input = make(seed);
-    try {
-      target(input.data(), input.size());
-    } catch (const std::logic_error &error) {
-      found = error.what();
-    }
-  }
+  const std::string found = hak_fuzz::Find(target, make, 500);
   g_plant = Plant::kNothing;
   return found;
 }
 
-TEST(SizeClass, NothingPlanted) { EXPECT_EQ(Find(SizeClassTarget, RandomRecords, Plant::kNothing), ""); }
+TEST(SizeClass, NothingPlanted) {
+  EXPECT_EQ(FindPlanted(SizeClassTarget, hak_fuzz::RandomRecords, Plant::kNothing), "");
+}
 
 TEST(SizeClass, PlantsAreFound) {
-  EXPECT_NE(Find(SizeClassTarget, RandomRecords, Plant::kGoodSizeOneLess), "");
-  EXPECT_EQ(Find(SizeClassTarget, RandomRecords, Plant::kClassOneTooLarge), "hak_class_of");
-  EXPECT_EQ(Find(SizeClassTarget, RandomRecords, Plant::kAlignedForgetsAlignment), "hak_class_of_aligned");
-  EXPECT_EQ(Find(SizeClassTarget, RandomRecords, Plant::kStartInsideBlock), "hak_slab_is_block_start");
+  EXPECT_NE(FindPlanted(SizeClassTarget, hak_fuzz::RandomRecords, Plant::kGoodSizeOneLess), "");
+  EXPECT_EQ(FindPlanted(SizeClassTarget, hak_fuzz::RandomRecords, Plant::kClassOneTooLarge), "hak_class_of");
+  EXPECT_EQ(FindPlanted(SizeClassTarget, hak_fuzz::RandomRecords, Plant::kAlignedForgetsAlignment),
+            "hak_class_of_aligned");
+  EXPECT_EQ(FindPlanted(SizeClassTarget, hak_fuzz::RandomRecords, Plant::kStartInsideBlock), "hak_slab_is_block_start");
 }
 
-TEST(Slab, NothingPlanted) { EXPECT_EQ(Find(SlabTarget, RandomRecords, Plant::kNothing), ""); }
+TEST(Slab, NothingPlanted) { EXPECT_EQ(FindPlanted(SlabTarget, hak_fuzz::RandomRecords, Plant::kNothing), ""); }
 
 TEST(Slab, PlantsAreFound) {
-  EXPECT_EQ(Find(SlabTarget, RandomRecords, Plant::kTakeOneTooMany), "take_free gave another number of blocks");
-  EXPECT_EQ(Find(SlabTarget, RandomRecords, Plant::kTakeFromTheTop), "take_free gave another block");
-  EXPECT_EQ(Find(SlabTarget, RandomRecords, Plant::kCarveTwice), "carve gave another block");
-  EXPECT_EQ(Find(SlabTarget, RandomRecords, Plant::kPutTakesTwice), "put took a block that was free");
-  EXPECT_EQ(Find(SlabTarget, RandomRecords, Plant::kPutForgets), "free_count");
+  EXPECT_EQ(FindPlanted(SlabTarget, hak_fuzz::RandomRecords, Plant::kTakeOneTooMany),
+            "take_free gave another number of blocks");
+  EXPECT_EQ(FindPlanted(SlabTarget, hak_fuzz::RandomRecords, Plant::kTakeFromTheTop), "take_free gave another block");
+  EXPECT_EQ(FindPlanted(SlabTarget, hak_fuzz::RandomRecords, Plant::kCarveTwice), "carve gave another block");
+  EXPECT_EQ(FindPlanted(SlabTarget, hak_fuzz::RandomRecords, Plant::kPutTakesTwice), "put took a block that was free");
+  EXPECT_EQ(FindPlanted(SlabTarget, hak_fuzz::RandomRecords, Plant::kPutForgets), "free_count");
 }
 
-TEST(Gate, NothingPlanted) { EXPECT_EQ(Find(GateTarget, RandomLines, Plant::kNothing), ""); }
+TEST(Gate, NothingPlanted) { EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kNothing), ""); }
 
 TEST(Gate, PlantsAreFound) {
-  EXPECT_EQ(Find(GateTarget, RandomLines, Plant::kParseLenient),
+  EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kParseLenient),
             "hak_gate_parse accepts something else than documented");
-  EXPECT_EQ(Find(GateTarget, RandomLines, Plant::kParseChangesRefused), "a refused text changed the value");
-  EXPECT_EQ(Find(GateTarget, RandomLines, Plant::kParseBeyondMost),
+  EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kParseChangesRefused), "a refused text changed the value");
+  EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kParseBeyondMost),
             "hak_gate_parse accepts something else than documented");
-  EXPECT_EQ(Find(GateTarget, RandomLines, Plant::kResolveLastWins), "a gate has another value");
-  EXPECT_NE(Find(GateTarget, RandomLines, Plant::kResolveSwapsTexts), "");
-  EXPECT_EQ(Find(GateTarget, RandomLines, Plant::kConfKeepsBlanks), "hak_conf_next gives another item");
-  EXPECT_EQ(Find(GateTarget, RandomLines, Plant::kConfIgnoresCase), "hak_conf_names");
+  EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kResolveLastWins), "a gate has another value");
+  EXPECT_NE(FindPlanted(GateTarget, RandomLines, Plant::kResolveSwapsTexts), "");
+  EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kConfKeepsBlanks), "hak_conf_next gives another item");
+  EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kConfIgnoresCase), "hak_conf_names");
 }
 
 }  // namespace

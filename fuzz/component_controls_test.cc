@@ -6,21 +6,15 @@
 //
 // Each case is a process of its own: what is planted leaves records behind that are wrong.
 #include <gtest/gtest.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#include <functional>
-#include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "allocator/check/poison.h"
 #include "allocator/os/unit_test.h"
-#include "allocator/test/test_random.h"
 #include "allocator/tiny/tiny_region_id.h"
 #include "fuzz/block_lane_engine.h"
-#include "fuzz/op_mutator.h"
+#include "fuzz/controls.h"
 #include "fuzz/release_policy_engine.h"
 #include "fuzz/remote_queue_engine.h"
 #include "fuzz/slab_map_engine.h"
@@ -29,40 +23,6 @@
 
 namespace hak_fuzz {
 namespace {
-
-using hak_test::Random;
-
-// As many inputs as a fuzzer runs in well under a second.
-constexpr uint64_t kInputs = 400;
-constexpr size_t kRecords = 40;
-
-using Engine = std::function<void(const uint8_t *data, size_t size)>;
-
-// What the engine finds first, or nothing.
-std::string Find(const Engine &engine) {
-  for (uint64_t seed = 0; seed < kInputs; ++seed) {
-    Random random(seed);
-    std::vector<uint8_t> input(kRecords * kRecord);
-    for (uint8_t &byte : input) byte = static_cast<uint8_t>(random.Next());
-    try {
-      engine(input.data(), input.size());
-    } catch (const std::logic_error &error) {
-      return error.what();
-    }
-  }
-  return "";
-}
-
-// What a child finds is what its stderr says.
-void Tell(const Engine &engine) {
-  const std::string found = Find(engine);
-  fputs(found.empty() ? "nothing" : found.c_str(), stderr);
-  _exit(0);
-}
-
-void ExpectFinds(const Engine &engine, const testing::Matcher<const std::string &> &what) {
-  EXPECT_EXIT(Tell(engine), testing::ExitedWithCode(0), what);
-}
 
 // A counter for what goes wrong now and then only.
 bool Strikes() {

@@ -10,13 +10,16 @@
 #include <string.h>
 
 #include <algorithm>
-#include <memory>
+#include <array>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "allocator/gate/conf.h"
 #include "allocator/gate/gate.h"
+#include "fuzz/exact_room.h"
 #include "fuzz/fuzz_target.h"
+#include "fuzz/record.h"
 
 namespace {
 
@@ -25,52 +28,108 @@ using hak_fuzz::Check;
 // More lines than that bring nothing new.
 constexpr size_t kLinesMax = 64;
 
+// Copies of exactly the text's length, so that a sanitizer sees a read behind its end.
+using Room = hak_fuzz::ExactRoom<char>;
+
+char *Exact(std::string_view text, Room *room) {
+  char *copy = room->Of(text.size() + 1);
+  std::copy(text.begin(), text.end(), copy);
+  copy[text.size()] = '\0';
+  return copy;
+}
+
+// ---- Values -------------------------------------------------------------------------------------------
+
 struct Parsed {
   bool good = false;
   uint64_t value = 0;
 };
 
-Parsed Naive(const hak_gate &gate, const std::string &text) {
-  if (gate.choices != nullptr) {
-    for (uint64_t i = 0; gate.choices[i] != nullptr; ++i) {
-      if (text == gate.choices[i]) return {true, i};
+constexpr std::string_view kPrefix = "HAKMEM_";
+
+// What the table of gates says, in a form that is quick to compare with.
+struct GateTexts {
+  std::string_view name;
+  std::string_view short_name;  // without HAKMEM_
+  std::vector<std::string_view> choices;
+  std::string least, most;
+  bool like_another;  // one before it in the table accepts the same texts, with the same values
+};
+
+std::array<GateTexts, HAK_GATE_COUNT> MakeGateTexts() {
+  std::array<GateTexts, HAK_GATE_COUNT> texts;
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; ++id) {
+    const hak_gate &gate = hak_gates[id];
+    texts[id].name = gate.name;
+    Check(texts[id].name.substr(0, kPrefix.size()) == kPrefix, "a gate without the prefix");
+    texts[id].short_name = texts[id].name.substr(kPrefix.size());
+    for (uint64_t i = 0; gate.choices != nullptr && gate.choices[i] != nullptr; ++i) {
+      texts[id].choices.emplace_back(gate.choices[i]);
     }
-    if (&gate == &hak_gates[HAK_GATE_PROFILE]) {
-      if (text == "MIXED_TINYV3_C7_BALANCED") return {true, HAK_PRESET_BALANCED};
-      if (text == "MIXED_TINYV3_C7_SAFE") return {true, HAK_PRESET_SPEED};
+    // Two more names of presets, behind those of the table.
+    if (id == HAK_GATE_PROFILE) {
+      for (const char *other : {"MIXED_TINYV3_C7_BALANCED", "MIXED_TINYV3_C7_SAFE"})
+        texts[id].choices.emplace_back(other);
+    }
+    texts[id].least = std::to_string(gate.least);
+    texts[id].most = std::to_string(gate.most);
+    texts[id].like_another = std::any_of(texts.begin(), texts.begin() + id, [&](const GateTexts &before) {
+      return before.choices == texts[id].choices && before.least == texts[id].least && before.most == texts[id].most;
+    });
+  }
+  return texts;
+}
+
+const GateTexts &TextsOf(uint32_t id) {
+  static const auto *texts = new std::array<GateTexts, HAK_GATE_COUNT>(MakeGateTexts());
+  return (*texts)[id];
+}
+
+// The digits of a number without leading zeros; nothing when the text is none.
+std::string_view NaiveDigits(std::string_view text) {
+  if (text.empty() || std::any_of(text.begin(), text.end(), [](char c) { return c < '0' || c > '9'; })) return {};
+  while (text.size() > 1 && text[0] == '0') text.remove_prefix(1);
+  return text;
+}
+
+// Of numbers as text, so that no arithmetic can overflow: without leading zeros the longer one is the larger.
+bool AtMost(std::string_view a, std::string_view b) { return a.size() != b.size() ? a.size() < b.size() : a <= b; }
+
+// `digits`: of the same text.
+Parsed Naive(uint32_t id, std::string_view text, std::string_view digits) {
+  const GateTexts &gate = TextsOf(id);
+  if (hak_gates[id].choices != nullptr) {
+    for (size_t i = 0; i < gate.choices.size(); ++i) {
+      if (text.size() != gate.choices[i].size() || text != gate.choices[i]) continue;
+      if (id == HAK_GATE_PROFILE && i >= HAK_PRESET_COUNT) {
+        return {true, i == HAK_PRESET_COUNT ? uint64_t{HAK_PRESET_BALANCED} : uint64_t{HAK_PRESET_SPEED}};
+      }
+      return {true, i};
     }
     return {};
   }
-  if (text.empty() || text.find_first_not_of("0123456789") != std::string::npos) return {};
-  // As text, so that no arithmetic can overflow: without leading zeros the longer number is the larger.
-  const size_t first = text.find_first_not_of('0');
-  const std::string digits = first == std::string::npos ? "0" : text.substr(first);
-  const auto at_most = [](const std::string &a, const std::string &b) {
-    return a.size() != b.size() ? a.size() < b.size() : a <= b;
-  };
-  if (!at_most(std::to_string(gate.least), digits) || !at_most(digits, std::to_string(gate.most))) return {};
-  return {true, std::stoull(digits)};
+  if (digits.empty() || !AtMost(gate.least, digits) || !AtMost(digits, gate.most)) return {};
+  uint64_t value = 0;
+  for (const char c : digits) value = value * 10 + static_cast<uint64_t>(c - '0');
+  return {true, value};
 }
 
-// A copy of exactly the text's length, so that a sanitizer sees a read behind its end.
-std::unique_ptr<char[]> Exact(const std::string &text) {
-  auto copy = std::make_unique<char[]>(text.size() + 1);
-  memcpy(copy.get(), text.c_str(), text.size() + 1);
-  return copy;
-}
+Parsed Naive(uint32_t id, std::string_view text) { return Naive(id, text, NaiveDigits(text)); }
 
-void CheckValue(const hak_gate &gate, const std::string &text, const char *copy) {
-  constexpr uint64_t kUntouched = 0xDEFA017DEFA017;
-  uint64_t value = kUntouched;
-  const bool good = hak_gate_parse(&gate, copy, &value);
-  const Parsed naive = Naive(gate, text);
-  Check(good == naive.good, "hak_gate_parse accepts something else than documented");
-  Check(value == (good ? naive.value : kUntouched), good ? "another value" : "a refused text changed the value");
-}
-
-void CheckAsValue(const std::string &text) {
-  const std::unique_ptr<char[]> copy = Exact(text);
-  for (const hak_gate &gate : hak_gates) CheckValue(gate, text, copy.get());
+// `all`: for each gate, and not only for one of those that accept the same.
+void CheckAsValue(std::string_view text, bool all) {
+  static auto *room = new Room(4096);
+  const char *copy = Exact(text, room);
+  const std::string_view digits = NaiveDigits(text);
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; ++id) {
+    if (TextsOf(id).like_another && !all) continue;
+    constexpr uint64_t kUntouched = 0xDEFA017DEFA017;
+    uint64_t value = kUntouched;
+    const bool good = hak_gate_parse(&hak_gates[id], copy, &value);
+    const Parsed naive = Naive(id, text, digits);
+    Check(good == naive.good, "hak_gate_parse accepts something else than documented");
+    Check(value == (good ? naive.value : kUntouched), good ? "another value" : "a refused text changed the value");
+  }
 }
 
 // ---- Settings compiled in -----------------------------------------------------------------------------
@@ -78,95 +137,113 @@ void CheckAsValue(const std::string &text) {
 // One value for each gate, where one is wanted.
 struct Wanted {
   Parsed gate[HAK_GATE_COUNT];
+  bool any = false;
+
+  void Set(uint32_t id, const Parsed &parsed) {
+    gate[id] = parsed;
+    any = true;
+  }
 };
 
-std::string Capitals(std::string text) {
-  for (char &c : text) {
-    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
-  }
-  return text;
+char Capital(char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; }
+
+// In letters of either case; `name` has capitals.
+bool SameName(std::string_view text, std::string_view name) {
+  return text.size() == name.size() &&
+         std::equal(text.begin(), text.end(), name.begin(), [](char a, char b) { return Capital(a) == b; });
 }
 
-std::vector<std::string> NaiveItems(const std::string &text) {
-  std::vector<std::string> items;
-  size_t begin = 0;
-  while ((begin = text.find_first_not_of(", \t\n\r", begin)) != std::string::npos) {
-    const size_t end = std::min(text.find_first_of(", \t\n\r", begin), text.size());
-    items.push_back(text.substr(begin, end - begin));
-    begin = end;
-  }
-  return items;
+// The first item of the text, which then begins behind it; "": there is none.
+std::string_view NaiveItem(std::string_view *text) {
+  const auto separates = [](char c) { return c == ',' || c == ' ' || c == '\t' || c == '\n' || c == '\r'; };
+  const auto begin = std::find_if_not(text->begin(), text->end(), separates);
+  const auto end = std::find_if(begin, text->end(), separates);
+  const auto length = static_cast<size_t>(end - begin);
+  text->remove_prefix(static_cast<size_t>(begin - text->begin()));
+  const std::string_view item = text->substr(0, length);
+  text->remove_prefix(length);
+  return item;
 }
 
-// The gate that the item names, or HAK_GATE_COUNT.
-uint32_t NaiveGate(const std::string &item) {
-  const size_t equals = item.find('=');
-  const std::string name = equals == std::string::npos ? "" : Capitals(item.substr(0, equals));
+// The gate that the name of an item names, or HAK_GATE_COUNT.
+uint32_t NaiveGate(std::string_view name) {
   uint32_t id = 0;
-  while (id < HAK_GATE_COUNT && name != hak_gates[id].name && "HAKMEM_" + name != hak_gates[id].name) ++id;
+  while (id < HAK_GATE_COUNT && !SameName(name, TextsOf(id).name) && !SameName(name, TextsOf(id).short_name)) ++id;
   return id;
 }
 
-// The items of the line as the box finds them must be the naive ones. Adds those that are accepted to `text`.
-void TakeItems(const std::string &line, std::string *text, Wanted *wanted) {
-  const std::unique_ptr<char[]> copy = Exact(line);
-  const char *rest = copy.get();
-  for (const std::string &item : NaiveItems(line)) {
+// The items of the line as the box finds them must be the naive ones. Adds those that are accepted to `text`. `all`:
+// also asks for each gate whether an item without a name names it.
+void TakeItems(std::string_view line, bool all, std::string *text, Wanted *wanted) {
+  static auto *room = new Room(4096);
+  const char *copy = Exact(line, room);
+  const char *rest = copy;
+  std::string_view left = line;
+  for (std::string_view item = NaiveItem(&left); !item.empty(); item = NaiveItem(&left)) {
     hak_conf_item got;
     Check(hak_conf_next(&rest, &got), "hak_conf_next misses an item");
-    Check(std::string(got.text, got.length) == item, "hak_conf_next gives another item");
+    Check(std::string_view(got.text, got.length) == item, "hak_conf_next gives another item");
     const size_t equals = item.find('=');
-    const bool has_name = equals != std::string::npos && equals != 0;
-    const std::string value = has_name ? item.substr(equals + 1) : "";
+    const bool has_name = equals != std::string_view::npos && equals != 0;
+    const std::string_view value = has_name ? item.substr(equals + 1) : "";
     Check(got.is_pair == (has_name && value.size() <= HAK_CONF_VALUE_MAX), "is_pair");
     Check(!got.is_pair || value == got.value, "hak_conf_next gives another value");
-    const uint32_t id = NaiveGate(item);
-    for (uint32_t other = 0; other < HAK_GATE_COUNT; ++other) {
+    const uint32_t id = has_name ? NaiveGate(item.substr(0, equals)) : uint32_t{HAK_GATE_COUNT};
+    for (uint32_t other = 0; other < HAK_GATE_COUNT && (has_name || all); ++other) {
       Check(hak_conf_names(&got, hak_gates[other].name) == (other == id), "hak_conf_names");
     }
-    if (id == HAK_GATE_COUNT || !got.is_pair || !Naive(hak_gates[id], value).good) continue;
-    if (text->size() + item.size() + 1 > HAK_CONF_LENGTH_MAX) continue;
-    wanted->gate[id] = Naive(hak_gates[id], value);  // of two items with one name the last counts
-    *text += item + ",";
+    if (id == HAK_GATE_COUNT || !got.is_pair) continue;
+    const Parsed parsed = Naive(id, value);
+    if (!parsed.good || text->size() + item.size() + 1 > HAK_CONF_LENGTH_MAX) continue;
+    wanted->Set(id, parsed);  // of two items with one name the last counts
+    text->append(item);
+    text->push_back(',');
   }
   hak_conf_item none;
   Check(!hak_conf_next(&rest, &none), "hak_conf_next gives an item too many");
   Check(*rest == '\0', "hak_conf_next stops before the end");
-  Check(hak_conf_too_long(copy.get()) == (line.size() > HAK_CONF_LENGTH_MAX), "hak_conf_too_long");
+  Check(hak_conf_too_long(copy) == (line.size() > HAK_CONF_LENGTH_MAX), "hak_conf_too_long");
 }
 
 // ---- Everything together --------------------------------------------------------------------------------
 
-// The variables of the lines, but for those with values that are not accepted.
-std::vector<std::unique_ptr<char[]>> Variables(const std::vector<std::string> &lines, Wanted *wanted) {
-  std::vector<std::unique_ptr<char[]>> copies;
-  for (const std::string &line : lines) {
-    bool keep = true;
-    for (uint32_t id = 0; id < HAK_GATE_COUNT; ++id) {
-      const std::string prefix = std::string(hak_gates[id].name) + "=";
-      if (line.compare(0, prefix.size(), prefix) != 0) continue;
-      const Parsed parsed = Naive(hak_gates[id], line.substr(prefix.size()));
-      keep = parsed.good;
-      // Of two variables of one name the first counts.
-      if (parsed.good && !wanted->gate[id].good) wanted->gate[id] = parsed;
-    }
-    if (keep) copies.push_back(Exact(line));
+// Whether the line may be in the environment: not with a value that its gate does not accept.
+bool TakeVariable(std::string_view line, Wanted *wanted) {
+  const size_t equals = line.find('=');
+  if (equals == std::string_view::npos) return true;
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; ++id) {
+    const std::string_view name = TextsOf(id).name;
+    if (equals != name.size() || line.substr(0, equals) != name) continue;
+    const Parsed parsed = Naive(id, line.substr(equals + 1));
+    // Of two variables of one name the first counts.
+    if (parsed.good && !wanted->gate[id].good) wanted->Set(id, parsed);
+    return parsed.good;
   }
-  return copies;
+  return true;
 }
 
-void CheckSources(const std::vector<std::string> &lines) {
+// `all`: also when nothing was accepted, so that nothing but the values built in can come of it.
+void CheckSources(const std::vector<std::string_view> &lines, bool all) {
   // By precedence.
   Wanted wanted[3];
   constexpr hak_gate_origin kOrigins[] = {HAK_GATE_FROM_BUILD, HAK_GATE_FROM_PROGRAM, HAK_GATE_FROM_ENVIRONMENT};
-  std::string texts[2];
-  for (size_t i = 0; i < lines.size(); ++i) TakeItems(lines[i], &texts[i % 2], &wanted[i % 2]);
-  const std::vector<std::unique_ptr<char[]>> copies = Variables(lines, &wanted[2]);
-  std::vector<char *> environment;
-  for (const auto &copy : copies) environment.push_back(copy.get());
-  environment.push_back(nullptr);
-  const std::unique_ptr<char[]> build = Exact(texts[0]), program = Exact(texts[1]);
-  const hak_gate_sources sources = {environment.data(), program.get(), build.get()};
+  static auto *texts = new std::array<std::string, 2>;
+  for (std::string &text : *texts) text.clear();
+  for (size_t i = 0; i < lines.size(); ++i) TakeItems(lines[i], all, &(*texts)[i % 2], &wanted[i % 2]);
+  static auto *environment = new std::vector<char *>;
+  static auto *rooms = new std::vector<Room>;
+  environment->clear();
+  for (const std::string_view line : lines) {
+    if (!TakeVariable(line, &wanted[2])) continue;
+    if (environment->size() == rooms->size()) rooms->emplace_back(512);
+    environment->push_back(Exact(line, &(*rooms)[environment->size()]));
+  }
+  environment->push_back(nullptr);
+  if (!all && !wanted[0].any && !wanted[1].any && !wanted[2].any) return;
+  static auto *text_rooms = new std::array<Room, 2>{Room(HAK_CONF_LENGTH_MAX + 1), Room(HAK_CONF_LENGTH_MAX + 1)};
+  const char *build = Exact((*texts)[0], &(*text_rooms)[0]);
+  const char *program = Exact((*texts)[1], &(*text_rooms)[1]);
+  const hak_gate_sources sources = {environment->data(), program, build};
   hak_gate_values values;
   memset(&values, 0xA5, sizeof values);
   hak_gate_resolve(&sources, &values);
@@ -190,21 +267,23 @@ static_assert(HAK_GATE_PROFILE == 0, "its value is known before that of the othe
 }  // namespace
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  std::vector<std::string> lines(1);
-  for (size_t i = 0; i < size && lines.size() <= kLinesMax; ++i) {
-    const char c = static_cast<char>(data[i]);
+  static auto *lines = new std::vector<std::string_view>;
+  lines->clear();
+  std::string_view rest(reinterpret_cast<const char *>(data), size);
+  while (lines->size() < kLinesMax) {
     // A text of the environment ends at its first NUL, so that ends a line too.
-    if (c == '\n' || c == '\0') {
-      lines.emplace_back();
-    } else {
-      lines.back() += c;
-    }
+    const auto end = std::find_if(rest.begin(), rest.end(), [](char c) { return c == '\n' || c == '\0'; });
+    lines->push_back(rest.substr(0, static_cast<size_t>(end - rest.begin())));
+    if (end == rest.end()) break;
+    rest.remove_prefix(lines->back().size() + 1);
   }
-  for (const std::string &line : lines) {
-    CheckAsValue(line);
+  static auto *chosen = new hak_fuzz::OneIn(4);
+  const bool all = chosen->Chooses(data, size);
+  for (const std::string_view line : *lines) {
+    CheckAsValue(line, all);
     const size_t equals = line.find('=');
-    if (equals != std::string::npos) CheckAsValue(line.substr(equals + 1));
+    if (equals != std::string_view::npos) CheckAsValue(line.substr(equals + 1), all);
   }
-  CheckSources(lines);
+  CheckSources(*lines, all);
   return 0;
 }

@@ -6,7 +6,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static hak_fuzz::HeapEngine engine = [] {
-    hak_fuzz::HeapEngine made(hak_test::AllocatorApi{}, 128);
+    hak_fuzz::HeapEngine made(hak_test::AllocatorApi{}, 64);
     made.CloseLiveBlocks();
     return made;
   }();

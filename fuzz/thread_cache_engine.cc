@@ -31,25 +31,51 @@ struct Held {
   uint64_t tag;
 };
 
-// Too large to be made for each input.
-BlockTable &TheTable(size_t number) {
-  static auto *tables = new std::array<BlockTable, 2>;
-  return (*tables)[number];
+// What stays from one input to the next, for to make it anew would take longer than a short input itself.
+struct Kept {
+  std::array<std::vector<void *>, HAK_CLASS_COUNT> bins;
+  std::vector<uint32_t> used;
+  std::vector<Held> held;
+  BlockTable held_table;
+  BlockTable seen;
+  std::array<std::vector<void *>, HAK_CLASS_COUNT> returned;  // empty, and only keep their room
+  // Open, or NULL. Such a heap is like a new one: all its blocks went back, then its empty slabs, and the arrays of its
+  // cache.
+  hak_heap *heap = nullptr;
+};
+
+Kept &TheKept() {
+  static auto *kept = new Kept;
+  return *kept;
 }
 
 class Input {
  public:
-  explicit Input(const ThreadCacheCalls &calls) : calls_(calls), held_table_(TheTable(0)), seen_(TheTable(1)) {
+  explicit Input(const ThreadCacheCalls &calls)
+      : calls_(calls),
+        heap_(TheKept().heap),
+        used_(TheKept().used),
+        bins_(TheKept().bins),
+        held_(TheKept().held),
+        returned_(TheKept().returned),
+        held_table_(TheKept().held_table),
+        seen_(TheKept().seen) {
+    for (const uint32_t class_id : used_) bins_[class_id].clear();
+    used_.clear();
+    held_.clear();
     held_table_.Clear();
     seen_.Clear();
     hak_config.borrow = false;
     hak_config.thread_cache_share = 0;
     hak_config.thread_cache_bytes = size_t{4} << 20;
-    heap_ = hak_heap_open();
+    if (heap_ == nullptr) heap_ = hak_heap_open();
     Check(heap_ != nullptr, "no heap");
   }
   ~Input() {
-    if (heap_ != nullptr) hak_heap_close(heap_);
+    // Not at its end: what was left undone is not for the next.
+    if (ended_ || heap_ == nullptr) return;
+    hak_heap_close(heap_);
+    heap_ = nullptr;
   }
   Input(const Input &) = delete;
   Input &operator=(const Input &) = delete;
@@ -85,13 +111,23 @@ class Input {
     }
   }
 
-  void End() {
-    while (!held_.empty()) Free(held_.size() - 1);
+  // `whole`: all blocks go the way through the cache, everything is looked at, and the heap is closed.
+  void End(bool whole) {
+    if (whole) {
+      while (!held_.empty()) Free(held_.size() - 1);
+    } else {
+      ReturnAll();
+    }
     FlushAll();
-    CheckTotals();
-    hak_heap_close(heap_);
-    heap_ = nullptr;
-    Check(hak_pool_totals().tiny_blocks == 0, "blocks got lost");
+    if (whole) {
+      CheckTotals();
+      hak_heap_close(heap_);
+      heap_ = nullptr;
+      Check(hak_pool_totals().tiny_blocks == 0, "blocks got lost");
+    } else {
+      Empty();
+    }
+    ended_ = true;
   }
 
  private:
@@ -104,16 +140,24 @@ class Input {
   size_t Capacity(uint32_t class_id) const {
     return Base(class_id) == nullptr ? 0 : static_cast<size_t>(hak_bin_limit(Bin(class_id)) - Base(class_id)) - 1;
   }
-  std::vector<void *> Cached(uint32_t class_id) const {
+  // The blocks in a bin, oldest first.
+  struct Cached {
+    void *const *first;
+    size_t count;
+    void *const *begin() const { return first; }
+    void *const *end() const { return first + count; }
+  };
+  Cached CachedOf(uint32_t class_id) const {
     void **base = Base(class_id);
-    return base == nullptr ? std::vector<void *>() : std::vector<void *>(base + 2, Top(class_id) + 1);
+    if (base == nullptr) return {nullptr, 0};
+    return {base + 2, static_cast<size_t>(Top(class_id) - base) - 1};
   }
 
-  bool Same(uint32_t class_id, const std::vector<void *> &blocks) const {
-    void **base = Base(class_id);
-    if (base == nullptr) return blocks.empty();
-    return static_cast<size_t>(Top(class_id) - base) - 1 == blocks.size() &&
-           (blocks.empty() || memcmp(base + 2, blocks.data(), blocks.size() * sizeof(void *)) == 0);
+  // Whether the bin has the last `now.count` of `blocks`.
+  static bool AreNewest(const Cached &now, const std::vector<void *> &blocks) {
+    return now.count <= blocks.size() &&
+           (now.count == 0 ||
+            memcmp(now.first, blocks.data() + (blocks.size() - now.count), now.count * sizeof(void *)) == 0);
   }
 
   void Note(uint32_t class_id) {
@@ -138,15 +182,14 @@ class Input {
         Check(capacity <= by_bytes, "a bin with more room than it may have");
       }
       std::vector<void *> &before = bins_[class_id];
-      if (Same(class_id, before)) continue;
-      const std::vector<void *> now = Cached(class_id);
+      const Cached now = CachedOf(class_id);
       if (class_id == may_fill && before.empty()) {
         CheckNew(class_id, now);
+        before.assign(now.begin(), now.end());
       } else {
-        Check(now.size() <= before.size() && std::equal(now.rbegin(), now.rend(), before.rbegin()),
-              "a bin has lost others than its oldest blocks, or their order");
+        Check(AreNewest(now, before), "a bin has lost others than its oldest blocks, or their order");
+        before.erase(before.begin(), before.end() - static_cast<ptrdiff_t>(now.count));
       }
-      before = now;
     }
     Check(heap_->cache_bytes == bytes, "cache_bytes is wrong");
     Check(bytes <= std::max<uint64_t>(hak_config.thread_cache_bytes, most_) + AtLeast(), "caches with too much room");
@@ -161,7 +204,7 @@ class Input {
   }
 
   // Blocks that came into a bin: of the class, nobody's, and each once.
-  void CheckNew(uint32_t class_id, const std::vector<void *> &blocks) const {
+  void CheckNew(uint32_t class_id, const Cached &blocks) const {
     for (void *block : blocks) {
       Check(hak_slab_map_find(block) == class_id, "a block of another class in a bin");
       Check(!held_table_.Has(block), "a block in a bin that the program holds");
@@ -213,7 +256,8 @@ class Input {
     if (!bin.empty() && bin.back() == block) bin.pop_back();
   }
 
-  void Free(size_t at) {
+  // Takes a block out of what is held.
+  Held Release(size_t at) {
     const Held held = held_[at];
     held_[at] = held_.back();
     held_.pop_back();
@@ -223,6 +267,11 @@ class Input {
     memcpy(&tag, held.block, sizeof tag);
     Check(tag == held.tag, "a block that the program holds was written to");
     Note(held.class_id);
+    return held;
+  }
+
+  void Free(size_t at) {
+    const Held held = Release(at);
     bins_[held.class_id].push_back(held.block);
     void **top = Top(held.class_id);
     if (top < hak_bin_limit(Bin(held.class_id))) {
@@ -245,6 +294,30 @@ class Input {
     }
   }
 
+  // What is held goes back to the slabs, a class at a time, and nothing to the bins.
+  void ReturnAll() {
+    while (!held_.empty()) {
+      const Held held = Release(held_.size() - 1);
+      returned_[held.class_id].push_back(held.block);
+    }
+    hak_heap_enter(heap_);
+    for (const uint32_t class_id : used_) {
+      std::vector<void *> &blocks = returned_[class_id];
+      if (!blocks.empty()) hak_thread_cache_return(heap_, blocks.data(), static_cast<uint32_t>(blocks.size()));
+      blocks.clear();
+    }
+    hak_heap_leave(heap_);
+  }
+
+  // Makes the heap as a new one is. A block that got lost is one that its slab still counts: the heap keeps that slab.
+  void Empty() {
+    hak_heap_enter(heap_);
+    hak_heap_release_empty(heap_);
+    hak_thread_cache_destroy(heap_);
+    hak_heap_leave(heap_);
+    Check(heap_->slabs == 0, "blocks got lost");
+  }
+
   void FlushAll() {
     hak_heap_enter(heap_);
     calls_.flush_all(heap_);
@@ -265,16 +338,18 @@ class Input {
   static constexpr bool kHeaders = HAK_HEADER != HAK_HEADER_MODE_NONE;
 
   const ThreadCacheCalls &calls_;
-  hak_heap *heap_ = nullptr;
+  hak_heap *&heap_;
   std::array<bool, HAK_CLASS_COUNT> is_used_ = {};
-  std::vector<uint32_t> used_;
-  std::array<std::vector<void *>, HAK_CLASS_COUNT> bins_;  // oldest first
-  std::vector<Held> held_;
+  std::vector<uint32_t> &used_;
+  std::array<std::vector<void *>, HAK_CLASS_COUNT> &bins_;  // oldest first
+  std::vector<Held> &held_;
+  std::array<std::vector<void *>, HAK_CLASS_COUNT> &returned_;
   BlockTable &held_table_;
   BlockTable &seen_;
   size_t held_bytes_ = 0;
   uint64_t next_tag_ = 1;
   uint64_t most_ = 0;
+  bool ended_ = false;
 };
 
 }  // namespace
@@ -289,7 +364,8 @@ void RunThreadCacheInput(const ThreadCacheCalls &calls, const uint8_t *data, siz
   Check(ready, "not ready");
   Input input(calls);
   ForEachRecord(data, size, kStepsMax, [&](const uint8_t *record) { input.Step(record); });
-  input.End();
+  static auto *chosen = new OneIn(8);
+  input.End(chosen->Chooses(data, size));
 }
 
 }  // namespace hak_fuzz

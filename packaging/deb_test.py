@@ -12,23 +12,18 @@ import hashlib
 import os
 import pathlib
 import re
-import subprocess
 import sys
 import tempfile
 import unittest
+
+import commands
 
 MAKE_DEB, PACKAGE, ARCHITECTURE, MULTIARCH, *SOURCES = sys.argv[1:]
 LIB = "usr/lib/" + MULTIARCH
 
 
-def run(*command, cwd=None, check=True, **variables):
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
-    environment.update(variables)
-    done = subprocess.run([str(word) for word in command], env=environment, cwd=cwd, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=240)
-    if check and done.returncode != 0:
-        raise AssertionError((command, done.stdout, done.stderr))
-    return done
+def run(*command, check=True, **how):
+    return commands.run(*command, check=check, text=False, **how)
 
 
 class Deb(unittest.TestCase):

@@ -11,10 +11,11 @@ import os
 import pathlib
 import re
 import stat
-import subprocess
 import sys
 import tempfile
 import unittest
+
+from commands import run
 
 INSTALL, CONSUMER, SOURCES = sys.argv[1], pathlib.Path(sys.argv[2]).resolve(), sys.argv[3:]
 SERVES = re.compile(r"hakmem \d+\.\d+\.\d+ \w+ header=\w+ serves\n")
@@ -24,13 +25,6 @@ FILES = ["bin/hakmem-run", "include/hakmem/hakmem.h", "include/hakmem/memory_res
          "lib/cmake/hakmem/hakmem-config.cmake", "lib/libhakmem.a", "lib/libhakmem.so", "lib/libhakmem.so.0",
          "lib/libhakmem.so.VERSION", "lib/pkgconfig/hakmem-static.pc", "lib/pkgconfig/hakmem.pc",
          "share/doc/hakmem/LICENSE", "share/man/man1/hakmem-run.1", "share/man/man3/hakmem.3"]
-
-
-def run(*command, cwd=None, **variables):
-    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
-    environment.update(variables)
-    return subprocess.run([str(word) for word in command], env=environment, cwd=cwd, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=240)
 
 
 def install(*arguments, **variables):
@@ -49,10 +43,7 @@ class Installed(unittest.TestCase):
         cls.folder = tempfile.TemporaryDirectory(dir=os.environ.get("TEST_TMPDIR"))
         cls.scratch = pathlib.Path(cls.folder.name).resolve()
         cls.prefix = cls.scratch / "prefix"
-        done = install(cls.prefix)
-        if done.returncode != 0:
-            raise AssertionError(done.stderr)
-        cls.said = done.stdout
+        cls.said = install(cls.prefix, check=True).stdout
         header = (cls.prefix / "include/hakmem/hakmem.h").read_text()
         cls.version = ".".join(re.findall(r"define HAK_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", header))
 
@@ -61,9 +52,7 @@ class Installed(unittest.TestCase):
         cls.folder.cleanup()
 
     def ok(self, *command, **how):
-        done = run(*command, **how)
-        self.assertEqual(done.returncode, 0, (command, done.stdout, done.stderr))
-        return done.stdout
+        return run(*command, check=True, **how).stdout
 
     def expected_files(self):
         return sorted(name.replace("VERSION", self.version) for name in FILES)

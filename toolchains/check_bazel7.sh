@@ -68,9 +68,8 @@ if [ ! -x "$root/usr/bin/bazel" ]; then
 fi
 [ ! -e /etc/resolv.conf ] || cp -L /etc/resolv.conf "$root/etc/resolv.conf"
 rm -rf "$root/hakmem" "$root/consumer"
-mkdir -p "$root/hakmem" "$root/consumer" || exit 1
-git ls-files -z --cached --others --exclude-standard >"$scratch/files" || exit 1
-tar --null --no-recursion --ignore-failed-read -cf - -T "$scratch/files" | tar -xf - -C "$root/hakmem" || exit 1
+. toolchains/copies.sh
+copy_tree "$root/hakmem" && mkdir -p "$root/consumer" || exit 1
 
 # inside COMMAND: by a shell in the root. With the last process of it all mounts go.
 inside() {

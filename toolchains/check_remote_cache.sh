@@ -15,19 +15,13 @@ cd "$(dirname "$0")/.." || exit 1
 scratch=$(mktemp -d) || exit 1
 server=''
 
-in_copy() (
-  cd "$1" || exit 1
-  shift
-  exec ./bazelw --nohome_rc --output_base="$(pwd)/../output_base" --max_idle_secs=60 "$@"
-)
+one=$scratch/a/one
+other=$scratch/b/the/other
+. toolchains/copies.sh
 
 end() {
-  for copy in "$scratch/a/one" "$scratch/b/the/other"; do
-    if [ -d "$copy" ]; then in_copy "$copy" shutdown >/dev/null 2>&1; fi
-  done
   [ -z "$server" ] || kill "$server" 2>/dev/null
-  chmod -R u+w "$scratch" 2>/dev/null
-  rm -rf "$scratch"
+  remove_copies "$one" "$other"
 }
 trap end EXIT
 trap 'exit 1' HUP INT TERM
@@ -74,10 +68,8 @@ until [ -s "$scratch/cache/port" ]; do
 done
 cache=http://127.0.0.1:$(cat "$scratch/cache/port")
 
-git ls-files -z --cached --others --exclude-standard >"$scratch/files" || exit 1
-for copy in "$scratch/a/one" "$scratch/b/the/other"; do
-  mkdir -p "$copy" || exit 1
-  tar --null --no-recursion --ignore-failed-read -cf - -T "$scratch/files" | tar -xf - -C "$copy" || exit 1
+for copy in "$one" "$other"; do
+  copy_tree "$copy" || exit 1
   in_copy "$copy" build --config=ci --config=remote --disk_cache= --remote_cache="$cache" //allocator:libhakmem.so \
     >"$scratch/log" 2>&1 || {
     cat "$scratch/log" >&2

@@ -27,29 +27,13 @@ scratch=$(mktemp -d) || exit 1
 one=$scratch/a
 other=$scratch/another/path/which/is/longer
 
-# in_copy COPY ARGS...: Bazel in one of the copies. --nohome_rc: a cache that the user has would be shared.
-in_copy() (
-  cd "$1" || exit 1
-  shift
-  exec ./bazelw --nohome_rc --output_base="$(pwd)/../output_base" --max_idle_secs=60 "$@"
-)
+. toolchains/copies.sh
 
-end() {
-  for copy in "$one" "$other"; do
-    if [ -d "$copy" ]; then in_copy "$copy" shutdown >/dev/null 2>&1; fi
-  done
-  # Bazel takes the right to write from what it made.
-  chmod -R u+w "$scratch" 2>/dev/null
-  rm -rf "$scratch"
-}
-trap end EXIT
+trap 'remove_copies "$one" "$other"' EXIT
 trap 'exit 1' HUP INT TERM
 
 for copy in "$one" "$other"; do
-  mkdir -p "$copy" || exit 1
-  # What git tracks and what it would track; .bazelrc.user, with its cache, is neither.
-  git ls-files -z --cached --others --exclude-standard >"$scratch/files" || exit 1
-  tar --null --no-recursion --ignore-failed-read -cf - -T "$scratch/files" | tar -xf - -C "$copy" || exit 1
+  copy_tree "$copy" || exit 1
 done
 
 bad=0

@@ -3,11 +3,12 @@
 """config_table.py [--check | --write]: which tests `bazel test --config=NAME //...` runs, and which it leaves out, and why.
 
 Reads `bazelw query` for the tests and their tags, and .bazelrc for what each configuration leaves out. Prints the table;
---write puts it into docs/CONFIGS.md, --check compares it with that file, where only the numbers may differ. Exits 1, with or
-without options, when a test is left out without a reason: by a tag that is not explained here, by a `manual` that no stage
+--write puts it into docs/CONFIGS.md, --check compares it with that file. Exits 1 when they differ, and, with or without
+options, when a test is left out without a reason: by a tag that is not explained here, by a `manual` that no stage
 of .ci/run makes up for, by every configuration, or as host-only without a comment beside the tag; 2 for a bad call.
 """
 
+import difflib
 import fnmatch
 import re
 import subprocess
@@ -125,9 +126,10 @@ def main():
         "# Which tests each configuration runs",
         "",
         "Written by `toolchains/config_table.py --write`, from `bazel query` and .bazelrc; its `--check` finds a test that is left",
-        "out without a reason. The numbers are those of `bazel test --config=NAME //...`; stages of `.ci/run` may ask for less, by",
-        "size or by profile, and say so there. Every profile's copy of a test counts. `--config=msan` is for programs in C alone, as",
-        "the C++ library is not instrumented: `//toolchains/planted:msan_catches` shows that it works.",
+        "out without a reason, and a number below that no longer holds. The numbers are those of `bazel test --config=NAME //...`;",
+        "stages of `.ci/run` may ask for less, by size or by profile, and say so there. Every profile's copy of a test counts.",
+        "`--config=msan` is for programs in C alone, as the C++ library is not instrumented:",
+        "`//toolchains/planted:msan_catches` shows that it works.",
         "",
         "| configuration | tests it runs | left out by its tags |",
         "| --- | ---: | --- |",
@@ -147,8 +149,10 @@ def main():
         PAGE.write_text(text, encoding="utf-8")
     if option == "--check":
         page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-        if re.sub(r"\d+", "N", page) != re.sub(r"\d+", "N", text):
-            problems.append("docs/CONFIGS.md is not what is printed above: toolchains/config_table.py --write")
+        if page != text:
+            changes = difflib.unified_diff(page.splitlines(), text.splitlines(), "docs/CONFIGS.md", "the tree", lineterm="", n=0)
+            print("\n".join(changes), file=sys.stderr)
+            problems.append("docs/CONFIGS.md is out of date: toolchains/config_table.py --write")
     for problem in problems:
         print(f"config_table.py: {problem}", file=sys.stderr)
     return 1 if problems else 0

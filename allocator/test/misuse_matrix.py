@@ -9,10 +9,7 @@
   bazel run //allocator/test:misuse_matrix -- --show PART [--plain-run LIB.so]
                                                                     runs the cases with PART in their name, and explains
 
-On aarch64, in the emulator, one profile in a minute or two:
-
-  bazel test --config=aarch64 --run_under=env --test_tag_filters= --test_arg=--only=standard \\
-      --test_arg=--emulator='qemu-aarch64 -L /usr/aarch64-linux-gnu' //allocator/test:misuse_matrix
+With --config=aarch64 the cases run in the emulator, in some minutes.
 
 misuse_run.py says what the verdicts mean; misuse_rules.py what they must be, whatever is committed.
 """
@@ -36,6 +33,16 @@ PAGE = os.path.join("docs", "analysis", "misuse.md")
 BY_CHANCE = ("hardened",)
 # A profile that is run a second time with settings, and must get the same verdicts.
 AGAIN = {"standard": {"two-level slab map": {"HAKMEM_SLAB_MAP": "two_level"}}}
+# What a program of that machine has at offset 18 (e_machine of ELF).
+ELF_AARCH64 = b"\xb7\0"
+
+
+def command_of(arguments, binary):
+    """What starts the program: in the emulator when it is not this machine's."""
+    with open(binary, "rb") as file:
+        machine = file.read(20)[18:20]
+    foreign = machine == ELF_AARCH64 and os.uname().machine != "aarch64"
+    return ([os.path.abspath(arguments.emulator)] if foreign else []) + [binary]
 
 
 def verdict_file(name, root="."):
@@ -67,7 +74,7 @@ def test(arguments):
     controls = misuse_rules.self_check() + misuse_run.self_check()
     failures += ["control: " + line for line in controls]
     for name, binary in arguments.profile:
-        command = arguments.emulator.split() + [binary]
+        command = command_of(arguments, binary)
         cases = misuse_run.list_cases(command)
         if not os.path.exists(verdict_file(name)):
             failures.append("%s: no committed verdicts; see --update" % name)
@@ -75,7 +82,7 @@ def test(arguments):
         wanted = misuse_run.read(verdict_file(name))[1]
         failures += ["%s: %s" % (name, line) for line in misuse_rules.broken(name, wanted)]
         runs = {name: {}}
-        if not arguments.emulator:
+        if command == [binary]:  # The emulator takes its time.
             runs.update({"%s, %s" % (name, what): env for what, env in AGAIN.get(name, {}).items()})
         for title, environment in runs.items():
             got = misuse_run.run_all(misuse_run.Program(command, environment, ours=True, by_chance=name in BY_CHANCE), cases)
@@ -94,7 +101,9 @@ def test(arguments):
 
 def update(arguments, root):
     for name, binary in arguments.profile:
-        verdicts = misuse_run.run_all(misuse_run.Program([binary], ours=True, by_chance=name in BY_CHANCE), misuse_run.list_cases([binary]))
+        command = command_of(arguments, binary)
+        program = misuse_run.Program(command, ours=True, by_chance=name in BY_CHANCE)
+        verdicts = misuse_run.run_all(program, misuse_run.list_cases(command))
         misuse_run.write(verdict_file(name, root), "hakmem, profile %s" % name, verdicts)
         for line in misuse_rules.broken(name, verdicts):
             print("%s: %s" % (name, line))
@@ -117,13 +126,14 @@ def write_page(arguments, root):
 
 
 def show(arguments, parser):
-    programs = {name: misuse_run.Program([os.path.abspath(path)], ours=True) for name, path in arguments.profile}
+    programs = {name: misuse_run.Program(command_of(arguments, path), ours=True) for name, path in arguments.profile}
     if arguments.plain_run:
         library = os.path.abspath(os.path.join(os.environ.get("BUILD_WORKING_DIRECTORY", "."), arguments.plain_run))
         if not os.path.exists(library):
             parser.error("no such library: " + library)
-        programs = {library: misuse_run.Program([arguments.plain], {"LD_PRELOAD": library})}
-    cases = [case for case in misuse_run.list_cases([arguments.plain]) if arguments.show in case]
+        programs = {library: misuse_run.Program(plain, {"LD_PRELOAD": library})}
+    plain = command_of(arguments, arguments.plain)
+    cases = [case for case in misuse_run.list_cases(plain) if arguments.show in case]
     if not cases:
         parser.error("no case has '%s' in its name" % arguments.show)
     for case in cases:
@@ -143,7 +153,7 @@ def main():
     what.add_argument("--show", metavar="PART")
     parser.add_argument("--plain-run", metavar="LIB.so", help="for --show: run this library instead of ours")
     parser.add_argument("--only", metavar="NAME", help="of the profiles test only this one")
-    parser.add_argument("--emulator", default="", metavar="COMMAND", help="what runs our programs")
+    parser.add_argument("--emulator", required=True, metavar="PROGRAM", help="what starts programs for aarch64 elsewhere")
     arguments = parser.parse_args()
     arguments.profile = [(name, os.path.abspath(path)) for name, path in arguments.profile]
     try:
@@ -161,6 +171,8 @@ def main():
         print(page(arguments.names, misuse_peers.names()), end="")
     elif arguments.update or arguments.update_peers:
         root = source_root(parser)
+        if arguments.update_peers and command_of(arguments, arguments.plain) != [arguments.plain]:
+            parser.error("the peers that are installed are this machine's: not in the emulator")
         (update if arguments.update else update_peers)(arguments, root)
         write_page(arguments, root)
     else:

@@ -225,29 +225,27 @@ TEST(InvalidFree, PlaceInASlabThatWasNeverGivenOut) {
 constexpr size_t kSmallSizes[] = {16, 64, 1000, 4096, 32768 - 16};
 constexpr size_t kLargeSizes[] = {65536, 262144, 2097152, 5000000};
 
+void FreedTwice(size_t size, const Text &whats) {
+  AtOnce(
+      [size] {
+        unsigned char *p = Bytes(size);
+        Free(p);
+        Free(Misused(p));
+      },
+      whats);
+}
+
 TEST(DoubleFree, ImmediateSmall) {
   for (const size_t size : kSmallSizes) {
     SCOPED_TRACE(size);
-    AtOnce(
-        [size] {
-          unsigned char *p = Bytes(size);
-          Free(p);
-          Free(Misused(p));
-        },
-        kDoubleFree);
+    FreedTwice(size, kDoubleFree);
   }
 }
 
 TEST(DoubleFree, ImmediateLarge) {
   for (const size_t size : kLargeSizes) {
     SCOPED_TRACE(size);
-    AtOnce(
-        [size] {
-          unsigned char *p = Bytes(size);
-          Free(p);
-          Free(Misused(p));
-        },
-        kLargeDoubleFree);
+    FreedTwice(size, kLargeDoubleFree);
   }
 }
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The command line of soak_worker.
-#include <ctype.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -73,11 +71,8 @@ __attribute__((format(printf, 1, 2))) static _Noreturn void refuse(const char *f
 }
 
 static uint64_t number(const char *what, const char *text, uint64_t low, uint64_t high) {
-  char *end = NULL;
-  errno = 0;
-  const uint64_t value = strtoull(text, &end, 10);
-  // strtoull alone would take "-1", " 1" and "+1".
-  if (!isdigit((unsigned char)text[0]) || *end != '\0' || errno != 0 || value < low || value > high) {
+  uint64_t value;
+  if (!parse_whole(text, low, high, &value)) {
     refuse("%s must be a whole number from %" PRIu64 " to %" PRIu64 ", not '%s'", what, low, high, text);
   }
   return value;

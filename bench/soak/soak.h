@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "bench/call_tracer.h"
 #include "bench/workload.h"
 
 // ---- Settings
@@ -200,8 +201,6 @@ void process_memory_init(void);
 
 // ---- System calls
 // -------------------------------------------------------------------------------------------------------
-
-enum call_kind { CALL_MMAP, CALL_MUNMAP, CALL_MADVISE, CALL_MPROTECT, CALL_MREMAP, CALL_BRK, CALL_KINDS };
 
 // Starts the program again as a traced child, with the same arguments, and ends with its status: what returns is the
 // child, or a process in which system calls cannot be counted, which is said on stderr.

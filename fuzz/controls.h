@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// For tests that plant something wrong below an engine: what the engine then finds first. Each case is a process of its
+// own, for what is planted leaves records behind that are wrong.
+#ifndef HAKMEM_FUZZ_CONTROLS_H_
+#define HAKMEM_FUZZ_CONTROLS_H_
+
+#include <gtest/gtest.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "allocator/test/test_random.h"
+#include "fuzz/op_mutator.h"
+
+namespace hak_fuzz {
+
+using Engine = std::function<void(const uint8_t *data, size_t size)>;
+using MakeInput = std::vector<uint8_t> (*)(uint64_t seed);
+
+// An input of the kind that a fuzzer makes first.
+inline std::vector<uint8_t> RandomRecords(uint64_t seed) {
+  hak_test::Random random(seed);
+  std::vector<uint8_t> input(40 * kRecord);
+  for (uint8_t &byte : input) byte = static_cast<uint8_t>(random.Next());
+  return input;
+}
+
+// What the engine finds first in that many inputs, or "".
+inline std::string Find(const Engine &engine, MakeInput make, uint64_t inputs) {
+  for (uint64_t seed = 0; seed < inputs; ++seed) {
+    const std::vector<uint8_t> input = make(seed);
+    try {
+      engine(input.data(), input.size());
+    } catch (const std::logic_error &error) {
+      return error.what();
+    }
+  }
+  return "";
+}
+
+// What a child finds is what its stderr says.
+inline void TellFound(const Engine &engine, MakeInput make, uint64_t inputs) {
+  const std::string found = Find(engine, make, inputs);
+  fputs(found.empty() ? "nothing" : found.c_str(), stderr);
+  _exit(0);
+}
+
+// In as many inputs as a fuzzer runs in well under a second, unless said otherwise, the engine finds `what`: "nothing"
+// where it has to find nothing.
+inline void ExpectFinds(const Engine &engine, const testing::Matcher<const std::string &> &what,
+                        MakeInput make = RandomRecords, uint64_t inputs = 400) {
+  EXPECT_EXIT(TellFound(engine, make, inputs), testing::ExitedWithCode(0), what);
+}
+
+}  // namespace hak_fuzz
+
+#endif  // HAKMEM_FUZZ_CONTROLS_H_
