@@ -39,6 +39,25 @@ TEST_F(BlockTail, TellsTheSizeAndLeavesTheRequestAlone) {
   }
 }
 
+// All of the canary in OBSERVE, its first eight bytes in HARDENED; its word in both.
+TEST_F(BlockTail, EachWatchedByteIsWatched) {
+  constexpr size_t kUsable = 127;
+  for (size_t size = 0; size + kWord <= kUsable; size++) {
+    const size_t canary = kUsable - kWord - size;
+    for (size_t at = size; at < kUsable; at++) {
+      if (size % 16 != 0 && at != size && at + kWord != kUsable && at + kWord + 1 != kUsable) continue;
+      Seal(kUsable, size);
+      block_[at] ^= 0x10;
+      const bool watched = at - size < HAK_TAIL_WATCHED || at - size >= canary;
+      if (watched) {
+        HAK_EXPECT_FATAL(hak_tail_size(block_, kUsable), "overflow", block_);
+      } else {
+        EXPECT_EQ(hak_tail_size(block_, kUsable), size);
+      }
+    }
+  }
+}
+
 // What overflows write most: the zero of a string, text, and what only differs in one bit.
 TEST_F(BlockTail, OneChangedByteAnywhereIsFound) {
   constexpr size_t kUsable = 31;
