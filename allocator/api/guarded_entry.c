@@ -38,7 +38,7 @@ static HAK_COLD void *sample(size_t size) {
 // ---- Blocks that are asked for ------------------------------------------------------------------
 
 // The usable bytes of a small block's class.
-static size_t room_of(const void *block) { return hak_class_usable(hak_slab_map_find(block)); }
+static size_t room_of(const void *block) { return hak_class_usable(hak_slab_map_look_up(block)); }
 
 // So many bytes more (modulo 2^64) are behind live blocks.
 static void count_canary(size_t bytes) {
@@ -84,11 +84,11 @@ void *hak_guarded_aligned(size_t align, size_t size) {
 
 // ---- Blocks that exist --------------------------------------------------------------------------
 
-// The size that the block was asked for with. Ends the process when `block` is no live block or its canary is damaged.
-static size_t size_of(const void *block, const char *if_free, const char *if_other, bool *small) {
-  const uint32_t class_id = hak_slab_map_find(block);
-  *small = hak_class_is_tiny(class_id);
-  if (*small) {
+// The size that the block was asked for with, and its class. Ends the process when `block` is no live block or its
+// canary is damaged.
+HAK_INLINE size_t size_of(const void *block, const char *if_free, const char *if_other, uint32_t *class_out) {
+  const uint32_t class_id = *class_out = hak_slab_map_look_up(block);
+  if (HAK_LIKELY(hak_class_is_tiny(class_id))) {
     if (!hak_slab_is_block_start(block, hak_class_info[class_id].reciprocal)) hak_fatal(if_other, block);
     if (HAK_BLOCK_CHECKS) hak_block_require_live(block, class_id, if_free, if_other);
     return hak_tail_size(block, hak_class_usable(class_id));
@@ -99,31 +99,35 @@ static size_t size_of(const void *block, const char *if_free, const char *if_oth
   return size;
 }
 
-size_t hak_guarded_usable(const void *block) {
-  bool small;
-  return block != NULL ? size_of(block, "invalid pointer", "invalid pointer", &small) : 0;
+static HAK_NOINLINE size_t live_size_of(const void *block, uint32_t *class_id) {
+  return size_of(block, "invalid pointer", "invalid pointer", class_id);
 }
 
-// The block of the size is freed.
-static void give(void *block, size_t size, bool small) {
-  if (small) count_canary(size - room_of(block));
-  hak_hot_free(block);
+size_t hak_guarded_usable(const void *block) {
+  uint32_t class_id;
+  return block != NULL ? live_size_of(block, &class_id) : 0;
+}
+
+// The live block of the class, which was asked for with the size, is freed.
+HAK_INLINE void give(void *block, size_t size, uint32_t class_id) {
+  if (HAK_LIKELY(hak_class_is_tiny(class_id))) count_canary(size - hak_class_usable(class_id));
+  hak_hot_put(block, class_id);
 }
 
 void hak_guarded_free(void *block) {
   if (block == NULL) return;
-  bool small;
-  const size_t size = size_of(block, "double free", "invalid free", &small);
-  give(block, size, small);
+  uint32_t class_id;
+  const size_t size = size_of(block, "double free", "invalid free", &class_id);
+  give(block, size, class_id);
 }
 
 void hak_guarded_free_sized(void *block, size_t align, size_t size) {
   if (block == NULL) return;
-  bool small;
-  const size_t asked_for = size_of(block, "double free", "invalid free", &small);
+  uint32_t class_id;
+  const size_t asked_for = size_of(block, "double free", "invalid free", &class_id);
   if (HAK_UNLIKELY(((uintptr_t)block & (align - 1)) != 0)) hak_fatal("free with a wrong alignment", block);
   if (HAK_UNLIKELY(asked_for != size)) hak_fatal("free with a wrong size", block);
-  give(block, asked_for, small);
+  give(block, asked_for, class_id);
 }
 
 // Whether the block, which had `old_size` bytes, now has `size`, in place.
@@ -137,8 +141,9 @@ static bool fits(void *block, size_t old_size, size_t size, bool small) {
 }
 
 void *hak_guarded_realloc_in_place(void *block, size_t size) {
-  bool small;
-  const size_t old_size = size_of(block, "invalid pointer", "invalid pointer", &small);
+  uint32_t class_id;
+  const size_t old_size = live_size_of(block, &class_id);
+  const bool small = hak_class_is_tiny(class_id);
   if (fits(block, old_size, size, small)) return block;
   return !small && hak_guarded_resize(block, size, true) ? block : NULL;
 }
@@ -149,8 +154,9 @@ void *hak_guarded_realloc(void *block, size_t size) {
     hak_guarded_free(block);
     return NULL;
   }
-  bool small;
-  const size_t old_size = size_of(block, "invalid pointer", "invalid pointer", &small);
+  uint32_t class_id;
+  const size_t old_size = live_size_of(block, &class_id);
+  const bool small = hak_class_is_tiny(class_id);
   if (HAK_UNLIKELY(size > PTRDIFF_MAX)) {
     errno = ENOMEM;
     return NULL;

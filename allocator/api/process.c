@@ -18,6 +18,7 @@
 #include "allocator/tiny/reclaim.h"
 #include "allocator/tiny/slab_map.h"
 #include "allocator/tiny/slab_pool.h"
+#include "allocator/tiny/superslab_records.h"
 #include "allocator/tiny/thread_cache.h"
 #include "allocator/tiny/tiny_nextptr.h"
 
@@ -69,6 +70,7 @@ static void initialise(void) {
   if (!atomic_load_explicit(&initialised, memory_order_relaxed)) {
     hak_gate_init();
     hak_slab_map_init(hak_config.slab_map_form);
+    hak_superslab_records_init();
     hak_nextptr_secret = hak_os_random();
     hak_os_barrier_init();
     if (hak_config.prewarm_superslabs != 0) hak_pool_prewarm(hak_config.prewarm_superslabs);

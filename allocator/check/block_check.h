@@ -5,23 +5,74 @@
 #ifndef HAKMEM_CHECK_BLOCK_CHECK_H_
 #define HAKMEM_CHECK_BLOCK_CHECK_H_
 
+#include "allocator/check/poison.h"
 #include "allocator/os/base.h"
+#include "allocator/tiny/tiny_region_id.h"
 
 HAK_C_BEGIN
 
 #define HAK_BLOCK_CHECKS (HAK_HEADER != HAK_HEADER_MODE_NONE)
 
+// Ends the process with what is wrong with a block in the state: one of the two complaints, or a corrupted header.
+__attribute__((noreturn)) void hak_block_complain(const void *block, enum hak_region_state state, const char *if_free,
+                                                  const char *if_other);
+// Ends the process: the block was written to after its free; what follows it was overwritten.
+__attribute__((noreturn)) void hak_block_complain_written(const void *block);
+__attribute__((noreturn)) void hak_block_complain_overflow(const void *block);
+
+// Whether what follows the block is a header that an overflow has not touched.
+HAK_INLINE bool hak_block_behind_is_intact(const void *block, uint32_t class_id) {
+  const char *behind = (const char *)block + hak_class_stride(class_id);
+  return HAK_HEADER != HAK_HEADER_MODE_ALWAYS || tiny_region_id_state(behind, class_id) != HAK_REGION_IS_BROKEN;
+}
+
 // The block leaves the allocator for the program.
-void hak_block_check_out(void *block, uint32_t class_id);
-// The program gives the block back. Call it once for each free, before the block can be handed out again.
-void hak_block_check_in(void *block, uint32_t class_id);
+HAK_INLINE void hak_block_check_out(void *block, uint32_t class_id) {
+  if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) {
+    const enum hak_region_state state = tiny_region_id_state(block, class_id);
+    if (HAK_LIKELY(state == HAK_REGION_IS_FREE)) {
+      if (HAK_UNLIKELY(!hak_poison_intact(block, hak_class_usable(class_id)))) hak_block_complain_written(block);
+    } else if (HAK_UNLIKELY(state != HAK_REGION_IS_FRESH)) {
+      hak_block_complain(block, state, "block handed out twice", "block handed out twice");
+    }
+  }
+  tiny_region_id_set_live(block, class_id);
+}
+
 // Ends the process with one complaint or the other unless the block is live: `if_free` when it was freed, `if_other`
 // when it was never handed out.
-void hak_block_require_live(const void *block, uint32_t class_id, const char *if_free, const char *if_other);
+HAK_INLINE void hak_block_require_live(const void *block, uint32_t class_id, const char *if_free,
+                                       const char *if_other) {
+  const enum hak_region_state state = tiny_region_id_state(block, class_id);
+  if (HAK_UNLIKELY(state != HAK_REGION_IS_LIVE)) hak_block_complain(block, state, if_free, if_other);
+}
+
+// The program gives back a block that hak_block_require_live found live. Call it once for each free, before the block
+// can be handed out again.
+HAK_INLINE void hak_block_check_in_live(void *block, uint32_t class_id) {
+  if (HAK_UNLIKELY(!hak_block_behind_is_intact(block, class_id))) hak_block_complain_overflow(block);
+  tiny_region_id_set_free(block, class_id);
+  hak_poison_fill(block, hak_class_usable(class_id));
+}
+
+// The same for a block that nobody has looked at yet.
+HAK_INLINE void hak_block_check_in(void *block, uint32_t class_id) {
+  hak_block_require_live(block, class_id, "double free", "invalid free");
+  hak_block_check_in_live(block, class_id);
+}
+
 // Ends the process when a freed block was written to since.
-void hak_block_require_untouched(const void *block, uint32_t class_id);
+HAK_INLINE void hak_block_require_untouched(const void *block, uint32_t class_id) {
+  if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS && tiny_region_id_state(block, class_id) == HAK_REGION_IS_FREE &&
+      HAK_UNLIKELY(!hak_poison_intact(block, hak_class_usable(class_id)))) {
+    hak_block_complain_written(block);
+  }
+}
+
 // The program names the block as its own (realloc, usable size).
-void hak_block_check_live(const void *block, uint32_t class_id);
+HAK_INLINE void hak_block_check_live(const void *block, uint32_t class_id) {
+  hak_block_require_live(block, class_id, "invalid pointer", "invalid pointer");
+}
 
 HAK_C_END
 

@@ -149,6 +149,24 @@ TEST_F(BlockCheck, AWriteAfterFreeIsFoundWhenTheBlockIsHandedOut) {
   }
 }
 
+// Of every class, but of the larger ones only their ends: all between is one loop.
+TEST_F(BlockCheck, PoisonTellsOfEachBit) {
+  constexpr size_t kEnds = 200;
+  for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) {
+    const size_t usable = hak_class_usable(id);
+    memset(memory_, 0xA5, sizeof memory_);  // what stands around the block does not count
+    hak_poison_fill(block_, usable);
+    ASSERT_TRUE(hak_poison_intact(block_, usable));
+    for (size_t at = 0; at < usable; at++) {
+      if (at >= kEnds && at + kEnds < usable) at = usable - kEnds;
+      const auto bit = static_cast<unsigned char>(1u << at % 8);
+      block_[at] ^= bit;
+      ASSERT_EQ(hak_poison_intact(block_, usable), !HAK_POISON_ON) << "class " << id << ", byte " << at;
+      block_[at] ^= bit;
+    }
+  }
+}
+
 #endif
 #endif
 

@@ -10,21 +10,85 @@
 #ifndef HAKMEM_CHECK_BLOCK_TAIL_H_
 #define HAKMEM_CHECK_BLOCK_TAIL_H_
 
+#include <string.h>
+
 #include "allocator/os/base.h"
+#include "allocator/tiny/tiny_nextptr.h"
 
 HAK_C_BEGIN
 
 // What a request needs beyond its size.
 #define HAK_TAIL_BYTES (HAK_GUARDED ? (size_t)8 : (size_t)0)
 
-// The block, which has `usable` bytes, is now one of `size` <= usable - HAK_TAIL_BYTES.
-void hak_tail_seal(void *block, size_t usable, size_t size);
-// The size that the block was sealed with. Ends the process when the canary is not what it was.
-size_t hak_tail_size(const void *block, size_t usable);
-
 // The pattern for the `bytes` at `start`, which lie behind `block`; and whether it is still there.
 void hak_tail_fill(const void *block, void *start, size_t bytes);
 bool hak_tail_intact(const void *block, const void *start, size_t bytes);
+
+// Ends the process: the canary of the block is damaged.
+__attribute__((noreturn)) void hak_tail_complain(const void *block);
+
+// What the length is XORed with; its highest bit is set.
+HAK_INLINE uint64_t hak_tail_code(const void *block) {
+  const uint64_t mixed = hak_nextptr_mixed(block);
+  return (mixed ^ mixed >> 29) | (uint64_t)1 << 63;
+}
+
+// The bytes of the pattern are all the same: the upper ones of the code are the better mixed ones.
+HAK_INLINE unsigned char hak_tail_byte(uint64_t code) { return (unsigned char)(code >> 56); }
+HAK_INLINE uint64_t hak_tail_row(uint64_t code) { return hak_tail_byte(code) * (UINT64_MAX / 0xFF); }
+
+// HARDENED looks at no more of a canary than its first eight bytes and the word: an overflow that does not skip them is
+// found, and one that does, but stays in the block, harms nobody. The time that a loop of unforeseeable length takes is
+// well spent in OBSERVE only.
+#define HAK_TAIL_WATCHED (HAK_HARDENED ? (size_t)8 : SIZE_MAX)
+
+// A canary is written and read by words: eight bytes of the block follow it, so the last word may reach into them.
+HAK_INLINE void hak_tail_canary_fill(char *start, size_t bytes, uint64_t code) {
+  const uint64_t row = hak_tail_row(code);
+  memcpy(start, &row, sizeof row);
+  for (size_t i = sizeof row; i < bytes && i < HAK_TAIL_WATCHED; i += sizeof row) memcpy(start + i, &row, sizeof row);
+}
+
+HAK_INLINE bool hak_tail_canary_intact(const char *start, size_t bytes, uint64_t code) {
+  const uint64_t row = hak_tail_row(code);
+  uint64_t word, wrong = 0;
+  size_t i = 0;
+  for (; i + sizeof word <= bytes && i + sizeof word < HAK_TAIL_WATCHED; i += sizeof word) {
+    memcpy(&word, start + i, sizeof word);
+    wrong |= word ^ row;
+  }
+  memcpy(&word, start + i, sizeof word);
+  // The last bytes alone, by two shifts: one cannot shift out all of a word. A branch here would be a coin's toss.
+  const size_t last = bytes - i < sizeof word ? bytes - i : sizeof word;
+  return (wrong | ((word ^ row) << 4 * (8 - last) << 4 * (8 - last))) == 0;
+}
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "a word's first bytes are its low ones");
+
+// The block, which has `usable` bytes, is now one of `size` <= usable - HAK_TAIL_BYTES.
+HAK_INLINE void hak_tail_seal(void *block, size_t usable, size_t size) {
+  const size_t canary = usable - HAK_TAIL_BYTES - size;
+  const uint64_t code = hak_tail_code(block);
+  char *const end = (char *)block + size;
+  hak_tail_canary_fill(end, canary, code);
+  // Twice, so that a changed byte makes two lengths that differ. The byte with the highest bit comes first.
+  const uint64_t word = __builtin_bswap64(((uint64_t)canary << 32 | canary) ^ code);
+  memcpy(end + canary, &word, sizeof word);
+}
+
+// The size that the block was sealed with. Ends the process when the canary is not what it was.
+HAK_INLINE size_t hak_tail_size(const void *block, size_t usable) {
+  const size_t most = usable - HAK_TAIL_BYTES;
+  const uint64_t code = hak_tail_code(block);
+  uint64_t word;
+  memcpy(&word, (const char *)block + most, sizeof word);
+  const uint64_t twice = __builtin_bswap64(word) ^ code;
+  const uint64_t canary = twice >> 32;
+  if (HAK_UNLIKELY(canary > most || canary != (uint32_t)twice ||
+                   !hak_tail_canary_intact((const char *)block + most - canary, canary, code))) {
+    hak_tail_complain(block);
+  }
+  return most - canary;
+}
 
 HAK_C_END
 

@@ -25,6 +25,9 @@ class BlockTail : public testing::Test {
 
 constexpr size_t kWord = 8;
 
+// Whether the byte counts: all of a canary in OBSERVE, its first eight bytes in HARDENED; its word in both.
+bool IsWatched(size_t usable, size_t size, size_t at) { return at - size < HAK_TAIL_WATCHED || at + kWord >= usable; }
+
 TEST_F(BlockTail, TellsTheSizeAndLeavesTheRequestAlone) {
   static_assert(HAK_TAIL_BYTES == kWord);
   for (const size_t usable : {size_t{15}, size_t{16}, size_t{31}, size_t{1039}, sizeof block_}) {
@@ -39,6 +42,22 @@ TEST_F(BlockTail, TellsTheSizeAndLeavesTheRequestAlone) {
   }
 }
 
+TEST_F(BlockTail, EachWatchedByteIsWatched) {
+  constexpr size_t kUsable = 127;
+  for (size_t size = 0; size + kWord <= kUsable; size++) {
+    for (size_t at = size; at < kUsable; at++) {
+      if (size % 16 != 0 && at != size && at + kWord != kUsable && at + kWord + 1 != kUsable) continue;
+      Seal(kUsable, size);
+      block_[at] ^= 0x10;
+      if (IsWatched(kUsable, size, at)) {
+        HAK_EXPECT_FATAL(hak_tail_size(block_, kUsable), "overflow", block_);
+      } else {
+        EXPECT_EQ(hak_tail_size(block_, kUsable), size);
+      }
+    }
+  }
+}
+
 // What overflows write most: the zero of a string, text, and what only differs in one bit.
 TEST_F(BlockTail, OneChangedByteAnywhereIsFound) {
   constexpr size_t kUsable = 31;
@@ -48,6 +67,7 @@ TEST_F(BlockTail, OneChangedByteAnywhereIsFound) {
         const auto wrong = static_cast<unsigned char>(character);
         Seal(kUsable, size);
         if (block_[at] == wrong) continue;  // Not in the first byte: see the next test.
+        if (!IsWatched(kUsable, size, at)) continue;
         block_[at] = wrong;
         HAK_EXPECT_FATAL(hak_tail_size(block_, kUsable), "overflow", block_);
       }

@@ -52,7 +52,7 @@ class Verify : public testing::Test {
     for (size_t i = 0; i < 8; i++) hak_thread_cache_overflow(heap_, kClass, blocks_[i]);
     bin_ = &heap_->cache.bins[kClass];
     base_ = atomic_load_explicit(&bin_->base, memory_order_relaxed);
-    superslab_ = hak_superslab_of(slab_);
+    superslab_ = hak_superslab_of_slab(slab_);
     Expect(nullptr);
   }
   ~Verify() override {

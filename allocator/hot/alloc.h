@@ -27,6 +27,29 @@ HAK_INLINE void *hak_hot_malloc(size_t size) {
   return block;
 }
 
+// The end of hak_hot_free: the block goes into its class's bin. Guarded builds, which have looked at the block already
+// (api/guarded_entry.h), come straight here with a live one, or with one that no slab has.
+HAK_INLINE void hak_hot_put(void *block, size_t class_id) {
+  struct hak_bin *bin = &hak_thread_cache->bins[class_id];
+  // Relaxed: as above. Steps O4, O5 and O6 of idle_cache.pml.
+  void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
+  // The two latest frees of the class catch the common double frees at once, where no header tells of them; two NULL
+  // slots lie below every stack.
+  if (HAK_UNLIKELY(top >= hak_bin_limit(bin)) ||
+      (!HAK_FAST && HAK_HEADER != HAK_HEADER_MODE_ALWAYS &&
+       HAK_UNLIKELY(hak_slot_peek(top) == block || hak_slot_peek(top - 1) == block))) {
+    hak_cold_free(block);
+    return;
+  }
+  if (HAK_BLOCK_CHECKS) (HAK_GUARDED ? hak_block_check_in_live : hak_block_check_in)(block, (uint32_t)class_id);
+  if (HAK_HARDENED) {
+    struct hak_heap *heap = hak_heap_of_cache(hak_thread_cache);
+    if (heap->quarantine != NULL && (block = hak_quarantine_swap(heap, (uint32_t)class_id, block)) == NULL) return;
+  }
+  hak_slot_store(top + 1, block);
+  atomic_store_explicit(&bin->top, top + 1, memory_order_relaxed);
+}
+
 HAK_INLINE void hak_hot_free(void *block) {
   const uintptr_t granule = hak_slab_map_granule(block);
   if (HAK_UNLIKELY(!hak_slab_map_covers(granule))) {
@@ -40,21 +63,7 @@ HAK_INLINE void hak_hot_free(void *block) {
     hak_cold_free(block);
     return;
   }
-  // Relaxed: as above. Steps O4, O5 and O6 of idle_cache.pml.
-  void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
-  // The two latest frees of the class catch the common double frees at once; two NULL slots lie below every stack.
-  if (HAK_UNLIKELY(top >= hak_bin_limit(bin)) ||
-      (!HAK_FAST && HAK_UNLIKELY(hak_slot_peek(top) == block || hak_slot_peek(top - 1) == block))) {
-    hak_cold_free(block);
-    return;
-  }
-  if (HAK_BLOCK_CHECKS) hak_block_check_in(block, (uint32_t)class_id);
-  if (HAK_HARDENED) {
-    struct hak_heap *heap = hak_heap_of_cache(hak_thread_cache);
-    if (heap->quarantine != NULL && (block = hak_quarantine_swap(heap, (uint32_t)class_id, block)) == NULL) return;
-  }
-  hak_slot_store(top + 1, block);
-  atomic_store_explicit(&bin->top, top + 1, memory_order_relaxed);
+  hak_hot_put(block, class_id);
 }
 
 #endif  // HAKMEM_HOT_ALLOC_H_

@@ -15,6 +15,7 @@
 #include "allocator/tiny/reclaim.h"
 #include "allocator/tiny/slab_guard.h"
 #include "allocator/tiny/slab_pool.h"
+#include "allocator/tiny/superslab_records.h"
 
 // Figures read one after another while other threads work need not fit together: nothing goes below zero.
 static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
@@ -26,7 +27,7 @@ static void gather(hak_stats *stats) {
   const struct hak_guarded_totals guarded = hak_guarded_totals();
   const struct hak_os_totals os = hak_os_totals();
   const uint64_t records = hak_meta_mapped();
-  const uint64_t heads = pool.superslabs * HAK_SUPERSLAB_HEAD;
+  const uint64_t heads = hak_superslab_records_apart() ? 0 : pool.superslabs * HAK_SUPERSLAB_HEAD;
   stats->threads = heaps.threads;
   stats->large_blocks = pool.spans + mappings.blocks + guarded.blocks;
   stats->large_bytes = pool.span_bytes + mappings.bytes + guarded.bytes;

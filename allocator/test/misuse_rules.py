@@ -28,7 +28,8 @@ class Exemption:
 
 
 # Every invalid, interior, misaligned or foreign pointer at once; every double free some time, and at once where it
-# repeats one of the thread's two latest frees; realloc and usable size of such a block at once; nothing that the program writes into free memory steers the allocator.
+# repeats one of the thread's two latest frees; realloc and usable size of such a block at once; nothing that the program
+# writes into free memory steers the allocator.
 STANDARD = [
     Rule("invalid_free/*", CAUGHT),
     Rule("realloc/*", CAUGHT),
@@ -54,13 +55,18 @@ OBSERVE = [
     Rule("wrong_alignment/*", CAUGHT),
 ] + STANDARD
 
+# All of that; and nothing of the allocator's own is near enough to be written to.
+HARDENED = [
+    Rule("smashed/*", CAUGHT_OR_FAULT),
+] + OBSERVE
+
 # What is wrong with a pointer or block is noticed when its cache is flushed: what no flush comes to is not.
 FAST = [
     Rule("executable_heap/*", ("FAULT",)),
     Rule("*", ("ABORT_MSG", "FAULT", "LATE", "NEUTRALISED", "MISSED")),
 ]
 
-RULES = {"standard": STANDARD, "observe": OBSERVE, "fast": FAST, "hardened": OBSERVE}
+RULES = {"standard": STANDARD, "observe": OBSERVE, "fast": FAST, "hardened": HARDENED}
 
 _CHANCE = Exemption("double_free/concurrent *", ("LATE",), "the runner's word for caught, by whichever call")
 _REUSED = Exemption("double_free/after_reuse *", SOME_TIME, "the block has a new owner, whose free is the one noticed")
@@ -129,6 +135,7 @@ def self_check():
         ("observe", "double_free/delayed 16 same", "LATE"),
         ("observe", "underflow/1 16 same", "NEUTRALISED"),
         ("observe", "usable_size/freed 16 same", "NEUTRALISED"),
+        ("hardened", "smashed/metadata 16 same", "MISSED"),
     ):
         verdicts = dict(good)
         verdicts[case] = (verdict, "")

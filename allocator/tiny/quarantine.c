@@ -48,25 +48,26 @@ void hak_quarantine_shuffle(struct hak_heap *heap, void **blocks, uint32_t count
   }
 }
 
+static HAK_COLD void **make_places(struct hak_quarantine *quarantine, uint32_t class_id) {
+  void **places = hak_meta_alloc(array_bytes(class_id));
+  if (places != NULL) memset(places, 0, array_bytes(class_id));
+  return quarantine->places[class_id] = places;
+}
+
 static void *swap(struct hak_heap *heap, uint32_t class_id, void *block) {
   struct hak_quarantine *quarantine = heap->quarantine;
   quarantine->swaps++;
   void **places = quarantine->places[class_id];
-  if (HAK_UNLIKELY(places == NULL)) {
-    places = hak_meta_alloc(array_bytes(class_id));
-    if (places == NULL) return block;
-    for (uint32_t i = 0; i < 2 * half_of(class_id); i++) places[i] = NULL;
-    quarantine->places[class_id] = places;
-  }
-  const uint32_t half = half_of(class_id);
+  if (HAK_UNLIKELY(places == NULL) && (places = make_places(quarantine, class_id)) == NULL) return block;
+  const uint32_t half = quarantine->halves[class_id];
   void **const place = &places[hak_quarantine_random(heap, half)];
   void *displaced = *place;
   *place = block;
   if (displaced != NULL) {
-    void **const front = &places[half + quarantine->fronts[class_id]];
-    quarantine->fronts[class_id] = (uint16_t)((quarantine->fronts[class_id] + 1u) % half);
-    block = *front;
-    *front = displaced;
+    const uint32_t front = quarantine->fronts[class_id];
+    quarantine->fronts[class_id] = (uint16_t)(front + 1 < half ? front + 1 : 0);
+    block = places[half + front];
+    places[half + front] = displaced;
     displaced = block;
   }
   if (displaced == NULL) count(heap, class_id, 1);
@@ -85,6 +86,7 @@ bool hak_quarantine_attach(struct hak_heap *heap) {
   if (quarantine != NULL) {
     memset(quarantine, 0, sizeof *quarantine);
     quarantine->lock = (struct hak_lock)HAK_LOCK_INIT(HAK_RANK_QUARANTINE);
+    for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) quarantine->halves[id] = (uint16_t)half_of(id);
   }
   heap->quarantine = quarantine;
   return quarantine != NULL;

@@ -23,6 +23,7 @@ struct hak_quarantine {
   struct hak_lock lock;
   // Under the lock.
   void **places[HAK_CLASS_COUNT];    // both halves; NULL: the class has no quarantine yet
+  uint16_t halves[HAK_CLASS_COUNT];  // blocks in each; constant
   uint16_t fronts[HAK_CLASS_COUNT];  // of the queues
   uint64_t swaps;
   // The owner thread's.

@@ -5,8 +5,8 @@
 // A superslab is 2 MiB at a multiple of 2 MiB; its head holds the descriptors of its 32 slabs of 64 KiB. Slab 0 begins
 // with the head and offers what is left behind it.
 //
-// In HARDENED a slab's last page is a guard that nobody can touch, and so is the page behind the head: blocks and
-// records are out of each other's reach.
+// In HARDENED a slab's last page is a guard that nobody can touch, and so is the head; the descriptors are elsewhere
+// (superslab_records.h).
 //
 // Blocks are laid out from the slab's end: block i occupies the `stride` bytes that end i * stride before it. So a
 // block's index and the check that a pointer is a block's start need nothing but the class, in slab 0 too, and a stride
@@ -91,12 +91,13 @@ struct hak_superslab {
   struct hak_superslab *prev;
   struct hak_superslab *purge_next;  // on the pool's purge queue
   struct hak_superslab *purge_prev;
+  char *memory;          // the superslab; NULL when this is in its head. Constant
   uint64_t dirty_since;  // when it came to the purge queue, in milliseconds
   uint32_t free_mask;    // bit i: slab i is free
   uint32_t dirty_mask;   // bit i: slab i may hold something else than zero
   uint32_t lazy_mask;    // bit i: slab i is free and dirty, and the kernel may take its memory when it needs it
   uint32_t guard_mask;   // HARDENED. Bit i: the guard page at the end of slab i is up
-  bool head_guarded;     // HARDENED. The guard page behind the head is up
+  bool head_guarded;     // HARDENED. The guard in front of the first block is up
   bool queued;           // on the purge queue: free_mask & dirty_mask != 0, or all slabs free
   HAK_ALIGNAS(256) struct hak_slab slabs[HAK_SLABS_PER_SUPERSLAB];
 };
@@ -107,16 +108,39 @@ struct hak_superslab {
 static_assert(sizeof(struct hak_superslab) < HAK_SLAB_SIZE / 2, "slab 0 keeps most of its room");
 static_assert(sizeof(struct hak_superslab) % HAK_CACHE_LINE == 0, "blocks of slab 0 begin on a line of their own");
 
+// Where the records of the superslabs at each multiple of 2 MiB are; NULL, or an entry that is NULL: in the head. An
+// entry is written under the pool's lock before the first block is handed out and after the last came back, so whoever
+// holds a block reads it plainly. Set once, by hak_superslab_records_init.
+extern struct hak_superslab *const *hak_superslab_table;
+
+// The superslab of an address in one of its slabs.
 HAK_INLINE struct hak_superslab *hak_superslab_of(const void *address) {
+  if (HAK_HARDENED && HAK_LIKELY(hak_superslab_table != NULL)) {
+    struct hak_superslab *const apart = hak_superslab_table[(uintptr_t)address >> HAK_SUPERSLAB_SHIFT];
+    if (HAK_LIKELY(apart != NULL)) return apart;
+  }
   return (struct hak_superslab *)((uintptr_t)address & ~(HAK_SUPERSLAB_SIZE - 1));
 }
+// The superslab of a descriptor.
+HAK_INLINE struct hak_superslab *hak_superslab_of_slab(const struct hak_slab *slab) {
+  if (HAK_HARDENED) {
+    return (struct hak_superslab *)((uintptr_t)(slab - slab->index) - offsetof(struct hak_superslab, slabs));
+  }
+  return (struct hak_superslab *)((uintptr_t)slab & ~(HAK_SUPERSLAB_SIZE - 1));
+}
+HAK_INLINE bool hak_superslab_is_apart(const struct hak_superslab *ss) { return HAK_HARDENED && ss->memory != NULL; }
+// The superslab's first byte.
+HAK_INLINE char *hak_superslab_memory(const struct hak_superslab *ss) {
+  return hak_superslab_is_apart(ss) ? ss->memory : (char *)(uintptr_t)ss;
+}
+
 HAK_INLINE struct hak_slab *hak_slab_of(const void *address) {
   return &hak_superslab_of(address)->slabs[((uintptr_t)address >> HAK_SLAB_SHIFT) & (HAK_SLABS_PER_SUPERSLAB - 1)];
 }
 
 // The slab's first byte.
 HAK_INLINE char *hak_slab_start(const struct hak_slab *slab) {
-  return (char *)hak_superslab_of(slab) + (size_t)slab->index * HAK_SLAB_SIZE;
+  return hak_superslab_memory(hak_superslab_of_slab(slab)) + (size_t)slab->index * HAK_SLAB_SIZE;
 }
 // One past the last byte that a block may use.
 HAK_INLINE char *hak_slab_end(const struct hak_slab *slab) { return hak_slab_start(slab) + HAK_SLAB_ROOM; }

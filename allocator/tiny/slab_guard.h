@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Guard pages of slabs, in HARDENED: the last page of each slab in use, and the page between a superslab's head and its
-// first block. A guard stays up as long as its superslab is mapped. Each costs the process two of the kernel's
-// mappings, whose number is limited: past a bound, slabs go without. Does nothing in other profiles, nor where pages
-// are larger than the 4 KiB that the layout leaves.
+// Guard pages of slabs, in HARDENED: the last page of each slab in use, and a superslab's head, or what of it lies
+// between records and the first block. A guard stays up as long as its superslab is mapped. Each costs the process two
+// of the kernel's mappings, whose number is limited: past a bound, slabs go without. Does nothing in other profiles,
+// nor where pages are larger than the 4 KiB that the layout leaves.
 #ifndef HAKMEM_TINY_SLAB_GUARD_H_
 #define HAKMEM_TINY_SLAB_GUARD_H_
 

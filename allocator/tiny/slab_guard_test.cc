@@ -59,6 +59,15 @@ TEST_F(SlabGuard, NobodyReachesAcrossTheEndOfASlabOrTheHead) {
   EXPECT_EQ(hak_slab_guard_count(), 40u + hak_pool_totals().superslabs);
 }
 
+// These superslabs have their records in the head: superslab_records_test.cc has the others.
+TEST_F(SlabGuard, TheHeadStaysOpenUpToTheGuard) {
+  hak_slab *slab = Take(3);
+  ASSERT_NE(slab, nullptr);
+  const char *memory = hak_superslab_memory(hak_superslab_of_slab(slab));
+  EXPECT_TRUE(IsReadable(memory));
+  EXPECT_TRUE(IsReadable(memory + HAK_SUPERSLAB_RECORDS - 1));
+}
+
 TEST_F(SlabGuard, NoBlockBeginsInAGuard) {
   hak_slab *slab = Take(3);
   ASSERT_NE(slab, nullptr);

@@ -54,6 +54,12 @@ HAK_INLINE bool hak_slab_map_covers(uintptr_t granule) { return granule <= hak_s
 // block was handed out, and is written again only after its last block was freed and returned.
 HAK_INLINE size_t hak_slab_map_class(uintptr_t granule) { return hak_slab_map_flat[granule]; }
 
+// The entry of any address, in either form: hak_slab_map_find for paths where a call costs too much.
+HAK_INLINE uint32_t hak_slab_map_look_up(const void *address) {
+  const uintptr_t granule = hak_slab_map_granule(address);
+  return HAK_LIKELY(hak_slab_map_covers(granule)) ? (uint32_t)hak_slab_map_class(granule) : hak_slab_map_find(address);
+}
+
 HAK_C_END
 
 #endif  // HAKMEM_TINY_SLAB_MAP_H_

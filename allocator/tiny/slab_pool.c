@@ -8,6 +8,7 @@
 #include "allocator/tiny/slab_guard.h"
 #include "allocator/tiny/slab_map.h"
 #include "allocator/tiny/slab_pool_state.h"
+#include "allocator/tiny/superslab_records.h"
 
 // A stride over this would waste too much of slab 0, which is shorter.
 #define SLAB0_STRIDE_MAX 4096u
@@ -62,23 +63,24 @@ void hak_pool_set_masks(struct hak_superslab *ss, uint32_t free_mask, uint32_t d
 // ---- Taking and giving --------------------------------------------------------------------------
 
 // HAKMEM_THP: auto does not let the kernel turn a superslab's first touched page into 2 MiB of memory.
-static void advise_huge(struct hak_superslab *ss) {
+static void advise_huge(void *memory) {
   if (hak_config.huge_pages == HAK_HUGE_PAGES_AUTO && !hak_os_huge_by_default()) return;
-  hak_os_advise_huge(ss, HAK_SUPERSLAB_SIZE, hak_config.huge_pages == HAK_HUGE_PAGES_ON);
+  hak_os_advise_huge(memory, HAK_SUPERSLAB_SIZE, hak_config.huge_pages == HAK_HUGE_PAGES_ON);
 }
 
 static struct hak_superslab *map_superslab(void) {
-  struct hak_superslab *ss = hak_pool.uncovered;
+  void *memory = hak_pool.uncovered;
   hak_pool.uncovered = NULL;
-  if (ss == NULL) ss = hak_os_map(HAK_SUPERSLAB_SIZE, HAK_SUPERSLAB_SIZE);
-  if (ss == NULL) return NULL;
-  if (!hak_slab_map_cover(ss)) {
-    if (!hak_os_unmap(ss, HAK_SUPERSLAB_SIZE)) hak_pool.uncovered = ss;
+  if (memory == NULL) memory = hak_os_map(HAK_SUPERSLAB_SIZE, HAK_SUPERSLAB_SIZE);
+  if (memory == NULL) return NULL;
+  if (!hak_slab_map_cover(memory)) {
+    if (!hak_os_unmap(memory, HAK_SUPERSLAB_SIZE)) hak_pool.uncovered = memory;
     return NULL;
   }
   // Before the head's first page is touched: advice that comes later does not take a huge page apart.
-  advise_huge(ss);
-  // The memory is zero, so the rest of the head says: free slabs, never touched. Their numbers are set on first use.
+  advise_huge(memory);
+  // The records are zero, so the rest of them says: free slabs, never touched. Their numbers are set on first use.
+  struct hak_superslab *ss = hak_superslab_records_make(memory);
   ss->free_mask = HAK_ALL_SLABS;
   hak_slab_guard_raise_head(ss);
   hak_pool.superslabs++;
@@ -148,7 +150,7 @@ struct hak_slab *hak_pool_take(uint32_t class_id, struct hak_heap *owner, bool g
 }
 
 void hak_pool_give(struct hak_slab *slab) {
-  struct hak_superslab *ss = hak_superslab_of(slab);
+  struct hak_superslab *ss = hak_superslab_of_slab(slab);
   const uint64_t now = hak_os_now_ms();
   hak_lock_acquire(&hak_pool.lock);
   const bool touched = hak_slab_carved(slab) != 0 || !slab->zeroed;
@@ -222,7 +224,7 @@ bool hak_pool_give_span(struct hak_slab *slab) {
   hak_lock_acquire(&hak_pool.lock);
   const bool is_span = slab->class_id == HAK_CLASS_SPAN;
   if (is_span) {
-    struct hak_superslab *ss = hak_superslab_of(slab);
+    struct hak_superslab *ss = hak_superslab_of_slab(slab);
     disclaim(ss, slab->index, slab->span_slabs);
     hak_pool_note_free(ss, now);
   }
@@ -231,7 +233,7 @@ bool hak_pool_give_span(struct hak_slab *slab) {
 }
 
 bool hak_pool_resize_span(struct hak_slab *slab, uint32_t slabs) {
-  struct hak_superslab *ss = hak_superslab_of(slab);
+  struct hak_superslab *ss = hak_superslab_of_slab(slab);
   const uint64_t now = hak_os_now_ms();
   hak_lock_acquire(&hak_pool.lock);
   const uint32_t first = slab->index;
@@ -260,7 +262,9 @@ void hak_pool_prewarm(uint64_t count) {
   hak_lock_acquire(&hak_pool.lock);
   for (; count > 0 && hak_limit_admit(HAK_SUPERSLAB_SIZE); count--) {
     struct hak_superslab *ss = map_superslab();
-    if (ss == NULL || !hak_os_populate(ss, HAK_SUPERSLAB_SIZE)) break;
+    if (ss == NULL) break;
+    const size_t closed = ss->head_guarded ? HAK_SUPERSLAB_HEAD : 0;
+    if (!hak_os_populate(hak_superslab_memory(ss) + closed, HAK_SUPERSLAB_SIZE - closed)) break;
     // Dirty slabs have their number: it says where the memory is that goes back.
     for (uint32_t i = 0; i < HAK_SLABS_PER_SUPERSLAB; i++) ss->slabs[i].index = (uint8_t)i;
     // Pages that are there wait for the deadline, like all free memory; that they read as zero is forgotten.

@@ -27,7 +27,7 @@ static bool add_to_totals(struct hak_slab *slab, void *context) {
   struct hak_pool_totals *totals = context;
   switch (slab->class_id) {
     case HAK_CLASS_NONE: {
-      const struct hak_superslab *ss = hak_superslab_of(slab);
+      const struct hak_superslab *ss = hak_superslab_of_slab(slab);
       const size_t index = (size_t)(slab - ss->slabs);
       totals->slabs_free++;
       totals->slabs_free_dirty += (ss->dirty_mask >> index) & 1;
@@ -66,7 +66,9 @@ struct hak_pool_totals hak_pool_totals(void) {
 
 static const char *verify_superslab(const struct hak_superslab *ss, uint32_t list) {
   if (list != hak_pool_list_of(ss)) return "superslab on the wrong list";
-  if (((uintptr_t)ss & (HAK_SUPERSLAB_SIZE - 1)) != 0) return "superslab not aligned";
+  const char *memory = hak_superslab_memory(ss);
+  if (((uintptr_t)memory & (HAK_SUPERSLAB_SIZE - 1)) != 0) return "superslab not aligned";
+  if (hak_superslab_of(memory) != ss) return "superslab's records are not found";
   if ((ss->lazy_mask & ~(ss->free_mask & ss->dirty_mask)) != 0) return "lazily decommitted slab in use";
   if (!ss->queued && (ss->free_mask & ss->dirty_mask) != 0) return "free memory that no deadline watches";
   uint32_t rest = 0;  // slabs that still belong to the span before
@@ -76,7 +78,7 @@ static const char *verify_superslab(const struct hak_superslab *ss, uint32_t lis
     if (is_free != (slab->class_id == HAK_CLASS_NONE)) return "free mask and slab disagree";
     if ((slab->class_id == HAK_CLASS_SPAN_REST) != (rest != 0)) return "span of the wrong length";
     rest = rest != 0 ? rest - 1 : slab->class_id == HAK_CLASS_SPAN ? slab->span_slabs - 1 : 0;
-    const char *inside = (const char *)ss + i * HAK_SLAB_SIZE + HAK_SUPERSLAB_HEAD;
+    const char *inside = memory + i * HAK_SLAB_SIZE + HAK_SUPERSLAB_HEAD;
     if (hak_slab_map_find(inside) != slab->class_id) return "slab map and slab disagree";
     if (!is_free && slab->index != i) return "slab with a wrong number";
   }

@@ -16,6 +16,7 @@
 #include "allocator/os/unit_test.h"
 #include "allocator/policy/config.h"
 #include "allocator/tiny/slab_map.h"
+#include "allocator/tiny/superslab_records.h"
 
 namespace {
 
@@ -34,7 +35,10 @@ hak_heap *SomeOwner() { return reinterpret_cast<hak_heap *>(uintptr_t{64}); }
 // Each test begins and ends without a slab in use. Superslabs without memory may stay from one to the next.
 class Pool : public testing::Test {
  protected:
-  static void SetUpTestSuite() { hak_slab_map_init(HAK_SLAB_MAP_AUTO); }
+  static void SetUpTestSuite() {
+    hak_slab_map_init(HAK_SLAB_MAP_AUTO);
+    hak_superslab_records_init();
+  }
   Pool() {
     hak_config.decommit_deadline_ms = kHour;
     hak_config.keep_superslabs = 0;
@@ -73,7 +77,7 @@ FreeSlabs LookAtFreeSlabs() {
   FreeSlabs found;
   hak_pool_visit(
       [](hak_slab *slab, void *context) {
-        hak_superslab *superslab = hak_superslab_of(slab);
+        hak_superslab *superslab = hak_superslab_of_slab(slab);
         const uint32_t index = static_cast<uint32_t>(slab - superslab->slabs);
         uint32_t &mask = (*static_cast<FreeSlabs *>(context))[superslab];
         if (slab->class_id == HAK_CLASS_NONE) mask |= 1u << index;
@@ -219,7 +223,7 @@ TEST_F(Pool, RandomCallsAgreeWithAModel) {
           }
           hak_slab *slab = hak_pool_take(class_id, SomeOwner(), true);
           ASSERT_NE(slab, nullptr);
-          const auto at = before.find(hak_superslab_of(slab));
+          const auto at = before.find(hak_superslab_of_slab(slab));
           if (fewest == 100) {
             ASSERT_EQ(at, before.end());
           } else {
@@ -458,7 +462,8 @@ TEST_F(Pool, AnUnmapThatFailsKeepsTheSuperslab) {
   hak_slab *slab = TakeUsed(kSmall);
   const uint64_t superslabs = hak_pool_totals().superslabs;
   const uint64_t mapped = hak_os_totals().mapped;
-  hak_superslab *superslab = hak_superslab_of(slab);
+  hak_superslab *superslab = hak_superslab_of_slab(slab);
+  char *const memory = hak_superslab_memory(superslab);
   {
     const FaultPlan plan(HAK_FAULT_UNMAP);
     hak_pool_give(slab);
@@ -466,27 +471,28 @@ TEST_F(Pool, AnUnmapThatFailsKeepsTheSuperslab) {
   }
   EXPECT_EQ(hak_pool_totals().superslabs, superslabs);
   EXPECT_EQ(hak_os_totals().mapped, mapped);
-  EXPECT_TRUE(IsMapped(superslab, HAK_SUPERSLAB_SIZE));
+  EXPECT_TRUE(IsMapped(memory, HAK_SUPERSLAB_SIZE));
   EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
   EXPECT_EQ(hak_pool_verify(), nullptr);
   slab = TakeUsed(kSmall);
-  EXPECT_EQ(hak_superslab_of(slab), superslab);
+  EXPECT_EQ(hak_superslab_of_slab(slab), superslab);
   EXPECT_TRUE(slab->zeroed);
   hak_pool_give(slab);
   EXPECT_EQ(hak_pool_totals().superslabs, superslabs - 1);
-  EXPECT_FALSE(IsMapped(superslab, HAK_SUPERSLAB_SIZE));
+  EXPECT_FALSE(IsMapped(memory, HAK_SUPERSLAB_SIZE));
 }
 
 TEST_F(Pool, AnUnmapThatFailedIsTriedAgainByTrim) {
   hak_config.decommit_deadline_ms = 0;
   hak_slab *slab = TakeUsed(kSmall);
-  hak_superslab *superslab = hak_superslab_of(slab);
+  hak_superslab *superslab = hak_superslab_of_slab(slab);
+  char *const memory = hak_superslab_memory(superslab);
   {
     const FaultPlan plan(HAK_FAULT_UNMAP);
     hak_pool_give(slab);
   }
   hak_pool_trim(0);
-  EXPECT_FALSE(IsMapped(superslab, HAK_SUPERSLAB_SIZE));
+  EXPECT_FALSE(IsMapped(memory, HAK_SUPERSLAB_SIZE));
 }
 
 TEST_F(Pool, WithoutMemoryTakesFailAndLaterSucceed) {

@@ -10,6 +10,7 @@
 #include "allocator/policy/ss_release_policy.h"
 #include "allocator/tiny/slab_guard.h"
 #include "allocator/tiny/slab_pool_state.h"
+#include "allocator/tiny/superslab_records.h"
 
 // Superslabs whose free memory goes back before a mapping of its own is made.
 #define MAKE_WAY_SUPERSLABS 8u
@@ -94,11 +95,13 @@ static size_t decommit_free(struct hak_superslab *ss, enum hak_decommit_mode mod
 static bool unmap_superslab(struct hak_superslab *ss) {
   const uint32_t dirty = hak_popcount(ss->dirty_mask);
   const uint64_t guards = hak_slab_guards_of(ss);
+  const bool apart = hak_superslab_is_apart(ss);
   hak_pool_unlink(ss);
-  if (!hak_os_unmap(ss, HAK_SUPERSLAB_SIZE)) {
+  if (!hak_os_unmap(hak_superslab_memory(ss), HAK_SUPERSLAB_SIZE)) {
     hak_pool_link(ss);
     return false;
   }
+  if (apart) hak_superslab_records_drop(ss);
   hak_slab_guards_gone(guards);
   hak_pool.superslabs--;
   hak_pool.empty_superslabs--;

@@ -30,6 +30,11 @@ HAK_INLINE bool tiny_nextptr_preserves_header(uint32_t class_id) { return hak_cl
 // Set once when the process's heap is initialised. Other boxes that hide what they store in blocks use it too.
 extern uint64_t hak_nextptr_secret;
 
+// A number that nobody can tell from the block's address alone, its upper bits mixed best.
+HAK_INLINE uint64_t hak_nextptr_mixed(const void *block) {
+  return ((uint64_t)(uintptr_t)block ^ hak_nextptr_secret) * 0x9E3779B97F4A7C15u;
+}
+
 // `next` is a block's index in its slab plus 1; 0 ends the chain.
 HAK_INLINE uint64_t tiny_nextptr_code(const void *block, uint64_t link) {
   return HAK_FAST ? link : link ^ hak_nextptr_secret ^ ((uint64_t)(uintptr_t)block << 13);

@@ -35,7 +35,7 @@ enum hak_region_state {
 // secret, nor find the secret's bits by reading one. The highest bit stays: a live block's header is never a character
 // of text or zero, so a write of such a byte before a block is always found.
 HAK_INLINE uint8_t tiny_region_id_mask(const void *block) {
-  return HAK_HARDENED ? (uint8_t)((((uintptr_t)block ^ hak_nextptr_secret) * 0x9E3779B97F4A7C15u) >> 57) : 0;
+  return HAK_HARDENED ? (uint8_t)(hak_nextptr_mixed(block) >> 57) : 0;
 }
 
 // Relaxed: a header is changed by who holds its block, and read by the holder of the block before as well, who only
