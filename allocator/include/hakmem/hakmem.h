@@ -192,8 +192,9 @@ typedef struct hak_stats {
 } hak_stats;
 
 // Fills `*stats`; set stats->version first. Returns 0, or EINVAL for NULL or a version of 0. Exact when no other thread
-// is inside the allocator; otherwise each figure is one that held at some moment during the call. Takes time in
-// proportion to the number of slabs.
+// is inside the allocator, the purge thread of HAKMEM_BACKGROUND included; otherwise figures are of several moments
+// during the call, and a block on its way between a cache and its slab may count as live or as cached twice. Takes time
+// in proportion to the number of slabs.
 HAK_EXPORT int hak_stats_get(hak_stats *stats) HAK_NOEXCEPT;
 
 // The value of a gate (an environment variable of docs/ENV.md, "HAKMEM_PROFILE" for instance) as text, as it was
