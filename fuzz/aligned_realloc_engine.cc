@@ -109,13 +109,13 @@ class Input {
   std::array<Block, kBlocks> blocks_;
 };
 
-}  // namespace
-
-static bool KeepCachesFromOthers() {
+bool KeepCachesFromOthers() {
   hak_trim(0);  // The first call sets the configuration.
   hak_config.idle_cache_ms = 0;
   return true;
 }
+
+}  // namespace
 
 std::vector<hak_test::Violation> RunAlignedReallocInput(const hak_test::AllocatorApi &api, const uint8_t *data,
                                                         size_t size) {

@@ -292,10 +292,8 @@ class Growth {
   int pauses_ = 0;
 };
 
-}  // namespace
-
 // Live blocks, read until two readings agree: while the purge thread moves blocks they are not exact.
-static uint64_t LiveBlocks(const hak_test::AllocatorApi &api) {
+uint64_t LiveBlocks(const hak_test::AllocatorApi &api) {
   uint64_t last = UINT64_MAX;
   for (;;) {
     hak_stats stats = {};
@@ -305,6 +303,8 @@ static uint64_t LiveBlocks(const hak_test::AllocatorApi &api) {
     last = stats.live_blocks;
   }
 }
+
+}  // namespace
 
 void RunHeapGrowthInput(const hak_test::AllocatorApi &api, const uint8_t *data, size_t size) {
   const uint64_t before = LiveBlocks(api);

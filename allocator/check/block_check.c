@@ -1,15 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/check/block_check.h"
 
-#include "allocator/os/report.h"
-
 HAK_COLD __attribute__((noreturn)) void hak_block_complain(const void *block, enum hak_region_state state,
                                                            const char *if_free, const char *if_other) {
   if (state == HAK_REGION_IS_BROKEN) hak_fatal("corrupted header", block);
   hak_fatal(state == HAK_REGION_IS_FREE ? if_free : if_other, block);
 }
-
-HAK_COLD __attribute__((noreturn)) void hak_block_complain_written(const void *block) {
-  hak_fatal("write after free", block);
-}
-HAK_COLD __attribute__((noreturn)) void hak_block_complain_overflow(const void *block) { hak_fatal("overflow", block); }

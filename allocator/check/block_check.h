@@ -7,6 +7,7 @@
 
 #include "allocator/check/poison.h"
 #include "allocator/os/base.h"
+#include "allocator/os/report.h"
 #include "allocator/tiny/tiny_region_id.h"
 
 HAK_C_BEGIN
@@ -16,9 +17,6 @@ HAK_C_BEGIN
 // Ends the process with what is wrong with a block in the state: one of the two complaints, or a corrupted header.
 __attribute__((noreturn)) void hak_block_complain(const void *block, enum hak_region_state state, const char *if_free,
                                                   const char *if_other);
-// Ends the process: the block was written to after its free; what follows it was overwritten.
-__attribute__((noreturn)) void hak_block_complain_written(const void *block);
-__attribute__((noreturn)) void hak_block_complain_overflow(const void *block);
 
 // Whether what follows the block is a header that an overflow has not touched.
 HAK_INLINE bool hak_block_behind_is_intact(const void *block, uint32_t class_id) {
@@ -31,7 +29,7 @@ HAK_INLINE void hak_block_check_out(void *block, uint32_t class_id) {
   if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) {
     const enum hak_region_state state = tiny_region_id_state(block, class_id);
     if (HAK_LIKELY(state == HAK_REGION_IS_FREE)) {
-      if (HAK_UNLIKELY(!hak_poison_intact(block, hak_class_usable(class_id)))) hak_block_complain_written(block);
+      if (HAK_UNLIKELY(!hak_poison_intact(block, hak_class_usable(class_id)))) hak_fatal("write after free", block);
     } else if (HAK_UNLIKELY(state != HAK_REGION_IS_FRESH)) {
       hak_block_complain(block, state, "block handed out twice", "block handed out twice");
     }
@@ -50,7 +48,7 @@ HAK_INLINE void hak_block_require_live(const void *block, uint32_t class_id, con
 // The program gives back a block that hak_block_require_live found live. Call it once for each free, before the block
 // can be handed out again.
 HAK_INLINE void hak_block_check_in_live(void *block, uint32_t class_id) {
-  if (HAK_UNLIKELY(!hak_block_behind_is_intact(block, class_id))) hak_block_complain_overflow(block);
+  if (HAK_UNLIKELY(!hak_block_behind_is_intact(block, class_id))) hak_fatal("overflow", block);
   tiny_region_id_set_free(block, class_id);
   hak_poison_fill(block, hak_class_usable(class_id));
 }
@@ -65,7 +63,7 @@ HAK_INLINE void hak_block_check_in(void *block, uint32_t class_id) {
 HAK_INLINE void hak_block_require_untouched(const void *block, uint32_t class_id) {
   if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS && tiny_region_id_state(block, class_id) == HAK_REGION_IS_FREE &&
       HAK_UNLIKELY(!hak_poison_intact(block, hak_class_usable(class_id)))) {
-    hak_block_complain_written(block);
+    hak_fatal("write after free", block);
   }
 }
 

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/check/block_tail.h"
 
-#include "allocator/os/report.h"
-
-HAK_COLD __attribute__((noreturn)) void hak_tail_complain(const void *block) { hak_fatal("overflow", block); }
-
 void hak_tail_fill(const void *block, void *start, size_t bytes) {
   memset(start, hak_tail_byte(hak_tail_code(block)), bytes);
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "allocator/os/base.h"
+#include "allocator/os/report.h"
 #include "allocator/tiny/tiny_nextptr.h"
 
 HAK_C_BEGIN
@@ -23,9 +24,6 @@ HAK_C_BEGIN
 // The pattern for the `bytes` at `start`, which lie behind `block`; and whether it is still there.
 void hak_tail_fill(const void *block, void *start, size_t bytes);
 bool hak_tail_intact(const void *block, const void *start, size_t bytes);
-
-// Ends the process: the canary of the block is damaged.
-__attribute__((noreturn)) void hak_tail_complain(const void *block);
 
 // What the length is XORed with; its highest bit is set.
 HAK_INLINE uint64_t hak_tail_code(const void *block) {
@@ -85,7 +83,7 @@ HAK_INLINE size_t hak_tail_size(const void *block, size_t usable) {
   const uint64_t canary = twice >> 32;
   if (HAK_UNLIKELY(canary > most || canary != (uint32_t)twice ||
                    !hak_tail_canary_intact((const char *)block + most - canary, canary, code))) {
-    hak_tail_complain(block);
+    hak_fatal("overflow", block);
   }
   return most - canary;
 }

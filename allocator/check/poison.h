@@ -23,12 +23,16 @@ HAK_INLINE void hak_poison_fill(void *block, size_t usable) {
 // The first eight bytes, where a free block may have carried a link.
 HAK_INLINE void hak_poison_link(void *block) { hak_poison_fill(block, 8); }
 
-// Sixteen bytes at once, and what is wrong with them: zero when they are the pattern.
+// What is wrong with sixteen bytes, and with 64: zero when they are the pattern.
 typedef uint64_t hak_poison_row __attribute__((vector_size(16)));
 HAK_INLINE hak_poison_row hak_poison_wrong(const char *bytes) {
   hak_poison_row row;
   memcpy(&row, bytes, sizeof row);
   return row ^ (HAK_POISON_BYTE * (UINT64_MAX / 0xFF));
+}
+HAK_INLINE hak_poison_row hak_poison_wrong_64(const char *bytes) {
+  return hak_poison_wrong(bytes) | hak_poison_wrong(bytes + 16) | hak_poison_wrong(bytes + 32) |
+         hak_poison_wrong(bytes + 48);
 }
 
 // Whether the block, of at least eight bytes, still holds the pattern. By hand: the branches of memcmp depend on sizes
@@ -39,18 +43,15 @@ HAK_INLINE bool hak_poison_intact(const void *block, size_t usable) {
   const char *const end = bytes + usable;
   hak_poison_row wrong = {0, 0};
   if (HAK_LIKELY(usable >= 64)) {
-    for (const char *at = bytes; at + 64 <= end; at += 64) {
-      wrong |= hak_poison_wrong(at) | hak_poison_wrong(at + 16) | hak_poison_wrong(at + 32) | hak_poison_wrong(at + 48);
-    }
-    wrong |= hak_poison_wrong(end - 64) | hak_poison_wrong(end - 48) | hak_poison_wrong(end - 32);
-    wrong |= hak_poison_wrong(end - 16);
+    for (const char *at = bytes; at + 64 <= end; at += 64) wrong |= hak_poison_wrong_64(at);
+    wrong |= hak_poison_wrong_64(end - 64);
   } else {
     const char *at = bytes;
     for (; at + 16 <= end; at += 16) wrong |= hak_poison_wrong(at);
-    uint64_t rest[2];
-    memcpy(&rest[0], at + 8 <= end ? at : end - 8, 8);
-    memcpy(&rest[1], end - 8, 8);
-    wrong |= (hak_poison_row){rest[0], rest[1]} ^ (HAK_POISON_BYTE * (UINT64_MAX / 0xFF));
+    char rest[16];
+    memcpy(rest, at + 8 <= end ? at : end - 8, 8);
+    memcpy(rest + 8, end - 8, 8);
+    wrong |= hak_poison_wrong(rest);
   }
   return (wrong[0] | wrong[1]) == 0;
 }

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/tiny/quarantine.h"
 
-#include <string.h>
-
 #include "allocator/os/atomic.h"
 #include "allocator/os/os.h"
 #include "allocator/tiny/idle_cache.h"
@@ -48,17 +46,14 @@ void hak_quarantine_shuffle(struct hak_heap *heap, void **blocks, uint32_t count
   }
 }
 
-static HAK_COLD void **make_places(struct hak_quarantine *quarantine, uint32_t class_id) {
-  void **places = hak_meta_alloc(array_bytes(class_id));
-  if (places != NULL) memset(places, 0, array_bytes(class_id));
-  return quarantine->places[class_id] = places;
-}
-
 static void *swap(struct hak_heap *heap, uint32_t class_id, void *block) {
   struct hak_quarantine *quarantine = heap->quarantine;
   quarantine->swaps++;
   void **places = quarantine->places[class_id];
-  if (HAK_UNLIKELY(places == NULL) && (places = make_places(quarantine, class_id)) == NULL) return block;
+  if (HAK_UNLIKELY(places == NULL)) {
+    places = quarantine->places[class_id] = hak_meta_alloc(array_bytes(class_id));
+    if (places == NULL) return block;
+  }
   const uint32_t half = quarantine->halves[class_id];
   void **const place = &places[hak_quarantine_random(heap, half)];
   void *displaced = *place;
@@ -84,7 +79,6 @@ void *hak_quarantine_swap(struct hak_heap *heap, uint32_t class_id, void *block)
 bool hak_quarantine_attach(struct hak_heap *heap) {
   struct hak_quarantine *quarantine = hak_meta_alloc(sizeof *quarantine);
   if (quarantine != NULL) {
-    memset(quarantine, 0, sizeof *quarantine);
     quarantine->lock = (struct hak_lock)HAK_LOCK_INIT(HAK_RANK_QUARANTINE);
     for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) quarantine->halves[id] = (uint16_t)half_of(id);
   }
@@ -97,7 +91,7 @@ static uint32_t flush(struct hak_heap *heap) {
   uint32_t blocks = 0;
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     void **places = quarantine->places[class_id];
-    for (uint32_t i = 0; places != NULL && i < 2 * half_of(class_id); i++) {
+    for (uint32_t i = 0; places != NULL && i < 2u * quarantine->halves[class_id]; i++) {
       if (places[i] == NULL) continue;
       hak_thread_cache_return(heap, &places[i], 1);
       places[i] = NULL;
@@ -152,7 +146,7 @@ void hak_quarantine_visit(const struct hak_heap *heap, void (*visit)(const void 
   hak_lock_acquire(&heap->quarantine->lock);
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     void *const *places = heap->quarantine->places[class_id];
-    for (uint32_t i = 0; places != NULL && i < 2 * half_of(class_id); i++) {
+    for (uint32_t i = 0; places != NULL && i < 2u * heap->quarantine->halves[class_id]; i++) {
       if (places[i] != NULL) visit(places[i], class_id);
     }
   }

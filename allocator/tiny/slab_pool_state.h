@@ -28,8 +28,8 @@ struct hak_pool {
   uint64_t nonempty;  // bit i: lists[i] is not empty
   struct hak_superslab *queue_first;
   struct hak_superslab *queue_last;
-  void *
-      uncovered;  // a superslab's memory: mapped, untouched, but the slab map had no room for it and the kernel kept it
+  // A superslab's memory: mapped, untouched, but the slab map had no room for it and the kernel kept it.
+  void *uncovered;
   uint64_t superslabs;
   uint64_t empty_superslabs;        // with no slab in use
   HAK_ATOMIC(uint64_t) free_dirty;  // slabs that are free and may hold memory; also read without the lock, relaxed

@@ -7,18 +7,15 @@
 #include <set>
 #include <vector>
 
-#include "allocator/os/fault.h"
 #include "allocator/os/os.h"
 #include "allocator/os/unit_test.h"
 #include "allocator/policy/config.h"
 #include "allocator/tiny/heap.h"
-#include "allocator/tiny/slab_guard.h"
 #include "allocator/tiny/slab_map.h"
 #include "allocator/tiny/slab_pool.h"
 
 namespace {
 
-using hak_unit::FaultPlan;
 using hak_unit::IsReadable;
 
 class SuperslabRecords : public testing::Test {

@@ -69,8 +69,8 @@ CALL_MUTANTS = [
     {
         "name": "poison_last_byte",
         "file": "allocator/check/poison.h",
-        "old": "hak_poison_wrong(end - 16);",
-        "new": "hak_poison_wrong(end - 17);",
+        "old": "hak_poison_wrong_64(end - 64);",
+        "new": "hak_poison_wrong_64(end - 65);",
         "kind": "fence-post",
         "breaks": "a write after free to the last byte goes unnoticed",
         "killer": "//allocator/check:block_check_test_observe",
@@ -78,7 +78,7 @@ CALL_MUTANTS = [
     {
         "name": "canary_missed",
         "file": "allocator/check/block_check.h",
-        "old": "if (HAK_UNLIKELY(!hak_block_behind_is_intact(block, class_id))) hak_block_complain_overflow(block);",
+        "old": "if (HAK_UNLIKELY(!hak_block_behind_is_intact(block, class_id))) hak_fatal(\"overflow\", block);",
         "new": "",
         "kind": "missed canary",
         "breaks": "an overflow by one byte goes unnoticed",
