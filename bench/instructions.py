@@ -38,7 +38,8 @@ def self_cost(path: str) -> Dict[str, int]:
 def profile(bench: str, allocator: Allocator, size: int, pairs: int, directory: str) -> Dict:
     """The cost of one run; RuntimeError when it failed or used another allocator."""
     out = os.path.join(directory, "callgrind.out")
-    command = ["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={out}", "--compress-strings=no",
+    # No pipes for a debugger: they lie in /tmp under the process's id, which in another sandbox may be the same.
+    command = ["valgrind", "-q", "--vgdb=no", "--tool=callgrind", f"--callgrind-out-file={out}", "--compress-strings=no",
                "--compress-pos=no", bench, str(pairs), "1", "1", str(size), str(size), "--workload", "pair"]
     done = subprocess.run(command, env=allocator.environment(dict(os.environ)), stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=300, check=False)
