@@ -52,9 +52,14 @@ bool call_tracer_seize(pid_t child) {
   return ptrace(PTRACE_SEIZE, child, NULL, (void *)options) == 0;
 }
 
-int call_tracer_stop(pid_t thread, int status) {
-  const int signal = WSTOPSIG(status), event = status >> 16;
+int call_tracer_kind(pid_t thread, int status) {
   unsigned long kind = CALL_KINDS;
+  if (status >> 16 != PTRACE_EVENT_SECCOMP || ptrace(PTRACE_GETEVENTMSG, thread, NULL, &kind) != 0) return CALL_KINDS;
+  return kind < CALL_KINDS ? (int)kind : CALL_KINDS;
+}
+
+bool call_tracer_resume(pid_t thread, int status) {
+  const int signal = WSTOPSIG(status), event = status >> 16;
   long done;
   if (event == 0) {
     done = ptrace(PTRACE_CONT, thread, NULL, (void *)(intptr_t)signal);  // a signal on its way to the thread
@@ -62,10 +67,8 @@ int call_tracer_stop(pid_t thread, int status) {
              (signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU)) {
     done = ptrace(PTRACE_LISTEN, thread, NULL, NULL);  // stopped like any process, until somebody sends SIGCONT
   } else {
-    if (event == PTRACE_EVENT_SECCOMP && ptrace(PTRACE_GETEVENTMSG, thread, NULL, &kind) != 0) kind = CALL_KINDS;
     done = ptrace(PTRACE_CONT, thread, NULL, NULL);
   }
   // It may have been killed meanwhile, which its own exit report will tell.
-  if (done != 0 && errno != ESRCH) return -1;
-  return kind < CALL_KINDS ? (int)kind : CALL_KINDS;
+  return done == 0 || errno == ESRCH;
 }

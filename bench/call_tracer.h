@@ -18,8 +18,12 @@ bool call_filter_install(void);
 // In the tracer: traces `child` and whatever it starts, until the tracer ends. False with errno when that is refused.
 bool call_tracer_seize(pid_t child);
 
-// In the tracer, when waitpid(-1, ..., __WALL) gave a stop of `thread`: lets it go on. The kind of call that it stopped
-// at, CALL_KINDS when it was none, -1 with errno when it cannot go on.
-int call_tracer_stop(pid_t thread, int status);
+// In the tracer, when waitpid(-1, ..., __WALL) gave a stop of `thread`: the kind of call that it stopped at, CALL_KINDS
+// when it was none.
+int call_tracer_kind(pid_t thread, int status);
+
+// Then lets it go on; whoever counts does so before, for the thread may read the figure at once. False with errno when
+// it cannot go on.
+bool call_tracer_resume(pid_t thread, int status);
 
 #endif  // HAKMEM_BENCH_CALL_TRACER_H_

@@ -53,9 +53,9 @@ static int trace(pid_t first, uint64_t *counts) {
       give_up("waitpid");
     }
     if (WIFSTOPPED(status)) {
-      const int kind = call_tracer_stop(thread, status);
-      if (kind < 0) give_up("ptrace");
+      const int kind = call_tracer_kind(thread, status);
       if (kind < CALL_KINDS) counts[kind]++;
+      if (!call_tracer_resume(thread, status)) give_up("ptrace");
     } else if (thread == first) {
       result = status;
     }

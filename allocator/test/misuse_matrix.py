@@ -31,6 +31,8 @@ VERDICTS = os.path.join("allocator", "test", "misuse_verdicts")
 PAGE = os.path.join("docs", "analysis", "misuse.md")
 # Profiles that place blocks at random: the verdict is certain, the message is not.
 BY_CHANCE = ("hardened",)
+# What else chance decides is settled: a block that happened to get guard pages of its own has verdicts of its own.
+SETTINGS = {"hardened": {"HAKMEM_GUARD_SAMPLE": "0"}}
 # A profile that is run a second time with settings, and must get the same verdicts.
 AGAIN = {"standard": {"two-level slab map": {"HAKMEM_SLAB_MAP": "two_level"}}}
 # What a program of that machine has at offset 18 (e_machine of ELF).
@@ -43,6 +45,11 @@ def command_of(arguments, binary):
         machine = file.read(20)[18:20]
     foreign = machine == ELF_AARCH64 and os.uname().machine != "aarch64"
     return ([os.path.abspath(arguments.emulator)] if foreign else []) + [binary]
+
+
+def program_of(arguments, name, binary, environment=None):
+    settings = dict(SETTINGS.get(name, {}), **(environment or {}))
+    return misuse_run.Program(command_of(arguments, binary), settings, ours=True, by_chance=name in BY_CHANCE)
 
 
 def verdict_file(name, root="."):
@@ -85,7 +92,7 @@ def test(arguments):
         if command == [binary]:  # The emulator takes its time.
             runs.update({"%s, %s" % (name, what): env for what, env in AGAIN.get(name, {}).items()})
         for title, environment in runs.items():
-            got = misuse_run.run_all(misuse_run.Program(command, environment, ours=True, by_chance=name in BY_CHANCE), cases)
+            got = misuse_run.run_all(program_of(arguments, name, binary, environment), cases)
             lines = misuse_run.differences(wanted, got)
             print("%s: %d cases, %d differ" % (title, len(cases), len(lines)), flush=True)
             failures += ["%s: %s" % (title, line) for line in lines]
@@ -101,9 +108,8 @@ def test(arguments):
 
 def update(arguments, root):
     for name, binary in arguments.profile:
-        command = command_of(arguments, binary)
-        program = misuse_run.Program(command, ours=True, by_chance=name in BY_CHANCE)
-        verdicts = misuse_run.run_all(program, misuse_run.list_cases(command))
+        program = program_of(arguments, name, binary)
+        verdicts = misuse_run.run_all(program, misuse_run.list_cases(program.command))
         misuse_run.write(verdict_file(name, root), "hakmem, profile %s" % name, verdicts)
         for line in misuse_rules.broken(name, verdicts):
             print("%s: %s" % (name, line))
@@ -126,7 +132,7 @@ def write_page(arguments, root):
 
 
 def show(arguments, parser):
-    programs = {name: misuse_run.Program(command_of(arguments, path), ours=True) for name, path in arguments.profile}
+    programs = {name: program_of(arguments, name, path) for name, path in arguments.profile}
     if arguments.plain_run:
         library = os.path.abspath(os.path.join(os.environ.get("BUILD_WORKING_DIRECTORY", "."), arguments.plain_run))
         if not os.path.exists(library):

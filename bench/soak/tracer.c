@@ -55,12 +55,13 @@ static _Noreturn void follow(pid_t worker) {
       _exit(1);
     }
     if (WIFSTOPPED(status)) {
-      const int kind = call_tracer_stop(thread, status);
-      if (kind < 0) {
+      const int kind = call_tracer_kind(thread, status);
+      // Relaxed: a figure. The kernel's stop orders it before what the thread does next.
+      if (kind < CALL_KINDS) atomic_fetch_add_explicit(&shared[kind], 1, memory_order_relaxed);
+      if (!call_tracer_resume(thread, status)) {
         fprintf(stderr, "soak_worker: ptrace: %s\n", strerror(errno));
         _exit(1);
       }
-      if (kind < CALL_KINDS) atomic_fetch_add_explicit(&shared[kind], 1, memory_order_relaxed);
     } else if (thread == worker) {
       if (!WIFSIGNALED(status)) _exit(WEXITSTATUS(status));
       fprintf(stderr, "soak_worker: ended by signal %d\n", WTERMSIG(status));
