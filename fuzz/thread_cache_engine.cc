@@ -364,7 +364,7 @@ void RunThreadCacheInput(const ThreadCacheCalls &calls, const uint8_t *data, siz
   Check(ready, "not ready");
   Input input(calls);
   ForEachRecord(data, size, kStepsMax, [&](const uint8_t *record) { input.Step(record); });
-  static auto *chosen = new OneIn(8);
+  static auto *chosen = new OneIn(16);
   input.End(chosen->Chooses(data, size));
 }
 
