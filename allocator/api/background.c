@@ -28,19 +28,28 @@
 
 enum { ABSENT, RUNNING, WAITING };
 // ABSENT -> RUNNING by whoever starts the thread; RUNNING <-> WAITING by the thread, WAITING -> RUNNING also by who
-// wakes it. A futex. Relaxed: it carries no data, and a wake-up that comes too late is made good by the next one.
+// wakes it, RUNNING -> ABSENT by the thread at its end. A futex. Relaxed, but where the thread ends: it carries no
+// data, and a wake-up that comes too late is made good by the next one.
 static HAK_ATOMIC(uint32_t) state;
 
 static long futex(int operation, uint32_t value, const struct timespec *timeout) {
   return syscall(SYS_futex, &state, operation, value, timeout, NULL, 0);
 }
 
-static uint64_t round_ms(void) {
-  uint64_t wanted = hak_config.decommit_deadline_ms;
-  if (hak_config.idle_cache_ms != 0 && hak_config.idle_cache_ms < wanted) wanted = hak_config.idle_cache_ms;
-  wanted /= 2;
-  if (wanted < ROUND_MS_MIN) return ROUND_MS_MIN;
-  return wanted < ROUND_MS_MAX ? wanted : ROUND_MS_MAX;
+// How long to sleep between rounds, and how many rounds without work are enough: what was freed just before the last
+// wake-up is due a deadline later.
+struct pace {
+  uint64_t sleep_ms;
+  uint64_t patience;
+};
+
+static struct pace pace_now(void) {
+  const uint64_t deadline_ms = HAK_SETTING(decommit_deadline_ms);
+  const uint64_t idle_ms = HAK_SETTING(idle_cache_ms);
+  uint64_t wanted = (idle_ms != 0 && idle_ms < deadline_ms ? idle_ms : deadline_ms) / 2;
+  if (wanted < ROUND_MS_MIN) wanted = ROUND_MS_MIN;
+  if (wanted > ROUND_MS_MAX) wanted = ROUND_MS_MAX;
+  return (struct pace){.sleep_ms = wanted, .patience = QUIET_ROUNDS + 2 * (deadline_ms + idle_ms) / wanted};
 }
 
 static void pause_ms(uint64_t ms) {
@@ -48,22 +57,20 @@ static void pause_ms(uint64_t ms) {
   nanosleep(&time, NULL);
 }
 
-// Waits for the next slow calls of some thread.
+// Waits for the next slow calls of some thread, or for a change of the setting.
 static void wait_for_work(void) {
   atomic_store_explicit(&state, WAITING, memory_order_relaxed);
   while (atomic_load_explicit(&state, memory_order_relaxed) == WAITING) futex(FUTEX_WAIT_PRIVATE, WAITING, NULL);
 }
 
-static _Noreturn void work(void) {
-  const uint64_t sleep_ms = round_ms();
-  // What was freed just before the last wake-up is due a deadline later.
-  const uint64_t patience = QUIET_ROUNDS + 2 * (hak_config.decommit_deadline_ms + hak_config.idle_cache_ms) / sleep_ms;
-  for (uint64_t quiet = 0;;) {
-    pause_ms(sleep_ms);
+static void work(void) {
+  for (uint64_t quiet = 0; HAK_SETTING(background);) {
+    const struct pace pace = pace_now();
+    pause_ms(pace.sleep_ms);
     const bool worked = hak_reclaim_slice(NULL, SLICE_US);
     atomic_fetch_add_explicit(&hak_background_round_count, 1, memory_order_relaxed);
     quiet = worked ? 0 : quiet + 1;
-    if (quiet < patience) continue;
+    if (quiet < pace.patience) continue;
     wait_for_work();
     quiet = 0;
   }
@@ -73,6 +80,11 @@ static void *run(void *unused) {
   (void)unused;
   prctl(PR_SET_NAME, "hakmem-purge");
   work();
+  // Acquire and release: pairs with hak_background_follow. The setting may have come back while this thread was still
+  // there for whoever looked.
+  atomic_exchange_explicit(&state, ABSENT, memory_order_acq_rel);
+  hak_background_start();
+  return NULL;
 }
 
 static bool create(void) {
@@ -95,7 +107,7 @@ static bool create(void) {
 
 void hak_background_start(void) {
   uint32_t expected = ABSENT;
-  if (!hak_config.background || atomic_load_explicit(&state, memory_order_relaxed) != ABSENT) return;
+  if (!HAK_SETTING(background) || atomic_load_explicit(&state, memory_order_relaxed) != ABSENT) return;
   // Before the thread is made: making it allocates, which may come here again.
   if (!atomic_compare_exchange_strong_explicit(&state, &expected, RUNNING, memory_order_relaxed,
                                                memory_order_relaxed)) {
@@ -104,6 +116,14 @@ void hak_background_start(void) {
   const int saved = errno;
   if (!create()) atomic_store_explicit(&state, ABSENT, memory_order_relaxed);  // Tried again later.
   errno = saved;
+}
+
+void hak_background_follow(void) {
+  // Acquire and release: pairs with the exchange in run(). Either that thread comes second and sees the setting as it
+  // is now, or this one sees that it is gone.
+  atomic_fetch_or_explicit(&state, 0, memory_order_acq_rel);
+  hak_background_start();
+  if (!HAK_SETTING(background)) hak_background_wake();
 }
 
 void hak_background_wake(void) {

@@ -14,6 +14,9 @@ HAK_C_BEGIN
 
 // Starts the thread if the gates want it and it does not run. Not while any lock is held.
 void hak_background_start(void);
+// The setting changed: starts the thread, or has it end within its next round, half a second at most. Not while any
+// lock is held.
+void hak_background_follow(void);
 // Wakes the thread if it waits for work. Cheap when there is no thread.
 void hak_background_wake(void);
 // In the child of a fork: the thread is gone.

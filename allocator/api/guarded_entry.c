@@ -26,7 +26,7 @@ static _Thread_local bool drawn;
 // A sampled block, or NULL. Distances are random, HAKMEM_GUARD_SAMPLE in the mean: nobody can count on them.
 static HAK_COLD void *sample(size_t size) {
   struct hak_heap *heap = hak_thread_heap();
-  const uint32_t mean = (uint32_t)hak_config.guard_sample;
+  const uint32_t mean = (uint32_t)HAK_SETTING(guard_sample);
   const bool first = !drawn;
   drawn = true;
   until_sample = NEVER;

@@ -8,7 +8,7 @@
 #include "allocator/api/release.h"
 #include "allocator/api/sized.h"
 #include "allocator/check/verify.h"
-#include "allocator/gate/gate.h"
+#include "allocator/gate/gate_now.h"
 #include "allocator/large/large.h"
 #include "allocator/observe/statistics.h"
 #include "allocator/os/report.h"
@@ -63,6 +63,10 @@ const char *hak_config_get(const char *name, const char **origin) {
   if (name == NULL) return NULL;
   hak_thread_heap();  // The first call of the process may be this one.
   return hak_gate_get(name, origin);
+}
+
+int hak_config_set(const char *name, const char *value) {
+  return name != NULL && value != NULL ? hak_process_configure(name, value) : EINVAL;
 }
 
 bool hak_heap_verify(void) {

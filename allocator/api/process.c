@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/api/process.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
 
 #include "allocator/api/background.h"
 #include "allocator/api/watch.h"
 #include "allocator/gate/gate.h"
+#include "allocator/gate/gate_now.h"
 #include "allocator/large/mapping.h"
 #include "allocator/observe/statistics.h"
 #include "allocator/os/barrier.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/lock.h"
 #include "allocator/os/os.h"
+#include "allocator/policy/memory_limit.h"
 #include "allocator/tiny/meta.h"
 #include "allocator/tiny/quarantine.h"
 #include "allocator/tiny/reclaim.h"
@@ -79,6 +82,21 @@ static void initialise(void) {
     atomic_store_explicit(&initialised, true, memory_order_release);
   }
   hak_lock_release(&init_lock);
+}
+
+int hak_process_configure(const char *name, const char *value) {
+  initialise();
+  const int saved = errno;
+  // One change at a time, none of them while a fork is under way.
+  hak_lock_acquire(&init_lock);
+  const int error = hak_gate_set(name, value);
+  hak_lock_release(&init_lock);
+  if (error == 0) {
+    hak_limit_changed();
+    hak_background_follow();
+  }
+  errno = saved;
+  return error;
 }
 
 void hak_thread_watch(struct hak_heap *heap) {
@@ -162,7 +180,7 @@ __attribute__((constructor)) static void register_fork_handlers(void) {
 __attribute__((destructor)) static void check_at_exit(void) {
   struct hak_heap *heap = present_heap();
   // Before the check, so that the figures are those of the program.
-  if (hak_config.stats_at_exit) hak_statistics_dump();
+  if (HAK_SETTING(stats_at_exit)) hak_statistics_dump();
   if (!HAK_FAST && heap != NULL) {
     hak_heap_enter(heap);
     hak_thread_cache_require_untouched(heap);

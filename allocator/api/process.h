@@ -19,6 +19,9 @@ HAK_INLINE struct hak_heap *hak_thread_heap(void) {
   return hak_thread_attach();
 }
 
+// hak_gate_set, and what follows from it beyond hak_config. Not while any lock is held.
+int hak_process_configure(const char *name, const char *value);
+
 // Switches the calling thread's fast paths off, so that each of its calls goes through hak_thread_attach, and asks
 // whether they are.
 void hak_thread_watch(struct hak_heap *heap);

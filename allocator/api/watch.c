@@ -35,7 +35,7 @@ void hak_watch_after_slow(struct hak_heap *heap) {
 // The thread makes few calls: gives back what it keeps, and a slice of what everybody keeps. False: all is done.
 static bool quiet_work(struct hak_heap *heap, uint64_t now, uint64_t elapsed) {
   heap->watch_spent = 0;
-  if (now - heap->watch_since_ms >= hak_config.idle_cache_ms) {
+  if (now - heap->watch_since_ms >= HAK_SETTING(idle_cache_ms)) {
     hak_heap_enter(heap);
     hak_thread_cache_flush_all(heap);
     hak_heap_drain(heap);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "allocator/gate/conf.h"
+#include "allocator/gate/gate_now.h"
 #include "allocator/gate/ss_mem_lean.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
@@ -46,19 +47,21 @@ static const struct {
 };
 
 const struct hak_gate hak_gates[HAK_GATE_COUNT] = {
-#define HAK_GATE_CHOICE(id, name_, choices_, balanced_, speed_, lean_, layer_, text_) \
-  [HAK_GATE_##id] = {.name = (name_),                                                 \
-                     .choices = (choices_),                                           \
-                     .preset = {(balanced_), (speed_), (lean_)},                      \
-                     .layer = (layer_),                                               \
+#define HAK_GATE_CHOICE(id, name_, choices_, balanced_, speed_, lean_, layer_, change_, text_) \
+  [HAK_GATE_##id] = {.name = (name_),                                                          \
+                     .choices = (choices_),                                                    \
+                     .preset = {(balanced_), (speed_), (lean_)},                               \
+                     .layer = (layer_),                                                        \
+                     .change = (change_),                                                      \
                      .text = text_},
-#define HAK_GATE_NUMBER(id, name_, least_, most_, unit_, balanced_, speed_, lean_, layer_, text_) \
-  [HAK_GATE_##id] = {.name = (name_),                                                             \
-                     .least = (least_),                                                           \
-                     .most = (most_),                                                             \
-                     .unit = (unit_),                                                             \
-                     .preset = {(balanced_), (speed_), (lean_)},                                  \
-                     .layer = (layer_),                                                           \
+#define HAK_GATE_NUMBER(id, name_, least_, most_, unit_, balanced_, speed_, lean_, layer_, change_, text_) \
+  [HAK_GATE_##id] = {.name = (name_),                                                                      \
+                     .least = (least_),                                                                    \
+                     .most = (most_),                                                                      \
+                     .unit = (unit_),                                                                      \
+                     .preset = {(balanced_), (speed_), (lean_)},                                           \
+                     .layer = (layer_),                                                                    \
+                     .change = (change_),                                                                  \
                      .text = text_},
 #include "allocator/gate/gate_table.inc"
 #undef HAK_GATE_CHOICE
@@ -166,12 +169,16 @@ static void take_conf(const char *text, enum hak_gate_origin origin, uint32_t id
   }
 }
 
+void hak_gate_preset(uint32_t id, uint64_t preset, struct hak_gate_values *values) {
+  const uint64_t *presets = hak_gates[id].preset;
+  values->value[id] = presets[preset];
+  values->origin[id] = presets[preset] != presets[HAK_PRESET_BALANCED] ? HAK_GATE_FROM_PRESET : HAK_GATE_BUILT_IN;
+}
+
 static void resolve_one(const struct hak_gate_sources *sources, uint32_t id, uint64_t preset,
                         struct hak_gate_values *values) {
   const struct hak_gate *gate = &hak_gates[id];
-  values->value[id] = gate->preset[preset];
-  values->origin[id] =
-      gate->preset[preset] != gate->preset[HAK_PRESET_BALANCED] ? HAK_GATE_FROM_PRESET : HAK_GATE_BUILT_IN;
+  hak_gate_preset(id, preset, values);
   take_conf(sources->build, HAK_GATE_FROM_BUILD, id, values);
   take_conf(sources->program, HAK_GATE_FROM_PROGRAM, id, values);
   const char *text = find_variable(sources->environment, gate->name);
@@ -230,11 +237,13 @@ void hak_gate_resolve(const struct hak_gate_sources *sources, struct hak_gate_va
   report_conf(build_source, sources->build, values);
 }
 
-static const char *origin_name(const struct hak_gate_values *values, uint32_t id) {
-  static const char *const origins[] = {"default", "preset", build_source, program_source, "environment"};
-  static_assert(HAK_GATE_FROM_BUILD == 2 && HAK_GATE_FROM_PROGRAM == 3 && HAK_GATE_FROM_ENVIRONMENT == 4,
+const char *hak_gate_origin_name(enum hak_gate_origin origin) {
+  static const char *const names[] = {"default",      "preset",      build_source,
+                                      program_source, "environment", "hak_config_set"};
+  static_assert(HAK_GATE_FROM_BUILD == 2 && HAK_GATE_FROM_PROGRAM == 3 && HAK_GATE_FROM_ENVIRONMENT == 4 &&
+                    HAK_GATE_FROM_CALL == 5,
                 "their order");
-  return HAK_FAST ? "fixed in this build" : origins[values->origin[id]];
+  return HAK_FAST ? "fixed in this build" : names[origin];
 }
 
 void hak_gate_show(const struct hak_gate_values *values) {
@@ -245,17 +254,19 @@ void hak_gate_show(const struct hak_gate_values *values) {
     hak_line_text(&line, "=");
     add_value(&line, &hak_gates[id], values->value[id]);
     hak_line_text(&line, " (");
-    hak_line_text(&line, origin_name(values, id));
+    hak_line_text(&line, hak_gate_origin_name((enum hak_gate_origin)values->origin[id]));
     hak_line_text(&line, ")");
     hak_line_write(&line);
   }
 }
 
+uint64_t hak_gate_limit_floor(void) { return hak_os_resident_bytes() >> 20; }
+
 // A limit that the process is beyond already could only refuse everything: it is reported, and not set.
 static void check_memory_limit(struct hak_gate_values *values) {
   const uint64_t limit = values->value[HAK_GATE_MEMORY_LIMIT];
   if (limit == 0) return;
-  const uint64_t in_use = hak_os_resident_bytes() >> 20;
+  const uint64_t in_use = hak_gate_limit_floor();
   if (limit > in_use) return;
   struct hak_line line = {.length = 0};
   hak_line_text(&line, "hakmem: ");
@@ -274,7 +285,7 @@ static void check_memory_limit(struct hak_gate_values *values) {
   values->origin[HAK_GATE_MEMORY_LIMIT] = HAK_GATE_BUILT_IN;
 }
 
-static void fill_config(const struct hak_gate_values *values, struct hak_config *config) {
+void hak_gate_fill_config(const struct hak_gate_values *values, struct hak_config *config) {
   const uint64_t *value = values->value;
   config->decommit_deadline_ms = value[HAK_GATE_DECOMMIT_DEADLINE];
   config->thread_cache_bytes = value[HAK_GATE_THREAD_CACHE] * 1024;
@@ -297,36 +308,6 @@ static void fill_config(const struct hak_gate_values *values, struct hak_config 
   hak_ss_mem_lean_resolve(values, config);
 }
 
-// What hak_gate_get answers; written once, by hak_gate_init.
-static struct {
-  bool known;
-  struct hak_gate_values values;
-  char numbers[HAK_GATE_COUNT][24];
-} resolved;
-
-static void remember(const struct hak_gate_values *values) {
-  resolved.values = *values;
-  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
-    if (hak_gates[id].choices != NULL) continue;
-    struct hak_line line = {.length = 0};
-    hak_line_number(&line, (int64_t)values->value[id]);
-    memcpy(resolved.numbers[id], line.text, line.length);
-    resolved.numbers[id][line.length] = '\0';
-  }
-  resolved.known = true;
-}
-
-const char *hak_gate_get(const char *name, const char **origin) {
-  if (!resolved.known) return NULL;
-  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
-    if (strcmp(hak_gates[id].name, name) != 0) continue;
-    if (origin != NULL) *origin = origin_name(&resolved.values, id);
-    const uint64_t value = resolved.values.value[id];
-    return hak_gates[id].choices != NULL ? hak_gates[id].choices[value] : resolved.numbers[id];
-  }
-  return NULL;
-}
-
 void hak_gate_init(void) {
   const bool secure = getauxval(AT_SECURE) != 0;
   char *const *const environment = secure ? NULL : environ;
@@ -338,8 +319,8 @@ void hak_gate_init(void) {
   struct hak_gate_values values;
   hak_gate_resolve(&sources, &values);
   check_memory_limit(&values);
-  fill_config(&values, &hak_config);
-  remember(&values);
+  hak_gate_fill_config(&values, &hak_config);
+  hak_gate_now_init(&values);
   // FAST has no live gates, but it still answers this question.
   const char *show = HAK_FAST ? find_variable(environment, hak_gates[HAK_GATE_SHOW_CONFIG].name) : NULL;
   uint64_t wanted = values.value[HAK_GATE_SHOW_CONFIG];

@@ -4,10 +4,10 @@
 // and //configs:conf. One table (gate_table.inc) names each with its values, default and meaning; it drives the parser,
 // HAKMEM_SHOW_CONFIG and docs/ENV.md.
 //
-// Everything is read once, before the first block is handed out. The environment beats hak_conf, which beats
+// All sources are read once, before the first block is handed out. The environment beats hak_conf, which beats
 // //configs:conf, which beats the preset, gate by gate. A process that runs with raised privileges (AT_SECURE) does not
 // read the environment; FAST builds read neither it nor hak_conf. What is not accepted is reported on stderr, and what
-// holds without it is used.
+// holds without it is used. Later the program itself may change most gates (gate_now.h), which beats all of these.
 #ifndef HAKMEM_GATE_GATE_H_
 #define HAKMEM_GATE_GATE_H_
 
@@ -17,8 +17,8 @@
 HAK_C_BEGIN
 
 enum hak_gate_id {
-#define HAK_GATE_CHOICE(id, name, choices, balanced, speed, lean, layer, text) HAK_GATE_##id,
-#define HAK_GATE_NUMBER(id, name, least, most, unit, balanced, speed, lean, layer, text) HAK_GATE_##id,
+#define HAK_GATE_CHOICE(id, name, choices, balanced, speed, lean, layer, change, text) HAK_GATE_##id,
+#define HAK_GATE_NUMBER(id, name, least, most, unit, balanced, speed, lean, layer, change, text) HAK_GATE_##id,
 #include "allocator/gate/gate_table.inc"
 #undef HAK_GATE_CHOICE
 #undef HAK_GATE_NUMBER
@@ -33,8 +33,12 @@ enum hak_gate_origin {
   HAK_GATE_FROM_PRESET,
   HAK_GATE_FROM_BUILD,
   HAK_GATE_FROM_PROGRAM,
-  HAK_GATE_FROM_ENVIRONMENT
+  HAK_GATE_FROM_ENVIRONMENT,
+  HAK_GATE_FROM_CALL  // hak_config_set
 };
+
+// When a gate may change.
+enum hak_gate_change { HAK_GATE_AT_START, HAK_GATE_ANY_TIME };
 
 struct hak_gate {
   const char *name;                   // of the environment variable
@@ -43,6 +47,7 @@ struct hak_gate {
   const char *unit;                   // of a number
   uint64_t preset[HAK_PRESET_COUNT];  // the value under each preset
   const char *layer;                  // the floor that it takes effect on
+  enum hak_gate_change change;
   const char *text;
 };
 extern const struct hak_gate hak_gates[HAK_GATE_COUNT];
@@ -68,13 +73,21 @@ void hak_gate_resolve(const struct hak_gate_sources *sources, struct hak_gate_va
 // Resolves the process's gates into hak_config. Called once, by process initialisation.
 void hak_gate_init(void);
 
+// The value that the preset gives the gate, with its origin.
+void hak_gate_preset(uint32_t id, uint64_t preset, struct hak_gate_values *values);
+
+// The values as the policies read them.
+void hak_gate_fill_config(const struct hak_gate_values *values, struct hak_config *config);
+
+// The most MiB that are no memory limit, since the process has them in use already.
+uint64_t hak_gate_limit_floor(void);
+
 // Writes every gate with its value and where it came from to stderr.
 void hak_gate_show(const struct hak_gate_values *values);
 
-// The value of the gate with this environment variable as text, as hak_gate_init resolved it, and where it came from
-// ("default", "preset", "//configs:conf", "hak_conf", "environment", "fixed in this build"; `origin` may be NULL).
-// Static strings. NULL: no such gate, or the gates are not resolved yet.
-const char *hak_gate_get(const char *name, const char **origin);
+// The name of an origin: "default", "preset", "//configs:conf", "hak_conf", "environment", "hak_config_set", or in FAST
+// "fixed in this build".
+const char *hak_gate_origin_name(enum hak_gate_origin origin);
 
 HAK_C_END
 

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "allocator/gate/gate.h"
+#include "allocator/gate/gate_now.h"
 
 namespace {
 

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "allocator/gate/gate_now.h"
 #include "allocator/os/unit_test.h"
 
 namespace {

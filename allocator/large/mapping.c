@@ -160,7 +160,7 @@ static bool decommit_slice(uint64_t until) {
 // One slice of what is past the deadline: part of a large entry's memory, or a small entry.
 static bool release_due(void) {
   const uint64_t now = hak_os_now_ms();
-  const uint64_t deadline = hak_config.decommit_deadline_ms;
+  const uint64_t deadline = HAK_SETTING(decommit_deadline_ms);
   if (table.store == NULL || now < deadline) return false;
   return decommit_slice(now - deadline) || unmap_until(now - deadline, 1) != 0;
 }
@@ -209,8 +209,9 @@ bool hak_mapping_give(void *block) {
   if (link != NULL) {
     struct mapping *entry = extract(link);
     entry->resident = entry->size;
-    const bool keep = get_stored() < STORED_MAX && table.store_bytes + entry->size <= hak_config.mapping_cache_bytes &&
-                      hak_config.decommit_deadline_ms != 0;
+    const bool keep = get_stored() < STORED_MAX &&
+                      table.store_bytes + entry->size <= HAK_SETTING(mapping_cache_bytes) &&
+                      HAK_SETTING(decommit_deadline_ms) != 0;
     if (keep) {
       store(entry);
     } else {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The resolved settings as plain data: what the policies and the floors above read. The gate floor fills it in once,
-// before the first block is handed out; afterwards it is constant.
+// The resolved settings as plain data: what the policies and the floors above read. The gate floor fills it in before
+// the first block is handed out. Later it changes most fields when the program asks for it (gate/gate_now.h), so that
+// they are read by HAK_SETTING, and each decision reads a setting once.
 #ifndef HAKMEM_POLICY_CONFIG_H_
 #define HAKMEM_POLICY_CONFIG_H_
 
@@ -44,6 +45,9 @@ struct hak_config {
 
 // All zero until the gates are resolved, which is before the first block is handed out.
 extern struct hak_config hak_config;
+
+// Relaxed: a setting that changes meanwhile is heeded by the next decision; no two settings belong together.
+#define HAK_SETTING(field) __atomic_load_n(&hak_config.field, __ATOMIC_RELAXED)
 
 HAK_C_END
 

@@ -51,24 +51,28 @@ uint64_t hak_commit_now(void) { return LOAD(committed); }
 static HAK_COLD void look(uint64_t committed) {
   // Acquire and release: the next one to look comes after.
   if (atomic_exchange_explicit(&account.looking, true, memory_order_acquire)) return;
-  const bool group = hak_config.cgroup_limit && committed >= FIRST_LOOK;
-  const uint64_t soft = hak_limit_soft(hak_config.memory_limit_bytes, group ? hak_os_cgroup_limit() : 0);
+  const bool group = HAK_SETTING(cgroup_limit) && committed >= FIRST_LOOK;
+  const uint64_t group_limit = group ? hak_os_cgroup_limit() : 0;
   STORE(look_at, group ? 2 * committed : FIRST_LOOK);
-  if (soft != LOAD(soft)) {
-    STORE(soft, soft);
-    STORE(purge_at, soft);
-  }
+  uint64_t hard;
+  do {
+    hard = HAK_SETTING(memory_limit_bytes);
+    const uint64_t soft = hak_limit_soft(hard, group_limit);
+    // Acquire: pairs with hak_limit_changed. Whoever comes after it sees the new limit in the next line; before it, and
+    // it leaves a zero, so that the next one looks again. Release: the same, of two who look.
+    if (atomic_exchange_explicit(&account.soft, soft, memory_order_acq_rel) != soft) STORE(purge_at, soft);
+  } while (hard != HAK_SETTING(memory_limit_bytes));
   // Release: see above.
   atomic_store_explicit(&account.looking, false, memory_order_release);
 }
 
 bool hak_limit_admit(uint64_t more) {
   const uint64_t committed = LOAD(committed);
-  if (HAK_UNLIKELY(LOAD(soft) == 0 || (committed >= LOAD(look_at) && hak_config.cgroup_limit))) look(committed);
+  if (HAK_UNLIKELY(LOAD(soft) == 0 || (committed >= LOAD(look_at) && HAK_SETTING(cgroup_limit)))) look(committed);
   const struct hak_limit_facts facts = {.committed = committed,
                                         .more = more,
                                         .purge_at = LOAD(purge_at) != 0 ? LOAD(purge_at) : UINT64_MAX,
-                                        .hard = hak_config.memory_limit_bytes};
+                                        .hard = HAK_SETTING(memory_limit_bytes)};
   switch (hak_limit_judge(&facts)) {
     case HAK_LIMIT_GROW:
       return true;
@@ -81,6 +85,9 @@ bool hak_limit_admit(uint64_t more) {
       return false;
   }
 }
+
+// Release: pairs with look(). Acquire: the same, of two changes.
+void hak_limit_changed(void) { atomic_exchange_explicit(&account.soft, 0, memory_order_acq_rel); }
 
 void hak_limit_purged(uint64_t more) {
   const uint64_t soft = LOAD(soft);

@@ -5,10 +5,12 @@
 #ifndef HAKMEM_ALLOCATOR_TESTS_PROBE_H_
 #define HAKMEM_ALLOCATOR_TESTS_PROBE_H_
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <hakmem/hakmem.h>
 #include <linux/membarrier.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -75,6 +77,23 @@ inline uint64_t Figure(const std::string &text, const std::string &name) {
   const std::string wanted = "\n" + name + "=";
   const size_t at = ("\n" + text).find(wanted);
   return at == std::string::npos ? UINT64_MAX : strtoull(text.c_str() + at + wanted.size() - 1, nullptr, 10);
+}
+
+// The id of the purge thread, 0 when there is none.
+inline int PurgeThread() {
+  DIR *tasks = opendir("/proc/self/task");
+  if (tasks == nullptr) return 0;
+  int found = 0;
+  while (const dirent *entry = readdir(tasks)) {
+    const std::string path = std::string("/proc/self/task/") + entry->d_name + "/comm";
+    char name[32] = {};
+    FILE *file = fopen(path.c_str(), "r");
+    if (file == nullptr) continue;
+    if (fgets(name, sizeof name, file) != nullptr && strcmp(name, "hakmem-purge\n") == 0) found = atoi(entry->d_name);
+    fclose(file);
+  }
+  closedir(tasks);
+  return found;
 }
 
 // A block from the allocator whose bytes are a hash of its number and the offset.

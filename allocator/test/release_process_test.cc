@@ -2,7 +2,6 @@
 //
 // Memory that comes back in a process that has fallen idle: by the purge thread when it makes no call at all, by the
 // watch when it makes a few, by LEAN at once. Each case is a process of its own with its settings in the environment.
-#include <dirent.h>
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <signal.h>
@@ -130,23 +129,6 @@ int FreesAllAndMakesFewCalls(size_t least, size_t most, int seconds) {
       seconds, 150);
   heap.Report();
   return 0;
-}
-
-// The id of the purge thread, 0 when there is none.
-int PurgeThread() {
-  DIR *tasks = opendir("/proc/self/task");
-  if (tasks == nullptr) return 0;
-  int found = 0;
-  while (const dirent *entry = readdir(tasks)) {
-    const std::string path = std::string("/proc/self/task/") + entry->d_name + "/comm";
-    char name[32] = {};
-    FILE *file = fopen(path.c_str(), "r");
-    if (file == nullptr) continue;
-    if (fgets(name, sizeof name, file) != nullptr && strcmp(name, "hakmem-purge\n") == 0) found = atoi(entry->d_name);
-    fclose(file);
-  }
-  closedir(tasks);
-  return found;
 }
 
 // The signals that a thread blocks, as /proc shows them.

@@ -49,18 +49,19 @@ static bool purge_class(struct hak_heap *heap, uint32_t class_id, struct slice *
 }
 
 static bool possible(const struct hak_heap *heap) {
-  return hak_config.page_purge && HAK_HEADER == HAK_HEADER_MODE_NONE && heap->slabs != 0;
+  return HAK_SETTING(page_purge) && HAK_HEADER == HAK_HEADER_MODE_NONE && heap->slabs != 0;
 }
 
 // A heap with little free memory gives one run of pages back every few seconds. Its classes' peaks come at different
 // times, each touches a page that was not touched before, and without this its memory would creep up for ever.
 static bool trickle(struct hak_heap *heap, uint64_t now) {
   if (now < heap->trickle_ms) return false;
-  struct slice slice = {.now = now, .deadline_ms = hak_config.decommit_deadline_ms, .slabs = TRICKLE_SLABS, .runs = 1};
+  struct slice slice = {
+      .now = now, .deadline_ms = HAK_SETTING(decommit_deadline_ms), .slabs = TRICKLE_SLABS, .runs = 1};
   const uint32_t class_id = heap->trickle_class + 1;
   purge_class(heap, class_id, &slice);
   if (slice.runs == 0) {
-    const uint64_t pause = TRICKLE_DEADLINES * hak_config.decommit_deadline_ms;
+    const uint64_t pause = TRICKLE_DEADLINES * HAK_SETTING(decommit_deadline_ms);
     heap->trickle_ms = now + (pause > TRICKLE_MS_MIN ? pause : TRICKLE_MS_MIN);
     return false;  // It is no work that is due.
   }
@@ -78,11 +79,11 @@ bool hak_page_purge(struct hak_heap *heap, uint64_t now) {
   if (!hak_release_pages(free_bytes, heap->slabs * HAK_SLAB_SIZE)) return trickle(heap, now);
   if (heap->purge_class == 0) {
     if (now < heap->purge_pass_ms) return false;
-    const uint64_t pause = hak_config.decommit_deadline_ms / 2;
+    const uint64_t pause = HAK_SETTING(decommit_deadline_ms) / 2;
     heap->purge_pass_ms = now + (pause > PASS_MS_MIN ? pause : PASS_MS_MIN);
   }
   struct slice slice = {
-      .now = now, .deadline_ms = hak_config.decommit_deadline_ms, .slabs = SLICE_SLABS, .runs = SLICE_RUNS};
+      .now = now, .deadline_ms = HAK_SETTING(decommit_deadline_ms), .slabs = SLICE_SLABS, .runs = SLICE_RUNS};
   // A class that has more slabs than a slice is begun again by the next one, with those in front done; one that has
   // nothing left to do in so many slabs is left.
   uint32_t class_id = heap->purge_class + 1;

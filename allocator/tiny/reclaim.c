@@ -61,8 +61,8 @@ static bool purge_orphans(uint64_t now) {
 
 static bool visit_step(struct hak_heap *mine, uint64_t now) {
   // Without a bound no cache is ever idle; heaps left behind by a fork are closed all the same.
-  const uint64_t idle_ms = hak_config.idle_cache_ms != 0 ? hak_config.idle_cache_ms : UINT64_MAX;
-  struct visit visit = {.mine = mine, .now = now, .idle_ms = idle_ms};
+  const uint64_t idle_ms = HAK_SETTING(idle_cache_ms);
+  struct visit visit = {.mine = mine, .now = now, .idle_ms = idle_ms != 0 ? idle_ms : UINT64_MAX};
   const bool worked = visit_next(&visit);
   return purge_orphans(now) || worked;
 }
@@ -74,7 +74,7 @@ static HAK_ATOMIC(uint64_t) next_visit_ms;
 bool hak_reclaim_step(struct hak_heap *mine, uint64_t now) {
   const bool worked = release_step(now);
   if (!has_others(mine) || now < atomic_load_explicit(&next_visit_ms, memory_order_relaxed)) return worked;
-  const uint64_t pause = 1 + hak_config.idle_cache_ms / 4 / hak_heap_threads();
+  const uint64_t pause = 1 + HAK_SETTING(idle_cache_ms) / 4 / hak_heap_threads();
   atomic_store_explicit(&next_visit_ms, now + pause, memory_order_relaxed);
   return visit_step(mine, now) || worked;
 }
@@ -135,7 +135,7 @@ bool hak_reclaim_judge(struct hak_heap *mine) {
   const int64_t in_heaps = (int64_t)atomic_load_explicit(&hak_heaps_free_bytes, memory_order_relaxed);
   const int64_t with_memory = in_heaps - (int64_t)hak_slab_purged_bytes();
   const uint64_t free_bytes = (with_memory > 0 ? (uint64_t)with_memory : 0) + hak_pool_free_bytes();
-  const bool worth = hak_config.idle_watch && hak_release_watch(free_bytes, hak_commit_now());
+  const bool worth = HAK_SETTING(idle_watch) && hak_release_watch(free_bytes, hak_commit_now());
   const bool before = atomic_exchange_explicit(&hak_reclaim_worth, worth, memory_order_relaxed);
   if (worth && !before) {
     for (uint32_t left = hak_heap_threads(); left > 0; left--) hak_heap_visit_next(trip_heap, mine);

@@ -64,8 +64,9 @@ void hak_pool_set_masks(struct hak_superslab *ss, uint32_t free_mask, uint32_t d
 
 // HAKMEM_THP: auto does not let the kernel turn a superslab's first touched page into 2 MiB of memory.
 static void advise_huge(void *memory) {
-  if (hak_config.huge_pages == HAK_HUGE_PAGES_AUTO && !hak_os_huge_by_default()) return;
-  hak_os_advise_huge(memory, HAK_SUPERSLAB_SIZE, hak_config.huge_pages == HAK_HUGE_PAGES_ON);
+  const enum hak_huge_pages wanted = HAK_SETTING(huge_pages);
+  if (wanted == HAK_HUGE_PAGES_AUTO && !hak_os_huge_by_default()) return;
+  hak_os_advise_huge(memory, HAK_SUPERSLAB_SIZE, wanted == HAK_HUGE_PAGES_ON);
 }
 
 static struct hak_superslab *map_superslab(void) {

@@ -129,9 +129,9 @@ static struct hak_release_facts facts_of(const struct hak_superslab *ss, uint64_
       .free_since_ms = ss->dirty_since,
       .deadline_ms = deadline,
       .empty_superslabs = hak_pool.empty_superslabs,
-      .keep_superslabs = hak_config.keep_superslabs,
+      .keep_superslabs = HAK_SETTING(keep_superslabs),
       .free_bytes = hak_pool_free_bytes(),
-      .keep_free_bytes = hak_config.keep_free_bytes,
+      .keep_free_bytes = HAK_SETTING(keep_free_bytes),
       .wholly_free = ss->free_mask == HAK_ALL_SLABS,
   };
   return facts;
@@ -141,7 +141,7 @@ static struct hak_release_facts facts_of(const struct hak_superslab *ss, uint64_
 static bool release_due(uint64_t now) {
   struct hak_superslab *ss = hak_pool.queue_first;
   if (ss == NULL) return false;
-  const struct hak_release_facts facts = facts_of(ss, now, hak_config.decommit_deadline_ms);
+  const struct hak_release_facts facts = facts_of(ss, now, HAK_SETTING(decommit_deadline_ms));
   const enum hak_release_verdict verdict = hak_release_superslab(&facts);
   if (verdict == HAK_RELEASE_KEEP) return false;
   hak_pool.counters.deadline_bytes += release(ss, verdict, now);
@@ -151,14 +151,14 @@ static bool release_due(uint64_t now) {
 
 void hak_pool_note_free(struct hak_superslab *ss, uint64_t now) {
   const struct hak_lean_facts facts = {
-      .mode = hak_config.lean_decommit,
+      .mode = HAK_SETTING(lean_decommit),
       .committed = hak_commit_now(),
-      .target = hak_config.lean_target_bytes,
+      .target = HAK_SETTING(lean_target_bytes),
       .free_bytes = hak_pool_free_bytes(),
-      .keep_free_bytes = hak_config.keep_free_bytes,
+      .keep_free_bytes = HAK_SETTING(keep_free_bytes),
   };
   if (hak_release_eagerly(&facts)) {
-    hak_pool.counters.lean_bytes += decommit_free(ss, hak_config.lean_decommit);
+    hak_pool.counters.lean_bytes += decommit_free(ss, facts.mode);
     hak_pool.counters.lean_decommits++;
     if (ss->queued && !idle(ss)) hak_pool_dequeue(ss);
   }

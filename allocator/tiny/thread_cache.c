@@ -95,10 +95,11 @@ static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capa
 // What the caches of the thread may hold together: a share of its heap, so that what they keep from others stays small
 // beside what the program holds.
 static uint64_t cache_bound(const struct hak_heap *heap) {
-  const uint64_t most = hak_config.thread_cache_bytes;
-  if (hak_config.thread_cache_share == 0) return most;
+  const uint64_t most = HAK_SETTING(thread_cache_bytes);
+  const uint64_t parts = HAK_SETTING(thread_cache_share);
+  if (parts == 0) return most;
   const uint64_t bytes = heap->slabs * HAK_SLAB_SIZE;
-  const uint64_t share = bytes / hak_config.thread_cache_share;
+  const uint64_t share = bytes / parts;
   // A thread that owns next to nothing only frees: it needs batches, not a stock.
   const uint64_t least = bytes < SHARE_LEAST ? SHARE_LEAST / 4 : SHARE_LEAST;
   const uint64_t bound = share > least ? share : least;
@@ -267,7 +268,7 @@ void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fres
 
 void *hak_thread_cache_borrow(struct hak_heap *heap, uint32_t class_id) {
   hak_heap_drain(heap);
-  void *block = hak_config.borrow ? hak_heap_borrow(heap, class_id) : NULL;
+  void *block = HAK_SETTING(borrow) ? hak_heap_borrow(heap, class_id) : NULL;
   if (block != NULL) slow_event(heap, class_id);
   return block;
 }

@@ -197,11 +197,22 @@ typedef struct hak_stats {
 // in proportion to the number of slabs.
 HAK_EXPORT int hak_stats_get(hak_stats *stats) HAK_NOEXCEPT;
 
-// The value of a gate (an environment variable of docs/ENV.md, "HAKMEM_PROFILE" for instance) as text, as it was
-// resolved when the process started. `*origin`, unless `origin` is NULL: where it came from, "default", "preset",
-// "//configs:conf", "hak_conf", "environment" or "fixed in this build". Both are static strings. NULL, and *origin
-// untouched, for a name that is no gate.
+// The value of a gate (an environment variable of docs/ENV.md, "HAKMEM_PROFILE" for instance) as text, as it holds now.
+// `*origin`, unless `origin` is NULL: where it came from, "default", "preset", "//configs:conf", "hak_conf",
+// "environment", "hak_config_set" or "fixed in this build". Both are static strings. NULL, and *origin untouched, for a
+// name that is no gate. Thread-safe; of a gate that another thread changes meanwhile, the two may be of two moments.
 HAK_EXPORT const char *hak_config_get(const char *name, const char **origin) HAK_NOEXCEPT;
+
+// Gives a gate another value while the program runs; it beats every other source. `name` and `value` are written as in
+// the environment. HAKMEM_PROFILE gives its values to all gates that may change and that nobody set by themselves. What
+// the allocator decides from now on is decided by the new value; what it keeps already it gives back on the way of
+// later calls, or when hak_trim says so. The purge thread of HAKMEM_BACKGROUND starts at once, and ends within half a
+// second.
+//
+// Returns 0, or, with nothing changed: EINVAL for NULL, for no gate, for a value that the gate does not accept or a
+// memory limit that the process is beyond already; EPERM for a gate that is read at the start only (docs/ENV.md says
+// which), and for every gate in FAST builds; ENOMEM. errno stays as it was. Thread-safe. Not from a signal handler.
+HAK_EXPORT int hak_config_set(const char *name, const char *value) HAK_NOEXCEPT;
 
 // Checks every record of the shared heap, of the pool of slabs, of the large blocks, and of the calling thread's heap.
 // Returns true when all invariants hold; otherwise writes one line for the first that does not to stderr and returns

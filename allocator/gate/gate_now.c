@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/gate/gate_now.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/os.h"
+#include "allocator/os/report.h"
+
+// ---- Texts of numbers ---------------------------------------------------------------------------
+
+// hak_gate_get hands them out for good, so they stay; the same number has the same text each time.
+struct number {
+  uint64_t value;
+  char text[24];
+};
+
+#define NUMBERS_IN_PAGE ((4096u - sizeof(void *) - sizeof(uint32_t)) / sizeof(struct number))
+
+struct number_page {
+  struct number_page *older;
+  uint32_t used;
+  struct number numbers[NUMBERS_IN_PAGE];
+};
+static_assert(sizeof(struct number_page) <= 4096, "a page");
+static_assert(HAK_GATE_COUNT <= NUMBERS_IN_PAGE, "what the process starts with needs no memory from the system");
+
+// Touched by hak_gate_now_init and hak_gate_set alone, of which one runs at a time.
+static struct number_page first_page;
+static struct number_page *pages = &first_page;
+
+static const char *find_number(uint64_t value) {
+  for (const struct number_page *page = pages; page != NULL; page = page->older) {
+    for (uint32_t i = 0; i < page->used; i++) {
+      if (page->numbers[i].value == value) return page->numbers[i].text;
+    }
+  }
+  return NULL;
+}
+
+// NULL: out of memory.
+static const char *number_text(uint64_t value) {
+  const char *known = find_number(value);
+  if (known != NULL) return known;
+  if (pages->used == NUMBERS_IN_PAGE) {
+    struct number_page *page = hak_os_map(hak_round_up(sizeof *page, hak_os_page_size()), hak_os_page_size());
+    if (page == NULL) return NULL;
+    page->older = pages;
+    pages = page;
+  }
+  struct number *number = &pages->numbers[pages->used++];
+  struct hak_line line = {.length = 0};
+  hak_line_number(&line, (int64_t)value);
+  number->value = value;
+  memcpy(number->text, line.text, line.length);
+  number->text[line.length] = '\0';
+  return number->text;
+}
+
+static const char *value_text(uint32_t id, uint64_t value) {
+  return hak_gates[id].choices != NULL ? hak_gates[id].choices[value] : number_text(value);
+}
+
+// ---- What holds ---------------------------------------------------------------------------------
+
+static struct {
+  struct hak_gate_values values;                  // one thread at a time
+  HAK_ATOMIC(const char *) text[HAK_GATE_COUNT];  // NULL until the gates are resolved. Release: the text is complete.
+  HAK_ATOMIC(uint8_t) origin[HAK_GATE_COUNT];     // relaxed: stands for itself
+} now;
+
+static void tell(uint32_t id, const char *text) {
+  // Relaxed: see its declaration. Release: pairs with hak_gate_get.
+  atomic_store_explicit(&now.origin[id], now.values.origin[id], memory_order_relaxed);
+  atomic_store_explicit(&now.text[id], text, memory_order_release);
+}
+
+void hak_gate_now_init(const struct hak_gate_values *values) {
+  now.values = *values;
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) tell(id, value_text(id, values->value[id]));
+}
+
+// HAK_GATE_COUNT: there is none.
+static uint32_t find_gate(const char *name) {
+  uint32_t id = 0;
+  while (id < HAK_GATE_COUNT && strcmp(hak_gates[id].name, name) != 0) id++;
+  return id;
+}
+
+const char *hak_gate_get(const char *name, const char **origin) {
+  const uint32_t id = find_gate(name);
+  if (id == HAK_GATE_COUNT) return NULL;
+  // Acquire: pairs with the store of the text, whose bytes are read by the caller. Relaxed: the origin.
+  const char *text = atomic_load_explicit(&now.text[id], memory_order_acquire);
+  if (text != NULL && origin != NULL) {
+    *origin = hak_gate_origin_name((enum hak_gate_origin)atomic_load_explicit(&now.origin[id], memory_order_relaxed));
+  }
+  return text;
+}
+
+// ---- Changing it --------------------------------------------------------------------------------
+
+// Relaxed: each setting is read by itself, under no lock (HAK_SETTING).
+#define PUBLISH(field) __atomic_store_n(&hak_config.field, next.field, __ATOMIC_RELAXED)
+
+// All but what nothing reads after the start.
+static void publish(void) {
+  struct hak_config next;
+  hak_gate_fill_config(&now.values, &next);
+  PUBLISH(decommit_deadline_ms);
+  PUBLISH(lean_decommit);
+  PUBLISH(lean_target_bytes);
+  PUBLISH(thread_cache_bytes);
+  PUBLISH(thread_cache_share);
+  PUBLISH(idle_cache_ms);
+  PUBLISH(keep_superslabs);
+  PUBLISH(keep_free_bytes);
+  PUBLISH(mapping_cache_bytes);
+  PUBLISH(memory_limit_bytes);
+  PUBLISH(guard_sample);
+  PUBLISH(cgroup_limit);
+  PUBLISH(page_purge);
+  PUBLISH(idle_watch);
+  PUBLISH(background);
+  PUBLISH(borrow);
+  PUBLISH(stats_at_exit);
+  PUBLISH(huge_pages);
+}
+
+// Gates that follow the preset: that may change, and for which nobody asked.
+static bool follows(uint32_t id) {
+  return hak_gates[id].change == HAK_GATE_ANY_TIME && now.values.origin[id] < HAK_GATE_FROM_BUILD;
+}
+
+int hak_gate_set(const char *name, const char *text) {
+  uint64_t value;
+  const uint32_t changed = find_gate(name);
+  if (changed == HAK_GATE_COUNT || !hak_gate_parse(&hak_gates[changed], text, &value)) return EINVAL;
+  if (HAK_FAST || hak_gates[changed].change != HAK_GATE_ANY_TIME) return EPERM;
+  if (changed == HAK_GATE_MEMORY_LIMIT && value != 0 && value <= hak_gate_limit_floor()) return EINVAL;
+  struct hak_gate_values next = now.values;
+  next.value[changed] = value;
+  next.origin[changed] = HAK_GATE_FROM_CALL;
+  for (uint32_t id = 0; changed == HAK_GATE_PROFILE && id < HAK_GATE_COUNT; id++) {
+    if (id != changed && follows(id)) hak_gate_preset(id, value, &next);
+  }
+  // All texts first: what follows cannot fail.
+  const char *texts[HAK_GATE_COUNT];
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
+    if ((texts[id] = value_text(id, next.value[id])) == NULL) return ENOMEM;
+  }
+  now.values = next;
+  publish();
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) tell(id, texts[id]);
+  return 0;
+}

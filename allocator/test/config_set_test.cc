@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// hak_config_set in a process that runs: what each kind of setting does from then on.
+#include <errno.h>
+#include <gtest/gtest.h>
+#include <hakmem/hakmem.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <atomic>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "allocator/test/probe.h"
+#include "allocator/test/test_random.h"
+
+namespace hak_test {
+namespace {
+
+constexpr uint64_t kMib = uint64_t{1} << 20;
+
+std::string Value(const char *name) { return hak_config_get(name, nullptr); }
+std::string Origin(const char *name) {
+  const char *origin = nullptr;
+  hak_config_get(name, &origin);
+  return origin;
+}
+
+class ConfigSet : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (IsFastBuild()) GTEST_SKIP() << "values are fixed";
+  }
+  // The settings get the values that they had.
+  void TearDown() override {
+    if (IsFastBuild()) return;
+    for (const auto &[name, value] : before_) EXPECT_EQ(hak_config_set(name.c_str(), value.c_str()), 0) << name;
+    hak_trim(0);
+    EXPECT_TRUE(hak_heap_verify());
+  }
+  void Set(const char *name, const char *value) {
+    before_.emplace(name, Value(name));
+    ASSERT_EQ(hak_config_set(name, value), 0) << name;
+    EXPECT_EQ(Value(name), value);
+    EXPECT_EQ(Origin(name), "hak_config_set");
+  }
+
+ private:
+  std::map<std::string, std::string> before_;
+};
+
+// Takes and frees so many bytes of small blocks.
+void GrowAndFree(uint64_t bytes) {
+  std::vector<Stamped> blocks;
+  for (uint64_t taken = 0; taken < bytes; taken += 500) {
+    blocks.emplace_back();
+    ASSERT_TRUE(blocks.back().New(500, blocks.size()));
+  }
+  for (Stamped &block : blocks) ASSERT_TRUE(block.Free());
+}
+
+TEST(ConfigSetRefuses, WhatItCannotChange) {
+  errno = 77;
+  EXPECT_EQ(hak_config_set(nullptr, "1"), EINVAL);
+  EXPECT_EQ(hak_config_set("HAKMEM_BORROW", nullptr), EINVAL);
+  EXPECT_EQ(hak_config_set("HAKMEM_NO_SUCH_GATE", "1"), EINVAL);
+  EXPECT_EQ(hak_config_set("HAKMEM_BORROW", "2"), EINVAL);
+  EXPECT_EQ(hak_config_set("HAKMEM_SLAB_MAP", "flat"), EPERM);
+  EXPECT_EQ(hak_config_set("HAKMEM_BORROW", "1"), IsFastBuild() ? EPERM : 0);
+  EXPECT_EQ(errno, 77);
+}
+
+TEST_F(ConfigSet, AShorterDeadlineGivesBackWhatIsKept) {
+  Set("HAKMEM_SS_MEM_LEAN", "0");
+  Set("HAKMEM_DECOMMIT_DEADLINE_MS", "3600000");
+  Set("HAKMEM_PAGE_PURGE", "0");
+  GrowAndFree(24 * kMib);
+  hak_thread_flush();
+  const uint64_t kept = Stats().committed_bytes;
+  EXPECT_GT(kept, 20 * kMib);
+  Set("HAKMEM_DECOMMIT_DEADLINE_MS", "0");
+  // On the way of later calls that come by the pool of slabs.
+  for (int i = 0; i < 200 && Stats().committed_bytes > kept / 2; i++) {
+    GrowAndFree(256 * 1024);
+    hak_thread_flush();
+  }
+  EXPECT_LT(Stats().committed_bytes, kept / 2);
+}
+
+TEST_F(ConfigSet, ACacheOfMappingsCanBeSwitchedOffAndOn) {
+  if (IsHardenedBuild() || strstr(hak_version(), " observe ") != nullptr) GTEST_SKIP() << "freed ones stay closed";
+  Set("HAKMEM_DECOMMIT_DEADLINE_MS", "3600000");
+  const auto large = [] {
+    Stamped block;
+    ASSERT_TRUE(block.New(5 * kMib, 1));
+    ASSERT_TRUE(block.Free());
+  };
+  Set("HAKMEM_MAPPING_CACHE_KB", "0");
+  hak_trim(0);
+  const uint64_t before = Stats().mapped_bytes;
+  large();
+  EXPECT_LE(Stats().mapped_bytes, before + kMib);
+  Set("HAKMEM_MAPPING_CACHE_KB", "32768");
+  large();
+  EXPECT_GE(Stats().mapped_bytes, before + 4 * kMib);
+}
+
+TEST_F(ConfigSet, AMemoryLimitHoldsFromThenOn) {
+  if (ResidentBytes() == 0) GTEST_SKIP() << "/proc does not tell what is in use";
+  const uint64_t in_use = ResidentBytes() / kMib;
+  Set("HAKMEM_MEMORY_LIMIT_MB", std::to_string(in_use + 64).c_str());
+  errno = 0;
+  void *block = hak_malloc((in_use + 128) * kMib);
+  EXPECT_EQ(block, nullptr);
+  EXPECT_EQ(errno, ENOMEM);
+  hak_free(block);
+  // Small blocks, too: they end at the limit, and all is given back.
+  std::vector<Stamped> blocks;
+  for (uint64_t id = 0;; id++) {
+    Stamped next;
+    if (!next.New(1000, id)) break;
+    blocks.push_back(next);
+    ASSERT_LT(blocks.size() * 1000, (in_use + 128) * kMib) << "no limit";
+  }
+  EXPECT_GT(Stats().limit_refusals, 0u);
+  for (Stamped &each : blocks) EXPECT_TRUE(each.Free());
+  Set("HAKMEM_MEMORY_LIMIT_MB", "0");
+  block = hak_malloc((in_use + 128) * kMib);
+  EXPECT_NE(block, nullptr);
+  hak_free(block);
+}
+
+TEST_F(ConfigSet, ThreadCachesGrowToANewBound) {
+  Set("HAKMEM_THREAD_CACHE_SHARE", "0");
+  Set("HAKMEM_THREAD_CACHE_KB", "0");
+  hak_thread_flush();
+  const auto cached = [] {
+    uint64_t most = 0;
+    std::thread([&most] {
+      GrowAndFree(4 * kMib);
+      GrowAndFree(4 * kMib);
+      most = Stats().cached_bytes;
+    }).join();
+    return most;
+  };
+  const uint64_t least = cached();
+  Set("HAKMEM_THREAD_CACHE_KB", "4096");
+  EXPECT_GT(cached(), least + 50000);
+}
+
+TEST_F(ConfigSet, ThePurgeThreadComesAndGoes) {
+  if (PurgeThread() != 0) GTEST_SKIP() << "it is there already";
+  for (int round = 0; round < 2; round++) {
+    Set("HAKMEM_BACKGROUND", "1");
+    EXPECT_TRUE(WaitUntil([] { return PurgeThread() != 0; }));
+    Set("HAKMEM_BACKGROUND", "0");
+    EXPECT_TRUE(WaitUntil([] { return PurgeThread() == 0; }));
+  }
+  // One that waits for work, and not only one that sleeps between two rounds.
+  Set("HAKMEM_DECOMMIT_DEADLINE_MS", "0");
+  Set("HAKMEM_IDLE_CACHE_MS", "1");
+  Set("HAKMEM_BACKGROUND", "1");
+  uint64_t rounds = 0;
+  EXPECT_TRUE(WaitUntil(
+      [&rounds] {
+        const uint64_t before = rounds;
+        rounds = Stats().background_rounds;
+        return rounds != 0 && rounds == before;
+      },
+      20, 200));
+  Set("HAKMEM_BACKGROUND", "0");
+  EXPECT_TRUE(WaitUntil([] { return PurgeThread() == 0; }));
+  // Off and on again before it has noticed.
+  for (int i = 0; i < 100; i++) {
+    ASSERT_EQ(hak_config_set("HAKMEM_BACKGROUND", i % 2 != 0 ? "1" : "0"), 0);
+    if (i % 10 == 0) SleepMs(3);
+  }
+  EXPECT_TRUE(WaitUntil([] { return PurgeThread() != 0; }));
+  SleepMs(600);
+  EXPECT_NE(PurgeThread(), 0);
+}
+
+// Threads allocate while all settings that can change do, as fast as they can.
+TEST_F(ConfigSet, AnyTimeWhileThreadsAllocate) {
+  static constexpr struct {
+    const char *name;
+    const char *values[3];
+  } kSettings[] = {
+      {"HAKMEM_PROFILE", {"lean", "speed", "balanced"}},
+      {"HAKMEM_DECOMMIT_DEADLINE_MS", {"0", "1", "10000"}},
+      {"HAKMEM_SS_MEM_LEAN", {"0", "1", "1"}},
+      {"HAKMEM_SS_MEM_LEAN_DECOMMIT", {"OFF", "FREE", "DONTNEED"}},
+      {"HAKMEM_SS_MEM_LEAN_TARGET_MB", {"0", "1", "10"}},
+      {"HAKMEM_THREAD_CACHE_KB", {"0", "64", "4096"}},
+      {"HAKMEM_THREAD_CACHE_SHARE", {"0", "8", "1024"}},
+      {"HAKMEM_IDLE_CACHE_MS", {"0", "1", "100"}},
+      {"HAKMEM_PAGE_PURGE", {"0", "1", "1"}},
+      {"HAKMEM_IDLE_WATCH", {"0", "1", "1"}},
+      {"HAKMEM_BACKGROUND", {"0", "1", "1"}},
+      {"HAKMEM_BORROW", {"0", "1", "1"}},
+      {"HAKMEM_MAPPING_CACHE_KB", {"0", "2048", "32768"}},
+      {"HAKMEM_KEEP_SUPERSLABS", {"0", "1", "16"}},
+      {"HAKMEM_KEEP_FREE_KB", {"0", "64", "512"}},
+      {"HAKMEM_MEMORY_LIMIT_MB", {"0", "100000", "200000"}},
+      {"HAKMEM_GUARD_SAMPLE", {"0", "2", "2000"}},
+      {"HAKMEM_CGROUP_LIMIT", {"0", "1", "1"}},
+      {"HAKMEM_THP", {"auto", "on", "off"}},
+      {"HAKMEM_STATS_AT_EXIT", {"0", "0", "0"}},
+  };
+  std::vector<std::string> before;
+  for (const auto &setting : kSettings) before.push_back(Value(setting.name));
+  std::atomic<bool> stop{false};
+  std::atomic<int> damaged{0};
+  std::vector<std::thread> threads;
+  for (uint64_t seed = 1; seed <= 3; seed++) {
+    threads.emplace_back([&, seed] {
+      Random random(seed);
+      std::vector<Stamped> slots(200);
+      for (uint64_t id = 0; !stop; id++) {
+        Stamped &slot = slots[random.Index(slots.size())];
+        if (slot.p != nullptr) {
+          if (!slot.Free()) damaged++;
+          continue;
+        }
+        const size_t size = random.OneIn(100) ? random.Index(3u << 20) : random.Index(2000);
+        if (!slot.New(size, seed << 40 | id)) damaged++;
+      }
+      for (Stamped &slot : slots) damaged += !slot.Free();
+    });
+  }
+  Random random(99);
+  const uint64_t changes = Scaled(6000);
+  for (uint64_t i = 0; i < changes; i++) {
+    const auto &setting = kSettings[random.Index(sizeof kSettings / sizeof kSettings[0])];
+    ASSERT_EQ(hak_config_set(setting.name, setting.values[random.Index(3)]), 0) << setting.name;
+    if (i % 50 == 0) SleepMs(1);
+  }
+  stop = true;
+  for (std::thread &thread : threads) thread.join();
+  EXPECT_EQ(damaged, 0);
+  for (size_t i = 0; i < before.size(); i++) {
+    ASSERT_EQ(hak_config_set(kSettings[i].name, before[i].c_str()), 0) << kSettings[i].name;
+  }
+}
+
+}  // namespace
+}  // namespace hak_test
