@@ -3,6 +3,7 @@
 // size_class_fuzzer, slab_fuzzer and gate_fuzzer with something planted that is wrong: their sources once more, with
 // some calls led to functions that can go wrong. Each has to notice it, on inputs of the kind that a fuzzer makes
 // first.
+#include <errno.h>
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 
 #include "allocator/gate/conf.h"
 #include "allocator/gate/gate.h"
+#include "allocator/gate/gate_now.h"
 #include "allocator/test/test_random.h"
 #include "allocator/tiny/size_class.h"
 #include "allocator/tiny/slab.h"
@@ -41,6 +43,9 @@ enum class Plant {
   kParseBeyondMost,
   kResolveLastWins,
   kResolveSwapsTexts,
+  kSetLater,
+  kSetForgets,
+  kGetOldOrigin,
   kConfKeepsBlanks,
   kConfIgnoresCase,
 };
@@ -115,6 +120,18 @@ void PlantedResolve(const hak_gate_sources *sources, hak_gate_values *values) {
   hak_gate_resolve(&planted, values);
 }
 
+int PlantedSet(const char *name, const char *text) {
+  if (Is(Plant::kSetForgets) && strcmp(name, "HAKMEM_DECOMMIT_DEADLINE_MS") == 0) return 0;
+  const int code = hak_gate_set(name, text);
+  return Is(Plant::kSetLater) && code == EPERM ? 0 : code;
+}
+
+const char *PlantedGet(const char *name, const char **origin) {
+  const char *text = hak_gate_get(name, origin);
+  if (Is(Plant::kGetOldOrigin) && origin != nullptr) *origin = "default";
+  return text;
+}
+
 bool PlantedConfNext(const char **rest, hak_conf_item *item) {
   const bool found = hak_conf_next(rest, item);
   if (found && Is(Plant::kConfKeepsBlanks) && **rest == ' ') ++item->length;
@@ -136,6 +153,8 @@ bool PlantedConfNames(const hak_conf_item *item, const char *name) {
 #define hak_slab_put PlantedPut
 #define hak_gate_parse PlantedParse
 #define hak_gate_resolve PlantedResolve
+#define hak_gate_set PlantedSet
+#define hak_gate_get PlantedGet
 #define hak_conf_next PlantedConfNext
 #define hak_conf_names PlantedConfNames
 #define LLVMFuzzerTestOneInput SizeClassTarget
@@ -157,6 +176,7 @@ std::vector<uint8_t> RandomLines(uint64_t seed) {
   static const char *const words[] = {"HAKMEM_PROFILE=",
                                       "HAKMEM_DECOMMIT_DEADLINE_MS=",
                                       "HAKMEM_SLAB_MAP=",
+                                      "HAKMEM_SS_PREWARM=",
                                       "profile=",
                                       "slab_map=",
                                       " ",
@@ -222,6 +242,9 @@ TEST(Gate, PlantsAreFound) {
             "hak_gate_parse accepts something else than documented");
   EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kResolveLastWins), "a gate has another value");
   EXPECT_NE(FindPlanted(GateTarget, RandomLines, Plant::kResolveSwapsTexts), "");
+  EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kSetLater), "hak_gate_set gives another code");
+  EXPECT_NE(FindPlanted(GateTarget, RandomLines, Plant::kSetForgets), "");
+  EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kGetOldOrigin), "or another origin");
   EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kConfKeepsBlanks), "hak_conf_next gives another item");
   EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kConfIgnoresCase), "hak_conf_names");
 }

@@ -62,7 +62,10 @@ def cc_fuzz_test(
         srcs = srcs,
         # Nothing in a program that has its main() from the engine names the target's function before the engine does.
         alwayslink = True,
-        deps = deps + [":fuzz_target_header"],
+        deps = deps + [
+            ":fuzz_target_header",
+            ":sanitizer_options",
+        ],
     )
     hak_cc_binary(
         name = name + "_bin",

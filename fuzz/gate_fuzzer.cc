@@ -6,7 +6,9 @@
 // An input is a number of lines. Each is tried as a value of every gate, and taken apart as a text of settings;
 // "NAME=value" lines whose value its gate accepts, and all lines that name no gate, make an environment. The accepted
 // items of every second line make hak_conf, those of the others //configs:conf. The three are resolved then. (What is
-// refused would be reported on stderr, and a target does not print.)
+// refused would be reported on stderr, and a target does not print.) From there some lines are changes by the running
+// program, whatever they say.
+#include <errno.h>
 #include <string.h>
 
 #include <algorithm>
@@ -17,6 +19,7 @@
 
 #include "allocator/gate/conf.h"
 #include "allocator/gate/gate.h"
+#include "allocator/gate/gate_now.h"
 #include "fuzz/exact_room.h"
 #include "fuzz/fuzz_target.h"
 #include "fuzz/record.h"
@@ -222,6 +225,68 @@ bool TakeVariable(std::string_view line, Wanted *wanted) {
   return true;
 }
 
+// ---- Changes by the running program ---------------------------------------------------------------------
+
+// A different number for each of them would stay in memory for good.
+constexpr uint64_t kNumbers = 64;
+
+// The line as a change: the gate that it names exactly, if any, and the value, a number brought down to a few.
+struct Change {
+  uint32_t id = HAK_GATE_COUNT;
+  std::string name, text;
+  Parsed parsed;
+
+  explicit Change(std::string_view line) {
+    const size_t equals = std::min(line.find('='), line.size());
+    name = line.substr(0, equals);
+    text = equals < line.size() ? line.substr(equals + 1) : "";
+    for (uint32_t each = 0; each < HAK_GATE_COUNT; ++each) {
+      if (TextsOf(each).name == name) id = each;
+    }
+    if (id == HAK_GATE_COUNT) return;
+    parsed = Naive(id, text);
+    if (!parsed.good || hak_gates[id].choices != nullptr) return;
+    // A memory limit may be refused for what the process has in use.
+    text = std::to_string(id == HAK_GATE_MEMORY_LIMIT ? 0 : parsed.value % kNumbers);
+    parsed = Naive(id, text);
+  }
+};
+
+// `values` are those at the start.
+void CheckChanges(const std::vector<std::string_view> &lines, hak_gate_values values) {
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; ++id) {
+    if (hak_gates[id].choices == nullptr) values.value[id] %= kNumbers;
+  }
+  hak_gate_now_init(&values);
+  for (const std::string_view line : lines) {
+    const Change change(line);
+    const bool known = change.id != HAK_GATE_COUNT && change.parsed.good;
+    const bool may = known && !HAK_FAST && hak_gates[change.id].change == HAK_GATE_ANY_TIME;
+    const int code = hak_gate_set(change.name.c_str(), change.text.c_str());
+    Check(code == (may ? 0 : known ? EPERM : EINVAL), "hak_gate_set gives another code");
+    if (!may) continue;
+    values.value[change.id] = change.parsed.value;
+    values.origin[change.id] = HAK_GATE_FROM_CALL;
+    for (uint32_t id = 0; change.id == HAK_GATE_PROFILE && id < HAK_GATE_COUNT; ++id) {
+      const bool asked = values.origin[id] != HAK_GATE_BUILT_IN && values.origin[id] != HAK_GATE_FROM_PRESET;
+      if (asked || hak_gates[id].change != HAK_GATE_ANY_TIME) continue;
+      const uint64_t *preset = hak_gates[id].preset;
+      values.value[id] = preset[change.parsed.value];
+      values.origin[id] = values.value[id] != preset[HAK_PRESET_BALANCED] ? HAK_GATE_FROM_PRESET : HAK_GATE_BUILT_IN;
+    }
+  }
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; ++id) {
+    const char *origin = nullptr;
+    const char *text = hak_gate_get(hak_gates[id].name, &origin);
+    const std::string wanted = hak_gates[id].choices != nullptr ? std::string(hak_gates[id].choices[values.value[id]])
+                                                                : std::to_string(values.value[id]);
+    Check(text != nullptr && wanted == text, "a gate that was changed tells another value");
+    Check(origin == hak_gate_origin_name(static_cast<hak_gate_origin>(values.origin[id])), "or another origin");
+  }
+}
+
+// ---- The sources --------------------------------------------------------------------------------------
+
 // `all`: also when nothing was accepted, so that nothing but the values built in can come of it.
 void CheckSources(const std::vector<std::string_view> &lines, bool all) {
   // By precedence.
@@ -260,6 +325,7 @@ void CheckSources(const std::vector<std::string_view> &lines, bool all) {
     Check(values.origin[id] == origin, "a gate's value has another origin");
     if (id == HAK_GATE_PROFILE) preset = value;  // the first of the table
   }
+  if (wanted[2].any) CheckChanges(lines, values);  // some line is a change that a gate accepts
 }
 
 static_assert(HAK_GATE_PROFILE == 0, "its value is known before that of the others");

@@ -166,6 +166,13 @@ void OverrideEngine::Info() {
   Check(hak_config_get("HAKMEM_DECOMMIT_DEADLINE_MS", &origin) != nullptr && origin != nullptr, "a gate has no value");
   Check(hak_config_get("HAKMEM_PROFILE", nullptr) != nullptr, "the preset has no name");
   Check(hak_config_get("HAKMEM_", &origin) == nullptr, "what is no gate has a value");
+  // To what they are already: the next input finds everything as it was.
+  for (const char *gate : {"HAKMEM_KEEP_SUPERSLABS", "HAKMEM_BACKGROUND"}) {
+    const int code = hak_config_set(gate, hak_config_get(gate, nullptr));
+    Check(code == 0 || (code == EPERM && strstr(hak_version(), " fast ") != nullptr), "a gate cannot be set");
+  }
+  Check(hak_config_set("HAKMEM_", "1") == EINVAL && hak_config_set(nullptr, nullptr) == EINVAL,
+        "what is no gate can be set");
 }
 
 // malloc_stats writes to stderr, which is a file for that while.
