@@ -101,12 +101,16 @@ const char *hak_gate_get(const char *name, const char **origin) {
 
 // ---- Changing it --------------------------------------------------------------------------------
 
-// Relaxed: each setting is read by itself, under no lock (HAK_SETTING).
-#define PUBLISH(field) __atomic_store_n(&hak_config.field, next.field, __ATOMIC_RELAXED)
+// What differs, so that a setting for which nobody asked is not even written. Relaxed: each is read by itself, under no
+// lock (HAK_SETTING).
+#define PUBLISH(field) \
+  if (next.field != last.field) __atomic_store_n(&hak_config.field, next.field, __ATOMIC_RELAXED)
 
 // All but what nothing reads after the start.
-static void publish(void) {
+static void publish(const struct hak_gate_values *before) {
+  struct hak_config last;
   struct hak_config next;
+  hak_gate_fill_config(before, &last);
   hak_gate_fill_config(&now.values, &next);
   PUBLISH(decommit_deadline_ms);
   PUBLISH(lean_decommit);
@@ -150,8 +154,9 @@ int hak_gate_set(const char *name, const char *text) {
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
     if ((texts[id] = value_text(id, next.value[id])) == NULL) return ENOMEM;
   }
+  const struct hak_gate_values before = now.values;
   now.values = next;
-  publish();
+  publish(&before);
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) tell(id, texts[id]);
   return 0;
 }
