@@ -79,6 +79,7 @@ struct hak_class_heap {
   // see whether adopting is worth the lock (relaxed: a hint).
   HAK_ATOMIC(uint32_t) with_room;
   uint32_t misses;  // slow events of the class's bin since the last decay
+  uint32_t credit;  // blocks that refills of the class brought and no loan has used up (thread_cache.c)
   // Of the cached blocks of the class, the lowest in the bin that came from new ground and may never have been touched.
   uint32_t untouched;
   bool took_new;  // the last hak_heap_take of the class gave such blocks

@@ -27,7 +27,8 @@ void hak_thread_cache_destroy(struct hak_heap *heap);
 void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fresh);
 
 // A block that serves a request of the class without touching new memory; NULL when hak_thread_cache_miss must be
-// asked. See hak_heap_borrow: not for requests with an alignment.
+// asked: a class may borrow a few, and then has to fill its own bin. See hak_heap_borrow: not for requests with an
+// alignment.
 void *hak_thread_cache_borrow(struct hak_heap *heap, uint32_t class_id);
 
 // Makes room in a bin that is full, and pushes `block`.

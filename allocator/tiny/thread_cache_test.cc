@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "allocator/check/block_check.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/unit_test.h"
 #include "allocator/policy/config.h"
@@ -414,6 +415,63 @@ TEST_F(ThreadCache, WorksWithoutAnArray) {
   EXPECT_EQ(Capacity(kClass), kFirst);
   Free(kClass, spare[1]);
   EXPECT_EQ(Count(kClass), 2u);
+}
+
+// Free blocks of the next larger class serve a class in need, but not for ever: each loan is a slow call.
+class Loans : public ThreadCache {
+ protected:
+  static constexpr uint32_t kClass = 8, kLarger = 9;  // 128 bytes, 144 bytes
+  Loans() {
+    hak_config.borrow = true;
+    std::vector<void *> blocks = MallocMany(kLarger, 20000);
+    for (size_t i = 0; i < blocks.size(); i++) (i % 2 == 0 ? kept_ : freed_).push_back(blocks[i]);
+    FreeAll(kLarger, freed_);
+  }
+  ~Loans() override {
+    FreeAll(kLarger, kept_);
+    hak_config.borrow = false;
+  }
+  // As the fast path and what it falls to.
+  void *Get(size_t *slow_calls, size_t *loans) {
+    if (*Top(kClass) != nullptr) return Malloc(kClass);
+    ++*slow_calls;
+    void *block = hak_thread_cache_borrow(heap_, kClass);
+    if (block != nullptr) ++*loans;
+    return block != nullptr ? block : hak_thread_cache_miss(heap_, kClass, nullptr);
+  }
+  void Drop(void *block) { Free(hak_slab_map_find(block), block); }
+
+  std::vector<void *> kept_, freed_;
+};
+
+TEST_F(Loans, APairInALoopSoonFindsItsBlockInItsOwnBin) {
+  if (HAK_BLOCK_CHECKS) GTEST_SKIP() << "nothing is lent where headers name the class";
+  size_t slow_calls = 0, loans = 0;
+  for (int i = 0; i < 20000; i++) Drop(Get(&slow_calls, &loans));
+  EXPECT_GT(loans, 0u);
+  EXPECT_LE(slow_calls, 50u);
+}
+
+TEST_F(Loans, SmallBurstsDoNotBorrowForEver) {
+  if (HAK_BLOCK_CHECKS) GTEST_SKIP();
+  size_t slow_calls = 0, loans = 0;
+  for (int round = 0; round < 1000; round++) {
+    std::vector<void *> burst;
+    for (int i = 0; i < 30; i++) burst.push_back(Get(&slow_calls, &loans));
+    for (void *block : burst) Drop(block);
+  }
+  EXPECT_GT(loans, 0u);
+  EXPECT_LE(slow_calls, 200u);
+}
+
+TEST_F(Loans, AClassThatGrowsFillsItsBinAndBorrowsTheLesserPart) {
+  if (HAK_BLOCK_CHECKS) GTEST_SKIP();
+  size_t slow_calls = 0, loans = 0;
+  std::vector<void *> blocks;
+  for (int i = 0; i < 8000; i++) blocks.push_back(Get(&slow_calls, &loans));
+  EXPECT_GT(loans, blocks.size() / 20) << "new ground is spared where that costs little";
+  EXPECT_LE(slow_calls, blocks.size() / 6);
+  for (void *block : blocks) Drop(block);
 }
 
 }  // namespace
