@@ -210,7 +210,7 @@ HAK_NOINLINE void *hak_slow_realloc(void *block, size_t size) {
     return NULL;
   }
   if (usable <= HAK_TINY_MAX) {
-    if (size <= usable && size >= usable / 2) return block;  // Moving would save little.
+    if (hak_class_still_serves(usable, size)) return block;
   } else if (size > HAK_TINY_MAX) {
     if (size <= usable && usable - size <= usable / 8) return block;
     void *resized = hak_large_resize(block, size, true);

@@ -161,8 +161,8 @@ void *hak_guarded_realloc(void *block, size_t size) {
     errno = ENOMEM;
     return NULL;
   }
-  // A small block that would keep less than half of its room moves.
-  if ((!small || size >= room_of(block) / 2) && fits(block, old_size, size, small)) return block;
+  const bool stays = !small || size > room_of(block) || hak_class_still_serves(room_of(block), size);
+  if (stays && fits(block, old_size, size, small)) return block;
   const int saved = errno;
   void *moved = hak_guarded_malloc(size);
   if (moved != NULL) {

@@ -5,6 +5,7 @@
 
 #include "allocator/large/guarded.h"
 #include "allocator/large/mapping.h"
+#include "allocator/os/decommit.h"
 #include "allocator/os/os.h"
 #include "allocator/tiny/slab_map.h"
 #include "allocator/tiny/slab_pool.h"
@@ -18,6 +19,33 @@ static uint32_t slabs_for(size_t size) {
 static bool is_span(const void *block) {
   return hak_slab_map_find(block) == HAK_CLASS_SPAN && ((uintptr_t)block & (HAK_SLAB_SIZE - 1)) == 0;
 }
+
+// ---- Pages behind a span's block -----------------------------------------------------------------
+
+#define PAGE ((size_t)4096)
+// What is worth a call to the kernel.
+#define TRIM_LEAST (4 * PAGE)
+// A block that shrinks and grows again is no longer trimmed after so many times.
+#define TRIMS_MAX 4u
+
+static uint16_t pages_of(size_t size) { return (uint16_t)((size + PAGE - 1) / PAGE); }
+
+// The span's block has `size` bytes from now on. Of the pages that it does not need any more the cut-off slabs are the
+// pool's already; those of its last slab go back to the kernel.
+static void resized_span(struct hak_slab *slab, char *start, size_t size) {
+  const size_t end = hak_round_up(size, hak_os_page_size());
+  const size_t span = slab->span_slabs * HAK_SLAB_SIZE;
+  const size_t touched = slab->span_pages * PAGE < span ? slab->span_pages * PAGE : span;
+  if (touched < end + TRIM_LEAST) {
+    if (slab->span_pages < pages_of(size)) slab->span_pages = pages_of(size);
+    return;
+  }
+  if (slab->span_trims >= TRIMS_MAX || !hak_os_decommit(start + end, span - end, HAK_DECOMMIT_DONTNEED)) return;
+  slab->span_trims++;
+  slab->span_pages = pages_of(end);
+}
+
+// ---- Interface ----------------------------------------------------------------------------------
 
 static void clear_span(char *start, size_t size, uint32_t dirty) {
   for (; dirty != 0; dirty &= dirty - 1) {
@@ -33,7 +61,11 @@ void *hak_large_alloc(size_t size, size_t align, bool zero, bool grow) {
   if (size <= SPAN_BYTES_MAX && align <= HAK_SLAB_SIZE) {
     uint32_t dirty;
     char *start = hak_pool_take_span(slabs_for(size), &dirty, grow);
-    if (start != NULL && zero) clear_span(start, size, dirty);
+    if (start == NULL) return NULL;
+    if (zero) clear_span(start, size, dirty);
+    struct hak_slab *slab = hak_slab_of(start);
+    slab->span_pages = pages_of(size);
+    slab->span_trims = 0;
     return start;
   }
   hak_pool_make_way(size);
@@ -60,7 +92,10 @@ void *hak_large_resize(void *block, size_t size, bool may_move) {
   if (HAK_GUARDED) return hak_guarded_resize(block, size, false) ? block : NULL;
   if (is_span(block)) {
     if (size > SPAN_BYTES_MAX) return NULL;
-    return hak_pool_resize_span(hak_slab_of(block), slabs_for(size)) ? block : NULL;
+    struct hak_slab *slab = hak_slab_of(block);
+    if (!hak_pool_resize_span(slab, slabs_for(size))) return NULL;
+    resized_span(slab, block, size);
+    return block;
   }
   // A mapping shrunk to a span's size would hold its pages for nothing: the caller copies what little is left.
   return size > SPAN_BYTES_MAX ? hak_mapping_resize(block, size, may_move) : NULL;

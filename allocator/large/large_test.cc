@@ -147,12 +147,45 @@ TEST_F(Large, SpansGrowIntoFreeSlabsAndShrinkInPlace) {
   }
   EXPECT_EQ(hak_large_resize(block, 4 * HAK_SLAB_SIZE, true), nullptr);
   EXPECT_EQ(hak_large_usable(block), 3 * HAK_SLAB_SIZE);
-  EXPECT_EQ(hak_large_resize(block, 1, false), block);
+  EXPECT_EQ(hak_large_resize(block, HAK_SLAB_SIZE - 1, false), block);
   EXPECT_EQ(hak_large_usable(block), HAK_SLAB_SIZE);
-  for (size_t i = 0; i < HAK_SLAB_SIZE; i++) ASSERT_EQ(block[i], 'a');
+  for (size_t i = 0; i < HAK_SLAB_SIZE - 1; i++) ASSERT_EQ(block[i], 'a');
   EXPECT_EQ(hak_large_resize(block, kSpanMax + 1, true), nullptr) << "becomes a mapping: the caller copies";
   EXPECT_EQ(hak_large_resize(block, SIZE_MAX, true), nullptr);
   for (char *neighbour : neighbours) EXPECT_TRUE(hak_large_free(neighbour));
+  EXPECT_TRUE(hak_large_free(block));
+}
+
+TEST_F(Large, PagesBehindAShrunkSpanGoBackAFewTimes) {
+  const auto give_back = [] { return hak_os_totals().decommits; };
+  char *block = Alloc(HAK_SLAB_SIZE);
+  const size_t small = 33000;
+  uint64_t before = give_back();
+  for (int i = 0; i < 20; i++) {
+    memset(block, 'a', HAK_SLAB_SIZE);
+    ASSERT_EQ(hak_large_resize(block, small, false), block);
+    EXPECT_EQ(hak_large_usable(block), HAK_SLAB_SIZE);
+    for (size_t at = 0; at < small; at++) ASSERT_EQ(block[at], 'a');
+    ASSERT_EQ(hak_large_resize(block, HAK_SLAB_SIZE, false), block);
+  }
+  if (hak_os_page_size() <= HAK_SLAB_SIZE / 4) {
+    EXPECT_GE(give_back() - before, 1u);
+  }
+  EXPECT_LE(give_back() - before, 4u);
+  // What the program cannot have touched is left alone, and so is what the kernel does not take.
+  EXPECT_TRUE(hak_large_free(block));
+  block = Alloc(small);
+  before = give_back();
+  ASSERT_EQ(hak_large_resize(block, small + 100, false), block);
+  ASSERT_EQ(hak_large_resize(block, small - 100, false), block);
+  EXPECT_EQ(give_back(), before);
+  ASSERT_EQ(hak_large_resize(block, HAK_SLAB_SIZE, false), block);
+  memset(block, 'b', HAK_SLAB_SIZE);
+  {
+    const FaultPlan plan(HAK_FAULT_DECOMMIT);
+    ASSERT_EQ(hak_large_resize(block, small, false), block);
+    EXPECT_EQ(block[HAK_SLAB_SIZE - 1], 'b');
+  }
   EXPECT_TRUE(hak_large_free(block));
 }
 

@@ -55,6 +55,14 @@ HAK_INLINE size_t hak_class_stride(uint32_t class_id) { return hak_class_info[cl
 // What a program may use of a block of the class.
 HAK_INLINE size_t hak_class_usable(uint32_t class_id) { return hak_class_info[class_id].stride - HAK_HEADER_BYTES; }
 
+// Whether a small block with room for `usable` bytes goes on serving a program that now needs `size` of them. If not, a
+// move saves a fifth or more: the copy is short, and what the program cuts once it often keeps long. For the smallest
+// blocks a move costs more than it saves, down to the half.
+#define HAK_SHRINK_SMALL 512u
+HAK_INLINE bool hak_class_still_serves(size_t usable, size_t size) {
+  return size <= usable && (usable <= HAK_SHRINK_SMALL ? size >= usable / 2 : usable - size <= size / 4);
+}
+
 HAK_INLINE bool hak_class_is_tiny(uint32_t class_id) { return class_id - 1 < HAK_CLASS_COUNT - 1; }
 
 // The smallest class whose blocks hold `size` bytes and are all at multiples of `align`, a power of two; HAK_CLASS_NONE

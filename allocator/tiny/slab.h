@@ -77,6 +77,10 @@ struct hak_slab {
   // and never freed while on one.
   HAK_ATOMIC(uint64_t) remote;
   struct hak_slab *pending_next;  // written by the notifier before it publishes the slab, read by the drainer
+  // Of a span's first slab; the block's holder's alone. Pages of 4 KiB from its start that the program may have
+  // touched, and how often those beyond were given back.
+  uint16_t span_pages;
+  uint8_t span_trims;
 
   // Line 2: what `free` points at when it is large enough; otherwise that is a record (tiny/meta.h). Out of reach of
   // the blocks either way. The owner's alone.
