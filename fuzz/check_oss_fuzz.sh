@@ -4,7 +4,10 @@
 # usage: check_oss_fuzz.sh                        builds all targets for address and for undefined, and checks them
 #        check_oss_fuzz.sh -s SANITIZER           only for that one
 #        check_oss_fuzz.sh -s SANITIZER OUT_DIR   checks what stands in OUT_DIR, which was built for SANITIZER
+#        check_oss_fuzz.sh --old [ROOT]           builds with an old C library and an old clang (Debian 11: glibc 2.31,
+#                                                 that of OSS-Fuzz's base image, and clang-13), and checks that
 #
+# --old builds in the tree ROOT, which has them; without ROOT it makes one by mmdebstrap. It needs to be root.
 # Does what OSS-Fuzz does with a build before it takes it: builds with fuzz/oss-fuzz/build.sh in an environment that has
 # nothing but its variables, moves $OUT elsewhere, and looks at every fuzz target there (oss-fuzz/check_build.py says at
 # what). Exit status 1: a target is bad, and a line says which and why; 2: nothing could be checked.
@@ -20,7 +23,17 @@ complain() {
 }
 
 sanitizers='address undefined'
-if [ "${1-}" = -s ]; then
+old=
+if [ "${1-}" = --old ]; then
+  old=yes
+  root=${2-}
+  sanitizers=address
+  shift
+  [ "$#" -eq 0 ] || shift
+  [ "$(id -u)" -eq 0 ] || complain '--old: only root can change into another tree'
+  [ -z "$root" ] || [ -d "$root" ] || complain "$root is not a folder"
+fi
+if [ -z "$old" ] && [ "${1-}" = -s ]; then
   [ "$#" -ge 2 ] || complain '-s needs a sanitizer'
   sanitizers=$2
   shift 2
@@ -55,6 +68,27 @@ flags() {
   echo '-fsanitize=fuzzer-no-link'
 }
 
+# build_old: into $work/out, within the tree $root.
+build_old() {
+  if [ -z "$root" ]; then
+    root=$scratch/root
+    command -v mmdebstrap >/dev/null 2>&1 || complain '--old: no program mmdebstrap'
+    mmdebstrap --quiet --variant=apt --include=clang-13,libclang-common-13-dev,libstdc++-10-dev,libc6-dev,python3 \
+      bullseye "$root" http://deb.debian.org/debian || complain '--old: no tree of Debian 11'
+  fi
+  inside=$(mktemp -d "$root/oss-fuzz.XXXXXX") || exit 2
+  mkdir -p "$inside/src/hakmem" "$inside/out" "$inside/work"
+  (cd "$here/.." && tar -cf - --exclude=.git --exclude='./bazel-*' .) | tar -xf - -C "$inside/src/hakmem"
+  name=/${inside##*/}
+  chroot "$root" env -i PATH=/usr/bin:/bin CC=clang-13 CXX=clang++-13 CFLAGS="$options" CXXFLAGS="$options" \
+    LIB_FUZZING_ENGINE=-fsanitize=fuzzer OUT="$name/out" SRC="$name/src" WORK="$name/work" SANITIZER="$sanitizer" \
+    ARCHITECTURE="$architecture" sh "$name/src/hakmem/fuzz/oss-fuzz/build.sh"
+  built=$?
+  cp -R "$inside/out/." "$work/out/"
+  rm -rf "$inside"
+  return "$built"
+}
+
 status=0
 for sanitizer in $sanitizers; do
   echo "==== $sanitizer"
@@ -63,17 +97,27 @@ for sanitizer in $sanitizers; do
   if [ -n "${out_dir-}" ]; then
     cp -R "$out_dir/." "$work/out/"
   else
-    ln -s "$(dirname "$here")" "$work/src/hakmem"
     options=$(flags "$sanitizer" | tr '\n' ' ')
-    # As in its image, the script is elsewhere than the tree, and starts in the tree.
-    cp "$here/oss-fuzz/build.sh" "$work/src/build.sh"
-    (cd "$work/src/hakmem" && env -i PATH="$PATH" CC="$CC" CXX="$CXX" CFLAGS="$options" CXXFLAGS="$options" \
-      LIB_FUZZING_ENGINE=-fsanitize=fuzzer OUT="$work/out" SRC="$work/src" WORK="$work/work" SANITIZER="$sanitizer" \
-      ARCHITECTURE="$architecture" sh "$work/src/build.sh") || exit 2
+    if [ -n "$old" ]; then
+      build_old || exit 2
+    else
+      ln -s "$(dirname "$here")" "$work/src/hakmem"
+      # As in its image, the script is elsewhere than the tree, and starts in the tree.
+      cp "$here/oss-fuzz/build.sh" "$work/src/build.sh"
+      (cd "$work/src/hakmem" && env -i PATH="$PATH" CC="$CC" CXX="$CXX" CFLAGS="$options" CXXFLAGS="$options" \
+        LIB_FUZZING_ENGINE=-fsanitize=fuzzer OUT="$work/out" SRC="$work/src" WORK="$work/work" SANITIZER="$sanitizer" \
+        ARCHITECTURE="$architecture" sh "$work/src/build.sh") || exit 2
+    fi
+    # The build goes on without a target that it cannot build.
+    for name in $(python3 "$here/oss-fuzz/fuzz_targets.py"); do
+      [ -f "$work/out/$name" ] && continue
+      echo "BAD BUILD: $name: not built"
+      status=1
+    done
   fi
   mv "$work/out" "$work/elsewhere/out"
   rm -rf "$work/src" "$work/work"
-  python3 "$here/oss-fuzz/check_build.py" "$sanitizer" "$architecture" "$work/elsewhere/out"
+  ${old:+env ASAN_OPTIONS=symbolize=0} python3 "$here/oss-fuzz/check_build.py" "$sanitizer" "$architecture" "$work/elsewhere/out"
   case $? in
     0) ;;
     1) status=1 ;;

@@ -155,13 +155,19 @@ void OverrideEngine::NewDelete(const uint8_t *record) {
 // ---- The functions that the model does not know -------------------------------------------------
 
 void OverrideEngine::Info() {
-  const struct mallinfo2 wide = calls_.wide_info();
   const struct mallinfo info = calls_.info();
   const hak_stats stats = Statistics();
-  Check(wide.uordblks <= wide.arena + wide.hblkhd, "mallinfo2: more in use than mapped");
-  Check(wide.uordblks == stats.live_bytes && wide.arena == stats.mapped_bytes && wide.hblks == stats.large_blocks,
+  const auto clamped = [](uint64_t value) { return static_cast<int>(std::min<uint64_t>(value, INT32_MAX)); };
+  Check(info.uordblks == clamped(stats.live_bytes - stats.large_bytes) && info.hblkhd == clamped(stats.large_bytes) &&
+            info.arena == clamped(stats.mapped_bytes - stats.large_bytes),
+        "mallinfo differs from the statistics");
+#if __GLIBC_PREREQ(2, 33)
+  const struct mallinfo2 wide = calls_.wide_info();
+  Check(wide.uordblks + wide.fordblks == wide.arena, "mallinfo2: in use and free are not the arena");
+  Check(wide.uordblks + wide.hblkhd == stats.live_bytes && wide.arena + wide.hblkhd == stats.mapped_bytes &&
+            wide.hblks == stats.large_blocks,
         "mallinfo2 differs from the statistics");
-  Check(info.uordblks == static_cast<int>(std::min<size_t>(wide.uordblks, INT32_MAX)), "mallinfo differs");
+#endif
   const char *origin = nullptr;
   Check(hak_config_get("HAKMEM_DECOMMIT_DEADLINE_MS", &origin) != nullptr && origin != nullptr, "a gate has no value");
   Check(hak_config_get("HAKMEM_PROFILE", nullptr) != nullptr, "the preset has no name");

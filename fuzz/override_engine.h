@@ -56,7 +56,9 @@ struct OverrideCalls {
   int (*set_option)(int parameter, int value) = hak_renamed_mallopt;
   // Not by their addresses: in the library the structures have the functions' names, so the types are others to
   // UndefinedBehaviorSanitizer.
+#if __GLIBC_PREREQ(2, 33)
   struct mallinfo2 (*wide_info)() = [] { return hak_renamed_mallinfo2(); };
+#endif
   struct mallinfo (*info)() = [] { return hak_renamed_mallinfo(); };
   int (*info_text)(int options, FILE *stream) = hak_renamed_malloc_info;
   void (*print_stats)() = hak_renamed_malloc_stats;

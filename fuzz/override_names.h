@@ -29,7 +29,9 @@ size_t hak_renamed_malloc_usable_size(void *ptr);
 int hak_renamed_malloc_trim(size_t pad);
 void hak_renamed_malloc_stats(void);
 int hak_renamed_mallopt(int parameter, int value);
+#if __GLIBC_PREREQ(2, 33)
 struct mallinfo2 hak_renamed_mallinfo2(void);
+#endif
 struct mallinfo hak_renamed_mallinfo(void);
 int hak_renamed_malloc_info(int options, FILE *stream);
 void *hak_renamed___libc_malloc(size_t size);

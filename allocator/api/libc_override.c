@@ -81,41 +81,68 @@ static hak_stats gather(void) {
   return stats;
 }
 
-// arena and hblkhd: bytes mapped for slabs, and in large blocks. uordblks: bytes the program holds. fordblks: free
-// bytes.
-HAK_EXPORT struct mallinfo2 mallinfo2(void) {
+// What mallinfo and mallinfo2 tell, as glibc's manual has it: a large block (hblks, hblkhd) is none of the arena's
+// bytes, which the program holds (uordblks) or which are free (fordblks), so that uordblks + hblkhd is what is in use,
+// and arena + hblkhd what is mapped. Among the free bytes: those in caches (fsmblks), and what malloc_trim may give
+// back (keepcost). usmblks is 0.
+struct info {
+  size_t arena, ordblks, smblks, hblks, hblkhd, fsmblks, uordblks, fordblks, keepcost;
+};
+
+static size_t less(size_t a, size_t b) { return a > b ? a - b : 0; }
+
+static struct info look(void) {
   const hak_stats stats = gather();
-  const struct mallinfo2 info = {
-      .arena = stats.mapped_bytes,
+  // Figures that are read while other threads work need not fit together; the sums do all the same.
+  const size_t in_use = less(stats.live_bytes, stats.large_bytes);
+  const size_t mapped = less(stats.mapped_bytes, stats.large_bytes);
+  const size_t arena = mapped > in_use ? mapped : in_use;
+  return (struct info){
+      .arena = arena,
       .ordblks = stats.slabs_free,
+      .smblks = stats.cached_blocks,
       .hblks = stats.large_blocks,
       .hblkhd = stats.large_bytes,
-      .usmblks = stats.peak_mapped_bytes,
       .fsmblks = stats.cached_bytes,
-      .uordblks = stats.live_bytes,
-      .fordblks = stats.mapped_bytes > stats.live_bytes ? stats.mapped_bytes - stats.live_bytes : 0,
-      .keepcost = stats.committed_bytes > stats.live_bytes ? stats.committed_bytes - stats.live_bytes : 0,
+      .uordblks = in_use,
+      .fordblks = arena - in_use,
+      .keepcost = less(stats.committed_bytes, stats.live_bytes + stats.metadata_bytes),
   };
-  return info;
 }
 
-// As mallinfo2 with int fields: a figure that does not fit is the largest that does, instead of glibc's remainder.
+#if __GLIBC_PREREQ(2, 33)
+HAK_EXPORT struct mallinfo2 mallinfo2(void) {
+  const struct info now = look();
+  return (struct mallinfo2){
+      .arena = now.arena,
+      .ordblks = now.ordblks,
+      .smblks = now.smblks,
+      .hblks = now.hblks,
+      .hblkhd = now.hblkhd,
+      .fsmblks = now.fsmblks,
+      .uordblks = now.uordblks,
+      .fordblks = now.fordblks,
+      .keepcost = now.keepcost,
+  };
+}
+#endif
+
+// A figure that does not fit is the largest that does, instead of glibc's remainder.
 static int clamp(size_t value) { return value < INT32_MAX ? (int)value : INT32_MAX; }
 
 HAK_EXPORT struct mallinfo mallinfo(void) {
-  const struct mallinfo2 wide = mallinfo2();
-  const struct mallinfo info = {
-      .arena = clamp(wide.arena),
-      .ordblks = clamp(wide.ordblks),
-      .hblks = clamp(wide.hblks),
-      .hblkhd = clamp(wide.hblkhd),
-      .usmblks = clamp(wide.usmblks),
-      .fsmblks = clamp(wide.fsmblks),
-      .uordblks = clamp(wide.uordblks),
-      .fordblks = clamp(wide.fordblks),
-      .keepcost = clamp(wide.keepcost),
+  const struct info now = look();
+  return (struct mallinfo){
+      .arena = clamp(now.arena),
+      .ordblks = clamp(now.ordblks),
+      .smblks = clamp(now.smblks),
+      .hblks = clamp(now.hblks),
+      .hblkhd = clamp(now.hblkhd),
+      .fsmblks = clamp(now.fsmblks),
+      .uordblks = clamp(now.uordblks),
+      .fordblks = clamp(now.fordblks),
+      .keepcost = clamp(now.keepcost),
   };
-  return info;
 }
 
 HAK_EXPORT int malloc_info(int options, FILE *stream) {

@@ -8,7 +8,11 @@ namespace kv {
 std::string AllocatorName() { return "libc"; }
 
 void WriteAllocatorMetrics(PrometheusText *out) {
+#if __GLIBC_PREREQ(2, 33)
   const struct mallinfo2 info = mallinfo2();
+#else
+  const struct mallinfo info = mallinfo();
+#endif
   out->Gauge("libc_malloc_arena_bytes", "Memory of the arenas.", info.arena);
   out->Gauge("libc_malloc_live_bytes", "Bytes of blocks that the program holds in the arenas.", info.uordblks);
   out->Gauge("libc_malloc_free_bytes", "Bytes of free blocks in the arenas.", info.fordblks);

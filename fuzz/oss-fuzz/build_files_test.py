@@ -4,8 +4,11 @@
 
 usage: build_files_test.py TARGET.sources...     the lists of all targets, by Bazel's query
 """
+import os
 import pathlib
 import re
+import shlex
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -85,6 +88,50 @@ class ProjectFiles(unittest.TestCase):
         # The tree is where build.sh looks for it.
         self.assertIn("hakmem", lines[1].split()[-1])
         self.assertEqual(lines[2:], ["WORKDIR hakmem", "COPY %s $SRC/" % script])
+
+
+class BrokenFile(unittest.TestCase):
+    """A file that does not compile costs the targets that contain it, and no others."""
+
+    BROKEN = "allocator/api/libc_override.c"
+
+    def build(self, *options):
+        # A compiler that makes empty objects, but of one file.
+        compiler = ("case \" $* \" in *' %s '*) echo 'broken file' >&2; exit 1;; esac; "
+                    "while [ $# -gt 1 ]; do [ \"$1\" != -o ] || : >\"$2\"; shift; done" % self.BROKEN)
+        with tempfile.TemporaryDirectory() as folder:
+            out = pathlib.Path(folder) / "out"
+            environment = dict(os.environ, CC="sh -c %s cc" % shlex.quote(compiler),
+                               CXX="sh -c %s cc" % shlex.quote(compiler), CFLAGS="", CXXFLAGS="", OUT=str(out),
+                               LIB_FUZZING_ENGINE="-fsanitize=fuzzer", WORK=folder)
+            tool = fuzz_targets.ROOT / "fuzz/oss-fuzz/build_targets.py"
+            done = subprocess.run([sys.executable, "-B", str(tool)] + list(options), env=environment, check=False,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            return done.returncode, done.stderr.decode(), {path.name for path in out.iterdir()}
+
+    def setUp(self):
+        targets = fuzz_targets.fuzz_targets(fuzz_targets.open_workspace())
+        self.whole = {name for name, target in targets.items() if self.BROKEN not in target.files}
+        self.broken = set(targets) - self.whole
+        self.assertTrue(self.whole and self.broken)
+
+    def test_the_others_are_built(self):
+        status, errors, files = self.build("--keep-going")
+        self.assertEqual(status, 0)
+        self.assertEqual(files & (self.whole | self.broken), self.whole)
+        for name in self.broken:
+            self.assertIn("build_targets.py: %s is not built" % name, errors)
+            self.assertFalse([file for file in files if file.startswith(name + ".")])
+        self.assertIn("broken file", errors)
+
+    def test_without_the_option_it_is_a_failure(self):
+        status, _, files = self.build()
+        self.assertEqual(status, 2)
+        self.assertTrue(self.whole <= files)
+
+    def test_nothing_built_is_a_failure(self):
+        status, _, _ = self.build("--keep-going", *self.broken)
+        self.assertEqual(status, 2)
 
 
 class SmallTree(unittest.TestCase):

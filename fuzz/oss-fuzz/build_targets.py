@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles the fuzz targets with the compiler and flags of the environment, and puts them into $OUT.
 
-usage: build_targets.py [--profile PROFILE] [--objects FILE] [TARGET]...
+usage: build_targets.py [--profile PROFILE] [--objects FILE] [--keep-going] [TARGET]...
 
 Reads CC, CXX, CFLAGS, CXXFLAGS, LIB_FUZZING_ENGINE, OUT and WORK; build.sh checks them. Without a TARGET it builds all.
 Each gets NAME, NAME_seed_corpus.zip, NAME.options, and NAME.dict where there is a dictionary. --objects writes the paths
 of the compiled objects of the whole allocator, those included that no target contains, into FILE: coverage.sh counts them.
+A file that does not compile costs the targets that contain it, and no others. With --keep-going that is said and is no
+failure as long as one target was built.
 """
 import argparse
 import concurrent.futures
@@ -40,6 +42,16 @@ def run(command):
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
         raise BuildError("%s\nfailed: %s" % (done.stdout.decode(errors="replace").rstrip(), shlex.join(command)))
+
+
+def attempt(pool, action, things):
+    """{thing: BuildError} of those that the action failed for."""
+    jobs = {thing: pool.submit(action, thing) for thing in things}
+    errors = {thing: job.exception() for thing, job in jobs.items()}
+    for error in errors.values():
+        if error is not None and not isinstance(error, BuildError):
+            raise error
+    return {thing: error for thing, error in errors.items() if error is not None}
 
 
 class Builder:
@@ -97,6 +109,7 @@ def main():
     parser = argparse.ArgumentParser(usage=__doc__.split("usage: ")[1].split("\n")[0])
     parser.add_argument("--profile", default="standard")
     parser.add_argument("--objects")
+    parser.add_argument("--keep-going", action="store_true")
     parser.add_argument("targets", nargs="*")
     arguments = parser.parse_args()
     try:
@@ -116,19 +129,30 @@ def main():
         sources = {source.key(): source for target in wanted for source in target.sources}
         sources.update((source.key(), source) for source in allocator)
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            for _ in pool.map(builder.compile, sources.values()):
-                pass
-            for _ in pool.map(builder.link, wanted):
-                pass
-        for target in wanted:
+            broken = {source.key(): error for source, error in attempt(pool, builder.compile, sources.values()).items()}
+            failed = {}
+            for target in wanted:
+                for source in target.sources:
+                    if source.key() in broken:
+                        failed[target] = broken[source.key()]
+            failed.update(attempt(pool, builder.link, [target for target in wanted if target not in failed]))
+        built = [target for target in wanted if target not in failed]
+        for target in built:
             builder.put_beside(target)
+        for error in dict.fromkeys(list(broken.values()) + list(failed.values())):
+            print(error, file=sys.stderr)
+        for target in failed:
+            print("build_targets.py: %s is not built" % target.name, file=sys.stderr)
+        # Whoever counts the objects wants all of them.
+        if not built or ((broken or failed) and (arguments.objects or not arguments.keep_going)):
+            return 2
         if arguments.objects:
             paths = sorted({str(builder.object_of(source)) for source in allocator})
             pathlib.Path(arguments.objects).write_text("\n".join(paths) + "\n", encoding="utf-8")
     except (BuildError, BuildFileError, OSError) as error:
         print("build_targets.py: %s" % error, file=sys.stderr)
         return 2
-    print("%d fuzz targets in %s: %s" % (len(wanted), builder.out, " ".join(target.name for target in wanted)))
+    print("%d fuzz targets in %s: %s" % (len(built), builder.out, " ".join(target.name for target in built)))
     return 0
 
 
