@@ -52,13 +52,17 @@ size_t hak_os_page_size(void) {
   return size;
 }
 
-#define MAP_FLAGS (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
+// Accounted for as the system says (vm.overcommit_memory), since programs count on a request that is out of all
+// proportion being refused.
+#define MAP_FLAGS (MAP_PRIVATE | MAP_ANONYMOUS)
+// Nobody's memory until a part of it is committed: not accounted for.
+#define RESERVE_FLAGS (MAP_FLAGS | MAP_NORESERVE)
 
 // One mmap of anonymous memory; NULL when refused.
-static void *map_anywhere(size_t size, int protection) {
+static void *map_anywhere(size_t size, int protection, int flags) {
   if (hak_fault_due(HAK_FAULT_MAP)) return NULL;
   const int saved = errno;
-  void *start = mmap(NULL, size, protection, MAP_FLAGS, -1, 0);
+  void *start = mmap(NULL, size, protection, flags, -1, 0);
   hak_os_count_call();
   errno = saved;
   return start == MAP_FAILED ? NULL : start;
@@ -78,7 +82,7 @@ static void trim(void *start, size_t size) {
 
 void *hak_os_map(size_t size, size_t align) {
   if (size == 0 || size > PTRDIFF_MAX - align) return NULL;
-  void *start = map_anywhere(size, PROT_READ | PROT_WRITE);
+  void *start = map_anywhere(size, PROT_READ | PROT_WRITE, MAP_FLAGS);
   if (start == NULL) return NULL;
   if (((uintptr_t)start & (align - 1)) == 0) {
     count_mapped(size);
@@ -87,7 +91,7 @@ void *hak_os_map(size_t size, size_t align) {
   // Not aligned by luck: map enough to find an aligned part, and give back the rest.
   trim(start, size);
   const size_t slack = align - hak_os_page_size();
-  char *wide = map_anywhere(size + slack, PROT_READ | PROT_WRITE);
+  char *wide = map_anywhere(size + slack, PROT_READ | PROT_WRITE, MAP_FLAGS);
   if (wide == NULL) return NULL;
   char *aligned = (char *)hak_round_up((uintptr_t)wide, align);
   const size_t before = (size_t)(aligned - wide);
@@ -98,7 +102,7 @@ void *hak_os_map(size_t size, size_t align) {
   return aligned;
 }
 
-void *hak_os_reserve(size_t size) { return map_anywhere(size, PROT_READ); }
+void *hak_os_reserve(size_t size) { return map_anywhere(size, PROT_READ, RESERVE_FLAGS); }
 
 static bool set_protection(void *start, size_t size, int protection) {
   const int saved = errno;
@@ -118,7 +122,7 @@ bool hak_os_protect(void *start, size_t size) {
 
 void *hak_os_map_closed(size_t size) {
   if (size == 0 || size > PTRDIFF_MAX) return NULL;
-  void *start = map_anywhere(size, PROT_NONE);
+  void *start = map_anywhere(size, PROT_NONE, MAP_FLAGS);
   if (start != NULL) count_mapped(size);
   return start;
 }
