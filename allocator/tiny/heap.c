@@ -5,6 +5,7 @@
 #include "allocator/os/report.h"
 #include "allocator/policy/ss_release_policy.h"
 #include "allocator/tiny/idle_cache.h"
+#include "allocator/tiny/list_links.h"
 #include "allocator/tiny/remote.h"
 #include "allocator/tiny/slab_pool.h"
 #include "allocator/tiny/thread_cache.h"
@@ -34,7 +35,7 @@ void hak_heap_link(struct hak_heap *heap, struct hak_slab *slab) {
   const enum hak_slab_list list = hak_slab_list_for(slab);
   slab->list = (uint8_t)list;
   slab->prev = NULL;
-  slab->next = class_heap->lists[list];
+  slab->next = hak_slab_first(class_heap->lists[list]);
   if (slab->next != NULL) slab->next->prev = slab;
   class_heap->lists[list] = slab;
   heap->slabs++;
@@ -44,6 +45,8 @@ void hak_heap_link(struct hak_heap *heap, struct hak_slab *slab) {
 
 void hak_heap_unlink(struct hak_heap *heap, struct hak_slab *slab) {
   struct hak_class_heap *class_heap = &heap->classes[slab->class_id];
+  if (HAK_UNLIKELY(slab->list >= HAK_LIST_COUNT)) hak_fatal(HAK_LINKS_OF_SLABS, slab);
+  hak_slab_require_linked(slab, class_heap->lists[slab->list]);
   if (slab->next != NULL) slab->next->prev = slab->prev;
   if (slab->prev != NULL) {
     slab->prev->next = slab->next;
@@ -81,7 +84,7 @@ void hak_heap_release_empty(struct hak_heap *heap) {
     for (uint32_t list = HAK_LIST_MOST; list <= HAK_LIST_CARVE; list++) {
       struct hak_slab *next;
       for (struct hak_slab *slab = heap->classes[class_id].lists[list]; slab != NULL; slab = next) {
-        next = slab->next;
+        next = hak_slab_next(slab);
         if (wholly_free(slab)) give_to_pool(heap, slab);
       }
     }
@@ -115,7 +118,7 @@ static struct hak_slab *adopt(struct hak_heap *heap, uint32_t class_id) {
 static struct hak_slab *first_admitted(const struct hak_heap *heap, uint32_t class_id, uint32_t list) {
   struct hak_slab *slab = heap->classes[class_id].lists[list];
   if (slab == NULL || hak_slab_admitted(slab)) return slab;
-  while (slab != NULL && slab->purged != 0) slab = slab->next;
+  while (slab != NULL && slab->purged != 0) slab = hak_slab_next(slab);
   return slab;
 }
 
@@ -125,7 +128,8 @@ static uint32_t take_recycled(struct hak_heap *heap, uint32_t class_id, void **o
   for (uint32_t list = 0; list < HAK_LIST_CARVE && got < want; list++) {
     struct hak_slab *slab;
     while (got < want && (slab = first_admitted(heap, class_id, list)) != NULL) {
-      if (slab->next != NULL) __builtin_prefetch(&slab->next->free[slab->next->first_word]);
+      const struct hak_slab *const next = hak_slab_next(slab);
+      if (next != NULL) __builtin_prefetch(&next->free[next->first_word]);
       got += take_free(heap, slab, out + got, want - got);
       relink(heap, slab);
     }

@@ -4,6 +4,7 @@
 #include "allocator/os/atomic.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/ss_release_policy.h"
+#include "allocator/tiny/list_links.h"
 
 // Slabs that one slice looks at, and runs of pages that it gives back.
 #define SLICE_SLABS 1024u
@@ -39,7 +40,7 @@ static_assert(HAK_SLAB_BLOCKS_MAX < UINT16_MAX, "seen_free holds every count, an
 static bool purge_class(struct hak_heap *heap, uint32_t class_id, struct slice *slice) {
   // Slabs with few free blocks have no free page, but for the smallest of blocks.
   for (uint32_t list = HAK_LIST_SOME; list <= HAK_LIST_CARVE; list++) {
-    for (struct hak_slab *slab = heap->classes[class_id].lists[list]; slab != NULL; slab = slab->next) {
+    for (struct hak_slab *slab = heap->classes[class_id].lists[list]; slab != NULL; slab = hak_slab_next(slab)) {
       if (slice->slabs == 0 || slice->runs == 0) return false;
       slice->slabs--;
       if (is_idle(slab, slice)) slice->bytes += hak_slab_purge(slab, &slice->runs);

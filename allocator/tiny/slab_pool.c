@@ -5,6 +5,7 @@
 #include "allocator/os/os.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/memory_limit.h"
+#include "allocator/tiny/list_links.h"
 #include "allocator/tiny/slab_guard.h"
 #include "allocator/tiny/slab_map.h"
 #include "allocator/tiny/slab_pool_state.h"
@@ -24,7 +25,7 @@ struct hak_pool hak_pool = {.lock = HAK_LOCK_INIT(HAK_RANK_POOL)};
 void hak_pool_link(struct hak_superslab *ss) {
   const uint32_t list = hak_pool_list_of(ss);
   ss->prev = NULL;
-  ss->next = hak_pool.lists[list];
+  ss->next = hak_superslab_first(hak_pool.lists[list]);
   if (ss->next != NULL) ss->next->prev = ss;
   hak_pool.lists[list] = ss;
   hak_pool.nonempty |= (uint64_t)1 << list;
@@ -32,6 +33,7 @@ void hak_pool_link(struct hak_superslab *ss) {
 
 void hak_pool_unlink(struct hak_superslab *ss) {
   const uint32_t list = hak_pool_list_of(ss);
+  hak_superslab_require_linked(ss, hak_pool.lists[list]);
   if (ss->next != NULL) ss->next->prev = ss->prev;
   if (ss->prev != NULL) {
     ss->prev->next = ss->next;
@@ -182,7 +184,7 @@ static struct hak_superslab *find_span(uint32_t slabs, uint32_t *first, bool gro
   uint64_t lists = hak_pool.nonempty & (((uint64_t)1 << HAK_POOL_FULL) - 1) & ~(((uint64_t)1 << slabs) - 1);
   for (; lists != 0 && looked_at < SPAN_SEARCH_MAX; lists &= lists - 1) {
     for (struct hak_superslab *ss = hak_pool.lists[__builtin_ctzll(lists)]; ss != NULL && looked_at < SPAN_SEARCH_MAX;
-         ss = ss->next, looked_at++) {
+         ss = hak_superslab_next(ss), looked_at++) {
       // Slab 0 is not whole.
       const uint32_t free_whole = ss->free_mask & ~1u;
       *first = find_run(free_whole & ss->dirty_mask, slabs);

@@ -2,12 +2,13 @@
 //
 // The pool's figures and checks.
 #include "allocator/os/atomic.h"
+#include "allocator/tiny/list_links.h"
 #include "allocator/tiny/slab_map.h"
 #include "allocator/tiny/slab_pool_state.h"
 
 static bool visit_all(bool (*visit)(struct hak_slab *slab, void *context), void *context) {
   for (uint32_t list = 0; list < HAK_POOL_LISTS; list++) {
-    for (struct hak_superslab *ss = hak_pool.lists[list]; ss != NULL; ss = ss->next) {
+    for (struct hak_superslab *ss = hak_pool.lists[list]; ss != NULL; ss = hak_superslab_next(ss)) {
       for (uint32_t i = 0; i < HAK_SLABS_PER_SUPERSLAB; i++) {
         if (!visit(&ss->slabs[i], context)) return false;
       }

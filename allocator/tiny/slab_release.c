@@ -8,6 +8,7 @@
 #include "allocator/policy/config.h"
 #include "allocator/policy/memory_limit.h"
 #include "allocator/policy/ss_release_policy.h"
+#include "allocator/tiny/list_links.h"
 #include "allocator/tiny/slab_guard.h"
 #include "allocator/tiny/slab_pool_state.h"
 #include "allocator/tiny/superslab_records.h"
@@ -23,6 +24,7 @@ static void queue_add(struct hak_superslab *ss, uint64_t now) {
   ss->purge_next = NULL;
   ss->purge_prev = hak_pool.queue_last;
   if (hak_pool.queue_last != NULL) {
+    if (HAK_UNLIKELY(hak_pool.queue_last->purge_next != NULL)) hak_fatal(HAK_LINKS_OF_QUEUE, hak_pool.queue_last);
     hak_pool.queue_last->purge_next = ss;
   } else {
     hak_pool.queue_first = ss;
@@ -31,6 +33,7 @@ static void queue_add(struct hak_superslab *ss, uint64_t now) {
 }
 
 void hak_pool_dequeue(struct hak_superslab *ss) {
+  hak_superslab_require_queued(ss, hak_pool.queue_first, hak_pool.queue_last);
   ss->queued = false;
   if (ss->purge_prev != NULL) {
     ss->purge_prev->purge_next = ss->purge_next;
@@ -196,7 +199,7 @@ size_t hak_pool_make_way(size_t bytes) {
 static void unmap_parked(void) {
   struct hak_superslab *next;
   for (struct hak_superslab *ss = hak_pool.lists[HAK_POOL_FULL - 1]; ss != NULL; ss = next) {
-    next = ss->next;
+    next = hak_superslab_next(ss);
     if (ss->free_mask == HAK_ALL_SLABS && !ss->queued) unmap_superslab(ss);
   }
 }
@@ -211,7 +214,7 @@ size_t hak_pool_trim(size_t keep_bytes) {
   struct hak_superslab *next = hak_pool.queue_first;
   for (struct hak_superslab *ss = NULL; ss != last;) {
     ss = next;
-    next = ss->purge_next;
+    next = hak_superslab_queue_next(ss);
     const size_t dirty = (size_t)hak_popcount(ss->free_mask & ss->dirty_mask) * HAK_SLAB_SIZE;
     if (keep_bytes != 0 && kept + dirty <= keep_bytes) {
       kept += dirty;
