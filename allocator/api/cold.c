@@ -11,6 +11,7 @@
 #include "allocator/hot/alloc.h"
 #include "allocator/large/large.h"
 #include "allocator/os/report.h"
+#include "allocator/policy/guard_budget.h"
 #include "allocator/policy/memory_limit.h"
 #include "allocator/tiny/quarantine.h"
 #include "allocator/tiny/thread_cache.h"
@@ -43,6 +44,7 @@ static void *refill(struct hak_heap *heap, uint32_t class_id, bool aligned, bool
   const bool tick = heap->tick_due;
   hak_heap_leave(heap);
   hak_watch_after_slow(heap);
+  if (HAK_GUARDED) hak_guard_budget_tell();
   // In the child of a fork. From malloc only: some callers of free hold locks that making a thread needs.
   if (HAK_UNLIKELY(tick)) hak_background_start();
   return block;
@@ -97,6 +99,7 @@ HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero) {
     hak_limit_purged(size);
     block = hak_large_alloc(size, align, zero, true);
   }
+  if (HAK_GUARDED) hak_guard_budget_tell();
   if (HAK_UNLIKELY(block == NULL)) errno = ENOMEM;
   return block;
 }

@@ -32,7 +32,7 @@ static HAK_COLD void *sample(size_t size) {
   until_sample = NEVER;
   if (mean == 0 || heap == NULL || heap->quarantine == NULL) return NULL;
   until_sample = hak_quarantine_random(heap, 2 * mean - 1);
-  return first || size == 0 ? NULL : hak_guarded_take(size, HAK_MIN_ALIGN, true);
+  return first || size == 0 ? NULL : hak_guarded_take(size, HAK_MIN_ALIGN, true, NULL);
 }
 
 // ---- Blocks that are asked for ------------------------------------------------------------------

@@ -14,7 +14,9 @@
 #include "allocator/os/barrier.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/lock.h"
+#include "allocator/os/mapping_limit.h"
 #include "allocator/os/os.h"
+#include "allocator/policy/guard_budget.h"
 #include "allocator/policy/memory_limit.h"
 #include "allocator/tiny/meta.h"
 #include "allocator/tiny/quarantine.h"
@@ -72,6 +74,8 @@ static void initialise(void) {
   hak_lock_acquire(&init_lock);
   if (!atomic_load_explicit(&initialised, memory_order_relaxed)) {
     hak_gate_init();
+    // A program that forbids itself `open` says so by this setting.
+    if (HAK_GUARDED && hak_config.cgroup_limit) hak_guard_budget_init(hak_os_mapping_limit());
     hak_slab_map_init(hak_config.slab_map_form);
     hak_superslab_records_init();
     hak_nextptr_secret = hak_os_random();

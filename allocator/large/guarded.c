@@ -6,6 +6,7 @@
 #include "allocator/large/mapping.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
+#include "allocator/policy/guard_budget.h"
 #include "allocator/policy/memory_limit.h"
 #include "allocator/tiny/meta.h"
 
@@ -15,7 +16,8 @@
 #define AT_END_MAX 1000u
 #define HELD_BYTES_MAX ((uint64_t)1 << 32)
 
-// The mapping: closed pages, `data` bytes of open ones, closed pages. The block lies in the open ones.
+// The mapping: closed pages, `data` bytes of open ones, closed pages. The block lies in the open ones. Of a block
+// without guards: `data` bytes of somebody else's pages.
 struct guarded {
   struct hak_address_entry live;  // by the block's address
   struct guarded *next;           // in quarantine: the one that came after
@@ -26,6 +28,7 @@ struct guarded {
   size_t size;        // as asked for
   bool at_end;        // placed at the end of its pages
   bool closed;        // in quarantine: the open pages were closed, too
+  bool without;       // without guards
 };
 static_assert(offsetof(struct guarded, live) == 0, "a record is found by its entry");
 
@@ -83,6 +86,7 @@ static void require_intact(const struct guarded *one) {
 static bool let_go(size_t *bytes) {
   struct guarded *one = table.first;
   if (one == NULL || !hak_os_unmap(one->start, one->mapped)) return false;
+  hak_guard_budget_give(HAK_GUARD_BLOCK);
   *bytes += one->mapped;
   table.first = one->next;
   if (table.first == NULL) table.last = NULL;
@@ -143,6 +147,7 @@ static bool map_pages(struct guarded *one, size_t align, size_t page) {
       return false;
     }
   }
+  hak_guard_budget_give(HAK_GUARD_BLOCK);
   drop_record(one);
   return false;
 }
@@ -163,16 +168,20 @@ static struct guarded *leave(struct hak_address_entry **link) {
   return one;
 }
 
-void *hak_guarded_take(size_t size, size_t align, bool at_end) {
+void *hak_guarded_take(size_t size, size_t align, bool at_end, bool *without) {
   const size_t page = hak_os_page_size();
   if (size > PTRDIFF_MAX / 2 || align > PTRDIFF_MAX / 4) return NULL;
   const size_t data_bytes = hak_round_up(size == 0 ? 1 : size, page);
   char *block = NULL;
+  bool no_mappings = false;
   hak_mapping_lock();
   struct guarded *one = NULL;
-  if ((!at_end || table.at_end < AT_END_MAX) && hak_limit_admit(data_bytes) && hak_address_reserve(&table.live))
-    one = new_record();
+  if ((!at_end || table.at_end < AT_END_MAX) && hak_limit_admit(data_bytes) && hak_address_reserve(&table.live)) {
+    no_mappings = !hak_guard_budget_take(HAK_GUARD_BLOCK, 0);
+    if (!no_mappings && (one = new_record()) == NULL) hak_guard_budget_give(HAK_GUARD_BLOCK);
+  }
   if (one != NULL) {
+    one->without = false;
     one->size = size;
     one->at_end = at_end;
     one->data_bytes = data_bytes;
@@ -183,23 +192,47 @@ void *hak_guarded_take(size_t size, size_t align, bool at_end) {
       enter(one);
       hak_commit_add(data_bytes);
       seal(one);
+    } else {
+      no_mappings = true;
     }
   }
   hak_mapping_unlock();
+  if (without != NULL) *without = no_mappings;
   return block;
 }
 
-bool hak_guarded_give(void *block) {
+bool hak_guarded_enter(void *memory, size_t size) {
+  hak_mapping_lock();
+  struct guarded *one = hak_address_reserve(&table.live) ? new_record() : NULL;
+  if (one != NULL) {
+    *one =
+        (struct guarded){.live = {.address = memory}, .start = memory, .data = memory, .size = size, .without = true};
+    one->mapped = one->data_bytes = hak_round_up(size == 0 ? 1 : size, hak_os_page_size());
+    enter(one);
+    seal(one);
+  }
+  hak_mapping_unlock();
+  return one != NULL;
+}
+
+enum hak_guarded_kind hak_guarded_give(void *block) {
+  enum hak_guarded_kind kind = HAK_GUARDED_NONE;
   hak_mapping_lock();
   struct hak_address_entry **link = hak_address_find(&table.live, block);
   if (link != NULL) {
     require_intact(guarded_of(*link));
-    hold(leave(link));
+    struct guarded *one = leave(link);
+    kind = one->without ? HAK_GUARDED_WITHOUT : HAK_GUARDED_BLOCK;
+    if (one->without) {
+      drop_record(one);
+    } else {
+      hold(one);
+    }
   } else if (HAK_UNLIKELY(is_held(block))) {
     hak_fatal("double free", block);
   }
   hak_mapping_unlock();
-  return link != NULL;
+  return kind;
 }
 
 bool hak_guarded_is_held(const void *block) {

@@ -5,6 +5,9 @@
 //
 // A block ends at its very request: what is left of its last page holds a canary (check/block_tail.h). A freed block's
 // addresses stay closed for a while (the quarantine), so that a late access finds nothing rather than another block.
+//
+// Guards take mappings, of which the kernel allows a process so many. Past the budget (policy/guard_budget.h) a block
+// goes without: it lies in memory that the caller has found for it, and keeps its canary and its size here.
 // Thread-safe; the lock is that of mapping.h.
 #ifndef HAKMEM_LARGE_GUARDED_H_
 #define HAKMEM_LARGE_GUARDED_H_
@@ -15,11 +18,20 @@ HAK_C_BEGIN
 
 // A block of `size` bytes, zero, at a multiple of `align` (a power of two): at the start of its pages, or, `at_end`, as
 // close to the guard behind them as the alignment lets it be. NULL: out of memory, or, `at_end`, more than a thousand
-// such blocks live.
-void *hak_guarded_take(size_t size, size_t align, bool at_end);
-// Takes back a block; false, and nothing done, when `block` is not one. Ends the process when the canary is damaged,
-// and when the block is in quarantine.
-bool hak_guarded_give(void *block);
+// such blocks live. *without (may be NULL): there are no mappings to be had for guards, but there may be memory.
+void *hak_guarded_take(size_t size, size_t align, bool at_end, bool *without);
+// Makes `memory`, at a multiple of 16, a block of `size` bytes without guards; the memory reaches to the end of the
+// block's last page. False: out of memory for the record.
+bool hak_guarded_enter(void *memory, size_t size);
+
+enum hak_guarded_kind {
+  HAK_GUARDED_NONE,     // no live block
+  HAK_GUARDED_BLOCK,    // it was between guards
+  HAK_GUARDED_WITHOUT,  // it went without: its memory is the caller's again
+};
+// Takes back a block; nothing is done when `block` is not one. Ends the process when the canary is damaged, and when
+// the block is in quarantine.
+enum hak_guarded_kind hak_guarded_give(void *block);
 // What was asked for; SIZE_MAX when `block` is not a live block. Ends the process when the canary is damaged.
 size_t hak_guarded_size(const void *block);
 // Whether `block` was freed and lies in quarantine.

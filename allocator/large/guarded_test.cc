@@ -10,8 +10,10 @@
 #include <vector>
 
 #include "allocator/os/fault.h"
+#include "allocator/os/mapping_limit.h"
 #include "allocator/os/os.h"
 #include "allocator/os/unit_test.h"
+#include "allocator/policy/guard_budget.h"
 #include "allocator/policy/memory_limit.h"
 
 namespace {
@@ -25,7 +27,7 @@ const size_t kPage = hak_os_page_size();
 constexpr size_t kMiB = size_t{1} << 20;
 
 char *Take(size_t size, size_t align = 16, bool at_end = false) {
-  return static_cast<char *>(hak_guarded_take(size, align, at_end));
+  return static_cast<char *>(hak_guarded_take(size, align, at_end, nullptr));
 }
 
 class Guarded : public testing::Test {
@@ -209,6 +211,65 @@ TEST_F(Guarded, SampledBlocksAreCountedAndBounded) {
   blocks.back() = Take(16, 16, true);
   EXPECT_NE(blocks.back(), nullptr);
   for (char *block : blocks) EXPECT_TRUE(hak_guarded_give(block));
+}
+
+// ---- Without guards -----------------------------------------------------------------------------
+
+class GuardedBudget : public Guarded {
+ protected:
+  // Room for four blocks.
+  GuardedBudget() { hak_guard_budget_init(20); }
+  ~GuardedBudget() override {
+    hak_guarded_trim();
+    EXPECT_EQ(hak_guard_budget_used(), 0u);
+    hak_guard_budget_init(HAK_OS_MAPPING_LIMIT_DEFAULT);
+  }
+};
+
+TEST_F(GuardedBudget, IsHeldAndComesBackWithTheQuarantine) {
+  std::vector<char *> blocks;
+  for (int i = 0; i < 4; ++i) blocks.push_back(Take(kPage));
+  bool without = false;
+  EXPECT_EQ(hak_guarded_take(kPage, 16, false, &without), nullptr);
+  EXPECT_TRUE(without);
+  EXPECT_EQ(hak_guard_budget_used(), 4u * HAK_GUARD_BLOCK);
+  for (char *block : blocks) EXPECT_EQ(hak_guarded_give(block), HAK_GUARDED_BLOCK);
+  EXPECT_EQ(hak_guard_budget_used(), 4u * HAK_GUARD_BLOCK) << "their addresses are closed";
+  hak_guarded_trim();
+  EXPECT_EQ(hak_guard_budget_used(), 0u);
+  without = true;
+  char *block = static_cast<char *>(hak_guarded_take(kPage, 16, false, &without));
+  EXPECT_NE(block, nullptr);
+  EXPECT_FALSE(without);
+  hak_guarded_give(block);
+}
+
+TEST_F(GuardedBudget, NothingIsKeptOfABlockThatCouldNotBeMapped) {
+  for (const auto call : {HAK_FAULT_MAP, HAK_FAULT_COMMIT}) {
+    const FaultPlan plan(call);
+    bool without = false;
+    EXPECT_EQ(hak_guarded_take(kPage, 16, false, &without), nullptr);
+    EXPECT_TRUE(without) << "there may be memory without guards";
+    EXPECT_EQ(hak_guard_budget_used(), 0u);
+  }
+}
+
+TEST_F(GuardedBudget, ABlockWithoutGuardsHasItsSizeAndItsCanary) {
+  alignas(4096) static char memory[3 * 4096];
+  for (const size_t size : {size_t{0}, size_t{1}, size_t{4000}, size_t{4096}}) {
+    ASSERT_TRUE(hak_guarded_enter(memory, size));
+    EXPECT_EQ(hak_guarded_size(memory), size);
+    EXPECT_EQ(hak_guarded_totals().bytes, size);
+    EXPECT_EQ(hak_guarded_totals().closed, 0u);
+    EXPECT_EQ(hak_guarded_verify(), nullptr);
+    if (size < 4096) HAK_EXPECT_FATAL((memory[size] ^= 1, hak_guarded_give(memory)), "overflow", memory);
+    EXPECT_TRUE(hak_guarded_resize(memory, 4000, true));
+    EXPECT_EQ(hak_guarded_size(memory), 4000u);
+    EXPECT_EQ(hak_guarded_give(memory), HAK_GUARDED_WITHOUT);
+    EXPECT_EQ(hak_guarded_give(memory), HAK_GUARDED_NONE);
+    EXPECT_EQ(hak_guarded_size(memory), SIZE_MAX);
+    memset(memory, 0, sizeof memory);  // It is the caller's again.
+  }
 }
 
 }  // namespace

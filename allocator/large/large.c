@@ -55,9 +55,7 @@ static void clear_span(char *start, size_t size, uint32_t dirty) {
   }
 }
 
-void *hak_large_alloc(size_t size, size_t align, bool zero, bool grow) {
-  if (size > PTRDIFF_MAX || align > PTRDIFF_MAX) return NULL;
-  if (HAK_GUARDED) return hak_guarded_take(size, align, false);
+static void *take_plain(size_t size, size_t align, bool zero, bool grow) {
   if (size <= SPAN_BYTES_MAX && align <= HAK_SLAB_SIZE) {
     uint32_t dirty;
     char *start = hak_pool_take_span(slabs_for(size), &dirty, grow);
@@ -75,9 +73,32 @@ void *hak_large_alloc(size_t size, size_t align, bool zero, bool grow) {
   return start;
 }
 
-bool hak_large_free(void *block) {
-  if (HAK_GUARDED) return hak_guarded_give(block);
+static bool give_plain(void *block) {
   return is_span(block) ? hak_pool_give_span(hak_slab_of(block)) : hak_mapping_give(block);
+}
+
+// Between guards, or, where there are no mappings for them, without.
+static void *take_guarded(size_t size, size_t align, bool zero, bool grow) {
+  bool without = false;
+  void *block = hak_guarded_take(size, align, false, &without);
+  if (HAK_LIKELY(!without)) return block;
+  block = take_plain(size, align, zero, grow);
+  if (block != NULL && !hak_guarded_enter(block, size)) {
+    give_plain(block);
+    block = NULL;
+  }
+  return block;
+}
+
+void *hak_large_alloc(size_t size, size_t align, bool zero, bool grow) {
+  if (size > PTRDIFF_MAX || align > PTRDIFF_MAX) return NULL;
+  return HAK_GUARDED ? take_guarded(size, align, zero, grow) : take_plain(size, align, zero, grow);
+}
+
+bool hak_large_free(void *block) {
+  if (!HAK_GUARDED) return give_plain(block);
+  const enum hak_guarded_kind kind = hak_guarded_give(block);
+  return kind == HAK_GUARDED_WITHOUT ? give_plain(block) : kind == HAK_GUARDED_BLOCK;
 }
 
 size_t hak_large_usable(const void *block) {

@@ -29,8 +29,9 @@ static void gather(hak_stats *stats) {
   const uint64_t records = hak_meta_mapped();
   const uint64_t heads = hak_superslab_records_apart() ? 0 : pool.superslabs * HAK_SUPERSLAB_HEAD;
   stats->threads = heaps.threads;
-  stats->large_blocks = pool.spans + mappings.blocks + guarded.blocks;
-  stats->large_bytes = pool.span_bytes + mappings.bytes + guarded.bytes;
+  // In builds with guards, spans and mappings are blocks without them, which are among the guarded ones.
+  stats->large_blocks = HAK_GUARDED ? guarded.blocks : pool.spans + mappings.blocks;
+  stats->large_bytes = HAK_GUARDED ? guarded.bytes : pool.span_bytes + mappings.bytes;
   stats->cached_blocks = heaps.cached_blocks;
   stats->cached_bytes = heaps.cached_bytes;
   stats->live_blocks = less(pool.tiny_blocks, heaps.cached_blocks + pool.remote_blocks) + stats->large_blocks;

@@ -2,6 +2,7 @@
 #include "allocator/tiny/slab_guard.h"
 
 #include "allocator/os/os.h"
+#include "allocator/policy/guard_budget.h"
 
 // Written under the pool's lock. Relaxed: a figure.
 static HAK_ATOMIC(uint64_t) guards;
@@ -10,8 +11,12 @@ static void set_count(uint64_t count) { atomic_store_explicit(&guards, count, me
 uint64_t hak_slab_guard_count(void) { return atomic_load_explicit(&guards, memory_order_relaxed); }
 
 static bool raise_at(char *start, size_t bytes) {
-  if (hak_os_page_size() > HAK_SLAB_GUARD || hak_slab_guard_count() >= HAK_SLAB_GUARDS_MAX) return false;
-  if (!hak_os_protect(start, bytes)) return false;
+  if (hak_os_page_size() > HAK_SLAB_GUARD) return false;
+  if (!hak_guard_budget_take(HAK_GUARD_PAGE, hak_guard_budget_reserve())) return false;
+  if (!hak_os_protect(start, bytes)) {
+    hak_guard_budget_give(HAK_GUARD_PAGE);
+    return false;
+  }
   set_count(hak_slab_guard_count() + 1);
   return true;
 }
@@ -34,5 +39,7 @@ uint64_t hak_slab_guards_of(const struct hak_superslab *ss) {
 }
 
 void hak_slab_guards_gone(uint64_t count) {
-  if (count != 0) set_count(hak_slab_guard_count() - count);
+  if (count == 0) return;
+  set_count(hak_slab_guard_count() - count);
+  hak_guard_budget_give(count * HAK_GUARD_PAGE);
 }

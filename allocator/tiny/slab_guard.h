@@ -2,17 +2,14 @@
 //
 // Guard pages of slabs, in HARDENED: the last page of each slab in use, and a superslab's head, or what of it lies
 // between records and the first block. A guard stays up as long as its superslab is mapped. Each costs the process two
-// of the kernel's mappings, whose number is limited: past a bound, slabs go without. Does nothing in other profiles,
-// nor where pages are larger than the 4 KiB that the layout leaves.
+// of the kernel's mappings, whose number is limited: past the budget (policy/guard_budget.h), slabs go without. Does
+// nothing in other profiles, nor where pages are larger than the 4 KiB that the layout leaves.
 #ifndef HAKMEM_TINY_SLAB_GUARD_H_
 #define HAKMEM_TINY_SLAB_GUARD_H_
 
 #include "allocator/tiny/slab.h"
 
 HAK_C_BEGIN
-
-// The bound: 16384 guards are half of the mappings that Linux allows a process by default.
-#define HAK_SLAB_GUARDS_MAX 16384u
 
 // Under the pool's lock, all four.
 void hak_slab_guard_raise(struct hak_superslab *ss, uint32_t index);

@@ -7,9 +7,11 @@
 #include <vector>
 
 #include "allocator/os/fault.h"
+#include "allocator/os/mapping_limit.h"
 #include "allocator/os/os.h"
 #include "allocator/os/unit_test.h"
 #include "allocator/policy/config.h"
+#include "allocator/policy/guard_budget.h"
 #include "allocator/tiny/heap.h"
 #include "allocator/tiny/slab_map.h"
 #include "allocator/tiny/slab_pool.h"
@@ -75,6 +77,29 @@ TEST_F(SlabGuard, NoBlockBeginsInAGuard) {
     ASSERT_FALSE(hak_slab_is_block_start(byte, slab->reciprocal));
     ASSERT_FALSE(hak_slab_is_block_start_by(byte, slab->reciprocal, 0 - slab->reciprocal));
   }
+}
+
+TEST_F(SlabGuard, GoWithoutPastTheBudgetAndSpansKeepClearOfThem) {
+  if (hak_os_page_size() > HAK_SLAB_GUARD) GTEST_SKIP() << "pages are larger than the guards";
+  hak_guard_budget_init(32);  // Room for ten guards, of which a quarter is left to others.
+  for (int i = 0; i < 40; i++) ASSERT_NE(Take(3), nullptr);
+  EXPECT_EQ(hak_slab_guard_count(), 7u);
+  EXPECT_EQ(hak_guard_budget_used(), 14u);
+  for (hak_slab *slab : slabs_) hak_pool_give(slab);
+  slabs_.clear();
+  // Slabs that had a guard have it still.
+  std::vector<char *> spans;
+  for (int i = 0; i < 45; i++) {
+    uint32_t dirty;
+    char *span = static_cast<char *>(hak_pool_take_span(1, &dirty, true));
+    ASSERT_NE(span, nullptr);
+    memset(span, 1, HAK_SLAB_SIZE);
+    spans.push_back(span);
+  }
+  for (char *span : spans) ASSERT_TRUE(hak_pool_give_span(hak_slab_of(span)));
+  hak_pool_trim(0);
+  EXPECT_EQ(hak_guard_budget_used(), 0u) << "a superslab's guards go with it";
+  hak_guard_budget_init(HAK_OS_MAPPING_LIMIT_DEFAULT);
 }
 
 TEST_F(SlabGuard, WithoutThemSlabsServeAllTheSame) {

@@ -185,8 +185,8 @@ static struct hak_superslab *find_span(uint32_t slabs, uint32_t *first, bool gro
   for (; lists != 0 && looked_at < SPAN_SEARCH_MAX; lists &= lists - 1) {
     for (struct hak_superslab *ss = hak_pool.lists[__builtin_ctzll(lists)]; ss != NULL && looked_at < SPAN_SEARCH_MAX;
          ss = hak_superslab_next(ss), looked_at++) {
-      // Slab 0 is not whole.
-      const uint32_t free_whole = ss->free_mask & ~1u;
+      // Slab 0 is not whole, nor is one with a guard page.
+      const uint32_t free_whole = ss->free_mask & ~(ss->guard_mask | 1u);
       *first = find_run(free_whole & ss->dirty_mask, slabs);
       if (*first == HAK_SLABS_PER_SUPERSLAB) *first = find_run(free_whole, slabs);
       if (*first != HAK_SLABS_PER_SUPERSLAB) return ss;
@@ -248,7 +248,7 @@ bool hak_pool_resize_span(struct hak_slab *slab, uint32_t slabs) {
     hak_pool_note_free(ss, now);
   } else if (done && slabs > old) {
     const uint32_t extra = hak_pool_run(first + old, slabs - old);
-    done = first + slabs <= HAK_SLABS_PER_SUPERSLAB && (ss->free_mask & extra) == extra &&
+    done = first + slabs <= HAK_SLABS_PER_SUPERSLAB && (ss->free_mask & ~ss->guard_mask & extra) == extra &&
            hak_limit_admit(new_bytes(ss, first + old, slabs - old));
     if (done) {
       claim(ss, first + old, slabs - old);
