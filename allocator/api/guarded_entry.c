@@ -11,9 +11,12 @@
 #include "allocator/large/large.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/config.h"
+#include "allocator/tiny/empty_blocks.h"
 #include "allocator/tiny/quarantine.h"
 
 #define SMALL_MAX (HAK_TINY_MAX - HAK_TAIL_BYTES)
+// What is no ordinary small block: a large one, and in HARDENED one of size 0.
+#define IS_SPECIAL(size) (HAK_HARDENED ? (size) - 1 >= SMALL_MAX : (size) > SMALL_MAX)
 
 // ---- Sampling -----------------------------------------------------------------------------------
 
@@ -61,8 +64,19 @@ static void *sealed(void *block, size_t size) {
   return block;
 }
 
+// A large block, or one of size 0, which nobody can touch (tiny/empty_blocks.h); when there are too many of those, an
+// ordinary one.
+static HAK_NOINLINE void *special(size_t size, size_t align, bool zero) {
+  if (size != 0) return hak_slow_large(size, align, zero);
+  hak_thread_heap();  // The first call of the process.
+  void *block = hak_empty_take(align);
+  if (block != NULL) return block;
+  const bool small = hak_class_of_aligned(HAK_TAIL_BYTES, align) != HAK_CLASS_NONE;
+  return small ? sealed(hak_slow_aligned(align, HAK_TAIL_BYTES), 0) : hak_slow_large(0, align, zero);
+}
+
 void *hak_guarded_malloc(size_t size) {
-  if (HAK_UNLIKELY(size > SMALL_MAX)) return hak_slow_large(size, HAK_MIN_ALIGN, false);
+  if (HAK_UNLIKELY(IS_SPECIAL(size))) return special(size, HAK_MIN_ALIGN, false);
   if (HAK_HARDENED && HAK_UNLIKELY(until_sample-- == 0)) {
     void *block = sample(size);
     if (block != NULL) return block;
@@ -71,13 +85,14 @@ void *hak_guarded_malloc(size_t size) {
 }
 
 void *hak_guarded_zalloc(size_t size) {
-  if (size > SMALL_MAX) return hak_slow_large(size, HAK_MIN_ALIGN, true);
+  if (IS_SPECIAL(size)) return special(size, HAK_MIN_ALIGN, true);
   void *block = hak_guarded_malloc(size);
   return block != NULL ? memset(block, 0, size) : NULL;
 }
 
 void *hak_guarded_aligned(size_t align, size_t size) {
   if (align <= HAK_MIN_ALIGN) return hak_guarded_malloc(size);
+  if (HAK_HARDENED && size == 0) return special(size, align, false);
   const bool small = size <= SMALL_MAX && hak_class_of_aligned(size + HAK_TAIL_BYTES, align) != HAK_CLASS_NONE;
   return small ? sealed(hak_slow_aligned(align, size + HAK_TAIL_BYTES), size) : hak_slow_large(size, align, false);
 }
@@ -92,6 +107,11 @@ HAK_INLINE size_t size_of(const void *block, const char *if_free, const char *if
     if (!hak_slab_is_block_start(block, hak_class_info[class_id].reciprocal)) hak_fatal(if_other, block);
     if (HAK_BLOCK_CHECKS) hak_block_require_live(block, class_id, if_free, if_other);
     return hak_tail_size(block, hak_class_usable(class_id));
+  }
+  if (HAK_HARDENED) {
+    const enum hak_empty_state state = hak_empty_state_of(block);
+    if (state == HAK_EMPTY_LIVE) return 0;
+    if (HAK_UNLIKELY(state == HAK_EMPTY_FREED)) hak_fatal(if_free, block);
   }
   const size_t size = hak_guarded_size(block);
   // Large blocks are never empty, but for those with an alignment that no class has.
@@ -110,7 +130,13 @@ size_t hak_guarded_usable(const void *block) {
 
 // The live block of the class, which was asked for with the size, is freed.
 HAK_INLINE void give(void *block, size_t size, uint32_t class_id) {
-  if (HAK_LIKELY(hak_class_is_tiny(class_id))) count_canary(size - hak_class_usable(class_id));
+  if (HAK_LIKELY(hak_class_is_tiny(class_id))) {
+    count_canary(size - hak_class_usable(class_id));
+  } else if (HAK_HARDENED && size == 0) {
+    const enum hak_empty_state state = hak_empty_give(block);
+    if (state == HAK_EMPTY_LIVE) return;
+    if (HAK_UNLIKELY(state == HAK_EMPTY_FREED)) hak_fatal("double free", block);  // By another thread meanwhile.
+  }
   hak_hot_put(block, class_id);
 }
 
@@ -145,6 +171,7 @@ void *hak_guarded_realloc_in_place(void *block, size_t size) {
   const size_t old_size = live_size_of(block, &class_id);
   const bool small = hak_class_is_tiny(class_id);
   if (fits(block, old_size, size, small)) return block;
+  if (HAK_HARDENED && size == 0 && hak_empty_state_of(block) == HAK_EMPTY_LIVE) return block;
   return !small && hak_guarded_resize(block, size, true) ? block : NULL;
 }
 

@@ -18,6 +18,7 @@
 #include "allocator/os/os.h"
 #include "allocator/policy/guard_budget.h"
 #include "allocator/policy/memory_limit.h"
+#include "allocator/tiny/freed_check.h"
 #include "allocator/tiny/meta.h"
 #include "allocator/tiny/quarantine.h"
 #include "allocator/tiny/reclaim.h"
@@ -187,7 +188,7 @@ __attribute__((destructor)) static void check_at_exit(void) {
   if (HAK_SETTING(stats_at_exit)) hak_statistics_dump();
   if (!HAK_FAST && heap != NULL) {
     hak_heap_enter(heap);
-    hak_thread_cache_require_untouched(heap);
+    hak_freed_require_untouched(heap);
     hak_quarantine_flush(heap);
     hak_thread_cache_flush_all(heap);
     hak_heap_drain(heap);

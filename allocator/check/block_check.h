@@ -59,10 +59,12 @@ HAK_INLINE void hak_block_check_in(void *block, uint32_t class_id) {
   hak_block_check_in_live(block, class_id);
 }
 
-// Ends the process when a freed block was written to since.
+// Ends the process when a freed block, or its header, was written to since.
 HAK_INLINE void hak_block_require_untouched(const void *block, uint32_t class_id) {
-  if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS && tiny_region_id_state(block, class_id) == HAK_REGION_IS_FREE &&
-      HAK_UNLIKELY(!hak_poison_intact(block, hak_class_usable(class_id)))) {
+  if (HAK_HEADER != HAK_HEADER_MODE_ALWAYS) return;
+  const enum hak_region_state state = tiny_region_id_state(block, class_id);
+  if (HAK_UNLIKELY(state == HAK_REGION_IS_BROKEN)) hak_fatal("corrupted header", block);
+  if (state == HAK_REGION_IS_FREE && HAK_UNLIKELY(!hak_poison_intact(block, hak_class_usable(class_id)))) {
     hak_fatal("write after free", block);
   }
 }

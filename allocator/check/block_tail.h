@@ -5,8 +5,10 @@
 //
 //   | request | pattern ............ | word |
 //
-// Both depend on a secret and on the block's address. Their first byte is never below 0x80, so a string's terminating
-// zero, or text that runs over by one byte, never goes unnoticed; another byte does with a probability of 1/128.
+// Both depend on a secret and on the block's address. The first byte behind the request is never below 0x80, so a
+// string's terminating zero, or text that runs over by one byte, never goes unnoticed; another byte does with a
+// probability of 1/128. The second one is zero: whoever reads a string that fills its block without a zero of its own
+// stops there. It may be the pattern's or the word's.
 #ifndef HAKMEM_CHECK_BLOCK_TAIL_H_
 #define HAKMEM_CHECK_BLOCK_TAIL_H_
 
@@ -24,6 +26,9 @@ HAK_C_BEGIN
 // The pattern for the `bytes` at `start`, which lie behind `block`; and whether it is still there.
 void hak_tail_fill(const void *block, void *start, size_t bytes);
 bool hak_tail_intact(const void *block, const void *start, size_t bytes);
+// The same for bytes that lie in front of `block`: no byte is zero.
+void hak_tail_fill_front(const void *block, void *start, size_t bytes);
+bool hak_tail_front_intact(const void *block, const void *start, size_t bytes);
 
 // What the length is XORed with; its highest bit is set.
 HAK_INLINE uint64_t hak_tail_code(const void *block) {
@@ -31,9 +36,17 @@ HAK_INLINE uint64_t hak_tail_code(const void *block) {
   return (mixed ^ mixed >> 29) | (uint64_t)1 << 63;
 }
 
-// The bytes of the pattern are all the same: the upper ones of the code are the better mixed ones.
+// The bytes of the pattern are all the same, but for the second: the upper ones of the code are the better mixed ones.
 HAK_INLINE unsigned char hak_tail_byte(uint64_t code) { return (unsigned char)(code >> 56); }
 HAK_INLINE uint64_t hak_tail_row(uint64_t code) { return hak_tail_byte(code) * (UINT64_MAX / 0xFF); }
+HAK_INLINE uint64_t hak_tail_first_row(uint64_t code) { return hak_tail_row(code) & ~(uint64_t)0xFF00; }
+
+// The word behind a canary of so many bytes. Twice, so that a changed byte makes two lengths that differ. The byte with
+// the highest bit comes first, and the second byte behind the request is zero where that is one of the word's.
+HAK_INLINE uint64_t hak_tail_word(uint64_t code, uint64_t canary) {
+  const uint64_t zero = canary < 2 ? (uint64_t)0xFF << 48 << 8 * canary : 0;
+  return __builtin_bswap64(((canary << 32 | canary) ^ code) & ~zero);
+}
 
 // HARDENED looks at no more of a canary than its first eight bytes and the word: an overflow that does not skip them is
 // found, and one that does, but stays in the block, harms nobody. The time that a loop of unforeseeable length takes is
@@ -42,18 +55,20 @@ HAK_INLINE uint64_t hak_tail_row(uint64_t code) { return hak_tail_byte(code) * (
 
 // A canary is written and read by words: eight bytes of the block follow it, so the last word may reach into them.
 HAK_INLINE void hak_tail_canary_fill(char *start, size_t bytes, uint64_t code) {
+  const uint64_t first = hak_tail_first_row(code);
   const uint64_t row = hak_tail_row(code);
-  memcpy(start, &row, sizeof row);
+  memcpy(start, &first, sizeof first);
   for (size_t i = sizeof row; i < bytes && i < HAK_TAIL_WATCHED; i += sizeof row) memcpy(start + i, &row, sizeof row);
 }
 
 HAK_INLINE bool hak_tail_canary_intact(const char *start, size_t bytes, uint64_t code) {
-  const uint64_t row = hak_tail_row(code);
+  uint64_t row = hak_tail_first_row(code);
   uint64_t word, wrong = 0;
   size_t i = 0;
   for (; i + sizeof word <= bytes && i + sizeof word < HAK_TAIL_WATCHED; i += sizeof word) {
     memcpy(&word, start + i, sizeof word);
     wrong |= word ^ row;
+    row = hak_tail_row(code);
   }
   memcpy(&word, start + i, sizeof word);
   // The last bytes alone, by two shifts: one cannot shift out all of a word. A branch here would be a coin's toss.
@@ -68,8 +83,7 @@ HAK_INLINE void hak_tail_seal(void *block, size_t usable, size_t size) {
   const uint64_t code = hak_tail_code(block);
   char *const end = (char *)block + size;
   hak_tail_canary_fill(end, canary, code);
-  // Twice, so that a changed byte makes two lengths that differ. The byte with the highest bit comes first.
-  const uint64_t word = __builtin_bswap64(((uint64_t)canary << 32 | canary) ^ code);
+  const uint64_t word = hak_tail_word(code, canary);
   memcpy(end + canary, &word, sizeof word);
 }
 
@@ -79,9 +93,8 @@ HAK_INLINE size_t hak_tail_size(const void *block, size_t usable) {
   const uint64_t code = hak_tail_code(block);
   uint64_t word;
   memcpy(&word, (const char *)block + most, sizeof word);
-  const uint64_t twice = __builtin_bswap64(word) ^ code;
-  const uint64_t canary = twice >> 32;
-  if (HAK_UNLIKELY(canary > most || canary != (uint32_t)twice ||
+  const uint64_t canary = (uint32_t)(__builtin_bswap64(word) ^ code);
+  if (HAK_UNLIKELY(canary > most || word != hak_tail_word(code, canary) ||
                    !hak_tail_canary_intact((const char *)block + most - canary, canary, code))) {
     hak_fatal("overflow", block);
   }

@@ -66,7 +66,7 @@ TEST_F(BlockTail, OneChangedByteAnywhereIsFound) {
       for (const char character : {'\0', '\n', ' ', 'A', '\x7F'}) {
         const auto wrong = static_cast<unsigned char>(character);
         Seal(kUsable, size);
-        if (block_[at] == wrong) continue;  // Not in the first byte: see the next test.
+        if (block_[at] == wrong) continue;  // Not in the first byte: see the next tests.
         if (!IsWatched(kUsable, size, at)) continue;
         block_[at] = wrong;
         HAK_EXPECT_FATAL(hak_tail_size(block_, kUsable), "overflow", block_);
@@ -81,6 +81,18 @@ TEST_F(BlockTail, TheFirstByteIsNoCharacterOfText) {
     for (const size_t size : {size_t{3}, size_t{23}}) {
       Seal(31, size);
       ASSERT_GE(block_[size], 0x80);
+    }
+  }
+}
+
+TEST_F(BlockTail, TheSecondByteEndsAString) {
+  for (uint64_t secret = 1; secret < 200; secret++) {
+    hak_nextptr_secret = secret * 0x9E3779B97F4A7C15;
+    for (size_t size = 0; size + kWord <= 47; size++) {
+      Seal(47, size);
+      ASSERT_GE(block_[size], 0x80) << size;
+      ASSERT_EQ(block_[size + 1], 0) << size;
+      ASSERT_EQ(hak_tail_size(block_, 47), size);
     }
   }
 }
@@ -120,6 +132,22 @@ TEST_F(BlockTail, PatternIsFoundUnlessOneByteDiffers) {
     block_[at] ^= 1;
   }
   EXPECT_FALSE(hak_tail_intact(block_, block_ + 100, 51));
+}
+
+TEST_F(BlockTail, BehindABlockAStringEndsAndBeforeItNoByteIsZero) {
+  for (size_t bytes = 0; bytes < 20; bytes++) {
+    hak_tail_fill(block_, block_ + 100, bytes);
+    EXPECT_TRUE(hak_tail_intact(block_, block_ + 100, bytes));
+    if (bytes > 0) {
+      EXPECT_GE(block_[100], 0x80);
+    }
+    if (bytes > 1) {
+      EXPECT_EQ(block_[101], 0);
+    }
+    hak_tail_fill_front(block_, block_ + 200, bytes);
+    EXPECT_TRUE(hak_tail_front_intact(block_, block_ + 200, bytes));
+    for (size_t i = 0; i < bytes; i++) EXPECT_GE(block_[200 + i], 0x80);
+  }
 }
 
 }  // namespace

@@ -67,14 +67,15 @@ static void drop_record(struct guarded *one) {
 static void seal(const struct guarded *one) {
   char *const block = block_of(one);
   char *const end = block + one->size;
-  hak_tail_fill(block, one->data, (size_t)(block - one->data));
+  hak_tail_fill_front(block, one->data, (size_t)(block - one->data));
   hak_tail_fill(block, end, (size_t)(one->data + one->data_bytes - end));
 }
 
 static void require_intact(const struct guarded *one) {
   const char *const block = block_of(one);
   const char *const end = block + one->size;
-  if (HAK_UNLIKELY(!hak_tail_intact(block, one->data, (size_t)(block - one->data)))) hak_fatal("underflow", block);
+  if (HAK_UNLIKELY(!hak_tail_front_intact(block, one->data, (size_t)(block - one->data))))
+    hak_fatal("underflow", block);
   if (HAK_UNLIKELY(!hak_tail_intact(block, end, (size_t)(one->data + one->data_bytes - end)))) {
     hak_fatal("overflow", block);
   }

@@ -9,6 +9,7 @@
 #include "allocator/os/report.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/memory_limit.h"
+#include "allocator/tiny/empty_blocks.h"
 #include "allocator/tiny/heap.h"
 #include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/meta.h"
@@ -34,7 +35,8 @@ static void gather(hak_stats *stats) {
   stats->large_bytes = HAK_GUARDED ? guarded.bytes : pool.span_bytes + mappings.bytes;
   stats->cached_blocks = heaps.cached_blocks;
   stats->cached_bytes = heaps.cached_bytes;
-  stats->live_blocks = less(pool.tiny_blocks, heaps.cached_blocks + pool.remote_blocks) + stats->large_blocks;
+  stats->live_blocks =
+      less(pool.tiny_blocks, heaps.cached_blocks + pool.remote_blocks) + stats->large_blocks + hak_empty_count();
   stats->live_bytes =
       less(pool.tiny_bytes, heaps.cached_bytes + pool.remote_bytes + heaps.canary_bytes) + stats->large_bytes;
   stats->mapped_bytes = os.mapped;

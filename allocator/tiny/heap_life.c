@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "allocator/os/atomic.h"
+#include "allocator/tiny/freed_check.h"
 #include "allocator/tiny/heap.h"
 #include "allocator/tiny/meta.h"
 #include "allocator/tiny/quarantine.h"
@@ -111,7 +112,7 @@ static void move_count(HAK_ATOMIC(uint64_t) * from, uint64_t *to) {
 void hak_heap_close(struct hak_heap *heap) {
   hak_heap_enter(heap);
   if (heap->open) {
-    hak_thread_cache_require_untouched(heap);
+    hak_freed_require_untouched(heap);
     hak_quarantine_detach(heap);
     hak_thread_cache_flush_all(heap);
     hak_heap_drain(heap);

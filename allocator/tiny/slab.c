@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "allocator/check/block_front.h"
 #include "allocator/os/decommit.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
@@ -170,6 +171,7 @@ uint32_t hak_slab_carve(struct hak_slab *slab, void **out, uint32_t want) {
     tiny_region_id_carve(block, slab->class_id);
     out[i] = block;
   }
+  if (take != 0 && carved == 0) hak_block_front_fill(block + slab->stride);
   atomic_store_explicit(&slab->carved, carved + take, memory_order_relaxed);
   return take;
 }

@@ -333,19 +333,6 @@ void hak_thread_cache_init(struct hak_heap *heap) {
   }
 }
 
-void hak_thread_cache_require_untouched(const struct hak_heap *heap) {
-  if (!HAK_POISON_ON) return;
-  if (heap->quarantine != NULL) hak_quarantine_visit(heap, hak_block_require_untouched);
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
-    const struct hak_bin *bin = &heap->cache.bins[class_id];
-    if (bin_base(bin) == NULL) continue;
-    for (void **slot = bin_base(bin) + SENTINELS; slot <= bin_top(bin); slot++) {
-      const void *block = hak_slot_load(slot);
-      if (block != NULL) hak_block_require_untouched(block, class_id);
-    }
-  }
-}
-
 void hak_thread_cache_destroy(struct hak_heap *heap) {
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     struct hak_bin *bin = &heap->cache.bins[class_id];

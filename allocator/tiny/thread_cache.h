@@ -16,9 +16,6 @@ HAK_C_BEGIN
 
 // Makes the cache of a newly opened heap empty and without arrays.
 void hak_thread_cache_init(struct hak_heap *heap);
-// Ends the process when a block in the heap's cache or quarantine was written to since it was freed. Nothing in builds
-// without poison.
-void hak_thread_cache_require_untouched(const struct hak_heap *heap);
 // Gives the arrays of an empty cache back.
 void hak_thread_cache_destroy(struct hak_heap *heap);
 

@@ -169,7 +169,7 @@ SLAB_MUTANTS = [
     {
         "name": "pool_span_grows_over_used",
         "file": "allocator/tiny/slab_pool.c",
-        "old": "(ss->free_mask & extra) == extra &&",
+        "old": "(ss->free_mask & ~ss->guard_mask & extra) == extra &&",
         "new": "",
         "kind": "missing check",
         "breaks": "a span grows into slabs in use",

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// HARDENED: what lies in front of a freed block is watched as the block itself is, blocks of size 0 cannot be touched,
+// and a canary shows a string's zero and ends a string that has none.
+#include <gtest/gtest.h>
+#include <hakmem/hakmem.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "allocator/os/unit_test.h"
+#include "allocator/test/subprocess.h"
+
+namespace hak_test {
+namespace {
+
+char *New(size_t size) { return static_cast<char *>(hak_malloc(size)); }
+void Write(char *at) { *const_cast<volatile char *>(at) = static_cast<char>(*at ^ 0x15); }
+
+// Ended by the allocator, with one line that begins so.
+void ExpectCaught(const Outcome &outcome) {
+  EXPECT_EQ(outcome.signal, SIGABRT) << outcome;
+  EXPECT_EQ(outcome.err.find("hakmem: "), 0u) << outcome;
+}
+
+// ---- In front of a freed block ------------------------------------------------------------------
+
+enum class Then { kExit, kReuse, kFlushAndExit };
+
+int WriteInFront(size_t size, size_t before, ptrdiff_t offset, Then then) {
+  std::vector<char *> others;
+  for (size_t i = 0; i < before; ++i) others.push_back(New(size));
+  char *block = New(size);
+  char *behind = New(size);
+  hak_free(block);
+  if (then == Then::kFlushAndExit) hak_thread_flush();
+  Write(block + offset);
+  // Enough for the block to leave the quarantine, which is a matter of chance.
+  for (int i = 0; then == Then::kReuse && i < 400; ++i) hak_free(New(size));
+  if (then == Then::kReuse) _exit(0);  // Without the last check.
+  hak_free(behind);
+  return 0;
+}
+
+TEST(InFrontOfAFreedBlock, AWriteIsSeenAtTheEndAndAtReuse) {
+  for (const size_t size : {size_t{4096}, size_t{6000}, size_t{16000}}) {
+    for (const ptrdiff_t offset : {-1, -2, -8, -9, -16, 100}) {
+      for (const Then then : {Then::kExit, Then::kReuse, Then::kFlushAndExit}) {
+        SCOPED_TRACE(std::to_string(size) + " " + std::to_string(offset) + " " +
+                     std::to_string(static_cast<int>(then)));
+        ExpectCaught(RunForked([&] { return WriteInFront(size, 0, offset, then); }));
+      }
+    }
+  }
+}
+
+// A block that lives in front has a canary there.
+TEST(InFrontOfAFreedBlock, ALiveNeighbourIsLookedAtInTheLastCheck) {
+  for (const ptrdiff_t offset : {-1, -2, -8}) {
+    SCOPED_TRACE(offset);
+    ExpectCaught(RunForked([&] { return WriteInFront(4096, 1, offset, Then::kExit); }));
+  }
+}
+
+TEST(InFrontOfAFreedBlock, NothingIsSeenWhereNothingIsWrong) {
+  const Outcome outcome = RunForked([] {
+    std::vector<char *> blocks;
+    for (int round = 0; round < 20; ++round) {
+      for (size_t size = 0; size < 40000; size += 631) {
+        blocks.push_back(New(size));
+        memset(blocks.back(), 0x5A, size);
+      }
+      for (size_t i = static_cast<size_t>(round) % 2; i < blocks.size(); i += 2) {
+        hak_free(blocks[i]);
+        blocks[i] = New(i * 7);
+      }
+      hak_thread_flush();
+    }
+    for (size_t i = 0; i < blocks.size(); i += 3) hak_free(blocks[i]);
+    return hak_heap_verify() ? 0 : 1;
+  });
+  EXPECT_EQ(outcome.exit_code, 0) << outcome;
+  EXPECT_EQ(outcome.err, "");
+}
+
+// ---- Size 0 -------------------------------------------------------------------------------------
+
+std::vector<void *> EmptyOfEachKind() {
+  void *aligned = nullptr;
+  EXPECT_EQ(hak_posix_memalign(&aligned, 64, 0), 0);
+  void *shrunk = hak_realloc(hak_realloc(nullptr, 0), 0);
+  EXPECT_EQ(shrunk, nullptr);
+  return {hak_malloc(0),           hak_calloc(0, 8),           hak_calloc(8, 0),    hak_zalloc(0),
+          hak_realloc(nullptr, 0), hak_aligned_alloc(4096, 0), hak_memalign(32, 0), aligned};
+}
+
+TEST(SizeZero, NoByteCanBeTouched) {
+  std::set<void *> seen;
+  for (void *block : EmptyOfEachKind()) {
+    ASSERT_NE(block, nullptr);
+    EXPECT_TRUE(seen.insert(block).second) << "two blocks at one address";
+    EXPECT_EQ(hak_usable_size(block), 0u);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(block) % 16, 0u);
+    EXPECT_FALSE(hak_unit::IsReadable(block));
+    EXPECT_FALSE(hak_unit::IsReadable(static_cast<char *>(block) - 1));
+    EXPECT_EQ(RunForked([&] {
+                Write(static_cast<char *>(block));
+                return 0;
+              }).signal,
+              SIGSEGV);
+  }
+  for (void *block : seen) hak_free(block);
+  EXPECT_TRUE(hak_heap_verify());
+}
+
+TEST(SizeZero, BlocksGrowAndShrink) {
+  char *block = static_cast<char *>(hak_realloc(hak_malloc(0), 100));
+  ASSERT_NE(block, nullptr);
+  memset(block, 1, 100);
+  EXPECT_EQ(hak_realloc(block, 0), nullptr);
+  block = New(0);
+  EXPECT_EQ(hak_realloc_in_place(block, 0), block);
+  EXPECT_EQ(hak_realloc_in_place(block, 1), nullptr);
+  hak_free_sized(block, 0);
+}
+
+TEST(SizeZero, MisuseIsFound) {
+  const auto line = [](const Outcome &outcome) { return outcome.err.substr(0, outcome.err.find(": 0x")); };
+  Outcome outcome = RunForked([] {
+    void *block = hak_malloc(0);
+    hak_free(block);
+    hak_free(block);
+    return 0;
+  });
+  EXPECT_EQ(line(outcome), "hakmem: double free");
+  outcome = RunForked([] {
+    hak_free(New(0) + 16 * 5000);
+    return 0;
+  });
+  EXPECT_EQ(line(outcome), "hakmem: invalid free");
+  outcome = RunForked([] {
+    hak_free(New(0) + 8);
+    return 0;
+  });
+  EXPECT_EQ(line(outcome), "hakmem: invalid free");
+  outcome = RunForked([] {
+    void *block = hak_malloc(0);
+    hak_free(block);
+    return hak_realloc(block, 10) == nullptr ? 1 : 2;
+  });
+  EXPECT_EQ(line(outcome), "hakmem: invalid pointer");
+  outcome = RunForked([] {
+    hak_free_sized(hak_malloc(0), 16);
+    return 0;
+  });
+  EXPECT_EQ(line(outcome), "hakmem: free with a wrong size");
+}
+
+TEST(SizeZero, ManyMoreThanTheRangeHas) {
+  hak_stats before = {};
+  before.version = HAK_STATS_VERSION;
+  hak_stats_get(&before);
+  std::vector<void *> blocks;
+  std::set<void *> seen;
+  for (size_t i = 0; i < (size_t{1} << 20) + 20000; ++i) {
+    blocks.push_back(hak_malloc(0));
+    ASSERT_NE(blocks.back(), nullptr) << i;
+    ASSERT_EQ(hak_usable_size(blocks.back()), 0u);
+  }
+  for (size_t i = 0; i < blocks.size(); i += 97) EXPECT_TRUE(seen.insert(blocks[i]).second);
+  hak_stats after = {};
+  after.version = HAK_STATS_VERSION;
+  hak_stats_get(&after);
+  EXPECT_EQ(after.live_blocks, before.live_blocks + blocks.size());
+  for (void *block : blocks) hak_free(block);
+  hak_stats_get(&after);
+  EXPECT_EQ(after.live_blocks, before.live_blocks);
+}
+
+// ---- Canaries and strings -----------------------------------------------------------------------
+
+TEST(Strings, OneThatFillsItsBlockEndsBehindIt) {
+  for (size_t size = 1; size < 3000; size += 1 + size / 8) {
+    char *block = New(size);
+    memset(block, 'x', size);
+    EXPECT_EQ(strlen(block), size + 1) << "the canary's first byte is no zero, its second is";
+    hak_free(block);
+  }
+}
+
+TEST(Strings, OneZeroTooMuchIsSeen) {
+  for (const size_t size : {size_t{1}, size_t{8}, size_t{23}, size_t{24}, size_t{25}, size_t{40}, size_t{1000}}) {
+    SCOPED_TRACE(size);
+    ExpectCaught(RunForked([&] {
+      char *block = New(size);
+      block[size] = 0;
+      hak_free(block);
+      return 0;
+    }));
+  }
+}
+
+}  // namespace
+}  // namespace hak_test
