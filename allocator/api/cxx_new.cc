@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The only C++ of the allocator: a new handler may throw, and the nothrow forms of operator new must catch it.
+// The only C++ of the allocator: operator new and a new handler may throw, and the nothrow forms must catch it.
 #include "allocator/api/cxx_new.h"
 
-// The C++ runtime is not linked in for this: it is there in every process that gets here, and in others its names stay
-// unresolved.
+// What exception handling needs of the C++ runtime goes through cxx_new_runtime.c, which finds it when it is needed.
+// Weak: clang leaves the name in the symbol table although nothing refers to it.
 __asm__(
     ".weak __gxx_personality_v0\n"
-    ".weak __cxa_begin_catch\n"
-    ".weak __cxa_end_catch\n"
-    ".weak _Unwind_Resume\n");
+    ".hidden hak_cxx_personality\n"
+    ".hidden hak_cxx_begin_catch\n"
+    ".hidden hak_cxx_end_catch\n"
+    ".hidden hak_cxx_resume\n"
+    ".set __gxx_personality_v0, hak_cxx_personality\n"
+    ".set __cxa_begin_catch, hak_cxx_begin_catch\n"
+    ".set __cxa_end_catch, hak_cxx_end_catch\n"
+    ".set _Unwind_Resume, hak_cxx_resume\n");
 
 void *hak_new_after_failure_nothrow(size_t align, size_t size) {
   try {
@@ -20,6 +25,22 @@ void *hak_new_after_failure_nothrow(size_t align, size_t size) {
       void *block = hak_new_try(align, size);
       if (block != nullptr) return block;
     }
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+void *hak_new_call_nothrow(void *(*function)(size_t size), size_t size) {
+  try {
+    return function(size);
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+void *hak_new_call_aligned_nothrow(void *(*function)(size_t size, size_t align), size_t size, size_t align) {
+  try {
+    return function(size, align);
   } catch (...) {
     return nullptr;
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What operator new shares between its C part and the one function that must be C++: the program's new handler.
+// What operator new is made of: its C part (cxx_override.c), the few functions that must be C++ (cxx_new.cc), and what
+// both need of the C++ runtime (cxx_new_runtime.c).
 #ifndef HAKMEM_API_CXX_NEW_H_
 #define HAKMEM_API_CXX_NEW_H_
 
@@ -8,17 +9,28 @@
 
 HAK_C_BEGIN
 
+// A block of `size` bytes at a multiple of `align`, a power of two; 1 asks for no more than every block has.
+void *hak_new_try(size_t align, size_t size);
+
+// ---- cxx_new.cc ---------------------------------------------------------------------------------
+
+// The slow path of the nothrow forms: asks the handler for memory until there is some, or it gives up by throwing or
+// by not being there; then NULL ([new.delete.single]).
+void *hak_new_after_failure_nothrow(size_t align, size_t size);
+
+// What the program's own operator new gives, or NULL when it throws.
+void *hak_new_call_nothrow(void *(*function)(size_t size), size_t size);
+void *hak_new_call_aligned_nothrow(void *(*function)(size_t size, size_t align), size_t size, size_t align);
+
+// ---- cxx_new_runtime.c --------------------------------------------------------------------------
+
 typedef void (*hak_new_handler)(void);
 
 // std::get_new_handler(), or NULL in a process without a C++ runtime.
 hak_new_handler hak_get_new_handler(void);
 
-// A block of `size` bytes at a multiple of `align`, a power of two; 1 asks for no more than every block has.
-void *hak_new_try(size_t align, size_t size);
-
-// The slow path of the nothrow forms: asks the handler for memory until there is some, or it gives up by throwing or
-// by not being there; then NULL ([new.delete.single]).
-void *hak_new_after_failure_nothrow(size_t align, size_t size);
+// Throws std::bad_alloc; ends a process without a C++ runtime.
+__attribute__((noreturn)) void hak_throw_bad_alloc(void);
 
 HAK_C_END
 

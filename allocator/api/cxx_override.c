@@ -2,28 +2,48 @@
 //
 // C++ allocation functions (C++17 [new.delete], with the sized nothrow forms that some compilers call): operator new
 // and delete in 22 forms, under the names of the Itanium C++ ABI. Written in C so that the library needs no C++
-// runtime; the two functions of that runtime that are needed, and exist in every program that calls operator new, are
-// weak references.
+// runtime.
+//
+// A program may replace any of them. C++ defines most forms by another one: new[] by new, a nothrow form by the one
+// that throws, a delete with a size by the one without; so these call the other one by its symbol where that is not
+// ours. All are weak: in a program that defines some and is linked with the archive, its own win.
 #include <hakmem/hakmem.h>
-#include <stdlib.h>
 
 #include "allocator/api/cxx_new.h"
 #include "allocator/api/entry.h"
 #include "allocator/api/sized.h"
-#include "allocator/os/report.h"
+#include "allocator/os/atomic.h"
 
 struct nothrow;  // std::nothrow_t
 
-// std::__throw_bad_alloc(). With HAK_NEW_MUST_THROW the linker has to find it.
-#ifndef HAK_NEW_MUST_THROW
-__attribute__((weak))
-#endif
-__attribute__((noreturn)) void
-_ZSt17__throw_bad_allocv(void);
+#define FORM HAK_EXPORT __attribute__((weak))
 
-__attribute__((weak)) hak_new_handler _ZSt15get_new_handlerv(void);  // std::get_new_handler()
+// new: n single, a array; delete: l single, a array; m: with the size; St11align_val_t: aligned; RKSt9nothrow_t:
+// nothrow.
+FORM void *_Znwm(size_t size);
+FORM void *_Znam(size_t size);
+FORM void *_ZnwmRKSt9nothrow_t(size_t size, const struct nothrow *tag);
+FORM void *_ZnamRKSt9nothrow_t(size_t size, const struct nothrow *tag);
+FORM void *_ZnwmSt11align_val_t(size_t size, size_t align);
+FORM void *_ZnamSt11align_val_t(size_t size, size_t align);
+FORM void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const struct nothrow *tag);
+FORM void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const struct nothrow *tag);
+FORM void _ZdlPv(void *ptr);
+FORM void _ZdaPv(void *ptr);
+FORM void _ZdlPvm(void *ptr, size_t size);
+FORM void _ZdaPvm(void *ptr, size_t size);
+FORM void _ZdlPvRKSt9nothrow_t(void *ptr, const struct nothrow *tag);
+FORM void _ZdaPvRKSt9nothrow_t(void *ptr, const struct nothrow *tag);
+FORM void _ZdlPvmRKSt9nothrow_t(void *ptr, size_t size, const struct nothrow *tag);
+FORM void _ZdaPvmRKSt9nothrow_t(void *ptr, size_t size, const struct nothrow *tag);
+FORM void _ZdlPvSt11align_val_t(void *ptr, size_t align);
+FORM void _ZdaPvSt11align_val_t(void *ptr, size_t align);
+FORM void _ZdlPvmSt11align_val_t(void *ptr, size_t size, size_t align);
+FORM void _ZdaPvmSt11align_val_t(void *ptr, size_t size, size_t align);
+FORM void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const struct nothrow *tag);
+FORM void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const struct nothrow *tag);
 
-hak_new_handler hak_get_new_handler(void) { return _ZSt15get_new_handlerv != NULL ? _ZSt15get_new_handlerv() : NULL; }
+// ---- Ours ---------------------------------------------------------------------------------------
 
 HAK_INLINE void *try_new(size_t align, size_t size) { return hak_entry_aligned(align, size); }
 
@@ -33,13 +53,7 @@ void *hak_new_try(size_t align, size_t size) { return try_new(align, size); }
 HAK_COLD static void *new_after_failure(size_t align, size_t size) {
   for (;;) {
     const hak_new_handler handler = hak_get_new_handler();
-    if (handler == NULL) {
-#ifndef HAK_NEW_MUST_THROW
-      if (_ZSt17__throw_bad_allocv == NULL)
-        hak_fatal("out of memory in operator new, and no C++ runtime to throw", NULL);
-#endif
-      _ZSt17__throw_bad_allocv();
-    }
+    if (handler == NULL) hak_throw_bad_alloc();
     handler();
     void *block = try_new(align, size);
     if (block != NULL) return block;
@@ -55,94 +69,160 @@ HAK_INLINE void *new_or_null(size_t align, size_t size) {
   return HAK_LIKELY(block != NULL) ? block : hak_new_after_failure_nothrow(align, size);
 }
 
-// ---- new: n single, a array; St11align_val_t: aligned; RKSt9nothrow_t: nothrow ------------------
+// The forms by which others are defined, under names that nobody replaces: _Znwm is `single_new` unless the program has
+// its own.
+static void *single_new(size_t size);
+static void *array_new(size_t size);
+static void *aligned_new(size_t size, size_t align);
+static void *aligned_array_new(size_t size, size_t align);
+static void single_delete(void *ptr);
+static void array_delete(void *ptr);
+static void aligned_delete(void *ptr, size_t align);
+static void aligned_array_delete(void *ptr, size_t align);
 
-HAK_EXPORT void *_Znwm(size_t size);
-HAK_EXPORT void *_Znwm(size_t size) { return new_or_throw(1, size); }
-HAK_EXPORT void *_ZnwmRKSt9nothrow_t(size_t size, const struct nothrow *tag);
-HAK_EXPORT void *_ZnwmRKSt9nothrow_t(size_t size, const struct nothrow *tag) {
-  (void)tag;
+void *_Znwm(size_t size) __attribute__((alias("single_new")));
+void *_Znam(size_t size) __attribute__((alias("array_new")));
+void *_ZnwmSt11align_val_t(size_t size, size_t align) __attribute__((alias("aligned_new")));
+void *_ZnamSt11align_val_t(size_t size, size_t align) __attribute__((alias("aligned_array_new")));
+void _ZdlPv(void *ptr) __attribute__((alias("single_delete")));
+void _ZdaPv(void *ptr) __attribute__((alias("array_delete")));
+void _ZdlPvSt11align_val_t(void *ptr, size_t align) __attribute__((alias("aligned_delete")));
+void _ZdaPvSt11align_val_t(void *ptr, size_t align) __attribute__((alias("aligned_array_delete")));
+
+// Whether the program has one of them.
+HAK_COLD static bool look_for_replaced(void) {
+  return _Znwm != single_new || _Znam != array_new || _ZnwmSt11align_val_t != aligned_new ||
+         _ZnamSt11align_val_t != aligned_array_new || _ZdlPv != single_delete || _ZdaPv != array_delete ||
+         _ZdlPvSt11align_val_t != aligned_delete || _ZdaPvSt11align_val_t != aligned_array_delete;
+}
+
+enum { NOT_KNOWN, REPLACED, OURS };
+
+// For the slow path of those defined by others; where all is ours, the fast one is open from now on. (HAK_GUARDED
+// builds have no other path.)
+HAK_NOINLINE static bool replaced(void) {
+  static HAK_ATOMIC(int) known;  // Relaxed: every thread finds the same.
+  int answer = atomic_load_explicit(&known, memory_order_relaxed);
+  if (HAK_UNLIKELY(answer == NOT_KNOWN)) {
+    answer = look_for_replaced() ? REPLACED : OURS;
+    atomic_store_explicit(&known, answer, memory_order_relaxed);
+  }
+  if (answer == OURS) hak_new_cache = hak_thread_cache;
+  return answer == REPLACED;
+}
+
+// Their fast path: no block, and false, when the slow path must be asked.
+HAK_INLINE void *quick_new(size_t size) { return HAK_GUARDED ? NULL : hak_hot_take(&hak_new_cache, size); }
+HAK_INLINE bool quick_delete(void *ptr) { return !HAK_GUARDED && hak_hot_give(&hak_new_cache, ptr); }
+
+// ---- new ----------------------------------------------------------------------------------------
+
+static void *single_new(size_t size) { return new_or_throw(1, size); }
+
+HAK_COLD static void *slow_array_new(size_t size) { return replaced() ? _Znwm(size) : single_new(size); }
+static void *array_new(size_t size) {
+  void *block = quick_new(size);
+  return HAK_LIKELY(block != NULL) ? block : slow_array_new(size);
+}
+
+HAK_COLD static void *slow_nothrow_new(size_t size, bool array) {
+  if (replaced()) return hak_new_call_nothrow(array ? _Znam : _Znwm, size);
   return new_or_null(1, size);
 }
-HAK_EXPORT void *_ZnwmSt11align_val_t(size_t size, size_t align);
-HAK_EXPORT void *_ZnwmSt11align_val_t(size_t size, size_t align) { return new_or_throw(align, size); }
-HAK_EXPORT void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const struct nothrow *tag);
-HAK_EXPORT void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const struct nothrow *tag) {
+void *_ZnwmRKSt9nothrow_t(size_t size, const struct nothrow *tag) {
   (void)tag;
+  void *block = quick_new(size);
+  return HAK_LIKELY(block != NULL) ? block : slow_nothrow_new(size, false);
+}
+void *_ZnamRKSt9nothrow_t(size_t size, const struct nothrow *tag) {
+  (void)tag;
+  void *block = quick_new(size);
+  return HAK_LIKELY(block != NULL) ? block : slow_nothrow_new(size, true);
+}
+
+static void *aligned_new(size_t size, size_t align) { return new_or_throw(align, size); }
+static void *aligned_array_new(size_t size, size_t align) {
+  return replaced() ? _ZnwmSt11align_val_t(size, align) : aligned_new(size, align);
+}
+void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const struct nothrow *tag) {
+  (void)tag;
+  if (replaced()) return hak_new_call_aligned_nothrow(_ZnwmSt11align_val_t, size, align);
   return new_or_null(align, size);
 }
-HAK_EXPORT void *_Znam(size_t size);
-HAK_EXPORT void *_Znam(size_t size) { return new_or_throw(1, size); }
-HAK_EXPORT void *_ZnamRKSt9nothrow_t(size_t size, const struct nothrow *tag);
-HAK_EXPORT void *_ZnamRKSt9nothrow_t(size_t size, const struct nothrow *tag) {
+void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const struct nothrow *tag) {
   (void)tag;
-  return new_or_null(1, size);
-}
-HAK_EXPORT void *_ZnamSt11align_val_t(size_t size, size_t align);
-HAK_EXPORT void *_ZnamSt11align_val_t(size_t size, size_t align) { return new_or_throw(align, size); }
-HAK_EXPORT void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const struct nothrow *tag);
-HAK_EXPORT void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const struct nothrow *tag) {
-  (void)tag;
+  if (replaced()) return hak_new_call_aligned_nothrow(_ZnamSt11align_val_t, size, align);
   return new_or_null(align, size);
 }
 
-// ---- delete: l single, a array; m: with the size ------------------------------------------------
+// ---- delete -------------------------------------------------------------------------------------
 
-HAK_EXPORT void _ZdlPv(void *ptr);
-HAK_EXPORT void _ZdlPv(void *ptr) { hak_entry_free(ptr); }
-HAK_EXPORT void _ZdlPvm(void *ptr, size_t size);
-HAK_EXPORT void _ZdlPvm(void *ptr, size_t size) { hak_entry_free_sized(ptr, size); }
-HAK_EXPORT void _ZdlPvRKSt9nothrow_t(void *ptr, const struct nothrow *tag);
-HAK_EXPORT void _ZdlPvRKSt9nothrow_t(void *ptr, const struct nothrow *tag) {
-  (void)tag;
-  hak_entry_free(ptr);
-}
-HAK_EXPORT void _ZdlPvmRKSt9nothrow_t(void *ptr, size_t size, const struct nothrow *tag);
-HAK_EXPORT void _ZdlPvmRKSt9nothrow_t(void *ptr, size_t size, const struct nothrow *tag) {
-  (void)tag;
-  hak_entry_free_sized(ptr, size);
-}
-HAK_EXPORT void _ZdlPvSt11align_val_t(void *ptr, size_t align);
-HAK_EXPORT void _ZdlPvSt11align_val_t(void *ptr, size_t align) {
+static void single_delete(void *ptr) { hak_entry_free(ptr); }
+static void aligned_delete(void *ptr, size_t align) {
   (void)align;
   hak_entry_free(ptr);
 }
-HAK_EXPORT void _ZdlPvmSt11align_val_t(void *ptr, size_t size, size_t align);
-HAK_EXPORT void _ZdlPvmSt11align_val_t(void *ptr, size_t size, size_t align) {
-  hak_entry_free_aligned_sized(ptr, align, size);
+
+// What stays to do after quick_delete; the entry points of guarded builds are slow themselves.
+HAK_INLINE void plain_delete(void *ptr) {
+  if (HAK_GUARDED) {
+    hak_entry_free(ptr);
+  } else {
+    hak_cold_free(ptr);
+  }
 }
-HAK_EXPORT void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const struct nothrow *tag);
-HAK_EXPORT void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const struct nothrow *tag) {
-  (void)align;
+HAK_INLINE void sized_delete(void *ptr, size_t align, size_t size) {
+  if (HAK_GUARDED) {
+    hak_entry_free_aligned_sized(ptr, align, size);
+  } else {
+    hak_cold_free(ptr);
+  }
+}
+
+// Frees `ptr` here, or calls `theirs` where the program has replaced something.
+#define DELETE_OR(theirs, ours)         \
+  if (!HAK_LIKELY(quick_delete(ptr))) { \
+    if (replaced()) {                   \
+      theirs;                           \
+    } else {                            \
+      ours;                             \
+    }                                   \
+  }
+
+static void array_delete(void *ptr) { DELETE_OR(_ZdlPv(ptr), plain_delete(ptr)) }
+void _ZdlPvm(void *ptr, size_t size) { DELETE_OR(_ZdlPv(ptr), sized_delete(ptr, 1, size)) }
+void _ZdaPvm(void *ptr, size_t size) { DELETE_OR(_ZdaPv(ptr), sized_delete(ptr, 1, size)) }
+void _ZdlPvRKSt9nothrow_t(void *ptr, const struct nothrow *tag) {
   (void)tag;
-  hak_entry_free(ptr);
+  DELETE_OR(_ZdlPv(ptr), plain_delete(ptr))
 }
-HAK_EXPORT void _ZdaPv(void *ptr);
-HAK_EXPORT void _ZdaPv(void *ptr) { hak_entry_free(ptr); }
-HAK_EXPORT void _ZdaPvm(void *ptr, size_t size);
-HAK_EXPORT void _ZdaPvm(void *ptr, size_t size) { hak_entry_free_sized(ptr, size); }
-HAK_EXPORT void _ZdaPvRKSt9nothrow_t(void *ptr, const struct nothrow *tag);
-HAK_EXPORT void _ZdaPvRKSt9nothrow_t(void *ptr, const struct nothrow *tag) {
+void _ZdaPvRKSt9nothrow_t(void *ptr, const struct nothrow *tag) {
   (void)tag;
-  hak_entry_free(ptr);
+  DELETE_OR(_ZdaPv(ptr), plain_delete(ptr))
 }
-HAK_EXPORT void _ZdaPvmRKSt9nothrow_t(void *ptr, size_t size, const struct nothrow *tag);
-HAK_EXPORT void _ZdaPvmRKSt9nothrow_t(void *ptr, size_t size, const struct nothrow *tag) {
+void _ZdlPvmRKSt9nothrow_t(void *ptr, size_t size, const struct nothrow *tag) {
   (void)tag;
-  hak_entry_free_sized(ptr, size);
+  DELETE_OR(_ZdlPv(ptr), sized_delete(ptr, 1, size))
 }
-HAK_EXPORT void _ZdaPvSt11align_val_t(void *ptr, size_t align);
-HAK_EXPORT void _ZdaPvSt11align_val_t(void *ptr, size_t align) {
-  (void)align;
-  hak_entry_free(ptr);
-}
-HAK_EXPORT void _ZdaPvmSt11align_val_t(void *ptr, size_t size, size_t align);
-HAK_EXPORT void _ZdaPvmSt11align_val_t(void *ptr, size_t size, size_t align) {
-  hak_entry_free_aligned_sized(ptr, align, size);
-}
-HAK_EXPORT void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const struct nothrow *tag);
-HAK_EXPORT void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const struct nothrow *tag) {
-  (void)align;
+void _ZdaPvmRKSt9nothrow_t(void *ptr, size_t size, const struct nothrow *tag) {
   (void)tag;
-  hak_entry_free(ptr);
+  DELETE_OR(_ZdaPv(ptr), sized_delete(ptr, 1, size))
+}
+
+static void aligned_array_delete(void *ptr, size_t align) {
+  DELETE_OR(_ZdlPvSt11align_val_t(ptr, align), plain_delete(ptr))
+}
+void _ZdlPvmSt11align_val_t(void *ptr, size_t size, size_t align) {
+  DELETE_OR(_ZdlPvSt11align_val_t(ptr, align), sized_delete(ptr, align, size))
+}
+void _ZdaPvmSt11align_val_t(void *ptr, size_t size, size_t align) {
+  DELETE_OR(_ZdaPvSt11align_val_t(ptr, align), sized_delete(ptr, align, size))
+}
+void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const struct nothrow *tag) {
+  (void)tag;
+  DELETE_OR(_ZdlPvSt11align_val_t(ptr, align), plain_delete(ptr))
+}
+void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const struct nothrow *tag) {
+  (void)tag;
+  DELETE_OR(_ZdaPvSt11align_val_t(ptr, align), plain_delete(ptr))
 }

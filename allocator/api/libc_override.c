@@ -24,10 +24,21 @@ HAK_EXPORT void *pvalloc(size_t size);
 
 HAK_EXPORT void *malloc(size_t size) { return hak_entry_malloc(size); }
 HAK_EXPORT void *calloc(size_t count, size_t size) { return hak_entry_calloc(count, size); }
-HAK_EXPORT void *realloc(void *ptr, size_t size) { return hak_entry_realloc(ptr, size); }
-HAK_EXPORT void *reallocarray(void *ptr, size_t count, size_t size) { return hak_entry_reallocarray(ptr, count, size); }
-HAK_EXPORT void free(void *ptr) { hak_entry_free(ptr); }
-HAK_EXPORT void cfree(void *ptr) { hak_entry_free(ptr); }
+// Not inlined into those below: they call the program's own where it has one.
+HAK_NOINLINE HAK_EXPORT void *realloc(void *ptr, size_t size) { return hak_entry_realloc(ptr, size); }
+HAK_NOINLINE HAK_EXPORT void free(void *ptr) { hak_entry_free(ptr); }
+
+// A program may have malloc, calloc, realloc and free of its own, which the C library's manual calls enough. Its blocks
+// come to what is defined by them.
+HAK_EXPORT void *reallocarray(void *ptr, size_t count, size_t size) {
+  size_t total;
+  if (HAK_UNLIKELY(__builtin_mul_overflow(count, size, &total))) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  return realloc(ptr, total);
+}
+HAK_EXPORT void cfree(void *ptr) { free(ptr); }
 HAK_EXPORT void free_sized(void *ptr, size_t size) { hak_entry_free_sized(ptr, size); }
 HAK_EXPORT void free_aligned_sized(void *ptr, size_t alignment, size_t size) {
   hak_entry_free_aligned_sized(ptr, alignment, size);

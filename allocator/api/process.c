@@ -32,6 +32,7 @@
 #define NO_CACHE ((struct hak_cache *)(uintptr_t)&hak_no_cache)
 
 _Thread_local struct hak_cache *hak_thread_cache = NO_CACHE;
+_Thread_local struct hak_cache *hak_new_cache = NO_CACHE;
 
 // The calling thread's heap while it is watched for idleness; its cache is then out of the fast paths' sight.
 static _Thread_local struct hak_heap *watched;
@@ -48,6 +49,7 @@ static bool have_end_key;
 
 static void close_heap(struct hak_heap *heap) {
   hak_thread_cache = NO_CACHE;
+  hak_new_cache = NO_CACHE;
   watched = NULL;
   hak_heap_close(heap);
 }
@@ -107,6 +109,7 @@ int hak_process_configure(const char *name, const char *value) {
 void hak_thread_watch(struct hak_heap *heap) {
   watched = heap;
   hak_thread_cache = NO_CACHE;
+  hak_new_cache = NO_CACHE;
 }
 
 bool hak_thread_is_watched(void) { return watched != NULL; }

@@ -13,24 +13,30 @@
 #include "allocator/tiny/slab.h"
 #include "allocator/tiny/slab_map.h"
 
-HAK_INLINE void *hak_hot_malloc(size_t size) {
-  if (HAK_UNLIKELY(size > HAK_TINY_MAX)) return hak_cold_malloc(size);
+// A block from the cache, or NULL: the slow path must be asked. The cache is named by where the thread has it
+// (thread.h), which becomes part of the instruction.
+HAK_INLINE void *hak_hot_take(struct hak_cache *const *cache, size_t size) {
+  if (HAK_UNLIKELY(size > HAK_TINY_MAX)) return NULL;
   const uint32_t class_id = hak_class_of(size);
-  struct hak_bin *bin = &hak_thread_cache->bins[class_id];
+  struct hak_bin *bin = &(*cache)->bins[class_id];
   // Relaxed: the bin is this thread's; elsewhere it is read by statistics, and by thieves (tiny/idle_cache.h), whose
   // barriers do the ordering. Steps O1, O2 and O3 of idle_cache.pml.
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   void *block = hak_slot_load(top);
-  if (HAK_UNLIKELY(block == NULL)) return hak_cold_malloc(size);
+  if (HAK_UNLIKELY(block == NULL)) return NULL;
   atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed);
   if (HAK_BLOCK_CHECKS) hak_block_check_out(block, class_id);
   return block;
 }
 
-// The end of hak_hot_free: the block goes into its class's bin. Guarded builds, which have looked at the block already
-// (api/guarded_entry.h), come straight here with a live one, or with one that no slab has.
-HAK_INLINE void hak_hot_put(void *block, size_t class_id) {
-  struct hak_bin *bin = &hak_thread_cache->bins[class_id];
+HAK_INLINE void *hak_hot_malloc(size_t size) {
+  void *block = hak_hot_take(&hak_thread_cache, size);
+  return HAK_LIKELY(block != NULL) ? block : hak_cold_malloc(size);
+}
+
+// The end of hak_hot_give: the block goes into its class's bin. False: the slow path must be asked.
+HAK_INLINE bool hak_hot_push(struct hak_cache *const *cache, void *block, size_t class_id) {
+  struct hak_bin *bin = &(*cache)->bins[class_id];
   // Relaxed: as above. Steps O4, O5 and O6 of idle_cache.pml.
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   // The two latest frees of the class catch the common double frees at once, where no header tells of them; two NULL
@@ -38,32 +44,37 @@ HAK_INLINE void hak_hot_put(void *block, size_t class_id) {
   if (HAK_UNLIKELY(top >= hak_bin_limit(bin)) ||
       (!HAK_FAST && HAK_HEADER != HAK_HEADER_MODE_ALWAYS &&
        HAK_UNLIKELY(hak_slot_peek(top) == block || hak_slot_peek(top - 1) == block))) {
-    hak_cold_free(block);
-    return;
+    return false;
   }
   if (HAK_BLOCK_CHECKS) (HAK_GUARDED ? hak_block_check_in_live : hak_block_check_in)(block, (uint32_t)class_id);
   if (HAK_HARDENED) {
-    struct hak_heap *heap = hak_heap_of_cache(hak_thread_cache);
-    if (heap->quarantine != NULL && (block = hak_quarantine_swap(heap, (uint32_t)class_id, block)) == NULL) return;
+    struct hak_heap *heap = hak_heap_of_cache(*cache);
+    if (heap->quarantine != NULL && (block = hak_quarantine_swap(heap, (uint32_t)class_id, block)) == NULL) return true;
   }
   hak_slot_store(top + 1, block);
   atomic_store_explicit(&bin->top, top + 1, memory_order_relaxed);
+  return true;
+}
+
+// Guarded builds, which have looked at the block already (api/guarded_entry.h), come straight here with a live one, or
+// with one that no slab has.
+HAK_INLINE void hak_hot_put(void *block, size_t class_id) {
+  if (HAK_UNLIKELY(!hak_hot_push(&hak_thread_cache, block, class_id))) hak_cold_free(block);
+}
+
+// Puts the block into the cache. False: the slow path must be asked.
+HAK_INLINE bool hak_hot_give(struct hak_cache *const *cache, void *block) {
+  const uintptr_t granule = hak_slab_map_granule(block);
+  if (HAK_UNLIKELY(!hak_slab_map_covers(granule))) return false;
+  // NULL, foreign and large blocks have a class whose bin never has room.
+  const size_t class_id = hak_slab_map_class(granule);
+  struct hak_bin *bin = &(*cache)->bins[class_id];
+  if (!HAK_FAST && HAK_UNLIKELY(!hak_slab_is_block_start_by(block, bin->reciprocal, bin->start_least))) return false;
+  return hak_hot_push(cache, block, class_id);
 }
 
 HAK_INLINE void hak_hot_free(void *block) {
-  const uintptr_t granule = hak_slab_map_granule(block);
-  if (HAK_UNLIKELY(!hak_slab_map_covers(granule))) {
-    hak_cold_free(block);
-    return;
-  }
-  // NULL, foreign and large blocks have a class whose bin never has room.
-  const size_t class_id = hak_slab_map_class(granule);
-  struct hak_bin *bin = &hak_thread_cache->bins[class_id];
-  if (!HAK_FAST && HAK_UNLIKELY(!hak_slab_is_block_start_by(block, bin->reciprocal, bin->start_least))) {
-    hak_cold_free(block);
-    return;
-  }
-  hak_hot_put(block, class_id);
+  if (HAK_UNLIKELY(!hak_hot_give(&hak_thread_cache, block))) hak_cold_free(block);
 }
 
 #endif  // HAKMEM_HOT_ALLOC_H_

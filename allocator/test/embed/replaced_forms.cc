@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A program that replaces some of the forms of operator new and delete, as REPLACE says: 1 the plain ones, 2 those for
+// arrays, 4 the aligned ones; a sum is all of these. The others then are what C++ defines by them ([new.delete]): each
+// block goes through the program's, and none from here is ever given to another allocator. Exit status: 0, or a line
+// says what is wrong. With nothing else in between it has to hold in a program linked with the archive, under
+// LD_PRELOAD, and on the C library alone.
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <memory>
+#include <new>
+#include <string>
+#include <thread>
+#include <vector>
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wsized-deallocation"  // That is what this is about.
+#endif
+
+namespace {
+
+// Blocks of the program's own have a mark in front, which malloc knows nothing of.
+struct alignas(16) Mark {
+  uint64_t word;
+  void *start;
+};
+constexpr uint64_t kMark = 0x6d61726b6d61726b;
+
+int failures;
+size_t news, deletes;  // through the program's own forms
+bool refuse;
+
+void Expect(bool right, const char *what) {
+  if (right) return;
+  printf("FAILED: %s\n", what);
+  failures++;
+}
+
+[[maybe_unused]] void *Own(size_t size, size_t align) {
+  news++;
+  char *start = refuse ? nullptr : static_cast<char *>(malloc(size + align + sizeof(Mark)));
+  if (start == nullptr) throw std::bad_alloc();
+  const uintptr_t at = (reinterpret_cast<uintptr_t>(start) + sizeof(Mark) + align - 1) / align * align;
+  Mark *mark = reinterpret_cast<Mark *>(at) - 1;
+  mark->word = kMark;
+  mark->start = start;
+  return mark + 1;
+}
+
+[[maybe_unused]] void OwnFree(void *ptr) noexcept {
+  if (ptr == nullptr) return;
+  deletes++;
+  Mark *mark = static_cast<Mark *>(ptr) - 1;
+  if (mark->word != kMark) {
+    puts("FAILED: a block of another allocator is freed by the program's delete");
+    _Exit(1);
+  }
+  mark->word = 0;
+  free(mark->start);
+}
+
+}  // namespace
+
+#if REPLACE & 1
+void *operator new(size_t size) { return Own(size, 16); }
+void operator delete(void *ptr) noexcept { OwnFree(ptr); }
+#endif
+#if REPLACE & 2
+void *operator new[](size_t size) { return Own(size, 16); }
+void operator delete[](void *ptr) noexcept { OwnFree(ptr); }
+#endif
+#if REPLACE & 4
+void *operator new(size_t size, std::align_val_t align) { return Own(size, static_cast<size_t>(align)); }
+void operator delete(void *ptr, std::align_val_t) noexcept { OwnFree(ptr); }
+#endif
+
+namespace {
+
+constexpr std::align_val_t kAlign{64};
+constexpr bool kPlain = (REPLACE & 1) != 0, kArray = (REPLACE & 3) != 0, kAligned = (REPLACE & 4) != 0;
+
+// Runs the round trip often enough for the fast paths to be in use; each one has to go through the program's forms, or
+// none.
+template <typename Body>
+void Round(const char *name, bool ours, Body body) {
+  for (int i = 0; i < 200; i++) {
+    const size_t news_before = news, deletes_before = deletes;
+    body();
+    if (news - news_before != (ours ? 1u : 0u) || deletes - deletes_before != (ours ? 1u : 0u)) {
+      printf("FAILED: %s went through the program's forms %zu and %zu times\n", name, news - news_before,
+             deletes - deletes_before);
+      failures++;
+      return;
+    }
+  }
+}
+
+void EachForm(size_t size) {
+  const std::nothrow_t &quiet = std::nothrow;
+  const auto use = [&](void *block) { return memset(block, 1, size); };
+  Round("new", kPlain, [&] { ::operator delete(use(::operator new(size))); });
+  Round("delete with the size", kPlain, [&] { ::operator delete(use(::operator new(size)), size); });
+  Round("nothrow new", kPlain, [&] { ::operator delete(use(::operator new(size, quiet)), quiet); });
+  Round("new[]", kArray, [&] { ::operator delete[](use(::operator new[](size))); });
+  Round("delete[] with the size", kArray, [&] { ::operator delete[](use(::operator new[](size)), size); });
+  Round("nothrow new[]", kArray, [&] { ::operator delete[](use(::operator new[](size, quiet)), quiet); });
+  Round("aligned new", kAligned, [&] { ::operator delete(use(::operator new(size, kAlign)), kAlign); });
+  Round("aligned delete with the size", kAligned,
+        [&] { ::operator delete(use(::operator new(size, kAlign)), size, kAlign); });
+  Round("aligned nothrow new", kAligned,
+        [&] { ::operator delete(use(::operator new(size, kAlign, quiet)), kAlign, quiet); });
+  Round("aligned new[]", kAligned, [&] { ::operator delete[](use(::operator new[](size, kAlign)), kAlign); });
+  Round("aligned delete[] with the size", kAligned,
+        [&] { ::operator delete[](use(::operator new[](size, kAlign)), size, kAlign); });
+  Round("aligned nothrow new[]", kAligned,
+        [&] { ::operator delete[](use(::operator new[](size, kAlign, quiet)), kAlign, quiet); });
+}
+
+// What the program's form throws is caught in the nothrow ones that are made of it.
+void Refused() {
+  const std::nothrow_t &quiet = std::nothrow;
+  refuse = true;
+  for (int i = 0; i < 3; i++) {
+    if (kPlain) Expect(::operator new(10, quiet) == nullptr, "nothrow new throws or gives a block");
+    if (kArray) Expect(::operator new[](10, quiet) == nullptr, "nothrow new[] throws or gives a block");
+    if (kAligned) {
+      Expect(::operator new(10, kAlign, quiet) == nullptr, "aligned nothrow new throws or gives a block");
+      Expect(::operator new[](10, kAlign, quiet) == nullptr, "aligned nothrow new[] throws or gives a block");
+    }
+    bool thrown = false;
+    try {
+      void *volatile block = kArray ? ::operator new[](10) : ::operator new(10, kAlign);
+      (void)block;
+    } catch (const std::bad_alloc &) {
+      thrown = true;
+    }
+    Expect(thrown, "new does not throw what the program's throws");
+  }
+  refuse = false;
+}
+
+struct alignas(64) Wide {
+  char bytes[200];
+};
+
+void All() {
+  for (const size_t size : {size_t{1}, size_t{100}, size_t{5000}, size_t{100000}}) EachForm(size);
+  Refused();
+  const auto one = std::make_unique<Wide>();
+  const auto many = std::make_unique<Wide[]>(10);
+  std::vector<std::string> texts(100, std::string(100, 'x'));
+  texts.resize(1000);
+  delete new int(1);
+  delete[] new std::string[10];
+}
+
+}  // namespace
+
+int main() {
+  All();
+  std::thread(All).join();
+  if (failures == 0) puts("each form is made of the program's own");
+  return failures != 0;
+}

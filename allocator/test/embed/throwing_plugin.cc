@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// For c_host: operator new that fails, and new handlers, in a process whose C++ runtime came with this library.
+#include <stddef.h>
+
+#include <new>
+#include <stdexcept>
+#include <vector>
+
+namespace {
+
+volatile size_t too_much = size_t{1} << 46;
+constexpr std::align_val_t kAlign{256};
+int calls;
+
+struct Anything {};
+
+void GiveUpAtTheThird() {
+  if (++calls == 3) std::set_new_handler(nullptr);
+}
+void ThrowBadAlloc() {
+  calls++;
+  throw std::bad_alloc();
+}
+void ThrowAnything() {
+  calls++;
+  throw Anything();
+}
+
+template <typename Exception, typename Body>
+bool Throws(Body body) {
+  try {
+    void *volatile block = body();
+    (void)block;
+  } catch (const Exception &) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+  return false;
+}
+
+// Each way of asking, with the handler; `kExpected` is what the throwing ones throw.
+template <typename Exception>
+bool EachForm(void (*handler)(), int calls_each) {
+  const auto refused = [&](auto body) {
+    calls = 0;
+    std::set_new_handler(handler);
+    const bool right = body() && calls == calls_each;
+    std::set_new_handler(nullptr);
+    return right;
+  };
+  const std::nothrow_t &quiet = std::nothrow;
+  return refused([] { return Throws<Exception>([] { return ::operator new(too_much); }); }) &&
+         refused([] { return Throws<Exception>([] { return ::operator new[](too_much); }); }) &&
+         refused([] { return Throws<Exception>([] { return ::operator new(too_much, kAlign); }); }) &&
+         refused([] { return Throws<Exception>([] { return ::operator new[](too_much, kAlign); }); }) &&
+         refused([&] { return ::operator new(too_much, quiet) == nullptr; }) &&
+         refused([&] { return ::operator new[](too_much, quiet) == nullptr; }) &&
+         refused([&] { return ::operator new(too_much, kAlign, quiet) == nullptr; }) &&
+         refused([&] { return ::operator new[](too_much, kAlign, quiet) == nullptr; });
+}
+
+}  // namespace
+
+extern "C" __attribute__((visibility("default"))) int plugin_run();
+
+extern "C" int plugin_run() {
+  if (!Throws<std::bad_alloc>([] {
+        std::vector<char> huge(too_much);
+        return &huge[0];
+      })) {
+    return 1;
+  }
+  if (!EachForm<std::bad_alloc>(nullptr, 0)) return 2;
+  if (!EachForm<std::bad_alloc>(GiveUpAtTheThird, 3)) return 3;
+  if (!EachForm<std::bad_alloc>(ThrowBadAlloc, 1)) return 4;
+  if (!EachForm<Anything>(ThrowAnything, 1)) return 5;
+  // And all of that left the memory as it was.
+  std::vector<int> numbers(1000, 7);
+  return numbers[999] == 7 ? 0 : 6;
+}
