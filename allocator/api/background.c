@@ -3,17 +3,15 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <linux/futex.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "allocator/os/atomic.h"
 #include "allocator/os/fault.h"
+#include "allocator/os/futex.h"
 #include "allocator/os/os.h"
+#include "allocator/os/signal_mask.h"
+#include "allocator/os/sys_call.h"
 #include "allocator/policy/config.h"
 #include "allocator/tiny/reclaim.h"
 
@@ -32,10 +30,6 @@ enum { ABSENT, RUNNING, WAITING };
 // data, and a wake-up that comes too late is made good by the next one.
 static HAK_ATOMIC(uint32_t) state;
 
-static long futex(int operation, uint32_t value, const struct timespec *timeout) {
-  return syscall(SYS_futex, &state, operation, value, timeout, NULL, 0);
-}
-
 // How long to sleep between rounds, and how many rounds without work are enough: what was freed just before the last
 // wake-up is due a deadline later.
 struct pace {
@@ -53,14 +47,15 @@ static struct pace pace_now(void) {
 }
 
 static void pause_ms(uint64_t ms) {
-  const struct timespec time = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
-  nanosleep(&time, NULL);
+  static HAK_ATOMIC(uint32_t) never_woken;
+  hak_futex_wait(&never_woken, 0, ms);
 }
 
 // Waits for the next slow calls of some thread, or for a change of the setting.
 static void wait_for_work(void) {
   atomic_store_explicit(&state, WAITING, memory_order_relaxed);
-  while (atomic_load_explicit(&state, memory_order_relaxed) == WAITING) futex(FUTEX_WAIT_PRIVATE, WAITING, NULL);
+  while (atomic_load_explicit(&state, memory_order_relaxed) == WAITING)
+    hak_futex_wait(&state, WAITING, HAK_FUTEX_FOR_EVER);
 }
 
 static void work(void) {
@@ -78,7 +73,7 @@ static void work(void) {
 
 static void *run(void *unused) {
   (void)unused;
-  prctl(PR_SET_NAME, "hakmem-purge");
+  hak_sys_call(SYS_prctl, PR_SET_NAME, (long)"hakmem-purge", 0, 0, 0, 0);
   work();
   // Acquire and release: pairs with hak_background_follow. The setting may have come back while this thread was still
   // there for whoever looked.
@@ -87,21 +82,25 @@ static void *run(void *unused) {
   return NULL;
 }
 
-static bool create(void) {
+// The system's choice of a stack where `stack_bytes` is 0.
+static bool create_with(size_t stack_bytes) {
   pthread_attr_t attributes;
-  if (hak_fault_due(HAK_FAULT_THREAD) || pthread_attr_init(&attributes) != 0) return false;
-  const size_t least = (size_t)sysconf(_SC_THREAD_STACK_MIN);
-  pthread_attr_setstacksize(&attributes, STACK_BYTES > least ? STACK_BYTES : least);
+  if (pthread_attr_init(&attributes) != 0) return false;
+  const bool sized = stack_bytes == 0 || pthread_attr_setstacksize(&attributes, stack_bytes) == 0;
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  // The thread inherits the mask: no signal of the program is ever delivered to it.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
   pthread_t thread;
-  const bool created = pthread_create(&thread, &attributes, run, NULL) == 0;
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  const bool created = sized && pthread_create(&thread, &attributes, run, NULL) == 0;
   pthread_attr_destroy(&attributes);
+  return created;
+}
+
+static bool create(void) {
+  if (hak_fault_due(HAK_FAULT_THREAD)) return false;
+  // The thread inherits the mask: no signal of the program is ever delivered to it.
+  const hak_signal_set before = hak_signal_mask(SIG_SETMASK, HAK_SIGNALS_OF_PROGRAM);
+  // The libraries' thread-local storage, or what the processor saves at a signal, may need more.
+  const bool created = create_with(STACK_BYTES) || create_with(0);
+  hak_signal_mask(SIG_SETMASK, before);
   return created;
 }
 
@@ -129,9 +128,7 @@ void hak_background_follow(void) {
 void hak_background_wake(void) {
   if (HAK_LIKELY(atomic_load_explicit(&state, memory_order_relaxed) != WAITING)) return;
   atomic_store_explicit(&state, RUNNING, memory_order_relaxed);
-  const int saved = errno;
-  futex(FUTEX_WAKE_PRIVATE, INT_MAX, NULL);
-  errno = saved;
+  hak_futex_wake(&state, INT_MAX);
 }
 
 void hak_background_forget(void) { atomic_store_explicit(&state, ABSENT, memory_order_relaxed); }

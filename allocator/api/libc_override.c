@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <hakmem/hakmem.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -162,6 +163,9 @@ HAK_EXPORT int malloc_info(int options, FILE *stream) {
     return -1;
   }
   const hak_stats stats = gather();
+  // Writing to a stream is a cancellation point; this function is none. No lock is held.
+  int cancellable;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
   const int written = fprintf(stream,
                               "<malloc version=\"hakmem-%s\">\n"
                               "<live count=\"%llu\" size=\"%llu\"/>\n"
@@ -176,6 +180,7 @@ HAK_EXPORT int malloc_info(int options, FILE *stream) {
                               (unsigned long long)stats.cached_bytes, (unsigned long long)stats.large_blocks,
                               (unsigned long long)stats.large_bytes, (unsigned long long)stats.mapped_bytes,
                               (unsigned long long)stats.peak_mapped_bytes, (unsigned long long)stats.committed_bytes);
+  pthread_setcancelstate(cancellable, NULL);
   return written < 0 ? -1 : 0;
 }
 

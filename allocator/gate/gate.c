@@ -3,12 +3,12 @@
 
 #include <hakmem/hakmem.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "allocator/gate/conf.h"
 #include "allocator/gate/gate_now.h"
 #include "allocator/gate/ss_mem_lean.h"
+#include "allocator/os/auxv.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
 
@@ -309,7 +309,7 @@ void hak_gate_fill_config(const struct hak_gate_values *values, struct hak_confi
 }
 
 void hak_gate_init(void) {
-  const bool secure = getauxval(AT_SECURE) != 0;
+  const bool secure = hak_auxv(HAK_AUXV_SECURE) != 0;
   char *const *const environment = secure ? NULL : environ;
   const struct hak_gate_sources sources = {
       .environment = HAK_FAST ? NULL : environment,

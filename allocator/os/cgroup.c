@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/os/cgroup.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "allocator/os/fault.h"
+#include "allocator/os/file.h"
 
 #define PATH_ROOM 1024u
 
@@ -14,18 +11,11 @@
 static char membership_text[PATH_ROOM];
 static char folder[PATH_ROOM];
 
-// Reads the file's beginning into text[size], NUL-ended; false: it cannot be read.
+// Reads the file's beginning into text[size], NUL-ended; false: it cannot be read, or is empty.
 static bool read_file(const char *path, char *text, size_t size) {
-  const int saved = errno;
-  ssize_t got = 0;
-  const int file = hak_fault_due(HAK_FAULT_ASK) ? -1 : open(path, O_RDONLY | O_CLOEXEC);
-  if (file >= 0) {
-    got = read(file, text, size - 1);
-    close(file);
-  }
-  errno = saved;
-  text[got > 0 ? got : 0] = '\0';
-  return got > 0;
+  const size_t got = hak_os_read_file(path, text, size - 1);
+  text[got] = '\0';
+  return got != 0;
 }
 
 // The limit in the file `name` of the folder folder[0 .. length); 0: none ("max"), no such file, or not a number.

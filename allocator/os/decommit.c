@@ -1,22 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/os/decommit.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "allocator/os/atomic.h"
 #include "allocator/os/fault.h"
+#include "allocator/os/file.h"
 #include "allocator/os/os.h"
+#include "allocator/os/sys_call.h"
 
 // Linux 5.14; older headers do not name it.
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
 
-// The only call of madvise. A range that is empty, wraps or is off page boundaries is refused: the kernel would round
+static bool ask_kernel(void *start, size_t size, int advice) {
+#if HAK_SANITIZED
+  const int saved = errno;
+  const bool done = madvise(start, size, advice) == 0;
+  errno = saved;
+  return done;
+#else
+  return hak_sys_call(SYS_madvise, (long)start, (long)size, advice, 0, 0, 0) == 0;
+#endif
+}
+
+// The only use of madvise. A range that is empty, wraps or is off page boundaries is refused: the kernel would round
 // its end up and take a neighbour's page.
 static bool advise(void *start, size_t size, int advice) {
   const size_t page = hak_os_page_size();
@@ -25,10 +34,8 @@ static bool advise(void *start, size_t size, int advice) {
       (((uintptr_t)start | size) & (page - 1)) != 0) {
     return false;
   }
-  const int saved = errno;
-  const bool done = madvise(start, size, advice) == 0;
+  const bool done = ask_kernel(start, size, advice);
   hak_os_count_call();
-  errno = saved;
   return done;
 }
 
@@ -48,15 +55,8 @@ bool hak_os_huge_by_default(void) {
   static HAK_ATOMIC(int) cached;  // 0: not read yet. Relaxed: every thread reads the same file.
   int answer = atomic_load_explicit(&cached, memory_order_relaxed);
   if (HAK_UNLIKELY(answer == 0)) {
-    const int saved = errno;
-    char text[64] = {0};
-    const char *const path = "/sys/kernel/mm/transparent_hugepage/enabled";
-    const int file = hak_fault_due(HAK_FAULT_ASK) ? -1 : open(path, O_RDONLY | O_CLOEXEC);
-    if (file >= 0) {
-      if (read(file, text, sizeof text - 1) < 0) text[0] = '\0';
-      close(file);
-    }
-    errno = saved;
+    char text[64];
+    text[hak_os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text - 1)] = '\0';
     answer = strstr(text, "[always]") != NULL ? 2 : 1;
     atomic_store_explicit(&cached, answer, memory_order_relaxed);
   }

@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/os/lock.h"
 
-#include <errno.h>
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
+#include "allocator/os/futex.h"
 #include "allocator/os/report.h"
 
 HAK_INLINE void cpu_relax(void) {
@@ -24,7 +20,6 @@ void hak_lock_give_up(void) { given_up = true; }
 
 HAK_COLD void hak_lock_slow(struct hak_lock *lock) {
   if (hak_lock_holds_all) return;
-  const int saved = errno;
   // Critical sections are short: a little patience saves most sleeps.
   for (int spin = 0; spin < 64; spin++) {
     uint32_t expected = 0;
@@ -39,16 +34,11 @@ HAK_COLD void hak_lock_slow(struct hak_lock *lock) {
   // Acquire as above. The state stays 2 while this thread holds the lock: others may sleep too.
   while (atomic_exchange_explicit(&lock->state, 2, memory_order_acquire) != 0) {
     if (given_up) break;
-    syscall(SYS_futex, &lock->state, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
+    hak_futex_wait(&lock->state, 2, HAK_FUTEX_FOR_EVER);
   }
-  errno = saved;
 }
 
-HAK_COLD void hak_lock_wake(struct hak_lock *lock) {
-  const int saved = errno;
-  syscall(SYS_futex, &lock->state, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-  errno = saved;
-}
+HAK_COLD void hak_lock_wake(struct hak_lock *lock) { hak_futex_wake(&lock->state, 1); }
 
 #if HAK_OBSERVE
 // Bit r: this thread holds a lock of rank r.

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/os/os.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "allocator/os/atomic.h"
+#include "allocator/os/auxv.h"
+#include "allocator/os/clock.h"
 #include "allocator/os/fault.h"
+#include "allocator/os/file.h"
+#include "allocator/os/sys_call.h"
 
 // Relaxed throughout: statistics that order nothing.
 static struct {
@@ -42,14 +41,8 @@ static void count_mapped(size_t size) {
 static void count_unmapped(size_t size) { atomic_fetch_sub_explicit(&totals.mapped, size, memory_order_relaxed); }
 
 size_t hak_os_page_size(void) {
-  static HAK_ATOMIC(size_t) cached;  // Relaxed: every thread computes the same value.
-  size_t size = atomic_load_explicit(&cached, memory_order_relaxed);
-  if (HAK_UNLIKELY(size == 0)) {
-    const long answer = sysconf(_SC_PAGESIZE);
-    size = answer > 0 ? (size_t)answer : 4096;
-    atomic_store_explicit(&cached, size, memory_order_relaxed);
-  }
-  return size;
+  const size_t size = hak_auxv(HAK_AUXV_PAGE_SIZE);
+  return HAK_LIKELY(size != 0) ? size : 4096;
 }
 
 // Accounted for as the system says (vm.overcommit_memory), since programs count on a request that is out of all
@@ -58,21 +51,20 @@ size_t hak_os_page_size(void) {
 // Nobody's memory until a part of it is committed: not accounted for.
 #define RESERVE_FLAGS (MAP_FLAGS | MAP_NORESERVE)
 
+// Whether a call that returns an address returned an error number instead.
+static bool failed(long address) { return address < 0 && address > -4096; }
+
 // One mmap of anonymous memory; NULL when refused.
 static void *map_anywhere(size_t size, int protection, int flags) {
   if (hak_fault_due(HAK_FAULT_MAP)) return NULL;
-  const int saved = errno;
-  void *start = mmap(NULL, size, protection, flags, -1, 0);
+  const long start = hak_sys_mmap(NULL, size, protection, flags);
   hak_os_count_call();
-  errno = saved;
-  return start == MAP_FAILED ? NULL : start;
+  return failed(start) ? NULL : (void *)start;
 }
 
 static bool unmap_quietly(void *start, size_t size) {
-  const int saved = errno;
-  const bool done = munmap(start, size) == 0;
+  const bool done = hak_sys_munmap(start, size) == 0;
   hak_os_count_call();
-  errno = saved;
   return done;
 }
 
@@ -105,10 +97,8 @@ void *hak_os_map(size_t size, size_t align) {
 void *hak_os_reserve(size_t size) { return map_anywhere(size, PROT_READ, RESERVE_FLAGS); }
 
 static bool set_protection(void *start, size_t size, int protection) {
-  const int saved = errno;
-  const bool done = mprotect(start, size, protection) == 0;
+  const bool done = hak_sys_mprotect(start, size, protection) == 0;
   hak_os_count_call();
-  errno = saved;
   return done;
 }
 
@@ -129,10 +119,8 @@ void *hak_os_map_closed(size_t size) {
 
 bool hak_os_close(void *start, size_t size) {
   if (hak_fault_due(HAK_FAULT_PROTECT)) return false;
-  const int saved = errno;
-  const bool done = mmap(start, size, PROT_NONE, MAP_FLAGS | MAP_FIXED, -1, 0) != MAP_FAILED;
+  const bool done = !failed(hak_sys_mmap(start, size, PROT_NONE, MAP_FLAGS | MAP_FIXED));
   hak_os_count_call();
-  errno = saved;
   return done;
 }
 
@@ -145,17 +133,15 @@ bool hak_os_unmap(void *start, size_t size) {
 
 static bool remap(void *start, size_t old_size, size_t new_size, int flags, void **moved_to) {
   if (hak_fault_due(HAK_FAULT_REMAP)) return false;
-  const int saved = errno;
-  void *now = mremap(start, old_size, new_size, flags);
+  const long now = hak_sys_mremap(start, old_size, new_size, flags);
   hak_os_count_call();
-  errno = saved;
-  if (now == MAP_FAILED) return false;
+  if (failed(now)) return false;
   if (new_size >= old_size) {
     count_mapped(new_size - old_size);
   } else {
     count_unmapped(old_size - new_size);
   }
-  *moved_to = now;
+  *moved_to = (void *)now;
   return true;
 }
 
@@ -170,24 +156,20 @@ void *hak_os_move(void *start, size_t old_size, size_t new_size) {
 }
 
 uint64_t hak_os_now_ms(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  const struct timespec now = hak_clock_read(CLOCK_MONOTONIC_COARSE);
   return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 uint64_t hak_os_now_us(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
+  const struct timespec now = hak_clock_read(CLOCK_MONOTONIC);
   return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 uint64_t hak_os_address_space_limit(void) {
   if (hak_fault_due(HAK_FAULT_ASK)) return UINT64_MAX;
-  const int saved = errno;
-  struct rlimit limit;
-  const bool known = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
-  errno = saved;
-  return known ? (uint64_t)limit.rlim_cur : UINT64_MAX;
+  struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
+  const long error = hak_sys_call(SYS_prlimit64, 0, RLIMIT_AS, 0, (long)&limit, 0, 0);
+  return error == 0 && limit.rlim_cur != RLIM_INFINITY ? (uint64_t)limit.rlim_cur : UINT64_MAX;
 }
 
 // The number that begins at text[*at]; *at moves behind it.
@@ -198,15 +180,8 @@ static uint64_t parse_number(const char *text, size_t *at) {
 }
 
 uint64_t hak_os_resident_bytes(void) {
-  if (hak_fault_due(HAK_FAULT_ASK)) return 0;
-  const int saved = errno;
-  char text[128] = {0};
-  const int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-  if (file >= 0) {
-    if (read(file, text, sizeof text - 1) < 0) text[0] = '\0';
-    close(file);
-  }
-  errno = saved;
+  char text[128];
+  text[hak_os_read_file("/proc/self/statm", text, sizeof text - 1)] = '\0';
   // The second number is the resident set, in pages.
   size_t at = 0;
   parse_number(text, &at);
@@ -215,15 +190,12 @@ uint64_t hak_os_resident_bytes(void) {
 }
 
 uint64_t hak_os_random(void) {
-  const int saved = errno;
   uint64_t value = 0;
-  if (hak_fault_due(HAK_FAULT_ASK) || getrandom(&value, sizeof value, GRND_NONBLOCK) != (ssize_t)sizeof value) {
+  if (hak_fault_due(HAK_FAULT_ASK) || hak_sys_getrandom(&value, sizeof value, GRND_NONBLOCK) != (long)sizeof value) {
     // Early boot: the addresses that the loader chose and the clock are what there is.
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    const struct timespec now = hak_clock_read(CLOCK_MONOTONIC);
     value = (uint64_t)(uintptr_t)&value * 0x9E3779B97F4A7C15u ^ (uint64_t)now.tv_nsec * 0xD6E8FEB86659FD93u;
   }
-  errno = saved;
   return value;
 }
 

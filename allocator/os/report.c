@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/os/report.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <time.h>
 
 #include "allocator/os/lock.h"
+#include "allocator/os/signal_mask.h"
+#include "allocator/os/sys_call.h"
 
 // How long the last line waits for somebody to read stderr.
 #define LAST_LINE_MS 1000
@@ -45,38 +46,57 @@ void hak_line_number(struct hak_line *line, int64_t value) {
 }
 
 void hak_line_write(struct hak_line *line) {
-  const int saved = errno;
   line->text[line->length++] = '\n';
   size_t done = 0;
   while (done < line->length) {
-    const ssize_t n = write(STDERR_FILENO, line->text + done, line->length - done);
+    const long n = hak_sys_write(STDERR_FILENO, line->text + done, line->length - done);
     if (n > 0) {
       done += (size_t)n;
-    } else if (errno != EINTR) {
+    } else if (n != -EINTR) {
       break;  // No stderr: there is nobody to tell.
     }
   }
-  errno = saved;
-}
-
-// A reader of stderr who is gone must not end the process by SIGPIPE instead.
-static void block_sigpipe(void) {
-  sigset_t broken_pipe;
-  sigemptyset(&broken_pipe);
-  sigaddset(&broken_pipe, SIGPIPE);
-  pthread_sigmask(SIG_BLOCK, &broken_pipe, NULL);
 }
 
 // A reader who does not read must not keep the process alive: then the line is lost. A pipe that is ready takes all of
 // it.
 static bool stderr_takes_a_line(void) {
   struct pollfd stderr_is = {.fd = STDERR_FILENO, .events = POLLOUT};
-  int ready;
+  // The call counts it down, so that signals do not prolong the wait.
+  struct timespec left = {.tv_sec = LAST_LINE_MS / 1000, .tv_nsec = 0};
+  long ready;
   do {
-    ready = poll(&stderr_is, 1, LAST_LINE_MS);
-  } while (ready < 0 && errno == EINTR);
+    ready = hak_sys_call(SYS_ppoll, (long)&stderr_is, 1, (long)&left, 0, 0, 0);
+  } while (ready == -EINTR);
   return ready != 0;
 }
+
+#if HAK_SANITIZED
+#define end_process abort
+#else
+// The signal's default action; the thread takes it in.
+static void set_default(int signal) {
+  // As the kernel has it: the handler (SIG_DFL), flags, the way back from a handler, the mask.
+  const uint64_t by_default[4] = {0, 0, 0, 0};
+  hak_sys_call(SYS_rt_sigaction, signal, (long)by_default, 0, sizeof(hak_signal_set), 0, 0);
+  hak_signal_mask(SIG_UNBLOCK, HAK_SIGNAL(signal));
+}
+
+// As abort(), which other libraries wrap: the program's own handler of SIGABRT runs; if it returns, or there is none,
+// the signal ends the process.
+static _Noreturn void end_process(void) {
+  const long process = hak_sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+  const long thread = hak_sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+  hak_signal_mask(SIG_UNBLOCK, HAK_SIGNAL(SIGABRT));
+  hak_sys_call(SYS_tgkill, process, thread, SIGABRT, 0, 0, 0);
+  set_default(SIGABRT);
+  hak_sys_call(SYS_tgkill, process, thread, SIGABRT, 0, 0, 0);
+  // The first process of a container, which no signal of its own ends, or a sandbox that lets none be sent.
+  set_default(SIGILL);
+  set_default(SIGTRAP);
+  __builtin_trap();
+}
+#endif
 
 HAK_COLD void hak_fatal(const char *what, const void *pointer) {
   struct hak_line line = {.length = 0};
@@ -84,8 +104,9 @@ HAK_COLD void hak_fatal(const char *what, const void *pointer) {
   hak_line_text(&line, what);
   hak_line_text(&line, ": ");
   hak_line_hex(&line, (uint64_t)(uintptr_t)pointer);
-  block_sigpipe();
+  // A reader of stderr who is gone must not end the process by SIGPIPE instead.
+  hak_signal_mask(SIG_BLOCK, HAK_SIGNAL(SIGPIPE));
   if (stderr_takes_a_line()) hak_line_write(&line);
   hak_lock_give_up();
-  abort();
+  end_process();
 }

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The clock, read from the kernel's page without a call of the C library or, as a rule, of the kernel: from the vDSO
+// (vdso(7)), which is found and read here. Where there is none, by system call.
+#ifndef HAKMEM_OS_CLOCK_H_
+#define HAKMEM_OS_CLOCK_H_
+
+#include <time.h>
+
+#include "allocator/os/base.h"
+
+HAK_C_BEGIN
+
+// As clock_gettime; a clock that the kernel does not have reads as 0. Takes no lock; leaves errno as it was.
+struct timespec hak_clock_read(clockid_t clock);
+
+// For tests: the function of that name in a vDSO image at `image`, or NULL.
+void *hak_clock_find(const void *image, const char *name);
+
+HAK_C_END
+
+#endif  // HAKMEM_OS_CLOCK_H_

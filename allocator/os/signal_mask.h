@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which signals the calling thread lets in (rt_sigprocmask(2)). Leaves errno as it was.
+#ifndef HAKMEM_OS_SIGNAL_MASK_H_
+#define HAKMEM_OS_SIGNAL_MASK_H_
+
+#include <signal.h>
+
+#include "allocator/os/base.h"
+#include "allocator/os/sys_call.h"
+
+// As the kernel has it: bit n - 1 is signal n.
+typedef uint64_t hak_signal_set;
+#define HAK_SIGNAL(n) ((hak_signal_set)1 << ((n) - 1))
+// All but those that the C library sends its own threads (setuid, pthread_cancel): 32 to 34.
+#define HAK_SIGNALS_OF_PROGRAM (~(HAK_SIGNAL(32) | HAK_SIGNAL(33) | HAK_SIGNAL(34)))
+
+// SIG_BLOCK, SIG_UNBLOCK or SIG_SETMASK; returns the mask as it was.
+HAK_INLINE hak_signal_set hak_signal_mask(int how, hak_signal_set set) {
+  hak_signal_set before = 0;
+  hak_sys_call(SYS_rt_sigprocmask, how, (long)&set, (long)&before, sizeof set, 0, 0);
+  return before;
+}
+
+#endif  // HAKMEM_OS_SIGNAL_MASK_H_
