@@ -99,8 +99,7 @@ static size_t unmap_entry(struct mapping *entry) {
     drop_record(entry);
     return bytes;
   }
-  const bool decommitted =
-      entry->resident != 0 && hak_os_decommit(entry->start, entry->resident, HAK_DECOMMIT_DONTNEED);
+  const bool decommitted = entry->resident != 0 && hak_os_decommit_to_zero(entry->start, entry->resident);
   if (decommitted) {
     hak_commit_sub(entry->resident);
     entry->resident = 0;
@@ -148,7 +147,7 @@ static bool decommit_slice(uint64_t until) {
   for (struct mapping *entry = table.store; entry != NULL; entry = entry->next) {
     if (entry->freed_ms > until || entry->resident <= SLICE_BYTES) continue;
     const size_t rest = entry->resident - SLICE_BYTES;
-    if (!hak_os_decommit(entry->start + rest, SLICE_BYTES, HAK_DECOMMIT_DONTNEED)) return false;
+    if (!hak_os_decommit_to_zero(entry->start + rest, SLICE_BYTES)) return false;
     entry->resident = rest;
     table.store_bytes -= SLICE_BYTES;
     hak_commit_sub(SLICE_BYTES);

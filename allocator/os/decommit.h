@@ -14,12 +14,18 @@ enum hak_decommit_mode {
   HAK_DECOMMIT_OFF,       // nothing
   HAK_DECOMMIT_FREE,      // the kernel takes the pages when it needs them; until they are written again they read as
                           // what they held or as zero (MADV_FREE)
-  HAK_DECOMMIT_DONTNEED,  // the pages go back at once and read as zero (MADV_DONTNEED)
+  HAK_DECOMMIT_DONTNEED,  // the pages go back at once (MADV_DONTNEED)
 };
 
 // Gives the pages of [start, start + size) back; they stay mapped. Both ends at page boundaries, not empty. False (and
 // always for HAK_DECOMMIT_OFF): nothing changed.
 bool hak_os_decommit(void *start, size_t size, enum hak_decommit_mode mode);
+
+// Gives the pages of the range back at once, and true only if they now read as zero: that the kernel said so is not
+// believed, the first word is looked at. Some emulators and sandboxes answer with success and do nothing; once that is
+// seen, this function and hak_os_decommit always say false. The range can be written, and nobody else looks at it. The
+// look leaves the kernel's page of zeros in the place of the first page, which is no memory of the process.
+bool hak_os_decommit_to_zero(void *start, size_t size);
 
 // Asks for huge pages in the range, or forbids them. False: the kernel does not have them.
 bool hak_os_advise_huge(void *start, size_t size, bool wanted);

@@ -92,6 +92,36 @@ TEST_F(Decommit, DontNeedGivesThePagesOfTheRangeBackAtOnce) {
   EXPECT_TRUE(Holds(1, 5, 9));
 }
 
+TEST_F(Decommit, ToZeroGivesThePagesBackAndLooks) {
+  EXPECT_TRUE(hak_os_decommit_to_zero(start_ + kPage, 5 * kPage));
+  ExpectCounted(1, 1, 5 * kPage, 0);
+  EXPECT_LE(ResidentPages(start_ + kPage, 5 * kPage), 1u);  // that of zeros
+  EXPECT_TRUE(IsZero(start_ + kPage, 5 * kPage));
+  EXPECT_TRUE(Holds(0, 1, 7));
+  EXPECT_TRUE(Holds(6, 2, 7));
+  EXPECT_FALSE(hak_os_decommit_to_zero(start_ + 1, kPage));
+  EXPECT_FALSE(hak_os_decommit_to_zero(start_, 0));
+}
+
+// The kernel refuses advice on locked memory, whose contents stay, the first word among it.
+TEST_F(Decommit, ToZeroKeepsWhatTheKernelKeeps) {
+  {
+    const FaultPlan plan(HAK_FAULT_DECOMMIT);
+    EXPECT_FALSE(hak_os_decommit_to_zero(start_, kPages * kPage));
+    EXPECT_EQ(hak_fault_hits(), 1u);
+  }
+  EXPECT_TRUE(Holds(0, kPages, 7));
+  if (mlock(start_, kPages * kPage) != 0 || madvise(start_, kPage, MADV_DONTNEED) == 0) {
+    errno = E2BIG;
+    GTEST_SKIP() << "memory cannot be locked here";
+  }
+  errno = E2BIG;
+  EXPECT_FALSE(hak_os_decommit_to_zero(start_, kPages * kPage));
+  EXPECT_TRUE(Holds(0, kPages, 7));
+  ASSERT_EQ(munlock(start_, kPages * kPage), 0);
+  EXPECT_TRUE(hak_os_decommit_to_zero(start_, kPages * kPage));
+}
+
 TEST_F(Decommit, FreeKeepsTheMappingUsable) {
   EXPECT_TRUE(hak_os_decommit(start_ + kPage, 5 * kPage, HAK_DECOMMIT_FREE));
   ExpectCounted(1, 1, 0, 5 * kPage);

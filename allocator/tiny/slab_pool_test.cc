@@ -346,7 +346,8 @@ TEST_F(Pool, ADeadlineOfZeroReturnsEverythingAtOnce) {
     ASSERT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
     // Slab 0 shares a page with the head.
     if (IsMapped(begin, 1) && reinterpret_cast<uintptr_t>(begin) % hak_os_page_size() == 0) {
-      ASSERT_EQ(hak_unit::ResidentPages(begin, static_cast<size_t>(hak_slab_end(slab) - begin)), 0u);
+      // One page is that of zeros.
+      ASSERT_LE(hak_unit::ResidentPages(begin, static_cast<size_t>(hak_slab_end(slab) - begin)), 1u);
     }
   }
   EXPECT_LE(hak_pool_totals().superslabs, superslabs);

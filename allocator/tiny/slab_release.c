@@ -63,9 +63,12 @@ static bool decommit_slabs(struct hak_superslab *ss, uint32_t first, uint32_t co
   char *whole = (char *)hak_round_up((uintptr_t)begin, hak_os_page_size());
   if (whole > end) whole = end;
   *bytes = (size_t)(end - whole);
-  if (*bytes != 0 && !hak_os_decommit(whole, *bytes, mode)) return false;
+  const bool to_zero = mode == HAK_DECOMMIT_DONTNEED;
+  if (*bytes != 0 && !(to_zero ? hak_os_decommit_to_zero(whole, *bytes) : hak_os_decommit(whole, *bytes, mode))) {
+    return false;
+  }
   // Slab 0 shares its first page with the head: that part is cleared by hand.
-  if (mode == HAK_DECOMMIT_DONTNEED) memset(begin, 0, (size_t)(whole - begin));
+  if (to_zero) memset(begin, 0, (size_t)(whole - begin));
   return true;
 }
 

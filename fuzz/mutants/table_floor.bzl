@@ -59,8 +59,8 @@ FLOOR_MUTANTS = [
     {
         "name": "decommit_odd_size",
         "file": "allocator/os/decommit.c",
-        "old": "(((uintptr_t)start | size) & (page - 1)) != 0",
-        "new": "((uintptr_t)start & (page - 1)) != 0",
+        "old": "(((uintptr_t)start | size) & (page - 1)) == 0",
+        "new": "((uintptr_t)start & (page - 1)) == 0",
         "kind": "missing check",
         "breaks": "the kernel rounds an odd size up and takes a neighbour's page",
         "killer": "//allocator/os:decommit_test",
@@ -82,6 +82,15 @@ FLOOR_MUTANTS = [
         "kind": "ignored failure",
         "breaks": "memory that the kernel kept counts as given back",
         "killer": "//allocator/os:decommit_test",
+    },
+    {
+        "name": "decommit_believed",
+        "file": "allocator/os/decommit.c",
+        "old": "if (HAK_LIKELY(*first == 0)) {",
+        "new": "if (true) {",
+        "kind": "missing check",
+        "breaks": "calloc hands out old bytes where advice does nothing",
+        "killer": "//allocator/test/kernel:zero_test",
     },
     {
         "name": "barrier_dropped",
@@ -333,7 +342,7 @@ FLOOR_MUTANTS = [
     {
         "name": "gate_trusts_setuid",
         "file": "allocator/gate/gate.c",
-        "old": "const bool secure = getauxval(AT_SECURE) != 0;",
+        "old": "const bool secure = hak_auxv(HAK_AUXV_SECURE) != 0;",
         "new": "const bool secure = false;",
         "kind": "missing check",
         "breaks": "a setuid program obeys its caller's environment",

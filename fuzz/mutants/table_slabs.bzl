@@ -223,7 +223,7 @@ SLAB_MUTANTS = [
     {
         "name": "release_head_stays_dirty",
         "file": "allocator/tiny/slab_release.c",
-        "old": "if (mode == HAK_DECOMMIT_DONTNEED) memset(begin, 0, (size_t)(whole - begin));",
+        "old": "if (to_zero) memset(begin, 0, (size_t)(whole - begin));",
         "new": "",
         "kind": "dropped zeroing",
         "breaks": "the part of slab 0 that shares the head's page keeps its contents",

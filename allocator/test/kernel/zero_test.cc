@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// calloc where the kernel's advice to give memory back is answered with success and does nothing, as some emulators
+// and sandboxes do.
+#include <gtest/gtest.h>
+#include <hakmem/hakmem.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <vector>
+
+#include "allocator/os/fault.h"
+#include "allocator/test/kernel/filter.h"
+#include "allocator/test/probe.h"
+#include "allocator/test/subprocess.h"
+
+namespace {
+
+using hak_test::Outcome;
+using hak_test::RunForked;
+
+constexpr int kCannot = 77;
+
+// Whether MADV_DONTNEED says that it worked and left the page as it was.
+bool AdviceIsVoid() {
+  void *page = mmap(nullptr, 4096 * 16, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  *static_cast<char *>(page) = 1;
+  const bool said = madvise(page, 4096 * 16, MADV_DONTNEED) == 0;
+  return said && *static_cast<char *>(page) == 1;
+}
+
+bool MakeAdviceVoid() { return hak_test::SetFilter({SYS_madvise}, SECCOMP_RET_ERRNO, SECCOMP_RET_ALLOW); }
+
+bool IsZero(const char *block, size_t size) {
+  for (size_t i = 0; i < size; i++) {
+    if (block[i] != 0) return false;
+  }
+  return true;
+}
+
+// Fills blocks, frees all but each `keep`th, has their memory given back and asks for zero. How many are not.
+int CountDirty(size_t size, size_t count, size_t keep) {
+  std::vector<char *> blocks(count);
+  for (char *&block : blocks) {
+    block = static_cast<char *>(hak_malloc(size));
+    memset(block, 0xAA, size);
+  }
+  for (size_t i = 0; i < count; i++) {
+    if (i % keep == 0) continue;
+    hak_free(blocks[i]);
+    blocks[i] = nullptr;
+  }
+  hak_trim(0);
+  int dirty = 0;
+  for (char *&block : blocks) {
+    if (block != nullptr) continue;
+    block = static_cast<char *>(hak_calloc(1, size));
+    dirty += !IsZero(block, size);
+  }
+  for (char *block : blocks) hak_free(block);
+  return dirty;
+}
+
+// Each kind of memory: slabs of small and medium classes, spans of one slab and of many, mappings.
+int CountDirtyOfAllKinds() {
+  return CountDirty(48, 40000, 20000) + CountDirty(3000, 3000, 300) + CountDirty(16000, 1000, 50) +
+         CountDirty(60000, 200, 20) + CountDirty(200000, 80, 8) + CountDirty(900000, 20, 2) + CountDirty(3000000, 8, 4);
+}
+
+TEST(Zero, SoItIsWhereAdviceWorks) {
+  const Outcome outcome = RunForked([] { return CountDirtyOfAllKinds() == 0 ? 0 : 1; });
+  EXPECT_EQ(outcome.exit_code, 0) << outcome;
+}
+
+TEST(Zero, WhereAdviceDoesNothing) {
+  const Outcome outcome = RunForked([] {
+    hak_free(hak_malloc(5000));
+    if (!MakeAdviceVoid() || !AdviceIsVoid()) return kCannot;
+    // Twice: what is found out the first time holds from then on.
+    return CountDirtyOfAllKinds() + CountDirtyOfAllKinds() == 0 ? 0 : 1;
+  });
+  if (outcome.exit_code == kCannot) GTEST_SKIP() << "no filter can be set here";
+  EXPECT_EQ(outcome.exit_code, 0) << outcome;
+}
+
+// Memory was given back, and read as zero, before advice stopped working.
+TEST(Zero, WhereAdviceStopsWorking) {
+  const Outcome outcome = RunForked([] {
+    if (CountDirtyOfAllKinds() != 0) return 1;
+    if (!MakeAdviceVoid() || !AdviceIsVoid()) return kCannot;
+    return CountDirtyOfAllKinds() == 0 ? 0 : 1;
+  });
+  if (outcome.exit_code == kCannot) GTEST_SKIP() << "no filter can be set here";
+  EXPECT_EQ(outcome.exit_code, 0) << outcome;
+}
+
+// A mapping that the kernel will not unmap stays, and is used again.
+TEST(Zero, WhereNothingIsUnmappedEither) {
+  const Outcome outcome = RunForked([] {
+    hak_free(hak_malloc(5000));
+    if (!MakeAdviceVoid() || !AdviceIsVoid()) return kCannot;
+    hak_fault_set(HAK_FAULT_UNMAP, 1, UINT64_MAX);
+    return CountDirtyOfAllKinds() == 0 ? 0 : 1;
+  });
+  if (outcome.exit_code == kCannot) GTEST_SKIP() << "no filter can be set here";
+  EXPECT_EQ(outcome.exit_code, 0) << outcome;
+}
+
+// Locked memory does not go back: the kernel says so.
+TEST(Zero, WhereMemoryIsLocked) {
+  const Outcome outcome = RunForked([] {
+    if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0) return kCannot;
+    return CountDirty(16000, 1000, 50) + CountDirty(200000, 80, 8) == 0 ? 0 : 1;
+  });
+  if (outcome.exit_code == kCannot) GTEST_SKIP() << "memory cannot be locked here";
+  EXPECT_EQ(outcome.exit_code, 0) << outcome;
+}
+
+}  // namespace
