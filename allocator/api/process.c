@@ -12,6 +12,7 @@
 #include "allocator/large/mapping.h"
 #include "allocator/observe/statistics.h"
 #include "allocator/os/barrier.h"
+#include "allocator/os/decommit.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/lock.h"
 #include "allocator/os/mapping_limit.h"
@@ -42,8 +43,9 @@ static _Thread_local bool ended;
 
 static struct hak_lock init_lock = HAK_LOCK_INIT(HAK_RANK_INIT);
 static HAK_ATOMIC(bool) initialised;  // written once under init_lock (release), read before (acquire)
-static pthread_key_t end_key;         // constant once initialised
-static bool have_end_key;
+static pthread_key_t end_key;         // constant once there
+static HAK_ATOMIC(bool) end_key_begun;
+static HAK_ATOMIC(bool) have_end_key;
 
 // ---- Threads ------------------------------------------------------------------------------------
 
@@ -71,6 +73,16 @@ static void thread_end(void *heap) {
   close_heap(heap);
 }
 
+// Under no lock: the C library, or what wraps it, may allocate. Such a call, and one of another thread meanwhile, finds
+// no key and goes without a heap.
+static void make_end_key(void) {
+  // Relaxed: one thread does it. Release: whoever sees the key made sees the key.
+  if (HAK_LIKELY(atomic_load_explicit(&end_key_begun, memory_order_relaxed))) return;
+  if (atomic_exchange_explicit(&end_key_begun, true, memory_order_relaxed)) return;
+  const bool made = !hak_fault_due(HAK_FAULT_THREAD) && pthread_key_create(&end_key, thread_end) == 0;
+  atomic_store_explicit(&have_end_key, made, memory_order_release);
+}
+
 static void initialise(void) {
   // Acquire: pairs with the store below, and sees all that was set before it; relaxed under the lock.
   if (HAK_LIKELY(atomic_load_explicit(&initialised, memory_order_acquire))) return;
@@ -83,8 +95,10 @@ static void initialise(void) {
     hak_superslab_records_init();
     hak_nextptr_secret = hak_os_random();
     hak_os_barrier_init();
+    // What may need a file of the kernel is found out now: later a sandbox may forbid it.
+    hak_limit_read_group();
+    if (hak_config.huge_pages == HAK_HUGE_PAGES_AUTO) hak_os_huge_by_default();
     if (hak_config.prewarm_superslabs != 0) hak_pool_prewarm(hak_config.prewarm_superslabs);
-    have_end_key = !hak_fault_due(HAK_FAULT_THREAD) && pthread_key_create(&end_key, thread_end) == 0;
     // Release: see above.
     atomic_store_explicit(&initialised, true, memory_order_release);
   }
@@ -97,6 +111,7 @@ int hak_process_configure(const char *name, const char *value) {
   // One change at a time, none of them while a fork is under way.
   hak_lock_acquire(&init_lock);
   const int error = hak_gate_set(name, value);
+  if (error == 0 && strcmp(name, hak_gates[HAK_GATE_CGROUP_LIMIT].name) == 0) hak_limit_read_group();
   hak_lock_release(&init_lock);
   if (error == 0) {
     hak_limit_changed();
@@ -130,11 +145,13 @@ HAK_COLD struct hak_heap *hak_thread_attach(void) {
   }
   if (ended) return NULL;
   initialise();
+  make_end_key();
   struct hak_heap *heap = hak_heap_open();
   if (heap == NULL) return NULL;
   // Before pthread_setspecific, which may allocate.
   hak_thread_cache = &heap->cache;
-  if (have_end_key && set_end_key(heap)) return heap;
+  // Acquire: pairs with the store in make_end_key.
+  if (atomic_load_explicit(&have_end_key, memory_order_acquire) && set_end_key(heap)) return heap;
   // Nobody would tell us of the thread's end, and its blocks would be lost.
   close_heap(heap);
   return NULL;
@@ -167,6 +184,9 @@ static void unlock_after_fork(void) {
 }
 
 static void after_fork_in_child(void) {
+  // Relaxed: there is one thread. The one that was making the key is not here.
+  atomic_store_explicit(&end_key_begun, atomic_load_explicit(&have_end_key, memory_order_relaxed),
+                        memory_order_relaxed);
   hak_heap_abandon_others(present_heap());
   hak_background_forget();
   unlock_after_fork();

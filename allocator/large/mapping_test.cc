@@ -231,7 +231,7 @@ TEST_F(Mapping, AnUnmapThatFailsIsTriedAgain) {
     EXPECT_GE(hak_fault_hits(), 1u);
     EXPECT_EQ(hak_mapping_size(block), 0u) << "no longer the program's";
     EXPECT_TRUE(IsMapped(block, 4 * kMiB));
-    EXPECT_EQ(hak_unit::ResidentPages(block, 4 * kMiB), 0u);
+    EXPECT_LE(hak_unit::ResidentPages(block, 4 * kMiB), 1u);  // that of zeros
     EXPECT_EQ(hak_mapping_totals().cached_bytes, 0u);
     EXPECT_EQ(hak_mapping_verify(), nullptr);
     bool zero = false;

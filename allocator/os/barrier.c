@@ -3,6 +3,7 @@
 
 #include <linux/membarrier.h>
 
+#include "allocator/os/atomic.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/sys_call.h"
 
@@ -11,6 +12,15 @@ static bool call(int command) {
   return hak_sys_call(SYS_membarrier, command, 0, 0, 0, 0, 0) == 0;
 }
 
-void hak_os_barrier_init(void) { call(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED); }
+// Relaxed: who does not see it yet goes without.
+static HAK_ATOMIC(bool) registered;
 
-bool hak_os_barrier(void) { return call(MEMBARRIER_CMD_PRIVATE_EXPEDITED); }
+void hak_os_barrier_init(void) {
+  atomic_store_explicit(&registered, call(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED), memory_order_relaxed);
+}
+
+bool hak_os_barrier(void) {
+  // Relaxed: see its declaration.
+  if (!atomic_load_explicit(&registered, memory_order_relaxed)) return false;
+  return call(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+}

@@ -12,7 +12,8 @@ HAK_C_BEGIN
 
 // Asks the kernel for it. Once, before the first hak_os_barrier.
 void hak_os_barrier_init(void);
-// False: the kernel has none, and nothing may be concluded. Takes microseconds; leaves errno as it was.
+// False: the kernel has none, or refused it at the start, when no further call is made; nothing may be concluded. Takes
+// microseconds; leaves errno as it was.
 bool hak_os_barrier(void);
 
 HAK_C_END

@@ -47,6 +47,17 @@ TEST(Barrier, TheChildOfAForkHasItToo) {
   HAK_EXPECT_PASSES_IN_CHILD(EXPECT_EQ(hak_os_barrier(), here));
 }
 
+// Where the kernel has refused it once it is not asked again: a sandbox may end the process for it.
+TEST(Barrier, RefusedAtTheStartIsNotAskedForAgain) {
+  HAK_EXPECT_PASSES_IN_CHILD({
+    {
+      const hak_unit::FaultPlan plan(HAK_FAULT_BARRIER);
+      hak_os_barrier_init();
+    }
+    EXPECT_FALSE(hak_os_barrier());
+  });
+}
+
 // Keeps the calling thread on the n-th of the processors that the process may use, where there are as many.
 void StayOnProcessor(int n) {
   cpu_set_t all;

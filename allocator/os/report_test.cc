@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <string.h>
 #include <unistd.h>
@@ -100,6 +102,37 @@ TEST(Fatal, NamesWhatAndWhereAndAborts) {
                    reinterpret_cast<void *>(0x7f00deadbee0));
   EXPECT_EXIT(hak_fatal("invalid free", nullptr), testing::KilledBySignal(SIGABRT),
               hak_unit::IsFatal("hakmem: invalid free: 0x0\n"));
+}
+
+// As abort() does: the program's handler runs once, with the signal let in; then the process ends by the signal.
+void FatalWith(sighandler_t handler, bool blocked) {
+  signal(SIGABRT, handler);
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGABRT);
+  if (blocked) pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  hak_fatal("double free", nullptr);
+}
+
+TEST(Fatal, EndsTheProcessWhateverTheProgramDidToTheSignal) {
+  const std::string line = "hakmem: double free: 0x0\n";
+  const sighandler_t handler = [](int) {
+    if (write(STDERR_FILENO, "handler\n", 8) != 8) _exit(3);
+  };
+  EXPECT_EXIT(FatalWith(SIG_DFL, true), testing::KilledBySignal(SIGABRT), hak_unit::IsFatal(line));
+  EXPECT_EXIT(FatalWith(SIG_IGN, false), testing::KilledBySignal(SIGABRT), hak_unit::IsFatal(line));
+  EXPECT_EXIT(FatalWith(SIG_IGN, true), testing::KilledBySignal(SIGABRT), hak_unit::IsFatal(line));
+  EXPECT_EXIT(FatalWith(handler, false), testing::KilledBySignal(SIGABRT), hak_unit::IsFatal(line + "handler\n"));
+  EXPECT_EXIT(FatalWith(handler, true), testing::KilledBySignal(SIGABRT), hak_unit::IsFatal(line + "handler\n"));
+}
+
+// A pending cancellation takes effect at the next cancellation point, of which the report has none.
+TEST(Fatal, IsNotCancelled) {
+  const auto cancelled = [] {
+    pthread_cancel(pthread_self());
+    hak_fatal("double free", nullptr);
+  };
+  EXPECT_EXIT(cancelled(), testing::KilledBySignal(SIGABRT), hak_unit::IsFatal("hakmem: double free: 0x0\n"));
 }
 
 TEST(Fatal, AnEndlessReasonStillIsOneLine) {

@@ -4,9 +4,6 @@
 #include "allocator/os/cgroup.h"
 #include "allocator/policy/config.h"
 
-// A control group that is large beside the heap is not worth a look.
-#define FIRST_LOOK ((uint64_t)8 * 1024 * 1024)
-
 enum hak_limit_verdict hak_limit_judge(const struct hak_limit_facts *facts) {
   uint64_t wanted;
   if (__builtin_add_overflow(facts->committed, facts->more, &wanted)) return HAK_LIMIT_REFUSE;
@@ -34,8 +31,7 @@ static struct {
   HAK_ATOMIC(uint64_t) committed;
   HAK_ATOMIC(uint64_t) purge_at;  // 0: not known yet
   HAK_ATOMIC(uint64_t) soft;
-  HAK_ATOMIC(uint64_t) look_at;  // committed bytes at which the control group is read again
-  HAK_ATOMIC(bool) looking;      // by one thread at a time
+  HAK_ATOMIC(uint64_t) group;  // limit of the control group; 0: none, or not asked for
   HAK_ATOMIC(uint64_t) purges;
   HAK_ATOMIC(uint64_t) refusals;
 } account;
@@ -47,28 +43,21 @@ void hak_commit_add(uint64_t bytes) { atomic_fetch_add_explicit(&account.committ
 void hak_commit_sub(uint64_t bytes) { atomic_fetch_sub_explicit(&account.committed, bytes, memory_order_relaxed); }
 uint64_t hak_commit_now(void) { return LOAD(committed); }
 
-// Finds the limits out, and when to look again.
-static HAK_COLD void look(uint64_t committed) {
-  // Acquire and release: the next one to look comes after.
-  if (atomic_exchange_explicit(&account.looking, true, memory_order_acquire)) return;
-  const bool group = HAK_SETTING(cgroup_limit) && committed >= FIRST_LOOK;
-  const uint64_t group_limit = group ? hak_os_cgroup_limit() : 0;
-  STORE(look_at, group ? 2 * committed : FIRST_LOOK);
+// Finds the soft limit out.
+static HAK_COLD void look(void) {
   uint64_t hard;
   do {
     hard = HAK_SETTING(memory_limit_bytes);
-    const uint64_t soft = hak_limit_soft(hard, group_limit);
-    // Acquire: pairs with hak_limit_changed. Whoever comes after it sees the new limit in the next line; before it, and
-    // it leaves a zero, so that the next one looks again. Release: the same, of two who look.
+    const uint64_t soft = hak_limit_soft(hard, LOAD(group));
+    // Acquire: pairs with hak_limit_changed. Whoever comes after it sees the new limits in the next line; before it,
+    // and it leaves a zero, so that the next one looks again. Release: the same, of two who look.
     if (atomic_exchange_explicit(&account.soft, soft, memory_order_acq_rel) != soft) STORE(purge_at, soft);
   } while (hard != HAK_SETTING(memory_limit_bytes));
-  // Release: see above.
-  atomic_store_explicit(&account.looking, false, memory_order_release);
 }
 
 bool hak_limit_admit(uint64_t more) {
   const uint64_t committed = LOAD(committed);
-  if (HAK_UNLIKELY(LOAD(soft) == 0 || (committed >= LOAD(look_at) && HAK_SETTING(cgroup_limit)))) look(committed);
+  if (HAK_UNLIKELY(LOAD(soft) == 0)) look();
   const struct hak_limit_facts facts = {.committed = committed,
                                         .more = more,
                                         .purge_at = LOAD(purge_at) != 0 ? LOAD(purge_at) : UINT64_MAX,
@@ -88,6 +77,14 @@ bool hak_limit_admit(uint64_t more) {
 
 // Release: pairs with look(). Acquire: the same, of two changes.
 void hak_limit_changed(void) { atomic_exchange_explicit(&account.soft, 0, memory_order_acq_rel); }
+
+void hak_limit_read_group(void) {
+  const uint64_t limit = HAK_SETTING(cgroup_limit) ? hak_os_cgroup_limit() : 0;
+  // The same limit, read again, must not move the next purge to an earlier point.
+  if (limit == LOAD(group)) return;
+  STORE(group, limit);
+  hak_limit_changed();
+}
 
 void hak_limit_purged(uint64_t more) {
   const uint64_t soft = LOAD(soft);

@@ -46,6 +46,9 @@ uint64_t hak_commit_now(void);
 bool hak_limit_admit(uint64_t more);
 // Tells that one of the limits in hak_config is another one: the next hak_limit_admit finds out.
 void hak_limit_changed(void);
+// Reads the control group's limit, if the setting asks for it. At the start, and when the program asks again: no other
+// call opens a file, which a sandbox may forbid by then. One thread at a time.
+void hak_limit_read_group(void);
 // Tells that free memory was given back, to make room for `more` bytes.
 void hak_limit_purged(uint64_t more);
 

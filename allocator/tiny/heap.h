@@ -114,6 +114,7 @@ struct hak_heap {
   uint64_t cache_bytes;             // sum over the bins of capacity * stride
   HAK_ATOMIC(uint64_t) free_bytes;  // of blocks that lie free in the heap's slabs; statistics read, relaxed
   uint64_t reported_bytes;          // of these: already in hak_heaps_free_bytes
+  uint64_t idle_bytes;              // in its cache, as others counted them last (idle_cache.h)
   uint64_t slow_calls;              // slow events so far
   uint64_t seen_calls;              // what others saw of it, and since when it has not changed
   uint64_t seen_calls_ms;

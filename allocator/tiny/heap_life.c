@@ -6,6 +6,7 @@
 #include "allocator/os/atomic.h"
 #include "allocator/tiny/freed_check.h"
 #include "allocator/tiny/heap.h"
+#include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/meta.h"
 #include "allocator/tiny/quarantine.h"
 #include "allocator/tiny/remote.h"
@@ -120,6 +121,7 @@ void hak_heap_close(struct hak_heap *heap) {
     hak_thread_cache_destroy(heap);
     orphan_slabs(heap);
     hak_heap_report(heap);
+    hak_idle_cache_uncount(heap);
     heap->open = false;
   }
   hak_heap_leave(heap);

@@ -9,7 +9,13 @@
 // Blocks taken between two barriers.
 #define ROUND 128u
 
+// The idle caches of all threads together may keep so much unless the program asks (a trim, a limit that is met, the
+// purge thread).
+#define MUCH_BYTES ((uint64_t)4 * 1024 * 1024)
+
 HAK_ATOMIC(uint64_t) hak_stolen_blocks;
+// What heap->idle_bytes adds up to. Relaxed: a figure.
+static HAK_ATOMIC(uint64_t) idle_bytes;
 
 struct taken {
   void **slot;
@@ -92,6 +98,27 @@ bool hak_idle_cache_no_event(struct hak_heap *heap, uint64_t now, uint64_t idle_
     heap->seen_calls_ms = now;
   }
   return now >= heap->seen_calls_ms && now - heap->seen_calls_ms >= idle_ms;
+}
+
+static void set_idle_bytes(struct hak_heap *heap, uint64_t bytes) {
+  if (bytes == heap->idle_bytes) return;
+  atomic_fetch_add_explicit(&idle_bytes, bytes - heap->idle_bytes, memory_order_relaxed);
+  heap->idle_bytes = bytes;
+}
+
+void hak_idle_cache_uncount(struct hak_heap *heap) { set_idle_bytes(heap, 0); }
+
+bool hak_idle_cache_much(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) {
+  uint64_t bytes = 0;
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    const struct hak_bin *bin = &heap->cache.bins[class_id];
+    void **const base = bin_base(bin);
+    if (base == NULL || !is_idle(&heap->classes[class_id], bin, now, idle_ms)) continue;
+    void **const first = base + SENTINELS + atomic_load_explicit(&heap->classes[class_id].stolen, memory_order_relaxed);
+    if (bin_top(bin) > first) bytes += (uint64_t)(bin_top(bin) - first) * hak_class_stride(class_id);
+  }
+  set_idle_bytes(heap, bytes);
+  return atomic_load_explicit(&idle_bytes, memory_order_relaxed) > MUCH_BYTES;
 }
 
 uint32_t hak_idle_cache_steal(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) {

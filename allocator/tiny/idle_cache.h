@@ -28,6 +28,12 @@ HAK_C_BEGIN
 // Returns how many blocks it took.
 uint32_t hak_idle_cache_steal(struct hak_heap *heap, uint64_t now, uint64_t idle_ms);
 
+// Counts what hak_idle_cache_steal would find in the heap, and says whether the idle caches of all heaps together, as
+// counted last, hold so much that it is worth the barrier, which a sandbox may not allow for. Under the heap's lock.
+bool hak_idle_cache_much(struct hak_heap *heap, uint64_t now, uint64_t idle_ms);
+// The heap's cache counts no more: it was emptied, or its thread ends. Under the heap's lock.
+void hak_idle_cache_uncount(struct hak_heap *heap);
+
 // Whether the heap's thread has made no slow call for `idle_ms` at `now`, as far as earlier looks tell. Under the
 // heap's lock.
 bool hak_idle_cache_no_event(struct hak_heap *heap, uint64_t now, uint64_t idle_ms);

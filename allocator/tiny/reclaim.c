@@ -24,7 +24,13 @@ struct visit {
 static void visit_heap(struct hak_heap *heap, void *context) {
   struct visit *visit = context;
   if (heap == visit->mine) return;  // Its thread looks after it.
-  uint32_t taken = hak_idle_cache_steal(heap, visit->now, visit->idle_ms);
+  const bool asked = visit->all || HAK_SETTING(background);
+  const bool much = hak_idle_cache_much(heap, visit->now, visit->idle_ms);
+  uint32_t taken = 0;
+  if (asked || much) {
+    taken = hak_idle_cache_steal(heap, visit->now, visit->idle_ms);
+    hak_idle_cache_uncount(heap);
+  }
   if (HAK_HARDENED) taken += hak_quarantine_flush_idle(heap, visit->now, visit->idle_ms);
   if (hak_reclaim_worth_watching()) hak_idle_cache_trip(heap);
   // What was freed into the slabs of a busy thread is that thread's to take in. Relaxed: a hint, the drain looks again.
