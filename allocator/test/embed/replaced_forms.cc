@@ -40,7 +40,8 @@ void Expect(bool right, const char *what) {
   failures++;
 }
 
-[[maybe_unused]] void *Own(size_t size, size_t align) {
+// Not inlined: a compiler knows of a block from new what an allocator that marks it must not be told.
+[[maybe_unused, gnu::noinline]] void *Own(size_t size, size_t align) {
   news++;
   char *start = refuse ? nullptr : static_cast<char *>(malloc(size + align + sizeof(Mark)));
   if (start == nullptr) throw std::bad_alloc();
@@ -51,12 +52,13 @@ void Expect(bool right, const char *what) {
   return mark + 1;
 }
 
-[[maybe_unused]] void OwnFree(void *ptr) noexcept {
+[[maybe_unused, gnu::noinline]] void OwnFree(void *ptr) noexcept {
   if (ptr == nullptr) return;
   deletes++;
   Mark *mark = static_cast<Mark *>(ptr) - 1;
   if (mark->word != kMark) {
     puts("FAILED: a block of another allocator is freed by the program's delete");
+    fflush(stdout);
     _Exit(1);
   }
   mark->word = 0;
@@ -99,41 +101,65 @@ void Round(const char *name, bool ours, Body body) {
   }
 }
 
+// By their addresses: a compiler takes much for granted of what it knows to be operator new.
+using Quiet = const std::nothrow_t &;
+using Align = std::align_val_t;
+void *(*volatile single_new)(size_t) = ::operator new;
+void *(*volatile array_new)(size_t) = ::operator new[];
+void *(*volatile nothrow_new)(size_t, Quiet) noexcept = ::operator new;
+void *(*volatile nothrow_array_new)(size_t, Quiet) noexcept = ::operator new[];
+void *(*volatile aligned_new)(size_t, Align) = ::operator new;
+void *(*volatile aligned_array_new)(size_t, Align) = ::operator new[];
+void *(*volatile aligned_nothrow_new)(size_t, Align, Quiet) noexcept = ::operator new;
+void *(*volatile aligned_nothrow_array_new)(size_t, Align, Quiet) noexcept = ::operator new[];
+void (*volatile single_delete)(void *) noexcept = ::operator delete;
+void (*volatile array_delete)(void *) noexcept = ::operator delete[];
+void (*volatile sized_delete)(void *, size_t) noexcept = ::operator delete;
+void (*volatile sized_array_delete)(void *, size_t) noexcept = ::operator delete[];
+void (*volatile nothrow_delete)(void *, Quiet) noexcept = ::operator delete;
+void (*volatile nothrow_array_delete)(void *, Quiet) noexcept = ::operator delete[];
+void (*volatile aligned_delete)(void *, Align) noexcept = ::operator delete;
+void (*volatile aligned_array_delete)(void *, Align) noexcept = ::operator delete[];
+void (*volatile aligned_sized_delete)(void *, size_t, Align) noexcept = ::operator delete;
+void (*volatile aligned_sized_array_delete)(void *, size_t, Align) noexcept = ::operator delete[];
+void (*volatile aligned_nothrow_delete)(void *, Align, Quiet) noexcept = ::operator delete;
+void (*volatile aligned_nothrow_array_delete)(void *, Align, Quiet) noexcept = ::operator delete[];
+
 void EachForm(size_t size) {
-  const std::nothrow_t &quiet = std::nothrow;
+  Quiet quiet = std::nothrow;
   const auto use = [&](void *block) { return memset(block, 1, size); };
-  Round("new", kPlain, [&] { ::operator delete(use(::operator new(size))); });
-  Round("delete with the size", kPlain, [&] { ::operator delete(use(::operator new(size)), size); });
-  Round("nothrow new", kPlain, [&] { ::operator delete(use(::operator new(size, quiet)), quiet); });
-  Round("new[]", kArray, [&] { ::operator delete[](use(::operator new[](size))); });
-  Round("delete[] with the size", kArray, [&] { ::operator delete[](use(::operator new[](size)), size); });
-  Round("nothrow new[]", kArray, [&] { ::operator delete[](use(::operator new[](size, quiet)), quiet); });
-  Round("aligned new", kAligned, [&] { ::operator delete(use(::operator new(size, kAlign)), kAlign); });
+  Round("new", kPlain, [&] { single_delete(use(single_new(size))); });
+  Round("delete with the size", kPlain, [&] { sized_delete(use(single_new(size)), size); });
+  Round("nothrow new", kPlain, [&] { nothrow_delete(use(nothrow_new(size, quiet)), quiet); });
+  Round("new[]", kArray, [&] { array_delete(use(array_new(size))); });
+  Round("delete[] with the size", kArray, [&] { sized_array_delete(use(array_new(size)), size); });
+  Round("nothrow new[]", kArray, [&] { nothrow_array_delete(use(nothrow_array_new(size, quiet)), quiet); });
+  Round("aligned new", kAligned, [&] { aligned_delete(use(aligned_new(size, kAlign)), kAlign); });
   Round("aligned delete with the size", kAligned,
-        [&] { ::operator delete(use(::operator new(size, kAlign)), size, kAlign); });
+        [&] { aligned_sized_delete(use(aligned_new(size, kAlign)), size, kAlign); });
   Round("aligned nothrow new", kAligned,
-        [&] { ::operator delete(use(::operator new(size, kAlign, quiet)), kAlign, quiet); });
-  Round("aligned new[]", kAligned, [&] { ::operator delete[](use(::operator new[](size, kAlign)), kAlign); });
+        [&] { aligned_nothrow_delete(use(aligned_nothrow_new(size, kAlign, quiet)), kAlign, quiet); });
+  Round("aligned new[]", kAligned, [&] { aligned_array_delete(use(aligned_array_new(size, kAlign)), kAlign); });
   Round("aligned delete[] with the size", kAligned,
-        [&] { ::operator delete[](use(::operator new[](size, kAlign)), size, kAlign); });
+        [&] { aligned_sized_array_delete(use(aligned_array_new(size, kAlign)), size, kAlign); });
   Round("aligned nothrow new[]", kAligned,
-        [&] { ::operator delete[](use(::operator new[](size, kAlign, quiet)), kAlign, quiet); });
+        [&] { aligned_nothrow_array_delete(use(aligned_nothrow_array_new(size, kAlign, quiet)), kAlign, quiet); });
 }
 
 // What the program's form throws is caught in the nothrow ones that are made of it.
 void Refused() {
-  const std::nothrow_t &quiet = std::nothrow;
+  Quiet quiet = std::nothrow;
   refuse = true;
   for (int i = 0; i < 3; i++) {
-    if (kPlain) Expect(::operator new(10, quiet) == nullptr, "nothrow new throws or gives a block");
-    if (kArray) Expect(::operator new[](10, quiet) == nullptr, "nothrow new[] throws or gives a block");
+    if (kPlain) Expect(nothrow_new(10, quiet) == nullptr, "nothrow new throws or gives a block");
+    if (kArray) Expect(nothrow_array_new(10, quiet) == nullptr, "nothrow new[] throws or gives a block");
     if (kAligned) {
-      Expect(::operator new(10, kAlign, quiet) == nullptr, "aligned nothrow new throws or gives a block");
-      Expect(::operator new[](10, kAlign, quiet) == nullptr, "aligned nothrow new[] throws or gives a block");
+      Expect(aligned_nothrow_new(10, kAlign, quiet) == nullptr, "aligned nothrow new throws or gives a block");
+      Expect(aligned_nothrow_array_new(10, kAlign, quiet) == nullptr, "aligned nothrow new[] throws or gives a block");
     }
     bool thrown = false;
     try {
-      void *volatile block = kArray ? ::operator new[](10) : ::operator new(10, kAlign);
+      void *volatile block = kArray ? array_new(10) : aligned_new(10, kAlign);
       (void)block;
     } catch (const std::bad_alloc &) {
       thrown = true;
