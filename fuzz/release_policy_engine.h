@@ -24,7 +24,6 @@ struct ReleasePolicyCalls {
   bool (*pages)(uint64_t free_bytes, uint64_t heap_bytes) = hak_release_pages;
   bool (*watch)(uint64_t free, uint64_t committed) = hak_release_watch;
   uint64_t (*slice_us)(uint64_t elapsed_ms) = hak_release_slice_us;
-  uint64_t (*watches)(uint64_t committed) = hak_release_watches;
   hak_limit_verdict (*judge)(const hak_limit_facts *facts) = hak_limit_judge;
   uint64_t (*soft)(uint64_t hard, uint64_t control_group) = hak_limit_soft;
   uint64_t (*next_purge)(uint64_t soft, uint64_t committed, uint64_t more) = hak_limit_next_purge;

@@ -169,8 +169,10 @@ HAK_COLD void hak_cold_free(void *block) {
   const uint32_t class_id = checked_class(block, "invalid free");
   if (hak_class_is_tiny(class_id)) {
     free_tiny(block, class_id);
-  } else if (!hak_large_free(block)) {
-    hak_fatal("invalid free", block);
+  } else {
+    if (!hak_large_free(block)) hak_fatal("invalid free", block);
+    struct hak_heap *heap = hak_thread_heap_if_any();
+    hak_watch_after_large(heap);
   }
 }
 

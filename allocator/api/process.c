@@ -71,6 +71,7 @@ static void thread_end(void *heap) {
   }
   ended = true;
   close_heap(heap);
+  hak_watch_after_thread();
 }
 
 // Under no lock: the C library, or what wraps it, may allocate. Such a call, and one of another thread meanwhile, finds
@@ -156,6 +157,8 @@ HAK_COLD struct hak_heap *hak_thread_attach(void) {
   close_heap(heap);
   return NULL;
 }
+
+struct hak_heap *hak_thread_heap_if_any(void) { return present_heap(); }
 
 // ---- Fork ---------------------------------------------------------------------------------------
 

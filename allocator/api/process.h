@@ -19,6 +19,9 @@ HAK_INLINE struct hak_heap *hak_thread_heap(void) {
   return hak_thread_attach();
 }
 
+// The thread's heap without opening one.
+struct hak_heap *hak_thread_heap_if_any(void);
+
 // hak_gate_set, and what follows from it beyond hak_config. Not while any lock is held.
 int hak_process_configure(const char *name, const char *value);
 

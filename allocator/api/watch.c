@@ -3,64 +3,112 @@
 
 #include "allocator/api/background.h"
 #include "allocator/api/process.h"
+#include "allocator/os/atomic.h"
 #include "allocator/os/os.h"
 #include "allocator/policy/config.h"
-#include "allocator/policy/memory_limit.h"
 #include "allocator/policy/ss_release_policy.h"
+#include "allocator/policy/watch_policy.h"
+#include "allocator/tiny/quarantine.h"
 #include "allocator/tiny/reclaim.h"
 #include "allocator/tiny/thread_cache.h"
 
-// Calls that a watch lasts when they come fast; each millisecond that passes allows as many more.
-#define BUDGET 512u
-#define CALLS_PER_MS 2u
+// Calls between two looks at the clock while they come fast; one that comes after a pause looks at once or nearly so.
+#define SKIP_MAX 7u
+// Between two slices of work, and the least time between two times that the thread's cache is emptied.
+#define WORK_MS 10u
+#define EMPTY_MS_MIN 50u
+// A watch that would last for less than so many calls is not begun.
+#define CALLS_LEAST ((uint64_t)1 << 20)
 
-static HAK_COLD void common_work(struct hak_heap *heap) {
+static HAK_COLD void common_work(struct hak_heap *heap, uint64_t now) {
   heap->tick_due = false;
-  hak_reclaim_step(heap, hak_os_now_ms());
-  hak_reclaim_judge(heap);
+  hak_reclaim_step(heap, now);
+  hak_reclaim_judge(heap, now);
   hak_background_wake();
 }
 
-void hak_watch_after_slow(struct hak_heap *heap) {
-  if (HAK_UNLIKELY(heap->tick_due)) common_work(heap);
-  if (HAK_LIKELY(!hak_reclaim_worth_watching())) return;
-  // A busy program whose heap stays mostly free is not slowed down for ever.
-  if (heap->watch_spent > hak_release_watches(hak_commit_now()) || hak_thread_is_watched()) return;
-  const uint64_t now = hak_os_now_ms();
-  heap->watch_budget = BUDGET;
-  heap->watch_since_ms = heap->watch_last_ms = now;
+static void begin_watch(struct hak_heap *heap, uint64_t now) {
+  if (hak_thread_is_watched()) return;
+  heap->watch_used = hak_watch_used(heap->watch_used, 0, now - heap->watch_last_ms);
+  heap->watch_last_ms = now;
+  if (heap->watch_used > HAK_WATCH_CALLS - CALLS_LEAST) return;
+  heap->watch_skip = heap->watch_step = 0;
+  heap->watch_work_ms = heap->watch_full_ms = heap->watch_held_ms = now;
   hak_thread_watch(heap);
 }
 
-// The thread makes few calls: gives back what it keeps, and a slice of what everybody keeps. False: all is done.
-static bool quiet_work(struct hak_heap *heap, uint64_t now, uint64_t elapsed) {
-  heap->watch_spent = 0;
-  if (now - heap->watch_since_ms >= HAK_SETTING(idle_cache_ms)) {
-    hak_heap_enter(heap);
-    hak_thread_cache_flush_all(heap);
-    hak_heap_drain(heap);
-    hak_heap_release_empty(heap);
-    hak_heap_report(heap);
-    hak_heap_leave(heap);
-    heap->watch_since_ms = now;
-  }
-  hak_reclaim_slice(heap, hak_release_slice_us(elapsed));
-  return hak_reclaim_judge(heap);
+void hak_watch_after_slow(struct hak_heap *heap) {
+  if (HAK_UNLIKELY(heap->tick_due)) common_work(heap, hak_os_now_ms());
+  if (HAK_UNLIKELY(hak_reclaim_worth_watching())) begin_watch(heap, hak_os_now_ms());
 }
 
-bool hak_watch_call(struct hak_heap *heap) {
+void hak_watch_after_large(struct hak_heap *heap) {
+  const uint64_t now = hak_os_now_ms();
+  const bool worth = hak_reclaim_judge(heap, now);
+  hak_background_wake();
+  if (worth && heap != NULL) begin_watch(heap, now);
+}
+
+void hak_watch_after_thread(void) {
+  const uint64_t now = hak_os_now_ms();
+  hak_reclaim_step(NULL, now);
+  hak_reclaim_judge(NULL, now);
+  hak_background_wake();
+}
+
+// What the thread caches pins the slabs of the peak, and its bins are as large as the peak made them.
+static void empty_cache(struct hak_heap *heap, uint64_t now) {
+  const uint64_t idle_ms = HAK_SETTING(idle_cache_ms);
+  if (now - heap->watch_full_ms < (idle_ms > EMPTY_MS_MIN ? idle_ms : EMPTY_MS_MIN)) return;
+  heap->watch_full_ms = now;
+  // Of a quarantine's purpose little is lost: once in a deadline.
+  const bool held = HAK_HARDENED && now - heap->watch_held_ms >= HAK_SETTING(decommit_deadline_ms) / 2;
+  if (held) heap->watch_held_ms = now;
+  hak_heap_enter(heap);
+  if (held) hak_quarantine_flush(heap);
+  hak_thread_cache_shrink_all(heap);
+  hak_heap_drain(heap);
+  hak_heap_release_empty(heap);
+  hak_heap_report(heap);
+  hak_heap_leave(heap);
+}
+
+// When some thread did a slice of the common work last. Relaxed: two that come at once do two.
+static HAK_ATOMIC(uint64_t) common_ms;
+
+// The common work is one thread's at a time; the others look after their own heaps.
+static void do_slice(struct hak_heap *heap, uint64_t now) {
+  const uint64_t last = atomic_load_explicit(&common_ms, memory_order_relaxed);
+  if (now - last < WORK_MS) {
+    hak_reclaim_own(heap, now);
+    return;
+  }
+  atomic_store_explicit(&common_ms, now, memory_order_relaxed);
+  hak_reclaim_slice(heap, hak_release_slice_us(now - last));
+}
+
+// A look at the clock. True: the watch is over.
+static bool look(struct hak_heap *heap) {
   const uint64_t now = hak_os_now_ms();
   const uint64_t elapsed = now - heap->watch_last_ms;
   heap->watch_last_ms = now;
-  if (elapsed >= BUDGET / CALLS_PER_MS) {
-    heap->watch_budget = BUDGET;
-  } else if (elapsed > 0) {
-    const uint64_t budget = heap->watch_budget + elapsed * CALLS_PER_MS;
-    heap->watch_budget = budget < BUDGET ? (uint32_t)budget : BUDGET;
+  heap->watch_used = hak_watch_used(heap->watch_used, heap->watch_step + 1, elapsed);
+  const uint32_t step = 2 * heap->watch_step + 1;
+  heap->watch_step = elapsed != 0 ? 0 : step < SKIP_MAX ? step : SKIP_MAX;
+  heap->watch_skip = heap->watch_step;
+  if (now - heap->watch_work_ms >= WORK_MS) {
+    heap->watch_work_ms = now;
+    empty_cache(heap, now);
+    do_slice(heap, now);
+    if (!hak_reclaim_judge(heap, now)) return true;
   }
-  // Some tens of milliseconds: a program that pauses for less is not idle.
-  if (elapsed >= HAK_QUIET_MS) return !quiet_work(heap, now, elapsed);
-  if (--heap->watch_budget != 0) return false;
-  heap->watch_spent++;
-  return true;
+  return heap->watch_used >= HAK_WATCH_CALLS;
+}
+
+bool hak_watch_call(struct hak_heap *heap) {
+  if (HAK_LIKELY(heap->watch_skip != 0)) {
+    heap->watch_skip--;
+    return false;
+  }
+  return look(heap);
 }

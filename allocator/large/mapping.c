@@ -32,7 +32,8 @@ static struct {
   uint64_t bytes;         // of live blocks
   struct mapping *store;  // freed, the latest first
   struct mapping *spare;  // unused records
-  uint64_t store_bytes;   // of the store that may hold memory
+  // Of the store that may hold memory; read without the lock as a hint, relaxed.
+  HAK_ATOMIC(uint64_t) store_bytes;
 } table;
 // Entries of the store. Written under the lock; read without it to see whether there is anything to do (relaxed: a
 // hint).
@@ -40,6 +41,12 @@ static HAK_ATOMIC(uint32_t) stored;
 
 static void set_stored(uint32_t count) { atomic_store_explicit(&stored, count, memory_order_relaxed); }
 static uint32_t get_stored(void) { return atomic_load_explicit(&stored, memory_order_relaxed); }
+
+static uint64_t get_store_bytes(void) { return atomic_load_explicit(&table.store_bytes, memory_order_relaxed); }
+static void add_store_bytes(int64_t change) {
+  atomic_store_explicit(&table.store_bytes, get_store_bytes() + (uint64_t)change, memory_order_relaxed);
+}
+uint64_t hak_mapping_stored_bytes(void) { return get_store_bytes(); }
 
 // ---- Records ------------------------------------------------------------------------------------
 
@@ -77,7 +84,7 @@ static void drop_record(struct mapping *entry) {
 static struct mapping *unstore(struct mapping **link) {
   struct mapping *entry = *link;
   *link = entry->next;
-  table.store_bytes -= entry->resident;
+  add_store_bytes(-(int64_t)entry->resident);
   set_stored(get_stored() - 1);
   return entry;
 }
@@ -86,7 +93,7 @@ static void store(struct mapping *entry) {
   entry->freed_ms = hak_os_now_ms();
   entry->next = table.store;
   table.store = entry;
-  table.store_bytes += entry->resident;
+  add_store_bytes((int64_t)entry->resident);
   set_stored(get_stored() + 1);
 }
 
@@ -149,7 +156,7 @@ static bool decommit_slice(uint64_t until) {
     const size_t rest = entry->resident - SLICE_BYTES;
     if (!hak_os_decommit_to_zero(entry->start + rest, SLICE_BYTES)) return false;
     entry->resident = rest;
-    table.store_bytes -= SLICE_BYTES;
+    add_store_bytes(-(int64_t)SLICE_BYTES);
     hak_commit_sub(SLICE_BYTES);
     return true;
   }
@@ -209,7 +216,7 @@ bool hak_mapping_give(void *block) {
     struct mapping *entry = extract(link);
     entry->resident = entry->size;
     const bool keep = get_stored() < STORED_MAX &&
-                      table.store_bytes + entry->size <= HAK_SETTING(mapping_cache_bytes) &&
+                      get_store_bytes() + entry->size <= HAK_SETTING(mapping_cache_bytes) &&
                       HAK_SETTING(decommit_deadline_ms) != 0;
     if (keep) {
       store(entry);
@@ -279,7 +286,7 @@ size_t hak_mapping_trim(void) {
 struct hak_mapping_totals hak_mapping_totals(void) {
   hak_lock_acquire(&mapping_lock);
   const struct hak_mapping_totals totals = {
-      .blocks = table.live.count, .bytes = table.bytes, .cached_bytes = table.store_bytes};
+      .blocks = table.live.count, .bytes = table.bytes, .cached_bytes = get_store_bytes()};
   hak_lock_release(&mapping_lock);
   return totals;
 }
@@ -304,7 +311,7 @@ const char *hak_mapping_verify(void) {
     store_bytes += entry->resident;
   }
   if (fault == NULL && bytes != table.bytes) fault = "mappings miscounted";
-  if (fault == NULL && (in_store != get_stored() || store_bytes != table.store_bytes)) fault = "store miscounted";
+  if (fault == NULL && (in_store != get_stored() || store_bytes != get_store_bytes())) fault = "store miscounted";
   hak_lock_release(&mapping_lock);
   return fault;
 }

@@ -27,6 +27,9 @@ bool hak_mapping_tick(void);
 // Unmaps all freed mappings; returns their bytes.
 size_t hak_mapping_trim(void);
 
+// Memory of the freed mappings that wait. A hint: not read under the lock.
+uint64_t hak_mapping_stored_bytes(void);
+
 struct hak_mapping_totals {
   uint64_t blocks;
   uint64_t bytes;

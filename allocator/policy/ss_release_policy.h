@@ -49,19 +49,12 @@ bool hak_release_before_growth(uint64_t free_bytes, uint64_t heap_bytes);
 // busy program is never held up and a quiet one is done with few calls; at most 20 ms. In microseconds.
 uint64_t hak_release_slice_us(uint64_t elapsed_ms);
 
-// Whether the program has let go of most of its heap: it is worth watching for its falling idle. `free` bytes are in
-// slabs of heaps or of the pool, out of `committed` ones.
+// Whether the program has let go of so much of its heap that it is worth watching (policy/watch_policy.h). `free` bytes
+// are in slabs of heaps, in the pool or in freed mappings, out of `committed` ones.
 bool hak_release_watch(uint64_t free, uint64_t committed);
 
 // Whether a heap has so much free memory in slabs that are in use that their free pages are worth giving back.
 bool hak_release_pages(uint64_t free_bytes, uint64_t heap_bytes);
-
-// How often a thread that goes on being busy may be watched in vain: in proportion to the heap, whose release takes
-// that many slow calls.
-uint64_t hak_release_watches(uint64_t committed);
-
-// A thread that makes no call for so many milliseconds is quiet.
-#define HAK_QUIET_MS 20u
 
 // Whether a heap keeps a wholly free slab although `other_slabs_with_room` more of the class can give blocks. It is
 // kept only where it is the last such slab, so that a program going back and forth over a slab's edge does not pay for

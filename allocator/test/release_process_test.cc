@@ -259,7 +259,7 @@ TEST_F(Process, AWaitingPurgeThreadIsWokenBySmallFrees) {
   ExpectGone(Run("late", kWaitsSoon));
 }
 
-TEST_F(Process, DISABLED_AWaitingPurgeThreadIsWokenByLargeFrees) {
+TEST_F(Process, AWaitingPurgeThreadIsWokenByLargeFrees) {
   if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
   ExpectGone(Run("late", kWaitsSoon, {300000, 300000}));
   ExpectGone(Run("late", kWaitsSoon, {3000000, 3000000}));
@@ -289,7 +289,7 @@ TEST_F(Process, TheChildOfAForkGetsAPurgeThreadOfItsOwn) {
 const Environment kGoesSoon = {"HAKMEM_DECOMMIT_DEADLINE_MS=300"};  // 1,000 in FAST
 
 // Blocks of one size and of many, small and large: the last slow call comes at another moment in each.
-TEST_F(Process, DISABLED_AFewCallsEmptyIt) {
+TEST_F(Process, AFewCallsEmptyIt) {
   for (const Sizes sizes : {Sizes{16, 1000}, {16, 16}, {64, 64}, {400, 400}, {5000, 5000}, {20, 200}}) {
     const Outcome outcome = Run("few", kGoesSoon, sizes);
     ExpectGone(outcome);
@@ -297,7 +297,7 @@ TEST_F(Process, DISABLED_AFewCallsEmptyIt) {
   }
 }
 
-TEST_F(Process, DISABLED_AFewCallsEmptyItOfLargeBlocks) {
+TEST_F(Process, AFewCallsEmptyItOfLargeBlocks) {
   ExpectGone(Run("few", kGoesSoon, {300000, 300000}));
   ExpectGone(Run("few", kGoesSoon, {3000000, 3000000}));
 }

@@ -47,6 +47,7 @@ void hak_heap_unlink(struct hak_heap *heap, struct hak_slab *slab) {
   struct hak_class_heap *class_heap = &heap->classes[slab->class_id];
   if (HAK_UNLIKELY(slab->list >= HAK_LIST_COUNT)) hak_fatal(HAK_LINKS_OF_SLABS, slab);
   hak_slab_require_linked(slab, class_heap->lists[slab->list]);
+  if (HAK_UNLIKELY(heap->purge_next == slab)) heap->purge_next = slab->next;
   if (slab->next != NULL) slab->next->prev = slab->prev;
   if (slab->prev != NULL) {
     slab->prev->next = slab->next;

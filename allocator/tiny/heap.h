@@ -103,11 +103,14 @@ struct hak_heap {
   struct hak_lock lock;
   bool open;      // from hak_heap_open to hak_heap_close
   bool tick_due;  // the owner has had enough slow events to do some of the common work
-  // Token bucket of the watch for idleness (api/watch.h): the owner's alone, without the lock.
-  uint32_t watch_budget;
-  uint32_t watch_spent;  // times that the budget was used up since the last quiet moment
-  uint64_t watch_since_ms;
-  uint64_t watch_last_ms;
+  // Of the watch (api/watch.h): the owner's alone, without the lock.
+  uint32_t watch_skip;     // calls until the next look at the clock
+  uint32_t watch_step;     // what it was set to
+  uint64_t watch_used;     // of the budget of watched calls
+  uint64_t watch_last_ms;  // the last look
+  uint64_t watch_work_ms;  // the last slice of work
+  uint64_t watch_full_ms;  // the cache was emptied last, or the watch began
+  uint64_t watch_held_ms;  // the same of the quarantine
   struct hak_class_heap classes[HAK_CLASS_COUNT];
   uint64_t slabs;                   // on the lists of all classes
   uint64_t empty_at_slabs;          // from so many slabs on may hak_heap_empty_before_growth do something
@@ -118,9 +121,13 @@ struct hak_heap {
   uint64_t slow_calls;              // slow events so far
   uint64_t seen_calls;              // what others saw of it, and since when it has not changed
   uint64_t seen_calls_ms;
-  uint32_t events;                    // slow events since the last decay step
-  uint32_t decay_class;               // the class that the next decay step looks at
-  uint32_t purge_class;               // the class that the page purge did last; 0: no pass is under way
+  uint32_t events;       // slow events since the last decay step
+  uint32_t decay_class;  // the class that the next decay step looks at
+  // Where the page purge's pass goes on: the class (0: no pass is under way), its list, and the slab (NULL: the list is
+  // done).
+  uint32_t purge_class;
+  uint32_t purge_list;
+  struct hak_slab *purge_next;
   uint64_t purge_pass_ms;             // not before this does the next pass begin
   uint32_t trickle_class;             // the class that the trickle of pages did last
   uint64_t trickle_ms;                // not before this does it go on

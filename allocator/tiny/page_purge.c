@@ -3,6 +3,7 @@
 
 #include "allocator/os/atomic.h"
 #include "allocator/policy/config.h"
+#include "allocator/policy/refusal.h"
 #include "allocator/policy/ss_release_policy.h"
 #include "allocator/tiny/list_links.h"
 
@@ -36,17 +37,49 @@ static bool is_idle(struct hak_slab *slab, const struct slice *slice) {
 }
 static_assert(HAK_SLAB_BLOCKS_MAX < UINT16_MAX, "seen_free holds every count, and one that is none");
 
+// Looks at the slabs of one list from `from` on. Returns the first that it did not get to, for the slice is used up;
+// NULL: the list is done.
+static struct hak_slab *purge_list(struct hak_slab *from, struct slice *slice) {
+  struct hak_slab *slab = from;
+  for (; slab != NULL; slab = hak_slab_next(slab)) {
+    if (slice->slabs == 0 || slice->runs == 0) return slab;
+    slice->slabs--;
+    if (is_idle(slab, slice)) slice->bytes += hak_slab_purge(slab, &slice->runs);
+    // The slab may have more: the next slice looks at it again.
+    if (slice->runs == 0) return slab;
+  }
+  return NULL;
+}
+
+// Slabs with few free blocks have no free page, but for the smallest of blocks.
+#define FIRST_LIST HAK_LIST_SOME
+#define LAST_LIST HAK_LIST_CARVE
+
 // False: the slice is used up.
 static bool purge_class(struct hak_heap *heap, uint32_t class_id, struct slice *slice) {
-  // Slabs with few free blocks have no free page, but for the smallest of blocks.
-  for (uint32_t list = HAK_LIST_SOME; list <= HAK_LIST_CARVE; list++) {
-    for (struct hak_slab *slab = heap->classes[class_id].lists[list]; slab != NULL; slab = hak_slab_next(slab)) {
-      if (slice->slabs == 0 || slice->runs == 0) return false;
-      slice->slabs--;
-      if (is_idle(slab, slice)) slice->bytes += hak_slab_purge(slab, &slice->runs);
-    }
+  for (uint32_t list = FIRST_LIST; list <= LAST_LIST; list++) {
+    if (purge_list(heap->classes[class_id].lists[list], slice) != NULL) return false;
   }
   return true;
+}
+
+// A slice of the pass, from where the last one stopped. heap->purge_class, heap->purge_list and heap->purge_next name
+// that place; hak_heap_unlink keeps it true when the slab leaves its list.
+static void purge_on(struct hak_heap *heap, struct slice *slice) {
+  for (;;) {
+    heap->purge_next = purge_list(heap->purge_next, slice);
+    if (heap->purge_next != NULL) return;
+    if (heap->purge_list < LAST_LIST) {
+      heap->purge_list++;
+    } else if (heap->purge_class + 1 < HAK_CLASS_COUNT) {
+      heap->purge_class++;
+      heap->purge_list = FIRST_LIST;
+    } else {
+      heap->purge_class = 0;
+      return;
+    }
+    heap->purge_next = heap->classes[heap->purge_class].lists[heap->purge_list];
+  }
 }
 
 static bool possible(const struct hak_heap *heap) {
@@ -76,21 +109,20 @@ static bool trickle(struct hak_heap *heap, uint64_t now) {
 
 bool hak_page_purge(struct hak_heap *heap, uint64_t now) {
   const uint64_t free_bytes = atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
-  if (!possible(heap)) return false;
+  if (!possible(heap) || !hak_refusal_is_over(&hak_decommit_refusal, now)) return false;
   if (!hak_release_pages(free_bytes, heap->slabs * HAK_SLAB_SIZE)) return trickle(heap, now);
   if (heap->purge_class == 0) {
     if (now < heap->purge_pass_ms) return false;
     const uint64_t pause = HAK_SETTING(decommit_deadline_ms) / 2;
     heap->purge_pass_ms = now + (pause > PASS_MS_MIN ? pause : PASS_MS_MIN);
+    heap->purge_class = 1;
+    heap->purge_list = FIRST_LIST;
+    heap->purge_next = heap->classes[1].lists[FIRST_LIST];
   }
   struct slice slice = {
       .now = now, .deadline_ms = HAK_SETTING(decommit_deadline_ms), .slabs = SLICE_SLABS, .runs = SLICE_RUNS};
-  // A class that has more slabs than a slice is begun again by the next one, with those in front done; one that has
-  // nothing left to do in so many slabs is left.
-  uint32_t class_id = heap->purge_class + 1;
-  while (class_id < HAK_CLASS_COUNT && purge_class(heap, class_id, &slice)) class_id++;
-  const bool stuck = class_id < HAK_CLASS_COUNT && slice.slabs == 0 && slice.bytes == 0 && slice.runs == SLICE_RUNS;
-  heap->purge_class = class_id + stuck < HAK_CLASS_COUNT ? class_id - 1 + stuck : 0;
+  purge_on(heap, &slice);
+  if (slice.runs != SLICE_RUNS) hak_refusal_note(&hak_decommit_refusal, slice.bytes == 0, now);
   return slice.bytes != 0;
 }
 

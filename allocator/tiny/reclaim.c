@@ -5,7 +5,7 @@
 #include "allocator/os/os.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/memory_limit.h"
-#include "allocator/policy/ss_release_policy.h"
+#include "allocator/policy/watch_policy.h"
 #include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/page_purge.h"
 #include "allocator/tiny/quarantine.h"
@@ -92,6 +92,8 @@ static bool purge_own(struct hak_heap *mine, uint64_t now) {
   return worked;
 }
 
+bool hak_reclaim_own(struct hak_heap *mine, uint64_t now) { return purge_own(mine, now); }
+
 bool hak_reclaim_slice(struct hak_heap *mine, uint64_t slice_us) {
   const uint64_t until = hak_os_now_us() + slice_us;
   uint32_t to_visit = has_others(mine) ? hak_heap_threads() : 0;
@@ -136,13 +138,28 @@ static void trip_heap(struct hak_heap *heap, void *mine) {
   if (heap != mine) hak_idle_cache_trip(heap);
 }
 
-bool hak_reclaim_judge(struct hak_heap *mine) {
+// Memory that lies free, about.
+static uint64_t free_bytes(void) {
   // What one thread has added and another one has not yet may make the sum negative for a moment.
   const int64_t in_heaps = (int64_t)atomic_load_explicit(&hak_heaps_free_bytes, memory_order_relaxed);
   const int64_t with_memory = in_heaps - (int64_t)hak_slab_purged_bytes();
-  const uint64_t free_bytes = (with_memory > 0 ? (uint64_t)with_memory : 0) + hak_pool_free_bytes();
-  const bool worth = HAK_SETTING(idle_watch) && hak_release_watch(free_bytes, hak_commit_now());
-  const bool before = atomic_exchange_explicit(&hak_reclaim_worth, worth, memory_order_relaxed);
+  return (with_memory > 0 ? (uint64_t)with_memory : 0) + hak_pool_free_bytes() + hak_mapping_stored_bytes();
+}
+
+bool hak_reclaim_judge(struct hak_heap *mine, uint64_t now) {
+  static HAK_ATOMIC(bool) judging;  // who finds it set leaves the judgement to the other
+  static struct hak_watch_state state;
+  const struct hak_watch_facts facts = {.now_ms = now,
+                                        .free_bytes = free_bytes(),
+                                        .committed = hak_commit_now(),
+                                        .deadline_ms = HAK_SETTING(decommit_deadline_ms)};
+  const bool before = hak_reclaim_worth_watching();
+  // Acquire: sees the state as the last one left it.
+  if (atomic_exchange_explicit(&judging, true, memory_order_acquire)) return before;
+  const bool worth = HAK_SETTING(idle_watch) && hak_watch_judge(&state, &facts);
+  // Release: see above.
+  atomic_store_explicit(&judging, false, memory_order_release);
+  if (worth != before) atomic_store_explicit(&hak_reclaim_worth, worth, memory_order_relaxed);
   if (worth && !before) {
     for (uint32_t left = hak_heap_threads(); left > 0; left--) hak_heap_visit_next(trip_heap, mine);
   }

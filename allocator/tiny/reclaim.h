@@ -21,6 +21,9 @@ bool hak_reclaim_step(struct hak_heap *mine, uint64_t now);
 // Steps until nothing is due and all heaps are visited, or `slice_us` microseconds are over.
 bool hak_reclaim_slice(struct hak_heap *mine, uint64_t slice_us);
 
+// A slice of what is due in the heap `mine` alone.
+bool hak_reclaim_own(struct hak_heap *mine, uint64_t now);
+
 // Takes in everything that other threads' heaps can give up, idle or not, but for the free slabs, which go to the pool.
 void hak_reclaim_all(struct hak_heap *mine);
 
@@ -28,9 +31,10 @@ void hak_reclaim_all(struct hak_heap *mine);
 // among it ends the process.
 void hak_reclaim_waiting(struct hak_heap *mine);
 
-// Finds out whether the program has let go of most of its heap, as far as is known, so that its threads are worth
-// watching. When it just has, the other threads' bins are closed, so that each of them comes by.
-bool hak_reclaim_judge(struct hak_heap *mine);
+// Finds out whether so much memory lies free at `now` (milliseconds) that the threads are worth watching
+// (policy/watch_policy.h). When it just came to that, the other threads' bins are closed, so that each of them comes
+// by.
+bool hak_reclaim_judge(struct hak_heap *mine, uint64_t now);
 // What hak_reclaim_judge found last.
 HAK_INLINE bool hak_reclaim_worth_watching(void) {
   return atomic_load_explicit(&hak_reclaim_worth, memory_order_relaxed);

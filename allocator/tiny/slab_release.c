@@ -7,6 +7,7 @@
 #include "allocator/os/os.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/memory_limit.h"
+#include "allocator/policy/refusal.h"
 #include "allocator/policy/ss_release_policy.h"
 #include "allocator/tiny/list_links.h"
 #include "allocator/tiny/slab_guard.h"
@@ -73,7 +74,7 @@ static bool decommit_slabs(struct hak_superslab *ss, uint32_t first, uint32_t co
 }
 
 // Gives the memory of all free slabs of `ss` back. Returns the bytes; slabs that the kernel would not take stay dirty.
-static size_t decommit_free(struct hak_superslab *ss, enum hak_decommit_mode mode) {
+static size_t decommit_free(struct hak_superslab *ss, enum hak_decommit_mode mode, uint64_t now) {
   const bool lazily = mode == HAK_DECOMMIT_FREE;
   size_t bytes = 0;
   uint32_t left = ss->free_mask & ss->dirty_mask;
@@ -85,7 +86,9 @@ static size_t decommit_free(struct hak_superslab *ss, enum hak_decommit_mode mod
     const uint32_t run = hak_pool_run(first, count);
     left &= ~run;
     size_t run_bytes;
-    if (!decommit_slabs(ss, first, count, mode, &run_bytes)) continue;
+    const bool done = decommit_slabs(ss, first, count, mode, &run_bytes);
+    hak_refusal_note(&hak_decommit_refusal, !done, now);
+    if (!done) continue;
     bytes += run_bytes;
     if (lazily) {
       ss->lazy_mask |= run;
@@ -124,7 +127,7 @@ static size_t release(struct hak_superslab *ss, enum hak_release_verdict verdict
     const size_t bytes = (size_t)hak_popcount(ss->dirty_mask) * HAK_SLAB_SIZE;
     if (unmap_superslab(ss)) return bytes;
   }
-  const size_t bytes = decommit_free(ss, HAK_DECOMMIT_DONTNEED);
+  const size_t bytes = decommit_free(ss, HAK_DECOMMIT_DONTNEED, now);
   if ((ss->free_mask & ss->dirty_mask) != 0) queue_add(ss, now);  // Refused: tried again a deadline later.
   return bytes;
 }
@@ -143,16 +146,18 @@ static struct hak_release_facts facts_of(const struct hak_superslab *ss, uint64_
   return facts;
 }
 
-// Releases one superslab that is due. False: none is.
+// Releases one superslab that is due. False: none is, or the kernel did not take it.
 static bool release_due(uint64_t now) {
   struct hak_superslab *ss = hak_pool.queue_first;
-  if (ss == NULL) return false;
+  if (ss == NULL || !hak_refusal_is_over(&hak_decommit_refusal, now)) return false;
   const struct hak_release_facts facts = facts_of(ss, now, HAK_SETTING(decommit_deadline_ms));
   const enum hak_release_verdict verdict = hak_release_superslab(&facts);
   if (verdict == HAK_RELEASE_KEEP) return false;
-  hak_pool.counters.deadline_bytes += release(ss, verdict, now);
+  const uint64_t unmapped = hak_pool.counters.unmapped_superslabs;
+  const size_t bytes = release(ss, verdict, now);
+  hak_pool.counters.deadline_bytes += bytes;
   hak_pool.counters.deadline_releases++;
-  return true;
+  return bytes != 0 || hak_pool.counters.unmapped_superslabs != unmapped || !ss->queued;
 }
 
 void hak_pool_note_free(struct hak_superslab *ss, uint64_t now) {
@@ -163,8 +168,8 @@ void hak_pool_note_free(struct hak_superslab *ss, uint64_t now) {
       .free_bytes = hak_pool_free_bytes(),
       .keep_free_bytes = HAK_SETTING(keep_free_bytes),
   };
-  if (hak_release_eagerly(&facts)) {
-    hak_pool.counters.lean_bytes += decommit_free(ss, facts.mode);
+  if (hak_release_eagerly(&facts) && hak_refusal_is_over(&hak_decommit_refusal, now)) {
+    hak_pool.counters.lean_bytes += decommit_free(ss, facts.mode, now);
     hak_pool.counters.lean_decommits++;
     if (ss->queued && !idle(ss)) hak_pool_dequeue(ss);
   }
@@ -186,6 +191,7 @@ uint64_t hak_pool_free_bytes(void) {
 size_t hak_pool_make_way(size_t bytes) {
   size_t released = 0;
   const uint64_t now = hak_os_now_ms();
+  if (!hak_refusal_is_over(&hak_decommit_refusal, now)) return 0;
   hak_lock_acquire(&hak_pool.lock);
   if (hak_release_before_growth(hak_pool_free_bytes(), hak_commit_now())) {
     for (uint32_t i = 0; i < MAKE_WAY_SUPERSLABS && released < bytes && hak_pool.queue_first != NULL; i++) {

@@ -210,6 +210,14 @@ void hak_thread_cache_flush_all(struct hak_heap *heap) {
   }
 }
 
+void hak_thread_cache_shrink_all(struct hak_heap *heap) {
+  hak_thread_cache_flush_all(heap);
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    const uint32_t capacity = bin_capacity(&heap->cache.bins[class_id]);
+    if (capacity > FIRST_SLOTS - SENTINELS) set_capacity(heap, class_id, FIRST_SLOTS - SENTINELS);
+  }
+}
+
 // ---- Decay --------------------------------------------------------------------------------------
 
 // A class without a slow event since the last look has more than it needs: it returns half and keeps half the room.

@@ -33,6 +33,8 @@ void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *b
 
 // Gives all cached blocks back to their slabs.
 void hak_thread_cache_flush_all(struct hak_heap *heap);
+// And lets every class begin again with a small bin.
+void hak_thread_cache_shrink_all(struct hak_heap *heap);
 
 // Gives blocks of one class back to their slabs: this heap's at once, other heaps' in one batch for each slab. `heap`
 // is one whose lock the calling thread holds, or NULL.

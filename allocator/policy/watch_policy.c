@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/policy/watch_policy.h"
+
+#include "allocator/policy/ss_release_policy.h"
+
+// Less than this is no change of what is free.
+#define CHANGE ((uint64_t)256 * 1024)
+// Page purge sees twice, a deadline apart at least, that a slab does not change, and looks each half deadline.
+#define PATIENCE_DEADLINES 3u
+#define PATIENCE_MS 1000u
+
+// Moves the mark when memory went back or came. True: nothing did for a long time.
+static bool stands_still(struct hak_watch_state *state, const struct hak_watch_facts *facts) {
+  const uint64_t free_bytes = facts->free_bytes;
+  const uint64_t change =
+      free_bytes > state->mark_bytes ? free_bytes - state->mark_bytes : state->mark_bytes - free_bytes;
+  if (!state->on || change >= CHANGE || facts->now_ms < state->mark_ms) {
+    state->mark_bytes = free_bytes;
+    state->mark_ms = facts->now_ms;
+    return false;
+  }
+  return facts->now_ms - state->mark_ms >= PATIENCE_DEADLINES * facts->deadline_ms + PATIENCE_MS;
+}
+
+// One more episode, if there may be one.
+static bool begin_episode(struct hak_watch_state *state, uint64_t now) {
+  const uint64_t paid = now > state->episodes_ms ? (now - state->episodes_ms) / HAK_WATCH_EPISODE_MS : 0;
+  state->episodes -= paid < state->episodes ? paid : state->episodes;
+  state->episodes_ms = state->episodes == 0 ? now : state->episodes_ms + paid * HAK_WATCH_EPISODE_MS;
+  if (state->episodes == HAK_WATCH_EPISODES) return false;
+  state->episodes++;
+  return true;
+}
+
+bool hak_watch_judge(struct hak_watch_state *state, const struct hak_watch_facts *facts) {
+  if (facts->free_bytes < state->stuck_bytes) state->stuck_bytes = facts->free_bytes;
+  if (stands_still(state, facts)) state->stuck_bytes = facts->free_bytes;
+  const bool worth = hak_release_watch(facts->free_bytes - state->stuck_bytes, facts->committed);
+  const bool on = worth && (state->on || begin_episode(state, facts->now_ms));
+  if (on && !state->on) state->mark_ms = facts->now_ms;
+  state->on = on;
+  return on;
+}
+
+uint64_t hak_watch_used(uint64_t used, uint64_t calls, uint64_t elapsed_ms) {
+  const uint64_t more = used + calls;
+  if (elapsed_ms >= HAK_WATCH_CALLS / HAK_WATCH_CALLS_PER_MS) return calls;
+  const uint64_t paid = elapsed_ms * HAK_WATCH_CALLS_PER_MS;
+  return more > paid ? more - paid : 0;
+}

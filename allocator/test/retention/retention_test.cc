@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// After a peak the memory goes back whatever the program does then: at full speed with calls that its cache serves,
+// with a few calls now and then, with the purge thread and none at all; from the heap of the thread that made the peak
+// and from threads that have ended. The judge is what the kernel says is resident. Each case is a process of its own,
+// with the settings that hakmem comes with.
+#include <gtest/gtest.h>
+#include <hakmem/hakmem.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include <string>
+#include <vector>
+
+#include "allocator/test/probe.h"
+#include "allocator/test/subprocess.h"
+
+namespace hak_test {
+namespace {
+
+constexpr uint64_t kMib = uint64_t{1} << 20;
+constexpr int kTimeout = 60;
+// What a peak takes to go back: three deadlines. A slow build gets what it needs.
+constexpr uint64_t kSpanMs = kSlowBuild ? 20000 : 3000;
+
+void Print(const char *name, uint64_t value) { printf("%s=%llu\n", name, static_cast<unsigned long long>(value)); }
+
+uint64_t NowMs() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1000000;
+}
+
+// ---- In the child -------------------------------------------------------------------------------
+
+// Blocks in memory of their own: the test's records are no part of what it measures.
+class Blocks {
+ public:
+  explicit Blocks(size_t most)
+      : bytes_(most * sizeof(void *)),
+        at_(static_cast<void **>(
+            mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0))) {}
+  ~Blocks() { munmap(at_, bytes_); }
+  Blocks(const Blocks &) = delete;
+  Blocks &operator=(const Blocks &) = delete;
+
+  void Add(size_t size) {
+    at_[count_] = hak_malloc(size);
+    memset(at_[count_++], 1, size);
+  }
+  void Free(size_t index) {
+    hak_free(at_[index]);
+    at_[index] = nullptr;
+  }
+  void FreeAll() {
+    for (size_t i = 0; i < count_; ++i) hak_free(at_[i]);
+    count_ = 0;
+  }
+  size_t count() const { return count_; }
+
+ private:
+  size_t bytes_;
+  void **at_;
+  size_t count_ = 0;
+};
+
+// Volatile: else the compiler may leave the calls out.
+void *volatile g_block;
+
+// What a server does between two requests; after its first round each call is served by the thread's cache.
+void Serve() {
+  for (size_t i = 0; i < 20; ++i) {
+    g_block = hak_malloc(100 + i * 50);
+    hak_free(g_block);
+  }
+}
+
+// Serves every `each_ms` (0: without a pause, -1: makes no call) until no more than `most` bytes are resident.
+void ServeUntil(int each_ms, uint64_t most) {
+  const uint64_t end = NowMs() + kSpanMs;
+  uint64_t look = 0;
+  for (uint64_t now = NowMs(); now < end; now = NowMs()) {
+    if (now >= look) {
+      if (ResidentBytes() <= most) return;
+      look = now + 20;
+    }
+    if (each_ms != 0) SleepMs(each_ms > 0 ? each_ms : 20);
+    if (each_ms >= 0) Serve();
+  }
+}
+
+uint64_t Allowed(uint64_t live) { return IsHardenedBuild() ? 2 * live + 16 * kMib : live + live * 3 / 10 + 8 * kMib; }
+
+void Report(uint64_t base, uint64_t peak, uint64_t most) {
+  Print("peak", peak > base ? peak - base : 0);
+  Print("allowed", most - base);
+  Print("left", ResidentBytes() > base ? ResidentBytes() - base : 0);
+  Print("verifies", hak_heap_verify());
+}
+
+// 64 MiB of small blocks beside 8 MiB that stay.
+int Peak(int each_ms) {
+  constexpr uint64_t kLive = 8 * kMib;
+  Blocks stay(kLive / 1000);
+  Blocks go(64 * kMib / 1000);
+  hak_free(hak_malloc(100));
+  const uint64_t base = ResidentBytes();
+  for (uint64_t i = 0; i < kLive / 1000; ++i) stay.Add(1000);
+  for (uint64_t i = 0; i < 64 * kMib / 1000; ++i) go.Add(32 + i * 37 % 2000);
+  const uint64_t peak = ResidentBytes();
+  go.FreeAll();
+  const uint64_t most = base + Allowed(kLive);
+  ServeUntil(each_ms, most);
+  Report(base, peak, most);
+  stay.FreeAll();
+  return 0;
+}
+
+// Freed but for one block in each 64 KiB: only pages can go back.
+int Scattered(int each_ms) {
+  constexpr size_t kCount = 160 * kMib / 512;
+  Blocks blocks(kCount);
+  hak_free(hak_malloc(100));
+  const uint64_t base = ResidentBytes();
+  for (size_t i = 0; i < kCount; ++i) blocks.Add(512);
+  const uint64_t peak = ResidentBytes();
+  for (size_t i = 0; i < kCount; ++i) {
+    if (i % 128 != 5) blocks.Free(i);
+  }
+  // A page or two for each block that stays.
+  const uint64_t most = base + kCount / 128 * 2 * 4096 + 8 * kMib;
+  ServeUntil(each_ms, most);
+  Report(base, peak, most);
+  blocks.FreeAll();
+  return 0;
+}
+
+// With all memory locked the kernel refuses to take pages back: it is not asked without end.
+int Locked() {
+  if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) {
+    Print("skipped", 1);
+    return 0;
+  }
+  Blocks blocks(20000);
+  for (int i = 0; i < 20000; ++i) blocks.Add(2000);
+  for (size_t i = 0; i < 20000; ++i) {
+    if (i % 320 > 10) blocks.Free(i);
+  }
+  for (size_t i = 0; i < 3000; ++i) hak_free(hak_malloc(100 + i * 10));
+  const uint64_t before = Stats().os_calls;
+  SleepMs(1500);
+  Print("calls", Stats().os_calls - before);
+  Print("rounds", Stats().background_rounds);
+  Print("verifies", hak_heap_verify());
+  return 0;
+}
+
+int Child(const std::string &name, int each_ms) {
+  if (name == "peak") return Peak(each_ms);
+  if (name == "scattered") return Scattered(each_ms);
+  return name == "locked" ? Locked() : 2;
+}
+
+// ---- In the test --------------------------------------------------------------------------------
+
+bool HasHeaders() { return strstr(hak_version(), "header=none") == nullptr; }
+
+class Retention : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!CanRunSelf()) GTEST_SKIP() << "this emulator cannot start itself";
+  }
+  static Outcome Run(const std::string &child, int each_ms, const std::vector<std::string> &environment = {}) {
+    Outcome outcome = RunSelf({"--child=" + child, std::to_string(each_ms)}, environment, kTimeout);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome;
+    EXPECT_EQ(outcome.err, "");
+    return outcome;
+  }
+  static void ExpectGone(const Outcome &outcome) {
+    EXPECT_EQ(Figure(outcome.out, "verifies"), 1U) << outcome;
+    // The sanitizers' own records of what was touched are not ours to judge.
+    if (kSlowBuild || Figure(outcome.out, "peak") == 0) return;
+    EXPECT_GT(Figure(outcome.out, "peak"), Figure(outcome.out, "allowed") * 2) << "the peak proves nothing\n"
+                                                                               << outcome;
+    EXPECT_LE(Figure(outcome.out, "left"), Figure(outcome.out, "allowed")) << outcome;
+  }
+};
+
+TEST_F(Retention, AtFullSpeed) { ExpectGone(Run("peak", 0)); }
+TEST_F(Retention, WithCallsEachMillisecond) { ExpectGone(Run("peak", 1)); }
+TEST_F(Retention, WithCallsEachTenMilliseconds) { ExpectGone(Run("peak", 10)); }
+TEST_F(Retention, WithCallsNowAndThen) { ExpectGone(Run("peak", 150)); }
+
+TEST_F(Retention, WithThePurgeThreadAndNoCall) {
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
+  ExpectGone(Run("peak", -1, {"HAKMEM_BACKGROUND=1"}));
+}
+
+// More slabs of one class than one slice of page purge looks at.
+TEST_F(Retention, PagesOfAllSlabs) {
+  if (HasHeaders()) GTEST_SKIP() << "free blocks have headers";
+  ExpectGone(Run("scattered", 1));
+}
+
+TEST_F(Retention, LockedMemoryIsLeftAlone) {
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
+  const Outcome outcome = Run("locked", 0, {"HAKMEM_PROFILE=lean", "HAKMEM_BACKGROUND=1"});
+  if (Figure(outcome.out, "skipped") == 1) GTEST_SKIP() << "memory cannot be locked here";
+  EXPECT_GT(Figure(outcome.out, "rounds"), 0U) << outcome;
+  EXPECT_LE(Figure(outcome.out, "calls"), 100U) << outcome;
+  EXPECT_EQ(Figure(outcome.out, "verifies"), 1U) << outcome;
+}
+
+}  // namespace
+}  // namespace hak_test
+
+int main(int argc, char **argv) {
+  if (argc == 3 && strncmp(argv[1], "--child=", 8) == 0) return hak_test::Child(argv[1] + 8, atoi(argv[2]));
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
