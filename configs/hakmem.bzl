@@ -14,6 +14,14 @@ PROFILES = ["standard", "fast", "observe", "hardened"]
 # Those that every test has a copy for; the others are tested by a build of their own.
 TESTED_PROFILES = ["standard", "fast", "observe"]
 
+# For tests whose whole program is the same code in other profiles, byte for byte, so that a copy for them would show nothing.
+# `.ci/run long` runs every test in every profile all the same.
+ALL_ALIKE = ["standard"]
+
+FAST_ALIKE = ["standard", "observe"]
+
+OBSERVE_ALIKE = ["standard", "fast"]
+
 HEADERS = ["default", "none", "preserve", "always"]
 
 _PROFILE_FLAG = str(Label("//configs:profile"))
@@ -95,6 +103,13 @@ _LIBRARY_COPTS = [
     "-ftls-model=initial-exec",
 ] + select({
     str(Label("//configs:fastbuild")): ["-O2"],
+    "//conditions:default": [],
+})
+
+# The sources of a test are compiled far more often than they run, and the time of a whole run is mostly theirs. Models and
+# engines, which do the work of a test, are libraries and get the full optimisation.
+_TEST_COPTS = select({
+    str(Label("//configs:opt")): ["-Og"],
     "//conditions:default": [],
 })
 
@@ -248,7 +263,7 @@ def hak_cc_test(
     native.cc_test(
         name = name,
         srcs = srcs,
-        copts = _copts(name, srcs, lang) + copts + PLANTED_COPTS,
+        copts = _copts(name, srcs, lang) + _TEST_COPTS + copts + PLANTED_COPTS,
         local_defines = HAK_DEFINES + local_defines,
         features = _FEATURES + features,
         linkopts = ["-pthread"] + linkopts,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Runs a fuzz target without a fuzzing engine, with any compiler and anywhere: first the files that are named, then
-// inputs made up from a seed, the same each time.
+// inputs made up from a seed, which is a new one in each run unless it is given; it is printed.
 //
 //   NAME [-runs=N] [-max_len=BYTES] [-seed=N] [FILE or DIRECTORY]...
 //
@@ -194,7 +194,8 @@ size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size) {
 int main(int argc, char **argv) {
   uint64_t runs = 0;
   size_t max_len = 4096;
-  uint64_t seed = 1;
+  uint64_t seed = 0;
+  bool seeded = false;
   std::vector<std::string> paths;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
@@ -204,6 +205,7 @@ int main(int argc, char **argv) {
       max_len = Number(argv[i] + 9);
     } else if (argument.rfind("-seed=", 0) == 0) {
       seed = Number(argv[i] + 6);
+      seeded = true;
     } else if (argument.rfind("-", 0) != 0) {
       paths.push_back(argument);
     }
@@ -215,6 +217,7 @@ int main(int argc, char **argv) {
     corpus.push_back(ReadFile(file));
     RunOne(file.string(), corpus.back());
   }
+  if (runs > 0 && !seeded) seed = hak_test::RunSeed();
   for (uint64_t run = 0; run < runs; ++run) {
     g_random = Random(hak_test::Mix64(seed) + run);
     RunOne("-seed=" + std::to_string(seed) + ", run " + std::to_string(run), MakeInput(corpus, max_len));

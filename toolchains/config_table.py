@@ -27,11 +27,14 @@ TAGS = {
     "comment beside the tag says which",
     "malloc-override": "not under a sanitizer that has a malloc of its own: two overriding mallocs exclude each other",
     "uninstrumented": "looks at the library or at the C++ runtime as they are shipped, which a sanitizer changes",
+    "one-build": "another compiler, sanitizer or profile changes nothing of it: .ci/run has it in one stage, every "
+    "configuration in docs/CONFIGS.md still runs it",
     "manual": "not in `//...`: holds in another profile or under one sanitizer alone, where it is run by name",
 }
 
 # Tests with the tag manual, and where they run: a pattern of labels, and the words that .ci/run or hakmem.bzl has for it.
 MANUAL = {
+    "//fuzz/spin:*_test": "a search takes minutes: `.ci/run long`, stage models",
     "//toolchains/planted:*_catches": "under its own sanitizer: toolchains/planted/BUILD.bazel",
 }
 
@@ -105,20 +108,8 @@ def main():
     for config in CONFIGS:
         filters = left_out_tags(config, lines)
         problems += [f"--config={config} leaves out {tag}, which nothing here explains" for tag in filters if tag not in TAGS]
-        counts = dict.fromkeys(filters, 0)
-        runs = 0
-        for label, (tags, _) in tests.items():
-            if label in manual:
-                continue
-            # One that has several of the tags counts for the first.
-            why = next((tag for tag in filters if tag in tags), None)
-            if why:
-                counts[why] += 1
-            else:
-                runs += 1
-                ran.add(label)
-        out = ", ".join(f"{count} {tag}" for tag, count in counts.items()) or "–"
-        rows.append(f"| `--config={config}` | {runs} | {out} |")
+        ran |= {label for label, (tags, _) in tests.items() if label not in manual and not tags & set(filters)}
+        rows.append(f"| `--config={config}` | {', '.join(filters) or '–'} |")
     problems += [f"{label} runs in no configuration" for label in sorted(set(tests) - ran)]
 
     text = "\n".join([
@@ -126,20 +117,20 @@ def main():
         "# Which tests each configuration runs",
         "",
         "Written by `toolchains/config_table.py --write`, from `bazel query` and .bazelrc; its `--check` finds a test that is left",
-        "out without a reason, and a number below that no longer holds. The numbers are those of `bazel test --config=NAME //...`;",
-        "stages of `.ci/run` may ask for less, by size or by profile, and say so there. Every profile's copy of a test counts.",
+        "out without a reason. The table is that of `bazel test --config=NAME //...`; stages of `.ci/run` may ask for less, by size",
+        "or by profile, and say so there.",
         "`--config=msan` is for programs in C alone, as the C++ library is not instrumented:",
         "`//toolchains/planted:msan_catches` shows that it works.",
         "",
-        "| configuration | tests it runs | left out by its tags |",
-        "| --- | ---: | --- |",
+        "| configuration | leaves out what has these tags |",
+        "| --- | --- |",
         *rows,
         "",
         "| tag | why |",
         "| --- | --- |",
         *[f"| {tag} | {why} |" for tag, why in TAGS.items()],
         "",
-        f"{len(manual)} tests are manual; each runs by another name or under one configuration:",
+        "Each test that is manual runs by another name or under one configuration:",
         "",
         *[f"- `{label}`: {why}" for label, why in elsewhere.items()],
         "",

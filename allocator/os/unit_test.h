@@ -23,6 +23,7 @@
 
 #include "allocator/os/fault.h"
 #include "allocator/os/os.h"
+#include "allocator/test/test_random.h"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define HAK_UNIT_SLOW_BUILD 1
@@ -37,10 +38,10 @@
 
 namespace hak_unit {
 
-// Random numbers that are the same in every run and on every machine.
+// Random numbers, others in each run: HAK_TEST_SEED repeats one. Sequences with different numbers do not overlap.
 class Random {
  public:
-  explicit Random(uint64_t seed) : engine_(seed) {}
+  explicit Random(uint64_t sequence) : engine_(hak_test::TestSeed(sequence)) {}
   uint64_t Next() { return engine_(); }
   uint32_t Below(uint64_t n) { return static_cast<uint32_t>(engine_() % n); }
   bool OneIn(uint64_t n) { return engine_() % n == 0; }

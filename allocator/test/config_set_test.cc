@@ -219,7 +219,7 @@ TEST_F(ConfigSet, AnyTimeWhileThreadsAllocate) {
   std::vector<std::thread> threads;
   for (uint64_t seed = 1; seed <= 3; seed++) {
     threads.emplace_back([&, seed] {
-      Random random(seed);
+      Random random(TestSeed(seed));
       std::vector<Stamped> slots(200);
       for (uint64_t id = 0; !stop; id++) {
         Stamped &slot = slots[random.Index(slots.size())];
@@ -233,7 +233,7 @@ TEST_F(ConfigSet, AnyTimeWhileThreadsAllocate) {
       for (Stamped &slot : slots) damaged += !slot.Free();
     });
   }
-  Random random(99);
+  Random random(TestSeed(99));
   const uint64_t changes = Scaled(6000);
   for (uint64_t i = 0; i < changes; i++) {
     const auto &setting = kSettings[random.Index(sizeof kSettings / sizeof kSettings[0])];

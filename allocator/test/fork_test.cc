@@ -28,7 +28,7 @@ enum Code { kGood = 0, kNoMemory = 10, kDamaged = 11, kBadHeap = 12, kGrandchild
 
 // A bit of everything: small, large, realloc, flush, trim, verify.
 Code UseHeap(uint64_t seed) {
-  Random random(seed);
+  Random random(TestSeed(seed));
   void *blocks[60] = {};
   size_t sizes[60] = {};
   for (int op = 0; op < 300; ++op) {
@@ -84,7 +84,7 @@ TEST(Fork, StormWithThreadsAllocating) {
   std::vector<std::thread> threads;
   for (uint64_t t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
-      Random random(t);
+      Random random(TestSeed(t));
       while (!stop) {
         // Remote frees and large blocks keep every lock of the allocator busy.
         hak_free(shared[random.Index(64)].exchange(hak_malloc(1 + random.Index(random.OneIn(30) ? 400000 : 600))));

@@ -55,7 +55,7 @@ int InChild(const Body &body) {
 
 // Some of everything, checked.
 int UseHeap(uint64_t seed) {
-  Random random(seed);
+  Random random(TestSeed(seed));
   std::vector<Stamped> blocks(80);
   bool good = true;
   for (int op = 0; op < 1500; ++op) {
@@ -170,7 +170,7 @@ TEST_F(ForkThreads, TrimInTheChildTakesTheirCaches) {
 TEST_F(ForkThreads, SlowCallsInTheChildTakeThemToo) {
   EXPECT_EQ(InChild([this]() -> int {
               if (const int code = Inherits()) return code;
-              Random random(1);
+              Random random(TestSeed(1));
               const uint64_t adopted = Stats().slabs_adopted;
               // What this thread caches itself may be all that is left.
               const bool taken = WaitUntil([&] {
@@ -195,7 +195,7 @@ TEST_F(ForkThreads, GrandchildrenInheritToo) {
   for (int stage = 0; stage < 3; ++stage) {
     EXPECT_EQ(InChild([&]() -> int {
                 if (stage >= 1) {
-                  Random random(3);
+                  Random random(TestSeed(3));
                   SlowCalls(&random);
                 }
                 if (stage >= 2) hak_trim(0);
@@ -265,7 +265,7 @@ TEST(ForkStorm, WhileCachesAreBeingEmptied) {
   std::vector<std::thread> threads;
   for (uint64_t t = 0; t < 3; ++t) {
     threads.emplace_back([&, t] {
-      Random random(t + 1);
+      Random random(TestSeed(t + 1));
       std::vector<Stamped> mine(200);
       while (!stop) {
         const size_t many = 1 + random.Index(mine.size());

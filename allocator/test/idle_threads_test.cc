@@ -22,7 +22,7 @@ constexpr uint64_t kMib = uint64_t{1} << 20;
 
 // Allocates, checks and frees; true when nothing was damaged.
 bool GoesOn(uint64_t seed) {
-  Random random(seed);
+  Random random(TestSeed(seed));
   std::vector<Stamped> blocks(300);
   bool good = true;
   for (int op = 0; op < 6000; ++op) {
@@ -90,7 +90,7 @@ TEST_F(IdleThreads, SlowCallsOfOthersTakeItToo) {
   // In HARDENED this thread's own quarantine counts as cached too.
   const uint64_t kMayStay = (IsHardenedBuild() ? 8 : 5) * kMib;
   ASSERT_GT(full.cached_bytes, before_.cached_bytes + kMayStay + 3 * kMib);
-  Random random(1);
+  Random random(TestSeed(1));
   EXPECT_TRUE(WaitUntil([&] {
     SlowCalls(&random);
     return Stats().cached_bytes <= before_.cached_bytes + kMayStay;
@@ -106,7 +106,7 @@ TEST_F(IdleThreads, AFewKeepTheirs) {
   for (Worker &worker : workers) worker.Do(FillCaches);
   const hak_stats full = Stats();
   ASSERT_GT(full.cached_blocks, before_.cached_blocks + 1000);
-  Random random(1);
+  Random random(TestSeed(1));
   EXPECT_FALSE(WaitUntil(
       [&] {
         SlowCalls(&random);
@@ -125,7 +125,7 @@ class RemoteFrees : public IdleThreads {
 
   void Allocate(Worker *worker) {
     worker->Do([this] {
-      Random random(3);
+      Random random(TestSeed(3));
       for (uint64_t bytes = 0; bytes < kBytes; bytes += blocks_.back().size) {
         blocks_.emplace_back();
         ASSERT_TRUE(blocks_.back().New(16 + random.Index(800), bytes));
@@ -178,7 +178,7 @@ TEST_F(RemoteFrees, AreTakenInOnTheWayOfSlowCalls) {
   std::vector<Worker> workers(1);
   Allocate(&workers[0]);
   Free();
-  Random random(2);
+  Random random(TestSeed(2));
   EXPECT_TRUE(WaitUntil([&] {
     SlowCalls(&random);
     return Stats().committed_bytes <= before_.committed_bytes + kBytes / 4;
@@ -232,7 +232,7 @@ TEST_F(IdleThreads, BurstsAndPausesWhileOneTrims) {
   const uint64_t steps = Scaled(1500);
   for (uint64_t t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
-      Random random(t + 1);
+      Random random(TestSeed(t + 1));
       std::vector<Stamped> mine(400);
       const auto renew = [&](Stamped *block, size_t most) {
         if (!block->Free()) ++damaged;

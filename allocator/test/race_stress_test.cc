@@ -72,7 +72,7 @@ size_t SomeSize(Random *random) {
 // One thread's life: bursts into the shared slots and out of them, pauses in which it is idle, and an end with full
 // caches.
 void Live(Shared *shared, uint64_t seed) {
-  Random random(seed);
+  Random random(TestSeed(seed));
   const int bursts = 2 + static_cast<int>(random.Below(6));
   for (int burst = 0; burst < bursts; ++burst) {
     const size_t many = 50 + random.Index(400);
@@ -123,7 +123,7 @@ void RunLane(Shared *shared, uint64_t lane, uint64_t lives) {
 
 // Everything that is not a thread's own work.
 void RunReclaimer(Shared *shared) {
-  Random random(99);
+  Random random(TestSeed(99));
   while (!shared->stop) {
     switch (random.Below(4)) {
       case 0:

@@ -45,7 +45,7 @@ class Heap {
     size_t count = 0;
     hak_free(hak_malloc(100));
     const Footprint before;
-    Random random(11);
+    Random random(TestSeed(11));
     for (uint64_t bytes = 0; bytes < kBytes;) {
       const size_t size = least + random.Index(most - least + 1);
       void *block = hak_malloc(size);

@@ -50,7 +50,7 @@ struct Shared {
 };
 
 void Work(Shared *shared, uint64_t seed) {
-  Random random(seed);
+  Random random(TestSeed(seed));
   std::vector<Stamped> mine(150);
   const auto watched = [&](auto call) {
     errno = kErrnoBefore;

@@ -3,8 +3,7 @@
 // Random programs against the model (heap_model.h), with one thread and with several, and for each thing the model
 // checks a planted bug that it has to find.
 //
-// A failure names its seed; HAK_TEST_SEED=<seed> runs that program first again, HAK_TEST_SCALE=<n> makes runs n times
-// as long.
+// Each run prints its seed; HAK_TEST_SEED=<seed> repeats it, HAK_TEST_SCALE=<n> makes runs n times as long.
 #include <errno.h>
 #include <gtest/gtest.h>
 
@@ -40,7 +39,7 @@ TEST(StatefulRandom, SingleThread) {
     options.operations = Scaled(25000);
     options.verify_every = 4000;
     RunSingle(&model, options);
-    ASSERT_TRUE(model.ok()) << "HAK_TEST_SEED=" << seed << "\n" << Describe(model);
+    ASSERT_TRUE(model.ok()) << "seed " << seed << "\n" << Describe(model);
     EXPECT_EQ(model.live_blocks(), 0U);
     recycled += model.recycled_zeroed();
   }
@@ -58,7 +57,7 @@ TEST(StatefulRandom, FewSlotsReuseTheSameBlocks) {
   options.verify_every = 2000;
   options.overflow_grid = false;
   RunSingle(&model, options);
-  ASSERT_TRUE(model.ok()) << "HAK_TEST_SEED=" << seed << "\n" << Describe(model);
+  ASSERT_TRUE(model.ok()) << "seed " << seed << "\n" << Describe(model);
 }
 
 TEST(StatefulRandom, SeveralThreads) {
@@ -68,7 +67,7 @@ TEST(StatefulRandom, SeveralThreads) {
     options.seed = seed;
     options.operations = Scaled(5000);
     RunThreads(&model, options);
-    ASSERT_TRUE(model.ok()) << "HAK_TEST_SEED=" << seed << "\n" << Describe(model);
+    ASSERT_TRUE(model.ok()) << "seed " << seed << "\n" << Describe(model);
     EXPECT_EQ(model.live_blocks(), 0U);
   }
 }
@@ -84,7 +83,7 @@ TEST(StatefulRandom, ManyShortThreadsMostlyRemote) {
   options.slots = 60;
   options.remote_percent = 80;
   RunThreads(&model, options);
-  ASSERT_TRUE(model.ok()) << "HAK_TEST_SEED=" << seed << "\n" << Describe(model);
+  ASSERT_TRUE(model.ok()) << "seed " << seed << "\n" << Describe(model);
 }
 
 // Oracle 10: what a cycle of allocating and freeing maps comes back, and later cycles do not need more than earlier
@@ -97,7 +96,7 @@ uint64_t MappedAfterCycle(uint64_t seed) {
   options.slots = 2000;
   options.overflow_grid = false;
   RunSingle(&model, options);
-  EXPECT_TRUE(model.ok()) << "HAK_TEST_SEED=" << seed << "\n" << Describe(model);
+  EXPECT_TRUE(model.ok()) << "seed " << seed << "\n" << Describe(model);
   hak_trim(0);
   hak_stats stats = {};
   stats.version = HAK_STATS_VERSION;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Random numbers that are the same on every machine, and the seed and length of a run from the environment:
-//   HAK_TEST_SEED   first seed (default: the test's own), any number strtoull reads
+// Random numbers for tests. Each run of a test draws a seed and prints it. The environment repeats or lengthens a run:
+//   HAK_TEST_SEED   the seed of an earlier run, any number that strtoull reads (default: a new one)
 //   HAK_TEST_SCALE  multiplies the number of operations (default 1)
 #ifndef HAKMEM_ALLOCATOR_TESTS_TEST_RANDOM_H_
 #define HAKMEM_ALLOCATOR_TESTS_TEST_RANDOM_H_
@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
 
 #if defined(__SANITIZE_THREAD__)
 #define HAK_TEST_TSAN 1
@@ -76,7 +78,27 @@ inline uint64_t NumberFromEnv(const char *name, uint64_t fallback) {
   return value;
 }
 
-inline uint64_t TestSeed(uint64_t fallback) { return NumberFromEnv("HAK_TEST_SEED", fallback); }
+// The seed of this run: that of the environment, else one that the first call draws, prints and leaves in the
+// environment for the programs that this one starts. The child of a fork has its parent's when the parent has drawn it.
+inline uint64_t RunSeed() {
+  static const uint64_t seed = [] {
+    const char *given = getenv("HAK_TEST_SEED");
+    if (given != nullptr && *given != '\0') return NumberFromEnv("HAK_TEST_SEED", 0);
+    timespec now = {};
+    clock_gettime(CLOCK_REALTIME, &now);
+    const uint64_t moment = static_cast<uint64_t>(now.tv_sec) * 1000000000U + static_cast<uint64_t>(now.tv_nsec);
+    char text[24];
+    snprintf(text, sizeof text, "%u",
+             static_cast<unsigned>(Mix64(moment + Mix64(static_cast<uint64_t>(getpid()))) >> 32));
+    fprintf(stderr, "HAK_TEST_SEED=%s repeats this run's random choices\n", text);
+    setenv("HAK_TEST_SEED", text, 1);
+    return NumberFromEnv("HAK_TEST_SEED", 0);
+  }();
+  return seed;
+}
+
+// The seed of one sequence of random choices in this run. Sequences with different numbers do not overlap.
+inline uint64_t TestSeed(uint64_t sequence) { return Mix64(RunSeed()) + Mix64(sequence); }
 
 inline uint64_t Scaled(uint64_t operations) {
   const uint64_t scale = NumberFromEnv("HAK_TEST_SCALE", 1);

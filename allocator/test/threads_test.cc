@@ -98,7 +98,7 @@ TEST(Threads, ThousandLiveThreadsExchangeBlocks) {
   threads.reserve(kLiveThreads);
   for (size_t i = 0; i < kLiveThreads; ++i) {
     threads.emplace_back([&, i] {
-      Random random(i);
+      Random random(TestSeed(i));
       const auto step = [&] {
         void *mine = NewStamped(16 + random.Index(random.OneIn(50) ? 40000 : 1000));
         if (mine == nullptr) {
@@ -159,7 +159,7 @@ TEST(Threads, TenThousandShortThreadsDoNotGrow) {
   size_t damaged = 0;
   for (size_t i = 0; i < kShortThreads; ++i) {
     SmallThread thread([&] {
-      Random random(i);
+      Random random(TestSeed(i));
       for (void *&p : left) {
         if (!FreeStamped(p)) ++damaged;
       }
@@ -199,7 +199,7 @@ TEST(Threads, ExitRacesWithRemoteFrees) {
     std::vector<SmallThread> threads;
     for (uint64_t i = 0; i < 8; ++i) {
       threads.emplace_back([&, i] {
-        Random random(static_cast<uint64_t>(wave) * 8 + i);
+        Random random(TestSeed(static_cast<uint64_t>(wave) * 8 + i));
         for (int op = 0; op < 200; ++op) {
           void *old = slots[random.Index(256)].exchange(NewStamped(16 + random.Index(300)));
           if (old != nullptr && !FreeStamped(old)) damaged.fetch_add(1);
