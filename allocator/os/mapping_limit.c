@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/os/mapping_limit.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <unistd.h>
-
-#include "allocator/os/fault.h"
+#include "allocator/os/file.h"
 
 uint64_t hak_os_mapping_limit_of(const char *text) {
   uint64_t limit = 0;
@@ -16,13 +12,7 @@ uint64_t hak_os_mapping_limit_of(const char *text) {
 }
 
 uint64_t hak_os_mapping_limit(void) {
-  const int saved = errno;
-  char text[24] = {0};
-  const int file = hak_fault_due(HAK_FAULT_ASK) ? -1 : open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
-  if (file >= 0) {
-    if (read(file, text, sizeof text - 1) < 0) text[0] = '\0';
-    close(file);
-  }
-  errno = saved;
+  char text[24];
+  text[hak_os_read_file("/proc/sys/vm/max_map_count", text, sizeof text - 1)] = '\0';
   return hak_os_mapping_limit_of(text);
 }
