@@ -35,8 +35,7 @@
 _Thread_local struct hak_cache *hak_thread_cache = NO_CACHE;
 _Thread_local struct hak_cache *hak_new_cache = NO_CACHE;
 
-// The calling thread's heap while it is watched for idleness; its cache is then out of the fast paths' sight.
-static _Thread_local struct hak_heap *watched;
+_Thread_local struct hak_heap *hak_thread_watched;
 // Of the calling thread: whether its destructor ran, and whether it is past its end.
 static _Thread_local bool end_announced;
 static _Thread_local bool ended;
@@ -52,7 +51,7 @@ static HAK_ATOMIC(bool) have_end_key;
 static void close_heap(struct hak_heap *heap) {
   hak_thread_cache = NO_CACHE;
   hak_new_cache = NO_CACHE;
-  watched = NULL;
+  hak_thread_watched = NULL;
   hak_heap_close(heap);
 }
 
@@ -123,24 +122,24 @@ int hak_process_configure(const char *name, const char *value) {
 }
 
 void hak_thread_watch(struct hak_heap *heap) {
-  watched = heap;
+  hak_thread_watched = heap;
   hak_thread_cache = NO_CACHE;
   hak_new_cache = NO_CACHE;
 }
 
-bool hak_thread_is_watched(void) { return watched != NULL; }
+bool hak_thread_is_watched(void) { return hak_thread_watched != NULL; }
 
 // The thread's heap without starting one.
 static struct hak_heap *present_heap(void) {
-  return hak_thread_cache != NO_CACHE ? hak_heap_of_cache(hak_thread_cache) : watched;
+  return hak_thread_cache != NO_CACHE ? hak_heap_of_cache(hak_thread_cache) : hak_thread_watched;
 }
 
 HAK_COLD struct hak_heap *hak_thread_attach(void) {
-  if (watched != NULL) {
-    struct hak_heap *mine = watched;
+  if (hak_thread_watched != NULL) {
+    struct hak_heap *mine = hak_thread_watched;
     if (hak_watch_call(mine)) {
       hak_thread_cache = &mine->cache;
-      watched = NULL;
+      hak_thread_watched = NULL;
     }
     return mine;
   }
