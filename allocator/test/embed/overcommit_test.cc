@@ -64,7 +64,7 @@ class TooMuch : public testing::Test {
 };
 
 TEST_F(TooMuch, IsRefusedInEachWayOfAsking) {
-  for (const size_t times : {2, 8, 512}) {
+  for (const size_t times : {size_t{2}, size_t{8}, size_t{512}}) {
     const size_t size = Hide(MachineBytes() * times);
     errno = 0;
     EXPECT_EQ(hak_malloc(size), nullptr) << times;

@@ -11,6 +11,7 @@ namespace {
 
 volatile size_t too_much = size_t{1} << 46;
 constexpr std::align_val_t kAlign{256};
+const void *volatile sink;
 int calls;
 
 struct Anything {};
@@ -68,7 +69,8 @@ extern "C" __attribute__((visibility("default"))) int plugin_run();
 extern "C" int plugin_run() {
   if (!Throws<std::bad_alloc>([] {
         std::vector<char> huge(too_much);
-        return &huge[0];
+        sink = huge.data();
+        return nullptr;
       })) {
     return 1;
   }
