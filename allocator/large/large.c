@@ -3,8 +3,10 @@
 
 #include <string.h>
 
+#include "allocator/large/colour.h"
 #include "allocator/large/guarded.h"
 #include "allocator/large/mapping.h"
+#include "allocator/os/atomic.h"
 #include "allocator/os/decommit.h"
 #include "allocator/os/os.h"
 #include "allocator/tiny/slab_map.h"
@@ -17,7 +19,23 @@ static uint32_t slabs_for(size_t size) {
 }
 
 static bool is_span(const void *block) {
-  return hak_slab_map_find(block) == HAK_CLASS_SPAN && ((uintptr_t)block & (HAK_SLAB_SIZE - 1)) == 0;
+  return hak_slab_map_find(block) == HAK_CLASS_SPAN &&
+         ((uintptr_t)block & (HAK_SLAB_SIZE - 1)) == hak_slab_of(block)->span_front;
+}
+
+// ---- Where a span's block begins ----------------------------------------------------------------
+
+static_assert(HAK_SPAN_FRONT_MAX == HAK_COLOUR_BYTES, "a span's block may have every colour");
+
+// How many colours a block of `size` bytes can have that cost it no page.
+static uint32_t colours_of(size_t size, size_t align) {
+  if (align > HAK_MIN_ALIGN || size + HAK_COLOUR_BYTES > slabs_for(size) * HAK_SLAB_SIZE) return 0;
+  const size_t rest = hak_round_up(size, hak_os_page_size()) - size;
+  return (uint32_t)((rest < HAK_COLOUR_BYTES ? rest : HAK_COLOUR_BYTES) / HAK_CACHE_LINE);
+}
+
+static size_t span_usable(const struct hak_slab *slab) {
+  return slab->span_slabs * HAK_SLAB_SIZE - (slab->span_front != 0 ? HAK_COLOUR_BYTES : 0);
 }
 
 // ---- Pages behind a span's block -----------------------------------------------------------------
@@ -30,8 +48,8 @@ static bool is_span(const void *block) {
 
 static uint16_t pages_of(size_t size) { return (uint16_t)((size + PAGE - 1) / PAGE); }
 
-// The span's block has `size` bytes from now on. Of the pages that it does not need any more the cut-off slabs are the
-// pool's already; those of its last slab go back to the kernel.
+// The span's first `size` bytes are what its block needs from now on. Of the pages that it does not need any more the
+// cut-off slabs are the pool's already; those of its last slab go back to the kernel.
 static void resized_span(struct hak_slab *slab, char *start, size_t size) {
   const size_t end = hak_round_up(size, hak_os_page_size());
   const size_t span = slab->span_slabs * HAK_SLAB_SIZE;
@@ -47,24 +65,32 @@ static void resized_span(struct hak_slab *slab, char *start, size_t size) {
 
 // ---- Interface ----------------------------------------------------------------------------------
 
-static void clear_span(char *start, size_t size, uint32_t dirty) {
+// Bytes `from` to `to` of the span, of whose slabs those in `dirty` may hold something else than zero.
+static void clear_span(char *start, size_t from, size_t to, uint32_t dirty) {
   for (; dirty != 0; dirty &= dirty - 1) {
-    const size_t offset = (size_t)__builtin_ctz(dirty) * HAK_SLAB_SIZE;
-    if (offset >= size) break;
-    memset(start + offset, 0, size - offset < HAK_SLAB_SIZE ? size - offset : HAK_SLAB_SIZE);
+    const size_t slab = (size_t)__builtin_ctz(dirty) * HAK_SLAB_SIZE;
+    const size_t first = slab > from ? slab : from;
+    const size_t last = slab + HAK_SLAB_SIZE < to ? slab + HAK_SLAB_SIZE : to;
+    if (first < last) memset(start + first, 0, last - first);
   }
 }
+
+static HAK_ATOMIC(uint32_t) turn;  // of the colours
 
 static void *take_plain(size_t size, size_t align, bool zero, bool grow) {
   if (size <= SPAN_BYTES_MAX && align <= HAK_SLAB_SIZE) {
     uint32_t dirty;
     char *start = hak_pool_take_span(slabs_for(size), &dirty, grow);
     if (start == NULL) return NULL;
-    if (zero) clear_span(start, size, dirty);
+    const uint32_t colours = colours_of(size, align);
+    const size_t front = colours != 0 ? hak_colour_next(&turn, colours) : 0;
+    if (zero) clear_span(start, front, front + size, dirty);
     struct hak_slab *slab = hak_slab_of(start);
-    slab->span_pages = pages_of(size);
+    // Relaxed: statistics read it, for a figure.
+    __atomic_store_n(&slab->span_front, (uint32_t)front, __ATOMIC_RELAXED);
+    slab->span_pages = pages_of(front + size);
     slab->span_trims = 0;
-    return start;
+    return start + front;
   }
   hak_pool_make_way(size);
   bool reads_zero;
@@ -82,7 +108,8 @@ static void *take_guarded(size_t size, size_t align, bool zero, bool grow) {
   bool without = false;
   void *block = hak_guarded_take(size, align, false, &without);
   if (HAK_LIKELY(!without)) return block;
-  block = take_plain(size, align, zero, grow);
+  // At a page: its canary ends with one.
+  block = take_plain(size, align > hak_os_page_size() ? align : hak_os_page_size(), zero, grow);
   if (block != NULL && !hak_guarded_enter(block, size)) {
     give_plain(block);
     block = NULL;
@@ -106,16 +133,18 @@ size_t hak_large_usable(const void *block) {
     const size_t size = hak_guarded_size(block);
     return size != SIZE_MAX ? size : 0;
   }
-  return is_span(block) ? hak_slab_of(block)->span_slabs * HAK_SLAB_SIZE : hak_mapping_size(block);
+  return is_span(block) ? span_usable(hak_slab_of(block)) : hak_mapping_size(block);
 }
 
 void *hak_large_resize(void *block, size_t size, bool may_move) {
   if (HAK_GUARDED) return hak_guarded_resize(block, size, false) ? block : NULL;
   if (is_span(block)) {
-    if (size > SPAN_BYTES_MAX) return NULL;
     struct hak_slab *slab = hak_slab_of(block);
-    if (!hak_pool_resize_span(slab, slabs_for(size))) return NULL;
-    resized_span(slab, block, size);
+    const size_t front = slab->span_front;
+    const size_t whole = front != 0 ? size + HAK_COLOUR_BYTES : size;
+    if (size > SPAN_BYTES_MAX || whole > SPAN_BYTES_MAX) return NULL;
+    if (!hak_pool_resize_span(slab, slabs_for(whole))) return NULL;
+    resized_span(slab, (char *)block - front, front + size);
     return block;
   }
   // A mapping shrunk to a span's size would hold its pages for nothing: the caller copies what little is left.
@@ -124,5 +153,6 @@ void *hak_large_resize(void *block, size_t size, bool may_move) {
 
 size_t hak_large_good_size(size_t size) {
   if (HAK_GUARDED) return size;
-  return size <= SPAN_BYTES_MAX ? slabs_for(size) * HAK_SLAB_SIZE : hak_round_up(size, hak_os_page_size());
+  if (size > SPAN_BYTES_MAX) return hak_round_up(size + HAK_COLOUR_BYTES, hak_os_page_size()) - HAK_COLOUR_BYTES;
+  return slabs_for(size) * HAK_SLAB_SIZE - (colours_of(size, HAK_MIN_ALIGN) != 0 ? HAK_COLOUR_BYTES : 0);
 }

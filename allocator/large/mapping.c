@@ -2,6 +2,7 @@
 #include "allocator/large/mapping.h"
 
 #include "allocator/large/address_table.h"
+#include "allocator/large/colour.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/decommit.h"
 #include "allocator/os/lock.h"
@@ -19,7 +20,8 @@ struct mapping {
   struct hak_address_entry live;  // by `start`
   struct mapping *next;           // in the store
   char *start;
-  size_t size;
+  size_t size;        // of the mapping
+  size_t front;       // of a live block: bytes from `start` to it; 0, or it has a colour
   uint64_t freed_ms;  // in the store: since when
   size_t resident;    // in the store: bytes at its start that may hold memory; the rest reads as zero
 };
@@ -39,6 +41,8 @@ static struct {
 // hint).
 static HAK_ATOMIC(uint32_t) stored;
 
+static HAK_ATOMIC(uint32_t) turn;  // of the colours
+
 static void set_stored(uint32_t count) { atomic_store_explicit(&stored, count, memory_order_relaxed); }
 static uint32_t get_stored(void) { return atomic_load_explicit(&stored, memory_order_relaxed); }
 
@@ -52,15 +56,18 @@ uint64_t hak_mapping_stored_bytes(void) { return get_store_bytes(); }
 
 static struct mapping *mapping_of(struct hak_address_entry *entry) { return (struct mapping *)(void *)entry; }
 
+static size_t usable(const struct mapping *entry) { return entry->size - (entry->front != 0 ? HAK_COLOUR_BYTES : 0); }
+
 static void insert(struct mapping *entry) {
+  entry->live.address = entry->start + entry->front;
   hak_address_insert(&table.live, &entry->live);
-  table.bytes += entry->size;
+  table.bytes += usable(entry);
 }
 
 // Takes the record that `link` points at out of the table.
 static struct mapping *extract(struct hak_address_entry **link) {
   struct mapping *entry = mapping_of(hak_address_extract(&table.live, link));
-  table.bytes -= entry->size;
+  table.bytes -= usable(entry);
   return entry;
 }
 
@@ -175,8 +182,9 @@ static bool release_due(void) {
 
 void *hak_mapping_take(size_t size, size_t align, bool *zero) {
   const size_t page = hak_os_page_size();
-  if (size > PTRDIFF_MAX - page || align > PTRDIFF_MAX) return NULL;
-  const size_t bytes = hak_round_up(size, page);
+  if (size > PTRDIFF_MAX - page - HAK_COLOUR_BYTES || align > PTRDIFF_MAX) return NULL;
+  const bool coloured = align <= HAK_MIN_ALIGN;
+  const size_t bytes = hak_round_up(coloured ? size + HAK_COLOUR_BYTES : size, page);
   const size_t step = align > page ? align : page;
   hak_lock_acquire(&mapping_lock);
   release_due();
@@ -199,11 +207,11 @@ void *hak_mapping_take(size_t size, size_t align, bool *zero) {
       hak_commit_add(bytes);
     }
   }
-  void *start = NULL;
+  char *start = NULL;
   if (entry != NULL) {
-    entry->live.address = entry->start;
+    entry->front = coloured ? hak_colour_next(&turn, HAK_COLOURS) : 0;
     insert(entry);
-    start = entry->start;
+    start = entry->start + entry->front;
   }
   hak_lock_release(&mapping_lock);
   return start;
@@ -232,25 +240,25 @@ bool hak_mapping_give(void *block) {
 size_t hak_mapping_size(const void *block) {
   hak_lock_acquire(&mapping_lock);
   struct hak_address_entry **link = hak_address_find(&table.live, block);
-  const size_t size = link != NULL ? mapping_of(*link)->size : 0;
+  const size_t size = link != NULL ? usable(mapping_of(*link)) : 0;
   hak_lock_release(&mapping_lock);
   return size;
 }
 
 void *hak_mapping_resize(void *block, size_t size, bool may_move) {
   const size_t page = hak_os_page_size();
-  if (size > PTRDIFF_MAX - page) return NULL;
-  const size_t bytes = hak_round_up(size, page);
-  void *now = NULL;
+  if (size > PTRDIFF_MAX - page - HAK_COLOUR_BYTES) return NULL;
+  char *now = NULL;
   hak_lock_acquire(&mapping_lock);
   struct hak_address_entry **link = hak_address_find(&table.live, block);
   if (link != NULL) {
     struct mapping *entry = mapping_of(*link);
+    const size_t bytes = hak_round_up(entry->front != 0 ? size + HAK_COLOUR_BYTES : size, page);
     const bool admitted = bytes <= entry->size || hak_limit_admit(bytes - entry->size);
     if (!admitted) {
       now = NULL;
     } else if (bytes == entry->size || hak_os_resize(entry->start, entry->size, bytes)) {
-      now = block;
+      now = entry->start;
     } else if (may_move) {
       now = hak_os_move(entry->start, entry->size, bytes);
     }
@@ -259,9 +267,9 @@ void *hak_mapping_resize(void *block, size_t size, bool may_move) {
       hak_commit_sub(entry->size);
       extract(link);
       entry->start = now;
-      entry->live.address = now;
       entry->size = bytes;
       insert(entry);
+      now += entry->front;
     }
   }
   hak_lock_release(&mapping_lock);
@@ -299,9 +307,9 @@ const char *hak_mapping_verify(void) {
   for (size_t i = 0; table.live.buckets != NULL && i < table.live.bucket_count && fault == NULL; i++) {
     for (struct hak_address_entry *one = table.live.buckets[i]; one != NULL; one = one->next) {
       const struct mapping *entry = mapping_of(one);
-      if (one->address != entry->start) fault = "mapping under another address";
+      if (one->address != entry->start + entry->front) fault = "mapping under another address";
       if (((uintptr_t)entry->start | entry->size) % hak_os_page_size() != 0) fault = "mapping off page boundaries";
-      bytes += entry->size;
+      bytes += usable(entry);
     }
   }
   uint32_t in_store = 0;

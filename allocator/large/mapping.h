@@ -11,8 +11,8 @@
 
 HAK_C_BEGIN
 
-// A mapping of at least `size` bytes at a multiple of `align` (a power of two). *zero: it reads as zero. NULL: out of
-// memory.
+// A block of at least `size` bytes at a multiple of `align` (a power of two), or, with an alignment of 16 or less, at a
+// cache line in turn (colour.h). *zero: it reads as zero. NULL: out of memory.
 void *hak_mapping_take(size_t size, size_t align, bool *zero);
 // Takes back a block; false, and nothing done, when `block` is not one.
 bool hak_mapping_give(void *block);

@@ -24,6 +24,8 @@ HAK_C_BEGIN
 struct hak_heap;
 
 #define HAK_SLAB_BLOCKS_MAX (HAK_SLAB_SIZE / HAK_MIN_ALIGN)
+// What a span whose block does not begin at its start leaves unused in all, in front of the block and behind it.
+#define HAK_SPAN_FRONT_MAX ((size_t)63 * HAK_CACHE_LINE)
 // Words of a bitmap that fits the descriptor: enough for strides from 128 bytes on. Smaller blocks have theirs
 // elsewhere.
 #define HAK_SLAB_INLINE_WORDS 8u
@@ -56,14 +58,18 @@ struct hak_slab {
   uint32_t capacity;                // constant while in use
   uint32_t stride;                  // constant while in use
   uint32_t reciprocal;              // constant while in use
-  uint32_t first_word;              // no bit is set in a lower word of `free`
-  uint64_t *free;                   // bitmap: block i lies free in the slab; the pointer is constant while in use
-  uint8_t class_id;                 // constant while in use; HAK_CLASS_NONE: free slab
-  uint8_t index;                    // number in its superslab, constant
-  uint8_t list;                     // enum hak_slab_list
-  uint8_t zeroed;                   // memory that is not carved yet reads as zero
-  uint32_t span_slabs;              // of a span's first slab: how many slabs it has (pool lock)
-  uint32_t seen_ms;                 // when free_count was first seen to be seen_free, cut to 32 bits
+  union {
+    uint32_t first_word;  // no bit is set in a lower word of `free`
+    uint32_t span_front;  // of a span's first slab: bytes from its start to the block; 0, or it has a colour (the
+                          // block's owner)
+  };
+  uint64_t *free;       // bitmap: block i lies free in the slab; the pointer is constant while in use
+  uint8_t class_id;     // constant while in use; HAK_CLASS_NONE: free slab
+  uint8_t index;        // number in its superslab, constant
+  uint8_t list;         // enum hak_slab_list
+  uint8_t zeroed;       // memory that is not carved yet reads as zero
+  uint32_t span_slabs;  // of a span's first slab: how many slabs it has (pool lock)
+  uint32_t seen_ms;     // when free_count was first seen to be seen_free, cut to 32 bits
   uint16_t seen_free;
   uint16_t purged;  // bit i: page i of the slab (of HAK_PURGE_PAGES) holds no memory
 

@@ -212,6 +212,7 @@ void *hak_pool_take_span(uint32_t slabs, uint32_t *dirty, bool grow) {
     for (uint32_t i = 1; i < slabs; i++) slab[i].class_id = HAK_CLASS_SPAN_REST;
     slab->class_id = HAK_CLASS_SPAN;
     slab->span_slabs = slabs;
+    slab->span_front = 0;
     start = hak_slab_begin(slab);
     hak_slab_map_set(start, 1, HAK_CLASS_SPAN);
     if (slabs > 1) hak_slab_map_set((char *)start + HAK_SLAB_SIZE, slabs - 1, HAK_CLASS_SPAN_REST);

@@ -5,8 +5,8 @@ CALL_MUTANTS = [
     {
         "name": "large_last_slab_dirty",
         "file": "allocator/large/large.c",
-        "old": "size - offset < HAK_SLAB_SIZE ? size - offset :",
-        "new": "size - offset < HAK_SLAB_SIZE ? 0 :",
+        "old": "slab + HAK_SLAB_SIZE : to;",
+        "new": "slab + HAK_SLAB_SIZE : slab;",
         "kind": "dropped zeroing",
         "breaks": "the last part of a zeroed span keeps its contents",
         "killer": "//allocator/large:large_test",
@@ -23,8 +23,8 @@ CALL_MUTANTS = [
     {
         "name": "large_interior_passes",
         "file": "allocator/large/large.c",
-        "old": "&& ((uintptr_t)block & (HAK_SLAB_SIZE - 1)) == 0",
-        "new": "",
+        "old": "((uintptr_t)block & (HAK_SLAB_SIZE - 1)) == hak_slab_of(block)->span_front",
+        "new": "true",
         "kind": "missing check",
         "breaks": "a pointer into a span passes for its start",
         "killer": "//allocator/large:large_test",

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Colour: how far behind its first page's start a large block begins, where the program asked for no alignment. Arrays
+// of one size that all begin at a page, and are walked in step, meet in the same few sets of every cache; so blocks
+// begin at cache lines in turn. Never 0, so that 0 says that a block has none.
+#ifndef HAKMEM_LARGE_COLOUR_H_
+#define HAKMEM_LARGE_COLOUR_H_
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/base.h"
+
+HAK_C_BEGIN
+
+// The lines of the smallest page but its first; what a block with a colour leaves of its memory for it.
+#define HAK_COLOURS 63u
+#define HAK_COLOUR_BYTES ((size_t)HAK_COLOURS * HAK_CACHE_LINE)
+
+// The next colour in turn, of the first `count` (1 .. HAK_COLOURS), in bytes.
+HAK_INLINE size_t hak_colour_next(HAK_ATOMIC(uint32_t) * turn, uint32_t count) {
+  // Relaxed: which block gets which colour does not matter.
+  const uint32_t now = atomic_fetch_add_explicit(turn, 1, memory_order_relaxed);
+  return (size_t)(now % count + 1) * HAK_CACHE_LINE;
+}
+
+HAK_C_END
+
+#endif  // HAKMEM_LARGE_COLOUR_H_
