@@ -4,6 +4,7 @@
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -30,6 +31,8 @@ class Workload:
     ws: int
     options: Tuple[str, ...]
     default: bool = True
+    # In another order each round: memory that the run before has freed is warm, and a first touch of it costs less.
+    shuffled: bool = False
 
     def arguments(self, quick: bool) -> List[str]:
         cycles = self.cycles // 4 if quick else self.cycles
@@ -49,6 +52,12 @@ WORKLOADS = (
     Workload("exchange", "2 threads swap 50 % of the freed blocks", 4_000_000, 4000, ("--workload", "exchange")),
     Workload("pure_remote", "one thread allocates, one frees", 1_000_000, 4000, ("--workload", "pure_remote")),
     Workload("large", "32 KiB..1 MiB, 64 slots", 250_000, 64, ("--workload", "large")),
+    Workload("growth-20k", "a heap that grows: 20,000 blocks, first touch", 20_000, 20_000,
+             ("--workload", "growth"), shuffled=True),
+    Workload("growth-100k", "a heap that grows: 100,000 blocks, first touch", 100_000, 100_000,
+             ("--workload", "growth"), shuffled=True),
+    Workload("growth-400k", "a heap that grows: 400,000 blocks, first touch", 400_000, 400_000,
+             ("--workload", "growth"), default=False, shuffled=True),
     Workload("churn", "threads that live for 1,000 cycles", 1_000_000, 400, ("--workload", "churn"), default=False),
     Workload("realloc", "buffers growing to 1 MiB", 100_000, 100, ("--workload", "realloc"), default=False),
 )
@@ -132,7 +141,7 @@ class Outcome:
 
 
 def measure(bench: str, chosen: List[Allocator], workloads: List[Workload], args: argparse.Namespace) -> Outcome:
-    """Runs round after round, each allocator once in each; the order rotates, so none always follows another."""
+    """Runs round after round, each allocator once in each; the order rotates or is drawn: none always follows another."""
     cells = {(w.name, a.name): Cell() for w in workloads for a in chosen}
     identities: Dict[str, str] = {}
     compiler = "unknown"
@@ -146,9 +155,12 @@ def measure(bench: str, chosen: List[Allocator], workloads: List[Workload], args
             break
         for row, workload in enumerate(workloads):
             shift = (number + row) % len(chosen)
-            for allocator in chosen[shift:] + chosen[:shift]:
+            order = chosen[shift:] + chosen[:shift]
+            if workload.shuffled:
+                random.Random(f"{number} {workload.name}").shuffle(order)
+            for place, allocator in enumerate(order):
                 cell = cells[workload.name, allocator.name]
-                first = row == 0 and allocator is chosen[shift]
+                first = row == 0 and place == 0
                 progress.show(f"round {number + 1} of {planned}", f"{workload.name} on {allocator.name}", first)
                 if cell.failure:
                     continue

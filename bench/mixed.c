@@ -186,3 +186,36 @@ struct result mixed_run(const struct settings *s) {
   }
   return r;
 }
+
+// ---- Growth -------------------------------------------------------------------------------------
+
+static void *new_block(const struct walk *w, uint64_t *state, enum touch_kind touch) {
+  const size_t size = w->min + random_below((uint32_t)random_next(state), w->sizes);
+  void *p = malloc(size);
+  if (!p) out_of_memory(size);
+  touch_block(p, size, touch);
+  return p;
+}
+
+// All slots are filled once, then blocks are replaced at random. No warm-up: the first touch of memory is what counts.
+static void growth_body(struct lane *lane) {
+  const struct settings *s = lane->settings;
+  const size_t bytes = s->ws * sizeof(void *);
+  struct walk w = {.slots = scratch_map(bytes), .ws = s->ws, .min = s->min, .sizes = s->max - s->min + 1};
+  memset(w.slots, 0, bytes);
+  uint64_t state = random_start(s->seed, lane->index);
+  floor_enter();
+  lane_start(lane);
+  for (uint32_t i = 0; i < s->ws; i++) w.slots[i] = new_block(&w, &state, s->touch);
+  for (uint64_t i = 0; i < s->cycles; i++) {
+    void **slot = &w.slots[random_below((uint32_t)(random_next(&state) >> 32), s->ws)];
+    free(*slot);
+    *slot = new_block(&w, &state, s->touch);
+  }
+  lane_end(lane, s->ws + 2 * s->cycles);
+  drain(&w);
+  floor_leave();
+  munmap(w.slots, bytes);
+}
+
+struct result growth_run(const struct settings *s) { return lanes_run(s, NULL, growth_body); }

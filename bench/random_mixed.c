@@ -19,6 +19,8 @@ static struct result workload_run(const struct settings *s) {
       return realloc_run(s);
     case WORKLOAD_PAIR:
       return pair_run(s);
+    case WORKLOAD_GROWTH:
+      return growth_run(s);
   }
   __builtin_unreachable();
 }

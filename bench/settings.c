@@ -19,6 +19,7 @@ static const struct settings kWorkloads[] = {
     {"large", WORKLOAD_MIXED, 500000, 64, 1, 32768, 1048576, RNG_INDEPENDENT, 1, 0, TOUCH_ENDS, 0},
     {"churn", WORKLOAD_CHURN, 2000000, 400, 1, 16, 1039, RNG_INDEPENDENT, 1, 0, TOUCH_FIRST, 0},
     {"realloc", WORKLOAD_REALLOC, 1000000, 100, 1, 16, 1048576, RNG_INDEPENDENT, 1, 0, TOUCH_ENDS, 0},
+    {"growth", WORKLOAD_GROWTH, 100000, 100000, 1, 16, 1039, RNG_INDEPENDENT, 1, 0, TOUCH_ENDS, 0},
     {"pair", WORKLOAD_PAIR, 20000000, 1, 1, 64, 64, RNG_INDEPENDENT, 1, 0, TOUCH_FIRST, 0},
 };
 enum { WORKLOADS = sizeof kWorkloads / sizeof *kWorkloads };
@@ -123,7 +124,8 @@ static void check(const struct settings *s) {
   if (s->min > s->max) refuse("min %u is over max %u", s->min, s->max);
   if (s->remote > 0 && s->threads < 2) refuse("--remote needs --threads 2 or more");
   if (s->remote > 0 && s->kind != WORKLOAD_MIXED) refuse("--remote does not apply to --workload %s", s->name);
-  if (s->touch != kWorkloads[0].touch && s->kind != WORKLOAD_MIXED && s->kind != WORKLOAD_REALLOC) {
+  if (s->touch != kWorkloads[0].touch && s->kind != WORKLOAD_MIXED && s->kind != WORKLOAD_REALLOC &&
+      s->kind != WORKLOAD_GROWTH) {
     refuse("--touch does not apply to --workload %s", s->name);
   }
   if (s->drag > 0 && s->kind != WORKLOAD_MIXED) refuse("--drag does not apply to --workload %s", s->name);

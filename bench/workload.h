@@ -14,7 +14,14 @@
 enum rng_kind { RNG_INDEPENDENT, RNG_SEED };
 enum touch_kind { TOUCH_FIRST, TOUCH_ENDS, TOUCH_ALL };
 enum { DRAG_EVERY = 1024 };
-enum workload_kind { WORKLOAD_MIXED, WORKLOAD_PURE_REMOTE, WORKLOAD_CHURN, WORKLOAD_REALLOC, WORKLOAD_PAIR };
+enum workload_kind {
+  WORKLOAD_MIXED,
+  WORKLOAD_PURE_REMOTE,
+  WORKLOAD_CHURN,
+  WORKLOAD_REALLOC,
+  WORKLOAD_PAIR,
+  WORKLOAD_GROWTH
+};
 
 struct settings {
   const char *name;         // the workload as named on the command line
@@ -68,6 +75,7 @@ struct result pure_remote_run(const struct settings *s);
 struct result churn_run(const struct settings *s);
 struct result realloc_run(const struct settings *s);
 struct result pair_run(const struct settings *s);
+struct result growth_run(const struct settings *s);
 
 // Zeroed memory from mmap, so that the allocator under test holds only the workload's blocks; exits 1 when there is
 // none.

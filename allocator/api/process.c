@@ -97,7 +97,7 @@ static void initialise(void) {
     hak_os_barrier_init();
     // What may need a file of the kernel is found out now: later a sandbox may forbid it.
     hak_limit_read_group();
-    if (hak_config.huge_pages == HAK_HUGE_PAGES_AUTO) hak_os_huge_by_default();
+    hak_os_huge_pages();
     if (hak_config.prewarm_superslabs != 0) hak_pool_prewarm(hak_config.prewarm_superslabs);
     // Release: see above.
     atomic_store_explicit(&initialised, true, memory_order_release);

@@ -2,6 +2,7 @@
 #include "allocator/os/decommit.h"
 
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "allocator/os/atomic.h"
 #include "allocator/os/fault.h"
@@ -78,16 +79,44 @@ bool hak_os_advise_huge(void *start, size_t size, bool wanted) {
   return advise(start, size, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
-bool hak_os_huge_by_default(void) {
-  static HAK_ATOMIC(int) cached;  // 0: not read yet. Relaxed: every thread reads the same file.
-  int answer = atomic_load_explicit(&cached, memory_order_relaxed);
-  if (HAK_UNLIKELY(answer == 0)) {
-    char text[64];
-    text[hak_os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text - 1)] = '\0';
-    answer = strstr(text, "[always]") != NULL ? 2 : 1;
-    atomic_store_explicit(&cached, answer, memory_order_relaxed);
+// What /sys says, and the process: bit 0 is always set, bit 1 "always", bit 2: huge pages of a superslab's size are to
+// be had.
+#define ANSWER_KNOWN 1
+#define ANSWER_UNASKED 2
+#define ANSWER_SUPPLY 4
+
+static int ask(void) {
+  char text[64];
+  text[hak_os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text - 1)] = '\0';
+  int answer = ANSWER_KNOWN;
+  if (strstr(text, "[always]") != NULL) answer |= ANSWER_UNASKED;
+  const bool some = (answer & ANSWER_UNASKED) != 0 || strstr(text, "[madvise]") != NULL;
+  // A huge page is what one page of entries maps: with small pages of 4 KiB that is a superslab, else far more.
+  static_assert(HAK_SUPERSLAB_SIZE == 4096 / 8 * 4096, "a superslab is one huge page");
+  if (some && hak_os_page_size() == 4096 && hak_sys_call(SYS_prctl, PR_GET_THP_DISABLE, 0, 0, 0, 0, 0) == 0)
+    answer |= ANSWER_SUPPLY;
+  return answer;
+}
+
+static int answer(void) {
+  static HAK_ATOMIC(int) cached;  // 0: not asked yet. Relaxed: every thread gets the same answer.
+  int known = atomic_load_explicit(&cached, memory_order_relaxed);
+  if (HAK_UNLIKELY(known == 0)) {
+    known = ask();
+    atomic_store_explicit(&cached, known, memory_order_relaxed);
   }
-  return answer == 2;
+  return known;
+}
+
+bool hak_os_huge_by_default(void) { return (answer() & ANSWER_UNASKED) != 0; }
+
+enum hak_huge_supply hak_os_huge_pages(void) {
+  if ((answer() & ANSWER_SUPPLY) == 0) return HAK_HUGE_NEVER;
+  return hak_os_huge_by_default() ? HAK_HUGE_ALWAYS : HAK_HUGE_ON_ADVICE;
+}
+
+bool hak_os_split_huge(void *page) {
+  return !hak_fault_due(HAK_FAULT_ADVISE) && advise(page, hak_os_page_size(), MADV_FREE);
 }
 
 bool hak_os_populate(void *start, size_t size) {

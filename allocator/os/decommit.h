@@ -29,8 +29,19 @@ bool hak_os_decommit_to_zero(void *start, size_t size);
 
 // Asks for huge pages in the range, or forbids them. False: the kernel does not have them.
 bool hak_os_advise_huge(void *start, size_t size, bool wanted);
-// Whether the system makes huge pages unasked ("always").
+// What the system says of huge pages for this process: a superslab's memory can be in one...
+enum hak_huge_supply {
+  HAK_HUGE_NEVER,      // not at all, or they are not of a superslab's size
+  HAK_HUGE_ON_ADVICE,  // where a program asks for it
+  HAK_HUGE_ALWAYS,     // unasked
+};
+// It is asked once.
+enum hak_huge_supply hak_os_huge_pages(void);
+// Whether the system makes huge pages, of whatever size, unasked ("always").
 bool hak_os_huge_by_default(void);
+// Takes the huge page apart that holds the page at `page`, whose contents are lost with it: without this the kernel
+// keeps the memory of pages that are given back until it is short of it. False: it is as it was.
+bool hak_os_split_huge(void *page);
 
 // Fills the range with memory now, instead of a fault for each page later. False: only a part, or nothing, is filled.
 bool hak_os_populate(void *start, size_t size);

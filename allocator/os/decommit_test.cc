@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 #include <fstream>
 #include <sstream>
@@ -301,7 +302,14 @@ TEST_F(Decommit, AdviceOnHugePagesChangesNothingElse) {
 }
 
 TEST(HugeByDefault, IsWhatTheSystemSays) {
-  const bool always = FileText("/sys/kernel/mm/transparent_hugepage/enabled").find("[always]") != std::string::npos;
+  const std::string enabled = FileText("/sys/kernel/mm/transparent_hugepage/enabled");
+  const bool always = enabled.find("[always]") != std::string::npos;
+  const bool some = always || enabled.find("[madvise]") != std::string::npos;
+  if (sysconf(_SC_PAGESIZE) != 4096 || !some) {
+    EXPECT_EQ(hak_os_huge_pages(), HAK_HUGE_NEVER);
+  } else if (prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 0) {
+    EXPECT_EQ(hak_os_huge_pages(), always ? HAK_HUGE_ALWAYS : HAK_HUGE_ON_ADVICE);
+  }
   for (int i = 0; i < 3; i++) {
     errno = E2BIG;
     EXPECT_EQ(hak_os_huge_by_default(), always);

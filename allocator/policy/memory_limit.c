@@ -55,14 +55,20 @@ static HAK_COLD void look(void) {
   } while (hard != HAK_SETTING(memory_limit_bytes));
 }
 
-bool hak_limit_admit(uint64_t more) {
-  const uint64_t committed = LOAD(committed);
-  if (HAK_UNLIKELY(LOAD(soft) == 0)) look();
+static enum hak_limit_verdict judge(uint64_t committed, uint64_t more) {
   const struct hak_limit_facts facts = {.committed = committed,
                                         .more = more,
                                         .purge_at = LOAD(purge_at) != 0 ? LOAD(purge_at) : UINT64_MAX,
                                         .hard = HAK_SETTING(memory_limit_bytes)};
-  switch (hak_limit_judge(&facts)) {
+  return hak_limit_judge(&facts);
+}
+
+bool hak_limit_has_room(uint64_t more) { return judge(LOAD(committed), more) == HAK_LIMIT_GROW; }
+
+bool hak_limit_admit(uint64_t more) {
+  const uint64_t committed = LOAD(committed);
+  if (HAK_UNLIKELY(LOAD(soft) == 0)) look();
+  switch (judge(committed, more)) {
     case HAK_LIMIT_GROW:
       return true;
     case HAK_LIMIT_PURGE:

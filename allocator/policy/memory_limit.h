@@ -44,6 +44,8 @@ uint64_t hak_commit_now(void);
 
 // Whether `more` bytes may be committed now. False: the caller goes without, as if the kernel had refused.
 bool hak_limit_admit(uint64_t more);
+// Whether `more` bytes could be committed now without giving anything back first. Changes nothing.
+bool hak_limit_has_room(uint64_t more);
 // Tells that one of the limits in hak_config is another one: the next hak_limit_admit finds out.
 void hak_limit_changed(void);
 // Reads the control group's limit, if the setting asks for it. At the start, and when the program asks again: no other

@@ -3,6 +3,7 @@
 
 #include "allocator/check/block_check.h"
 #include "allocator/os/report.h"
+#include "allocator/policy/huge_pages.h"
 #include "allocator/policy/ss_release_policy.h"
 #include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/list_links.h"
@@ -151,6 +152,18 @@ static uint32_t take_from_carved(struct hak_heap *heap, struct hak_slab *slab, v
   return got;
 }
 
+// Whether another slab of the class will be filled before long: of those that the heap has all are full, if there are
+// any.
+static bool is_further(const struct hak_heap *heap, uint32_t class_id) {
+  const uint64_t bytes = (uint64_t)heap->slabs * HAK_SLAB_SIZE;
+  return bytes >= HAK_HUGE_LARGE_HEAP ||
+         (bytes >= HAK_HUGE_LEAST_HEAP && heap->classes[class_id].lists[HAK_LIST_FULL] != NULL);
+}
+
+static struct hak_slab *take_slab(struct hak_heap *heap, uint32_t class_id, bool further, bool grow) {
+  return (further ? hak_pool_take_further : hak_pool_take)(class_id, heap, grow);
+}
+
 uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh) {
   if (fresh != NULL) *fresh = false;
   heap->classes[class_id].took_new = false;
@@ -162,10 +175,11 @@ uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uin
     slab = adopt(heap, class_id);
     if (slab != NULL && hak_slab_admitted(slab)) return hak_heap_take(heap, class_id, out, want, fresh);
   }
-  slab = hak_pool_take(class_id, heap, false);
+  const bool further = is_further(heap, class_id);
+  slab = take_slab(heap, class_id, further, false);
   // Before new memory is mapped, what only caches keep in use may serve.
   if (slab == NULL && hak_heap_empty_before_growth(heap)) return hak_heap_take(heap, class_id, out, want, fresh);
-  if (slab == NULL) slab = hak_pool_take(class_id, heap, true);
+  if (slab == NULL) slab = take_slab(heap, class_id, further, true);
   if (slab == NULL) return 0;
   hak_heap_link(heap, slab);
   return take_from_carved(heap, slab, out, want, fresh);

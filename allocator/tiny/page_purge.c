@@ -6,6 +6,7 @@
 #include "allocator/policy/refusal.h"
 #include "allocator/policy/ss_release_policy.h"
 #include "allocator/tiny/list_links.h"
+#include "allocator/tiny/slab_ground.h"
 
 // Slabs that one slice looks at, and runs of pages that it gives back.
 #define SLICE_SLABS 1024u
@@ -24,6 +25,7 @@ struct slice {
   uint32_t slabs;  // that may still be looked at
   uint32_t runs;   // that may still be given back
   size_t bytes;
+  bool spare_huge;  // huge pages are not taken apart
 };
 
 // Whether the slab's free blocks have not changed until the deadline, as far as earlier looks tell.
@@ -44,6 +46,7 @@ static struct hak_slab *purge_list(struct hak_slab *from, struct slice *slice) {
   for (; slab != NULL; slab = hak_slab_next(slab)) {
     if (slice->slabs == 0 || slice->runs == 0) return slab;
     slice->slabs--;
+    if (slice->spare_huge && hak_ground_is_huge(hak_superslab_of_slab(slab))) continue;
     if (is_idle(slab, slice)) slice->bytes += hak_slab_purge(slab, &slice->runs);
     // The slab may have more: the next slice looks at it again.
     if (slice->runs == 0) return slab;
@@ -87,11 +90,15 @@ static bool possible(const struct hak_heap *heap) {
 }
 
 // A heap with little free memory gives one run of pages back every few seconds. Its classes' peaks come at different
-// times, each touches a page that was not touched before, and without this its memory would creep up for ever.
+// times, each touches a page that was not touched before, and without this its memory would creep up for ever. (In huge
+// pages nothing creeps.)
 static bool trickle(struct hak_heap *heap, uint64_t now) {
   if (now < heap->trickle_ms) return false;
-  struct slice slice = {
-      .now = now, .deadline_ms = HAK_SETTING(decommit_deadline_ms), .slabs = TRICKLE_SLABS, .runs = 1};
+  struct slice slice = {.now = now,
+                        .deadline_ms = HAK_SETTING(decommit_deadline_ms),
+                        .slabs = TRICKLE_SLABS,
+                        .runs = 1,
+                        .spare_huge = true};
   const uint32_t class_id = heap->trickle_class + 1;
   purge_class(heap, class_id, &slice);
   if (slice.runs == 0) {

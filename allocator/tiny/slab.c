@@ -9,6 +9,7 @@
 #include "allocator/os/report.h"
 #include "allocator/policy/memory_limit.h"
 #include "allocator/tiny/meta.h"
+#include "allocator/tiny/slab_ground.h"
 #include "allocator/tiny/tiny_region_id.h"
 
 enum hak_slab_list hak_slab_list_for(const struct hak_slab *slab) {
@@ -81,6 +82,8 @@ size_t hak_slab_purge(struct hak_slab *slab, uint32_t *runs) {
     if (*runs == 0) break;
     (*runs)--;
     const size_t run = (size_t)(end - i) * page;
+    struct hak_superslab *ss = hak_superslab_of_slab(slab);
+    if (hak_ground_is_huge(ss)) hak_ground_split_for(ss, start + (size_t)i * page);
     if (!hak_os_decommit(start + (size_t)i * page, run, HAK_DECOMMIT_DONTNEED)) continue;
     slab->purged = (uint16_t)(slab->purged | (((1u << (end - i)) - 1) << i));
     bytes += run;
@@ -160,12 +163,26 @@ uint32_t hak_slab_take_free(struct hak_slab *slab, void **out, uint32_t want) {
   return take;
 }
 
+// Fills the pages that `bytes` bytes of blocks from `start` on take up with memory, before they are handed out. The
+// page that the first of them shares with blocks carved before has its memory already.
+static void populate(const struct hak_slab *slab, char *start, size_t bytes) {
+  const size_t page = hak_os_page_size();
+  char *const end = start + bytes;
+  if (hak_slab_carved(slab) != 0) start = (char *)hak_round_up((uintptr_t)start, page);
+  start -= (uintptr_t)start & (page - 1);
+  // One page alone costs a fault as well as a call.
+  if (end > start + page) hak_os_populate(start, hak_round_up((size_t)(end - start), page));
+}
+
 uint32_t hak_slab_carve(struct hak_slab *slab, void **out, uint32_t want) {
   const uint32_t carved = hak_slab_carved(slab);
   const uint32_t available = slab->capacity - carved;
   const uint32_t take = want < available ? want : available;
   char *block = hak_slab_end(slab) - (size_t)(available - take + 1) * slab->stride;
   if (HAK_UNLIKELY(slab->purged != 0) && take != 0) unpurge(slab);
+  if (take > 1 && slab->zeroed && HAK_UNLIKELY(hak_ground_populates())) {
+    populate(slab, block - (size_t)(take - 1) * slab->stride, (size_t)take * slab->stride);
+  }
   if (take != 0) tiny_region_id_carve_behind(block, slab->class_id);
   for (uint32_t i = 0; i < take; i++, block -= slab->stride) {
     tiny_region_id_carve(block, slab->class_id);

@@ -109,6 +109,9 @@ struct hak_superslab {
   uint32_t guard_mask;   // HARDENED. Bit i: the guard page at the end of slab i is up
   bool head_guarded;     // HARDENED. The guard in front of the first block is up
   bool queued;           // on the purge queue: free_mask & dirty_mask != 0, or all slabs free
+  bool filling;          // in huge pages, and no slab of it came back yet
+  // In huge pages, and no part of it went back (slab_ground.h). Also read without the lock (relaxed: a hint).
+  HAK_ATOMIC(bool) huge;
   HAK_ALIGNAS(256) struct hak_slab slabs[HAK_SLABS_PER_SUPERSLAB];
 };
 // Bytes at the superslab's start that hold records: the first block lies behind them, and behind a guard page.

@@ -4,6 +4,7 @@
 #include "allocator/os/decommit.h"
 #include "allocator/os/os.h"
 #include "allocator/policy/config.h"
+#include "allocator/policy/huge_pages.h"
 #include "allocator/policy/memory_limit.h"
 #include "allocator/tiny/list_links.h"
 #include "allocator/tiny/slab_guard.h"
@@ -17,6 +18,8 @@
 #define REFINE_SUPERSLABS 16u
 // Superslabs that one call may look at for a span.
 #define SPAN_SEARCH_MAX 32u
+// Slabs in small pages that are used up before a large heap maps another superslab.
+#define LAST_FEW 8u
 
 struct hak_pool hak_pool = {.lock = HAK_LOCK_INIT(HAK_RANK_POOL)};
 
@@ -24,22 +27,26 @@ struct hak_pool hak_pool = {.lock = HAK_LOCK_INIT(HAK_RANK_POOL)};
 
 void hak_pool_link(struct hak_superslab *ss) {
   const uint32_t list = hak_pool_list_of(ss);
+  struct hak_pool_ground *ground = hak_pool_ground_of(ss);
   ss->prev = NULL;
-  ss->next = hak_superslab_first(hak_pool.lists[list]);
+  ss->next = hak_superslab_first(ground->lists[list]);
   if (ss->next != NULL) ss->next->prev = ss;
-  hak_pool.lists[list] = ss;
-  hak_pool.nonempty |= (uint64_t)1 << list;
+  ground->lists[list] = ss;
+  ground->nonempty |= (uint64_t)1 << list;
+  ground->free_slabs += hak_popcount(ss->free_mask);
 }
 
 void hak_pool_unlink(struct hak_superslab *ss) {
   const uint32_t list = hak_pool_list_of(ss);
-  hak_superslab_require_linked(ss, hak_pool.lists[list]);
+  struct hak_pool_ground *ground = hak_pool_ground_of(ss);
+  hak_superslab_require_linked(ss, ground->lists[list]);
+  ground->free_slabs -= hak_popcount(ss->free_mask);
   if (ss->next != NULL) ss->next->prev = ss->prev;
   if (ss->prev != NULL) {
     ss->prev->next = ss->next;
   } else {
-    hak_pool.lists[list] = ss->next;
-    if (ss->next == NULL) hak_pool.nonempty &= ~((uint64_t)1 << list);
+    ground->lists[list] = ss->next;
+    if (ss->next == NULL) ground->nonempty &= ~((uint64_t)1 << list);
   }
 }
 
@@ -64,14 +71,17 @@ void hak_pool_set_masks(struct hak_superslab *ss, uint32_t free_mask, uint32_t d
 
 // ---- Taking and giving --------------------------------------------------------------------------
 
-// HAKMEM_THP: auto does not let the kernel turn a superslab's first touched page into 2 MiB of memory.
-static void advise_huge(void *memory) {
-  const enum hak_huge_pages wanted = HAK_SETTING(huge_pages);
-  if (wanted == HAK_HUGE_PAGES_AUTO && !hak_os_huge_by_default()) return;
-  hak_os_advise_huge(memory, HAK_SUPERSLAB_SIZE, wanted == HAK_HUGE_PAGES_ON);
+// All slabs have memory now, and wait for the deadline as all free memory does. That they read as zero is forgotten.
+static void fill(struct hak_superslab *ss) {
+  // Dirty slabs have their number: it says where the memory is that goes back.
+  for (uint32_t i = 0; i < HAK_SLABS_PER_SUPERSLAB; i++) ss->slabs[i].index = (uint8_t)i;
+  hak_pool_set_masks(ss, ss->free_mask, HAK_ALL_SLABS);
+  ss->filling = true;
+  hak_pool_enqueue(ss, hak_os_now_ms());
+  hak_pool.counters.huge_superslabs++;
 }
 
-static struct hak_superslab *map_superslab(void) {
+static struct hak_superslab *map_superslab(bool huge) {
   void *memory = hak_pool.uncovered;
   hak_pool.uncovered = NULL;
   if (memory == NULL) memory = hak_os_map(HAK_SUPERSLAB_SIZE, HAK_SUPERSLAB_SIZE);
@@ -80,15 +90,17 @@ static struct hak_superslab *map_superslab(void) {
     if (!hak_os_unmap(memory, HAK_SUPERSLAB_SIZE)) hak_pool.uncovered = memory;
     return NULL;
   }
-  // Before the head's first page is touched: advice that comes later does not take a huge page apart.
-  advise_huge(memory);
+  // Before the head's first page is touched: advice that comes later neither makes a huge page nor takes one apart.
+  huge = hak_ground_prepare(memory, huge);
   // The records are zero, so the rest of them says: free slabs, never touched. Their numbers are set on first use.
   struct hak_superslab *ss = hak_superslab_records_make(memory);
   ss->free_mask = HAK_ALL_SLABS;
+  atomic_store_explicit(&ss->huge, huge, memory_order_relaxed);
   hak_slab_guard_raise_head(ss);
   hak_pool.superslabs++;
   hak_pool.empty_superslabs++;
   hak_pool_link(ss);
+  if (huge) fill(ss);
   if (hak_pool.superslabs == REFINE_SUPERSLABS && hak_config.fine_classes) hak_class_refine();
   return ss;
 }
@@ -100,7 +112,12 @@ static uint32_t claim(struct hak_superslab *ss, uint32_t first, uint32_t count) 
   const uint32_t dirty = ss->dirty_mask & run;
   hak_pool_set_masks(ss, ss->free_mask & ~run, ss->dirty_mask | run);
   ss->lazy_mask &= ~run;
-  if (ss->queued && (ss->free_mask & ss->dirty_mask) == 0) hak_pool_dequeue(ss);
+  const bool waits = (ss->free_mask & ss->dirty_mask) != 0;
+  if (ss->queued && (!waits || ss->filling)) {
+    hak_pool_dequeue(ss);
+    // While a heap grows into a huge superslab, what it has not come to yet stays.
+    if (waits) hak_pool_enqueue(ss, hak_os_now_ms());
+  }
   for (uint32_t i = first; i < first + count; i++) ss->slabs[i].index = (uint8_t)i;
   return dirty >> first;
 }
@@ -110,25 +127,41 @@ static void disclaim(struct hak_superslab *ss, uint32_t first, uint32_t count) {
   const uint32_t run = hak_pool_run(first, count);
   for (uint32_t i = first; i < first + count; i++) ss->slabs[i].class_id = HAK_CLASS_NONE;
   hak_slab_map_set(hak_slab_start(&ss->slabs[first]), count, HAK_CLASS_NONE);
+  ss->filling = false;
   hak_pool_set_masks(ss, ss->free_mask | run, ss->dirty_mask);
 }
 
-// A superslab with a free slab among `usable`, the fullest there is, or a new one. NULL: out of memory, or a slab that
-// has no memory yet would pass the limit.
-static struct hak_superslab *find_slab(uint32_t usable, bool grow) {
-  uint64_t lists = hak_pool.nonempty & (((uint64_t)1 << HAK_POOL_FULL) - 1);
+// The fullest superslab of a ground that has a free slab among `usable`; NULL: there is none.
+static struct hak_superslab *find_on(uint32_t ground, uint32_t usable) {
+  uint64_t lists = hak_pool.grounds[ground].nonempty & (((uint64_t)1 << HAK_POOL_FULL) - 1);
   if ((usable & 1) == 0) lists &= ~(uint64_t)1;
-  struct hak_superslab *ss = lists != 0 ? hak_pool.lists[__builtin_ctzll(lists)] : NULL;
-  const bool has_memory = ss != NULL && (ss->free_mask & usable & ss->dirty_mask) != 0;
-  if (!has_memory && !hak_limit_admit(HAK_SLAB_SIZE)) return NULL;
-  if (ss != NULL) return ss;
-  return grow ? map_superslab() : NULL;
+  return lists != 0 ? hak_pool.grounds[ground].lists[__builtin_ctzll(lists)] : NULL;
 }
 
-struct hak_slab *hak_pool_take(uint32_t class_id, struct hak_heap *owner, bool grow) {
+// Whether a ground has slabs for those who belong on the other one: more than mapping a superslab would give, or, of
+// small pages in a large heap, the last few.
+static bool lends(uint32_t ground) {
+  const uint64_t free_slabs = hak_pool.grounds[ground].free_slabs;
+  if (free_slabs > HAK_SLABS_PER_SUPERSLAB) return true;
+  return ground == 0 && free_slabs <= LAST_FEW && hak_commit_now() >= HAK_HUGE_LARGE_HEAP;
+}
+
+// A superslab with a free slab among `usable`, or a new one. NULL: out of memory, or a slab that has no memory yet
+// would pass the limit.
+static struct hak_superslab *find_slab(uint32_t usable, bool further, bool grow) {
+  const bool huge = hak_ground_wants_huge(further);
+  struct hak_superslab *ss = find_on(huge, usable);
+  if (ss == NULL && lends(!huge)) ss = find_on(!huge, usable);
+  const bool has_memory = ss != NULL && (ss->free_mask & usable & ss->dirty_mask) != 0;
+  if (!has_memory && !hak_limit_admit(HAK_SLAB_SIZE)) return NULL;
+  if (ss == NULL && grow) ss = map_superslab(huge);
+  return ss != NULL || !grow ? ss : find_on(!huge, usable);
+}
+
+static struct hak_slab *take(uint32_t class_id, struct hak_heap *owner, bool further, bool grow) {
   const uint32_t usable = hak_class_stride(class_id) > SLAB0_STRIDE_MAX ? ~1u : HAK_ALL_SLABS;
   hak_lock_acquire(&hak_pool.lock);
-  struct hak_superslab *ss = find_slab(usable, grow);
+  struct hak_superslab *ss = find_slab(usable, further, grow);
   struct hak_slab *slab = NULL;
   if (ss != NULL) {
     const uint32_t candidates = ss->free_mask & usable;
@@ -150,6 +183,14 @@ struct hak_slab *hak_pool_take(uint32_t class_id, struct hak_heap *owner, bool g
   }
   hak_lock_release(&hak_pool.lock);
   return slab;
+}
+
+struct hak_slab *hak_pool_take(uint32_t class_id, struct hak_heap *owner, bool grow) {
+  return take(class_id, owner, false, grow);
+}
+
+struct hak_slab *hak_pool_take_further(uint32_t class_id, struct hak_heap *owner, bool grow) {
+  return take(class_id, owner, true, grow);
 }
 
 void hak_pool_give(struct hak_slab *slab) {
@@ -177,14 +218,14 @@ static uint32_t find_run(uint32_t mask, uint32_t count) {
   return mask == 0 ? HAK_SLABS_PER_SUPERSLAB : (uint32_t)__builtin_ctz(mask);
 }
 
-// A superslab with `slabs` consecutive free slabs, those that have memory first; *first: where. A new one when there is
-// none; NULL: out of memory.
-static struct hak_superslab *find_span(uint32_t slabs, uint32_t *first, bool grow) {
+// A superslab of a ground with `slabs` consecutive free slabs, those that have memory first; *first: where. NULL: none.
+static struct hak_superslab *find_span_on(uint32_t ground, uint32_t slabs, uint32_t *first) {
   uint32_t looked_at = 0;
-  uint64_t lists = hak_pool.nonempty & (((uint64_t)1 << HAK_POOL_FULL) - 1) & ~(((uint64_t)1 << slabs) - 1);
+  uint64_t lists =
+      hak_pool.grounds[ground].nonempty & (((uint64_t)1 << HAK_POOL_FULL) - 1) & ~(((uint64_t)1 << slabs) - 1);
   for (; lists != 0 && looked_at < SPAN_SEARCH_MAX; lists &= lists - 1) {
-    for (struct hak_superslab *ss = hak_pool.lists[__builtin_ctzll(lists)]; ss != NULL && looked_at < SPAN_SEARCH_MAX;
-         ss = hak_superslab_next(ss), looked_at++) {
+    struct hak_superslab *ss = hak_pool.grounds[ground].lists[__builtin_ctzll(lists)];
+    for (; ss != NULL && looked_at < SPAN_SEARCH_MAX; ss = hak_superslab_next(ss), looked_at++) {
       // Slab 0 is not whole, nor is one with a guard page.
       const uint32_t free_whole = ss->free_mask & ~(ss->guard_mask | 1u);
       *first = find_run(free_whole & ss->dirty_mask, slabs);
@@ -192,8 +233,19 @@ static struct hak_superslab *find_span(uint32_t slabs, uint32_t *first, bool gro
       if (*first != HAK_SLABS_PER_SUPERSLAB) return ss;
     }
   }
+  return NULL;
+}
+
+// The same on either ground, or a new superslab. Spans belong in small pages: what the program touches of one is not
+// known. NULL: out of memory.
+static struct hak_superslab *find_span(uint32_t slabs, uint32_t *first, bool grow) {
+  const bool huge = hak_ground_wants_huge(false);
+  struct hak_superslab *ss = find_span_on(huge, slabs, first);
+  if (ss == NULL && lends(!huge)) ss = find_span_on(!huge, slabs, first);
+  if (ss != NULL || !grow) return ss;
   *first = 1;
-  return grow ? map_superslab() : NULL;
+  ss = map_superslab(huge);
+  return ss != NULL ? ss : find_span_on(!huge, slabs, first);
 }
 
 // How much of slabs first .. first + count - 1 would be committed anew.
@@ -265,7 +317,7 @@ bool hak_pool_resize_span(struct hak_slab *slab, uint32_t slabs) {
 void hak_pool_prewarm(uint64_t count) {
   hak_lock_acquire(&hak_pool.lock);
   for (; count > 0 && hak_limit_admit(HAK_SUPERSLAB_SIZE); count--) {
-    struct hak_superslab *ss = map_superslab();
+    struct hak_superslab *ss = map_superslab(hak_ground_wants_huge(false));
     if (ss == NULL) break;
     const size_t closed = ss->head_guarded ? HAK_SUPERSLAB_HEAD : 0;
     if (!hak_os_populate(hak_superslab_memory(ss) + closed, HAK_SUPERSLAB_SIZE - closed)) break;

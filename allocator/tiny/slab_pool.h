@@ -20,6 +20,8 @@ HAK_C_BEGIN
 // A slab of `class_id`, formatted, owned by `owner`, registered in the slab map. NULL: out of memory, or a superslab
 // would have to be mapped and `grow` forbids it.
 struct hak_slab *hak_pool_take(uint32_t class_id, struct hak_heap *owner, bool grow);
+// The same, of a class of which the owner has full slabs already: of a large heap such a slab is in huge pages.
+struct hak_slab *hak_pool_take_further(uint32_t class_id, struct hak_heap *owner, bool grow);
 // Takes back a slab none of whose blocks is in use.
 void hak_pool_give(struct hak_slab *slab);
 
@@ -54,6 +56,8 @@ struct hak_pool_counters {
   uint64_t lean_bytes;           // and the bytes
   uint64_t unmapped_superslabs;  // given back with their addresses
   uint64_t prewarmed;            // superslabs filled at the start
+  uint64_t huge_superslabs;      // mapped to be in huge pages
+  uint64_t split_superslabs;     // of these: taken apart, because a part of one went back
 };
 
 struct hak_pool_totals {

@@ -7,8 +7,9 @@
 #include "allocator/tiny/slab_pool_state.h"
 
 static bool visit_all(bool (*visit)(struct hak_slab *slab, void *context), void *context) {
-  for (uint32_t list = 0; list < HAK_POOL_LISTS; list++) {
-    for (struct hak_superslab *ss = hak_pool.lists[list]; ss != NULL; ss = hak_superslab_next(ss)) {
+  for (uint32_t list = 0; list < HAK_POOL_GROUNDS * HAK_POOL_LISTS; list++) {
+    struct hak_superslab *ss = hak_pool.grounds[list / HAK_POOL_LISTS].lists[list % HAK_POOL_LISTS];
+    for (; ss != NULL; ss = hak_superslab_next(ss)) {
       for (uint32_t i = 0; i < HAK_SLABS_PER_SUPERSLAB; i++) {
         if (!visit(&ss->slabs[i], context)) return false;
       }
@@ -67,8 +68,8 @@ struct hak_pool_totals hak_pool_totals(void) {
   return totals;
 }
 
-static const char *verify_superslab(const struct hak_superslab *ss, uint32_t list) {
-  if (list != hak_pool_list_of(ss)) return "superslab on the wrong list";
+static const char *verify_superslab(const struct hak_superslab *ss, uint32_t ground, uint32_t list) {
+  if (list != hak_pool_list_of(ss) || ground != hak_ground_is_huge(ss)) return "superslab on the wrong list";
   const char *memory = hak_superslab_memory(ss);
   if (((uintptr_t)memory & (HAK_SUPERSLAB_SIZE - 1)) != 0) return "superslab not aligned";
   if (hak_superslab_of(memory) != ss) return "superslab's records are not found";
@@ -88,26 +89,42 @@ static const char *verify_superslab(const struct hak_superslab *ss, uint32_t lis
   return rest == 0 ? NULL : "span beyond its superslab";
 }
 
-const char *hak_pool_verify(void) {
+struct counts {
+  uint64_t superslabs;
+  uint64_t empty;
+  uint64_t free_dirty;
+};
+
+static const char *verify_ground(uint32_t number, struct counts *counts) {
+  const struct hak_pool_ground *ground = &hak_pool.grounds[number];
   const char *fault = NULL;
-  uint64_t superslabs = 0;
-  uint64_t empty = 0;
-  uint64_t free_dirty = 0;
-  hak_lock_acquire(&hak_pool.lock);
+  uint64_t free_slabs = 0;
   for (uint32_t list = 0; list < HAK_POOL_LISTS && fault == NULL; list++) {
-    if ((hak_pool.lists[list] != NULL) != (((hak_pool.nonempty >> list) & 1) != 0))
+    if ((ground->lists[list] != NULL) != (((ground->nonempty >> list) & 1) != 0))
       fault = "list index of superslabs is wrong";
-    for (const struct hak_superslab *ss = hak_pool.lists[list]; ss != NULL && fault == NULL; ss = ss->next) {
-      superslabs++;
-      empty += ss->free_mask == HAK_ALL_SLABS;
-      free_dirty += (uint64_t)hak_popcount(ss->free_mask & ss->dirty_mask);
-      fault = verify_superslab(ss, list);
+    for (const struct hak_superslab *ss = ground->lists[list]; ss != NULL && fault == NULL; ss = ss->next) {
+      counts->superslabs++;
+      counts->empty += ss->free_mask == HAK_ALL_SLABS;
+      counts->free_dirty += hak_popcount(ss->free_mask & ss->dirty_mask);
+      free_slabs += hak_popcount(ss->free_mask);
+      fault = verify_superslab(ss, number, list);
     }
   }
-  if (fault == NULL && (superslabs != hak_pool.superslabs || empty != hak_pool.empty_superslabs)) {
+  if (fault == NULL && free_slabs != ground->free_slabs) fault = "free slabs are miscounted";
+  return fault;
+}
+
+const char *hak_pool_verify(void) {
+  const char *fault = NULL;
+  struct counts counts = {.superslabs = 0};
+  hak_lock_acquire(&hak_pool.lock);
+  for (uint32_t number = 0; number < HAK_POOL_GROUNDS && fault == NULL; number++) {
+    fault = verify_ground(number, &counts);
+  }
+  if (fault == NULL && (counts.superslabs != hak_pool.superslabs || counts.empty != hak_pool.empty_superslabs)) {
     fault = "superslabs are miscounted";
   }
-  if (fault == NULL && free_dirty != atomic_load_explicit(&hak_pool.free_dirty, memory_order_relaxed))
+  if (fault == NULL && counts.free_dirty != atomic_load_explicit(&hak_pool.free_dirty, memory_order_relaxed))
     fault = "free slabs with memory are miscounted";
   hak_lock_release(&hak_pool.lock);
   return fault;

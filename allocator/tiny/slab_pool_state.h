@@ -9,6 +9,7 @@
 #include "allocator/os/base.h"
 #include "allocator/os/lock.h"
 #include "allocator/tiny/slab.h"
+#include "allocator/tiny/slab_ground.h"
 #include "allocator/tiny/slab_pool.h"
 
 HAK_C_BEGIN
@@ -18,14 +19,19 @@ HAK_C_BEGIN
 // slab.
 #define HAK_POOL_FULL 32u
 #define HAK_POOL_LISTS 33u
+// Two sets of such lists: of superslabs in small pages, and in huge ones.
+#define HAK_POOL_GROUNDS 2u
 
-// All under `lock`. Invariants: every superslab is on the list that hak_pool_list_of names; it is queued exactly when
-// it has a free slab that may hold memory or has no slab in use and is not parked; the queue is in order of
-// dirty_since.
+// All under `lock`. Invariants: every superslab is on the list that hak_pool_list_of names, of its ground; it is queued
+// exactly when it has a free slab that may hold memory or has no slab in use and is not parked; the queue is in order
+// of dirty_since.
 struct hak_pool {
   struct hak_lock lock;
-  struct hak_superslab *lists[HAK_POOL_LISTS];
-  uint64_t nonempty;  // bit i: lists[i] is not empty
+  struct hak_pool_ground {
+    struct hak_superslab *lists[HAK_POOL_LISTS];
+    uint64_t nonempty;    // bit i: lists[i] is not empty
+    uint64_t free_slabs;  // of its superslabs
+  } grounds[HAK_POOL_GROUNDS];
   struct hak_superslab *queue_first;
   struct hak_superslab *queue_last;
   // A superslab's memory: mapped, untouched, but the slab map had no room for it and the kernel kept it.
@@ -46,6 +52,10 @@ HAK_INLINE uint32_t hak_pool_list_of(const struct hak_superslab *ss) {
   return ss->free_mask == 0 ? HAK_POOL_FULL : hak_popcount(ss->free_mask >> 1);
 }
 
+HAK_INLINE struct hak_pool_ground *hak_pool_ground_of(const struct hak_superslab *ss) {
+  return &hak_pool.grounds[hak_ground_is_huge(ss)];
+}
+
 HAK_INLINE void hak_pool_add_free_dirty(int32_t change) {
   const uint64_t now = atomic_load_explicit(&hak_pool.free_dirty, memory_order_relaxed);
   atomic_store_explicit(&hak_pool.free_dirty, now + (uint64_t)(int64_t)change, memory_order_relaxed);
@@ -58,7 +68,8 @@ void hak_pool_unlink(struct hak_superslab *ss);
 // true.
 void hak_pool_set_masks(struct hak_superslab *ss, uint32_t free_mask, uint32_t dirty_mask);
 
-// Takes a superslab off the purge queue.
+// Puts a superslab at the end of the purge queue, and takes it off.
+void hak_pool_enqueue(struct hak_superslab *ss, uint64_t now);
 void hak_pool_dequeue(struct hak_superslab *ss);
 // After slabs became free: LEAN may decommit them at once; else they wait for the deadline from now on, unless the
 // superslab waits already. Then releases a slice of what is due.

@@ -19,7 +19,7 @@
 
 // ---- Queue --------------------------------------------------------------------------------------
 
-static void queue_add(struct hak_superslab *ss, uint64_t now) {
+void hak_pool_enqueue(struct hak_superslab *ss, uint64_t now) {
   ss->queued = true;
   ss->dirty_since = now;
   ss->purge_next = NULL;
@@ -64,6 +64,7 @@ static bool decommit_slabs(struct hak_superslab *ss, uint32_t first, uint32_t co
   char *whole = (char *)hak_round_up((uintptr_t)begin, hak_os_page_size());
   if (whole > end) whole = end;
   *bytes = (size_t)(end - whole);
+  if (*bytes != 0) hak_ground_split(ss, whole);
   const bool to_zero = mode == HAK_DECOMMIT_DONTNEED;
   if (*bytes != 0 && !(to_zero ? hak_os_decommit_to_zero(whole, *bytes) : hak_os_decommit(whole, *bytes, mode))) {
     return false;
@@ -123,12 +124,13 @@ static bool unmap_superslab(struct hak_superslab *ss) {
 // Releases what `verdict` says; returns the bytes that went back. `ss` may be gone afterwards.
 static size_t release(struct hak_superslab *ss, enum hak_release_verdict verdict, uint64_t now) {
   hak_pool_dequeue(ss);
-  if (verdict == HAK_RELEASE_UNMAP) {
+  // One in huge pages goes back whole where it can.
+  if (verdict == HAK_RELEASE_UNMAP || (ss->free_mask == HAK_ALL_SLABS && hak_ground_is_huge(ss))) {
     const size_t bytes = (size_t)hak_popcount(ss->dirty_mask) * HAK_SLAB_SIZE;
     if (unmap_superslab(ss)) return bytes;
   }
   const size_t bytes = decommit_free(ss, HAK_DECOMMIT_DONTNEED, now);
-  if ((ss->free_mask & ss->dirty_mask) != 0) queue_add(ss, now);  // Refused: tried again a deadline later.
+  if ((ss->free_mask & ss->dirty_mask) != 0) hak_pool_enqueue(ss, now);  // Refused: tried again a deadline later.
   return bytes;
 }
 
@@ -173,7 +175,7 @@ void hak_pool_note_free(struct hak_superslab *ss, uint64_t now) {
     hak_pool.counters.lean_decommits++;
     if (ss->queued && !idle(ss)) hak_pool_dequeue(ss);
   }
-  if (idle(ss) && !ss->queued) queue_add(ss, now);
+  if (idle(ss) && !ss->queued) hak_pool_enqueue(ss, now);
   release_due(now);
 }
 
@@ -205,12 +207,16 @@ size_t hak_pool_make_way(size_t bytes) {
 }
 
 // Unmaps the wholly free superslabs that stayed mapped without memory; all are on the list of the emptiest.
-static void unmap_parked(void) {
+static void unmap_parked_on(uint32_t ground) {
   struct hak_superslab *next;
-  for (struct hak_superslab *ss = hak_pool.lists[HAK_POOL_FULL - 1]; ss != NULL; ss = next) {
+  for (struct hak_superslab *ss = hak_pool.grounds[ground].lists[HAK_POOL_FULL - 1]; ss != NULL; ss = next) {
     next = hak_superslab_next(ss);
     if (ss->free_mask == HAK_ALL_SLABS && !ss->queued) unmap_superslab(ss);
   }
+}
+
+static void unmap_parked(void) {
+  for (uint32_t ground = 0; ground < HAK_POOL_GROUNDS; ground++) unmap_parked_on(ground);
 }
 
 size_t hak_pool_trim(size_t keep_bytes) {

@@ -250,7 +250,7 @@ SLAB_MUTANTS = [
     {
         "name": "release_never_again",
         "file": "allocator/tiny/slab_release.c",
-        "old": "if ((ss->free_mask & ss->dirty_mask) != 0) queue_add(ss, now);",
+        "old": "if ((ss->free_mask & ss->dirty_mask) != 0) hak_pool_enqueue(ss, now);",
         "new": "",
         "kind": "leak on failure",
         "breaks": "memory that could not be given back once is kept for ever",

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/policy/huge_pages.h"
+
+#include <gtest/gtest.h>
+
+namespace {
+
+hak_huge_facts Growing() {
+  return {/*wanted=*/HAK_HUGE_PAGES_AUTO, /*available=*/true, /*further=*/true, /*eager=*/false,
+          /*committed=*/HAK_HUGE_FROM};
+}
+
+// In HARDENED the guards take huge pages apart: only who asks for them gets them.
+TEST(HugeWanted, InAHeapThatGrows) {
+  const hak_huge_facts facts = Growing();
+  EXPECT_EQ(hak_huge_wanted(&facts), !HAK_HARDENED);
+  EXPECT_FALSE(hak_huge_populate_instead(&facts));
+}
+
+TEST(HugeWanted, NotInASmallOne) {
+  hak_huge_facts facts = Growing();
+  facts.committed = HAK_HUGE_FROM - 1;
+  EXPECT_FALSE(hak_huge_wanted(&facts));
+  facts.available = false;
+  EXPECT_FALSE(hak_huge_populate_instead(&facts));
+}
+
+TEST(HugeWanted, NotForTheFirstSlabOfAClass) {
+  hak_huge_facts facts = Growing();
+  facts.further = false;
+  EXPECT_FALSE(hak_huge_wanted(&facts));
+}
+
+TEST(HugeWanted, NotWhereFreeMemoryGoesBackAtOnce) {
+  hak_huge_facts facts = Growing();
+  facts.eager = true;
+  EXPECT_FALSE(hak_huge_wanted(&facts));
+  facts.available = false;
+  EXPECT_FALSE(hak_huge_populate_instead(&facts));
+}
+
+TEST(HugeWanted, NotWhereThereAreNone) {
+  hak_huge_facts facts = Growing();
+  facts.available = false;
+  EXPECT_FALSE(hak_huge_wanted(&facts));
+  EXPECT_TRUE(hak_huge_populate_instead(&facts));
+  facts.wanted = HAK_HUGE_PAGES_ON;
+  EXPECT_FALSE(hak_huge_wanted(&facts));
+}
+
+TEST(HugeWanted, AsTheOperatorSays) {
+  hak_huge_facts facts = Growing();
+  facts.wanted = HAK_HUGE_PAGES_OFF;
+  EXPECT_FALSE(hak_huge_wanted(&facts));
+  facts = {HAK_HUGE_PAGES_ON, true, false, true, 0};
+  EXPECT_TRUE(hak_huge_wanted(&facts));
+}
+
+}  // namespace
