@@ -146,7 +146,7 @@ static uint32_t checked_class(const void *block, const char *complaint) {
 }
 
 static void free_tiny(void *block, uint32_t class_id) {
-  struct hak_heap *heap = hak_thread_heap();
+  struct hak_heap *heap = hak_thread_heap_to_free();
   if (heap == NULL) {
     if (HAK_BLOCK_CHECKS) hak_block_check_in(block, class_id);
     hak_lock_acquire(&hak_late_lock);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "allocator/api/background.h"
+#include "allocator/api/pin.h"
 #include "allocator/api/watch.h"
 #include "allocator/gate/gate.h"
 #include "allocator/gate/gate_now.h"
@@ -14,9 +15,11 @@
 #include "allocator/os/barrier.h"
 #include "allocator/os/decommit.h"
 #include "allocator/os/fault.h"
+#include "allocator/os/fork_gate.h"
 #include "allocator/os/lock.h"
 #include "allocator/os/mapping_limit.h"
 #include "allocator/os/os.h"
+#include "allocator/os/thread_mark.h"
 #include "allocator/policy/guard_budget.h"
 #include "allocator/policy/memory_limit.h"
 #include "allocator/tiny/freed_check.h"
@@ -39,19 +42,28 @@ _Thread_local struct hak_heap *hak_thread_watched;
 // Of the calling thread: whether its destructor ran, and whether it is past its end.
 static _Thread_local bool end_announced;
 static _Thread_local bool ended;
+// Frees of a thread without a heap that go straight back to their slabs. A thread frees some blocks of the C library
+// after its end, where nobody would close a heap; one that frees more than that is at work.
+#define FREES_WITHOUT_HEAP 64u
+static _Thread_local uint32_t frees_without_heap;
 
 static struct hak_lock init_lock = HAK_LOCK_INIT(HAK_RANK_INIT);
-static HAK_ATOMIC(bool) initialised;  // written once under init_lock (release), read before (acquire)
-static pthread_key_t end_key;         // constant once there
-static HAK_ATOMIC(bool) end_key_begun;
-static HAK_ATOMIC(bool) have_end_key;
+static HAK_ATOMIC(bool) initialised;   // written once under init_lock (release), read before (acquire)
+static pthread_key_t end_key;          // constant once have_end_key is true
+static HAK_ATOMIC(bool) have_end_key;  // written once (release), read before the key (acquire)
 
 // ---- Threads ------------------------------------------------------------------------------------
+
+// The thread's heap without starting one.
+static struct hak_heap *present_heap(void) {
+  return hak_thread_cache != NO_CACHE ? hak_heap_of_cache(hak_thread_cache) : hak_thread_watched;
+}
 
 static void close_heap(struct hak_heap *heap) {
   hak_thread_cache = NO_CACHE;
   hak_new_cache = NO_CACHE;
   hak_thread_watched = NULL;
+  hak_thread_mark_clear(&heap->mark);
   hak_heap_close(heap);
 }
 
@@ -61,9 +73,12 @@ static bool set_end_key(const void *value) {
 
 // Destructor of end_key. Most other keys are younger than ours, so their destructors run after it and may allocate and
 // free: the first time it only asks to be called again, in the next round. What still comes after that works on the
-// orphanage. (A thread whose very first allocation is in the third round of its destructors or later is not seen again;
-// its heap stays open.)
-static void thread_end(void *heap) {
+// orphanage. A thread whose first allocation is in a late round of its destructors is not seen again: its mark tells.
+// What another library may have put under our key is not looked at.
+static void thread_end(void *value) {
+  (void)value;
+  struct hak_heap *heap = present_heap();
+  if (heap == NULL) return;
   if (!end_announced && set_end_key(heap)) {
     end_announced = true;
     return;
@@ -73,14 +88,41 @@ static void thread_end(void *heap) {
   hak_watch_after_thread();
 }
 
-// Under no lock: the C library, or what wraps it, may allocate. Such a call, and one of another thread meanwhile, finds
-// no key and goes without a heap.
-static void make_end_key(void) {
-  // Relaxed: one thread does it. Release: whoever sees the key made sees the key.
-  if (HAK_LIKELY(atomic_load_explicit(&end_key_begun, memory_order_relaxed))) return;
-  if (atomic_exchange_explicit(&end_key_begun, true, memory_order_relaxed)) return;
-  const bool made = !hak_fault_due(HAK_FAULT_THREAD) && pthread_key_create(&end_key, thread_end) == 0;
+// Key 0 is left to others: libraries exist that delete, or set, a key that they never made, and whose number is 0.
+static bool make_end_key(void) {
+  if (hak_fault_due(HAK_FAULT_THREAD) || pthread_key_create(&end_key, thread_end) != 0) return false;
+  if (end_key != 0) return true;
+  pthread_key_t second;
+  const bool made = pthread_key_create(&second, thread_end) == 0;
+  pthread_key_delete(end_key);
+  end_key = second;
+  return made;
+}
+
+static void before_fork(void);
+static void after_fork(void);
+static void after_fork_in_child(void);
+
+// What the C library calls back. Outside all locks: it may allocate, or be another library's function. As early as
+// there is something to do, so that handlers of fork that are registered later take their locks before we take ours:
+// who waits for one of those may wait for one of ours. A thread that comes while another one is at it, or from within,
+// goes without.
+static void set_hooks(void) {
+  enum { NONE, BEGUN, DONE };
+  static HAK_ATOMIC(int) state;
+  int expected = NONE;
+  // Acquire: sees the key. Relaxed on failure: nothing is read then.
+  if (HAK_LIKELY(atomic_load_explicit(&state, memory_order_acquire) != NONE) ||
+      !atomic_compare_exchange_strong_explicit(&state, &expected, BEGUN, memory_order_acquire, memory_order_relaxed)) {
+    return;
+  }
+  const int saved = errno;
+  pthread_atfork(before_fork, after_fork, after_fork_in_child);
+  const bool made = make_end_key();
+  // Release: whoever finds the key finds it made.
   atomic_store_explicit(&have_end_key, made, memory_order_release);
+  atomic_store_explicit(&state, DONE, memory_order_release);
+  errno = saved;
 }
 
 static void initialise(void) {
@@ -99,6 +141,7 @@ static void initialise(void) {
     hak_limit_read_group();
     hak_os_huge_pages();
     if (hak_config.prewarm_superslabs != 0) hak_pool_prewarm(hak_config.prewarm_superslabs);
+    hak_fork_mark_init();
     // Release: see above.
     atomic_store_explicit(&initialised, true, memory_order_release);
   }
@@ -129,9 +172,9 @@ void hak_thread_watch(struct hak_heap *heap) {
 
 bool hak_thread_is_watched(void) { return hak_thread_watched != NULL; }
 
-// The thread's heap without starting one.
-static struct hak_heap *present_heap(void) {
-  return hak_thread_cache != NO_CACHE ? hak_heap_of_cache(hak_thread_cache) : hak_thread_watched;
+// In a child that was made without the handlers of fork, a second thread: a lock that is held may be held by the other.
+static void note_arrival(void) {
+  if (HAK_UNLIKELY(hak_lock_is_left_alone())) hak_fork_mark_renew();
 }
 
 HAK_COLD struct hak_heap *hak_thread_attach(void) {
@@ -145,27 +188,57 @@ HAK_COLD struct hak_heap *hak_thread_attach(void) {
   }
   if (ended) return NULL;
   initialise();
-  make_end_key();
+  set_hooks();
+  note_arrival();
   struct hak_heap *heap = hak_heap_open();
   if (heap == NULL) return NULL;
   // Before pthread_setspecific, which may allocate.
   hak_thread_cache = &heap->cache;
-  // Acquire: pairs with the store in make_end_key.
-  if (atomic_load_explicit(&have_end_key, memory_order_acquire) && set_end_key(heap)) return heap;
-  // Nobody would tell us of the thread's end, and its blocks would be lost.
+  const bool marked = hak_thread_mark_set(&heap->mark);
+  // A value that is there already is another library's. Acquire: sees the key.
+  const bool told = atomic_load_explicit(&have_end_key, memory_order_acquire) && pthread_getspecific(end_key) == NULL &&
+                    set_end_key(heap);
+  if (marked || told) return heap;
+  // Nobody would learn of the thread's end, and its blocks would be lost.
   close_heap(heap);
   return NULL;
 }
 
 struct hak_heap *hak_thread_heap_if_any(void) { return present_heap(); }
 
+struct hak_heap *hak_thread_heap_to_free(void) {
+  struct hak_heap *heap = present_heap();
+  if (heap == NULL && (ended || frees_without_heap < FREES_WITHOUT_HEAP)) {
+    frees_without_heap++;
+    note_arrival();
+    return NULL;
+  }
+  return hak_thread_heap();
+}
+
 // ---- Fork ---------------------------------------------------------------------------------------
+
+// glibc's, and not in every one of its versions, or nowhere: the lock on its list of streams, which fork takes after
+// our handler has run; and whether there is one thread.
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+extern void _IO_list_resetlock(void) __attribute__((weak));
+extern char __libc_single_threaded __attribute__((weak));
 
 // Calls of fork that this thread is in: a handler of the program may fork too.
 static _Thread_local uint32_t forks;
+// Of the outermost: whether there was no other thread, and so no lock was taken.
+static _Thread_local bool forks_alone;
+
+// A process of one thread takes no lock: its fork may be in the handler of a signal that came while it held one.
+static bool is_alone(void) { return &__libc_single_threaded != NULL && __libc_single_threaded != 0; }
 
 static void before_fork(void) {
   if (forks++ != 0) return;
+  forks_alone = is_alone();
+  if (forks_alone) return;
+  // First the lock on the list of streams: fflush holds it while it waits for a stream, whose holder may wait for us.
+  if (_IO_list_lock != NULL) _IO_list_lock();
   // In the order of the ranks; then no thread is in the middle of a change that the child would inherit half done.
   hak_lock_acquire(&init_lock);
   hak_heap_lock_all();
@@ -176,7 +249,6 @@ static void before_fork(void) {
 }
 
 static void unlock_after_fork(void) {
-  if (--forks != 0) return;
   hak_lock_holds_all = false;
   hak_meta_unlock();
   hak_mapping_unlock();
@@ -185,21 +257,35 @@ static void unlock_after_fork(void) {
   hak_lock_release(&init_lock);
 }
 
-static void after_fork_in_child(void) {
-  // Relaxed: there is one thread. The one that was making the key is not here.
-  atomic_store_explicit(&end_key_begun, atomic_load_explicit(&have_end_key, memory_order_relaxed),
-                        memory_order_relaxed);
-  hak_heap_abandon_others(present_heap());
-  hak_background_forget();
+static void after_fork(void) {
+  if (--forks != 0 || forks_alone) return;
   unlock_after_fork();
+  if (_IO_list_unlock != NULL) _IO_list_unlock();
+}
+
+static void after_fork_in_child(void) {
+  struct hak_heap *heap = present_heap();
+  hak_fork_mark_renew();
+  hak_reclaim_forked();
+  if (heap != NULL) hak_thread_mark_set(&heap->mark);
+  if (forks_alone) {
+    forks--;
+    return;
+  }
+  hak_heap_abandon_others(heap);
+  hak_background_forget();
+  if (--forks != 0) return;
+  unlock_after_fork();
+  if (_IO_list_resetlock != NULL) _IO_list_resetlock();
 }
 
 // Handlers of the program that are registered later run outside of ours. Those of libraries that were started before us
 // run inside, where this thread has every lock: either may allocate.
-__attribute__((constructor)) static void register_fork_handlers(void) {
-  pthread_atfork(before_fork, unlock_after_fork, after_fork_in_child);
+__attribute__((constructor)) static void start(void) {
+  hak_pin_object();
   // Here no lock of the C library is held that making a thread needs, as it might be within some malloc.
   initialise();
+  set_hooks();
   hak_background_start();
 }
 
@@ -209,6 +295,8 @@ __attribute__((constructor)) static void register_fork_handlers(void) {
 // that they were allocated by, are compared with their slabs.
 __attribute__((destructor)) static void check_at_exit(void) {
   struct hak_heap *heap = present_heap();
+  // In the handler of a signal that came within one of our calls: what it was at is not for anybody to look at.
+  if (hak_lock_is_within()) return;
   // Before the check, so that the figures are those of the program.
   if (HAK_SETTING(stats_at_exit)) hak_statistics_dump();
   if (!HAK_FAST && heap != NULL) {

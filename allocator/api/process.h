@@ -21,6 +21,8 @@ HAK_INLINE struct hak_heap *hak_thread_heap(void) {
 
 // The thread's heap without opening one.
 struct hak_heap *hak_thread_heap_if_any(void);
+// The same for a free: NULL also for a thread that has no heap and has not freed much. Its blocks go straight back.
+HAK_COLD struct hak_heap *hak_thread_heap_to_free(void);
 
 // hak_gate_set, and what follows from it beyond hak_config. Not while any lock is held.
 int hak_process_configure(const char *name, const char *value);

@@ -32,6 +32,7 @@ static size_t purge_pages(void) {
 }
 
 size_t hak_release_all(size_t keep_bytes) {
+  hak_reclaim_gone();  // First: it may give this thread's own blocks back.
   hak_release_thread();
   hak_reclaim_all(hak_thread_heap());
   const size_t bytes = hak_pool_trim(keep_bytes) + hak_mapping_trim() + hak_guarded_trim();

@@ -22,6 +22,7 @@
 static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
 static void gather(hak_stats *stats) {
+  hak_heap_close_left();
   const struct hak_pool_totals pool = hak_pool_totals();
   const struct hak_heap_totals heaps = hak_heap_totals();
   const struct hak_mapping_totals mappings = hak_mapping_totals();

@@ -16,6 +16,7 @@ using std::atomic_store_explicit;
 using std::memory_order_acquire;
 using std::memory_order_relaxed;
 using std::memory_order_release;
+using std::memory_order_seq_cst;
 #else
 #include <stdatomic.h>
 #define HAK_ATOMIC(T) _Atomic(T)

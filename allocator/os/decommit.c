@@ -14,6 +14,10 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+// Linux 4.14.
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
 
 // What a word of memory that goes back holds until it is gone.
 #define MARK 0x6B616D6568216B61u
@@ -121,4 +125,8 @@ bool hak_os_split_huge(void *page) {
 
 bool hak_os_populate(void *start, size_t size) {
   return !hak_fault_due(HAK_FAULT_ADVISE) && advise(start, size, MADV_POPULATE_WRITE);
+}
+
+bool hak_os_wipe_on_fork(void *start, size_t size) {
+  return !hak_fault_due(HAK_FAULT_ADVISE) && advise(start, size, MADV_WIPEONFORK);
 }

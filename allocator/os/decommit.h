@@ -46,6 +46,9 @@ bool hak_os_split_huge(void *page);
 // Fills the range with memory now, instead of a fault for each page later. False: only a part, or nothing, is filled.
 bool hak_os_populate(void *start, size_t size);
 
+// From now on the range reads as zero in a child of the process. False: it does not.
+bool hak_os_wipe_on_fork(void *start, size_t size);
+
 HAK_C_END
 
 #endif  // HAKMEM_OS_DECOMMIT_H_

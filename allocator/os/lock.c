@@ -16,7 +16,11 @@ static _Thread_local bool given_up __attribute__((tls_model("initial-exec")));
 
 __thread bool hak_lock_holds_all __attribute__((tls_model("initial-exec")));
 
+__thread uint32_t hak_locks_held __attribute__((tls_model("initial-exec")));
+HAK_ATOMIC(uint32_t) * hak_lock_fork_word;
+
 void hak_lock_give_up(void) { given_up = true; }
+bool hak_lock_has_given_up(void) { return given_up; }
 
 HAK_COLD void hak_lock_slow(struct hak_lock *lock) {
   if (hak_lock_holds_all) return;
@@ -33,7 +37,7 @@ HAK_COLD void hak_lock_slow(struct hak_lock *lock) {
   }
   // Acquire as above. The state stays 2 while this thread holds the lock: others may sleep too.
   while (atomic_exchange_explicit(&lock->state, 2, memory_order_acquire) != 0) {
-    if (given_up) break;
+    if (given_up || hak_lock_is_left_alone()) break;
     hak_futex_wait(&lock->state, 2, HAK_FUTEX_FOR_EVER);
   }
 }

@@ -32,10 +32,27 @@ struct hak_lock {
 // From now on the calling thread has every lock at once: it found a fault and ends the process, holds locks perhaps,
 // and the program's handler of the last signal may allocate.
 void hak_lock_give_up(void);
+bool hak_lock_has_given_up(void);
 
 // While it is true the calling thread holds every lock there is: what it acquires it has, and what it releases it
 // keeps. It is so during fork, where handlers of the program run that may allocate.
 extern __thread bool hak_lock_holds_all __attribute__((tls_model("initial-exec")));
+
+// Locks that the calling thread holds, or is about to: what it may not wait for in a handler that interrupted itself.
+extern __thread uint32_t hak_locks_held __attribute__((tls_model("initial-exec")));
+// Volatile: a signal handler of the same thread reads it between any two steps.
+HAK_INLINE void hak_lock_count_in(void) { (*(volatile uint32_t *)&hak_locks_held)++; }
+HAK_INLINE void hak_lock_count_out(void) { (*(volatile uint32_t *)&hak_locks_held)--; }
+HAK_INLINE bool hak_lock_is_within(void) { return *(volatile uint32_t *)&hak_locks_held != 0; }
+
+// A word that is 0 in a process that was made by a fork whose handlers did not run, as long as one thread alone uses
+// the allocator there (os/fork_gate.h): a lock that this thread waits for is held by a thread that does not exist, and
+// it takes it. NULL: such processes are not noticed. Set once.
+extern HAK_ATOMIC(uint32_t) * hak_lock_fork_word;
+// Relaxed: it says all there is to know.
+HAK_INLINE bool hak_lock_is_left_alone(void) {
+  return hak_lock_fork_word != NULL && atomic_load_explicit(hak_lock_fork_word, memory_order_relaxed) == 0;
+}
 
 void hak_lock_slow(struct hak_lock *lock);
 void hak_lock_wake(struct hak_lock *lock);
@@ -49,6 +66,7 @@ HAK_INLINE void hak_lock_rank_leave(const struct hak_lock *lock) { (void)lock; }
 
 // Takes a lock without regard to its rank: for fork, which takes all locks of a rank in the order of their list.
 HAK_INLINE void hak_lock_acquire_unranked(struct hak_lock *lock) {
+  hak_lock_count_in();
   uint32_t expected = 0;
   // Acquire: sees what the last holder wrote.
   if (HAK_UNLIKELY(!atomic_compare_exchange_strong_explicit(&lock->state, &expected, 1, memory_order_acquire,
@@ -63,9 +81,12 @@ HAK_INLINE void hak_lock_acquire(struct hak_lock *lock) {
 }
 
 HAK_INLINE void hak_lock_release_unranked(struct hak_lock *lock) {
-  if (HAK_UNLIKELY(hak_lock_holds_all)) return;
   // Release: the next holder sees what this one wrote.
-  if (HAK_UNLIKELY(atomic_exchange_explicit(&lock->state, 0, memory_order_release) == 2)) hak_lock_wake(lock);
+  if (HAK_LIKELY(!hak_lock_holds_all) &&
+      HAK_UNLIKELY(atomic_exchange_explicit(&lock->state, 0, memory_order_release) == 2)) {
+    hak_lock_wake(lock);
+  }
+  hak_lock_count_out();
 }
 
 HAK_INLINE void hak_lock_release(struct hak_lock *lock) {

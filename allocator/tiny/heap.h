@@ -10,7 +10,9 @@
 
 #include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
+#include "allocator/os/fork_gate.h"
 #include "allocator/os/lock.h"
+#include "allocator/os/thread_mark.h"
 #include "allocator/tiny/slab.h"
 
 HAK_C_BEGIN
@@ -142,10 +144,11 @@ struct hak_heap {
   HAK_ATOMIC(uint64_t) flushes;
   HAK_ATOMIC(uint64_t) remote_batches;
   // Registry lock.
-  struct hak_heap *next;         // on the list of all heaps
-  struct hak_heap *next_closed;  // on the list of heaps without a thread
-  bool in_use;
-  bool abandoned;  // its thread does not exist in this process, which was forked: closed when somebody comes by
+  struct hak_heap *next;  // on the list that it is on: of heaps with a thread, of those that a fork left behind, or of
+                          // records without a thread
+  struct hak_heap *prev;  // on the first two
+  // Says that the thread has ended without closing its heap. Set by the thread, outside all locks.
+  struct hak_thread_mark mark;
   // Slabs with new remote frees, linked by pending_next: pushed by anyone (release), taken whole by the owner
   // (acquire). HAK_PENDING_CLOSED: no thread has this heap.
   HAK_ALIGNAS(HAK_CACHE_LINE) HAK_ATOMIC(struct hak_slab *) pending;
@@ -180,7 +183,7 @@ void hak_heap_close(struct hak_heap *heap);
 #define HAK_CARVE_SINGLY 4096u
 
 // What follows is called under the heap's lock, or the orphanage's lock for hak_orphanage, unless it says otherwise.
-HAK_INLINE void hak_heap_enter(struct hak_heap *heap) { hak_lock_acquire(&heap->lock); }
+HAK_INLINE void hak_heap_enter(struct hak_heap *heap) { hak_gated_acquire(&heap->lock); }
 HAK_INLINE void hak_heap_leave(struct hak_heap *heap) { hak_lock_release(&heap->lock); }
 
 // Takes up to `want` blocks of the class into out[]: from slabs that have free ones, the fullest first; then from new
@@ -231,16 +234,21 @@ struct hak_heap_totals hak_heap_totals(void);
 const char *hak_heap_check(const struct hak_heap *heap);
 
 // Calls reclaim(heap, context) under the heap's lock for one heap that has a thread, a different one each time. False:
-// there is none. A heap whose thread did not survive a fork is closed instead. Takes the registry's lock.
+// there is none. A heap whose thread has ended without closing it is closed instead. Takes the registry's lock.
 bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), void *context);
 // How many heaps hak_heap_visit_next would visit in one round. A hint: not read under the lock.
 uint32_t hak_heap_threads(void);
+// Closes every heap whose thread has ended without closing it.
+void hak_heap_close_left(void);
 
-// Around fork. The child keeps the calling thread's heap (NULL: it has none); the others are closed one after the
-// other, on the way of later calls.
+// Around fork. No other thread is in a slow call meanwhile, and heaps that do nothing are not written to. The child
+// keeps the calling thread's heap (NULL: it has none) and leaves the others alone.
 void hak_heap_lock_all(void);
 void hak_heap_unlock_all(void);
-void hak_heap_abandon_others(const struct hak_heap *mine);
+void hak_heap_abandon_others(struct hak_heap *mine);
+// Closes one of the heaps that a fork left behind, of threads that this process does not have: what lies free in them
+// serves again. Each costs copies of the pages that its records are on. False: there is none.
+bool hak_heap_close_abandoned(void);
 
 HAK_C_END
 

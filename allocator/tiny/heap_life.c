@@ -14,14 +14,22 @@
 #include "allocator/tiny/thread_cache.h"
 
 static struct hak_lock registry_lock = HAK_LOCK_INIT(HAK_RANK_REGISTRY);
+struct heap_list {
+  struct hak_heap *first;
+  struct hak_heap *last;
+};
 // Under registry_lock.
 static struct {
-  struct hak_heap *heaps;        // all records there have ever been
-  struct hak_heap *closed;       // those without a thread
-  HAK_ATOMIC(uint32_t) threads;  // heaps in use, abandoned ones among them; also read without the lock, relaxed
-  uint32_t abandoned;
-  struct hak_heap *visited;  // where hak_heap_visit_next goes on
+  struct heap_list heaps;           // those with a thread
+  struct heap_list closing;         // those without one that somebody is about to empty
+  struct heap_list abandoned;       // those that a fork left behind
+  HAK_ATOMIC(bool) some_abandoned;  // that list is not empty; also read without the lock, relaxed
+  struct hak_heap *closed;          // records that wait for a thread
+  HAK_ATOMIC(uint32_t) threads;     // heaps on the first list; also read without the lock, relaxed
+  struct hak_heap *visited;         // where hak_heap_visit_next goes on
+  struct hak_heap *looked_at;       // where take_left goes on
   // What ended threads had counted.
+  uint64_t canary_bytes;
   uint64_t refills;
   uint64_t flushes;
   uint64_t remote_batches;
@@ -31,27 +39,101 @@ static uint32_t registry_threads(void) { return atomic_load_explicit(&registry.t
 static void set_threads(uint32_t count) { atomic_store_explicit(&registry.threads, count, memory_order_relaxed); }
 uint32_t hak_heap_threads(void) { return registry_threads(); }
 
+static void link_to(struct heap_list *list, struct hak_heap *heap) {
+  heap->prev = NULL;
+  heap->next = list->first;
+  if (heap->next != NULL) {
+    heap->next->prev = heap;
+  } else {
+    list->last = heap;
+  }
+  list->first = heap;
+}
+
+static void unlink_from(struct heap_list *list, struct hak_heap *heap) {
+  if (heap->next != NULL) {
+    heap->next->prev = heap->prev;
+  } else {
+    list->last = heap->prev;
+  }
+  if (heap->prev != NULL) {
+    heap->prev->next = heap->next;
+  } else {
+    list->first = heap->next;
+  }
+}
+
+static void link_heap(struct hak_heap *heap) {
+  link_to(&registry.heaps, heap);
+  set_threads(registry_threads() + 1);
+}
+
+static void unlink_heap(struct hak_heap *heap) {
+  if (registry.visited == heap) registry.visited = heap->next;
+  if (registry.looked_at == heap) registry.looked_at = heap->next;
+  unlink_from(&registry.heaps, heap);
+  set_threads(registry_threads() - 1);
+}
+
+// Moves all of a list in front of the abandoned ones, without a look at them.
+static void abandon(struct heap_list *list) {
+  if (list->first == NULL) return;
+  list->last->next = registry.abandoned.first;
+  if (registry.abandoned.first != NULL) {
+    registry.abandoned.first->prev = list->last;
+  } else {
+    registry.abandoned.last = list->last;
+  }
+  registry.abandoned.first = list->first;
+  atomic_store_explicit(&registry.some_abandoned, true, memory_order_relaxed);
+  *list = (struct heap_list){NULL, NULL};
+}
+
 struct hak_lock hak_orphanage_lock = HAK_LOCK_INIT(HAK_RANK_ORPHANAGE);
 struct hak_lock hak_late_lock = HAK_LOCK_INIT(HAK_RANK_HEAP);
 struct hak_heap hak_orphanage;
 HAK_ATOMIC(uint64_t) hak_adopted_slabs;
 
-struct hak_heap *hak_heap_open(void) {
-  hak_lock_acquire(&registry_lock);
-  struct hak_heap *heap = registry.closed;
-  if (heap != NULL) {
-    registry.closed = heap->next_closed;
-  } else {
-    heap = hak_meta_alloc(sizeof *heap);
-    if (heap != NULL) {
-      heap->lock = (struct hak_lock)HAK_LOCK_INIT(HAK_RANK_HEAP);
-      heap->next = registry.heaps;
-      registry.heaps = heap;
+// Heaps that an opening looks at for one whose thread has ended: more than one, so that those that nobody closed
+// otherwise become fewer.
+#define LOOKS_AT_OPEN 2u
+
+// A heap whose thread has ended without closing it, for the caller to close; NULL: none among the next `looks`. Under
+// the registry's lock.
+static struct hak_heap *take_left(uint32_t looks) {
+  for (; looks > 0; looks--) {
+    if (registry.looked_at == NULL) registry.looked_at = registry.heaps.first;
+    struct hak_heap *heap = registry.looked_at;
+    if (heap == NULL) return NULL;
+    registry.looked_at = heap->next;
+    if (hak_thread_mark_left(&heap->mark)) {
+      unlink_heap(heap);
+      link_to(&registry.closing, heap);
+      return heap;
     }
   }
+  return NULL;
+}
+
+static void close_left(struct hak_heap *heap);
+
+struct hak_heap *hak_heap_open(void) {
+  hak_lock_acquire(&registry_lock);
+  struct hak_heap *left;
+  while ((left = take_left(LOOKS_AT_OPEN)) != NULL) {
+    hak_lock_release(&registry_lock);
+    close_left(left);
+    hak_lock_acquire(&registry_lock);
+  }
+  struct hak_heap *heap = registry.closed;
   if (heap != NULL) {
-    heap->in_use = true;
-    set_threads(registry_threads() + 1);
+    registry.closed = heap->next;
+  } else {
+    heap = hak_meta_alloc(sizeof *heap);
+    if (heap != NULL) heap->lock = (struct hak_lock)HAK_LOCK_INIT(HAK_RANK_HEAP);
+  }
+  if (heap != NULL) {
+    link_heap(heap);
     // Before the registry lets go of it: a fork then finds the heap ready or not open.
     hak_heap_enter(heap);
   }
@@ -110,7 +192,8 @@ static void move_count(HAK_ATOMIC(uint64_t) * from, uint64_t *to) {
   *to += atomic_exchange_explicit(from, 0, memory_order_relaxed);
 }
 
-void hak_heap_close(struct hak_heap *heap) {
+// Takes everything out of the heap. By its thread, or when that is gone.
+static void empty(struct hak_heap *heap) {
   hak_heap_enter(heap);
   if (heap->open) {
     hak_freed_require_untouched(heap);
@@ -125,14 +208,47 @@ void hak_heap_close(struct hak_heap *heap) {
     heap->open = false;
   }
   hak_heap_leave(heap);
-  hak_lock_acquire(&registry_lock);
+}
+
+// Under the registry's lock.
+static void keep_record(struct hak_heap *heap) {
+  move_count(&heap->canary_bytes, &registry.canary_bytes);
   move_count(&heap->refills, &registry.refills);
   move_count(&heap->flushes, &registry.flushes);
   move_count(&heap->remote_batches, &registry.remote_batches);
-  heap->in_use = false;
-  heap->next_closed = registry.closed;
+  heap->next = registry.closed;
   registry.closed = heap;
-  set_threads(registry_threads() - 1);
+}
+
+void hak_heap_close(struct hak_heap *heap) {
+  empty(heap);
+  hak_lock_acquire(&registry_lock);
+  unlink_heap(heap);
+  keep_record(heap);
+  hak_lock_release(&registry_lock);
+}
+
+// A heap on the list of those to be closed.
+static void close_left(struct hak_heap *heap) {
+  memset(&heap->mark, 0, sizeof heap->mark);
+  empty(heap);
+  hak_lock_acquire(&registry_lock);
+  unlink_from(&registry.closing, heap);
+  keep_record(heap);
+  hak_lock_release(&registry_lock);
+}
+
+void hak_heap_close_left(void) {
+  uint32_t looks = registry_threads();
+  hak_lock_acquire(&registry_lock);
+  registry.looked_at = registry.heaps.first;
+  for (; looks > 0; looks--) {
+    struct hak_heap *left = take_left(1);
+    if (left == NULL) continue;
+    hak_lock_release(&registry_lock);
+    close_left(left);
+    hak_lock_acquire(&registry_lock);
+  }
   hak_lock_release(&registry_lock);
 }
 
@@ -152,54 +268,50 @@ static void add_cached(const struct hak_heap *heap, struct hak_heap_totals *tota
   }
 }
 
+static void add_heap(const struct hak_heap *heap, struct hak_heap_totals *totals) {
+  totals->canary_bytes += atomic_load_explicit(&heap->canary_bytes, memory_order_relaxed);
+  totals->free_bytes += atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
+  totals->refills += atomic_load_explicit(&heap->refills, memory_order_relaxed);
+  totals->flushes += atomic_load_explicit(&heap->flushes, memory_order_relaxed);
+  totals->remote_batches += atomic_load_explicit(&heap->remote_batches, memory_order_relaxed);
+  add_cached(heap, totals);
+  const uint64_t held = atomic_load_explicit(&heap->held_blocks, memory_order_relaxed);
+  totals->held_blocks += held;
+  totals->cached_blocks += held;
+  totals->cached_bytes += atomic_load_explicit(&heap->held_bytes, memory_order_relaxed);
+}
+
+static void add_heaps(const struct heap_list *list, struct hak_heap_totals *totals) {
+  for (const struct hak_heap *heap = list->first; heap != NULL; heap = heap->next) add_heap(heap, totals);
+}
+
 struct hak_heap_totals hak_heap_totals(void) {
   hak_lock_acquire(&registry_lock);
   struct hak_heap_totals totals = {
-      .threads = registry_threads() - registry.abandoned,
+      .threads = registry_threads(),
       .refills = registry.refills,
       .flushes = registry.flushes,
       .remote_batches = registry.remote_batches,
       .adopted = atomic_load_explicit(&hak_adopted_slabs, memory_order_relaxed),
   };
-  totals.canary_bytes = atomic_load_explicit(&hak_orphanage.canary_bytes, memory_order_relaxed);
-  for (const struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) {
-    totals.canary_bytes += atomic_load_explicit(&heap->canary_bytes, memory_order_relaxed);
-    if (!heap->in_use) continue;
-    totals.free_bytes += atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
-    totals.refills += atomic_load_explicit(&heap->refills, memory_order_relaxed);
-    totals.flushes += atomic_load_explicit(&heap->flushes, memory_order_relaxed);
-    totals.remote_batches += atomic_load_explicit(&heap->remote_batches, memory_order_relaxed);
-    add_cached(heap, &totals);
-    const uint64_t held = atomic_load_explicit(&heap->held_blocks, memory_order_relaxed);
-    totals.held_blocks += held;
-    totals.cached_blocks += held;
-    totals.cached_bytes += atomic_load_explicit(&heap->held_bytes, memory_order_relaxed);
-  }
+  totals.canary_bytes = registry.canary_bytes + atomic_load_explicit(&hak_orphanage.canary_bytes, memory_order_relaxed);
+  add_heaps(&registry.heaps, &totals);
+  add_heaps(&registry.closing, &totals);
+  add_heaps(&registry.abandoned, &totals);
   hak_lock_release(&registry_lock);
   return totals;
 }
 
 bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), void *context) {
-  struct hak_heap *dead = NULL;
-  bool found = false;
+  struct hak_heap *left = NULL;
   hak_lock_acquire(&registry_lock);
-  struct hak_heap *heap = registry.visited;
-  // Once around the list at most.
-  for (uint32_t wraps = 0; wraps < 2 && !found;) {
-    if (heap == NULL) {
-      heap = registry.heaps;
-      wraps++;
-      if (heap == NULL) break;
-    }
-    found = heap->in_use;
-    if (!found) heap = heap->next;
-  }
-  if (found) {
+  struct hak_heap *heap = registry.visited != NULL ? registry.visited : registry.heaps.first;
+  if (heap != NULL) {
     registry.visited = heap->next;
-    if (heap->abandoned) {
-      heap->abandoned = false;
-      registry.abandoned--;
-      dead = heap;
+    if (hak_thread_mark_left(&heap->mark)) {
+      left = heap;
+      unlink_heap(heap);
+      link_to(&registry.closing, heap);
     } else {
       hak_heap_enter(heap);
       if (heap->open) reclaim(heap, context);
@@ -207,16 +319,22 @@ bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), 
     }
   }
   hak_lock_release(&registry_lock);
-  if (dead != NULL) hak_heap_close(dead);
-  return found;
+  if (left != NULL) close_left(left);
+  return heap != NULL;
+}
+
+static void wait_free(const struct heap_list *list) {
+  for (struct hak_heap *heap = list->first; heap != NULL; heap = heap->next) {
+    hak_fork_gate_wait_free(&heap->lock);
+    if (HAK_HARDENED) hak_quarantine_wait_free(heap);
+  }
 }
 
 void hak_heap_lock_all(void) {
   hak_lock_acquire(&registry_lock);
-  for (struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) {
-    hak_lock_acquire_unranked(&heap->lock);
-    if (HAK_HARDENED) hak_quarantine_lock(heap);  // Its holder waits for no heap.
-  }
+  hak_fork_gate_close();
+  wait_free(&registry.heaps);
+  wait_free(&registry.closing);
   hak_lock_acquire_unranked(&hak_late_lock);
   hak_lock_acquire(&hak_orphanage_lock);
 }
@@ -224,19 +342,37 @@ void hak_heap_lock_all(void) {
 void hak_heap_unlock_all(void) {
   hak_lock_release(&hak_orphanage_lock);
   hak_lock_release_unranked(&hak_late_lock);
-  for (struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) {
-    if (HAK_HARDENED) hak_quarantine_unlock(heap);
-    hak_lock_release_unranked(&heap->lock);
-  }
+  hak_fork_gate_open();
   hak_lock_release(&registry_lock);
 }
 
-void hak_heap_abandon_others(const struct hak_heap *mine) {
+void hak_heap_abandon_others(struct hak_heap *mine) {
   // The threads do not exist in this process. Each was outside its slow calls, whose lock is held here, and at most in
   // one operation of a fast path: a block that it was taking is still cached, one that it was freeing is lost.
-  for (struct hak_heap *heap = registry.heaps; heap != NULL; heap = heap->next) {
-    if (!heap->in_use || heap == mine || heap->abandoned) continue;
-    heap->abandoned = true;
-    registry.abandoned++;
+  if (mine != NULL) {
+    unlink_heap(mine);
+    hak_fork_gate_reset(&mine->lock);  // Another thread may have been about to step back from it.
   }
+  abandon(&registry.heaps);
+  abandon(&registry.closing);
+  registry.visited = registry.looked_at = NULL;
+  set_threads(0);
+  if (mine != NULL) link_heap(mine);
+}
+
+bool hak_heap_close_abandoned(void) {
+  if (HAK_LIKELY(!atomic_load_explicit(&registry.some_abandoned, memory_order_relaxed))) return false;
+  hak_lock_acquire(&registry_lock);
+  struct hak_heap *heap = registry.abandoned.first;
+  atomic_store_explicit(&registry.some_abandoned, heap != NULL && heap->next != NULL, memory_order_relaxed);
+  if (heap != NULL) {
+    unlink_from(&registry.abandoned, heap);
+    link_to(&registry.closing, heap);
+    // Nobody is in it. Another thread may have been about to step back from it when the process was forked.
+    hak_fork_gate_reset(&heap->lock);
+    if (HAK_HARDENED) hak_quarantine_reset_lock(heap);
+  }
+  hak_lock_release(&registry_lock);
+  if (heap != NULL) close_left(heap);
+  return heap != NULL;
 }

@@ -368,8 +368,11 @@ TEST_F(Heap, TheChildOfAForkKeepsItsOwnHeap) {
     hak_thread_cache_return(heap_, mine.data(), 5);
     hak_thread_cache_return(heap_, theirs.data(), 5);  // collects on the slab
     good = good && hak_heap_check(heap_) == nullptr && hak_pool_totals().remote_blocks == 5;
-    // The other heap is closed on the way of later calls, its blocks taken in, and its record used again.
-    for (int i = 0; i < 2; i++) hak_heap_visit_next([](hak_heap *, void *) {}, nullptr);
+    // The other heap is left alone, until it is closed: its blocks are taken in, and its record used again.
+    int visits = 0;
+    for (int i = 0; i < 3; i++) hak_heap_visit_next([](hak_heap *, void *n) { ++*static_cast<int *>(n); }, &visits);
+    good = good && visits == 3 && hak_pool_totals().remote_blocks == 5;
+    good = good && hak_heap_close_abandoned() && !hak_heap_close_abandoned();
     good = good && hak_pool_totals().remote_blocks == 0 && hak_heap_check(&hak_orphanage) == nullptr;
     good = good && hak_heap_totals().threads == 1;
     good = good && hak_heap_open() == other;

@@ -71,7 +71,7 @@ static void *swap(struct hak_heap *heap, uint32_t class_id, void *block) {
 }
 
 void *hak_quarantine_swap(struct hak_heap *heap, uint32_t class_id, void *block) {
-  hak_lock_acquire(&heap->quarantine->lock);
+  hak_gated_acquire(&heap->quarantine->lock);
   void *again = swap(heap, class_id, block);
   hak_lock_release(&heap->quarantine->lock);
   if (again != NULL) hak_freed_require_front(again, class_id);
@@ -104,16 +104,17 @@ static uint32_t flush(struct hak_heap *heap) {
   return blocks;
 }
 
-void hak_quarantine_lock(struct hak_heap *heap) {
-  if (heap->quarantine != NULL) hak_lock_acquire_unranked(&heap->quarantine->lock);
+void hak_quarantine_wait_free(struct hak_heap *heap) {
+  if (heap->quarantine != NULL) hak_fork_gate_wait_free(&heap->quarantine->lock);
 }
-void hak_quarantine_unlock(struct hak_heap *heap) {
-  if (heap->quarantine != NULL) hak_lock_release_unranked(&heap->quarantine->lock);
+
+void hak_quarantine_reset_lock(struct hak_heap *heap) {
+  if (heap->quarantine != NULL) hak_fork_gate_reset(&heap->quarantine->lock);
 }
 
 void hak_quarantine_flush(struct hak_heap *heap) {
   if (heap->quarantine == NULL) return;
-  hak_lock_acquire(&heap->quarantine->lock);
+  hak_gated_acquire(&heap->quarantine->lock);
   flush(heap);
   hak_lock_release(&heap->quarantine->lock);
 }
@@ -122,7 +123,7 @@ uint32_t hak_quarantine_flush_idle(struct hak_heap *heap, uint64_t now, uint64_t
   struct hak_quarantine *quarantine = heap->quarantine;
   if (quarantine == NULL) return 0;
   uint32_t blocks = 0;
-  hak_lock_acquire(&quarantine->lock);
+  hak_gated_acquire(&quarantine->lock);
   if (quarantine->seen_swaps != quarantine->swaps) {
     quarantine->seen_swaps = quarantine->swaps;
     quarantine->seen_since_ms = now;
@@ -145,7 +146,7 @@ void hak_quarantine_detach(struct hak_heap *heap) {
 }
 
 void hak_quarantine_visit(const struct hak_heap *heap, void (*visit)(const void *block, uint32_t class_id)) {
-  hak_lock_acquire(&heap->quarantine->lock);
+  hak_gated_acquire(&heap->quarantine->lock);
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     void *const *places = heap->quarantine->places[class_id];
     for (uint32_t i = 0; places != NULL && i < 2u * heap->quarantine->halves[class_id]; i++) {

@@ -44,9 +44,10 @@ uint32_t hak_quarantine_flush_idle(struct hak_heap *heap, uint64_t now, uint64_t
 // And takes the quarantine from the heap.
 void hak_quarantine_detach(struct hak_heap *heap);
 
-// For fork, which has all heaps' locks: takes, and lets go of, the lock of the quarantine, if there is one.
-void hak_quarantine_lock(struct hak_heap *heap);
-void hak_quarantine_unlock(struct hak_heap *heap);
+// For fork, behind its gate (os/fork_gate.h) and with the heap's lock free: waits until the quarantine's is free too.
+void hak_quarantine_wait_free(struct hak_heap *heap);
+// And in its child, for a heap whose thread it does not have: nobody holds it.
+void hak_quarantine_reset_lock(struct hak_heap *heap);
 
 // All that follows is for a heap with a quarantine.
 

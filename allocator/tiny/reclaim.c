@@ -50,11 +50,26 @@ static bool visit_next(struct visit *visit) {
   return visit->taken != before;
 }
 
+// The child of a fork leaves the heaps of its parent's threads alone until it has grown by so much.
+#define GROWTH_BEFORE_CLOSING ((uint64_t)4 * 1024 * 1024)
+// The least that was committed since this process was made. Relaxed: any recent value will do.
+static HAK_ATOMIC(uint64_t) least_committed;
+
+void hak_reclaim_forked(void) { atomic_store_explicit(&least_committed, hak_commit_now(), memory_order_relaxed); }
+
+// Most children do little and end soon: to close heaps would cost them more page copies than all they do.
+static bool close_abandoned(void) {
+  const uint64_t now = hak_commit_now();
+  const uint64_t least = atomic_load_explicit(&least_committed, memory_order_relaxed);
+  if (now < least) atomic_store_explicit(&least_committed, now, memory_order_relaxed);
+  return now > least + GROWTH_BEFORE_CLOSING && hak_heap_close_abandoned();
+}
+
 // Whether there is another heap than `mine` to visit.
 static bool has_others(const struct hak_heap *mine) { return hak_heap_threads() > (mine != NULL); }
 
 static bool release_step(uint64_t now) {
-  const bool worked = hak_pool_tick(now);
+  const bool worked = hak_pool_tick(now) | close_abandoned();
   return hak_mapping_tick() || worked;
 }
 
@@ -114,6 +129,11 @@ bool hak_reclaim_slice(struct hak_heap *mine, uint64_t slice_us) {
     worked |= more;
   }
   return worked;
+}
+
+void hak_reclaim_gone(void) {
+  hak_heap_close_left();
+  while (hak_heap_close_abandoned()) continue;
 }
 
 void hak_reclaim_all(struct hak_heap *mine) {

@@ -27,9 +27,15 @@ bool hak_reclaim_own(struct hak_heap *mine, uint64_t now);
 // Takes in everything that other threads' heaps can give up, idle or not, but for the free slabs, which go to the pool.
 void hak_reclaim_all(struct hak_heap *mine);
 
+// Closes the heaps of all threads that are gone: that ended without closing them, or did not survive a fork.
+void hak_reclaim_gone(void);
+
 // Takes in what was freed into the slabs of other threads' heaps and waits for them, and nothing else: a double free
 // among it ends the process.
 void hak_reclaim_waiting(struct hak_heap *mine);
+
+// In the child of a fork: from now on.
+void hak_reclaim_forked(void);
 
 // Finds out whether so much memory lies free at `now` (milliseconds) that the threads are worth watching
 // (policy/watch_policy.h). When it just came to that, the other threads' bins are closed, so that each of them comes

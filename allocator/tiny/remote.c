@@ -23,6 +23,8 @@ uint64_t hak_remote_push(const struct hak_chain *chain) {
   uint64_t seen = atomic_load_explicit(&slab->remote, memory_order_relaxed);
   uint64_t next;
   do {
+    // The latest block of the chain is freed again: seen at once, where no cache of the thread tells of it.
+    if (HAK_UNLIKELY((uint32_t)seen == chain->first)) hak_fatal("double free", hak_slab_block(slab, chain->first - 1));
     tiny_nextptr_store(chain->last, (uint32_t)seen);
     next = ((seen >> 32) + chain->count) << 32 | chain->first;
     // Release: the owner that takes the chain sees the links, and all that was done with the blocks before. Acquire:

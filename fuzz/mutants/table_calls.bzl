@@ -304,8 +304,8 @@ CALL_MUTANTS = [
     {
         "name": "fork_child_stays_locked",
         "file": "allocator/api/process.c",
-        "old": "  hak_background_forget();\n  unlock_after_fork();",
-        "new": "  hak_background_forget();",
+        "old": "  if (--forks != 0) return;\n  unlock_after_fork();\n",
+        "new": "  --forks;\n",
         "kind": "deadlock",
         "breaks": "the child of a fork waits for locks that nobody holds",
         "killer": "//allocator/test:fork_test",
@@ -322,7 +322,7 @@ CALL_MUTANTS = [
     {
         "name": "fork_others_live_on",
         "file": "allocator/api/process.c",
-        "old": "  hak_heap_abandon_others(present_heap());\n",
+        "old": "  hak_heap_abandon_others(heap);\n",
         "new": "",
         "kind": "leak",
         "breaks": "the child of a fork keeps the memory of threads that it does not have",

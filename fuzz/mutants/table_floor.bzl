@@ -149,7 +149,7 @@ FLOOR_MUTANTS = [
     {
         "name": "lock_given_up_waits",
         "file": "allocator/os/lock.c",
-        "old": "if (given_up) break;",
+        "old": "if (given_up || hak_lock_is_left_alone()) break;",
         "new": "",
         "kind": "deadlock",
         "breaks": "a thread that reports a fault waits for a lock of its own",

@@ -86,7 +86,7 @@ HEAP_MUTANTS = [
     {
         "name": "life_opens_twice",
         "file": "allocator/tiny/heap_life.c",
-        "old": "    registry.closed = heap->next_closed;\n",
+        "old": "    registry.closed = heap->next;\n",
         "new": "",
         "kind": "double adoption",
         "breaks": "two threads get the same heap",
@@ -114,8 +114,8 @@ HEAP_MUTANTS = [
     {
         "name": "life_fork_abandons_own",
         "file": "allocator/tiny/heap_life.c",
-        "old": "|| heap == mine ||",
-        "new": "||",
+        "old": "  if (mine != NULL) link_heap(mine);\n",
+        "new": "",
         "kind": "wrong owner",
         "breaks": "the child of a fork gives its own heap up",
         "killer": "//allocator/tiny:heap_test",
@@ -123,8 +123,8 @@ HEAP_MUTANTS = [
     {
         "name": "life_fork_heaps_unlocked",
         "file": "allocator/tiny/heap_life.c",
-        "old": "hak_lock_acquire_unranked(&heap->lock);",
-        "new": "{ }",
+        "old": "  wait_free(&registry.heaps);\n",
+        "new": "",
         "kind": "missing lock",
         "breaks": "a fork may catch a thread in the middle of a slow call",
         "killer": "//allocator/test:fork_threads_test",

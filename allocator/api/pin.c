@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/api/pin.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <link.h>
+
+#ifdef __GLIBC__
+// Weak: a static program has no loader, and before glibc 2.34 they are in a library of their own, which whoever closes
+// us has loaded.
+#pragma weak dladdr1
+#pragma weak dlopen
+#pragma weak dlerror
+
+void hak_pin_object(void) {
+  if (dladdr1 == NULL || dlopen == NULL) return;
+  const int saved = errno;
+  static const char here;
+  Dl_info info;
+  void *extra = NULL;
+  if (dladdr1(&here, &info, &extra, RTLD_DL_LINKMAP) != 0 && extra != NULL) {
+    const struct link_map *const object = extra;
+    // The program itself has no name, and is never unloaded. The handle stays open; a failure leaves no message behind.
+    if (object->l_name[0] != '\0' && dlopen(object->l_name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE) == NULL &&
+        dlerror != NULL) {
+      (void)dlerror();
+    }
+  }
+  errno = saved;
+}
+#else
+// musl never unloads an object.
+void hak_pin_object(void) {}
+#endif

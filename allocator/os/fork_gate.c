@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/os/fork_gate.h"
+
+#include "allocator/os/decommit.h"
+#include "allocator/os/os.h"
+
+HAK_ATOMIC(bool) hak_fork_gate_closed;
+// Held while the gate is closed. Its rank is not looked at.
+static struct hak_lock gate = HAK_LOCK_INIT(HAK_RANK_REGISTRY);
+
+HAK_COLD void hak_fork_gate_wait(struct hak_lock *lock) {
+  if (hak_lock_holds_all) {
+    // This thread is within fork: it has the lock anyway, and what it releases it keeps. Release: as the release below.
+    if (atomic_exchange_explicit(&lock->state, 0, memory_order_release) == 2) hak_lock_wake(lock);
+    return;
+  }
+  // Seq_cst: as in hak_gated_acquire.
+  while (atomic_load_explicit(&hak_fork_gate_closed, memory_order_seq_cst)) {
+    if (hak_lock_has_given_up()) return;  // The process ends: it has the lock, and waits for nobody.
+    // Nothing was done under the lock yet.
+    hak_lock_release_unranked(lock);
+    hak_lock_acquire_unranked(&gate);
+    hak_lock_release_unranked(&gate);
+    hak_lock_acquire_unranked(lock);
+    // Seq_cst: makes the acquisition as strong as that of hak_gated_acquire.
+    atomic_fetch_or_explicit(&lock->state, 0, memory_order_seq_cst);
+  }
+}
+
+HAK_COLD void hak_gated_slow(struct hak_lock *lock) {
+  hak_lock_slow(lock);
+  if (hak_lock_holds_all) return;
+  // Seq_cst, both: as in hak_fork_gate_wait.
+  atomic_fetch_or_explicit(&lock->state, 0, memory_order_seq_cst);
+  if (atomic_load_explicit(&hak_fork_gate_closed, memory_order_seq_cst)) hak_fork_gate_wait(lock);
+}
+
+void hak_fork_gate_close(void) {
+  hak_lock_acquire_unranked(&gate);
+  // Seq_cst: as in hak_gated_acquire.
+  atomic_store_explicit(&hak_fork_gate_closed, true, memory_order_seq_cst);
+}
+
+void hak_fork_gate_wait_free(struct hak_lock *lock) {
+  // Seq_cst: as in hak_gated_acquire.
+  if (HAK_LIKELY(atomic_load_explicit(&lock->state, memory_order_seq_cst) == 0)) return;
+  // Taken and given back, so that the next one who waits is woken, and steps back from the gate.
+  hak_lock_acquire_unranked(lock);
+  hak_lock_release_unranked(lock);
+}
+
+void hak_fork_gate_open(void) {
+  // Release: who finds the gate open sees what was done meanwhile.
+  atomic_store_explicit(&hak_fork_gate_closed, false, memory_order_release);
+  hak_lock_release_unranked(&gate);
+}
+
+// Relaxed: the child has one thread.
+void hak_fork_gate_reset(struct hak_lock *lock) { atomic_store_explicit(&lock->state, 0, memory_order_relaxed); }
+
+// ---- Children without handlers ------------------------------------------------------------------
+
+void hak_fork_mark_init(void) {
+  HAK_ATOMIC(uint32_t) *const word = hak_os_map(hak_os_page_size(), hak_os_page_size());
+  if (word == NULL) return;
+  if (!hak_os_wipe_on_fork(word, hak_os_page_size())) {
+    (void)hak_os_unmap(word, hak_os_page_size());
+    return;
+  }
+  // Relaxed, as all that is done with it: it orders nothing.
+  atomic_store_explicit(word, 1, memory_order_relaxed);
+  hak_lock_fork_word = word;
+}
+
+void hak_fork_mark_renew(void) {
+  HAK_ATOMIC(uint32_t) *const word = hak_lock_fork_word;
+  // Relaxed: it orders nothing.
+  if (word != NULL) atomic_store_explicit(word, 1, memory_order_relaxed);
+}
