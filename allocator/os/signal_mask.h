@@ -12,8 +12,14 @@
 // As the kernel has it: bit n - 1 is signal n.
 typedef uint64_t hak_signal_set;
 #define HAK_SIGNAL(n) ((hak_signal_set)1 << ((n) - 1))
-// All but those that the C library sends its own threads (setuid, pthread_cancel): 32 to 34.
-#define HAK_SIGNALS_OF_PROGRAM (~(HAK_SIGNAL(32) | HAK_SIGNAL(33) | HAK_SIGNAL(34)))
+// All but those that the C library sends its own threads (setuid, pthread_cancel): the first two real-time signals in
+// glibc, three in musl.
+#ifdef __GLIBC__
+#define HAK_SIGNALS_OF_LIBC (HAK_SIGNAL(32) | HAK_SIGNAL(33))
+#else
+#define HAK_SIGNALS_OF_LIBC (HAK_SIGNAL(32) | HAK_SIGNAL(33) | HAK_SIGNAL(34))
+#endif
+#define HAK_SIGNALS_OF_PROGRAM (~HAK_SIGNALS_OF_LIBC)
 
 // SIG_BLOCK, SIG_UNBLOCK or SIG_SETMASK; returns the mask as it was.
 HAK_INLINE hak_signal_set hak_signal_mask(int how, hak_signal_set set) {
