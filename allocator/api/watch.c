@@ -43,10 +43,10 @@ void hak_watch_after_slow(struct hak_heap *heap) {
 }
 
 void hak_watch_after_large(struct hak_heap *heap) {
-  const uint64_t now = hak_os_now_ms();
-  const bool worth = hak_reclaim_judge(heap, now);
   hak_background_wake();
-  if (worth && heap != NULL) begin_watch(heap, now);
+  if (HAK_LIKELY(!hak_reclaim_may_be_worth())) return;
+  const uint64_t now = hak_os_now_ms();
+  if (hak_reclaim_judge(heap, now) && heap != NULL) begin_watch(heap, now);
 }
 
 void hak_watch_after_thread(void) {

@@ -5,6 +5,7 @@
 #include "allocator/os/os.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/memory_limit.h"
+#include "allocator/policy/ss_release_policy.h"
 #include "allocator/policy/watch_policy.h"
 #include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/page_purge.h"
@@ -166,6 +167,14 @@ static uint64_t free_bytes(void) {
   return (with_memory > 0 ? (uint64_t)with_memory : 0) + hak_pool_free_bytes() + hak_mapping_stored_bytes();
 }
 
+// The last judgement left out memory that cannot go back. Relaxed: a hint.
+static HAK_ATOMIC(bool) some_is_stuck;
+
+bool hak_reclaim_may_be_worth(void) {
+  return hak_reclaim_worth_watching() || atomic_load_explicit(&some_is_stuck, memory_order_relaxed) ||
+         hak_release_watch(free_bytes(), hak_commit_now());
+}
+
 bool hak_reclaim_judge(struct hak_heap *mine, uint64_t now) {
   static HAK_ATOMIC(bool) judging;  // who finds it set leaves the judgement to the other
   static struct hak_watch_state state;
@@ -177,6 +186,7 @@ bool hak_reclaim_judge(struct hak_heap *mine, uint64_t now) {
   // Acquire: sees the state as the last one left it.
   if (atomic_exchange_explicit(&judging, true, memory_order_acquire)) return before;
   const bool worth = HAK_SETTING(idle_watch) && hak_watch_judge(&state, &facts);
+  atomic_store_explicit(&some_is_stuck, state.stuck_bytes != 0, memory_order_relaxed);
   // Release: see above.
   atomic_store_explicit(&judging, false, memory_order_release);
   if (worth != before) atomic_store_explicit(&hak_reclaim_worth, worth, memory_order_relaxed);

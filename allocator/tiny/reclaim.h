@@ -41,6 +41,8 @@ void hak_reclaim_forked(void);
 // (policy/watch_policy.h). When it just came to that, the other threads' bins are closed, so that each of them comes
 // by.
 bool hak_reclaim_judge(struct hak_heap *mine, uint64_t now);
+// False: hak_reclaim_judge would say no, without a look at the clock.
+bool hak_reclaim_may_be_worth(void);
 // What hak_reclaim_judge found last.
 HAK_INLINE bool hak_reclaim_worth_watching(void) {
   return atomic_load_explicit(&hak_reclaim_worth, memory_order_relaxed);
