@@ -17,10 +17,18 @@ constexpr uintptr_t kRegionBytes = uintptr_t{1} << 32;
 constexpr uintptr_t kTop = HAK_GRANULE_COUNT << HAK_SLAB_SHIFT;
 constexpr size_t kRegionGranules = kRegionBytes / HAK_SLAB_SIZE;
 
-// Regions from one end of the address space to the other, the first and the last among them.
+// Every second region lies in the window of the flat form, if there is one. The others go from one end of the address
+// space to the other, the first and the last region of it among them; one that would be in the window is right below
+// it.
 uintptr_t RegionStart(size_t region) {
   const uintptr_t last = kTop / kRegionBytes - 1;
-  return (region * last / (kRegions - 1)) * kRegionBytes;
+  const uintptr_t window = hak_slab_map_base << HAK_SLAB_SHIFT;
+  if (hak_slab_map_is_flat() && region % 2 != 0) return window + region * kRegionBytes;
+  const bool last_one = hak_slab_map_is_flat() && region == kRegions - 2;
+  const size_t number = last_one ? kRegions - 1 : region;
+  const uintptr_t start = (number * last / (kRegions - 1)) * kRegionBytes;
+  const bool inside = hak_slab_map_is_flat() && start - window < HAK_WINDOW_SIZE;
+  return inside ? window - kRegionBytes : start;
 }
 
 // What each entry must be. Kept from input to input like the map itself, whose memory never goes back; the entries that
@@ -106,8 +114,8 @@ class Input {
   void CheckAddress(uintptr_t address, uint32_t wanted) const {
     Check(calls_.find(At(address)) == wanted, "hak_slab_map_find");
     const uintptr_t granule = hak_slab_map_granule(At(address));
-    const bool inside = granule < HAK_GRANULE_COUNT;
-    // In two levels the inline lookup covers the first granule alone, where no block is.
+    const bool inside = granule < HAK_WINDOW_GRANULES;
+    // Without a window the inline lookup covers the first granule alone, where no block is.
     Check(hak_slab_map_covers(granule) == (hak_slab_map_is_flat() ? inside : granule == 0), "hak_slab_map_covers");
     if (hak_slab_map_is_flat() && inside) Check(hak_slab_map_class(granule) == wanted, "hak_slab_map_class");
   }

@@ -123,6 +123,10 @@ bool hak_os_split_huge(void *page) {
   return !hak_fault_due(HAK_FAULT_ADVISE) && advise(page, hak_os_page_size(), MADV_FREE);
 }
 
+bool hak_os_leave_out_of_core(void *start, size_t size) {
+  return !hak_fault_due(HAK_FAULT_ADVISE) && advise(start, size, MADV_DONTDUMP);
+}
+
 bool hak_os_populate(void *start, size_t size) {
   return !hak_fault_due(HAK_FAULT_ADVISE) && advise(start, size, MADV_POPULATE_WRITE);
 }

@@ -43,6 +43,9 @@ bool hak_os_huge_by_default(void);
 // keeps the memory of pages that are given back until it is short of it. False: it is as it was.
 bool hak_os_split_huge(void *page);
 
+// Leaves the range out of core files. False: it is in them.
+bool hak_os_leave_out_of_core(void *start, size_t size);
+
 // Fills the range with memory now, instead of a fault for each page later. False: only a part, or nothing, is filled.
 bool hak_os_populate(void *start, size_t size);
 

@@ -18,6 +18,7 @@
 #include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
 #include "allocator/tiny/size_class.h"
+#include "allocator/tiny/slab_map.h"
 
 HAK_C_BEGIN
 
@@ -121,7 +122,8 @@ struct hak_superslab {
 static_assert(sizeof(struct hak_superslab) < HAK_SLAB_SIZE / 2, "slab 0 keeps most of its room");
 static_assert(sizeof(struct hak_superslab) % HAK_CACHE_LINE == 0, "blocks of slab 0 begin on a line of their own");
 
-// Where the records of the superslabs at each multiple of 2 MiB are; NULL, or an entry that is NULL: in the head. An
+// Where the records of the superslabs at each multiple of 2 MiB of the slab map's window are. NULL, an entry that is
+// NULL, and outside the window: in the head. An
 // entry is written under the pool's lock before the first block is handed out and after the last came back, so whoever
 // holds a block reads it plainly. Set once, by hak_superslab_records_init.
 extern struct hak_superslab *const *hak_superslab_table;
@@ -129,8 +131,11 @@ extern struct hak_superslab *const *hak_superslab_table;
 // The superslab of an address in one of its slabs.
 HAK_INLINE struct hak_superslab *hak_superslab_of(const void *address) {
   if (HAK_HARDENED && HAK_LIKELY(hak_superslab_table != NULL)) {
-    struct hak_superslab *const apart = hak_superslab_table[(uintptr_t)address >> HAK_SUPERSLAB_SHIFT];
-    if (HAK_LIKELY(apart != NULL)) return apart;
+    const uintptr_t granule = hak_slab_map_granule(address);
+    if (HAK_LIKELY(hak_slab_map_covers(granule))) {
+      struct hak_superslab *const apart = hak_superslab_table[granule / HAK_SLABS_PER_SUPERSLAB];
+      if (HAK_LIKELY(apart != NULL)) return apart;
+    }
   }
   return (struct hak_superslab *)((uintptr_t)address & ~(HAK_SUPERSLAB_SIZE - 1));
 }

@@ -3,9 +3,12 @@
 // The slab map: one byte for each 64 KiB granule of the address space, the class id of what begins or lies there.
 // HAK_CLASS_NONE for everything that is not a slab or span: NULL, foreign memory, blocks with a mapping of their own.
 //
-// Flat form: one reserved array over the whole address space, of which only the parts that were written are backed.
-// Two-level form, for limited address spaces: a root of leaves of 64 Ki entries. In that form
-// hak_slab_map_limit is 0, so that the inline lookup covers no block and the caller's slow path asks hak_slab_map_find.
+// Flat form: one reserved array over a window of addresses, 1 TiB around where the kernel had put the array itself, of
+// which only the parts that were written are backed. What the kernel maps later lies there too, unless the program has
+// filled the window with mappings of its own.
+// Two-level form, for what lies outside the window and for limited address spaces: a root of leaves of 64 Ki entries.
+// Without a window hak_slab_map_limit is 0, so that the inline lookup covers no block; the caller's slow path asks
+// hak_slab_map_find.
 #ifndef HAKMEM_TINY_SLAB_MAP_H_
 #define HAKMEM_TINY_SLAB_MAP_H_
 
@@ -23,11 +26,15 @@ HAK_C_BEGIN
 #endif
 #define HAK_ADDRESS_SPACE ((size_t)1 << HAK_ADDRESS_BITS)
 #define HAK_GRANULE_COUNT ((uintptr_t)1 << (HAK_ADDRESS_BITS - HAK_SLAB_SHIFT))
+// The window, and the bytes of the flat form.
+#define HAK_WINDOW_SIZE ((size_t)1 << 40)
+#define HAK_WINDOW_GRANULES ((uintptr_t)1 << (40 - HAK_SLAB_SHIFT))
 
-// Written once, by hak_slab_map_init, before the first slab exists; whoever holds a block got it after that. Two
+// Written once, by hak_slab_map_init, before the first slab exists; whoever holds a block got it after that. Three
 // variables rather than a struct: each is then one operand of an instruction.
 extern const uint8_t *hak_slab_map_flat;
-extern uintptr_t hak_slab_map_limit;  // the highest granule that the flat form covers; 0: two levels
+extern uintptr_t hak_slab_map_base;   // the window's first granule
+extern uintptr_t hak_slab_map_limit;  // the last granule that the flat form covers, counted from there; 0: no window
 
 // Chooses the form: AUTO takes the flat one unless the address space is limited; the flat one falls back to two levels
 // when the reservation is refused.
@@ -46,8 +53,11 @@ uint32_t hak_slab_map_find(const void *address);
 // Whether the flat form is in use.
 bool hak_slab_map_is_flat(void);
 
-// The granule of an address, and whether the inline form covers it.
-HAK_INLINE uintptr_t hak_slab_map_granule(const void *address) { return (uintptr_t)address >> HAK_SLAB_SHIFT; }
+// The granule of an address, counted from the window's first one (below it: a number that is larger than any), and
+// whether the inline form covers it.
+HAK_INLINE uintptr_t hak_slab_map_granule(const void *address) {
+  return ((uintptr_t)address >> HAK_SLAB_SHIFT) - hak_slab_map_base;
+}
 HAK_INLINE bool hak_slab_map_covers(uintptr_t granule) { return granule <= hak_slab_map_limit; }
 
 // The entry of a granule that the inline form covers. A plain read: the entry of a live block was written before the

@@ -26,6 +26,9 @@ const char *At(uintptr_t address) { return reinterpret_cast<const char *>(addres
 constexpr uintptr_t kTop = HAK_GRANULE_COUNT << HAK_SLAB_SHIFT;  // first address beyond the map
 constexpr uintptr_t kLeaf = uintptr_t{1} << 32;                  // addresses of one leaf
 
+// First address of the window; without one, of nothing.
+uintptr_t WindowStart() { return hak_slab_map_base << HAK_SLAB_SHIFT; }
+
 // What free() sees: the inline answer where there is one.
 uint32_t Inline(const void *address) {
   const uintptr_t granule = hak_slab_map_granule(address);
@@ -34,7 +37,12 @@ uint32_t Inline(const void *address) {
 
 void ExpectEntry(uintptr_t address, uint32_t class_id) {
   EXPECT_EQ(hak_slab_map_find(At(address)), class_id) << std::hex << address;
-  EXPECT_EQ(Inline(At(address)), hak_slab_map_is_flat() ? class_id : HAK_CLASS_NONE) << std::hex << address;
+  const bool inside = address - WindowStart() < HAK_WINDOW_SIZE;
+  EXPECT_EQ(hak_slab_map_covers(hak_slab_map_granule(At(address))),
+            hak_slab_map_is_flat() ? inside : address < HAK_SLAB_SIZE)
+      << std::hex << address;
+  EXPECT_EQ(Inline(At(address)), hak_slab_map_is_flat() && inside ? class_id : HAK_CLASS_NONE) << std::hex << address;
+  EXPECT_EQ(hak_slab_map_look_up(At(address)), class_id) << std::hex << address;
 }
 
 const uintptr_t kNowhere[] = {0,
@@ -52,6 +60,10 @@ const uintptr_t kNowhere[] = {0,
 
 void ExpectNothingAnywhere() {
   for (const uintptr_t address : kNowhere) ExpectEntry(address, HAK_CLASS_NONE);
+  for (const uintptr_t edge : {WindowStart(), WindowStart() + HAK_WINDOW_SIZE}) {
+    ExpectEntry(edge - 1, HAK_CLASS_NONE);
+    ExpectEntry(edge, HAK_CLASS_NONE);
+  }
 }
 
 // Superslabs in all corners, against a map of what was set.
@@ -61,6 +73,15 @@ void ExpectWorks() {
   std::map<uintptr_t, uint32_t> model;
   std::vector<uintptr_t> superslabs = {HAK_SUPERSLAB_SIZE, kLeaf - HAK_SUPERSLAB_SIZE, kLeaf, kTop / 2,
                                        kTop - HAK_SUPERSLAB_SIZE};
+  // Both sides of both ends of the window, and some inside.
+  const uintptr_t end = WindowStart() + HAK_WINDOW_SIZE;
+  for (const uintptr_t at : {WindowStart(), WindowStart() - HAK_SUPERSLAB_SIZE, end - HAK_SUPERSLAB_SIZE, end}) {
+    if (at != 0 && at < kTop) superslabs.push_back(at);
+  }
+  for (int i = 0; i < 10; i++) {
+    const uintptr_t at = (WindowStart() + random.Next() % HAK_WINDOW_SIZE) & ~(HAK_SUPERSLAB_SIZE - 1);
+    if (at != 0 && at < kTop) superslabs.push_back(at);
+  }
   for (int i = 0; i < 40; i++) superslabs.push_back((random.Next() % kTop) & ~(HAK_SUPERSLAB_SIZE - 1));
   for (const uintptr_t superslab : superslabs) {
     ASSERT_TRUE(hak_slab_map_cover(At(superslab)));
@@ -137,7 +158,12 @@ TEST(SlabMap, AutoIsFlatUnlessTheAddressSpaceIsLimited) {
   }
   if (!hak_unit::LimitsAddressSpace()) GTEST_SKIP() << "this kernel or emulator keeps no limit on the address space";
   HAK_EXPECT_PASSES_IN_CHILD({
-    InitLimited(HAK_SLAB_MAP_AUTO, rlim_t{16} << 30, false);
+    InitLimited(HAK_SLAB_MAP_AUTO, rlim_t{1} << 29, false);
+    ExpectWorks();
+  });
+  // What is large beside the reservation is no limit.
+  HAK_EXPECT_PASSES_IN_CHILD({
+    InitLimited(HAK_SLAB_MAP_AUTO, rlim_t{16} << 30, true);
     ExpectWorks();
   });
 }
@@ -145,7 +171,7 @@ TEST(SlabMap, AutoIsFlatUnlessTheAddressSpaceIsLimited) {
 TEST(SlabMap, TwoLevelsWhenTheKernelRefusesTheReservation) {
   if (hak_unit::LimitsAddressSpace()) {
     HAK_EXPECT_PASSES_IN_CHILD({
-      InitLimited(HAK_SLAB_MAP_FLAT, rlim_t{1} << 30, false);
+      InitLimited(HAK_SLAB_MAP_FLAT, rlim_t{1} << 20, false);
       ExpectWorks();
     });
   }
@@ -159,8 +185,8 @@ TEST(SlabMap, TwoLevelsWhenTheKernelRefusesTheReservation) {
 }
 
 // Covering may fail, leaves nothing behind, and works later.
-void ExpectCoverCanFail(uint32_t kind) {
-  const char *superslab = At(7 * kLeaf + 3 * HAK_SUPERSLAB_SIZE);
+void ExpectCoverCanFail(uint32_t kind, uintptr_t from) {
+  const char *superslab = At(from + 7 * kLeaf + 3 * HAK_SUPERSLAB_SIZE);
   {
     const FaultPlan plan(kind);
     EXPECT_FALSE(hak_slab_map_cover(superslab));
@@ -179,11 +205,15 @@ void ExpectCoverCanFail(uint32_t kind) {
 TEST(SlabMap, CoveringMayFail) {
   HAK_EXPECT_PASSES_IN_CHILD({
     Init(HAK_SLAB_MAP_FLAT, true);
-    ExpectCoverCanFail(HAK_FAULT_COMMIT);
+    ExpectCoverCanFail(HAK_FAULT_COMMIT, WindowStart());
+  });
+  HAK_EXPECT_PASSES_IN_CHILD({
+    Init(HAK_SLAB_MAP_FLAT, true);
+    ExpectCoverCanFail(HAK_FAULT_MAP, 0);  // outside the window
   });
   HAK_EXPECT_PASSES_IN_CHILD({
     Init(HAK_SLAB_MAP_TWO_LEVEL, false);
-    ExpectCoverCanFail(HAK_FAULT_MAP);
+    ExpectCoverCanFail(HAK_FAULT_MAP, 0);
   });
 }
 
@@ -193,9 +223,21 @@ TEST(SlabMap, TheFlatFormTakesHardlyAnyMemory) {
     const uint64_t mapped = hak_os_totals().mapped;
     Init(HAK_SLAB_MAP_FLAT, true);
     EXPECT_EQ(hak_os_totals().mapped, mapped);
-    ASSERT_TRUE(hak_slab_map_cover(At(kLeaf)));
-    hak_slab_map_set(At(kLeaf), 32, 5);
-    EXPECT_LE(hak_unit::ResidentPages(hak_slab_map_flat, HAK_GRANULE_COUNT >> 6), 1u);
+    ASSERT_TRUE(hak_slab_map_cover(At(WindowStart() + kLeaf)));
+    hak_slab_map_set(At(WindowStart() + kLeaf), 32, 5);
+    EXPECT_LE(hak_unit::ResidentPages(hak_slab_map_flat, HAK_WINDOW_GRANULES), 1u);
+  });
+}
+
+// What is mapped next lies in the window, wherever the kernel puts it.
+TEST(SlabMap, TheWindowIsWhereTheKernelMaps) {
+  HAK_EXPECT_PASSES_IN_CHILD({
+    Init(HAK_SLAB_MAP_FLAT, true);
+    for (int i = 0; i < 100; i++) {
+      const void *memory = hak_os_map(HAK_SUPERSLAB_SIZE, HAK_SUPERSLAB_SIZE);
+      ASSERT_NE(memory, nullptr);
+      EXPECT_TRUE(hak_slab_map_covers(hak_slab_map_granule(memory))) << memory;
+    }
   });
 }
 

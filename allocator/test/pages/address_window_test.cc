@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the allocator takes of the address space, seen from outside, and blocks that lie outside the window of the slab
+// map. Each case is a process of its own.
+#include <gtest/gtest.h>
+#include <hakmem/hakmem.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "allocator/os/unit_test.h"
+#include "allocator/test/probe.h"
+#include "allocator/test/test_random.h"
+
+namespace hak_test {
+namespace {
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+
+// A line of /proc/self/status, in bytes.
+uint64_t Status(const char *name) {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind(name, 0) == 0) return strtoull(line.c_str() + strlen(name) + 1, nullptr, 10) * 1024;
+  }
+  return 0;
+}
+
+void FirstBlock() {
+  // What the allocator reserves when the process starts is in it.
+  hak_free(hak_malloc(100));
+  EXPECT_GT(Status("VmSize"), kMiB);
+  EXPECT_LT(Status("VmSize"), 128 * kMiB);
+}
+
+TEST(AddressWindow, TheFirstBlockTakesFewAddresses) { HAK_EXPECT_PASSES_IN_CHILD(FirstBlock()); }
+
+// A program that limits itself after it has begun to allocate: judges, build farms, setrlimit of scripting languages.
+void LimitedLater() {
+  hak_free(hak_malloc(1));
+  rlimit limit = {};
+  limit.rlim_cur = limit.rlim_max = 256 * kMiB;
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &limit), 0);
+  for (int i = 0; i < 64; i++) {
+    void *block = hak_malloc(kMiB);
+    ASSERT_NE(block, nullptr) << i;
+    memset(block, 1, kMiB);
+  }
+  for (int i = 0; i < 20000; i++) ASSERT_NE(hak_malloc(700), nullptr) << i;
+  pthread_t thread;
+  ASSERT_EQ(pthread_create(
+                &thread, nullptr,
+                [](void *) -> void * {
+                  hak_free(hak_malloc(100));
+                  return nullptr;
+                },
+                nullptr),
+            0);
+  pthread_join(thread, nullptr);
+  // And the limit is one.
+  void *block;
+  do {
+    block = hak_malloc(kMiB);
+  } while (block != nullptr);
+  EXPECT_TRUE(hak_heap_verify());
+}
+
+TEST(AddressWindow, ALimitOnAddressesThatIsSetLaterLeavesRoom) {
+  if (!hak_unit::LimitsAddressSpace()) GTEST_SKIP() << "this kernel keeps no limit on the address space";
+  HAK_EXPECT_PASSES_IN_CHILD(LimitedLater());
+}
+
+void Locked() {
+  hak_free(hak_malloc(100));
+  const uint64_t size = Status("VmSize");
+  if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) return;  // not permitted
+  EXPECT_LT(Status("VmLck"), size + kMiB);
+  EXPECT_LT(Status("VmLck"), 96 * kMiB);
+  for (int i = 0; i < 1000; i++) ASSERT_NE(hak_malloc(1000), nullptr);
+  EXPECT_LT(Status("VmRSS"), 64 * kMiB);
+}
+
+TEST(AddressWindow, LockingAllMemoryLocksLittle) { HAK_EXPECT_PASSES_IN_CHILD(Locked()); }
+
+// What is reserved and reads as zero is of no use in a core file.
+void CoreFiles() {
+  hak_free(hak_malloc(100));
+  std::ifstream file("/proc/self/smaps");
+  std::string mapping;
+  uint64_t bytes = 0;
+  int reservations = 0;
+  for (std::string line; std::getline(file, line);) {
+    uintptr_t from = 0;
+    uintptr_t to = 0;
+    char dash = 0;
+    std::string permissions;
+    std::string offset;
+    std::string device;
+    uint64_t inode = 1;
+    std::istringstream words(line);
+    if (words >> std::hex >> from >> dash >> to >> permissions >> offset >> device >> inode && dash == '-') {
+      mapping = permissions == "r--p" && inode == 0 ? line : "";
+      bytes = to - from;
+    } else if (!mapping.empty() && bytes >= 2 * kMiB && line.rfind("VmFlags:", 0) == 0) {
+      reservations++;
+      EXPECT_NE((line + " ").find(" dd "), std::string::npos) << mapping;
+    }
+  }
+  EXPECT_GT(reservations, 0);
+}
+
+TEST(AddressWindow, ReservationsAreLeftOutOfCoreFiles) { HAK_EXPECT_PASSES_IN_CHILD(CoreFiles()); }
+
+// The program takes the addresses around the allocator's: its next memory lies outside the window.
+void Outside() {
+  std::vector<char *> inside;
+  for (int i = 0; i < 3000; i++) inside.push_back(static_cast<char *>(hak_malloc(600)));
+  constexpr size_t kMuch = size_t{5} << 37;  // 640 GiB: more than half a window
+  for (int i = 0; i < 2; i++) {
+    void *much = mmap(nullptr, kMuch, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (much == MAP_FAILED) return;  // a small address space
+  }
+  std::vector<char *> blocks = inside;
+  Random random(5);
+  uint64_t far = 0;
+  for (int i = 0; i < 60000; i++) {
+    const size_t size = i % 1000 == 0 ? 200000 : 16 + random.Index(3000);
+    char *block = static_cast<char *>(hak_malloc(size));
+    ASSERT_NE(block, nullptr);
+    ASSERT_GE(hak_usable_size(block), size);
+    block[0] = block[size - 1] = 1;
+    const intptr_t distance = reinterpret_cast<intptr_t>(block) - reinterpret_cast<intptr_t>(inside[0]);
+    far += distance > intptr_t{1} << 39 || distance < -(intptr_t{1} << 39);
+    blocks.push_back(block);
+  }
+  EXPECT_GT(far, 40000u) << "the case that is meant";
+  EXPECT_TRUE(hak_heap_verify());
+  for (size_t i = 0; i < blocks.size(); i += 2) {
+    blocks[i] = static_cast<char *>(hak_realloc(blocks[i], 100 + random.Index(5000)));
+    ASSERT_NE(blocks[i], nullptr);
+  }
+  const uint64_t live = Stats().live_blocks;
+  EXPECT_GE(live, blocks.size());
+  for (char *block : blocks) hak_free(block);
+  EXPECT_EQ(Stats().live_blocks, live - blocks.size());
+  hak_trim(0);
+  EXPECT_TRUE(hak_heap_verify());
+}
+
+TEST(AddressWindow, BlocksOutsideItAreLikeAnyOther) { HAK_EXPECT_PASSES_IN_CHILD(Outside()); }
+
+// Misuse of a block outside the window is noticed there too.
+void FreesTwiceOutside() {
+  hak_free(hak_malloc(100));
+  constexpr size_t kMuch = size_t{5} << 37;
+  for (int i = 0; i < 2; i++) mmap(nullptr, kMuch, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  char *block = nullptr;
+  for (int i = 0; i < 20000; i++) block = static_cast<char *>(hak_malloc(600));
+  hak_free(block);
+  hak_free(block);
+  hak_trim(0);
+}
+
+TEST(AddressWindow, AFreeTooManyIsNoticedOutsideToo) {
+  EXPECT_EXIT(
+      {
+        FreesTwiceOutside();
+        _exit(0);
+      },
+      testing::KilledBySignal(SIGABRT), "double free");
+}
+
+}  // namespace
+}  // namespace hak_test
