@@ -78,6 +78,15 @@ void *hak_quarantine_swap(struct hak_heap *heap, uint32_t class_id, void *block)
   return again;
 }
 
+// Under the heap's lock, where nobody waits at the gate of fork: the thread that closed it waits for that lock. That
+// one has every lock.
+static void lock_within(struct hak_quarantine *quarantine) {
+  if (!hak_lock_holds_all) hak_lock_acquire(&quarantine->lock);
+}
+static void unlock_within(struct hak_quarantine *quarantine) {
+  if (!hak_lock_holds_all) hak_lock_release(&quarantine->lock);
+}
+
 bool hak_quarantine_attach(struct hak_heap *heap) {
   struct hak_quarantine *quarantine = hak_meta_alloc(sizeof *quarantine);
   if (quarantine != NULL) {
@@ -114,22 +123,22 @@ void hak_quarantine_reset_lock(struct hak_heap *heap) {
 
 void hak_quarantine_flush(struct hak_heap *heap) {
   if (heap->quarantine == NULL) return;
-  hak_gated_acquire(&heap->quarantine->lock);
+  lock_within(heap->quarantine);
   flush(heap);
-  hak_lock_release(&heap->quarantine->lock);
+  unlock_within(heap->quarantine);
 }
 
 uint32_t hak_quarantine_flush_idle(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) {
   struct hak_quarantine *quarantine = heap->quarantine;
   if (quarantine == NULL) return 0;
   uint32_t blocks = 0;
-  hak_gated_acquire(&quarantine->lock);
+  lock_within(quarantine);
   if (quarantine->seen_swaps != quarantine->swaps) {
     quarantine->seen_swaps = quarantine->swaps;
     quarantine->seen_since_ms = now;
   }
   if (now >= quarantine->seen_since_ms && now - quarantine->seen_since_ms >= idle_ms) blocks = flush(heap);
-  hak_lock_release(&quarantine->lock);
+  unlock_within(quarantine);
   if (blocks != 0) atomic_fetch_add_explicit(&hak_stolen_blocks, blocks, memory_order_relaxed);  // A statistic.
   return blocks;
 }
@@ -146,12 +155,12 @@ void hak_quarantine_detach(struct hak_heap *heap) {
 }
 
 void hak_quarantine_visit(const struct hak_heap *heap, void (*visit)(const void *block, uint32_t class_id)) {
-  hak_gated_acquire(&heap->quarantine->lock);
+  lock_within(heap->quarantine);
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     void *const *places = heap->quarantine->places[class_id];
     for (uint32_t i = 0; places != NULL && i < 2u * heap->quarantine->halves[class_id]; i++) {
       if (places[i] != NULL) visit(places[i], class_id);
     }
   }
-  hak_lock_release(&heap->quarantine->lock);
+  unlock_within(heap->quarantine);
 }
