@@ -70,8 +70,9 @@ static bool close_abandoned(void) {
 static bool has_others(const struct hak_heap *mine) { return hak_heap_threads() > (mine != NULL); }
 
 static bool release_step(uint64_t now) {
-  const bool worked = hak_pool_tick(now) | close_abandoned();
-  return hak_mapping_tick() || worked;
+  const bool released = hak_pool_tick(now);
+  const bool closed = close_abandoned();
+  return hak_mapping_tick() || released || closed;
 }
 
 static bool purge_orphans(uint64_t now) {
