@@ -92,9 +92,13 @@ static void *take_plain(size_t size, size_t align, bool zero, bool grow) {
     slab->span_trims = 0;
     return start + front;
   }
-  hak_pool_make_way(size);
   bool reads_zero;
-  void *start = hak_mapping_take(size == 0 ? 1 : size, align, &reads_zero);
+  void *start = hak_mapping_reuse(size == 0 ? 1 : size, align, &reads_zero);
+  if (start == NULL) {
+    // Only before new memory is mapped.
+    hak_pool_make_way(size);
+    start = hak_mapping_take(size == 0 ? 1 : size, align, &reads_zero);
+  }
   if (start != NULL && zero && !reads_zero) memset(start, 0, size);
   return start;
 }

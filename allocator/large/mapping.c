@@ -180,7 +180,36 @@ static bool release_due(void) {
 
 // ---- Interface ----------------------------------------------------------------------------------
 
-void *hak_mapping_take(size_t size, size_t align, bool *zero) {
+// A stored mapping that fits, in use again; NULL: there is none, or its memory would pass the limit.
+static struct mapping *reuse(size_t bytes, size_t align, bool *zero) {
+  struct mapping *entry = take_stored(bytes, align);
+  if (entry == NULL) return NULL;
+  if (entry->resident < entry->size && !hak_limit_admit(entry->size - entry->resident)) {
+    store(entry);
+    return NULL;
+  }
+  *zero = entry->resident == 0;
+  hak_commit_add(entry->size - entry->resident);
+  return entry;
+}
+
+// A new mapping; NULL: out of memory, or it would pass the limit.
+static struct mapping *map_new(size_t bytes, size_t align) {
+  if (!hak_limit_admit(bytes) || !hak_address_reserve(&table.live)) return NULL;
+  struct mapping *entry = new_record();
+  if (entry == NULL) return NULL;
+  // The lock is held over the call: it keeps the table's room and the record, and mapping is rare.
+  entry->start = hak_os_map(bytes, align);
+  entry->size = bytes;
+  if (entry->start == NULL) {
+    drop_record(entry);
+    return NULL;
+  }
+  hak_commit_add(bytes);
+  return entry;
+}
+
+static void *take(size_t size, size_t align, bool *zero, bool grow) {
   const size_t page = hak_os_page_size();
   if (size > PTRDIFF_MAX - page - HAK_COLOUR_BYTES || align > PTRDIFF_MAX) return NULL;
   const bool coloured = align <= HAK_MIN_ALIGN;
@@ -188,25 +217,8 @@ void *hak_mapping_take(size_t size, size_t align, bool *zero) {
   const size_t step = align > page ? align : page;
   hak_lock_acquire(&mapping_lock);
   release_due();
-  struct mapping *entry = take_stored(bytes, step);
-  if (entry != NULL && entry->resident < entry->size && !hak_limit_admit(entry->size - entry->resident)) {
-    store(entry);
-    entry = NULL;
-  } else if (entry != NULL) {
-    *zero = entry->resident == 0;
-    hak_commit_add(entry->size - entry->resident);
-  } else if (hak_limit_admit(bytes) && hak_address_reserve(&table.live) && (entry = new_record()) != NULL) {
-    // The lock is held over the call: it keeps the table's room and the record, and mapping is rare.
-    entry->start = hak_os_map(bytes, step);
-    entry->size = bytes;
-    *zero = true;
-    if (entry->start == NULL) {
-      drop_record(entry);
-      entry = NULL;
-    } else {
-      hak_commit_add(bytes);
-    }
-  }
+  struct mapping *entry = reuse(bytes, step, zero);
+  if (entry == NULL && grow && (entry = map_new(bytes, step)) != NULL) *zero = true;
   char *start = NULL;
   if (entry != NULL) {
     entry->front = coloured ? hak_colour_next(&turn, HAK_COLOURS) : 0;
@@ -215,6 +227,12 @@ void *hak_mapping_take(size_t size, size_t align, bool *zero) {
   }
   hak_lock_release(&mapping_lock);
   return start;
+}
+
+void *hak_mapping_take(size_t size, size_t align, bool *zero) { return take(size, align, zero, true); }
+
+void *hak_mapping_reuse(size_t size, size_t align, bool *zero) {
+  return get_stored() != 0 ? take(size, align, zero, false) : NULL;
 }
 
 bool hak_mapping_give(void *block) {

@@ -14,6 +14,8 @@ HAK_C_BEGIN
 // A block of at least `size` bytes at a multiple of `align` (a power of two), or, with an alignment of 16 or less, at a
 // cache line in turn (colour.h). *zero: it reads as zero. NULL: out of memory.
 void *hak_mapping_take(size_t size, size_t align, bool *zero);
+// The same from the freed mappings alone; NULL: none fits.
+void *hak_mapping_reuse(size_t size, size_t align, bool *zero);
 // Takes back a block; false, and nothing done, when `block` is not one.
 bool hak_mapping_give(void *block);
 // Usable bytes of the block, 0 when `block` is not one.

@@ -36,10 +36,11 @@ static void gather(hak_stats *stats) {
   stats->large_bytes = HAK_GUARDED ? guarded.bytes : pool.span_bytes + mappings.bytes;
   stats->cached_blocks = heaps.cached_blocks;
   stats->cached_bytes = heaps.cached_bytes;
-  stats->live_blocks =
-      less(pool.tiny_blocks, heaps.cached_blocks + pool.remote_blocks) + stats->large_blocks + hak_empty_count();
+  stats->live_blocks = less(pool.tiny_blocks, heaps.cached_blocks + pool.remote_blocks + heaps.rest_blocks) +
+                       stats->large_blocks + hak_empty_count();
   stats->live_bytes =
-      less(pool.tiny_bytes, heaps.cached_bytes + pool.remote_bytes + heaps.canary_bytes) + stats->large_bytes;
+      less(pool.tiny_bytes, heaps.cached_bytes + pool.remote_bytes + heaps.rest_bytes + heaps.canary_bytes) +
+      stats->large_bytes;
   stats->mapped_bytes = os.mapped;
   stats->peak_mapped_bytes = os.peak_mapped;
   const uint64_t without_memory =

@@ -191,7 +191,7 @@ bool hak_heap_empty_before_growth(struct hak_heap *heap) {
   // Not again before the heap has grown by a superslab.
   heap->empty_at_slabs = heap->slabs + HAK_SLABS_PER_SUPERSLAB;
   hak_thread_cache_flush_all(heap);
-  hak_heap_drain(heap);
+  hak_heap_drain_some(heap);
   hak_heap_release_empty(heap);
   return true;
 }
@@ -248,22 +248,62 @@ void hak_heap_put(struct hak_heap *heap, struct hak_slab *slab, void *block) {
   relink(heap, slab);
 }
 
-void hak_heap_drain(struct hak_heap *heap) {
-  // Relaxed: the exchange looks again; a notice that comes just now is for the next drain. Step H1 of remote.pml.
-  struct hak_slab *const pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);
-  if (HAK_LIKELY(pending == NULL) || pending == HAK_PENDING_CLOSED) return;
-  // Acquire: pairs with the pushes of the notifiers. Step H2 of remote.pml.
-  struct hak_slab *slab = atomic_exchange_explicit(&heap->pending, NULL, memory_order_acquire);
-  while (slab != NULL) {
-    struct hak_slab *next = slab->pending_next;
-    // Acquire: as in hak_remote_notify. This heap's lock keeps the answer true. Step H3 of remote.pml.
-    if (atomic_load_explicit(&slab->owner, memory_order_acquire) == heap) {
-      hak_remote_collect(heap, slab);
-    } else {
-      hak_remote_notify(slab);  // Meant for the thread that had this heap record before.
-    }
-    slab = next;
+// What a slab costs a drain beside its blocks, in blocks.
+#define DRAIN_SLAB 8u
+
+// The slab is looked at only where something is left.
+static void set_rest(struct hak_heap *heap, struct hak_slab *slab, uint64_t rest) {
+  const uint64_t bytes = rest == 0 ? 0 : (rest >> 32) * hak_class_usable(slab->class_id);
+  heap->rest_slab = slab;
+  // Relaxed: under the heap's lock; statistics read.
+  atomic_store_explicit(&heap->rest, rest, memory_order_relaxed);
+  atomic_store_explicit(&heap->rest_bytes, bytes, memory_order_relaxed);
+}
+static uint64_t get_rest(const struct hak_heap *heap) {
+  return atomic_load_explicit(&heap->rest, memory_order_relaxed);
+}
+
+// Takes the chain of the next slab that waits in hand. False: it was not this heap's, or none waits.
+static bool next_chain(struct hak_heap *heap) {
+  if (heap->draining == NULL) {
+    // Relaxed: the exchange looks again; a notice that comes just now is for the next drain. Step H1 of remote.pml.
+    struct hak_slab *const pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);
+    if (HAK_LIKELY(pending == NULL) || pending == HAK_PENDING_CLOSED) return false;
+    // Acquire: pairs with the pushes of the notifiers. Step H2 of remote.pml.
+    heap->draining = atomic_exchange_explicit(&heap->pending, NULL, memory_order_acquire);
   }
+  struct hak_slab *slab = heap->draining;
+  heap->draining = slab->pending_next;
+  // Acquire: as in hak_remote_notify. This heap's lock keeps the answer true. Step H3 of remote.pml.
+  if (atomic_load_explicit(&slab->owner, memory_order_acquire) == heap) {
+    set_rest(heap, slab, hak_remote_detach(slab));
+    return true;
+  }
+  hak_remote_notify(slab);  // Meant for the thread that had this heap record before.
+  return false;
+}
+
+// Takes in so many blocks at most, the slabs counted too.
+static void drain(struct hak_heap *heap, uint64_t most) {
+  while (most > 0 && hak_heap_waiting(heap)) {
+    most -= most < DRAIN_SLAB ? most : DRAIN_SLAB;
+    if (get_rest(heap) == 0 && !next_chain(heap)) continue;
+    struct hak_slab *slab = heap->rest_slab;
+    const uint64_t chain = get_rest(heap);
+    const uint64_t bound = most != 0 ? most : 1;
+    const uint64_t rest = hak_remote_put(heap, slab, chain, bound < UINT32_MAX ? (uint32_t)bound : UINT32_MAX);
+    const uint64_t taken = (chain >> 32) - (rest >> 32);
+    most -= taken < most ? taken : most;
+    set_rest(heap, slab, rest);
+  }
+}
+
+void hak_heap_drain(struct hak_heap *heap) { drain(heap, UINT64_MAX); }
+
+bool hak_heap_drain_some(struct hak_heap *heap) {
+  if (HAK_LIKELY(!hak_heap_waiting(heap))) return false;
+  drain(heap, HAK_DRAIN_BLOCKS);
+  return hak_heap_waiting(heap);
 }
 
 HAK_ATOMIC(uint64_t) hak_heaps_free_bytes;

@@ -143,6 +143,12 @@ struct hak_heap {
   HAK_ATOMIC(uint64_t) refills;
   HAK_ATOMIC(uint64_t) flushes;
   HAK_ATOMIC(uint64_t) remote_batches;
+  // What hak_heap_drain_some has taken in hand and not done: slabs from `pending`, linked by pending_next, whose chains
+  // are still on them, and the rest of one chain that is off its slab.
+  struct hak_slab *draining;
+  struct hak_slab *rest_slab;
+  HAK_ATOMIC(uint64_t) rest;        // as hak_slab.remote; statistics read, relaxed
+  HAK_ATOMIC(uint64_t) rest_bytes;  // of its blocks; the same
   // Registry lock.
   struct hak_heap *next;  // on the list that it is on: of heaps with a thread, of those that a fork left behind, or of
                           // records without a thread
@@ -206,8 +212,19 @@ void *hak_heap_borrow(struct hak_heap *heap, uint32_t class_id);
 // A block that is not carved or is free already ends the process.
 void hak_heap_put(struct hak_heap *heap, struct hak_slab *slab, void *block);
 
-// Takes in the blocks that others freed into this heap's slabs since the last time.
+// Takes in all blocks that others freed into this heap's slabs since the last time.
 void hak_heap_drain(struct hak_heap *heap);
+// What one call of the program takes in of them: a bounded number of blocks and of slabs, the earliest first. The rest
+// waits for the next call. True: something waits.
+bool hak_heap_drain_some(struct hak_heap *heap);
+// Blocks that hak_heap_drain_some takes in at most.
+#define HAK_DRAIN_BLOCKS 256u
+// Whether something waits. Relaxed: a hint, the drain looks again.
+HAK_INLINE bool hak_heap_waiting(const struct hak_heap *heap) {
+  const struct hak_slab *pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);
+  return (pending != NULL && pending != HAK_PENDING_CLOSED) || heap->draining != NULL ||
+         atomic_load_explicit(&heap->rest, memory_order_relaxed) != 0;
+}
 
 // Returns the wholly free slabs that the heap keeps for itself to the pool.
 void hak_heap_release_empty(struct hak_heap *heap);
@@ -223,6 +240,8 @@ struct hak_heap_totals {
   uint64_t held_blocks;   // in quarantine
   uint64_t canary_bytes;  // behind live blocks
   uint64_t free_bytes;    // of blocks that lie free in the heaps' slabs
+  uint64_t rest_blocks;   // on chains that are off their slabs and not taken in yet
+  uint64_t rest_bytes;
   uint64_t refills;
   uint64_t flushes;
   uint64_t remote_batches;

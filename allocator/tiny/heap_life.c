@@ -276,6 +276,8 @@ static void add_heap(const struct hak_heap *heap, struct hak_heap_totals *totals
   totals->remote_batches += atomic_load_explicit(&heap->remote_batches, memory_order_relaxed);
   add_cached(heap, totals);
   const uint64_t held = atomic_load_explicit(&heap->held_blocks, memory_order_relaxed);
+  totals->rest_blocks += atomic_load_explicit(&heap->rest, memory_order_relaxed) >> 32;
+  totals->rest_bytes += atomic_load_explicit(&heap->rest_bytes, memory_order_relaxed);
   totals->held_blocks += held;
   totals->cached_blocks += held;
   totals->cached_bytes += atomic_load_explicit(&heap->held_bytes, memory_order_relaxed);

@@ -36,8 +36,7 @@ static void visit_heap(struct hak_heap *heap, void *context) {
   if (hak_reclaim_worth_watching()) hak_idle_cache_trip(heap);
   // What was freed into the slabs of a busy thread is that thread's to take in. Relaxed: a hint, the drain looks again.
   // Step V1 of remote.pml.
-  const bool waiting = atomic_load_explicit(&heap->pending, memory_order_relaxed) != NULL &&
-                       hak_idle_cache_no_event(heap, visit->now, visit->idle_ms);
+  const bool waiting = hak_heap_waiting(heap) && hak_idle_cache_no_event(heap, visit->now, visit->idle_ms);
   if (waiting) hak_heap_drain(heap);
   if (taken != 0 || waiting) hak_heap_release_empty(heap);
   const bool purged = visit->all ? hak_page_purge_all(heap) != 0 : hak_page_purge(heap, visit->now);

@@ -73,16 +73,23 @@ void hak_remote_notify(struct hak_slab *slab) {
   }
 }
 
-void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab) {
+uint64_t hak_remote_detach(struct hak_slab *slab) {
   // Acquire: pairs with the pushes; everything done with the blocks before is seen. Release: pairs with the next push
   // to the empty chain, which may write pending_next. Step R7 of remote.pml.
   const uint64_t taken = atomic_exchange_explicit(&slab->remote, 0, memory_order_acq_rel);
-  uint64_t link = (uint32_t)taken;
-  const uint32_t count = (uint32_t)(taken >> 32);
+  const uint32_t link = (uint32_t)taken;
   const uint32_t capacity = slab->capacity;
-  owner->reported_bytes += (uint64_t)count * slab->stride;  // Whoever freed them has done that.
   if (HAK_UNLIKELY(link == 0 || link > capacity)) hak_fatal("corrupted block", slab);
-  for (uint32_t left = count; left > 0; left--) {
+  return taken;
+}
+
+uint64_t hak_remote_put(struct hak_heap *owner, struct hak_slab *slab, uint64_t chain, uint32_t most) {
+  uint64_t link = (uint32_t)chain;
+  const uint32_t count = (uint32_t)(chain >> 32);
+  const uint32_t rest = count > most ? count - most : 0;
+  const uint32_t capacity = slab->capacity;
+  owner->reported_bytes += (uint64_t)(count - rest) * slab->stride;  // Whoever freed them has done that.
+  for (uint32_t left = count; left > rest; left--) {
     const uint32_t index = (uint32_t)link - 1;
     void *block = hak_slab_block(slab, index);
     link = tiny_nextptr_load(block);
@@ -97,5 +104,10 @@ void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab) {
     // The last block may empty the slab and return it to the pool: nothing of it is touched afterwards.
     hak_heap_put(owner, slab, block);
   }
+  return (uint64_t)rest << 32 | link;
+}
+
+void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab) {
+  hak_remote_put(owner, slab, hak_remote_detach(slab), UINT32_MAX);
   if (owner == &hak_orphanage) hak_heap_report(owner);  // It has no slow calls that would.
 }

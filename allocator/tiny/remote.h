@@ -23,7 +23,15 @@ void hak_chain_add(struct hak_chain *chain, void *block);
 // know. Returns their bytes, which the caller adds to hak_heaps_free_bytes.
 uint64_t hak_remote_push(const struct hak_chain *chain);
 
-// Takes the slab's remote blocks into its bitmap. Called by the owner, on the notice of the slab only.
+// Takes the slab's remote chain off it: the word that `remote` held. Called by the owner, on the notice of the slab
+// only.
+uint64_t hak_remote_detach(struct hak_slab *slab);
+
+// Puts the first blocks of such a chain into the slab's bitmap, `most` at most. Returns what is left of the chain, 0
+// when all is done; then the slab may be gone. Called by the owner.
+uint64_t hak_remote_put(struct hak_heap *owner, struct hak_slab *slab, uint64_t chain, uint32_t most);
+
+// Takes all of the slab's remote blocks into its bitmap. Called by the owner, on the notice of the slab only.
 void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab);
 
 // Tells the owner of `slab` that its remote chain is no longer empty.

@@ -39,8 +39,8 @@ bool hak_pool_tick(uint64_t now);
 // Releases all free memory above `keep_bytes` at once; returns how many bytes went back.
 size_t hak_pool_trim(size_t keep_bytes);
 
-// Gives free memory back before about `bytes` of new memory are taken elsewhere, where there is much of it. Bounded;
-// returns the bytes.
+// Before about `bytes` of new memory are taken elsewhere: where there is much free memory, gives back what is past the
+// deadline, or near a limit any. Bounded; returns the bytes.
 size_t hak_pool_make_way(size_t bytes);
 
 // Maps `count` superslabs and fills them with memory.

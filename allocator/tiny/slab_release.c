@@ -195,9 +195,17 @@ size_t hak_pool_make_way(size_t bytes) {
   const uint64_t now = hak_os_now_ms();
   if (!hak_refusal_is_over(&hak_decommit_refusal, now)) return 0;
   hak_lock_acquire(&hak_pool.lock);
+  // What is idle goes; near a limit whatever is free. What the program will soon use again would only be faulted in
+  // again.
+  const bool near = !hak_limit_has_room(bytes);
+  const uint64_t deadline = near ? 0 : HAK_SETTING(decommit_deadline_ms);
   if (hak_release_before_growth(hak_pool_free_bytes(), hak_commit_now())) {
     for (uint32_t i = 0; i < MAKE_WAY_SUPERSLABS && released < bytes && hak_pool.queue_first != NULL; i++) {
-      const size_t step = release(hak_pool.queue_first, HAK_RELEASE_DECOMMIT, now);
+      struct hak_superslab *ss = hak_pool.queue_first;
+      struct hak_release_facts facts = facts_of(ss, now, deadline);
+      if (near) facts.keep_free_bytes = 0;
+      const enum hak_release_verdict verdict = hak_release_superslab(&facts);
+      const size_t step = verdict != HAK_RELEASE_KEEP ? release(ss, verdict, now) : 0;
       if (step == 0) break;
       released += step;
     }

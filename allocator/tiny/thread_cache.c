@@ -258,7 +258,7 @@ static void earn_credit(struct hak_class_heap *class_heap, uint32_t blocks) {
 void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fresh) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
   slow_event(heap, class_id);
-  hak_heap_drain(heap);
+  const bool waiting = hak_heap_drain_some(heap);
   hak_cache_settle(heap, class_id);
   if (bin_count(bin) != 0) {  // Others had emptied slots above it.
     void **top = bin_top(bin);
@@ -270,6 +270,8 @@ void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fres
   const uint32_t capacity = bin_capacity(bin);
   const size_t by_bytes = REFILL_BYTES_MAX / hak_class_stride(class_id);
   uint32_t want = capacity / 2 < by_bytes ? capacity / 2 : (uint32_t)by_bytes;
+  // No more goes out than came in, or what waits would become more and more.
+  if (waiting && want > HAK_DRAIN_BLOCKS / 2) want = HAK_DRAIN_BLOCKS / 2;
   void *single;
   if (want <= 1 || bin_base(bin) == NULL) {
     count_event(&heap->refills);
@@ -287,7 +289,7 @@ void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fres
 }
 
 void *hak_thread_cache_borrow(struct hak_heap *heap, uint32_t class_id) {
-  hak_heap_drain(heap);
+  hak_heap_drain_some(heap);
   uint32_t *credit = &heap->classes[class_id].credit;
   if (!HAK_SETTING(borrow) || *credit < BORROW_SHARE) return NULL;
   void *block = hak_heap_borrow(heap, class_id);

@@ -8,7 +8,9 @@
  * nobody else is done in one step. Memory is sequentially consistent here: the orders that the code needs for that stand
  * beside its atomics, and ThreadSanitizer watches them.
  *
- * Not modelled: the caches (a cached block counts as held by the program), bitmaps, the giving back of pages.
+ * Not modelled: the caches (a cached block counts as held by the program), bitmaps, the giving back of pages;
+ * that a drain may stop within a chain: what is left of it is off its slab, under the heap's lock, and its slab is not
+ * wholly free.
  *
  * Properties; -DONLY=number leaves one of them:
  *   1 no free is lost: in the end every block is free or held, and a slab without a held block is in the pool
@@ -70,6 +72,7 @@ byte capacity[SLABS];
 byte block[SLABS * BLOCKS];
 byte link[SLABS * BLOCKS];
 byte pending[HEAPS] = CLOSED;
+byte draining[HEAPS]; /* taken off `pending`; under the heap's lock */
 bit in_use[HEAPS];
 bit open[HEAPS];
 
@@ -341,32 +344,31 @@ inline free_some(h) {
 
 /* ---- heap.c ---- */
 
-inline drain(h) { /* hak_heap_drain */
-  o = pending[h]; /* Step H1 */
-  if
-  :: o != 0 && o != CLOSED ->
-    atomic { o = 0; walk = pending[h]; pending[h] = 0 }; /* Step H2 */
-    do
-    :: walk != 0 ->
-      atomic { s = walk - 1; walk = pending_next[s]; notices[s]-- };
-      o = owner[s]; /* Step H3 */
-#ifdef DRAIN_TRUSTS
-      o = h;
-#endif
-      if
-      :: o == h -> collect(h, s)
-#ifdef DRAIN_DROPS
-      :: else
-#else
-      :: else -> notify(s)
-#endif
-      fi
+inline drain(h, some) { /* hak_heap_drain; with `some` hak_heap_drain_some, which may stop between two slabs */
+  do
+  :: draining[h] == 0 ->
+    o = pending[h]; /* Step H1 */
+    if
+    :: o != 0 && o != CLOSED -> atomic { o = 0; draining[h] = pending[h]; pending[h] = 0 } /* Step H2 */
     :: else -> break
-    od;
-    s = 0
-  :: else
-  fi;
-  o = 0
+    fi
+  :: draining[h] != 0 ->
+    atomic { s = draining[h] - 1; draining[h] = pending_next[s]; notices[s]-- };
+    o = owner[s]; /* Step H3 */
+#ifdef DRAIN_TRUSTS
+    o = h;
+#endif
+    if
+    :: o == h -> collect(h, s)
+#ifdef DRAIN_DROPS
+    :: else
+#else
+    :: else -> notify(s)
+#endif
+    fi
+  :: some && draining[h] != 0 -> break
+  od;
+  atomic { s = 0; o = 0 }
 }
 
 inline adopt(h) {
@@ -492,7 +494,7 @@ inline close_heap() { /* hak_heap_close(h): by its thread, or of a heap that a f
   acquire(heap_lock[h]);
   if
   :: open[h] ->
-    drain(h);
+    drain(h, false);
     release_empty(h);
 #ifdef CLOSE_FIRST
     close_pending(h);
@@ -532,7 +534,7 @@ inline visit_heap() { /* hak_heap_visit_next */
 #endif
     if
     :: open[h] -> /* Step V1: whether anything waits is a hint; the drain looks again. */
-      drain(h);
+      drain(h, false);
       release_empty(h)
     :: else
     fi;
@@ -590,7 +592,7 @@ active [THREADS] proctype thread() {
     :: MAY(1) && mine == NO_HEAP -> open_heap()
     :: MAY(2) && mine != NO_HEAP ->
       acquire(heap_lock[mine]);
-      drain(mine);
+      drain(mine, true);
       if
       :: take_own(mine)
       :: adopt(mine)
