@@ -340,8 +340,8 @@ CALL_MUTANTS = [
     {
         "name": "statistics_forget_remote",
         "file": "allocator/observe/statistics.c",
-        "old": "heaps.cached_blocks + pool.remote_blocks)",
-        "new": "heaps.cached_blocks)",
+        "old": "heaps.cached_blocks + pool.remote_blocks + heaps.rest_blocks)",
+        "new": "heaps.cached_blocks + heaps.rest_blocks)",
         "kind": "wrong figure",
         "breaks": "blocks freed into another thread's slab count as live",
         "killer": "//allocator/test:threads_test",
