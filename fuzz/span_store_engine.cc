@@ -5,6 +5,7 @@
 
 #include <array>
 
+#include "allocator/large/colour.h"
 #include "allocator/large/guarded.h"
 #include "allocator/large/mapping.h"
 #include "allocator/os/fault.h"
@@ -30,7 +31,18 @@ struct Held {
   size_t usable = 0;
   uint8_t tag = 0;
   bool span = false;  // not a mapping
+  bool room = false;  // of a span: it leaves room for a colour
 };
+
+size_t SlabsFor(size_t size) { return std::max<size_t>(1, (size + HAK_SLAB_SIZE - 1) / HAK_SLAB_SIZE); }
+
+// Whether a span's block of `size` bytes leaves room for a colour.
+bool LeavesRoom(size_t size, size_t align) {
+  return align <= HAK_MIN_ALIGN && size + HAK_COLOUR_BYTES <= SlabsFor(size) * HAK_SLAB_SIZE;
+}
+
+// How far behind its slab's start a span's block begins.
+size_t FrontOf(const unsigned char *p) { return reinterpret_cast<uintptr_t>(p) & (HAK_SLAB_SIZE - 1); }
 
 // Bytes that are written and read, each once and upwards: in each slab the first, the last, and one in between. Nothing
 // else is ever written, so a block that has to be zero is where these bytes are. `sparse`: of a block beyond a span's
@@ -115,10 +127,12 @@ class Input {
       (held.span ? span_bytes : mapping_bytes) += held.usable;
     }
     const struct hak_pool_totals pool = hak_pool_totals();
-    Check(pool.spans == spans && pool.span_bytes == span_bytes, "spans are miscounted");
+    // Blocks that guards were refused for lie in spans, whole pages of them.
+    Check(pool.spans == spans && (HAK_GUARDED || pool.span_bytes == span_bytes), "spans are miscounted");
     if (HAK_GUARDED) {
       const struct hak_guarded_totals guarded = hak_guarded_totals();
-      Check(guarded.blocks == mappings && guarded.bytes == mapping_bytes, "guarded blocks are miscounted");
+      Check(guarded.blocks == spans + mappings && guarded.bytes == span_bytes + mapping_bytes,
+            "guarded blocks are miscounted");
     } else {
       const struct hak_mapping_totals mapping = hak_mapping_totals();
       Check(mapping.blocks == mappings && mapping.bytes == mapping_bytes, "mappings are miscounted");
@@ -159,18 +173,25 @@ class Input {
     }
   }
 
-  // The usable size that the rules give.
-  static size_t Wanted(size_t size, bool span) {
-    if (HAK_GUARDED) return size;
-    return span ? std::max<size_t>(1, (size + HAK_SLAB_SIZE - 1) / HAK_SLAB_SIZE) * HAK_SLAB_SIZE
-                : hak_round_up(std::max<size_t>(size, 1), hak_os_page_size());
+  // The usable size that the rules give a span's block.
+  static size_t SpanUsable(size_t size, bool room) {
+    return SlabsFor(room ? size + HAK_COLOUR_BYTES : size) * HAK_SLAB_SIZE - (room ? HAK_COLOUR_BYTES : 0);
   }
 
-  void CheckUsable(const Held &held, bool span) const {
-    const size_t wanted = Wanted(held.size, span);
+  // What malloc gives for `size` bytes: hak_large_good_size.
+  static size_t GoodSize(size_t size) {
+    if (HAK_GUARDED) return size;
+    if (size <= kSpanMax) return SpanUsable(size, LeavesRoom(size, HAK_MIN_ALIGN));
+    return hak_round_up(size + HAK_COLOUR_BYTES, hak_os_page_size()) - HAK_COLOUR_BYTES;
+  }
+
+  void CheckUsable(const Held &held) const {
     Check(calls_.usable(held.p) == held.usable, "the usable size is not stable");
     // A mapping may be a freed one that is somewhat larger.
-    Check(span || HAK_GUARDED ? held.usable == wanted : held.usable >= wanted, "another usable size");
+    const bool good = HAK_GUARDED ? held.usable == held.size
+                      : held.span ? held.usable == SpanUsable(held.size, held.room)
+                                  : held.usable >= held.size;
+    Check(good, "another usable size");
   }
 
   void Alloc(Held *held, const uint8_t *r) {
@@ -184,14 +205,22 @@ class Input {
       Check(faults_ && hak_fault_hits() > hits, "a block is refused for no reason");
       return;
     }
-    const bool span = !HAK_GUARDED && size <= kSpanMax && align <= HAK_SLAB_SIZE;
-    *held = {p, size, calls_.usable(p), static_cast<uint8_t>(1 + next_tag_++ % 255), span};
+    const bool span = hak_slab_map_find(p) == HAK_CLASS_SPAN;
+    const bool room = span && LeavesRoom(size, align);
+    *held = {p, size, calls_.usable(p), static_cast<uint8_t>(1 + next_tag_++ % 255), span, room};
     Check(reinterpret_cast<uintptr_t>(p) % align == 0, "not aligned");
-    Check(span == (hak_slab_map_find(p) == HAK_CLASS_SPAN), "a span where a mapping belongs, or the other way round");
-    CheckUsable(*held, span);
+    // Guards that the system refuses are gone without, in a span.
+    Check(HAK_GUARDED ? !span || faults_ : span == (size <= kSpanMax && align <= HAK_SLAB_SIZE),
+          "a span where a mapping belongs, or the other way round");
+    if (span) {
+      Check(FrontOf(p) == 0 ||
+                (room && !HAK_GUARDED && FrontOf(p) <= HAK_COLOUR_BYTES && FrontOf(p) % HAK_CACHE_LINE == 0),
+            "a colour that cannot be");
+    }
+    CheckUsable(*held);
     CheckPlace(*held);
-    if (HAK_GUARDED || span == (size <= kSpanMax))
-      Check(calls_.good_size(size) == Wanted(size, span), "hak_large_good_size");
+    Check(calls_.good_size(size) == GoodSize(size), "hak_large_good_size");
+    if (!HAK_GUARDED && align <= HAK_MIN_ALIGN) Check(held->usable >= GoodSize(size), "less than hak_large_good_size");
     // In one go: a page that is only read first is faulted in twice.
     if (zero) {
       EachMark(size, Sparse(),
@@ -219,7 +248,7 @@ class Input {
 
   // Whether the span could be `slabs` long where it is: what follows belongs to nobody.
   bool RoomFor(const Held &held, size_t slabs) const {
-    const unsigned char *end = held.p + slabs * HAK_SLAB_SIZE;
+    const unsigned char *end = held.p - FrontOf(held.p) + slabs * HAK_SLAB_SIZE;
     const uintptr_t superslab_end = (reinterpret_cast<uintptr_t>(held.p) | (HAK_SUPERSLAB_SIZE - 1)) + 1;
     if (reinterpret_cast<uintptr_t>(end) > superslab_end) return false;
     for (const Held &other : held_) {
@@ -236,8 +265,11 @@ class Input {
     CheckMarks(held->p, held->tag, held->usable, held->usable);
     const size_t before = held->usable;
     auto *p = static_cast<unsigned char *>(calls_.resize(held->p, size, may_move));
-    if (span) {
-      const bool fits = size <= kSpanMax && RoomFor(*held, Wanted(size, true) / HAK_SLAB_SIZE);
+    // A block at its span's start may do without the room for a colour.
+    const bool room = FrontOf(held->p) != 0 || (held->room && LeavesRoom(size, HAK_MIN_ALIGN));
+    if (span && !HAK_GUARDED) {
+      const size_t whole = room ? size + HAK_COLOUR_BYTES : size;
+      const bool fits = size <= kSpanMax && whole <= kSpanMax && RoomFor(*held, SlabsFor(whole));
       Check((p != nullptr) == fits, "a span is resized where there is no room, or not where there is");
     }
     if (HAK_GUARDED) {
@@ -253,8 +285,9 @@ class Input {
     Check(p == held->p || may_move, "moved without leave");
     held->p = p;
     held->size = size;
+    held->room = span && room;
     held->usable = calls_.usable(p);
-    CheckUsable(*held, span);
+    CheckUsable(*held);
     CheckPlace(*held);
     CheckMarks(p, held->tag, before, std::min(before, size));
     Mark(held);

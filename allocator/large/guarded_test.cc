@@ -262,7 +262,9 @@ TEST_F(GuardedBudget, ABlockWithoutGuardsHasItsSizeAndItsCanary) {
     EXPECT_EQ(hak_guarded_totals().bytes, size);
     EXPECT_EQ(hak_guarded_totals().closed, 0u);
     EXPECT_EQ(hak_guarded_verify(), nullptr);
-    if (size < 4096) HAK_EXPECT_FATAL((memory[size] ^= 1, hak_guarded_give(memory)), "overflow", memory);
+    if (size < 4096) {
+      HAK_EXPECT_FATAL((memory[size] ^= 1, hak_guarded_give(memory)), "overflow", memory);
+    }
     EXPECT_TRUE(hak_guarded_resize(memory, 4000, true));
     EXPECT_EQ(hak_guarded_size(memory), 4000u);
     EXPECT_EQ(hak_guarded_give(memory), HAK_GUARDED_WITHOUT);

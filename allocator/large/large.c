@@ -27,15 +27,20 @@ static bool is_span(const void *block) {
 
 static_assert(HAK_SPAN_FRONT_MAX == HAK_COLOUR_BYTES, "a span's block may have every colour");
 
-// How many colours a block of `size` bytes can have that cost it no page.
-static uint32_t colours_of(size_t size, size_t align) {
-  if (align > HAK_MIN_ALIGN || size + HAK_COLOUR_BYTES > slabs_for(size) * HAK_SLAB_SIZE) return 0;
+// Whether a block of `size` bytes leaves room for a colour in its last slab. One that does has this room less to use,
+// whether or not it has a colour: the usable size must not fall when a program asks for a byte more.
+static bool leaves_room(size_t size, size_t align) {
+  return align <= HAK_MIN_ALIGN && size + HAK_COLOUR_BYTES <= slabs_for(size) * HAK_SLAB_SIZE;
+}
+
+// How many colours a block of `size` bytes that leaves room can have at the cost of no page.
+static uint32_t colours_of(size_t size) {
   const size_t rest = hak_round_up(size, hak_os_page_size()) - size;
   return (uint32_t)((rest < HAK_COLOUR_BYTES ? rest : HAK_COLOUR_BYTES) / HAK_CACHE_LINE);
 }
 
 static size_t span_usable(const struct hak_slab *slab) {
-  return slab->span_slabs * HAK_SLAB_SIZE - (slab->span_front != 0 ? HAK_COLOUR_BYTES : 0);
+  return slab->span_slabs * HAK_SLAB_SIZE - (slab->span_room ? HAK_COLOUR_BYTES : 0);
 }
 
 // ---- Pages behind a span's block -----------------------------------------------------------------
@@ -82,12 +87,14 @@ static void *take_plain(size_t size, size_t align, bool zero, bool grow) {
     uint32_t dirty;
     char *start = hak_pool_take_span(slabs_for(size), &dirty, grow);
     if (start == NULL) return NULL;
-    const uint32_t colours = colours_of(size, align);
+    const bool room = leaves_room(size, align);
+    const uint32_t colours = room ? colours_of(size) : 0;
     const size_t front = colours != 0 ? hak_colour_next(&turn, colours) : 0;
     if (zero) clear_span(start, front, front + size, dirty);
     struct hak_slab *slab = hak_slab_of(start);
+    slab->span_front = (uint32_t)front;
     // Relaxed: statistics read it, for a figure.
-    __atomic_store_n(&slab->span_front, (uint32_t)front, __ATOMIC_RELAXED);
+    __atomic_store_n(&slab->span_room, room, __ATOMIC_RELAXED);
     slab->span_pages = pages_of(front + size);
     slab->span_trims = 0;
     return start + front;
@@ -145,9 +152,12 @@ void *hak_large_resize(void *block, size_t size, bool may_move) {
   if (is_span(block)) {
     struct hak_slab *slab = hak_slab_of(block);
     const size_t front = slab->span_front;
-    const size_t whole = front != 0 ? size + HAK_COLOUR_BYTES : size;
+    // A block at its span's start may do without the room.
+    const bool room = front != 0 || (slab->span_room && leaves_room(size, HAK_MIN_ALIGN));
+    const size_t whole = room ? size + HAK_COLOUR_BYTES : size;
     if (size > SPAN_BYTES_MAX || whole > SPAN_BYTES_MAX) return NULL;
     if (!hak_pool_resize_span(slab, slabs_for(whole))) return NULL;
+    __atomic_store_n(&slab->span_room, room, __ATOMIC_RELAXED);  // relaxed: see take_plain
     resized_span(slab, (char *)block - front, front + size);
     return block;
   }
@@ -158,5 +168,5 @@ void *hak_large_resize(void *block, size_t size, bool may_move) {
 size_t hak_large_good_size(size_t size) {
   if (HAK_GUARDED) return size;
   if (size > SPAN_BYTES_MAX) return hak_round_up(size + HAK_COLOUR_BYTES, hak_os_page_size()) - HAK_COLOUR_BYTES;
-  return slabs_for(size) * HAK_SLAB_SIZE - (colours_of(size, HAK_MIN_ALIGN) != 0 ? HAK_COLOUR_BYTES : 0);
+  return slabs_for(size) * HAK_SLAB_SIZE - (leaves_room(size, HAK_MIN_ALIGN) ? HAK_COLOUR_BYTES : 0);
 }

@@ -157,6 +157,23 @@ TEST_F(Large, SpansGrowIntoFreeSlabsAndShrinkInPlace) {
   EXPECT_TRUE(hak_large_free(block));
 }
 
+// A program may ask for a byte more and must not be told that it gets less; malloc gives what good_size says.
+TEST_F(Large, UsableSizesDoNotFall) {
+  size_t last = 0;
+  for (size_t page = HAK_TINY_MAX; page <= kSpanMax; page += 4096) {
+    for (const size_t size : {page - 64, page - 63, page - 1, page, page + 1, page + 64}) {
+      if (size <= HAK_TINY_MAX || size > kSpanMax) continue;
+      const size_t good = hak_large_good_size(size);
+      ASSERT_GE(good, size);
+      ASSERT_GE(good, last) << size;
+      last = good;
+      char *block = Alloc(size);
+      ASSERT_EQ(hak_large_usable(block), good) << size;
+      ASSERT_TRUE(hak_large_free(block));
+    }
+  }
+}
+
 TEST_F(Large, PagesBehindAShrunkSpanGoBackAFewTimes) {
   const auto give_back = [] { return hak_os_totals().decommits; };
   char *block = Alloc(HAK_SLAB_SIZE);

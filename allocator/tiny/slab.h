@@ -88,6 +88,7 @@ struct hak_slab {
   // touched, and how often those beyond were given back.
   uint16_t span_pages;
   uint8_t span_trims;
+  bool span_room;  // the block leaves room for a colour: HAK_SPAN_FRONT_MAX bytes less to use (statistics read it)
 
   // Line 2: what `free` points at when it is large enough; otherwise that is a record (tiny/meta.h). Out of reach of
   // the blocks either way. The owner's alone.

@@ -265,6 +265,7 @@ void *hak_pool_take_span(uint32_t slabs, uint32_t *dirty, bool grow) {
     slab->class_id = HAK_CLASS_SPAN;
     slab->span_slabs = slabs;
     slab->span_front = 0;
+    slab->span_room = false;
     start = hak_slab_begin(slab);
     hak_slab_map_set(start, 1, HAK_CLASS_SPAN);
     if (slabs > 1) hak_slab_map_set((char *)start + HAK_SLAB_SIZE, slabs - 1, HAK_CLASS_SPAN_REST);

@@ -39,7 +39,7 @@ static bool add_to_totals(struct hak_slab *slab, void *context) {
       totals->spans++;
       // Relaxed: a figure; the block's owner writes it.
       totals->span_bytes += slab->span_slabs * HAK_SLAB_SIZE;
-      if (__atomic_load_n(&slab->span_front, __ATOMIC_RELAXED) != 0) totals->span_bytes -= HAK_SPAN_FRONT_MAX;
+      if (__atomic_load_n(&slab->span_room, __ATOMIC_RELAXED)) totals->span_bytes -= HAK_SPAN_FRONT_MAX;
       break;
     case HAK_CLASS_SPAN_REST:
       break;
