@@ -42,13 +42,14 @@ class Mapping : public testing::Test {
   }
 };
 
-char *Take(size_t size, size_t align = 16, bool *zero = nullptr) {
+// Of whole pages: a block without an alignment begins at a line of its first page, which colour_test looks at.
+char *Take(size_t size, size_t align = kPage, bool *zero = nullptr) {
   bool ignored;
   return static_cast<char *>(hak_mapping_take(size, align, zero != nullptr ? zero : &ignored));
 }
 
 TEST_F(Mapping, IsWholePagesAlignedAndZero) {
-  for (const size_t align : {size_t{1}, size_t{16}, kPage, 16 * kPage, 2 * kMiB, 64 * kMiB}) {
+  for (const size_t align : {kPage, 16 * kPage, 2 * kMiB, 64 * kMiB}) {
     for (const size_t size : {size_t{1}, kPage, kPage + 1, kMiB + 5}) {
       bool zero = false;
       char *block = Take(size, align, &zero);
@@ -133,13 +134,13 @@ TEST_F(Mapping, AFreedMappingIsUsedAgainForWhatNearlyFillsIt) {
   EXPECT_EQ(hak_mapping_totals().cached_bytes, 8 * kMiB);
   const uint64_t calls = hak_os_totals().calls;
   bool zero = true;
-  char *larger = Take(8 * kMiB + kPage, 16, &zero);
+  char *larger = Take(8 * kMiB + kPage, kPage, &zero);
   EXPECT_NE(larger, block);
   EXPECT_EQ(hak_os_totals().calls, calls + 1);
-  char *smaller = Take(6 * kMiB, 16, &zero);
+  char *smaller = Take(6 * kMiB, kPage, &zero);
   EXPECT_NE(smaller, block) << "would waste more than an eighth";
   EXPECT_EQ(hak_os_totals().calls, calls + 2);
-  char *again = Take(8 * kMiB - 8 * kMiB / 9 + kPage, 16, &zero);
+  char *again = Take(8 * kMiB - 8 * kMiB / 9 + kPage, kPage, &zero);
   EXPECT_EQ(again, block);
   EXPECT_FALSE(zero);
   EXPECT_EQ(hak_os_totals().calls, calls + 2) << "without a call";
@@ -235,7 +236,7 @@ TEST_F(Mapping, AnUnmapThatFailsIsTriedAgain) {
     EXPECT_EQ(hak_mapping_totals().cached_bytes, 0u);
     EXPECT_EQ(hak_mapping_verify(), nullptr);
     bool zero = false;
-    EXPECT_EQ(Take(4 * kMiB, 16, &zero), block);
+    EXPECT_EQ(Take(4 * kMiB, kPage, &zero), block);
     EXPECT_TRUE(zero);
     EXPECT_TRUE(IsZero(block, 4 * kMiB));
     EXPECT_TRUE(hak_mapping_give(block));
@@ -256,7 +257,7 @@ TEST_F(Mapping, AnUnmapAndADecommitThatFailKeepTheMemoryAndSayIt) {
     EXPECT_EQ(hak_mapping_trim(), 0u);
     EXPECT_EQ(hak_mapping_totals().cached_bytes, 4 * kMiB);
     bool zero = true;
-    EXPECT_EQ(Take(4 * kMiB, 16, &zero), block);
+    EXPECT_EQ(Take(4 * kMiB, kPage, &zero), block);
     EXPECT_FALSE(zero);
     EXPECT_TRUE(hak_mapping_give(block));
   }

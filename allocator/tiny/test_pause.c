@@ -49,6 +49,8 @@ static bool slow_barrier(void) {
 #define hak_idle_cache_steal hak_test_slow_steal
 #define hak_idle_cache_no_event hak_test_no_event
 #define hak_idle_cache_trip hak_test_trip
+#define hak_idle_cache_much hak_test_much
+#define hak_idle_cache_uncount hak_test_uncount
 #define hak_idle_cache_settle hak_test_settle
 #define hak_os_barrier slow_barrier
 #define __atomic_exchange_n(slot, value, order) (hak_test_pause_seldom(), __atomic_exchange_n(slot, value, order))
