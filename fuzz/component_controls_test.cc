@@ -135,7 +135,7 @@ TEST(SpanStoreControl, ResizeRefusesForNothing) {
 TEST(SpanStoreControl, KnowsTheMiddle) {
   SpanStoreCalls calls;
   calls.usable = [](const void *block) {
-    return hak_large_usable(reinterpret_cast<const void *>(reinterpret_cast<uintptr_t>(block) & ~uintptr_t{4095}));
+    return hak_large_usable(reinterpret_cast<const void *>(reinterpret_cast<uintptr_t>(block) & ~uintptr_t{63}));
   };
   ExpectSpanStore(calls, "the middle of a block is taken for a block");
 }

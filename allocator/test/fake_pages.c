@@ -1,17 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A kernel with larger pages, for LD_PRELOAD: HAK_TEST_PAGE_SIZE (a power of two of at least the real one) is the page
-// size that sysconf tells, mmap and mremap give addresses at multiples of it, and memory calls that a kernel with such
-// pages would refuse, or would carry out on more than was meant, end the program with a line on stderr.
+// size that sysconf and /proc/self/auxv tell, mmap and mremap give addresses at multiples of it, and memory calls that
+// a kernel with such pages would refuse, or would carry out on more than was meant, end the program with a line on
+// stderr.
+//
+// Calls of the C library's functions are caught by their names. System calls that the program makes itself are caught
+// by a seccomp filter, which looks at where the instruction stands; its signal, SIGSYS, is answered by the same
+// functions.
+#include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -125,4 +138,127 @@ EXPORT int mincore(void *start, size_t size, unsigned char *resident) {
     resident[at / page] = any;
   }
   return 0;
+}
+
+// ---- System calls of the program itself ----------------------------------------------------------
+
+#if defined(__x86_64__)
+#define REGISTER(context, n) \
+  (context)->uc_mcontext.gregs[(const int[]){REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9}[n]]
+#define RESULT(context) (context)->uc_mcontext.gregs[REG_RAX]
+#elif defined(__aarch64__)
+#define REGISTER(context, n) (context)->uc_mcontext.regs[n]
+#define RESULT(context) (context)->uc_mcontext.regs[0]
+#endif
+
+// A file that reads as /proc/self/auxv of a kernel with such pages.
+static int open_auxv(void) {
+  static Elf64_auxv_t vector[64];
+  const int real = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/auxv", O_RDONLY);
+  const long bytes = syscall(SYS_read, real, vector, sizeof vector);
+  syscall(SYS_close, real);
+  for (size_t i = 0; (long)(i * sizeof vector[0]) < bytes; i++) {
+    if (vector[i].a_type == AT_PAGESZ) vector[i].a_un.a_val = page_size();
+  }
+  const int file = (int)syscall(SYS_memfd_create, "auxv", 0);
+  if (file < 0 || bytes < 0 || write(file, vector, (size_t)bytes) != bytes || lseek(file, 0, SEEK_SET) != 0) _exit(97);
+  return file;
+}
+
+static void answer(int number, siginfo_t *info, void *state) {
+  (void)number;
+  ucontext_t *context = state;
+  const int saved = errno;
+  long a[6];
+  for (int i = 0; i < 6; i++) a[i] = (long)REGISTER(context, i);
+  long result;
+  switch (info->si_syscall) {
+    case SYS_mmap:
+      result = (long)mmap((void *)a[0], (size_t)a[1], (int)a[2], (int)a[3], (int)a[4], a[5]);
+      break;
+    case SYS_munmap:
+      result = munmap((void *)a[0], (size_t)a[1]);
+      break;
+    case SYS_mprotect:
+      result = mprotect((void *)a[0], (size_t)a[1], (int)a[2]);
+      break;
+    case SYS_madvise:
+      result = madvise((void *)a[0], (size_t)a[1], (int)a[2]);
+      break;
+    case SYS_mremap:
+      result = (long)mremap((void *)a[0], (size_t)a[1], (size_t)a[2], (int)a[3], (void *)a[4]);
+      break;
+    case SYS_openat:
+      result = strcmp((const char *)a[1], "/proc/self/auxv") == 0 ? open_auxv()
+                                                                  : syscall(SYS_openat, a[0], a[1], a[2], a[3]);
+      break;
+    default:
+      _exit(96);
+  }
+  RESULT(context) = result == -1 ? -errno : result;
+  errno = saved;
+}
+
+// Where the program's own code lies: the mappings of its file that can be executed.
+static bool find_code(uintptr_t *start, uintptr_t *end) {
+  char name[4096];
+  const long length = readlink("/proc/self/exe", name, sizeof name - 1);
+  if (length <= 0) return false;
+  name[length] = '\0';
+  FILE *maps = fopen("/proc/self/maps", "r");
+  if (maps == NULL) return false;
+  static char text[8192];
+  while (fgets(text, sizeof text, maps) != NULL) {
+    unsigned long from, to;
+    char rights[8];
+    if (sscanf(text, "%lx-%lx %7s", &from, &to, rights) == 3 && rights[2] == 'x' && strstr(text, name) != NULL) {
+      if (*start == 0) *start = from;
+      *end = to;
+    }
+  }
+  fclose(maps);
+  return *start != 0;
+}
+
+// False when the kernel takes no filter.
+static bool filter(uintptr_t start, uintptr_t end) {
+  static const int calls[] = {SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap, SYS_openat};
+  enum { CALLS = sizeof calls / sizeof calls[0], ALLOW = 6 + CALLS, TRAP };
+#define LOAD(offset) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(offset))
+#define POINTER offsetof(struct seccomp_data, instruction_pointer)
+// Where to go from instruction `at` when the test holds, and when it does not.
+#define TEST(at, test, value, yes, no) \
+  BPF_JUMP(BPF_JMP | (test) | BPF_K, (uint32_t)(value), (uint8_t)((yes) - (at) - 1), (uint8_t)((no) - (at) - 1))
+  struct sock_filter code[TRAP + 1] = {
+      [0] = LOAD(POINTER),
+      [1] = TEST(1, BPF_JGE, start, 2, ALLOW),
+      [2] = TEST(2, BPF_JGT, end - 1, ALLOW, 3),
+      [3] = LOAD(POINTER + 4),
+      [4] = TEST(4, BPF_JEQ, start >> 32, 5, ALLOW),
+      [5] = LOAD(offsetof(struct seccomp_data, nr)),
+      [ALLOW] = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+      [TRAP] = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+  };
+  for (int i = 0; i < CALLS; i++) {
+    const int at = 6 + i;
+    code[at] = (struct sock_filter)TEST(at, BPF_JEQ, calls[i], TRAP, at + 1);
+  }
+#undef LOAD
+#undef POINTER
+#undef TEST
+  const struct sock_fprog program = {.len = TRAP + 1, .filter = code};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+__attribute__((constructor)) static void begin(int count, char **arguments) {
+  (void)count;
+  uintptr_t start = 0, end = 0;
+  if (!find_code(&start, &end)) _exit(95);
+  // The filter compares halves of addresses. A program across a multiple of 4 GiB starts again, elsewhere.
+  if (start >> 32 != (end - 1) >> 32) {
+    execv("/proc/self/exe", arguments);
+    _exit(93);
+  }
+  struct sigaction action = {.sa_sigaction = answer, .sa_flags = SA_SIGINFO | SA_NODEFER};
+  if (sigaction(SIGSYS, &action, NULL) != 0 || !filter(start, end)) _exit(94);
 }
