@@ -107,7 +107,10 @@ __attribute__((constructor(101))) void RegisterEarly() { pthread_atfork(PrepareE
 
 class ForkHandlers : public testing::Test {
  protected:
-  static void SetUpTestSuite() { ASSERT_EQ(pthread_atfork(PrepareLate, ParentLate, ChildLate), 0); }
+  static void SetUpTestSuite() {
+    RunSeed();  // Before there are threads that would draw it while others fork.
+    ASSERT_EQ(pthread_atfork(PrepareLate, ParentLate, ChildLate), 0);
+  }
   ForkHandlers() {
     g_handler_code = kGood;
     for (std::atomic<unsigned> &calls : g_calls) calls = 0;

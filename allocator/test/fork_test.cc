@@ -181,5 +181,6 @@ TEST(Fork, BeforeTheFirstMalloc) {
 int main(int argc, char **argv) {
   if (argc == 2 && strcmp(argv[1], "--child=fork-first") == 0) return hak_test::ForkFirst();
   testing::InitGoogleTest(&argc, argv);
+  hak_test::RunSeed();  // Before there are threads that would draw it while this one forks.
   return RUN_ALL_TESTS();
 }

@@ -267,6 +267,7 @@ void LetGoOfMuch() {
 
 TEST(ForkStorm, WhileCachesAreBeingEmptied) {
   constexpr int kForks = kSlowBuild ? 30 : 100;
+  RunSeed();  // Before there are threads that would draw it while this one forks.
   std::atomic<bool> stop{false};
   std::atomic<size_t> damaged{0};
   std::atomic<void *> shared[32] = {};

@@ -159,6 +159,7 @@ int InChild(Shared *shared, uint64_t seed) {
 }
 
 void Stress(bool forks) {
+  RunSeed();  // Before there are threads that would draw it while this one forks.
   hak_free(hak_malloc(1));
   const hak_stats before = Stats();
   ASSERT_EQ(pthread_key_create(&g_late, LateDestructor), 0);

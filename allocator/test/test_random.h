@@ -80,6 +80,8 @@ inline uint64_t NumberFromEnv(const char *name, uint64_t fallback) {
 
 // The seed of this run: that of the environment, else one that the first call draws, prints and leaves in the
 // environment for the programs that this one starts. The child of a fork has its parent's when the parent has drawn it.
+// A test that forks while it has threads calls this before: the child of a fork that came while another thread drew the
+// seed would wait for that thread for ever.
 inline uint64_t RunSeed() {
   static const uint64_t seed = [] {
     const char *given = getenv("HAK_TEST_SEED");
