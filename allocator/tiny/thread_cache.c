@@ -31,11 +31,10 @@
 #define REFILL_BYTES_MAX ((size_t)64 * 1024)
 // Every so many slow events one class is looked at for decay, and some of the common work is due (reclaim.h).
 #define DECAY_EVENTS 32u
-// A class may borrow one block of the next larger ones for so many that refills of its own brought, BORROW_MOST in a
-// row, and a few before its first refill. Each loan is a slow call, and what was borrowed is freed into another bin: a
-// class that lived on loans would never have a stock of its own.
-#define BORROW_SHARE 8u
-#define BORROW_MOST 256u
+// A class may borrow one block of the next larger ones for each that refills of its own brought, BORROW_MOST in a row,
+// and a few before its first refill. Each loan is a slow call, and what was borrowed is freed into another bin: a class
+// that lived on loans would never have a stock of its own.
+#define BORROW_MOST 4096u
 #define BORROW_FIRST 16u
 // Blocks whose slab descriptors are fetched ahead while a batch is returned.
 #define PREFETCH_AHEAD 6u
@@ -250,7 +249,7 @@ static void slow_event(struct hak_heap *heap, uint32_t class_id) {
 
 static void earn_credit(struct hak_class_heap *class_heap, uint32_t blocks) {
   const uint32_t credit = class_heap->credit + blocks;
-  class_heap->credit = credit < BORROW_MOST * BORROW_SHARE ? credit : BORROW_MOST * BORROW_SHARE;
+  class_heap->credit = credit < BORROW_MOST ? credit : BORROW_MOST;
 }
 
 // ---- Miss and overflow --------------------------------------------------------------------------
@@ -291,10 +290,10 @@ void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fres
 void *hak_thread_cache_borrow(struct hak_heap *heap, uint32_t class_id) {
   hak_heap_drain_some(heap);
   uint32_t *credit = &heap->classes[class_id].credit;
-  if (!HAK_SETTING(borrow) || *credit < BORROW_SHARE) return NULL;
+  if (!HAK_SETTING(borrow) || *credit == 0) return NULL;
   void *block = hak_heap_borrow(heap, class_id);
   if (block == NULL) return NULL;
-  *credit -= BORROW_SHARE;
+  --*credit;
   slow_event(heap, class_id);
   return block;
 }
@@ -334,7 +333,7 @@ void hak_thread_cache_init(struct hak_heap *heap) {
     heap->cache.bins[class_id].reciprocal = hak_class_info[class_id].reciprocal;
     heap->cache.bins[class_id].start_least = 0 - hak_class_info[class_id].reciprocal;
     heap->classes[class_id].misses = 0;
-    heap->classes[class_id].credit = BORROW_FIRST * BORROW_SHARE;
+    heap->classes[class_id].credit = BORROW_FIRST;
     heap->classes[class_id].untouched = 0;
     heap->classes[class_id].seen_top = NULL;
     heap->classes[class_id].full_limit = NULL;
