@@ -18,6 +18,25 @@
 // What is no ordinary small block: a large one, and in HARDENED one of size 0.
 #define IS_SPECIAL(size) (HAK_HARDENED ? (size) - 1 >= SMALL_MAX : (size) > SMALL_MAX)
 
+// ---- Calls ---------------------------------------------------------------------------------------
+
+// Calls of this thread that have not returned. Volatile: a signal's handler reads it, between any two instructions.
+static _Thread_local volatile uint32_t within;
+bool hak_guarded_is_within(void) { return within != 0; }
+
+HAK_INLINE bool enter_call(void) {
+  within = within + 1;
+  __asm__ volatile("" ::: "memory");  // What the call does to blocks stays behind this, for the handler's eyes.
+  return true;
+}
+HAK_INLINE void leave_call(const bool *entered) {
+  (void)entered;
+  __asm__ volatile("" ::: "memory");
+  within = within - 1;
+}
+// At the head of a call, for as long as it lasts.
+#define CALL __attribute__((cleanup(leave_call), unused)) const bool entered = enter_call()
+
 // ---- Sampling -----------------------------------------------------------------------------------
 
 // Small requests of this thread until one gets guard pages of its own; whether the first distance was drawn.
@@ -76,6 +95,7 @@ static HAK_NOINLINE void *special(size_t size, size_t align, bool zero) {
 }
 
 void *hak_guarded_malloc(size_t size) {
+  CALL;
   if (HAK_UNLIKELY(IS_SPECIAL(size))) return special(size, HAK_MIN_ALIGN, false);
   if (HAK_HARDENED && HAK_UNLIKELY(until_sample-- == 0)) {
     void *block = sample(size);
@@ -85,12 +105,14 @@ void *hak_guarded_malloc(size_t size) {
 }
 
 void *hak_guarded_zalloc(size_t size) {
+  CALL;
   if (IS_SPECIAL(size)) return special(size, HAK_MIN_ALIGN, true);
   void *block = hak_guarded_malloc(size);
   return block != NULL ? memset(block, 0, size) : NULL;
 }
 
 void *hak_guarded_aligned(size_t align, size_t size) {
+  CALL;
   if (align <= HAK_MIN_ALIGN) return hak_guarded_malloc(size);
   if (HAK_HARDENED && size == 0) return special(size, align, false);
   const bool small = size <= SMALL_MAX && hak_class_of_aligned(size + HAK_TAIL_BYTES, align) != HAK_CLASS_NONE;
@@ -141,6 +163,7 @@ HAK_INLINE void give(void *block, size_t size, uint32_t class_id) {
 }
 
 void hak_guarded_free(void *block) {
+  CALL;
   if (block == NULL) return;
   uint32_t class_id;
   const size_t size = size_of(block, "double free", "invalid free", &class_id);
@@ -148,6 +171,7 @@ void hak_guarded_free(void *block) {
 }
 
 void hak_guarded_free_sized(void *block, size_t align, size_t size) {
+  CALL;
   if (block == NULL) return;
   uint32_t class_id;
   const size_t asked_for = size_of(block, "double free", "invalid free", &class_id);
@@ -167,6 +191,7 @@ static bool fits(void *block, size_t old_size, size_t size, bool small) {
 }
 
 void *hak_guarded_realloc_in_place(void *block, size_t size) {
+  CALL;
   uint32_t class_id;
   const size_t old_size = live_size_of(block, &class_id);
   const bool small = hak_class_is_tiny(class_id);
@@ -176,6 +201,7 @@ void *hak_guarded_realloc_in_place(void *block, size_t size) {
 }
 
 void *hak_guarded_realloc(void *block, size_t size) {
+  CALL;
   if (block == NULL) return hak_guarded_malloc(size);
   if (size == 0) {
     hak_guarded_free(block);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "allocator/api/background.h"
+#include "allocator/api/guarded_entry.h"
 #include "allocator/api/pin.h"
 #include "allocator/api/watch.h"
 #include "allocator/gate/gate.h"
@@ -296,7 +297,7 @@ __attribute__((constructor)) static void start(void) {
 __attribute__((destructor)) static void check_at_exit(void) {
   struct hak_heap *heap = present_heap();
   // In the handler of a signal that came within one of our calls: what it was at is not for anybody to look at.
-  if (hak_lock_is_within()) return;
+  if (hak_lock_is_within() || (HAK_GUARDED && hak_guarded_is_within())) return;
   // Before the check, so that the figures are those of the program.
   if (HAK_SETTING(stats_at_exit)) hak_statistics_dump();
   if (!HAK_FAST && heap != NULL) {

@@ -95,6 +95,7 @@ void *hak_os_map(size_t size, size_t align) {
 }
 
 void *hak_os_reserve(size_t size) { return map_anywhere(size, PROT_READ, RESERVE_FLAGS); }
+void *hak_os_reserve_closed(size_t size) { return map_anywhere(size, PROT_NONE, RESERVE_FLAGS); }
 
 static bool set_protection(void *start, size_t size, int protection) {
   const bool done = hak_sys_mprotect(start, size, protection) == 0;

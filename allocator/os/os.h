@@ -19,6 +19,8 @@ void *hak_os_map(size_t size, size_t align);
 // Maps `size` bytes that read as zero and may not be written: costs address space and nothing else, also where the
 // kernel does not overcommit. hak_os_commit makes parts of it writable.
 void *hak_os_reserve(size_t size);
+// The same, but not to be touched at all, for good.
+void *hak_os_reserve_closed(size_t size);
 bool hak_os_commit(void *start, size_t size);
 
 // Maps `size` bytes (a multiple of the page size) that may not be touched; hak_os_commit makes parts of it usable. NULL

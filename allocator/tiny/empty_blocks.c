@@ -27,7 +27,7 @@ static char *get_range(void) { return atomic_load_explicit(&range, memory_order_
 static struct empties *get_bits(void) { return atomic_load_explicit(&bits, memory_order_acquire); }
 uint64_t hak_empty_count(void) { return atomic_load_explicit(&count, memory_order_relaxed); }
 
-// Each of two threads may map; the second gives its own back.
+// Each of two threads may map; the second gives its bits back, and leaves its range of addresses, which holds nothing.
 static bool make(void) {
   struct empties *new_bits = get_bits();
   if (new_bits == NULL) {
@@ -39,13 +39,11 @@ static bool make(void) {
       hak_os_unmap(new_bits, sizeof *new_bits);
     }
   }
-  char *new_range = hak_os_map_closed(HAK_EMPTY_BYTES);
+  char *new_range = hak_os_reserve_closed(HAK_EMPTY_BYTES);
   char *none = NULL;
   if (new_range == NULL) return false;
   // Release, or acquire of the other's: see above.
-  if (!atomic_compare_exchange_strong_explicit(&range, &none, new_range, memory_order_release, memory_order_acquire)) {
-    hak_os_unmap(new_range, HAK_EMPTY_BYTES);
-  }
+  atomic_compare_exchange_strong_explicit(&range, &none, new_range, memory_order_release, memory_order_acquire);
   return true;
 }
 
