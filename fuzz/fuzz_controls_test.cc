@@ -151,8 +151,8 @@ TEST(PlantedBugOfRelease, FlushDoesNothing) {
   EXPECT_NE(found[0].what.find("cached after thread_flush"), std::string::npos) << Describe(found);
 }
 
-// Some blocks, a call that refuses memory to the next eight calls that map it, and a call that needs such memory: between
-// guards, without them, and both once more when all that is free has gone back.
+// Some blocks, a call that refuses memory to the next eight calls that map it, and a call that needs such memory:
+// between guards, without them, and both once more when all that is free has gone back.
 Bytes RefusedInput(HeapOp op) {
   Bytes input = Row(HeapOp::kMalloc, 88, 100, 0, 4);
   const uint8_t refuse[kRecord] = {EncodeHeapOp(HeapOp::kFault), 0, 1, 2, 0, 1, 4, 3};
