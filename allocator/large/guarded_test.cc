@@ -255,23 +255,26 @@ TEST_F(GuardedBudget, NothingIsKeptOfABlockThatCouldNotBeMapped) {
 }
 
 TEST_F(GuardedBudget, ABlockWithoutGuardsHasItsSizeAndItsCanary) {
-  alignas(4096) static char memory[3 * 4096];
-  for (const size_t size : {size_t{0}, size_t{1}, size_t{4000}, size_t{4096}}) {
+  const size_t page = hak_os_page_size();
+  char *memory = static_cast<char *>(hak_os_map(3 * page, page));
+  ASSERT_NE(memory, nullptr);
+  for (const size_t size : {size_t{0}, size_t{1}, page - 96, page}) {
     ASSERT_TRUE(hak_guarded_enter(memory, size));
     EXPECT_EQ(hak_guarded_size(memory), size);
     EXPECT_EQ(hak_guarded_totals().bytes, size);
     EXPECT_EQ(hak_guarded_totals().closed, 0u);
     EXPECT_EQ(hak_guarded_verify(), nullptr);
-    if (size < 4096) {
+    if (size < page) {
       HAK_EXPECT_FATAL((memory[size] ^= 1, hak_guarded_give(memory)), "overflow", memory);
     }
-    EXPECT_TRUE(hak_guarded_resize(memory, 4000, true));
-    EXPECT_EQ(hak_guarded_size(memory), 4000u);
+    EXPECT_TRUE(hak_guarded_resize(memory, page - 96, true));
+    EXPECT_EQ(hak_guarded_size(memory), page - 96);
     EXPECT_EQ(hak_guarded_give(memory), HAK_GUARDED_WITHOUT);
     EXPECT_EQ(hak_guarded_give(memory), HAK_GUARDED_NONE);
     EXPECT_EQ(hak_guarded_size(memory), SIZE_MAX);
-    memset(memory, 0, sizeof memory);  // It is the caller's again.
+    memset(memory, 0, 3 * page);  // It is the caller's again.
   }
+  EXPECT_TRUE(hak_os_unmap(memory, 3 * page));
 }
 
 }  // namespace

@@ -18,7 +18,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -31,14 +30,11 @@
 
 long __sysconf(int name);  // the C library's own, which no preloaded name hides
 
+static size_t page_bytes;  // set before anything else runs
+
 static size_t page_size(void) {
-  static size_t size;  // every thread reads the same
-  if (size == 0) {
-    const char *text = getenv("HAK_TEST_PAGE_SIZE");
-    const size_t asked = text != NULL ? strtoul(text, NULL, 10) : 0;
-    size = asked != 0 ? asked : (size_t)__sysconf(_SC_PAGESIZE);
-  }
-  return size;
+  if (page_bytes == 0) page_bytes = (size_t)__sysconf(_SC_PAGESIZE);
+  return page_bytes;
 }
 
 static void line(const char *what) {
@@ -199,24 +195,29 @@ static void answer(int number, siginfo_t *info, void *state) {
   errno = saved;
 }
 
-// Where the program's own code lies: the mappings of its file that can be executed.
+// Where the program's own code lies: the mappings of its file that can be executed. Nothing here may allocate, since
+// the program's allocator would ask for the page size.
 static bool find_code(uintptr_t *start, uintptr_t *end) {
-  char name[4096];
+  static char name[4096], text[65536];
   const long length = readlink("/proc/self/exe", name, sizeof name - 1);
-  if (length <= 0) return false;
-  name[length] = '\0';
-  FILE *maps = fopen("/proc/self/maps", "r");
-  if (maps == NULL) return false;
-  static char text[8192];
-  while (fgets(text, sizeof text, maps) != NULL) {
-    unsigned long from, to;
-    char rights[8];
-    if (sscanf(text, "%lx-%lx %7s", &from, &to, rights) == 3 && rights[2] == 'x' && strstr(text, name) != NULL) {
+  const int file = open("/proc/self/maps", O_RDONLY);
+  size_t size = 0;
+  for (long got; length > 0 && (got = read(file, text + size, sizeof text - 1 - size)) > 0;) size += (size_t)got;
+  close(file);
+  for (char *at = text; *at != '\0';) {
+    char *next = strchr(at, '\n');
+    next = next != NULL ? next + 1 : at + strlen(at);
+    char *rest;
+    const unsigned long from = strtoul(at, &rest, 16);
+    const unsigned long to = *rest == '-' ? strtoul(rest + 1, &rest, 16) : 0;
+    // `FROM-TO rwxp OFFSET DEVICE INODE NAME`
+    const char *found = to != 0 && rest[3] == 'x' ? strstr(rest, name) : NULL;
+    if (found != NULL && found < next) {
       if (*start == 0) *start = from;
       *end = to;
     }
+    at = next;
   }
-  fclose(maps);
   return *start != 0;
 }
 
@@ -250,13 +251,21 @@ static bool filter(uintptr_t start, uintptr_t end) {
   return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
-__attribute__((constructor)) static void begin(int count, char **arguments) {
+// Before the constructors of all other objects (-z initfirst), some of which allocate.
+__attribute__((constructor)) static void begin(int count, char **arguments, char **environment) {
+  static const char kName[] = "HAK_TEST_PAGE_SIZE=";
   (void)count;
+  char **const first = environment;
+  for (; *environment != NULL; environment++) {
+    if (strncmp(*environment, kName, sizeof kName - 1) == 0) {
+      page_bytes = strtoul(*environment + sizeof kName - 1, NULL, 10);
+    }
+  }
   uintptr_t start = 0, end = 0;
   if (!find_code(&start, &end)) _exit(95);
   // The filter compares halves of addresses. A program across a multiple of 4 GiB starts again, elsewhere.
   if (start >> 32 != (end - 1) >> 32) {
-    execv("/proc/self/exe", arguments);
+    execve("/proc/self/exe", arguments, first);
     _exit(93);
   }
   struct sigaction action = {.sa_sigaction = answer, .sa_flags = SA_SIGINFO | SA_NODEFER};
