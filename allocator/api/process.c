@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "allocator/api/background.h"
 #include "allocator/api/guarded_entry.h"
@@ -280,13 +281,46 @@ static void after_fork_in_child(void) {
   if (_IO_list_resetlock != NULL) _IO_list_resetlock();
 }
 
-// Handlers of the program that are registered later run outside of ours. Those of libraries that were started before us
-// run inside, where this thread has every lock: either may allocate.
-__attribute__((constructor)) static void start(void) {
-  hak_pin_object();
+#ifdef __GLIBC__
+// There from glibc 2.34 on, which has the functions for threads ready before any constructor runs.
+extern pid_t _Fork(void) __attribute__((weak));
+
+// The library is marked as the one to start first (-z initfirst): before the C library itself, so that handlers of fork
+// that others register in their constructors come after ours, and run outside of them. Then only the constructor's
+// arguments tell of the environment.
+static bool is_first(char **environment) { return environ == NULL && environment != NULL; }
+static bool is_too_early(void) { return _Fork == NULL; }
+#else
+// musl starts libraries in the order of what they need, and passes their constructors nothing.
+static bool is_first(char **environment) {
+  (void)environment;
+  return false;
+}
+static bool is_too_early(void) { return false; }
+#endif
+
+// Handlers of the program that are registered later run outside of ours. Those that were registered before run inside,
+// where this thread has every lock: they may allocate, but wait for nobody who does. Priority 101: before the other
+// constructors of a program that has the allocator in it.
+__attribute__((constructor(101))) static void start_hooks(int argc, char **argv, char **environment) {
+  (void)argc;
+  (void)argv;
+  if (!is_first(environment) || !is_too_early()) set_hooks();
+}
+
+// The settings are read no earlier than that: other constructors of a program may set them.
+__attribute__((constructor)) static void start(int argc, char **argv, char **environment) {
+  (void)argc;
+  (void)argv;
+  if (is_first(environment)) {
+    if (is_too_early()) return;  // The first allocation will do.
+    hak_gate_set_environment(environment);
+    // Not pinned: it is too early for dlopen, and the library is one that is never unloaded anyway.
+  } else {
+    hak_pin_object();
+  }
   // Here no lock of the C library is held that making a thread needs, as it might be within some malloc.
   initialise();
-  set_hooks();
   hak_background_start();
 }
 

@@ -308,9 +308,15 @@ void hak_gate_fill_config(const struct hak_gate_values *values, struct hak_confi
   hak_ss_mem_lean_resolve(values, config);
 }
 
+// Written before there is a second thread.
+static char *const *first_environment;
+
+void hak_gate_set_environment(char *const *environment) { first_environment = environment; }
+
 void hak_gate_init(void) {
   const bool secure = hak_auxv(HAK_AUXV_SECURE) != 0;
-  char *const *const environment = secure ? NULL : environ;
+  char *const *const present = environ != NULL ? environ : first_environment;
+  char *const *const environment = secure ? NULL : present;
   const struct hak_gate_sources sources = {
       .environment = HAK_FAST ? NULL : environment,
       .program = HAK_FAST ? NULL : hak_conf,

@@ -72,6 +72,8 @@ void hak_gate_resolve(const struct hak_gate_sources *sources, struct hak_gate_va
 
 // Resolves the process's gates into hak_config. Called once, by process initialisation.
 void hak_gate_init(void);
+// The environment to read where the C library has none yet. Before hak_gate_init; later it does nothing.
+void hak_gate_set_environment(char *const *environment);
 
 // The value that the preset gives the gate, with its origin.
 void hak_gate_preset(uint32_t id, uint64_t preset, struct hak_gate_values *values);

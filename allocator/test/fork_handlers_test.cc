@@ -102,7 +102,7 @@ void PrepareLate() { Prepare(1); }
 void ParentLate() { Behind(1, 3); }
 void ChildLate() { Behind(1, 5); }
 
-// Before the constructor of the allocator, which has no priority.
+// Before the constructor of the allocator, which has the same priority and is linked later.
 __attribute__((constructor(101))) void RegisterEarly() { pthread_atfork(PrepareEarly, ParentEarly, ChildEarly); }
 
 class ForkHandlers : public testing::Test {
