@@ -201,6 +201,8 @@ struct Errand {
 
 void *RunErrand(void *errand) {
   const Errand *mine = static_cast<Errand *>(errand);
+  // As nearly every thread has, it has allocated. Of one that only frees the allocator keeps nothing to compare with.
+  free(Hide(malloc(2000)));
   mine->function(*mine->scene);
   return nullptr;
 }
