@@ -28,7 +28,7 @@ LIST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "not_run.txt")
 
 
 class Line:
-    """A line of the list: `STAGE  LABEL  CASE  REASON`, where a `?` before STAGE means that the machine decides."""
+    """A line of the list: `STAGE  LABEL  CASE  REASON`. A `?` before STAGE: the machine decides. `!STAGE`: all but that one."""
 
     def __init__(self, number, text):
         fields = text.split(None, 3)
@@ -40,8 +40,9 @@ class Line:
         self.stage = stage.lstrip("?")
 
     def holds(self, stage, label, case):
+        wanted = not self.stage.startswith("!")
         return (
-            any(fnmatch.fnmatchcase(stage, part) for part in self.stage.split(","))
+            any(fnmatch.fnmatchcase(stage, part) for part in self.stage.lstrip("!").split(",")) == wanted
             and any(fnmatch.fnmatchcase(label, part) for part in self.label.split(","))
             and fnmatch.fnmatchcase(case, self.case)
         )

@@ -83,6 +83,12 @@ class Count(unittest.TestCase):
         self.assertEqual(self.count("tsan")[0], (1, 0, 1, 1))
         self.assertEqual(self.count("gcc")[0], (0, 1, 1, 1))
 
+    def test_a_line_for_all_stages_but_one(self):
+        self.add(REPORT % (RAN + SKIPPED))
+        self.lines = ["!tsan //box:* Box.Skips only the sanitizer can"]
+        self.assertEqual(self.count("gcc")[0], (1, 0, 1, 1))
+        self.assertEqual(self.count("tsan")[0], (0, 1, 1, 1))
+
     def test_a_listed_case_that_runs_fails(self):
         self.add(REPORT % RAN)
         self.lines = ["* //box:* Box.Runs no reason any more"]
