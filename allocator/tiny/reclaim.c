@@ -55,7 +55,14 @@ static bool visit_next(struct visit *visit) {
 // The least that was committed since this process was made. Relaxed: any recent value will do.
 static HAK_ATOMIC(uint64_t) least_committed;
 
-void hak_reclaim_forked(void) { atomic_store_explicit(&least_committed, hak_commit_now(), memory_order_relaxed); }
+// A thread is at the judgement of hak_reclaim_judge: who finds it set leaves that to the other.
+static HAK_ATOMIC(bool) judging;
+
+void hak_reclaim_forked(void) {
+  // Relaxed: the child has one thread. The one that judged is not in it.
+  atomic_store_explicit(&judging, false, memory_order_relaxed);
+  atomic_store_explicit(&least_committed, hak_commit_now(), memory_order_relaxed);
+}
 
 // Most children do little and end soon: to close heaps would cost them more page copies than all they do.
 static bool close_abandoned(void) {
@@ -176,7 +183,6 @@ bool hak_reclaim_may_be_worth(void) {
 }
 
 bool hak_reclaim_judge(struct hak_heap *mine, uint64_t now) {
-  static HAK_ATOMIC(bool) judging;  // who finds it set leaves the judgement to the other
   static struct hak_watch_state state;
   const struct hak_watch_facts facts = {.now_ms = now,
                                         .free_bytes = free_bytes(),
