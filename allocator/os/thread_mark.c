@@ -7,26 +7,33 @@
 #include "allocator/os/fault.h"
 
 bool hak_thread_mark_set(struct hak_thread_mark *mark) {
-  mark->set = false;
+  // Relaxed: nobody looks at the mark of a heap that is not open yet, or is the last thread's of a child.
+  atomic_store_explicit(&mark->set, false, memory_order_relaxed);
+  bool set = false;
 #ifdef __GLIBC__
   pthread_mutexattr_t robust;
   if (hak_fault_due(HAK_FAULT_THREAD) || pthread_mutexattr_init(&robust) != 0) return false;
   // Refused where the system does not follow a thread's locks to its end.
-  mark->set = pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST) == 0 &&
-              pthread_mutex_init(&mark->mutex, &robust) == 0 && pthread_mutex_lock(&mark->mutex) == 0;
+  set = pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST) == 0 &&
+        pthread_mutex_init(&mark->mutex, &robust) == 0 && pthread_mutex_lock(&mark->mutex) == 0;
   pthread_mutexattr_destroy(&robust);
 #endif
-  return mark->set;
+  // Release: see thread_mark.h.
+  atomic_store_explicit(&mark->set, set, memory_order_release);
+  return set;
 }
 
 void hak_thread_mark_clear(struct hak_thread_mark *mark) {
-  if (!mark->set) return;
-  mark->set = false;
+  // Relaxed: the marked thread's own store.
+  if (!atomic_load_explicit(&mark->set, memory_order_relaxed)) return;
+  atomic_store_explicit(&mark->set, false, memory_order_relaxed);
   pthread_mutex_unlock(&mark->mutex);
 }
 
 bool hak_thread_mark_left(const struct hak_thread_mark *mark) {
 #ifdef __GLIBC__
+  // Acquire: see thread_mark.h.
+  if (!atomic_load_explicit(&mark->set, memory_order_acquire)) return false;
   // Part of glibc's binary interface; asking with pthread_mutex_trylock would be a call that others can replace.
   // Acquire: comes after all that the thread did.
   return (__atomic_load_n((const unsigned int *)&mark->mutex.__data.__lock, __ATOMIC_ACQUIRE) & FUTEX_OWNER_DIED) != 0;

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 
+#include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
 
 HAK_C_BEGIN
@@ -15,7 +16,9 @@ HAK_C_BEGIN
 // Zero: not set. The memory stays readable for ever, and is not used for anything else.
 struct hak_thread_mark {
   pthread_mutex_t mutex;
-  bool set;  // the marked thread's own
+  // Written by the marked thread: release after the mutex is made and held. Read by all: acquire before they look at
+  // it.
+  HAK_ATOMIC(bool) set;
 };
 
 // Marks the calling thread; also again in the child of a fork, where it is another one. False: its end would not be
