@@ -6,11 +6,26 @@
 
 #include "allocator/os/fault.h"
 
+// ThreadSanitizer takes a mutex that a thread holds for its whole life for one that every other is locked under, and
+// reports their order.
+#if defined(__SANITIZE_THREAD__)
+#define HAS_MARKS 0
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HAS_MARKS 0
+#endif
+#endif
+#if !defined(HAS_MARKS) && defined(__GLIBC__)
+#define HAS_MARKS 1
+#elif !defined(HAS_MARKS)
+#define HAS_MARKS 0
+#endif
+
 bool hak_thread_mark_set(struct hak_thread_mark *mark) {
   // Relaxed: nobody looks at the mark of a heap that is not open yet, or is the last thread's of a child.
   atomic_store_explicit(&mark->set, false, memory_order_relaxed);
   bool set = false;
-#ifdef __GLIBC__
+#if HAS_MARKS
   pthread_mutexattr_t robust;
   if (hak_fault_due(HAK_FAULT_THREAD) || pthread_mutexattr_init(&robust) != 0) return false;
   // Refused where the system does not follow a thread's locks to its end.
@@ -31,7 +46,7 @@ void hak_thread_mark_clear(struct hak_thread_mark *mark) {
 }
 
 bool hak_thread_mark_left(const struct hak_thread_mark *mark) {
-#ifdef __GLIBC__
+#if HAS_MARKS
   // Acquire: see thread_mark.h.
   if (!atomic_load_explicit(&mark->set, memory_order_acquire)) return false;
   // Part of glibc's binary interface; asking with pthread_mutex_trylock would be a call that others can replace.

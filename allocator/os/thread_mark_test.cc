@@ -20,7 +20,7 @@ bool Supported() {
 }
 
 TEST(ThreadMark, IsLeftByAThreadThatEndsWithIt) {
-  if (!Supported()) GTEST_SKIP();
+  if (!Supported()) GTEST_SKIP() << "an emulator or ThreadSanitizer, where there are no marks";
   hak_thread_mark mark = {};
   EXPECT_FALSE(hak_thread_mark_left(&mark));
   std::thread([&] {
@@ -38,7 +38,7 @@ TEST(ThreadMark, IsLeftByAThreadThatEndsWithIt) {
 }
 
 TEST(ThreadMark, IsSetAnewInTheChildOfAFork) {
-  if (!Supported()) GTEST_SKIP();
+  if (!Supported()) GTEST_SKIP() << "an emulator or ThreadSanitizer, where there are no marks";
   static hak_thread_mark mark;
   ASSERT_TRUE(hak_thread_mark_set(&mark));
   const pid_t child = fork();
