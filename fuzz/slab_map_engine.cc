@@ -19,7 +19,7 @@ constexpr size_t kRegionGranules = kRegionBytes / HAK_SLAB_SIZE;
 
 // Every second region lies in the window of the flat form, if there is one. The others go from one end of the address
 // space to the other, the first and the last region of it among them; one that would be in the window is right below
-// it.
+// it, or above it where the window begins with the address space.
 uintptr_t RegionStart(size_t region) {
   const uintptr_t last = kTop / kRegionBytes - 1;
   const uintptr_t window = hak_slab_map_base << HAK_SLAB_SHIFT;
@@ -28,7 +28,8 @@ uintptr_t RegionStart(size_t region) {
   const size_t number = last_one ? kRegions - 1 : region;
   const uintptr_t start = (number * last / (kRegions - 1)) * kRegionBytes;
   const bool inside = hak_slab_map_is_flat() && start - window < HAK_WINDOW_SIZE;
-  return inside ? window - kRegionBytes : start;
+  if (!inside) return start;
+  return window >= kRegionBytes ? window - kRegionBytes : window + HAK_WINDOW_SIZE;
 }
 
 // What each entry must be. Kept from input to input like the map itself, whose memory never goes back; the entries that
