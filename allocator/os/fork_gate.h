@@ -38,6 +38,25 @@ HAK_INLINE void hak_gated_acquire(struct hak_lock *lock) {
   }
 }
 
+// The lock if that takes no wait, and the gate is open. Seq_cst: as in hak_gated_acquire.
+HAK_INLINE bool hak_gated_try(struct hak_lock *lock) {
+  hak_lock_count_in();
+  if (hak_lock_holds_all) return true;  // Within fork: it has the lock anyway, and keeps it.
+  uint32_t expected = 0;
+  // Relaxed on failure: nothing is read under the lock.
+  if (!atomic_compare_exchange_strong_explicit(&lock->state, &expected, 1, memory_order_seq_cst,
+                                               memory_order_relaxed)) {
+    hak_lock_count_out();
+    return false;
+  }
+  if (HAK_UNLIKELY(atomic_load_explicit(&hak_fork_gate_closed, memory_order_seq_cst))) {
+    hak_lock_release_unranked(lock);  // Nothing was done under it.
+    return false;
+  }
+  hak_lock_rank_enter(lock);
+  return true;
+}
+
 // From close to open no lock behind the gate is taken by another thread. After close: wait_free for each of them.
 void hak_fork_gate_close(void);
 void hak_fork_gate_wait_free(struct hak_lock *lock);

@@ -74,6 +74,34 @@ TEST(ForkGate, LetsTheThreadThatForksThrough) {
   EXPECT_FALSE(hak_lock_is_within());
 }
 
+// Who only tries waits neither for the lock nor for the gate, and leaves no trace.
+TEST(ForkGate, TryingDoesNotWait) {
+  hak_lock lock = {};
+  Reset(&lock);
+  ASSERT_TRUE(hak_gated_try(&lock));
+  EXPECT_TRUE(hak_lock_is_within());
+  std::thread([&lock] {
+    EXPECT_FALSE(hak_gated_try(&lock));
+    EXPECT_FALSE(hak_lock_is_within());
+  }).join();
+  hak_lock_release(&lock);
+  EXPECT_EQ(lock.state.load(), 0u);
+  hak_fork_gate_close();
+  std::thread([&lock] {
+    EXPECT_FALSE(hak_gated_try(&lock));
+    EXPECT_FALSE(hak_lock_is_within());
+  }).join();
+  EXPECT_EQ(lock.state.load(), 0u);
+  // The thread that forks goes through the gate.
+  hak_lock_holds_all = true;
+  EXPECT_TRUE(hak_gated_try(&lock));
+  hak_lock_release(&lock);
+  hak_lock_holds_all = false;
+  hak_fork_gate_open();
+  EXPECT_EQ(lock.state.load(), 0u);
+  EXPECT_FALSE(hak_lock_is_within());
+}
+
 // A lock that a thread of the parent held does not stop a child that was made without handlers, until it has a second
 // thread.
 TEST(ForkGate, LocksOfThreadsThatDoNotExistAreTaken) {

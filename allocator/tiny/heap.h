@@ -190,6 +190,8 @@ void hak_heap_close(struct hak_heap *heap);
 
 // What follows is called under the heap's lock, or the orphanage's lock for hak_orphanage, unless it says otherwise.
 HAK_INLINE void hak_heap_enter(struct hak_heap *heap) { hak_gated_acquire(&heap->lock); }
+// False: another thread is in it, and was not waited for.
+HAK_INLINE bool hak_heap_try_enter(struct hak_heap *heap) { return hak_gated_try(&heap->lock); }
 HAK_INLINE void hak_heap_leave(struct hak_heap *heap) { hak_lock_release(&heap->lock); }
 
 // Takes up to `want` blocks of the class into out[]: from slabs that have free ones, the fullest first; then from new
@@ -253,7 +255,8 @@ struct hak_heap_totals hak_heap_totals(void);
 const char *hak_heap_check(const struct hak_heap *heap);
 
 // Calls reclaim(heap, context) under the heap's lock for one heap that has a thread, a different one each time. False:
-// there is none. A heap whose thread has ended without closing it is closed instead. Takes the registry's lock.
+// there is none. A heap whose lock is held is passed over, not waited for: its thread may be in a long call. A heap
+// whose thread has ended without closing it is closed instead. Takes the registry's lock, but not over the call.
 bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), void *context);
 // How many heaps hak_heap_visit_next would visit in one round. A hint: not read under the lock.
 uint32_t hak_heap_threads(void);

@@ -306,6 +306,7 @@ struct hak_heap_totals hak_heap_totals(void) {
 
 bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), void *context) {
   struct hak_heap *left = NULL;
+  bool busy = false;
   hak_lock_acquire(&registry_lock);
   struct hak_heap *heap = registry.visited != NULL ? registry.visited : registry.heaps.first;
   if (heap != NULL) {
@@ -315,13 +316,23 @@ bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), 
       unlink_heap(heap);
       link_to(&registry.closing, heap);
     } else {
-      hak_heap_enter(heap);
-      if (heap->open) reclaim(heap, context);
-      hak_heap_leave(heap);
+      busy = !hak_heap_try_enter(heap);
+      // A heap that is open stays so as long as its lock is held; the record of one that is not may be used again as
+      // soon as the registry's lock is free, and whoever does that waits for the heap's.
+      if (!busy && !heap->open) {
+        hak_heap_leave(heap);
+        busy = true;
+      }
     }
   }
   hak_lock_release(&registry_lock);
-  if (left != NULL) close_left(left);
+  if (left != NULL) {
+    close_left(left);
+  } else if (heap != NULL && !busy) {
+    // Threads that start, end or visit others do not wait for this.
+    reclaim(heap, context);
+    hak_heap_leave(heap);
+  }
   return heap != NULL;
 }
 

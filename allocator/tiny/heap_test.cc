@@ -349,6 +349,31 @@ TEST_F(Heap, ManyShortThreadsLeaveNoGrowth) {
   EXPECT_EQ(hak_pool_totals().tiny_blocks, 0u);
 }
 
+// While a heap is visited, for however long, threads start and end, others visit other heaps, and figures are read.
+TEST_F(Heap, NobodyWaitsForAVisit) {
+  hak_heap *other = hak_heap_open();
+  int visits = 0;
+  for (uint32_t i = 0; i < hak_heap_threads(); i++) {
+    hak_heap_visit_next(
+        [](hak_heap *heap, void *count) {
+          // Not in this thread: it holds a lock. An open heap is passed over, not waited for, while it is visited.
+          std::thread([heap, count] {
+            for (uint32_t i = 0; i < 2 * hak_heap_threads(); i++) {
+              hak_heap_visit_next([](hak_heap *seen, void *taken) { EXPECT_NE(seen, taken); }, heap);
+            }
+            hak_heap *born = hak_heap_open();
+            EXPECT_NE(born, nullptr);
+            EXPECT_EQ(hak_heap_totals().threads, 3u);
+            hak_heap_close(born);
+            ++*static_cast<int *>(count);
+          }).join();
+        },
+        &visits);
+  }
+  EXPECT_EQ(visits, 2);
+  hak_heap_close(other);
+}
+
 TEST_F(Heap, TheChildOfAForkKeepsItsOwnHeap) {
   hak_heap *other = hak_heap_open();
   std::vector<void *> theirs = Take(other, kClass, 5);

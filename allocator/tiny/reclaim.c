@@ -20,10 +20,12 @@ struct visit {
   uint64_t idle_ms;
   bool all;  // whatever its age
   uint32_t taken;
+  uint32_t entered;  // heaps that were not passed over
 };
 
 static void visit_heap(struct hak_heap *heap, void *context) {
   struct visit *visit = context;
+  visit->entered++;
   if (heap == visit->mine) return;  // Its thread looks after it.
   const bool asked = visit->all || HAK_SETTING(background);
   const bool much = hak_idle_cache_much(heap, visit->now, visit->idle_ms);
@@ -144,9 +146,17 @@ void hak_reclaim_gone(void) {
   while (hak_heap_close_abandoned()) continue;
 }
 
+#define ROUNDS_OF_ALL 3
+
 void hak_reclaim_all(struct hak_heap *mine) {
   struct visit visit = {.mine = mine, .now = hak_os_now_ms(), .idle_ms = 0, .all = true};
-  for (uint32_t left = hak_heap_threads(); left > 0; left--) visit_next(&visit);
+  // Most that were busy in one round are not in the next.
+  for (int round = 0; round < ROUNDS_OF_ALL; round++) {
+    const uint32_t heaps = hak_heap_threads();
+    visit.entered = 0;
+    for (uint32_t left = heaps; left > 0; left--) visit_next(&visit);
+    if (visit.entered >= heaps) break;
+  }
   hak_lock_acquire(&hak_orphanage_lock);
   hak_page_purge_all(&hak_orphanage);
   hak_lock_release(&hak_orphanage_lock);

@@ -529,19 +529,29 @@ inline visit_heap() { /* hak_heap_visit_next */
     atomic { abandoned[h] = 0; release(registry_lock) };
     close_heap()
   :: in_use[h] && h != mine && !abandoned[h] ->
-#if !defined(VISIT_UNLOCKED) && !defined(VISIT_UPWARDS)
-    acquire(heap_lock[h]);
-#endif
+#if defined(VISIT_UNLOCKED) || defined(VISIT_UPWARDS)
     if
-    :: open[h] -> /* Step V1: whether anything waits is a hint; the drain looks again. */
+    :: open[h] ->
       drain(h, false);
       release_empty(h)
     :: else
     fi;
-#ifndef VISIT_UNLOCKED
+#ifdef VISIT_UPWARDS
     release(heap_lock[h]);
 #endif
     atomic { h = 0; release(registry_lock) }
+#else
+    /* A busy heap is passed over. One that is open stays so under its lock, without the registry's. */
+    if
+    :: atomic { heap_lock[h] == 0 && open[h] -> heap_lock[h] = me };
+      release(registry_lock);
+      /* Step V1: whether anything waits is a hint; the drain looks again. */
+      drain(h, false);
+      release_empty(h);
+      atomic { release(heap_lock[h]); h = 0 }
+    :: else -> atomic { h = 0; release(registry_lock) }
+    fi
+#endif
   :: else ->
 #ifdef VISIT_UPWARDS
     release(heap_lock[h]);
