@@ -44,6 +44,19 @@ HAK_COLD void hak_lock_slow(struct hak_lock *lock) {
 
 HAK_COLD void hak_lock_wake(struct hak_lock *lock) { hak_futex_wake(&lock->state, 1); }
 
+// Looks for the one who was woken: longer than it takes to wake up on another processor.
+#define PASS_LOOKS 4096
+
+HAK_COLD void hak_lock_pass(struct hak_lock *lock) {
+  if (HAK_LIKELY(!hak_lock_wanted(lock))) return;
+  hak_lock_release(lock);
+  // Without this the woken thread would mostly find the lock taken again. Relaxed: only to wait.
+  for (int look = 0; look < PASS_LOOKS && atomic_load_explicit(&lock->state, memory_order_relaxed) == 0; look++) {
+    cpu_relax();
+  }
+  hak_lock_acquire(lock);
+}
+
 #if HAK_OBSERVE
 // Bit r: this thread holds a lock of rank r.
 static _Thread_local uint32_t held_ranks;

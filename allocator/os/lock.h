@@ -94,6 +94,16 @@ HAK_INLINE void hak_lock_release(struct hak_lock *lock) {
   hak_lock_release_unranked(lock);
 }
 
+// Whether somebody sleeps until the lock is free, as far as can be told: one who waited may leave it so. For the thread
+// that holds it. Relaxed: a hint.
+HAK_INLINE bool hak_lock_wanted(struct hak_lock *lock) {
+  return atomic_load_explicit(&lock->state, memory_order_relaxed) == 2;
+}
+
+// Between two steps of long work under a lock: whoever sleeps for it has it first. What the lock guards may have
+// changed afterwards. For a lock that is not behind the fork gate.
+void hak_lock_pass(struct hak_lock *lock);
+
 HAK_C_END
 
 #endif  // HAKMEM_OS_LOCK_H_

@@ -27,6 +27,30 @@ TEST(Lock, FreeHeldFree) {
   EXPECT_EQ(State(lock), 0u);
 }
 
+// Who works on under a lock, passing it on between its steps, lets others in; nobody else has it afterwards.
+TEST(Lock, PassingLetsTheSleepersIn) {
+  hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);
+  hak_lock_acquire(&lock);
+  hak_lock_pass(&lock);  // Nobody waits.
+  EXPECT_FALSE(hak_lock_wanted(&lock));
+  EXPECT_EQ(State(lock), 1u);
+  bool entered = false;  // Plain: the lock orders it.
+  std::thread other([&] {
+    hak_lock_acquire(&lock);
+    entered = true;
+    hak_lock_release(&lock);
+  });
+  while (!hak_lock_wanted(&lock)) std::this_thread::yield();
+  while (!entered) {
+    hak_lock_pass(&lock);
+    std::this_thread::yield();
+  }
+  EXPECT_NE(State(lock), 0u);
+  hak_lock_release(&lock);
+  other.join();
+  EXPECT_EQ(State(lock), 0u);
+}
+
 // Plain variables: a lock that lets two threads in loses increments, and the thread sanitizer sees the race.
 TEST(Lock, LetsOneThreadInAtATime) {
   hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);

@@ -227,27 +227,54 @@ static void unmap_parked(void) {
   for (uint32_t ground = 0; ground < HAK_POOL_GROUNDS; ground++) unmap_parked_on(ground);
 }
 
-size_t hak_pool_trim(size_t keep_bytes) {
+static size_t trim_one(struct hak_superslab *ss, uint64_t now) {
+  struct hak_release_facts facts = facts_of(ss, now, 0);
+  facts.keep_superslabs = 0;
+  facts.keep_free_bytes = 0;
+  return release(ss, hak_release_superslab(&facts), now);
+}
+
+static uint32_t queue_length(void) {
+  uint32_t count = 0;
+  for (struct hak_superslab *ss = hak_pool.queue_first; ss != NULL; ss = hak_superslab_queue_next(ss)) count++;
+  return count;
+}
+
+// All that is in the queue now. Threads that wait for the pool have it between two superslabs, and may change the
+// queue.
+static size_t trim_all(uint64_t now) {
   size_t bytes = 0;
-  const uint64_t now = hak_os_now_ms();
-  hak_lock_acquire(&hak_pool.lock);
+  // What cannot be released comes back behind the present end.
+  for (uint32_t left = queue_length(); left > 0 && hak_pool.queue_first != NULL; left--) {
+    bytes += trim_one(hak_pool.queue_first, now);
+    hak_lock_pass(&hak_pool.lock);
+  }
+  return bytes;
+}
+
+// All but the first of the queue that together have at most `keep_bytes`.
+static size_t trim_above(size_t keep_bytes, uint64_t now) {
+  size_t bytes = 0;
   size_t kept = 0;
-  // Once through the queue: what cannot be released comes back behind its present end.
   struct hak_superslab *const last = hak_pool.queue_last;
   struct hak_superslab *next = hak_pool.queue_first;
   for (struct hak_superslab *ss = NULL; ss != last;) {
     ss = next;
     next = hak_superslab_queue_next(ss);
     const size_t dirty = (size_t)hak_popcount(ss->free_mask & ss->dirty_mask) * HAK_SLAB_SIZE;
-    if (keep_bytes != 0 && kept + dirty <= keep_bytes) {
+    if (kept + dirty <= keep_bytes) {
       kept += dirty;
       continue;
     }
-    struct hak_release_facts facts = facts_of(ss, now, 0);
-    facts.keep_superslabs = 0;
-    facts.keep_free_bytes = 0;
-    bytes += release(ss, hak_release_superslab(&facts), now);
+    bytes += trim_one(ss, now);
   }
+  return bytes;
+}
+
+size_t hak_pool_trim(size_t keep_bytes) {
+  const uint64_t now = hak_os_now_ms();
+  hak_lock_acquire(&hak_pool.lock);
+  const size_t bytes = keep_bytes == 0 ? trim_all(now) : trim_above(keep_bytes, now);
   if (keep_bytes == 0) unmap_parked();
   hak_lock_release(&hak_pool.lock);
   return bytes;
