@@ -21,12 +21,18 @@ void hak_release_thread(void) {
   hak_heap_leave(heap);
 }
 
-// And gives the free pages of its slabs back.
+// And gives the free pages of its slabs back. A fork may come in between two slices.
 static size_t purge_pages(void) {
   struct hak_heap *heap = hak_thread_heap();
   if (heap == NULL) return 0;
   hak_heap_enter(heap);
-  const size_t bytes = hak_page_purge_all(heap);
+  size_t bytes = 0;
+  bool more = hak_page_purge_begin(heap);
+  while (more) {
+    more = hak_page_purge_on(heap, &bytes);
+    hak_heap_leave(heap);
+    hak_heap_enter(heap);
+  }
   hak_heap_leave(heap);
   return bytes;
 }

@@ -11,6 +11,8 @@
 // Slabs that one slice looks at, and runs of pages that it gives back.
 #define SLICE_SLABS 1024u
 #define SLICE_RUNS 32u
+// Slabs that a slice looks at whose memory goes back whatever its age.
+#define SLICE_SLABS_OF_ALL 32u
 // One pass over all slabs of a heap begins at most so often.
 #define PASS_MS_MIN 50u
 // The trickle: slabs it looks at in one call, and how long it pauses after a run of pages and between two passes.
@@ -85,6 +87,12 @@ static void purge_on(struct hak_heap *heap, struct slice *slice) {
   }
 }
 
+static void begin_pass(struct hak_heap *heap) {
+  heap->purge_class = 1;
+  heap->purge_list = FIRST_LIST;
+  heap->purge_next = heap->classes[1].lists[FIRST_LIST];
+}
+
 static bool possible(const struct hak_heap *heap) {
   return HAK_SETTING(page_purge) && HAK_HEADER == HAK_HEADER_MODE_NONE && heap->slabs != 0;
 }
@@ -122,9 +130,7 @@ bool hak_page_purge(struct hak_heap *heap, uint64_t now) {
     if (now < heap->purge_pass_ms) return false;
     const uint64_t pause = HAK_SETTING(decommit_deadline_ms) / 2;
     heap->purge_pass_ms = now + (pause > PASS_MS_MIN ? pause : PASS_MS_MIN);
-    heap->purge_class = 1;
-    heap->purge_list = FIRST_LIST;
-    heap->purge_next = heap->classes[1].lists[FIRST_LIST];
+    begin_pass(heap);
   }
   struct slice slice = {
       .now = now, .deadline_ms = HAK_SETTING(decommit_deadline_ms), .slabs = SLICE_SLABS, .runs = SLICE_RUNS};
@@ -133,9 +139,23 @@ bool hak_page_purge(struct hak_heap *heap, uint64_t now) {
   return slice.bytes != 0;
 }
 
+bool hak_page_purge_begin(struct hak_heap *heap) {
+  if (!possible(heap)) return false;
+  begin_pass(heap);
+  return true;
+}
+
+bool hak_page_purge_on(struct hak_heap *heap, size_t *bytes) {
+  // Bounded by its slabs alone: what the kernel refuses is not tried twice in a pass.
+  struct slice slice = {.slabs = SLICE_SLABS_OF_ALL, .runs = UINT32_MAX};
+  if (heap->purge_class != 0) purge_on(heap, &slice);
+  *bytes += slice.bytes;
+  return heap->purge_class != 0;
+}
+
 size_t hak_page_purge_all(struct hak_heap *heap) {
-  if (!possible(heap)) return 0;
-  struct slice slice = {.slabs = UINT32_MAX, .runs = UINT32_MAX};
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) purge_class(heap, class_id, &slice);
-  return slice.bytes;
+  size_t bytes = 0;
+  if (!hak_page_purge_begin(heap)) return 0;
+  while (hak_page_purge_on(heap, &bytes) && !hak_lock_wanted(&heap->lock)) continue;
+  return bytes;
 }

@@ -13,7 +13,14 @@ HAK_C_BEGIN
 // A slice of the work at `now` (milliseconds). Under the heap's lock, by any thread. True: it gave something back.
 bool hak_page_purge(struct hak_heap *heap, uint64_t now);
 
-// All of it at once, whatever the slabs' age. Under the heap's lock. Returns the bytes.
+// A pass over all of it in slices, whatever the slabs' age: false when there is nothing to do, or no more; *bytes grows
+// by what went back. Each under the heap's lock, which others may have in between; a slice of theirs may take part of
+// the pass over, and leaves what changed lately.
+bool hak_page_purge_begin(struct hak_heap *heap);
+bool hak_page_purge_on(struct hak_heap *heap, size_t *bytes);
+
+// The pass at once, or as much of it as can be done before somebody waits for the heap's lock: then its thread is busy
+// and looks after the rest. Under that lock. Returns the bytes.
 size_t hak_page_purge_all(struct hak_heap *heap);
 
 HAK_C_END

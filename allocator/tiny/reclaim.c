@@ -158,7 +158,12 @@ void hak_reclaim_all(struct hak_heap *mine) {
     if (visit.entered >= heaps) break;
   }
   hak_lock_acquire(&hak_orphanage_lock);
-  hak_page_purge_all(&hak_orphanage);
+  size_t bytes = 0;
+  bool more = hak_page_purge_begin(&hak_orphanage);
+  while (more) {
+    more = hak_page_purge_on(&hak_orphanage, &bytes);
+    hak_lock_pass(&hak_orphanage_lock);
+  }
   hak_lock_release(&hak_orphanage_lock);
 }
 
