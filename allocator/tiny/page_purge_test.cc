@@ -140,6 +140,33 @@ TEST_F(PagePurge, MemoryThatIsUsedAgainCountsAgain) {
   Check();
 }
 
+// A large heap takes several slices, which come to an end; the heap may change in between.
+TEST_F(PagePurge, AWholePassIsCutIntoSlices) {
+  if (kHeaders) return;
+  const uint32_t class_id = ClassOf(1024);
+  Grow(class_id, 10000);
+  Thin(50);
+  size_t bytes = 0;
+  int slices = 1;
+  ASSERT_TRUE(hak_page_purge_begin(heap_));
+  for (; hak_page_purge_on(heap_, &bytes) && slices < 1000; slices++) Grow(class_id, 1);
+  EXPECT_GT(slices, 3);
+  EXPECT_LT(slices, 1000);
+  EXPECT_GT(bytes, size_t{10000} * 1024 / 2);
+  EXPECT_FALSE(hak_page_purge_on(heap_, &bytes));
+}
+
+// Somebody sleeps for the heap's lock: one slice is done, and no more.
+TEST_F(PagePurge, AWaiterEndsThePass) {
+  if (kHeaders) return;
+  Grow(ClassOf(1024), 10000);
+  Thin(50);
+  heap_->lock.state = 2;
+  const size_t some = hak_page_purge_all(heap_);
+  heap_->lock.state = 0;
+  EXPECT_GT(hak_page_purge_all(heap_), some);
+}
+
 TEST_F(PagePurge, ASlabThatChangesIsLeftAlone) {
   if (kHeaders) return;
   const uint32_t class_id = ClassOf(512);
