@@ -49,6 +49,7 @@ HAK_INLINE bool hak_gated_try(struct hak_lock *lock) {
     hak_lock_count_out();
     return false;
   }
+  // Seq_cst: as in hak_gated_acquire.
   if (HAK_UNLIKELY(atomic_load_explicit(&hak_fork_gate_closed, memory_order_seq_cst))) {
     hak_lock_release_unranked(lock);  // Nothing was done under it.
     return false;
