@@ -12,7 +12,7 @@
 #include "allocator/api/watch.h"
 #include "allocator/gate/gate.h"
 #include "allocator/gate/gate_now.h"
-#include "allocator/large/mapping.h"
+#include "allocator/large/mapping_lock.h"
 #include "allocator/observe/statistics.h"
 #include "allocator/os/barrier.h"
 #include "allocator/os/decommit.h"
@@ -245,7 +245,7 @@ static void before_fork(void) {
   hak_lock_acquire(&init_lock);
   hak_heap_lock_all();
   hak_pool_lock();
-  hak_mapping_lock();
+  hak_mapping_lock_for_fork();
   hak_meta_lock();
   hak_lock_holds_all = true;
 }
@@ -253,7 +253,7 @@ static void before_fork(void) {
 static void unlock_after_fork(void) {
   hak_lock_holds_all = false;
   hak_meta_unlock();
-  hak_mapping_unlock();
+  hak_mapping_unlock_after_fork();
   hak_pool_unlock();
   hak_heap_unlock_all();
   hak_lock_release(&init_lock);

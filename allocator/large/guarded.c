@@ -3,7 +3,7 @@
 
 #include "allocator/check/block_tail.h"
 #include "allocator/large/address_table.h"
-#include "allocator/large/mapping.h"
+#include "allocator/large/mapping_lock.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/guard_budget.h"
@@ -32,7 +32,7 @@ struct guarded {
 };
 static_assert(offsetof(struct guarded, live) == 0, "a record is found by its entry");
 
-// All under the lock of mapping.h.
+// All under the lock of mapping_lock.h.
 static struct {
   struct hak_address_table live;
   uint64_t bytes;         // of live blocks, as asked for
@@ -83,24 +83,6 @@ static void require_intact(const struct guarded *one) {
 
 // ---- Quarantine ---------------------------------------------------------------------------------
 
-// Unmaps the oldest. False: there is none, or the kernel refuses (the limit on mappings) and it stays.
-static bool let_go(size_t *bytes) {
-  struct guarded *one = table.first;
-  if (one == NULL || !hak_os_unmap(one->start, one->mapped)) return false;
-  hak_guard_budget_give(HAK_GUARD_BLOCK);
-  *bytes += one->mapped;
-  table.first = one->next;
-  if (table.first == NULL) table.last = NULL;
-  table.held--;
-  table.held_bytes -= one->mapped;
-  if (!one->closed) {
-    table.held_open -= one->data_bytes;
-    hak_commit_sub(one->data_bytes);
-  }
-  drop_record(one);
-  return true;
-}
-
 static void append(struct guarded *one) {
   one->next = NULL;
   if (table.last != NULL) {
@@ -111,15 +93,53 @@ static void append(struct guarded *one) {
   table.last = one;
   table.held++;
   table.held_bytes += one->mapped;
+  if (!one->closed) table.held_open += one->data_bytes;
 }
 
-static void hold(struct guarded *one) {
-  one->closed = hak_os_close(one->data, one->data_bytes);
-  if (one->closed) {
-    hak_commit_sub(one->data_bytes);
-  } else {
-    table.held_open += one->data_bytes;
+static struct guarded *take_oldest(void) {
+  struct guarded *one = table.first;
+  if (one == NULL) return NULL;
+  table.first = one->next;
+  if (table.first == NULL) table.last = NULL;
+  table.held--;
+  table.held_bytes -= one->mapped;
+  if (!one->closed) table.held_open -= one->data_bytes;
+  return one;
+}
+
+// Unmaps the oldest; steps out of the lock. False: there is none, or the kernel refuses (the limit on mappings) and it
+// is the youngest now.
+static bool let_go(size_t *bytes) {
+  struct guarded *one = take_oldest();
+  if (one == NULL) return false;
+  const bool out = hak_mapping_step_out();
+  const bool gone = hak_os_unmap(one->start, one->mapped);
+  hak_mapping_step_in(out);
+  if (!gone) {
+    append(one);
+    return false;
   }
+  hak_guard_budget_give(HAK_GUARD_BLOCK);
+  *bytes += one->mapped;
+  if (!one->closed) hak_commit_sub(one->data_bytes);
+  drop_record(one);
+  return true;
+}
+
+static bool close_pages(const struct guarded *one) {
+  for (size_t done = 0; done < one->data_bytes; done += HAK_MAPPING_SLICE) {
+    const size_t rest = one->data_bytes - done;
+    if (!hak_os_close(one->data + done, rest < HAK_MAPPING_SLICE ? rest : HAK_MAPPING_SLICE)) return false;
+  }
+  return true;
+}
+
+// Steps out of the lock.
+static void hold(struct guarded *one) {
+  const bool out = hak_mapping_step_out();
+  one->closed = close_pages(one);
+  hak_mapping_step_in(out);
+  if (one->closed) hak_commit_sub(one->data_bytes);
   append(one);
   size_t bytes = 0;
   while ((table.held > HELD_MAX || table.held_bytes > HELD_BYTES_MAX) && let_go(&bytes)) {
@@ -276,8 +296,7 @@ bool hak_guarded_resize(void *block, size_t size, bool keep_pages) {
 size_t hak_guarded_trim(void) {
   size_t bytes = 0;
   hak_mapping_lock();
-  while (let_go(&bytes)) {
-  }
+  while (let_go(&bytes)) hak_mapping_pass();
   hak_mapping_unlock();
   return bytes;
 }

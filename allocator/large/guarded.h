@@ -8,7 +8,7 @@
 //
 // Guards take mappings, of which the kernel allows a process so many. Past the budget (policy/guard_budget.h) a block
 // goes without: it lies in memory that the caller has found for it, and keeps its canary and its size here.
-// Thread-safe; the lock is that of mapping.h.
+// Thread-safe; the lock is that of mapping_lock.h.
 #ifndef HAKMEM_LARGE_GUARDED_H_
 #define HAKMEM_LARGE_GUARDED_H_
 

@@ -3,9 +3,9 @@
 
 #include "allocator/large/address_table.h"
 #include "allocator/large/colour.h"
+#include "allocator/large/mapping_lock.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/decommit.h"
-#include "allocator/os/lock.h"
 #include "allocator/os/os.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/memory_limit.h"
@@ -27,8 +27,7 @@ struct mapping {
 };
 static_assert(offsetof(struct mapping, live) == 0, "a record is found by its entry");
 
-static struct hak_lock mapping_lock = HAK_LOCK_INIT(HAK_RANK_MAPPING);
-// All under mapping_lock.
+// All under the lock of mapping_lock.h.
 static struct {
   struct hak_address_table live;
   uint64_t bytes;         // of live blocks
@@ -96,30 +95,40 @@ static struct mapping *unstore(struct mapping **link) {
   return entry;
 }
 
-static void store(struct mapping *entry) {
-  entry->freed_ms = hak_os_now_ms();
+static void store(struct mapping *entry, uint64_t now) {
+  entry->freed_ms = now;
   entry->next = table.store;
   table.store = entry;
   add_store_bytes((int64_t)entry->resident);
   set_stored(get_stored() + 1);
 }
 
-// Unmaps the entry, which is in no list. When the kernel refuses (the limit on mappings) it goes back to the store, if
-// possible without its memory, and is tried again later. Returns the bytes that went back.
+// Unmaps as much of the entry as the kernel lets go, from its end. Outside the lock.
+static void unmap_slices(struct mapping *entry) {
+  while (entry->size != 0) {
+    const size_t slice = entry->size < HAK_MAPPING_SLICE ? entry->size : HAK_MAPPING_SLICE;
+    if (!hak_os_unmap(entry->start + entry->size - slice, slice)) return;
+    entry->size -= slice;
+  }
+}
+
+// Unmaps the entry, which is in no list; steps out of the lock. What the kernel refuses (the limit on mappings) goes
+// back to the store, if possible without its memory, and is tried again later. Returns the bytes that went back.
 static size_t unmap_entry(struct mapping *entry) {
   const size_t bytes = entry->size;
-  if (hak_os_unmap(entry->start, bytes)) {
-    hak_commit_sub(entry->resident);
+  const size_t resident = entry->resident;
+  const bool out = hak_mapping_step_out();
+  unmap_slices(entry);
+  if (entry->resident > entry->size) entry->resident = entry->size;
+  if (entry->resident != 0 && hak_os_decommit_to_zero(entry->start, entry->resident)) entry->resident = 0;
+  hak_mapping_step_in(out);
+  hak_commit_sub(resident - entry->resident);
+  if (entry->size == 0) {
     drop_record(entry);
     return bytes;
   }
-  const bool decommitted = entry->resident != 0 && hak_os_decommit_to_zero(entry->start, entry->resident);
-  if (decommitted) {
-    hak_commit_sub(entry->resident);
-    entry->resident = 0;
-  }
-  store(entry);
-  return decommitted ? bytes : 0;
+  store(entry, hak_os_now_ms());
+  return bytes - entry->resident;
 }
 
 static struct mapping *take_stored(size_t size, size_t align) {
@@ -133,7 +142,8 @@ static struct mapping *take_stored(size_t size, size_t align) {
   return best != NULL ? unstore(best) : NULL;
 }
 
-// Unmaps stored entries freed at or before `until`, at most `count` of them; returns their bytes.
+// Unmaps stored entries freed at or before `until`, at most `count` of them; steps out of the lock; returns their
+// bytes.
 static size_t unmap_until(uint64_t until, uint32_t count) {
   size_t bytes = 0;
   struct mapping *due = NULL;
@@ -156,16 +166,21 @@ static size_t unmap_until(uint64_t until, uint32_t count) {
 }
 
 // Gives back the memory at the end of a stored entry that was freed at or before `until` and has more than a slice of
-// it. False: there is none.
+// it; steps out of the lock. False: there is none.
 static bool decommit_slice(uint64_t until) {
-  for (struct mapping *entry = table.store; entry != NULL; entry = entry->next) {
-    if (entry->freed_ms > until || entry->resident <= SLICE_BYTES) continue;
+  for (struct mapping **link = &table.store; *link != NULL; link = &(*link)->next) {
+    if ((*link)->freed_ms > until || (*link)->resident <= SLICE_BYTES) continue;
+    struct mapping *entry = unstore(link);
     const size_t rest = entry->resident - SLICE_BYTES;
-    if (!hak_os_decommit_to_zero(entry->start + rest, SLICE_BYTES)) return false;
-    entry->resident = rest;
-    add_store_bytes(-(int64_t)SLICE_BYTES);
-    hak_commit_sub(SLICE_BYTES);
-    return true;
+    const bool out = hak_mapping_step_out();
+    const bool done = hak_os_decommit_to_zero(entry->start + rest, SLICE_BYTES);
+    hak_mapping_step_in(out);
+    if (done) {
+      entry->resident = rest;
+      hak_commit_sub(SLICE_BYTES);
+    }
+    store(entry, entry->freed_ms);
+    return done;
   }
   return false;
 }
@@ -185,7 +200,7 @@ static struct mapping *reuse(size_t bytes, size_t align, bool *zero) {
   struct mapping *entry = take_stored(bytes, align);
   if (entry == NULL) return NULL;
   if (entry->resident < entry->size && !hak_limit_admit(entry->size - entry->resident)) {
-    store(entry);
+    store(entry, hak_os_now_ms());
     return NULL;
   }
   *zero = entry->resident == 0;
@@ -198,8 +213,9 @@ static struct mapping *map_new(size_t bytes, size_t align) {
   if (!hak_limit_admit(bytes) || !hak_address_reserve(&table.live)) return NULL;
   struct mapping *entry = new_record();
   if (entry == NULL) return NULL;
-  // The lock is held over the call: it keeps the table's room and the record, and mapping is rare.
+  const bool out = hak_mapping_step_out();
   entry->start = hak_os_map(bytes, align);
+  hak_mapping_step_in(out);
   entry->size = bytes;
   if (entry->start == NULL) {
     drop_record(entry);
@@ -215,7 +231,7 @@ static void *take(size_t size, size_t align, bool *zero, bool grow) {
   const bool coloured = align <= HAK_MIN_ALIGN;
   const size_t bytes = hak_round_up(coloured ? size + HAK_COLOUR_BYTES : size, page);
   const size_t step = align > page ? align : page;
-  hak_lock_acquire(&mapping_lock);
+  hak_mapping_lock();
   release_due();
   struct mapping *entry = reuse(bytes, step, zero);
   if (entry == NULL && grow && (entry = map_new(bytes, step)) != NULL) *zero = true;
@@ -225,7 +241,7 @@ static void *take(size_t size, size_t align, bool *zero, bool grow) {
     insert(entry);
     start = entry->start + entry->front;
   }
-  hak_lock_release(&mapping_lock);
+  hak_mapping_unlock();
   return start;
 }
 
@@ -236,7 +252,7 @@ void *hak_mapping_reuse(size_t size, size_t align, bool *zero) {
 }
 
 bool hak_mapping_give(void *block) {
-  hak_lock_acquire(&mapping_lock);
+  hak_mapping_lock();
   struct hak_address_entry **link = hak_address_find(&table.live, block);
   if (link != NULL) {
     struct mapping *entry = extract(link);
@@ -245,82 +261,90 @@ bool hak_mapping_give(void *block) {
                       get_store_bytes() + entry->size <= HAK_SETTING(mapping_cache_bytes) &&
                       HAK_SETTING(decommit_deadline_ms) != 0;
     if (keep) {
-      store(entry);
+      store(entry, hak_os_now_ms());
     } else {
       unmap_entry(entry);
     }
     release_due();
   }
-  hak_lock_release(&mapping_lock);
+  hak_mapping_unlock();
   return link != NULL;
 }
 
 size_t hak_mapping_size(const void *block) {
-  hak_lock_acquire(&mapping_lock);
+  hak_mapping_lock();
   struct hak_address_entry **link = hak_address_find(&table.live, block);
   const size_t size = link != NULL ? usable(mapping_of(*link)) : 0;
-  hak_lock_release(&mapping_lock);
+  hak_mapping_unlock();
   return size;
+}
+
+// Makes the entry, which is in no list, `bytes` long; steps out of the lock. Its start, or NULL when it stays as it
+// was.
+static char *resize_entry(struct mapping *entry, size_t bytes, bool may_move) {
+  const bool out = hak_mapping_step_out();
+  char *now = entry->start;
+  if (!hak_os_resize(entry->start, entry->size, bytes)) {
+    now = may_move ? hak_os_move(entry->start, entry->size, bytes) : NULL;
+  }
+  hak_mapping_step_in(out);
+  if (now == NULL) return NULL;
+  hak_commit_add(bytes);
+  hak_commit_sub(entry->size);
+  entry->start = now;
+  entry->size = bytes;
+  return now;
 }
 
 void *hak_mapping_resize(void *block, size_t size, bool may_move) {
   const size_t page = hak_os_page_size();
   if (size > PTRDIFF_MAX - page - HAK_COLOUR_BYTES) return NULL;
   char *now = NULL;
-  hak_lock_acquire(&mapping_lock);
+  hak_mapping_lock();
   struct hak_address_entry **link = hak_address_find(&table.live, block);
   if (link != NULL) {
     struct mapping *entry = mapping_of(*link);
     const size_t bytes = hak_round_up(entry->front != 0 ? size + HAK_COLOUR_BYTES : size, page);
-    const bool admitted = bytes <= entry->size || hak_limit_admit(bytes - entry->size);
-    if (!admitted) {
-      now = NULL;
-    } else if (bytes == entry->size || hak_os_resize(entry->start, entry->size, bytes)) {
-      now = entry->start;
-    } else if (may_move) {
-      now = hak_os_move(entry->start, entry->size, bytes);
-    }
-    if (now != NULL) {
-      hak_commit_add(bytes);
-      hak_commit_sub(entry->size);
+    if (bytes == entry->size) {
+      now = block;
+    } else if (bytes < entry->size || hak_limit_admit(bytes - entry->size)) {
       extract(link);
-      entry->start = now;
-      entry->size = bytes;
+      now = resize_entry(entry, bytes, may_move);
+      if (now != NULL) now += entry->front;
       insert(entry);
-      now += entry->front;
     }
   }
-  hak_lock_release(&mapping_lock);
+  hak_mapping_unlock();
   return now;
 }
 
 bool hak_mapping_tick(void) {
   if (get_stored() == 0) return false;
-  hak_lock_acquire(&mapping_lock);
+  hak_mapping_lock();
   const bool worked = release_due();
-  hak_lock_release(&mapping_lock);
+  hak_mapping_unlock();
   return worked;
 }
 
 size_t hak_mapping_trim(void) {
-  hak_lock_acquire(&mapping_lock);
+  hak_mapping_lock();
   const size_t bytes = unmap_until(UINT64_MAX, UINT32_MAX);
-  hak_lock_release(&mapping_lock);
+  hak_mapping_unlock();
   return bytes;
 }
 
 struct hak_mapping_totals hak_mapping_totals(void) {
-  hak_lock_acquire(&mapping_lock);
+  hak_mapping_lock();
   const struct hak_mapping_totals totals = {
       .blocks = table.live.count, .bytes = table.bytes, .cached_bytes = get_store_bytes()};
-  hak_lock_release(&mapping_lock);
+  hak_mapping_unlock();
   return totals;
 }
 
 const char *hak_mapping_verify(void) {
   const char *fault = NULL;
   uint64_t bytes = 0;
-  hak_lock_acquire(&mapping_lock);
+  hak_mapping_lock();
   if (!hak_address_holds(&table.live)) fault = "mapping in the wrong bucket";
   for (size_t i = 0; table.live.buckets != NULL && i < table.live.bucket_count && fault == NULL; i++) {
     for (struct hak_address_entry *one = table.live.buckets[i]; one != NULL; one = one->next) {
@@ -338,9 +362,6 @@ const char *hak_mapping_verify(void) {
   }
   if (fault == NULL && bytes != table.bytes) fault = "mappings miscounted";
   if (fault == NULL && (in_store != get_stored() || store_bytes != get_store_bytes())) fault = "store miscounted";
-  hak_lock_release(&mapping_lock);
+  hak_mapping_unlock();
   return fault;
 }
-
-void hak_mapping_lock(void) { hak_lock_acquire(&mapping_lock); }
-void hak_mapping_unlock(void) { hak_lock_release(&mapping_lock); }

@@ -3,7 +3,7 @@
 // Blocks that have a memory mapping of their own, and the bounded store of freed mappings that wait to be used again.
 //
 // Their records stand in a hash table outside the blocks, found by the block's address; the slab map has no entry for
-// them. Thread-safe: one lock.
+// them. Thread-safe: one lock (mapping_lock.h).
 #ifndef HAKMEM_LARGE_MAPPING_H_
 #define HAKMEM_LARGE_MAPPING_H_
 
@@ -40,10 +40,6 @@ struct hak_mapping_totals {
 struct hak_mapping_totals hak_mapping_totals(void);
 // NULL, or what is wrong with the records.
 const char *hak_mapping_verify(void);
-
-// Around fork.
-void hak_mapping_lock(void);
-void hak_mapping_unlock(void);
 
 HAK_C_END
 

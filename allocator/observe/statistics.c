@@ -5,6 +5,7 @@
 
 #include "allocator/large/guarded.h"
 #include "allocator/large/mapping.h"
+#include "allocator/os/lock.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/config.h"
@@ -76,12 +77,16 @@ static void gather(hak_stats *stats) {
   const struct hak_limit_totals limits = hak_limit_totals();
   stats->limit_purges = limits.purges;
   stats->limit_refusals = limits.refusals;
+  const struct hak_lock_waits waits = hak_lock_waits();
+  stats->long_lock_waits = waits.count;
+  stats->longest_lock_wait_us = waits.longest_us;
 }
 
 // Bytes of the structure as the caller's version knows it.
 static size_t known_bytes(uint32_t version) {
   if (version == 1) return offsetof(hak_stats, heap_free_bytes);
-  return version == 2 ? offsetof(hak_stats, guard_pages) : sizeof(hak_stats);
+  if (version == 2) return offsetof(hak_stats, guard_pages);
+  return version == 3 ? offsetof(hak_stats, long_lock_waits) : sizeof(hak_stats);
 }
 
 void hak_statistics_gather(hak_stats *stats) {
@@ -102,7 +107,7 @@ void hak_statistics_gather(hak_stats *stats) {
   X(pool_free_bytes) X(purged_bytes) X(decommits) X(lazy_bytes) X(deadline_releases) \
   X(deadline_bytes) X(lean_decommits) X(lean_bytes) X(superslabs_unmapped) X(superslabs_prewarmed) \
   X(prewarm_skipped) X(idle_blocks_taken) X(background_rounds) X(limit_purges) X(limit_refusals) \
-  X(guard_pages) X(quarantined_blocks) X(sampled_blocks)
+  X(guard_pages) X(quarantined_blocks) X(sampled_blocks) X(long_lock_waits) X(longest_lock_wait_us)
 // clang-format on
 
 static const struct {

@@ -5,8 +5,8 @@
 #include "allocator/os/os.h"
 
 HAK_ATOMIC(bool) hak_fork_gate_closed;
-// Held while the gate is closed. Its rank is not looked at.
-static struct hak_lock gate = HAK_LOCK_INIT(HAK_RANK_REGISTRY);
+// Held while the gate is closed.
+static struct hak_lock gate = HAK_LOCK_INIT(HAK_RANK_NONE);
 
 HAK_COLD void hak_fork_gate_wait(struct hak_lock *lock) {
   if (hak_lock_holds_all) {

@@ -2,6 +2,7 @@
 #include "allocator/os/lock.h"
 
 #include "allocator/os/futex.h"
+#include "allocator/os/os.h"
 #include "allocator/os/report.h"
 
 HAK_INLINE void cpu_relax(void) {
@@ -22,6 +23,34 @@ HAK_ATOMIC(uint32_t) * hak_lock_fork_word;
 void hak_lock_give_up(void) { given_up = true; }
 bool hak_lock_has_given_up(void) { return given_up; }
 
+#if HAK_OBSERVE
+// Relaxed, all of them: figures.
+static HAK_ATOMIC(uint64_t) long_waits;
+static HAK_ATOMIC(uint64_t) longest_us;
+
+static void note_wait(const struct hak_lock *lock, uint64_t since_us) {
+  const uint64_t us = hak_os_now_us() - since_us;
+  if (lock->rank == HAK_RANK_NONE || us < HAK_LOCK_LONG_US) return;
+  atomic_fetch_add_explicit(&long_waits, 1, memory_order_relaxed);
+  uint64_t longest = atomic_load_explicit(&longest_us, memory_order_relaxed);
+  while (us > longest && !atomic_compare_exchange_weak_explicit(&longest_us, &longest, us, memory_order_relaxed,
+                                                                memory_order_relaxed)) {
+  }
+}
+
+struct hak_lock_waits hak_lock_waits(void) {
+  const struct hak_lock_waits now = {.count = atomic_load_explicit(&long_waits, memory_order_relaxed),
+                                     .longest_us = atomic_load_explicit(&longest_us, memory_order_relaxed)};
+  return now;
+}
+#else
+static void note_wait(const struct hak_lock *lock, uint64_t since_us) {
+  (void)lock;
+  (void)since_us;
+}
+struct hak_lock_waits hak_lock_waits(void) { return (struct hak_lock_waits){.count = 0, .longest_us = 0}; }
+#endif
+
 HAK_COLD void hak_lock_slow(struct hak_lock *lock) {
   if (hak_lock_holds_all) return;
   // Critical sections are short: a little patience saves most sleeps.
@@ -35,11 +64,13 @@ HAK_COLD void hak_lock_slow(struct hak_lock *lock) {
     }
     cpu_relax();
   }
+  const uint64_t since_us = HAK_OBSERVE ? hak_os_now_us() : 0;
   // Acquire as above. The state stays 2 while this thread holds the lock: others may sleep too.
   while (atomic_exchange_explicit(&lock->state, 2, memory_order_acquire) != 0) {
     if (given_up || hak_lock_is_left_alone()) break;
     hak_futex_wait(&lock->state, 2, HAK_FUTEX_FOR_EVER);
   }
+  note_wait(lock, since_us);
 }
 
 HAK_COLD void hak_lock_wake(struct hak_lock *lock) { hak_futex_wake(&lock->state, 1); }

@@ -13,6 +13,7 @@
 HAK_C_BEGIN
 
 enum hak_lock_rank {
+  HAK_RANK_NONE = 0,        // outside the order: the gate of fork, which is shut for as long as a fork takes
   HAK_RANK_INIT = 1,        // process initialisation
   HAK_RANK_REGISTRY = 2,    // list of thread heaps
   HAK_RANK_HEAP = 3,        // one thread's heap, but for the tops of its caches
@@ -53,6 +54,15 @@ extern HAK_ATOMIC(uint32_t) * hak_lock_fork_word;
 HAK_INLINE bool hak_lock_is_left_alone(void) {
   return hak_lock_fork_word != NULL && atomic_load_explicit(hak_lock_fork_word, memory_order_relaxed) == 0;
 }
+
+// Waits for a lock that took HAK_LOCK_LONG_US or more, but for the gate of fork: how many, and the longest. Counted in
+// OBSERVE.
+#define HAK_LOCK_LONG_US 1000u
+struct hak_lock_waits {
+  uint64_t count;
+  uint64_t longest_us;
+};
+struct hak_lock_waits hak_lock_waits(void);
 
 void hak_lock_slow(struct hak_lock *lock);
 void hak_lock_wake(struct hak_lock *lock);

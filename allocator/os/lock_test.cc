@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -49,6 +50,27 @@ TEST(Lock, PassingLetsTheSleepersIn) {
   hak_lock_release(&lock);
   other.join();
   EXPECT_EQ(State(lock), 0u);
+}
+
+// OBSERVE counts who waited long, and nobody else.
+TEST(Lock, LongWaitsAreCounted) {
+  const hak_lock_waits before = hak_lock_waits();
+  hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);
+  hak_lock gate = HAK_LOCK_INIT(HAK_RANK_NONE);
+  for (hak_lock *one : {&lock, &gate}) {
+    hak_lock_acquire_unranked(one);
+    std::thread other([one] {
+      hak_lock_acquire_unranked(one);
+      hak_lock_release_unranked(one);
+    });
+    while (!hak_lock_wanted(one)) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    hak_lock_release_unranked(one);
+    other.join();
+  }
+  const hak_lock_waits after = hak_lock_waits();
+  EXPECT_EQ(after.count, before.count + (HAK_OBSERVE ? 1 : 0));
+  EXPECT_EQ(after.longest_us >= 5000, HAK_OBSERVE != 0);
 }
 
 // Plain variables: a lock that lets two threads in loses increments, and the thread sanitizer sees the race.

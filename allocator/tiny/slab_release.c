@@ -214,12 +214,21 @@ size_t hak_pool_make_way(size_t bytes) {
   return released;
 }
 
-// Unmaps the wholly free superslabs that stayed mapped without memory; all are on the list of the emptiest.
+// Unmaps the wholly free superslabs that stayed mapped without memory; all are on the list of the emptiest. Lets others
+// in between two of them.
 static void unmap_parked_on(uint32_t ground) {
-  struct hak_superslab *next;
-  for (struct hak_superslab *ss = hak_pool.grounds[ground].lists[HAK_POOL_FULL - 1]; ss != NULL; ss = next) {
-    next = hak_superslab_next(ss);
-    if (ss->free_mask == HAK_ALL_SLABS && !ss->queued) unmap_superslab(ss);
+  struct hak_superslab **const list = &hak_pool.grounds[ground].lists[HAK_POOL_FULL - 1];
+  uint32_t pass = 0;  // of those that stay
+  for (;;) {
+    struct hak_superslab *ss = *list;
+    for (uint32_t i = 0; i < pass && ss != NULL; i++) ss = hak_superslab_next(ss);
+    if (ss == NULL) return;
+    const bool parked = ss->free_mask == HAK_ALL_SLABS && !ss->queued;
+    if (!parked || !unmap_superslab(ss)) {
+      pass++;
+    } else {
+      hak_lock_pass(&hak_pool.lock);
+    }
   }
 }
 
@@ -227,11 +236,17 @@ static void unmap_parked(void) {
   for (uint32_t ground = 0; ground < HAK_POOL_GROUNDS; ground++) unmap_parked_on(ground);
 }
 
-static size_t trim_one(struct hak_superslab *ss, uint64_t now) {
-  struct hak_release_facts facts = facts_of(ss, now, 0);
-  facts.keep_superslabs = 0;
-  facts.keep_free_bytes = 0;
-  return release(ss, hak_release_superslab(&facts), now);
+// The first of the queue that is not among the first that together have at most `keep_bytes`.
+static struct hak_superslab *first_above(size_t keep_bytes) {
+  struct hak_superslab *ss = hak_pool.queue_first;
+  if (keep_bytes == 0) return ss;
+  size_t kept = 0;
+  for (; ss != NULL; ss = hak_superslab_queue_next(ss)) {
+    const size_t dirty = (size_t)hak_popcount(ss->free_mask & ss->dirty_mask) * HAK_SLAB_SIZE;
+    if (kept + dirty > keep_bytes) return ss;
+    kept += dirty;
+  }
+  return NULL;
 }
 
 static uint32_t queue_length(void) {
@@ -240,41 +255,21 @@ static uint32_t queue_length(void) {
   return count;
 }
 
-// All that is in the queue now. Threads that wait for the pool have it between two superslabs, and may change the
-// queue.
-static size_t trim_all(uint64_t now) {
-  size_t bytes = 0;
-  // What cannot be released comes back behind the present end.
-  for (uint32_t left = queue_length(); left > 0 && hak_pool.queue_first != NULL; left--) {
-    bytes += trim_one(hak_pool.queue_first, now);
-    hak_lock_pass(&hak_pool.lock);
-  }
-  return bytes;
-}
-
-// All but the first of the queue that together have at most `keep_bytes`.
-static size_t trim_above(size_t keep_bytes, uint64_t now) {
-  size_t bytes = 0;
-  size_t kept = 0;
-  struct hak_superslab *const last = hak_pool.queue_last;
-  struct hak_superslab *next = hak_pool.queue_first;
-  for (struct hak_superslab *ss = NULL; ss != last;) {
-    ss = next;
-    next = hak_superslab_queue_next(ss);
-    const size_t dirty = (size_t)hak_popcount(ss->free_mask & ss->dirty_mask) * HAK_SLAB_SIZE;
-    if (kept + dirty <= keep_bytes) {
-      kept += dirty;
-      continue;
-    }
-    bytes += trim_one(ss, now);
-  }
-  return bytes;
-}
-
 size_t hak_pool_trim(size_t keep_bytes) {
   const uint64_t now = hak_os_now_ms();
+  size_t bytes = 0;
   hak_lock_acquire(&hak_pool.lock);
-  const size_t bytes = keep_bytes == 0 ? trim_all(now) : trim_above(keep_bytes, now);
+  // Once through the queue: what cannot be released comes back behind its present end. Others, who have the pool
+  // between two superslabs, may change it.
+  for (uint32_t left = queue_length(); left > 0; left--) {
+    struct hak_superslab *ss = first_above(keep_bytes);
+    if (ss == NULL) break;
+    struct hak_release_facts facts = facts_of(ss, now, 0);
+    facts.keep_superslabs = 0;
+    facts.keep_free_bytes = 0;
+    bytes += release(ss, hak_release_superslab(&facts), now);
+    hak_lock_pass(&hak_pool.lock);
+  }
   if (keep_bytes == 0) unmap_parked();
   hak_lock_release(&hak_pool.lock);
   return bytes;

@@ -142,7 +142,7 @@ HAK_EXPORT extern const char *hak_conf;
 // "0.1.0 standard header=none". A static string.
 HAK_EXPORT const char *hak_version(void) HAK_NOEXCEPT;
 
-#define HAK_STATS_VERSION 3
+#define HAK_STATS_VERSION 4
 
 // Statistics of the process. Bytes unless a name says otherwise. Fields are only ever added at the end, and `version`
 // then rises; a library fills in what it and the caller both know.
@@ -189,6 +189,9 @@ typedef struct hak_stats {
   uint64_t guard_pages;         // guard pages of slabs that are up now
   uint64_t quarantined_blocks;  // freed blocks that may not be used again yet
   uint64_t sampled_blocks;      // small blocks so far that got guard pages of their own
+  // From version 4 on. Waiting (OBSERVE; 0 elsewhere):
+  uint64_t long_lock_waits;       // times that a thread waited for a lock of the allocator for a millisecond or more
+  uint64_t longest_lock_wait_us;  // and the longest such wait, in microseconds
 } hak_stats;
 
 // Fills `*stats`; set stats->version first. Returns 0, or EINVAL for NULL or a version of 0. Exact when no other thread

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/large/mapping_lock.h"
+
+#include "allocator/os/futex.h"
+#include "allocator/os/lock.h"
+
+static struct hak_lock lock = HAK_LOCK_INIT(HAK_RANK_MAPPING);
+// Threads that have stepped out. Written under the lock; fork sleeps until it changes.
+static HAK_ATOMIC(uint32_t) outside;
+// A fork waits or is under way. Under the lock.
+static bool forking;
+
+void hak_mapping_lock(void) { hak_lock_acquire(&lock); }
+void hak_mapping_unlock(void) { hak_lock_release(&lock); }
+void hak_mapping_pass(void) { hak_lock_pass(&lock); }
+
+// Relaxed, both: the lock orders it.
+static uint32_t get_outside(void) { return atomic_load_explicit(&outside, memory_order_relaxed); }
+static void set_outside(uint32_t count) { atomic_store_explicit(&outside, count, memory_order_relaxed); }
+
+bool hak_mapping_step_out(void) {
+  if (forking) return false;
+  set_outside(get_outside() + 1);
+  // It still counts as within a lock: a fork in a handler of this thread would wait for the call that it interrupted.
+  hak_lock_count_in();
+  hak_lock_release(&lock);
+  return true;
+}
+
+void hak_mapping_step_in(bool out) {
+  if (!out) return;
+  hak_lock_acquire(&lock);
+  hak_lock_count_out();
+  set_outside(get_outside() - 1);
+  if (HAK_UNLIKELY(forking) && get_outside() == 0) hak_futex_wake(&outside, 1);
+}
+
+void hak_mapping_lock_for_fork(void) {
+  hak_lock_acquire(&lock);
+  forking = true;
+  for (uint32_t left; (left = get_outside()) != 0;) {
+    // Of a process that was made without handlers of fork the others do not exist.
+    if (hak_lock_is_left_alone()) {
+      set_outside(0);
+      break;
+    }
+    hak_lock_release(&lock);
+    hak_futex_wait(&outside, left, HAK_FUTEX_FOR_EVER);
+    hak_lock_acquire(&lock);
+  }
+}
+
+void hak_mapping_unlock_after_fork(void) {
+  forking = false;
+  hak_lock_release(&lock);
+}
