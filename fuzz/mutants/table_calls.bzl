@@ -60,8 +60,8 @@ CALL_MUTANTS = [
     {
         "name": "mapping_unmaps_less",
         "file": "allocator/large/mapping.c",
-        "old": "if (hak_os_unmap(entry->start, bytes)) {",
-        "new": "if (hak_os_unmap(entry->start, bytes - hak_os_page_size())) {",
+        "old": "if (!hak_os_unmap(entry->start + entry->size - slice, slice)) return;",
+        "new": "if (!hak_os_unmap(entry->start + entry->size - slice, slice - hak_os_page_size())) return;",
         "kind": "wrong size",
         "breaks": "the last page of each freed mapping stays",
         "killer": "//allocator/large:mapping_test",
@@ -313,8 +313,8 @@ CALL_MUTANTS = [
     {
         "name": "fork_pool_unlocked",
         "file": "allocator/api/process.c",
-        "old": "  hak_heap_lock_all();\n  hak_pool_lock();\n  hak_mapping_lock();",
-        "new": "  hak_heap_lock_all();\n  hak_mapping_lock();",
+        "old": "  hak_heap_lock_all();\n  hak_pool_lock();\n  hak_mapping_lock_for_fork();",
+        "new": "  hak_heap_lock_all();\n  hak_mapping_lock_for_fork();",
         "kind": "missing lock",
         "breaks": "a fork may catch a thread in the middle of a change of the pool",
         "killer": "//allocator/test:fork_threads_test",
@@ -385,7 +385,7 @@ CALL_MUTANTS = [
     {
         "name": "guarded_stays_open",
         "file": "allocator/large/guarded.c",
-        "old": "one->closed = hak_os_close(one->data, one->data_bytes);",
+        "old": "one->closed = close_pages(one);",
         "new": "one->closed = true;",
         "kind": "missing check",
         "breaks": "freed large blocks can still be written to",

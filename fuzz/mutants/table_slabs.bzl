@@ -259,8 +259,8 @@ SLAB_MUTANTS = [
     {
         "name": "release_trim_keeps_less",
         "file": "allocator/tiny/slab_release.c",
-        "old": "kept + dirty <= keep_bytes",
-        "new": "kept + dirty < keep_bytes",
+        "old": "kept + dirty > keep_bytes",
+        "new": "kept + dirty >= keep_bytes",
         "kind": "fence-post",
         "breaks": "trim gives back what it may keep",
         "killer": "//allocator/tiny:slab_pool_test",
