@@ -54,7 +54,7 @@ TEST(Lock, PassingLetsTheSleepersIn) {
 
 // OBSERVE counts who waited long, and nobody else.
 TEST(Lock, LongWaitsAreCounted) {
-  const hak_lock_waits before = hak_lock_waits();
+  const struct hak_lock_waits before = hak_lock_waits();
   hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);
   hak_lock gate = HAK_LOCK_INIT(HAK_RANK_NONE);
   for (hak_lock *one : {&lock, &gate}) {
@@ -68,7 +68,7 @@ TEST(Lock, LongWaitsAreCounted) {
     hak_lock_release_unranked(one);
     other.join();
   }
-  const hak_lock_waits after = hak_lock_waits();
+  const struct hak_lock_waits after = hak_lock_waits();
   EXPECT_EQ(after.count, before.count + (HAK_OBSERVE ? 1 : 0));
   EXPECT_EQ(after.longest_us >= 5000, HAK_OBSERVE != 0);
 }
