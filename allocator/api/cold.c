@@ -71,7 +71,7 @@ static void *take_tiny(uint32_t class_id, bool aligned, bool *fresh) {
       return NULL;
     }
   }
-  if (HAK_BLOCK_CHECKS) hak_block_check_out(block, class_id);
+  if (HAK_BLOCK_CHECKS) hak_block_take_out(block, class_id);
   return block;
 }
 

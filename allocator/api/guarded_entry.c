@@ -12,9 +12,10 @@
 #include "allocator/os/report.h"
 #include "allocator/policy/config.h"
 #include "allocator/tiny/empty_blocks.h"
+#include "allocator/tiny/freed_check.h"
 #include "allocator/tiny/quarantine.h"
 
-#define SMALL_MAX (HAK_TINY_MAX - HAK_TAIL_BYTES)
+#define SMALL_MAX (HAK_TINY_MAX - HAK_TAIL_WIDE_BYTES)
 // What is no ordinary small block: a large one, and in HARDENED one of size 0.
 #define IS_SPECIAL(size) (HAK_HARDENED ? (size) - 1 >= SMALL_MAX : (size) > SMALL_MAX)
 
@@ -59,9 +60,6 @@ static HAK_COLD void *sample(size_t size) {
 
 // ---- Blocks that are asked for ------------------------------------------------------------------
 
-// The usable bytes of a small block's class.
-static size_t room_of(const void *block) { return hak_class_usable(hak_slab_map_look_up(block)); }
-
 // So many bytes more (modulo 2^64) are behind live blocks.
 static void count_canary(size_t bytes) {
   struct hak_cache *cache = hak_thread_cache;
@@ -77,8 +75,11 @@ static void count_canary(size_t bytes) {
 
 static void *sealed(void *block, size_t size) {
   if (HAK_UNLIKELY(block == NULL)) return NULL;
-  const size_t room = room_of(block);
+  const uint32_t class_id = hak_slab_map_look_up(block);
+  const size_t room = hak_class_usable(class_id);
+  hak_freed_require_front(block, class_id);
   hak_tail_seal(block, room, size);
+  hak_block_end_change(block, class_id);
   count_canary(room - size);
   return block;
 }
@@ -101,7 +102,7 @@ void *hak_guarded_malloc(size_t size) {
     void *block = sample(size);
     if (block != NULL) return block;
   }
-  return sealed(hak_hot_malloc(size + HAK_TAIL_BYTES), size);
+  return sealed(hak_hot_malloc(size + hak_tail_bytes(size)), size);
 }
 
 void *hak_guarded_zalloc(size_t size) {
@@ -115,8 +116,9 @@ void *hak_guarded_aligned(size_t align, size_t size) {
   CALL;
   if (align <= HAK_MIN_ALIGN) return hak_guarded_malloc(size);
   if (HAK_HARDENED && size == 0) return special(size, align, false);
-  const bool small = size <= SMALL_MAX && hak_class_of_aligned(size + HAK_TAIL_BYTES, align) != HAK_CLASS_NONE;
-  return small ? sealed(hak_slow_aligned(align, size + HAK_TAIL_BYTES), size) : hak_slow_large(size, align, false);
+  const size_t whole = size + hak_tail_bytes(size);
+  const bool small = size <= SMALL_MAX && hak_class_of_aligned(whole, align) != HAK_CLASS_NONE;
+  return small ? sealed(hak_slow_aligned(align, whole), size) : hak_slow_large(size, align, false);
 }
 
 // ---- Blocks that exist --------------------------------------------------------------------------
@@ -181,11 +183,13 @@ void hak_guarded_free_sized(void *block, size_t align, size_t size) {
 }
 
 // Whether the block, which had `old_size` bytes, now has `size`, in place.
-static bool fits(void *block, size_t old_size, size_t size, bool small) {
-  if (!small) return hak_large_resize(block, size, false) != NULL;
-  const size_t room = room_of(block);
-  if (size > SMALL_MAX || size + HAK_TAIL_BYTES > room) return false;
+static bool fits(void *block, size_t old_size, size_t size, uint32_t class_id) {
+  if (!hak_class_is_tiny(class_id)) return hak_large_resize(block, size, false) != NULL;
+  const size_t room = hak_class_usable(class_id);
+  if (size > SMALL_MAX || size + hak_tail_bytes(size) > room) return false;
+  hak_block_begin_change(block, class_id);
   hak_tail_seal(block, room, size);
+  hak_block_end_change(block, class_id);
   count_canary(old_size - size);
   return true;
 }
@@ -195,7 +199,7 @@ void *hak_guarded_realloc_in_place(void *block, size_t size) {
   uint32_t class_id;
   const size_t old_size = live_size_of(block, &class_id);
   const bool small = hak_class_is_tiny(class_id);
-  if (fits(block, old_size, size, small)) return block;
+  if (fits(block, old_size, size, class_id)) return block;
   if (HAK_HARDENED && size == 0 && hak_empty_state_of(block) == HAK_EMPTY_LIVE) return block;
   return !small && hak_guarded_resize(block, size, true) ? block : NULL;
 }
@@ -214,8 +218,9 @@ void *hak_guarded_realloc(void *block, size_t size) {
     errno = ENOMEM;
     return NULL;
   }
-  const bool stays = !small || size > room_of(block) || hak_class_still_serves(room_of(block), size);
-  if (stays && fits(block, old_size, size, small)) return block;
+  const size_t room = small ? hak_class_usable(class_id) : 0;
+  const bool stays = !small || size > room || hak_class_still_serves(room, size);
+  if (stays && fits(block, old_size, size, class_id)) return block;
   const int saved = errno;
   void *moved = hak_guarded_malloc(size);
   if (moved != NULL) {
@@ -223,7 +228,7 @@ void *hak_guarded_realloc(void *block, size_t size) {
     hak_guarded_free(block);
     return moved;
   }
-  if (size > old_size || !(small ? fits(block, old_size, size, true) : hak_guarded_resize(block, size, true)))
+  if (size > old_size || !(small ? fits(block, old_size, size, class_id) : hak_guarded_resize(block, size, true)))
     return NULL;
   errno = saved;
   return block;  // It serves where it is.

@@ -24,8 +24,8 @@ HAK_INLINE bool hak_block_behind_is_intact(const void *block, uint32_t class_id)
   return HAK_HEADER != HAK_HEADER_MODE_ALWAYS || tiny_region_id_state(behind, class_id) != HAK_REGION_IS_BROKEN;
 }
 
-// The block leaves the allocator for the program.
-HAK_INLINE void hak_block_check_out(void *block, uint32_t class_id) {
+// Ends the process unless the block can be handed out: it is free, or was never handed out, and nobody wrote to it.
+HAK_INLINE void hak_block_require_unused(const void *block, uint32_t class_id) {
   if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) {
     const enum hak_region_state state = tiny_region_id_state(block, class_id);
     if (HAK_LIKELY(state == HAK_REGION_IS_FREE)) {
@@ -34,6 +34,30 @@ HAK_INLINE void hak_block_check_out(void *block, uint32_t class_id) {
       hak_block_complain(block, state, "block handed out twice", "block handed out twice");
     }
   }
+}
+
+// The block leaves the allocator for the program.
+HAK_INLINE void hak_block_check_out(void *block, uint32_t class_id) {
+  hak_block_require_unused(block, class_id);
+  tiny_region_id_set_live(block, class_id);
+}
+
+// The same where a canary is still to be written (api/guarded_entry.h): that makes the block live.
+HAK_INLINE void hak_block_take_out(void *block, uint32_t class_id) {
+  hak_block_require_unused(block, class_id);
+  if (!HAK_GUARDED) tiny_region_id_set_live(block, class_id);
+}
+
+// A live block's canary is whole, whenever its thread is interrupted: another one that looks at it then (freed_check.h)
+// would take it for damaged.
+HAK_INLINE void hak_block_keep_order(void) { __asm__ volatile("" ::: "memory"); }
+// From here to hak_block_end_change the canary of a live block may change.
+HAK_INLINE void hak_block_begin_change(void *block, uint32_t class_id) {
+  tiny_region_id_set_free(block, class_id);
+  hak_block_keep_order();
+}
+HAK_INLINE void hak_block_end_change(void *block, uint32_t class_id) {
+  hak_block_keep_order();
   tiny_region_id_set_live(block, class_id);
 }
 
@@ -49,7 +73,7 @@ HAK_INLINE void hak_block_require_live(const void *block, uint32_t class_id, con
 // can be handed out again.
 HAK_INLINE void hak_block_check_in_live(void *block, uint32_t class_id) {
   if (HAK_UNLIKELY(!hak_block_behind_is_intact(block, class_id))) hak_fatal("overflow", block);
-  tiny_region_id_set_free(block, class_id);
+  hak_block_begin_change(block, class_id);
   hak_poison_fill(block, hak_class_usable(class_id));
 }
 

@@ -1,6 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/check/block_tail.h"
 
+// The canary's second byte is zero; in memory the lowest byte comes first.
+#define ALL UINT64_MAX
+#define LAST(n) (ALL << 8 * (8 - (n)))
+#define ZERO(at) (~((uint64_t)0xFF << 8 * (at)))
+const struct hak_tail_end hak_tail_ends[HAK_TAIL_ENDS + 1] = {
+    {0, ALL, ZERO(1)},       {LAST(1), ALL, ZERO(0)}, {LAST(2), ZERO(7), ALL}, {LAST(3), ZERO(6), ALL},
+    {LAST(4), ZERO(5), ALL}, {LAST(5), ZERO(4), ALL}, {LAST(6), ZERO(3), ALL}, {LAST(7), ZERO(2), ALL},
+    {ALL, ZERO(1), ALL},     {ALL, ZERO(0), ALL},     {ALL, ALL, ALL},
+};
+
 void hak_tail_fill(const void *block, void *start, size_t bytes) {
   hak_tail_fill_front(block, start, bytes);
   if (bytes > 1) ((char *)start)[1] = 0;

@@ -6,6 +6,9 @@
 #include <gtest/gtest.h>
 #include <string.h>
 
+#include <algorithm>
+
+#include "allocator/check/poison.h"
 #include "allocator/os/unit_test.h"
 #include "allocator/tiny/tiny_nextptr.h"
 
@@ -25,8 +28,10 @@ class BlockTail : public testing::Test {
 
 constexpr size_t kWord = 8;
 
-// Whether the byte counts: all of a canary in OBSERVE, its first eight bytes in HARDENED; its word in both.
-bool IsWatched(size_t usable, size_t size, size_t at) { return at - size < HAK_TAIL_WATCHED || at + kWord >= usable; }
+// Whether the byte counts: all of a canary in OBSERVE, its first and last eight bytes in HARDENED; its word in both.
+bool IsWatched(size_t usable, size_t size, size_t at) {
+  return at - size < HAK_TAIL_WATCHED || at + 2 * kWord >= usable;
+}
 
 TEST_F(BlockTail, TellsTheSizeAndLeavesTheRequestAlone) {
   static_assert(HAK_TAIL_BYTES == kWord);
@@ -95,6 +100,33 @@ TEST_F(BlockTail, TheSecondByteEndsAString) {
       ASSERT_EQ(hak_tail_size(block_, 47), size);
     }
   }
+}
+
+// What the block behind looks at: the word, and up to eight bytes of the canary.
+TEST_F(BlockTail, ItsEndIsSeenFromBehind) {
+  constexpr uint64_t kUnused = HAK_POISON_WORD;
+  for (const size_t usable : {size_t{15}, size_t{31}, size_t{127}}) {
+    for (size_t size = 0; size + kWord <= usable; size++) {
+      Seal(usable, size);
+      EXPECT_TRUE(hak_tail_end_intact(block_, usable, kUnused)) << usable << " " << size;
+      if (size > 0) {
+        block_[size - 1] ^= 0x10;
+        EXPECT_TRUE(hak_tail_end_intact(block_, usable, kUnused)) << "the request is not looked at";
+      }
+      for (size_t at = std::max(size, usable - std::min(usable, 2 * kWord)); at < usable; at++) {
+        Seal(usable, size);
+        block_[at] ^= 0x10;
+        EXPECT_FALSE(hak_tail_end_intact(block_, usable, kUnused)) << usable << " " << size << " " << at;
+      }
+    }
+    memcpy(block_ + usable - kWord, &kUnused, kWord);
+    EXPECT_TRUE(hak_tail_end_intact(block_, usable, kUnused));
+  }
+}
+
+TEST_F(BlockTail, OfALargerBlockItCoversWhatLiesInFrontOfTheNext) {
+  for (const size_t size : {size_t{0}, size_t{1}, size_t{4095}}) EXPECT_EQ(hak_tail_bytes(size), kWord);
+  for (const size_t size : {size_t{4096}, size_t{30000}}) EXPECT_EQ(hak_tail_bytes(size) + 1, size_t{16});
 }
 
 TEST_F(BlockTail, DependsOnSecretAndAddress) {

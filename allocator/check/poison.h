@@ -15,6 +15,7 @@ HAK_C_BEGIN
 
 #define HAK_POISON_ON (HAK_GUARDED && HAK_HEADER == HAK_HEADER_MODE_ALWAYS)
 #define HAK_POISON_BYTE (HAK_HARDENED ? 0x00u : 0xDBu)
+#define HAK_POISON_WORD (HAK_POISON_BYTE * (UINT64_MAX / 0xFF))
 
 HAK_INLINE void hak_poison_fill(void *block, size_t usable) {
   if (HAK_POISON_ON) memset(block, HAK_POISON_BYTE, usable);

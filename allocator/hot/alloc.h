@@ -25,7 +25,7 @@ HAK_INLINE void *hak_hot_take(struct hak_cache *const *cache, size_t size) {
   void *block = hak_slot_load(top);
   if (HAK_UNLIKELY(block == NULL)) return NULL;
   atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed);
-  if (HAK_BLOCK_CHECKS) hak_block_check_out(block, class_id);
+  if (HAK_BLOCK_CHECKS) hak_block_take_out(block, class_id);
   return block;
 }
 

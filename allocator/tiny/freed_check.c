@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/tiny/freed_check.h"
 
-#include <string.h>
-
 #include "allocator/check/block_check.h"
 #include "allocator/check/block_front.h"
 #include "allocator/check/block_tail.h"
@@ -13,38 +11,61 @@
 // Bytes of blocks in slabs that one check reads: some milliseconds.
 #define SLAB_BYTES_MAX ((size_t)32 * 1024 * 1024)
 
-// glibc's; other C libraries lack it, and then no process counts as one with a single thread.
-extern char __libc_single_threaded __attribute__((weak));
-static bool single_threaded(void) { return &__libc_single_threaded != NULL && __libc_single_threaded != 0; }
+// Looks at the canary of another thread's block before it counts as damaged.
+#define LOOKS 64
 
-// Whether the block is the lowest of its slab. Most are told from it by their place alone.
-static bool is_lowest(const void *block, uint32_t class_id) {
-  const uintptr_t offset = (uintptr_t)block & (HAK_SUPERSLAB_SIZE - 1);
-  const uintptr_t begin = offset < HAK_SLAB_SIZE ? HAK_SUPERSLAB_HEAD : 0;
-  if (HAK_LIKELY((offset & (HAK_SLAB_SIZE - 1)) - begin >= 2 * hak_class_stride(class_id))) return false;
+// ThreadSanitizer is not told of reads of a canary that its thread may be changing: what they find is not used then.
+#define HAK_RACES __attribute__((no_sanitize("thread")))
+
+static HAK_NOINLINE bool is_last_index(const void *block) {
   const struct hak_slab *slab = hak_slab_of(block);
   return hak_slab_block_index(slab, block) + 1 == slab->capacity;
 }
 
-void hak_freed_require_front(const void *block, uint32_t class_id) {
-  if (!HAK_POISON_ON || !is_lowest(block, class_id)) return;
-  if (HAK_UNLIKELY(!hak_block_front_intact(block))) hak_fatal("underflow", block);
+// Whether the block is the lowest of its slab. Most are told from it by their place alone.
+HAK_INLINE bool is_lowest(const void *block, size_t stride) {
+  const uintptr_t offset = (uintptr_t)block & (HAK_SUPERSLAB_SIZE - 1);
+  const uintptr_t begin = offset < HAK_SLAB_SIZE ? HAK_SUPERSLAB_HEAD : 0;
+  return HAK_UNLIKELY((offset & (HAK_SLAB_SIZE - 1)) - begin < 2 * stride) && is_last_index(block);
 }
 
-// The live block's canary; unless it has none yet: a signal may have come in the middle of a call for it.
-static void require_tail(const void *block, size_t usable) {
-  uint64_t word;
-  memcpy(&word, (const char *)block + usable - sizeof word, sizeof word);
-  if (HAK_TAIL_BYTES != 0 && word != 0 && word != HAK_POISON_BYTE * (UINT64_MAX / 0xFF)) hak_tail_size(block, usable);
+static void require_lowest_front(const void *lowest) {
+  if (HAK_UNLIKELY(!hak_block_front_intact(lowest))) hak_fatal("underflow", lowest);
+}
+
+// The block's canary, if it is live all the time. Its thread may free it and have it again between the looks, but
+// hardly each time; one that is stopped in the middle of that has a block that is not live.
+static HAK_NOINLINE HAK_RACES void require_tail(const void *block, uint32_t class_id) {
+  for (int looks = 0; looks < LOOKS; looks++) {
+    size_t size;
+    if (tiny_region_id_state(block, class_id) != HAK_REGION_IS_LIVE) return;
+    hak_block_keep_order();
+    if (hak_tail_read(block, hak_class_usable(class_id), &size)) return;
+    hak_block_keep_order();
+    if (tiny_region_id_state(block, class_id) != HAK_REGION_IS_LIVE) return;
+  }
+  hak_fatal("overflow", block);
+}
+
+HAK_RACES void hak_freed_require_front(const void *block, uint32_t class_id) {
+  if (!HAK_POISON_ON) return;
+  const size_t stride = hak_class_stride(class_id);
+  // The header of the block before is a cache line away, its canary is not.
+  if (HAK_UNLIKELY(is_lowest(block, stride))) {
+    require_lowest_front(block);
+  } else if (HAK_UNLIKELY(
+                 !hak_tail_end_intact((const char *)block - stride, stride - HAK_HEADER_BYTES, HAK_POISON_WORD))) {
+    require_tail((const char *)block - stride, class_id);
+  }
 }
 
 static void require_untouched(const void *block, uint32_t class_id) {
   hak_block_require_untouched(block, class_id);
-  if (is_lowest(block, class_id)) {
-    hak_freed_require_front(block, class_id);
-  } else if (single_threaded()) {
-    const char *before = (const char *)block - hak_class_stride(class_id);
-    if (tiny_region_id_state(before, class_id) == HAK_REGION_IS_LIVE) require_tail(before, hak_class_usable(class_id));
+  const size_t stride = hak_class_stride(class_id);
+  if (is_lowest(block, stride)) {
+    require_lowest_front(block);
+  } else {
+    require_tail((const char *)block - stride, class_id);
   }
 }
 

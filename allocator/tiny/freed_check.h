@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What is checked of freed small blocks and of the bytes in front of them, in OBSERVE and HARDENED: when a block leaves
-// the quarantine, and of all that a thread holds when it ends. A check that fails ends the process. Does nothing
-// elsewhere.
+// What is checked of freed small blocks and of the bytes in front of them, in OBSERVE and HARDENED: when a block is
+// used again, and of all that a thread holds when it ends. A check that fails ends the process. Does nothing elsewhere.
+//
+// What lies in front of a block is the canary of the block before it, whoever has that one. Its thread may be about to
+// free it, or to change its size: then its header does not say that it is live (check/block_check.h).
 #ifndef HAKMEM_TINY_FREED_CHECK_H_
 #define HAKMEM_TINY_FREED_CHECK_H_
 
@@ -11,13 +13,11 @@
 
 HAK_C_BEGIN
 
-// The freed block is about to be used again: what lies in front of it is as it was, where that can be told without
-// looking at a block that another thread may have.
+// The block is about to be used, again or for the first time: what lies in front of it is as it was.
 void hak_freed_require_front(const void *block, uint32_t class_id);
 
 // Everything freed that waits in the heap's cache and quarantine, and, as far as they are not too many bytes, in its
-// slabs. While the process has one thread, the canaries of live blocks in front of the waiting ones, too. Under the
-// heap's lock, by its thread.
+// slabs; and what lies in front of it. Under the heap's lock, by its thread.
 void hak_freed_require_untouched(const struct hak_heap *heap);
 
 HAK_C_END

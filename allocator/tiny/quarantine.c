@@ -3,7 +3,6 @@
 
 #include "allocator/os/atomic.h"
 #include "allocator/os/os.h"
-#include "allocator/tiny/freed_check.h"
 #include "allocator/tiny/idle_cache.h"
 #include "allocator/tiny/meta.h"
 #include "allocator/tiny/thread_cache.h"
@@ -74,7 +73,6 @@ void *hak_quarantine_swap(struct hak_heap *heap, uint32_t class_id, void *block)
   hak_gated_acquire(&heap->quarantine->lock);
   void *again = swap(heap, class_id, block);
   hak_lock_release(&heap->quarantine->lock);
-  if (again != NULL) hak_freed_require_front(again, class_id);
   return again;
 }
 

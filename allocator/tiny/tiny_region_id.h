@@ -39,7 +39,8 @@ HAK_INLINE uint8_t tiny_region_id_mask(const void *block) {
 }
 
 // Relaxed: a header is changed by who holds its block, and read by the holder of the block before as well, who only
-// asks whether the byte is one of the valid values.
+// asks whether the byte is one of the valid values, and by that of the block behind, who looks more than once
+// (tiny/freed_check.h).
 HAK_INLINE uint8_t tiny_region_id_load(const void *block) {
   return __atomic_load_n((const uint8_t *)block - 1, __ATOMIC_RELAXED) ^ tiny_region_id_mask(block);
 }

@@ -11,8 +11,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <future>
+#include <iterator>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "allocator/os/unit_test.h"
@@ -61,12 +65,130 @@ TEST(InFrontOfAFreedBlock, AWriteIsSeenAtTheEndAndAtReuse) {
   }
 }
 
-// A block that lives in front has a canary there.
-TEST(InFrontOfAFreedBlock, ALiveNeighbourIsLookedAtInTheLastCheck) {
-  for (const ptrdiff_t offset : {-1, -2, -8}) {
-    SCOPED_TRACE(offset);
-    ExpectCaught(RunForked([&] { return WriteInFront(4096, 1, offset, Then::kExit); }));
+// ---- In front of a freed block, behind a live one -----------------------------------------------
+
+struct Pair {
+  char *before = nullptr;
+  char *block = nullptr;  // begins where the stride of the other ends
+};
+
+// Two blocks of the size that lie side by side.
+Pair Neighbours(size_t size) {
+  std::set<char *> blocks;
+  for (int i = 0; i < 300; ++i) blocks.insert(New(size));
+  for (auto block = std::next(blocks.begin()); block != blocks.end(); ++block) {
+    char *const before = *std::prev(block);
+    if (*block - before < static_cast<ptrdiff_t>(size + size / 4 + 64)) return {before, *block};
   }
+  return {};
+}
+
+enum class Whose { kOwn, kAnotherThreads };
+
+enum class What { kOneByte, kZeroes };
+
+// The block before stays live, and its thread too.
+int WriteBetween(size_t size, ptrdiff_t offset, What what, Whose whose, Then then) {
+  Pair pair;
+  std::promise<void> never;
+  hak_free(New(1));  // A thread without a heap keeps nothing.
+  if (whose == Whose::kOwn) {
+    pair = Neighbours(size);
+  } else {
+    std::promise<Pair> made;
+    std::thread([&] {
+      made.set_value(Neighbours(size));
+      never.get_future().wait();
+    }).detach();
+    pair = made.get_future().get();
+  }
+  if (pair.block == nullptr) return 2;
+  hak_free(pair.block);
+  if (what == What::kZeroes) {
+    memset(pair.block + offset, 0, 8);
+  } else {
+    Write(pair.block + offset);
+  }
+  if (then == Then::kFlushAndExit) hak_thread_flush();
+  bool again = false;
+  for (int i = 0; then == Then::kReuse && i < 20000 && !again; ++i) {
+    char *block = New(size);
+    again = block == pair.block;
+    hak_free(block);
+  }
+  if (then == Then::kReuse) _exit(again ? 0 : 3);  // Without the last check.
+  exit(0);
+}
+
+// The canary of the one in front takes these bytes, in a class whose blocks are as large as that.
+TEST(InFrontOfAFreedBlock, AWriteBehindALiveBlockIsSeen) {
+  for (const size_t size : {size_t{4096}, size_t{4100}, size_t{4592}, size_t{4599}, size_t{6000}, size_t{16000}}) {
+    for (const ptrdiff_t offset : {-1, -2, -8, -9, -10, -12, -16}) {
+      for (const Then then : {Then::kExit, Then::kReuse, Then::kFlushAndExit}) {
+        SCOPED_TRACE(std::to_string(size) + " " + std::to_string(offset) + " " +
+                     std::to_string(static_cast<int>(then)));
+        ExpectCaught(RunForked([&] { return WriteBetween(size, offset, What::kOneByte, Whose::kOwn, then); }));
+      }
+    }
+  }
+}
+
+TEST(InFrontOfAFreedBlock, ASmallLiveBlockHasACanaryToo) {
+  for (const size_t size : {size_t{16}, size_t{48}, size_t{100}, size_t{112}, size_t{1000}}) {
+    for (const ptrdiff_t offset : {-1, -2, -8, -9}) {
+      SCOPED_TRACE(std::to_string(size) + " " + std::to_string(offset));
+      ExpectCaught(RunForked([&] { return WriteBetween(size, offset, What::kOneByte, Whose::kOwn, Then::kExit); }));
+    }
+  }
+}
+
+TEST(InFrontOfAFreedBlock, ZeroesAreSeenAsOtherBytesAre) {
+  for (const ptrdiff_t offset : {-8, -10, -16}) {
+    SCOPED_TRACE(offset);
+    ExpectCaught(RunForked([&] { return WriteBetween(4096, offset, What::kZeroes, Whose::kOwn, Then::kExit); }));
+    ExpectCaught(RunForked([&] { return WriteBetween(4096, offset, What::kZeroes, Whose::kOwn, Then::kReuse); }));
+  }
+}
+
+// The block goes back to the other thread's slab, and is used again by that one: by what this one holds at its end.
+TEST(InFrontOfAFreedBlock, AnotherThreadsLiveBlockIsLookedAtToo) {
+  for (const ptrdiff_t offset : {-1, -8, -16}) {
+    SCOPED_TRACE(offset);
+    ExpectCaught(
+        RunForked([&] { return WriteBetween(4096, offset, What::kOneByte, Whose::kAnotherThreads, Then::kExit); }));
+  }
+}
+
+// Threads change, free and get blocks that lie between each other's, while these are looked at.
+TEST(InFrontOfAFreedBlock, ANeighbourAtWorkIsNotTakenForDamaged) {
+  const Outcome outcome = RunForked([] {
+    constexpr int kThreads = 4;
+    constexpr int kSlots = 64;
+    static std::atomic<char *> slots[kSlots];
+    std::vector<std::thread> threads;
+    for (int t = 0; t < kThreads; ++t) {
+      threads.emplace_back([t] {
+        uint64_t random = static_cast<uint64_t>(t) + 1;
+        for (int i = 0; i < 60000; ++i) {
+          random = random * 6364136223846793005U + 1442695040888963407U;
+          const size_t size = 2050 + (random >> 40) % 180;
+          char *block = New(size);
+          if (block == nullptr) abort();
+          block[0] = block[size - 1] = 1;
+          for (int resizes = 0; resizes < 4; ++resizes) {
+            const size_t other = 2050 + (random >> (20 + resizes)) % 180;
+            block = static_cast<char *>(hak_realloc(block, other));
+            block[other - 1] = 2;
+          }
+          hak_free(slots[(random >> 33) % kSlots].exchange(block));
+        }
+      });
+    }
+    for (std::thread &thread : threads) thread.join();
+    return 0;
+  });
+  EXPECT_EQ(outcome.exit_code, 0) << outcome;
+  EXPECT_EQ(outcome.err, "");
 }
 
 TEST(InFrontOfAFreedBlock, NothingIsSeenWhereNothingIsWrong) {
