@@ -26,17 +26,16 @@ int main(void) {
   printf("<!-- SPDX-License-Identifier: Apache-2.0 -->\n");
   printf("<!-- Written from allocator/gate/gate_table.inc by //allocator/gate:env_doc; do not edit. -->\n");
   printf("# Environment variables\n\n");
-  printf("Read before the first allocation, in STANDARD, OBSERVE and HARDENED builds. A process with raised\n");
+  printf("STANDARD, OBSERVE and HARDENED builds read these variables before the first allocation. In FAST builds\n");
   printf(
-      "privileges (AT_SECURE) ignores the environment, and FAST builds have their values fixed. A value that is not\n");
-  printf("accepted is reported on stderr, and what holds without it is used.\n\n");
+      "the values are fixed at build time; FAST reads only `HAKMEM_SHOW_CONFIG`. A process with raised privileges\n");
+  printf("(AT_SECURE) ignores its environment. hakmem reports a value that it does not accept on stderr, and uses\n");
+  printf("the value that would apply otherwise.\n\n");
+  printf("A program can change the settings with `yes` under `later` at run time, by\n");
   printf(
-      "A program may change those with `yes` under `later` while it runs, by `hak_config_set(\"NAME\", \"value\")`.\n");
-  printf(
-      "The same settings can be compiled in, by a program (`const char *hak_conf`) or a build (`//configs:conf`):\n");
-  printf(
-      "[EMBEDDING.md](EMBEDDING.md#settings-compiled-in). For each variable the first of these that sets it "
-      "counts:\n\n");
+      "`hak_config_set(\"NAME\", \"value\")`. A program (`const char *hak_conf`) or a build (`//configs:conf`) can\n");
+  printf("also compile settings in: [EMBEDDING.md](EMBEDDING.md#settings-compiled-in). Of the sources that give a\n");
+  printf("setting, the first in this table wins:\n\n");
   printf("| source | shown as | FAST | AT_SECURE |\n");
   printf("| --- | --- | --- | --- |\n");
   printf("| a call of `hak_config_set` | `hak_config_set` | refused | obeyed |\n");
@@ -44,9 +43,10 @@ int main(void) {
   printf("| `hak_conf` of the program | `hak_conf` | ignored | obeyed |\n");
   printf("| `//configs:conf` of the build | `//configs:conf` | obeyed | obeyed |\n");
   printf(
-      "| the preset, `HAKMEM_PROFILE` | `preset`, or `default` where `balanced` has the same | obeyed | obeyed |\n\n");
+      "| the preset, `HAKMEM_PROFILE` | `preset`, or `default` where `balanced` has the same value | obeyed | obeyed "
+      "|\n\n");
   printf(
-      "`hak_config_get` and `HAKMEM_SHOW_CONFIG=1` tell each value and where it came from; in FAST builds all are\n");
+      "`hak_config_get` and `HAKMEM_SHOW_CONFIG=1` report each value and its source; in FAST builds every source is\n");
   printf("`fixed in this build`.\n\n");
   printf("| variable | values | `balanced` | `speed` | `lean` | layer | later | meaning |\n");
   printf("| --- | --- | --- | --- | --- | --- | --- | --- |\n");
