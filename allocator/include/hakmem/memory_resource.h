@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// hakmem as a std::pmr::memory_resource (C++17 [mem.res.class]), beside or instead of the program's malloc:
+// hakmem as a std::pmr::memory_resource (C++17 [mem.res.class]). It works beside any malloc and also when hakmem is the
+// program's malloc:
 //
 //   std::pmr::vector<int> numbers(hakmem::hakmem_resource());
 //   std::pmr::set_default_resource(hakmem::hakmem_resource());
@@ -20,20 +21,20 @@
 
 namespace hakmem {
 
-// Sizes and alignments are in bytes; an alignment is a power of two. All objects of the class are one and the same:
-// they compare equal, and what one allocated any other may deallocate. Any thread may use any of them at any time, and
-// a block may be deallocated by another thread than the one that allocated it.
+// Sizes and alignments are in bytes; an alignment is a power of two. All objects of the class are interchangeable: they
+// compare equal, and any of them can deallocate what another allocated. The class is thread-safe, and any thread may
+// deallocate a block, whichever thread allocated it.
 //
 // allocate(bytes, alignment)
-//   A block of at least `bytes` bytes at a multiple of `alignment` and of 16. 0 bytes give a block of their own. Throws
-//   std::bad_alloc, and leaves ENOMEM in errno, when memory cannot be had or `bytes` is over PTRDIFF_MAX; a build
-//   without exceptions calls abort() instead. The new handler is not called.
+//   Returns a block of at least `bytes` bytes at a multiple of `alignment` and of 16. 0 bytes give a unique block. When
+//   memory runs out or `bytes` is over PTRDIFF_MAX, it throws std::bad_alloc and sets errno to ENOMEM; a build without
+//   exceptions calls abort() instead. It does not call the new handler.
 // deallocate(block, bytes, alignment)
-//   With the two values that the block was allocated with; OBSERVE and HARDENED builds check them. errno stays as it
-//   was.
+//   Takes the size and alignment that the block was allocated with; OBSERVE and HARDENED builds check them. Preserves
+//   errno.
 class MemoryResource final : public std::pmr::memory_resource {
  private:
-  // What hak_malloc gives anyhow.
+  // The alignment that hak_malloc always gives.
   static constexpr size_t kEveryAlignment = 16;
 
   void *do_allocate(size_t bytes, size_t alignment) override {
@@ -61,15 +62,15 @@ class MemoryResource final : public std::pmr::memory_resource {
 #if defined(__cpp_rtti)
     return dynamic_cast<const MemoryResource *>(&other) != nullptr;
 #else
-    return false;  // the type cannot be asked for; false is always safe
+    return false;  // without RTTI the type is unknown; false is always safe
 #endif
   }
 };
 
-// The resource of the whole process. It is never destroyed, so objects with static storage may use it in their
+// Returns the one resource of the process. It is never destroyed, so objects with static storage may use it in their
 // destructors.
 inline std::pmr::memory_resource *hakmem_resource() noexcept {
-  // Only the storage is static, and so nothing of it ends with the process.
+  // Only the storage is static, so no destructor runs at exit.
   alignas(MemoryResource) static unsigned char storage[sizeof(MemoryResource)];
   static std::pmr::memory_resource *const resource = new (static_cast<void *>(storage)) MemoryResource;
   return resource;

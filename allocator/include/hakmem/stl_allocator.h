@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// hakmem as an allocator of the C++ library's containers (C++17 [allocator.requirements]), beside or instead of the
-// program's malloc:
+// hakmem as an allocator for the C++ library's containers (C++17 [allocator.requirements]). It works beside any malloc
+// and also when hakmem is the program's malloc:
 //
 //   std::vector<int, hakmem::StlAllocator<int>> numbers;
 //   auto shared = std::allocate_shared<Thing>(hakmem::StlAllocator<Thing>(), arguments);
 //
-// Header-only, C++11 on; in Bazel @hakmem//allocator:stl_allocator.
+// Header-only, C++11 or later; in Bazel @hakmem//allocator:stl_allocator.
 #ifndef HAKMEM_STL_ALLOCATOR_H_
 #define HAKMEM_STL_ALLOCATOR_H_
 
@@ -22,8 +22,8 @@
 
 namespace hakmem {
 
-// Holds nothing: all objects of all these types compare equal, so containers exchange and move their contents freely,
-// and what one allocated any other may deallocate, in any thread. Over-aligned types get the alignment they ask for.
+// A stateless allocator. All objects of all these types compare equal, so containers can swap and move their contents,
+// and any object can deallocate what another allocated, in any thread. Over-aligned types get their alignment.
 template <typename T>
 class StlAllocator {
  public:
@@ -31,7 +31,7 @@ class StlAllocator {
   using size_type = size_t;
   using difference_type = ptrdiff_t;
   using is_always_equal = std::true_type;
-  // Equal allocators need not be handed on; saying that they may be makes it plain that nothing is ever copied.
+  // Propagation changes nothing, since all allocators are equal; declaring it lets containers skip element-wise copies.
   using propagate_on_container_copy_assignment = std::true_type;
   using propagate_on_container_move_assignment = std::true_type;
   using propagate_on_container_swap = std::true_type;
@@ -40,9 +40,9 @@ class StlAllocator {
   template <typename U>
   constexpr StlAllocator(const StlAllocator<U> & /*other*/) noexcept {}  // implicit, as containers rebind it
 
-  // Room for `count` objects at a multiple of alignof(T) and of 16 bytes; 0 gives a block of its own. Throws
-  // std::bad_array_new_length when the objects are over PTRDIFF_MAX bytes, std::bad_alloc with ENOMEM in errno when
-  // memory cannot be had; a build without exceptions calls abort() instead. The new handler is not called.
+  // Returns memory for `count` objects at a multiple of alignof(T) and of 16; `count` 0 gives a unique block. Throws
+  // std::bad_array_new_length when the objects need more than PTRDIFF_MAX bytes, and std::bad_alloc, with errno set to
+  // ENOMEM, when memory runs out; a build without exceptions calls abort() instead. It does not call the new handler.
   T *allocate(size_t count) {
     if (count > static_cast<size_t>(PTRDIFF_MAX) / sizeof(T)) FailLength();
     void *const block = kOverAligned ? hak_aligned_alloc(alignof(T), count * sizeof(T)) : hak_malloc(count * sizeof(T));
@@ -50,8 +50,8 @@ class StlAllocator {
     return static_cast<T *>(block);
   }
 
-  // `objects` from allocate(count), of any StlAllocator<T>; OBSERVE and HARDENED builds check `count`. errno stays as
-  // it was.
+  // Frees `objects`, which any StlAllocator<T> returned from allocate(count); OBSERVE and HARDENED builds check
+  // `count`. Preserves errno.
   void deallocate(T *objects, size_t count) noexcept {
     if (kOverAligned) {
       hak_free_aligned_sized(objects, alignof(T), count * sizeof(T));
@@ -61,7 +61,7 @@ class StlAllocator {
   }
 
  private:
-  // hak_malloc aligns to 16 anyhow.
+  // hak_malloc always aligns to 16.
   static constexpr bool kOverAligned = alignof(T) > 16;
 
   [[noreturn]] static void FailLength() {
