@@ -23,13 +23,13 @@ CONFIGS = ["gcc", "clang", "fast", "observe", "hardened", "lto", "asan", "ubsan"
 
 # Why a tag may keep a test out of a configuration.
 TAGS = {
-    "host-only": "not under qemu: the test starts the machine's own programs, or does what the user emulator cannot; the "
-    "comment beside the tag says which",
-    "malloc-override": "not under a sanitizer that has a malloc of its own: two overriding mallocs exclude each other",
-    "uninstrumented": "looks at the library or at the C++ runtime as they are shipped, which a sanitizer changes",
-    "one-build": "another compiler, sanitizer or profile changes nothing of it: .ci/run has it in one stage, every "
+    "host-only": "does not run under qemu: the test starts the machine's own programs, or does what the user-mode emulator "
+    "cannot do; the comment beside the tag says which",
+    "malloc-override": "does not run under a sanitizer that has its own malloc: two overriding mallocs exclude each other",
+    "uninstrumented": "tests the library or the C++ runtime as shipped, which a sanitizer changes",
+    "one-build": "another compiler, sanitizer or profile changes nothing in it: .ci/run runs it in one stage, every "
     "configuration in docs/CONFIGS.md still runs it",
-    "manual": "not in `//...`: holds in another profile or under one sanitizer alone, where it is run by name",
+    "manual": "not part of `//...`: applies only to another profile or under one sanitizer, where it is run by name",
 }
 
 # Tests with the tag manual, and where they run: a pattern of labels, and the words that .ci/run or hakmem.bzl has for it.
@@ -116,13 +116,12 @@ def main():
         "<!-- SPDX-License-Identifier: Apache-2.0 -->",
         "# Which tests each configuration runs",
         "",
-        "Written by `toolchains/config_table.py --write`, from `bazel query` and .bazelrc; its `--check` finds a test that is left",
-        "out without a reason. The table is that of `bazel test --config=NAME //...`; stages of `.ci/run` may ask for less, by size",
-        "or by profile, and say so there.",
-        "`--config=msan` is for programs in C alone, as the C++ library is not instrumented:",
-        "`//toolchains/planted:msan_catches` shows that it works.",
+        "`toolchains/config_table.py --write` writes this page from `bazel query` and .bazelrc; `--check` reports a test that is",
+        "left out without a reason. The table describes `bazel test --config=NAME //...`; a stage of `.ci/run` may select fewer",
+        "tests, by size or by profile, and says so in `.ci/run`. `--config=msan` is only for programs in C, because the C++",
+        "library is not instrumented: `//toolchains/planted:msan_catches` shows that it works.",
         "",
-        "| configuration | leaves out what has these tags |",
+        "| configuration | leaves out tests with these tags |",
         "| --- | --- |",
         *rows,
         "",
@@ -130,7 +129,7 @@ def main():
         "| --- | --- |",
         *[f"| {tag} | {why} |" for tag, why in TAGS.items()],
         "",
-        "Each test that is manual runs by another name or under one configuration:",
+        "Each manual test runs under another name or under one configuration:",
         "",
         *[f"- `{label}`: {why}" for label, why in elsewhere.items()],
         "",
