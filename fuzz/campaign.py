@@ -52,9 +52,10 @@ EXECUTED = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
 REPORT_HEAD = """<!-- SPDX-License-Identifier: Apache-2.0 -->
 # Fuzzing campaigns
 
-Each row is one run of `fuzz/campaign.sh`, which writes it. Edges are counted by libFuzzer in the sanitizer's build of the
-target and of the allocator, from the corpus as it was before the run to the end of the run. New inputs are those that
-were added to the corpus, findings are inputs that brought the target down. Executions per second are of processor time.
+Each row is one run of `fuzz/campaign.sh`, which writes it. The column edges has two numbers: before the run,
+with the corpus as it was, and at the end. libFuzzer counts them in the sanitizer's build of the target and the allocator.
+New inputs were added to the corpus; findings are inputs that made the target fail. Executions per second are per second of
+processor time.
 
 | date | target | sanitizer | settings | minutes | executions | per second | edges | new inputs | findings |
 | --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |

@@ -14,39 +14,39 @@ WORDS = {
 }
 TITLES = {
     "double_free": ("A block freed twice", "frees"),
-    "invalid_free": ("free() of what is no block", "pointer"),
+    "invalid_free": ("free() of a pointer that is not a block", "pointer"),
     "wrong_size": ("A free with the wrong size", "call"),
     "wrong_alignment": ("A free with the wrong alignment", "call"),
-    "realloc": ("realloc() of what is no block", "pointer"),
-    "usable_size": ("malloc_usable_size() of what is no block", "pointer"),
+    "realloc": ("realloc() of a pointer that is not a block", "pointer"),
+    "usable_size": ("malloc_usable_size() of a pointer that is not a block", "pointer"),
     "overflow": ("A write past the end", "bytes"),
     "underflow": ("A write before the start", "bytes"),
     "write_after_free": ("A write into a freed block", "where"),
     "write_after_reuse": ("A write into a freed block that has a new owner", "where"),
     "forged_link": ("A free block whose first word is forged", "with"),
     "smashed": ("The allocator's own data", "where"),
-    "executable_heap": ("Code run from the heap", "how"),
+    "executable_heap": ("Code executed from the heap", "how"),
 }
 HEAD = """<!-- SPDX-License-Identifier: Apache-2.0 -->
 <!-- Written by `bazel run //allocator/test:misuse_matrix -- --update`; do not edit. -->
-# What is noticed of misuse
+# Which misuse is noticed
 
-Each case is a process of its own that does one thing wrong, then goes on: it allocates and frees more of the size, checks
-that nobody else's bytes changed and no block was handed out twice, ends its thread, and exits. It runs for blocks of 16 B,
-4 KiB, 256 KiB and 2 MiB, each within one thread (same) and with the misuse on another thread than the allocation (remote).
+Each case is a process that makes one mistake and then continues: it allocates and frees more blocks of the size, checks
+that no other block's bytes changed and that no block was handed out twice, ends its thread, and exits. Each case runs for blocks of 16 B,
+4 KiB, 256 KiB and 2 MiB, with allocation and misuse in one thread (same) and in two threads (remote).
 
 | | |
 | --- | --- |
-| abort | ended with a message in the offending call; for a write, in the next call that meets the block |
+| abort | ended with a message in the offending call; for a write, in the next call that uses the block |
 | fault | ended by SIGSEGV or SIGBUS in the offending call or write |
 | late | ended with a message by a later call, at thread end or at exit; by then a block may have been handed out twice |
-| harmless | not reported, and no harm: nothing handed out twice, all contents right |
-| **missed** | contents changed, a block handed out twice, code run, or a crash somewhere later |
-| **hang** | no end |
-| – | the allocator lacks the function, or keeps nothing near the block |
+| harmless | not reported, and no harm: no block handed out twice, all contents correct |
+| **missed** | contents changed, a block handed out twice, code executed, or a later crash elsewhere |
+| **hang** | the process did not end |
+| – | the allocator lacks the function, or keeps no data near the block |
 
-A cell without numbers holds for all sizes and both threads; otherwise it counts the cases. Files with every case, and with
-the messages: [allocator/test/misuse_verdicts](../../allocator/test/misuse_verdicts). Peers run under LD_PRELOAD.
+A cell without numbers applies to all sizes, same and remote; otherwise it counts the cases. Files with every case and the
+messages: [allocator/test/misuse_verdicts](../../allocator/test/misuse_verdicts). Peers run under LD_PRELOAD.
 
 """
 

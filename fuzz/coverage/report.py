@@ -141,16 +141,16 @@ def explain(whole, missing, table):
 
 
 HEAD = """<!-- SPDX-License-Identifier: Apache-2.0 -->
-<!-- Written by fuzz/coverage.sh; do not edit. The explanations stand in fuzz/coverage/unreached.tsv. -->
-# What the corpora of the fuzz targets reach
+<!-- Written by fuzz/coverage.sh; do not edit. The explanations are in fuzz/coverage/unreached.tsv. -->
+# Coverage of the fuzz corpora
 
-Lines with code in `allocator/`, as built into `//allocator:malloc`, that are reached when every fuzz target replays its
-corpus (clang 19, source coverage). Tests reach more; they are not counted here. Each corpus is replayed once for each line
-of `fuzz/coverage/settings.txt`, since settings are read once in a process:
+This page counts the lines of code in `allocator/`, as built into `//allocator:malloc`, that the fuzz targets reach when each
+replays its corpus (clang 19, source coverage). Tests reach more; they are not counted here. Each corpus is replayed once for each line
+of `fuzz/coverage/settings.txt`, because a process reads its settings once:
 
 %s
 
-A line counts as reached when it is in one of the build profiles that have it.
+A line counts as reached when it is reached in at least one of the build profiles that contain it.
 
 | build profile | lines | reached | |
 | --- | ---: | ---: | ---: |
@@ -158,7 +158,7 @@ A line counts as reached when it is in one of the build profiles that have it.
 
 ## Targets
 
-Lines that each reaches, and lines that no other one does, all profiles together.
+Lines that each target reaches, and lines that only it reaches, all profiles together.
 
 | target | reached | alone |
 | --- | ---: | ---: |
