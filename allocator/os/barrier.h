@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A barrier on all threads of the process at once (membarrier(2), MEMBARRIER_CMD_PRIVATE_EXPEDITED). It lets one side
-// of a protocol go without any fence of its own: after hak_os_barrier each other thread has completed, and made
-// visible, all it did before some moment within the call, and begins what follows after that moment.
+// A memory barrier on all threads of the process at once (membarrier(2), MEMBARRIER_CMD_PRIVATE_EXPEDITED). With it one
+// side of a protocol needs no fence: for each other thread there is a moment within hak_os_barrier such that everything
+// that the thread did before it is complete and visible afterwards, and everything after it begins later.
 #ifndef HAKMEM_OS_BARRIER_H_
 #define HAKMEM_OS_BARRIER_H_
 
@@ -10,10 +10,10 @@
 
 HAK_C_BEGIN
 
-// Asks the kernel for it. Once, before the first hak_os_barrier.
+// Registers the process with the kernel. Once, before the first hak_os_barrier.
 void hak_os_barrier_init(void);
-// False: the kernel has none, or refused it at the start, when no further call is made; nothing may be concluded. Takes
-// microseconds; leaves errno as it was.
+// False: the kernel has no such barrier, or refused it at the start (then no further call is made), and the caller must
+// not assume anything. Takes microseconds; preserves errno.
 bool hak_os_barrier(void);
 
 HAK_C_END

@@ -8,8 +8,8 @@
 
 HAK_C_BEGIN
 
-// The lowest memory.high or memory.max, in bytes, of the process's group and all groups above it; 0: there is none, or
-// the system does not tell. Takes some file reads; leaves errno as it was. One thread at a time.
+// The lowest memory.high or memory.max, in bytes, of the process's group and all its parents; 0: there is none, or the
+// files cannot be read. Reads some files; preserves errno. One thread at a time.
 uint64_t hak_os_cgroup_limit(void);
 
 // The same for a group: `mount` is where the hierarchy is mounted, `membership` the text of /proc/PID/cgroup. A path of

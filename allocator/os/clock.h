@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The clock, read from the kernel's page without a call of the C library or, as a rule, of the kernel: from the vDSO
-// (vdso(7)), which is found and read here. Where there is none, by system call.
+// The clock, read through the vDSO (vdso(7)) without calling the C library or, as a rule, the kernel. This box finds
+// and parses the vDSO itself. Where there is none, it makes a system call.
 #ifndef HAKMEM_OS_CLOCK_H_
 #define HAKMEM_OS_CLOCK_H_
 
@@ -11,7 +11,7 @@
 
 HAK_C_BEGIN
 
-// As clock_gettime; a clock that the kernel does not have reads as 0. Takes no lock; leaves errno as it was.
+// Like clock_gettime; a clock that the kernel does not have reads as 0. Takes no lock; preserves errno.
 struct timespec hak_clock_read(clockid_t clock);
 
 // For tests: the function of that name in a vDSO image at `image`, or NULL.

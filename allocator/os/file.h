@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reads the small files in which the kernel answers questions (/proc, /sys).
+// Reads small files of the kernel (/proc, /sys).
 #ifndef HAKMEM_OS_FILE_H_
 #define HAKMEM_OS_FILE_H_
 
@@ -8,8 +8,8 @@
 
 HAK_C_BEGIN
 
-// Reads the beginning of the file into bytes[size]; how many bytes, 0 when it cannot be read. Takes no lock; leaves
-// errno as it was.
+// Reads the beginning of the file into bytes[size]. Returns how many bytes; 0 when it cannot be read. Takes no lock;
+// preserves errno.
 size_t hak_os_read_file(const char *path, void *bytes, size_t size);
 
 HAK_C_END

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A mark that a thread leaves behind when it ends without having taken it off: how others learn that it is gone, where
-// no destructor tells. It is a robust mutex of the C library, which the thread holds as long as it lives: the kernel
-// writes the thread's end into it. Asking costs one load and no system call.
+// A mark by which other threads learn that a thread has ended, where no destructor reports it. It is a robust mutex of
+// the C library, which the thread holds as long as it lives: when the thread ends, the kernel marks the mutex. The
+// check costs one load and no system call.
 #ifndef HAKMEM_OS_THREAD_MARK_H_
 #define HAKMEM_OS_THREAD_MARK_H_
 
@@ -13,7 +13,7 @@
 
 HAK_C_BEGIN
 
-// Zero: not set. The memory stays readable for ever, and is not used for anything else.
+// Zero: not set. The memory stays readable forever, and is not used for anything else.
 struct hak_thread_mark {
   pthread_mutex_t mutex;
   // Written by the marked thread: release after the mutex is made and held. Read by all: acquire before they look at
@@ -21,12 +21,12 @@ struct hak_thread_mark {
   HAK_ATOMIC(bool) set;
 };
 
-// Marks the calling thread; also again in the child of a fork, where it is another one. False: its end would not be
-// seen. With no lock held: the C library's functions can be replaced by others.
+// Marks the calling thread. Must be called again in the child of a fork, where the thread has another id. False: its
+// end would not be noticed. Hold no lock: other libraries can replace the C library's functions.
 bool hak_thread_mark_set(struct hak_thread_mark *mark);
-// Takes the mark off, by the thread that set it.
+// Removes the mark. Called by the thread that set it.
 void hak_thread_mark_clear(struct hak_thread_mark *mark);
-// Whether the thread that set the mark has ended since, without having taken it off. By anyone.
+// Whether the thread that set the mark has ended without removing it. Called by any thread.
 bool hak_thread_mark_left(const struct hak_thread_mark *mark);
 
 HAK_C_END

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Guard budget: how many of the mappings that the kernel allows a process (vm.max_map_count) guard pages may take. All
-// kinds of guards share it. At least a quarter is left to the program and an eighth to the allocator's own memory; past
-// the budget, blocks go without guards, and the operator is told once. What a guard took comes back with its mapping.
+// Guard budget: how many of the mappings that the kernel allows a process (vm.max_map_count) guard pages may use. All
+// kinds of guards share it. At least a quarter is left to the program and an eighth to the allocator's own memory.
+// Beyond the budget blocks get no guards, and the operator is told once. Unmapping a guard returns its share.
 //
 // Thread-safe, no lock.
 #ifndef HAKMEM_POLICY_GUARD_BUDGET_H_
@@ -12,28 +12,28 @@
 
 HAK_C_BEGIN
 
-// Mappings that a block between guards takes at most: guards, block, guards. Of neighbours the guards become one.
+// The most mappings that a block between guards uses: guard, block, guard. Adjacent guards merge into one mapping.
 #define HAK_GUARD_BLOCK 3u
-// And a guard page at the end of a slab: the guard, and what it cuts off.
+// Mappings that a guard page at the end of a slab uses: the guard, and the part that it splits off.
 #define HAK_GUARD_PAGE 2u
 
-// The budget in mappings, of `limit` that the kernel allows. Pure.
+// The budget in mappings, if the kernel allows `limit`. Pure.
 uint64_t hak_guard_budget_of(uint64_t limit);
 
-// Sets the limit. Before the first guard; until then it is what Linux allows by default.
+// Sets the limit, before the first guard. Until then it is Linux's default.
 void hak_guard_budget_init(uint64_t limit);
 
-// Takes `mappings` out of the budget, unless less than `leave` would be left of it. False: nothing is taken, and the
-// guard is not to be.
+// Takes `mappings` from the budget, unless less than `leave` would remain. False: nothing was taken, and the guard must
+// not be created.
 bool hak_guard_budget_take(uint64_t mappings, uint64_t leave);
 void hak_guard_budget_give(uint64_t mappings);
-// What guard pages of slabs leave to blocks between guards: a quarter of the budget.
+// The part of the budget that guard pages of slabs leave to blocks between guards: a quarter.
 uint64_t hak_guard_budget_reserve(void);
 
-// Mappings that guards take now. Relaxed: a figure.
+// Mappings that guards use now. Relaxed: a statistic.
 uint64_t hak_guard_budget_used(void);
 
-// Tells the operator, the first time after the budget was used up. Writes to stderr: no lock may be held.
+// Tells the operator, once, after the budget was used up. Writes to stderr, so the caller must hold no lock.
 void hak_guard_budget_tell(void);
 
 HAK_C_END

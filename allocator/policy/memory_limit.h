@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Memory limit: whether more memory may be committed. A hard limit is the operator's (HAKMEM_MEMORY_LIMIT_MB); the soft
-// one is 7/8 of it or of the control group's, whichever is lower. Growth beyond the soft limit first gives free memory
-// back; growth beyond the hard one is refused.
+// Memory limit: whether more memory may be committed. The hard limit is the operator's (HAKMEM_MEMORY_LIMIT_MB); the
+// soft limit is 7/8 of it or of the control group's, whichever is lower. Before growth beyond the soft limit free
+// memory is returned; growth beyond the hard limit is refused.
 //
-// The decision is pure; the account beside it is what is committed now: slabs that may hold memory, mappings live and
-// cached, and records.
+// The decision is pure. The account beside it counts the committed bytes: slabs that may be resident, live and cached
+// mappings, and records.
 #ifndef HAKMEM_POLICY_MEMORY_LIMIT_H_
 #define HAKMEM_POLICY_MEMORY_LIMIT_H_
 
@@ -16,24 +16,24 @@ HAK_C_BEGIN
 
 struct hak_limit_facts {
   uint64_t committed;  // bytes now
-  uint64_t more;       // bytes that are asked for
-  uint64_t purge_at;   // the committed bytes beyond which free memory is given back first; UINT64_MAX: none
+  uint64_t more;       // bytes that are requested
+  uint64_t purge_at;   // committed bytes beyond which free memory is returned first; UINT64_MAX: none
   uint64_t hard;       // the most that may be committed; 0: no limit
 };
 
 enum hak_limit_verdict {
   HAK_LIMIT_GROW,
-  HAK_LIMIT_PURGE,   // give free memory back, then ask again
+  HAK_LIMIT_PURGE,   // return free memory, then ask again
   HAK_LIMIT_REFUSE,  // out of memory
 };
 enum hak_limit_verdict hak_limit_judge(const struct hak_limit_facts *facts);
 
-// The committed bytes from which free memory is given back before growth: 7/8 of the lower limit (0: none), or
-// UINT64_MAX when there is none.
+// The committed bytes beyond which free memory is returned before growth: 7/8 of the lower limit (0: none), or
+// UINT64_MAX when there is no limit.
 uint64_t hak_limit_soft(uint64_t hard, uint64_t control_group);
 
-// The next point to purge at, after a purge left `committed` bytes and `more` are still wanted: a 32nd of the soft
-// limit beyond both, so that a heap near it does not purge at each step; never below the soft limit.
+// The committed bytes at which to purge next, after a purge left `committed` bytes and `more` are still needed: a 32nd
+// of the soft limit beyond both, so that a heap near the limit does not purge at each step; never below the soft limit.
 uint64_t hak_limit_next_purge(uint64_t soft, uint64_t committed, uint64_t more);
 
 // ---- The account: thread-safe, no lock ----------------------------------------------------------
@@ -42,21 +42,21 @@ void hak_commit_add(uint64_t bytes);
 void hak_commit_sub(uint64_t bytes);
 uint64_t hak_commit_now(void);
 
-// Whether `more` bytes may be committed now. False: the caller goes without, as if the kernel had refused.
+// Whether `more` bytes may be committed now. False: the caller must behave as if the kernel had refused.
 bool hak_limit_admit(uint64_t more);
-// Whether `more` bytes could be committed now without giving anything back first. Changes nothing.
+// Whether `more` bytes could be committed now without returning memory first. Changes nothing.
 bool hak_limit_has_room(uint64_t more);
-// Tells that one of the limits in hak_config is another one: the next hak_limit_admit finds out.
+// Call it when a limit in hak_config has changed: the next hak_limit_admit reads it.
 void hak_limit_changed(void);
-// Reads the control group's limit, if the setting asks for it. At the start, and when the program asks again: no other
-// call opens a file, which a sandbox may forbid by then. One thread at a time.
+// Reads the control group's limit, if the setting allows it. Call it only at the start and when the program asks for
+// it, since a sandbox may forbid opening files later. One thread at a time.
 void hak_limit_read_group(void);
-// Tells that free memory was given back, to make room for `more` bytes.
+// Call it after free memory was returned to make room for `more` bytes.
 void hak_limit_purged(uint64_t more);
 
 struct hak_limit_totals {
   uint64_t soft;      // UINT64_MAX: none
-  uint64_t purges;    // times that growth had to give memory back first
+  uint64_t purges;    // times that memory was returned before growth
   uint64_t refusals;  // times that growth was refused
 };
 struct hak_limit_totals hak_limit_totals(void);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Release policy: what is done with memory that is free. Pure decisions on figures that the caller brings, the time
-// included, so that tests need neither sleep nor memory.
+// Release policy: what to do with free memory. Pure decisions on facts that the caller passes, including the time, so
+// that tests need neither sleep nor memory.
 #ifndef HAKMEM_POLICY_RELEASE_POLICY_H_
 #define HAKMEM_POLICY_RELEASE_POLICY_H_
 
@@ -13,52 +13,52 @@ HAK_C_BEGIN
 
 struct hak_release_facts {
   uint64_t now_ms;
-  uint64_t free_since_ms;     // when the memory fell idle
+  uint64_t free_since_ms;     // when the memory became idle
   uint64_t deadline_ms;       // how long idle memory is kept
-  uint64_t empty_superslabs;  // wholly free superslabs, this one included
+  uint64_t empty_superslabs;  // wholly free superslabs, including this one
   uint64_t keep_superslabs;   // how many of them may stay mapped
-  uint64_t free_bytes;        // of all free slabs that have memory
-  uint64_t keep_free_bytes;   // how much of it may stay
+  uint64_t free_bytes;        // of all free slabs that may be resident
+  uint64_t keep_free_bytes;   // how many of these may stay
   bool wholly_free;           // the superslab has no slab in use
 };
 
 enum hak_release_verdict {
-  HAK_RELEASE_KEEP,      // as it is
-  HAK_RELEASE_DECOMMIT,  // give the pages of free slabs back, keep the addresses
-  HAK_RELEASE_UNMAP,     // give the whole superslab back
+  HAK_RELEASE_KEEP,      // change nothing
+  HAK_RELEASE_DECOMMIT,  // return the pages of free slabs, keep the addresses
+  HAK_RELEASE_UNMAP,     // unmap the whole superslab
 };
 
 // What to do with the free memory of one superslab.
 enum hak_release_verdict hak_release_superslab(const struct hak_release_facts *facts);
 
-// Whether LEAN gives the memory of a slab back the moment it falls free.
+// Whether LEAN returns the memory of a slab as soon as it is free.
 struct hak_lean_facts {
   enum hak_decommit_mode mode;
   uint64_t committed;        // bytes now
-  uint64_t target;           // committed bytes up to which nothing is given back eagerly
-  uint64_t free_bytes;       // of all free slabs that have memory
-  uint64_t keep_free_bytes;  // how much of it may stay
+  uint64_t target;           // committed bytes up to which nothing is returned eagerly
+  uint64_t free_bytes;       // of all free slabs that may be resident
+  uint64_t keep_free_bytes;  // how many of these may stay
 };
 bool hak_release_eagerly(const struct hak_lean_facts *facts);
 
-// Whether a heap with `free_bytes` in slabs in use, out of `heap_bytes`, empties its caches before it takes new memory:
-// slabs that only cached blocks keep in use may serve.
+// Whether a heap with `free_bytes` in slabs in use, out of `heap_bytes`, empties its caches before it takes fresh
+// memory: a slab that only cached blocks keep in use may then serve the request.
 bool hak_release_before_growth(uint64_t free_bytes, uint64_t heap_bytes);
 
-// How long one call may spend on release when the last one that did was `elapsed_ms` ago: a tenth of that, so that a
-// busy program is never held up and a quiet one is done with few calls; at most 20 ms. In microseconds.
+// How many microseconds one call may spend on release, if the previous such call was `elapsed_ms` ago: a tenth of that
+// time, so that a busy program is never delayed and a quiet one needs few calls; at most 20 ms.
 uint64_t hak_release_slice_us(uint64_t elapsed_ms);
 
-// Whether the program has let go of so much of its heap that it is worth watching (policy/watch_policy.h). `free` bytes
-// are in slabs of heaps, in the pool or in freed mappings, out of `committed` ones.
+// Whether the program has freed so much of its heap that its calls are worth watching (policy/watch_policy.h). `free`
+// bytes are in slabs of heaps, in the pool or in freed mappings, out of `committed` bytes.
 bool hak_release_watch(uint64_t free, uint64_t committed);
 
-// Whether a heap has so much free memory in slabs that are in use that their free pages are worth giving back.
+// Whether a heap has so much free memory in slabs in use that their free pages are worth returning.
 bool hak_release_pages(uint64_t free_bytes, uint64_t heap_bytes);
 
-// Whether a heap keeps a wholly free slab although `other_slabs_with_room` more of the class can give blocks. It is
-// kept only where it is the last such slab, so that a program going back and forth over a slab's edge does not pay for
-// each turn.
+// Whether a heap keeps a wholly free slab although `other_slabs_with_room` more of the class can give blocks. It keeps
+// only the last such slab, so that a program whose use goes back and forth across a slab boundary does not take and
+// return a slab each time.
 bool hak_release_keep_slab(uint32_t other_slabs_with_room);
 
 HAK_C_END
