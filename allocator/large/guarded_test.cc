@@ -148,6 +148,49 @@ TEST_F(Guarded, TheQuarantineIsBoundedAndHoldsNoMemory) {
   EXPECT_EQ(hak_guarded_verify(), nullptr);
 }
 
+// Those of moderate size, so that a block takes two calls to the kernel in its life. As long as the quarantine is long
+// they are closed first.
+TEST_F(Guarded, PagesAreUsedAgainAfterTheQuarantine) {
+  constexpr size_t kSize = 48 * 1024 - 5;
+  std::vector<char *> given;
+  const auto pair = [&] {
+    char *block = Take(kSize);
+    ASSERT_NE(block, nullptr);
+    const auto before = std::find(given.rbegin(), given.rend(), block);
+    if (before != given.rend()) {
+      EXPECT_GE(before - given.rbegin(), 127) << "other frees since";
+    }
+    EXPECT_TRUE(IsZero(block, kSize));
+    EXPECT_FALSE(IsReadable(block - 1));
+    EXPECT_FALSE(IsReadable(block + kSize + 5));
+    memset(block, 1, kSize);
+    EXPECT_TRUE(hak_guarded_give(block));
+    EXPECT_FALSE(IsReadable(block));
+    EXPECT_FALSE(IsReadable(block + kSize - 1));
+    given.push_back(block);
+  };
+  for (int i = 0; i < 300; i++) pair();
+  const uint64_t calls = hak_os_totals().calls;
+  const uint64_t mapped = hak_os_totals().mapped;
+  for (int i = 0; i < 500; i++) pair();
+  EXPECT_LE(hak_os_totals().calls - calls, 1000u);
+  EXPECT_EQ(hak_os_totals().mapped, mapped);
+}
+
+TEST_F(Guarded, APlannedFaultWhereGuardsAreSetLeavesNothingBehind) {
+  for (const uint64_t nth : {1, 2, 3}) {
+    for (const uint32_t kinds : {HAK_FAULT_PROTECT, HAK_FAULT_COMMIT, HAK_FAULT_PROTECT | HAK_FAULT_COMMIT}) {
+      const FaultPlan plan(kinds, nth, 1);
+      char *block = Take(9 * kPage);
+      if (block == nullptr) continue;
+      EXPECT_FALSE(IsReadable(block - 1));
+      EXPECT_FALSE(IsReadable(block + 9 * kPage));
+      memset(block, 1, 9 * kPage);
+      EXPECT_TRUE(hak_guarded_give(block));
+    }
+  }
+}
+
 TEST_F(Guarded, ResizesWithinItsPages) {
   char *block = Take(kPage + 10);
   memset(block, 7, kPage + 10);

@@ -19,6 +19,15 @@
 #define MADV_WIPEONFORK 18
 #endif
 
+// Linux 5.14, and 6.13.
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
+#endif
+
 // What a word of memory that goes back holds until it is gone.
 #define MARK 0x6B616D6568216B61u
 
@@ -133,4 +142,28 @@ bool hak_os_populate(void *start, size_t size) {
 
 bool hak_os_wipe_on_fork(void *start, size_t size) {
   return !hak_fault_due(HAK_FAULT_ADVISE) && advise(start, size, MADV_WIPEONFORK);
+}
+
+// Whether the kernel knows of guards. Relaxed: whoever does not see it yet finds out by itself.
+enum { GUARDS_UNKNOWN, GUARDS_WORK, GUARDS_ARE_VOID };
+static HAK_ATOMIC(int) guards;
+static void set_guards(int answer) { atomic_store_explicit(&guards, answer, memory_order_relaxed); }
+static int get_guards(void) { return atomic_load_explicit(&guards, memory_order_relaxed); }
+
+bool hak_os_guards_work(void) { return get_guards() != GUARDS_ARE_VOID; }
+
+bool hak_os_guard(void *start, size_t size) {
+  if (hak_fault_due(HAK_FAULT_PROTECT) || get_guards() == GUARDS_ARE_VOID) return false;
+  bool done = advise(start, size, MADV_GUARD_INSTALL);
+  // An emulator takes advice that it does not know, and does nothing. Pages behind a guard cannot be filled.
+  if (done && HAK_UNLIKELY(get_guards() == GUARDS_UNKNOWN)) {
+    done = !advise(start, hak_os_page_size(), MADV_POPULATE_READ);
+    if (done) set_guards(GUARDS_WORK);
+  }
+  if (!done) set_guards(GUARDS_ARE_VOID);
+  return done;
+}
+
+bool hak_os_unguard(void *start, size_t size) {
+  return !hak_fault_due(HAK_FAULT_COMMIT) && advise(start, size, MADV_GUARD_REMOVE);
 }

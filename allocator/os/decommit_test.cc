@@ -279,6 +279,43 @@ std::string MappingFlags(const void *address) {
   return "";
 }
 
+TEST_F(Decommit, GuardedPagesCannotBeTouchedUntilTheyAreZero) {
+  const int saved = errno;
+  const size_t page = hak_os_page_size();
+  char *start = static_cast<char *>(hak_os_map(4 * page, page));
+  ASSERT_NE(start, nullptr);
+  memset(start, 1, 4 * page);
+  if (!hak_os_guard(start + page, 2 * page)) {
+    EXPECT_FALSE(hak_os_guards_work());
+    EXPECT_EQ(start[page], 1) << "as it was, or closed";
+    hak_os_unmap(start, 4 * page);
+    GTEST_SKIP() << "this kernel has no guards (Linux 6.13 and later have)";
+  }
+  EXPECT_TRUE(hak_os_guards_work());
+  EXPECT_TRUE(hak_unit::IsReadable(start + page - 1));
+  EXPECT_FALSE(hak_unit::IsReadable(start + page));
+  EXPECT_FALSE(hak_unit::IsReadable(start + 3 * page - 1));
+  EXPECT_TRUE(hak_unit::IsReadable(start + 3 * page));
+  const pid_t child = fork();
+  if (child == 0) _exit(hak_unit::IsReadable(start + page) ? 1 : 0);
+  int status = -1;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0) << "a child of fork has them too";
+  {
+    const hak_unit::FaultPlan plan(HAK_FAULT_COMMIT | HAK_FAULT_PROTECT);
+    EXPECT_FALSE(hak_os_unguard(start + page, 2 * page));
+    EXPECT_FALSE(hak_os_guard(start, page));
+  }
+  EXPECT_TRUE(hak_os_guards_work()) << "a planned fault says nothing of the kernel";
+  EXPECT_FALSE(hak_unit::IsReadable(start + page));
+  EXPECT_TRUE(hak_os_unguard(start + page, 2 * page));
+  EXPECT_TRUE(hak_unit::IsZero(start + page, 2 * page));
+  EXPECT_EQ(start[0], 1);
+  EXPECT_EQ(start[3 * page], 1);
+  hak_os_unmap(start, 4 * page);
+  errno = saved;  // The looks at memory changed it.
+}
+
 TEST_F(Decommit, AdviceOnHugePagesChangesNothingElse) {
   const bool asked = hak_os_advise_huge(start_, kPages * kPage, true);
   EXPECT_EQ(errno, E2BIG);

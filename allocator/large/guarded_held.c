@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/large/guarded_held.h"
+
+#include "allocator/large/guarded.h"
+#include "allocator/large/mapping_lock.h"
+#include "allocator/os/decommit.h"
+#include "allocator/os/os.h"
+#include "allocator/policy/guard_budget.h"
+#include "allocator/policy/memory_limit.h"
+#include "allocator/tiny/meta.h"
+
+// Bounds of the quarantine: blocks, and bytes of addresses.
+#define HELD_MAX 128u
+#define HELD_BYTES_MAX ((uint64_t)1 << 32)
+// Ranges that wait to be used again, and how large their open pages are at most.
+#define WAITING_MAX 64u
+#define WAITING_BYTES_MAX ((size_t)256 * 1024)
+// Ranges that one free unmaps at most.
+#define UNMAPS_MAX 2u
+
+// The oldest first.
+struct queue {
+  struct hak_guarded *first;
+  struct hak_guarded *last;
+  uint64_t count;
+};
+
+// All under the lock of mapping_lock.h.
+static struct {
+  struct hak_guarded *closing;  // freed, and not in quarantine yet
+  struct queue held;            // the quarantine
+  struct queue waiting;         // ranges to be used again
+  uint64_t held_bytes;          // mapped, of the quarantine
+  uint64_t bytes;               // mapped, of all three
+  uint64_t open;                // of these, pages that could not be closed
+  struct hak_guarded *spare;
+} table;
+struct hak_guarded *hak_guarded_record(void) {
+  struct hak_guarded *one = table.spare;
+  if (one == NULL) return hak_meta_alloc(sizeof *one);
+  table.spare = one->next;
+  return one;
+}
+
+void hak_guarded_drop_record(struct hak_guarded *one) {
+  one->next = table.spare;
+  table.spare = one;
+}
+
+// ---- Lists --------------------------------------------------------------------------------------
+
+static void append(struct queue *queue, struct hak_guarded *one) {
+  one->next = NULL;
+  if (queue->last != NULL) {
+    queue->last->next = one;
+  } else {
+    queue->first = one;
+  }
+  queue->last = one;
+  queue->count++;
+}
+
+// Takes out the one behind `before` (NULL: the first).
+static struct hak_guarded *take_out(struct queue *queue, struct hak_guarded *before) {
+  struct hak_guarded **const link = before != NULL ? &before->next : &queue->first;
+  struct hak_guarded *one = *link;
+  *link = one->next;
+  if (queue->last == one) queue->last = before;
+  queue->count--;
+  return one;
+}
+
+static void add_held(struct hak_guarded *one) {
+  append(&table.held, one);
+  table.held_bytes += one->mapped;
+}
+
+static struct hak_guarded *take_held(void) {
+  struct hak_guarded *one = take_out(&table.held, NULL);
+  table.held_bytes -= one->mapped;
+  return one;
+}
+
+// The range is counted, or no longer.
+static void count_in(const struct hak_guarded *one) {
+  table.bytes += one->mapped;
+  if (!one->closed) table.open += one->data_bytes;
+}
+static void count_out(const struct hak_guarded *one) {
+  table.bytes -= one->mapped;
+  if (!one->closed) table.open -= one->data_bytes;
+}
+
+bool hak_held_is_moderate(size_t data_bytes) { return data_bytes <= WAITING_BYTES_MAX; }
+static bool is_moderate(const struct hak_guarded *one) {
+  return hak_held_is_moderate(one->data_bytes) && one->mapped == one->data_bytes + 2 * hak_os_page_size();
+}
+
+// ---- Unmapping ----------------------------------------------------------------------------------
+
+// The range is on no list; steps out of the lock. False: the kernel refuses (the limit on mappings), and it stays.
+static bool unmap(struct hak_guarded *one, size_t *bytes) {
+  const bool out = hak_mapping_step_out();
+  const bool gone = hak_os_unmap(one->start, one->mapped);
+  hak_mapping_step_in(out);
+  if (!gone) {
+    add_held(one);
+    return false;
+  }
+  *bytes += one->mapped;
+  hak_guard_budget_give(HAK_GUARD_BLOCK);
+  if (!one->closed) hak_commit_sub(one->data_bytes);
+  count_out(one);
+  hak_guarded_drop_record(one);
+  return true;
+}
+
+// A range that is too much; NULL: there is none.
+static struct hak_guarded *take_surplus(void) {
+  while (table.held.count > HELD_MAX || table.held_bytes > HELD_BYTES_MAX) {
+    struct hak_guarded *one = take_held();
+    if (!one->closed || !is_moderate(one)) return one;
+    append(&table.waiting, one);
+  }
+  return table.waiting.count > WAITING_MAX ? take_out(&table.waiting, NULL) : NULL;
+}
+
+static struct hak_guarded *take_any(void) {
+  if (table.waiting.first != NULL) return take_out(&table.waiting, NULL);
+  return table.held.first != NULL ? take_held() : NULL;
+}
+
+size_t hak_guarded_trim(void) {
+  size_t bytes = 0;
+  hak_mapping_lock();
+  // No more than there are now: other threads go on.
+  for (uint64_t left = table.waiting.count + table.held.count; left > 0; left--) {
+    struct hak_guarded *one = take_any();
+    if (one == NULL || !unmap(one, &bytes)) break;
+    hak_mapping_pass();
+  }
+  hak_mapping_unlock();
+  return bytes;
+}
+
+// ---- Freeing ------------------------------------------------------------------------------------
+
+static void begin_closing(struct hak_guarded *one) {
+  one->closed = false;
+  one->next = table.closing;
+  table.closing = one;
+  count_in(one);
+}
+
+static void end_closing(struct hak_guarded *one) {
+  struct hak_guarded **link = &table.closing;
+  while (*link != one) link = &(*link)->next;
+  *link = one->next;
+}
+
+static bool close_pages(struct hak_guarded *one) {
+  one->light = one->light && hak_os_guard(one->data, one->data_bytes);
+  if (one->light) return true;
+  for (size_t done = 0; done < one->data_bytes; done += HAK_MAPPING_SLICE) {
+    const size_t rest = one->data_bytes - done;
+    if (!hak_os_close(one->data + done, rest < HAK_MAPPING_SLICE ? rest : HAK_MAPPING_SLICE)) return false;
+  }
+  return true;
+}
+
+void hak_held_close(struct hak_guarded *one) {
+  begin_closing(one);
+  const bool out = hak_mapping_step_out();
+  const bool closed = close_pages(one);
+  hak_mapping_step_in(out);
+  end_closing(one);
+  if (closed) {
+    one->closed = true;
+    table.open -= one->data_bytes;
+    hak_commit_sub(one->data_bytes);
+  }
+  add_held(one);
+  size_t bytes = 0;
+  for (uint32_t left = UNMAPS_MAX; left > 0; left--) {
+    struct hak_guarded *surplus = take_surplus();
+    if (surplus == NULL || !unmap(surplus, &bytes)) break;
+  }
+}
+
+void hak_held_keep(struct hak_guarded *one) {
+  one->live.address = NULL;
+  one->closed = true;
+  count_in(one);
+  add_held(one);
+}
+
+// ---- Using again --------------------------------------------------------------------------------
+
+struct hak_guarded *hak_held_reuse(size_t data_bytes) {
+  struct hak_guarded *before = NULL;
+  for (struct hak_guarded *one = table.waiting.first; one != NULL; before = one, one = one->next) {
+    if (one->data_bytes != data_bytes) continue;
+    take_out(&table.waiting, before);
+    count_out(one);
+    return one;
+  }
+  return NULL;
+}
+
+// ---- Figures ------------------------------------------------------------------------------------
+
+static bool is_among(const struct hak_guarded *first, const void *block) {
+  for (const struct hak_guarded *one = first; one != NULL; one = one->next) {
+    if (one->live.address == block) return true;
+  }
+  return false;
+}
+
+bool hak_held_find(const void *block) {
+  return is_among(table.closing, block) || is_among(table.held.first, block) || is_among(table.waiting.first, block);
+}
+
+struct hak_held_totals hak_held_totals(void) {
+  const struct hak_held_totals totals = {.blocks = table.held.count, .bytes = table.bytes, .open = table.open};
+  return totals;
+}
+
+// Adds up the mapped bytes of a list; returns how many are on it.
+static uint64_t sum(const struct hak_guarded *first, uint64_t *mapped) {
+  uint64_t count = 0;
+  for (const struct hak_guarded *one = first; one != NULL; one = one->next, count++) *mapped += one->mapped;
+  return count;
+}
+
+const char *hak_held_verify(void) {
+  uint64_t mapped = 0;
+  if (sum(table.held.first, &mapped) != table.held.count) return "quarantine miscounted";
+  if (mapped != table.held_bytes) return "bytes of the quarantine miscounted";
+  if (sum(table.waiting.first, &mapped) != table.waiting.count) return "waiting ranges miscounted";
+  // What another thread is closing or unmapping is counted and on no list, or on that of the closing ones.
+  if (mapped > table.bytes) return "bytes of freed guarded blocks miscounted";
+  return NULL;
+}

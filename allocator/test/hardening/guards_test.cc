@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Large blocks of OBSERVE and HARDENED: what their guards cost in calls to the kernel, kernels without guards in the
+// page table, and threads that do everything at once.
+#include <gtest/gtest.h>
+#include <hakmem/hakmem.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "allocator/os/unit_test.h"
+#include "allocator/test/subprocess.h"
+
+namespace hak_test {
+namespace {
+
+constexpr size_t kSize = 48 * 1024;
+
+char *New(size_t size) { return static_cast<char *>(hak_malloc(size)); }
+
+uint64_t Calls() {
+  hak_stats stats = {};
+  stats.version = HAK_STATS_VERSION;
+  hak_stats_get(&stats);
+  return stats.os_calls;
+}
+
+// From now on the kernel answers so to advice to set guards, and does nothing. False: no filter can be set here.
+bool AnswerGuardsWith(unsigned error) {
+  constexpr unsigned kInstall = 102;
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kInstall, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  sock_fprog all = {.len = sizeof program / sizeof *program, .filter = program};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &all) == 0;
+}
+
+// Blocks of many sizes: what lies around them is closed, and what is freed. Returns what is wrong, or 0.
+int UseLargeBlocks() {
+  std::vector<char *> blocks;
+  for (int round = 0; round < 4; ++round) {
+    for (size_t size = 40000; size < 400000; size += 7777) {
+      char *block = New(size);
+      if (block == nullptr) return 1;
+      for (size_t i = 0; i < size; ++i) {
+        if (block[i] != 0) return 2;
+      }
+      memset(block, 1, size);
+      if (hak_unit::IsReadable(block - 1)) return 3;
+      if (hak_unit::IsReadable(block + (size + 4095) / 4096 * 4096)) return 4;
+      blocks.push_back(block);
+    }
+    while (blocks.size() > 10) {
+      char *block = blocks.back();
+      blocks.pop_back();
+      hak_free(block);
+      if (hak_unit::IsReadable(block) || hak_unit::IsReadable(block + 39999)) return 5;
+    }
+  }
+  return hak_heap_verify() ? 0 : 6;
+}
+
+TEST(Guards, ALargeBlockTakesTwoCallsInItsLife) {
+  const Outcome outcome = RunForked([] {
+    const auto pairs = [](int count) {
+      for (int i = 0; i < count; ++i) {
+        char *block = New(kSize - static_cast<size_t>(i % 3) * 4096);
+        block[0] = block[1000] = 1;
+        hak_free(block);
+      }
+    };
+    pairs(400);
+    const uint64_t before = Calls();
+    pairs(1000);
+    const uint64_t calls = Calls() - before;
+    // It was four and more.
+    if (calls > 2100) printf("%llu calls\n", static_cast<unsigned long long>(calls));
+    return calls <= 2100 ? 0 : 1;
+  });
+  EXPECT_EQ(outcome.exit_code, 0) << outcome;
+}
+
+TEST(Guards, PagesAreClosed) {
+  const Outcome outcome = RunForked(UseLargeBlocks);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome;
+}
+
+TEST(Guards, PagesAreClosedWhereTheKernelHasNoGuards) {
+  for (const unsigned error : {static_cast<unsigned>(EINVAL), 0u}) {
+    const Outcome outcome = RunForked([&] { return AnswerGuardsWith(error) ? UseLargeBlocks() : 100; });
+    if (outcome.exit_code == 100) GTEST_SKIP() << "no filter can be set here";
+    EXPECT_EQ(outcome.exit_code, 0) << error << outcome;
+  }
+}
+
+TEST(Guards, PagesAreClosedWhereMemoryIsLocked) {
+  const Outcome outcome = RunForked([] {
+    char *block = New(kSize);
+    if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) return 100;
+    hak_free(block);
+    if (hak_unit::IsReadable(block)) return 7;
+    return UseLargeBlocks();
+  });
+  if (outcome.exit_code == 100) GTEST_SKIP() << "memory cannot be locked here";
+  EXPECT_EQ(outcome.exit_code, 0) << outcome;
+}
+
+TEST(Guards, AreTheChildsOfAForkToo) {
+  const Outcome outcome = RunForked([] {
+    char *live = New(kSize);
+    char *freed = New(kSize);
+    memset(live, 7, kSize);
+    hak_free(freed);
+    const pid_t child = fork();
+    if (child == 0) {
+      if (hak_unit::IsReadable(live - 1) || hak_unit::IsReadable(live + kSize) || hak_unit::IsReadable(freed)) _exit(1);
+      if (live[kSize - 1] != 7) _exit(2);
+      hak_free(live);
+      _exit(hak_unit::IsReadable(live) ? 3 : UseLargeBlocks());
+    }
+    int status = -1;
+    if (waitpid(child, &status, 0) != child || status != 0) return 4;
+    return hak_unit::IsReadable(live) && live[0] == 7 ? 0 : 5;
+  });
+  EXPECT_EQ(outcome.exit_code, 0) << outcome;
+}
+
+// Threads that free each other's blocks, forks, trims, and caches that are idle after a millisecond.
+int Everything(size_t least, size_t most) {
+  if (hak_config_set("HAKMEM_IDLE_CACHE_MS", "1") != 0) return 1;
+  constexpr size_t kSlots = 300;
+  static std::atomic<char *> slots[kSlots];
+  std::atomic<bool> done{false};
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> workers;
+  for (uint64_t t = 1; t <= 8; ++t) {
+    workers.emplace_back([&, t] {
+      uint64_t random = t;
+      for (int i = 0; i < 1500; ++i) {
+        random = random * 6364136223846793005U + 1442695040888963407U;
+        const size_t size = least + (random >> 33) % (most - least + 1);
+        char *block = New(size);
+        if (block == nullptr) {
+          wrong++;
+          return;
+        }
+        block[0] = block[size - 1] = 1;
+        hak_free(slots[(random >> 20) % kSlots].exchange(block));
+      }
+    });
+  }
+  std::thread trims([&] {
+    while (!done) {
+      hak_trim(0);
+      usleep(1000);
+    }
+  });
+  for (int i = 0; i < 20; ++i) {
+    const pid_t child = fork();
+    if (child == 0) {
+      for (size_t size = least; size <= most; size += (most - least) / 50 + 1) hak_free(New(size));
+      _exit(0);
+    }
+    int status = -1;
+    if (waitpid(child, &status, 0) != child || status != 0) wrong++;
+  }
+  for (std::thread &worker : workers) worker.join();
+  done = true;
+  trims.join();
+  for (auto &slot : slots) hak_free(slot.exchange(nullptr));
+  return wrong == 0 && hak_heap_verify() ? 0 : 2;
+}
+
+TEST(Guards, ThreadsForksTrimsAndIdleCachesAtOnce) {
+  for (const auto &[least, most] : {std::pair<size_t, size_t>{16, 65536}, {40000, 300000}}) {
+    const Outcome outcome = RunForked([&, from = least, to = most] { return Everything(from, to); }, 60);
+    EXPECT_EQ(outcome.exit_code, 0) << least << outcome;
+    EXPECT_EQ(outcome.err, "");
+  }
+}
+
+}  // namespace
+}  // namespace hak_test
