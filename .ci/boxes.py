@@ -52,7 +52,7 @@ def problems(text, sources):
     tests = {path for path, pure in files.items() if len(pure.parts) == 2 and pure.parts[0] in ROOMS and is_test(pure)}
     gates = set(re.findall(r'"(HAKMEM_[A-Z_]+)"', sources.get("gate/gate_table.inc", "")))
     stats = re.search(r"typedef struct hak_stats \{(.*?)\n\}", sources.get("include/hakmem/hakmem.h", ""), re.S)
-    figures = set(re.findall(r"^ *uint\d+_t (\w+);", stats.group(1), re.M)) - {"version"} if stats else set()
+    statistics = set(re.findall(r"^ *uint\d+_t (\w+);", stats.group(1), re.M)) - {"version"} if stats else set()
     headers = "\n".join(content for path, content in sorted(sources.items()) if path.endswith(".h"))
     named_files, named_gates, named_counters, named_tests = set(), set(), set(), set()
     found = []
@@ -101,9 +101,9 @@ def problems(text, sources):
     found += [f"docs/BOXES.md: no row for allocator/{path}" for path in sorted(boxes - named_files)]
     found += [f"docs/BOXES.md: no row names the test allocator/{path}" for path in sorted(tests - named_tests)]
     found += [f"docs/BOXES.md: no row names the gate {name}" for name in sorted(gates - named_gates)]
-    found += [f"docs/BOXES.md: no row names the figure {name}" for name in sorted(figures - named_counters)]
-    if not (boxes and gates and figures):
-        found.append("no box, no gate or no figure found to check")
+    found += [f"docs/BOXES.md: no row names the statistic {name}" for name in sorted(statistics - named_counters)]
+    if not (boxes and gates and statistics):
+        found.append("no box, no gate or no statistic found to check")
     return found
 
 
@@ -121,7 +121,7 @@ def self_check():
     table = "| `gate/gate_table` | gates | L0 | – | – | – | – |\n"
     good = "| `os/a` | does it | L3 | `hak_a` | `HAKMEM_A` | `many` | `os/a_test.cc` |\n"
     assert not problems(head + table + good, sources), problems(head + table + good, sources)
-    assert problems(head, {}) == ["no box, no gate or no figure found to check"]
+    assert problems(head, {}) == ["no box, no gate or no statistic found to check"]
     for old, new, what in [
         (good, "", "no row for allocator/os/a.c"),
         (good, good + good, "has a row already"),
@@ -132,7 +132,7 @@ def self_check():
         ("`HAKMEM_A`", "`HAKMEM_B`", "HAKMEM_B is no gate"),
         ("`HAKMEM_A`", "–", "no row names the gate HAKMEM_A"),
         ("`many`", "`few`", "in no header"),
-        ("`many`", "`few`", "no row names the figure many"),
+        ("`many`", "`few`", "no row names the statistic many"),
         ("`os/a_test.cc`", "`os/b_test.cc`", "no file allocator/os/b_test.cc"),
         ("`os/a_test.cc`", "–", "no row names the test allocator/os/a_test.cc"),
         ("does it", "", "nothing in the column job"),

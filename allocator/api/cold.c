@@ -36,7 +36,7 @@ static void *pop(struct hak_heap *heap, uint32_t class_id) {
   return block;
 }
 
-// From the class's neighbour, from slabs, or from new ground.
+// From the class's neighbour, from slabs, or from fresh memory.
 static void *refill(struct hak_heap *heap, uint32_t class_id, bool aligned, bool *fresh) {
   hak_heap_enter(heap);
   void *block = aligned ? NULL : hak_thread_cache_borrow(heap, class_id);
@@ -83,7 +83,7 @@ static bool empty_before_growth(struct hak_heap *heap) {
 }
 
 HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero) {
-  // What no address space has room for is not worth giving anything back.
+  // A request larger than the address space can never succeed, so do not return memory for it.
   if (HAK_UNLIKELY((size | align) >= HAK_ADDRESS_SPACE)) {
     errno = ENOMEM;
     return NULL;

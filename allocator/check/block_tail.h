@@ -81,7 +81,7 @@ HAK_INLINE bool hak_tail_canary_intact(const char *start, size_t bytes, uint64_t
     row = hak_tail_row(code);
   }
   memcpy(&word, start + i, sizeof word);
-  // The last bytes alone, by two shifts: one cannot shift out all of a word. A branch here would be a coin's toss.
+  // The last bytes alone, by two shifts: one cannot shift out all of a word. A branch here would be unpredictable.
   const size_t last = bytes - i < sizeof word ? bytes - i : sizeof word;
   wrong |= (word ^ row) << 4 * (8 - last) << 4 * (8 - last);
   if (HAK_HARDENED) {

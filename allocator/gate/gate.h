@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Gates: the settings that an operator may change by environment variables, and those who build a program by hak_conf
-// and //configs:conf. One table (gate_table.inc) names each with its values, default and meaning; it drives the parser,
+// Gates: the settings that an operator may change by environment variables, a program by hak_conf, and a build by
+// //configs:conf. One table (gate_table.inc) names each with its values, default and meaning; it drives the parser,
 // HAKMEM_SHOW_CONFIG and docs/ENV.md.
 //
-// All sources are read once, before the first block is handed out. The environment beats hak_conf, which beats
-// //configs:conf, which beats the preset, gate by gate. A process that runs with raised privileges (AT_SECURE) does not
-// read the environment; FAST builds read neither it nor hak_conf. What is not accepted is reported on stderr, and what
-// holds without it is used. Later the program itself may change most gates (gate_now.h), which beats all of these.
+// All sources are read once, before the first block is handed out. For each gate the environment overrides hak_conf,
+// which overrides //configs:conf, which overrides the preset. A process with raised privileges (AT_SECURE) does not
+// read the environment; FAST builds read neither it nor hak_conf. A value that is not accepted is reported on stderr,
+// and the value that would apply otherwise is used. Later the program itself may change most gates (gate_now.h), which
+// overrides all of these.
 #ifndef HAKMEM_GATE_GATE_H_
 #define HAKMEM_GATE_GATE_H_
 

@@ -82,7 +82,7 @@ struct hak_class_heap {
   HAK_ATOMIC(uint32_t) with_room;
   uint32_t misses;  // slow events of the class's bin since the last decay
   uint32_t credit;  // blocks that refills of the class brought and no loan has used up (thread_cache.c)
-  // Of the cached blocks of the class, the lowest in the bin that came from new ground and may never have been touched.
+  // How many of the lowest cached blocks in the bin came from fresh memory and may never have been touched.
   uint32_t untouched;
   bool took_new;  // the last hak_heap_take of the class gave such blocks
   // Slots of the bin that another thread emptied and that are NULL since. Written under the heap's lock; statistics
@@ -115,7 +115,7 @@ struct hak_heap {
   uint64_t watch_held_ms;  // the same of the quarantine
   struct hak_class_heap classes[HAK_CLASS_COUNT];
   uint64_t slabs;                   // on the lists of all classes
-  uint64_t empty_at_slabs;          // from so many slabs on may hak_heap_empty_before_growth do something
+  uint64_t empty_at_slabs;          // hak_heap_empty_before_growth does nothing below this many slabs
   uint64_t cache_bytes;             // sum over the bins of capacity * stride
   HAK_ATOMIC(uint64_t) free_bytes;  // of blocks that lie free in the heap's slabs; statistics read, relaxed
   uint64_t reported_bytes;          // of these: already in hak_heaps_free_bytes
@@ -204,7 +204,7 @@ uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uin
 bool hak_heap_empty_before_growth(struct hak_heap *heap);
 
 // A block of a slightly larger class, when the class itself has none that was used before and its neighbour has: taken
-// from the neighbour's slabs or from the thread's cache. It wastes at most an eighth of the block, where new ground
+// from the neighbour's slabs or from the thread's cache. It wastes at most an eighth of the block, where fresh memory
 // would be touched for the peak of one class while the other is in a trough. Only one at a time, straight to the
 // program, so that a bin holds blocks of its own class alone. NULL: there is none. Never with headers, which name the
 // class. The block has its own class's alignment.

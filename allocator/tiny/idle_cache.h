@@ -50,7 +50,7 @@ HAK_INLINE void hak_cache_settle(struct hak_heap *heap, uint32_t class_id) {
   if (HAK_UNLIKELY(heap->classes[class_id].touched)) hak_idle_cache_settle(heap, class_id);
 }
 
-// Blocks that thieves took so far; relaxed: a statistic.
+// Blocks that stealers took so far; relaxed: a statistic.
 extern HAK_ATOMIC(uint64_t) hak_stolen_blocks;
 
 HAK_C_END

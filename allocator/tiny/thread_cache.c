@@ -88,7 +88,7 @@ static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capa
     memcpy(slots, old, (count + SENTINELS) * sizeof(void *));
     hak_meta_free(old, array_bytes(old_capacity));
   }
-  // Relaxed: thieves read it under the heap's lock, which is held here; to statistics any moment is as good.
+  // Relaxed: stealers read it under the heap's lock, which is held here; statistics may read it at any moment.
   atomic_store_explicit(&bin->base, slots, memory_order_relaxed);
   hak_bin_set_limit(bin, slots + 1 + capacity);
   bin_set_top(bin, slots + 1 + count);
@@ -120,7 +120,7 @@ static bool grow(struct hak_heap *heap, uint32_t class_id) {
   uint32_t wanted = old == 0 ? FIRST_SLOTS - SENTINELS : 2 * (old + SENTINELS) - SENTINELS;
   if (wanted > bound) wanted = bound;
   const uint64_t more = (uint64_t)(wanted - old) * hak_class_stride(class_id);
-  // The first array is always had: without one a class could not cache at all.
+  // The first array is always allowed: without one a class could not cache at all.
   if (old != 0 && heap->cache_bytes + more > cache_bound(heap)) return false;
   return set_capacity(heap, class_id, wanted);
 }
@@ -304,7 +304,7 @@ void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *b
   hak_cache_settle(heap, class_id);
   if (bin_top(bin) >= hak_bin_limit(bin) && !grow(heap, class_id)) {
     const uint32_t count = bin_count(bin);
-    if (count == 0) {  // No array could be had.
+    if (count == 0) {  // No memory for an array.
       hak_thread_cache_return(heap, &block, 1);
       return;
     }
