@@ -175,8 +175,8 @@ class Input {
   // A slab is on its owner's list, once, exactly when its chain is not empty.
   void CheckPendingList(const hak_heap *heap) const {
     size_t listed = 0;
-    for (const hak_slab *slab = atomic_load_explicit(&heap->pending, memory_order_relaxed); slab != nullptr;
-         slab = slab->pending_next) {
+    for (const hak_slab *slab = atomic_load_explicit(&heap->pending, memory_order_relaxed);
+         slab != HAK_PENDING_END && slab != HAK_PENDING_CLOSED; slab = slab->pending_next) {
       Check(PendingOf(slab) != nullptr, "an owner was told of remote frees that are none");
       Check(++listed <= pending_, "a slab twice on a pending list");
     }

@@ -314,6 +314,7 @@ class Input {
     hak_heap_enter(heap_);
     hak_heap_release_empty(heap_);
     hak_thread_cache_destroy(heap_);
+    hak_thread_cache_init(heap_);
     hak_heap_leave(heap_);
     Check(heap_->slabs == 0, "blocks got lost");
   }

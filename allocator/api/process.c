@@ -275,6 +275,7 @@ static void after_fork_in_child(void) {
     return;
   }
   hak_heap_abandon_others(heap);
+  hak_meta_forked();
   hak_background_forget();
   if (--forks != 0) return;
   unlock_after_fork();

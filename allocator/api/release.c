@@ -4,6 +4,7 @@
 #include "allocator/api/process.h"
 #include "allocator/large/guarded.h"
 #include "allocator/large/mapping.h"
+#include "allocator/tiny/meta.h"
 #include "allocator/tiny/page_purge.h"
 #include "allocator/tiny/quarantine.h"
 #include "allocator/tiny/reclaim.h"
@@ -37,10 +38,15 @@ static size_t purge_pages(void) {
   return bytes;
 }
 
+static size_t trim_records(void) {
+  const size_t bytes = hak_heap_trim_records();
+  return bytes + hak_meta_trim();
+}
+
 size_t hak_release_all(size_t keep_bytes) {
   hak_reclaim_gone();  // First: it may give this thread's own blocks back.
   hak_release_thread();
   hak_reclaim_all(hak_thread_heap());
-  const size_t bytes = hak_pool_trim(keep_bytes) + hak_mapping_trim() + hak_guarded_trim();
+  const size_t bytes = hak_pool_trim(keep_bytes) + hak_mapping_trim() + hak_guarded_trim() + trim_records();
   return keep_bytes == 0 ? bytes + purge_pages() : bytes;
 }

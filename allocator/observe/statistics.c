@@ -30,6 +30,7 @@ static void gather(hak_stats *stats) {
   const struct hak_guarded_totals guarded = hak_guarded_totals();
   const struct hak_os_totals os = hak_os_totals();
   const uint64_t records = hak_meta_mapped();
+  const uint64_t gone_records = less(records, hak_meta_committed());
   const uint64_t heads = hak_superslab_records_apart() ? 0 : pool.superslabs * HAK_SUPERSLAB_HEAD;
   stats->threads = heaps.threads;
   // In builds with guards, spans and mappings are blocks without them, which are among the guarded ones.
@@ -44,8 +45,8 @@ static void gather(hak_stats *stats) {
       stats->large_bytes;
   stats->mapped_bytes = os.mapped;
   stats->peak_mapped_bytes = os.peak_mapped;
-  const uint64_t without_memory =
-      (pool.slabs_free - pool.slabs_free_dirty) * HAK_SLAB_SIZE + hak_slab_purged_bytes() + guarded.closed;
+  const uint64_t without_memory = (pool.slabs_free - pool.slabs_free_dirty) * HAK_SLAB_SIZE + hak_slab_purged_bytes() +
+                                  guarded.closed + gone_records;
   stats->committed_bytes = less(os.mapped, without_memory);
   stats->metadata_bytes = records + heads;
   stats->superslabs = pool.superslabs;

@@ -268,12 +268,12 @@ static bool next_chain(struct hak_heap *heap) {
   if (heap->draining == NULL) {
     // Relaxed: the exchange looks again; a notice that comes just now is for the next drain. Step H1 of remote.pml.
     struct hak_slab *const pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);
-    if (HAK_LIKELY(pending == NULL) || pending == HAK_PENDING_CLOSED) return false;
+    if (HAK_LIKELY(pending == HAK_PENDING_END) || pending == HAK_PENDING_CLOSED) return false;
     // Acquire: pairs with the pushes of the notifiers. Step H2 of remote.pml.
-    heap->draining = atomic_exchange_explicit(&heap->pending, NULL, memory_order_acquire);
+    heap->draining = atomic_exchange_explicit(&heap->pending, HAK_PENDING_END, memory_order_acquire);
   }
   struct hak_slab *slab = heap->draining;
-  heap->draining = slab->pending_next;
+  heap->draining = hak_pending_slab(slab->pending_next);
   // Acquire: as in hak_remote_notify. This heap's lock keeps the answer true. Step H3 of remote.pml.
   if (atomic_load_explicit(&slab->owner, memory_order_acquire) == heap) {
     set_rest(heap, slab, hak_remote_detach(slab));

@@ -4,7 +4,9 @@
 // slabs of ended threads until somebody adopts them, and serves threads that are already past their own end.
 //
 // Who may touch what: a heap is its thread's alone, but for the fields marked otherwise; the orphanage is its lock
-// holder's. Heap records are never unmapped, so a stale pointer to one is harmless.
+// holder's. Heap records are never unmapped and never used for anything else, so a stale pointer to one is harmless: of
+// a closed heap others read `pending` and nothing more. A record that no thread has may give its memory back
+// (heap_records.h); it then reads as zero, and zero is a closed heap.
 #ifndef HAKMEM_TINY_HEAP_H_
 #define HAKMEM_TINY_HEAP_H_
 
@@ -85,14 +87,14 @@ struct hak_class_heap {
   // How many of the lowest cached blocks in the bin came from fresh memory and may never have been touched.
   uint32_t untouched;
   bool took_new;  // the last hak_heap_take of the class gave such blocks
+  // Set when another thread emptied slots of the bin or closed it; cleared by hak_cache_settle. Under the heap's lock.
+  bool touched;
   // Slots of the bin that another thread emptied and that are NULL since. Written under the heap's lock; statistics
   // read, relaxed.
   HAK_ATOMIC(uint32_t) stolen;
   // The bin's limit while another thread has closed the bin, so that the owner's next free takes the slow path; NULL
   // otherwise. Under the heap's lock.
   void **full_limit;
-  // Set when another thread emptied slots of the bin or closed it; cleared by hak_cache_settle. Under the heap's lock.
-  bool touched;
   // What others saw of the bin, and since when it has not changed. Under the heap's lock.
   void **seen_top;
   uint64_t seen_since_ms;
@@ -152,14 +154,18 @@ struct hak_heap {
   // Registry lock.
   struct hak_heap *next;  // on the list that it is on: of heaps with a thread, of those that a fork left behind, or of
                           // records without a thread
-  struct hak_heap *prev;  // on the first two
+  struct hak_heap *prev;
+  uint64_t closed_ms;  // when it lost its thread
   // Says that the thread has ended without closing its heap. Set by the thread, outside all locks.
   struct hak_thread_mark mark;
-  // Slabs with new remote frees, linked by pending_next: pushed by anyone (release), taken whole by the owner
-  // (acquire). HAK_PENDING_CLOSED: no thread has this heap.
+  // Slabs with new remote frees, linked by pending_next up to HAK_PENDING_END: pushed by anyone (release), taken whole
+  // by the owner (acquire). HAK_PENDING_CLOSED: no thread has this heap.
   HAK_ALIGNAS(HAK_CACHE_LINE) HAK_ATOMIC(struct hak_slab *) pending;
 };
-#define HAK_PENDING_CLOSED ((struct hak_slab *)(uintptr_t)1)
+#define HAK_PENDING_CLOSED ((struct hak_slab *)(uintptr_t)0)
+#define HAK_PENDING_END ((struct hak_slab *)(uintptr_t)1)
+// What stands behind a slab, or at the list's head; NULL: nothing.
+HAK_INLINE struct hak_slab *hak_pending_slab(struct hak_slab *link) { return link == HAK_PENDING_END ? NULL : link; }
 
 // The heap whose cache this is.
 HAK_INLINE struct hak_heap *hak_heap_of_cache(struct hak_cache *cache) { return (struct hak_heap *)(void *)cache; }
@@ -224,7 +230,7 @@ bool hak_heap_drain_some(struct hak_heap *heap);
 // Whether something waits. Relaxed: a hint, the drain looks again.
 HAK_INLINE bool hak_heap_waiting(const struct hak_heap *heap) {
   const struct hak_slab *pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);
-  return (pending != NULL && pending != HAK_PENDING_CLOSED) || heap->draining != NULL ||
+  return (pending != HAK_PENDING_END && pending != HAK_PENDING_CLOSED) || heap->draining != NULL ||
          atomic_load_explicit(&heap->rest, memory_order_relaxed) != 0;
 }
 
@@ -262,6 +268,12 @@ bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), 
 uint32_t hak_heap_threads(void);
 // Closes every heap whose thread has ended without closing it.
 void hak_heap_close_left(void);
+
+// Gives the memory of some records back that have had no thread for long enough at `now` (milliseconds). False: there
+// are none. No lock is held, as for the next.
+bool hak_heap_tick_records(uint64_t now);
+// And of all that have none. Returns the bytes that went back.
+size_t hak_heap_trim_records(void);
 
 // Around fork. No other thread is in a slow call meanwhile, and heaps that do nothing are not written to. The child
 // keeps the calling thread's heap (NULL: it has none) and leaves the others alone.

@@ -4,27 +4,24 @@
 #include <string.h>
 
 #include "allocator/os/atomic.h"
+#include "allocator/os/os.h"
+#include "allocator/policy/config.h"
 #include "allocator/tiny/freed_check.h"
 #include "allocator/tiny/heap.h"
+#include "allocator/tiny/heap_records.h"
 #include "allocator/tiny/idle_cache.h"
-#include "allocator/tiny/meta.h"
 #include "allocator/tiny/quarantine.h"
 #include "allocator/tiny/remote.h"
 #include "allocator/tiny/slab_pool.h"
 #include "allocator/tiny/thread_cache.h"
 
 static struct hak_lock registry_lock = HAK_LOCK_INIT(HAK_RANK_REGISTRY);
-struct heap_list {
-  struct hak_heap *first;
-  struct hak_heap *last;
-};
 // Under registry_lock.
 static struct {
-  struct heap_list heaps;           // those with a thread
-  struct heap_list closing;         // those without one that somebody is about to empty
-  struct heap_list abandoned;       // those that a fork left behind
+  struct hak_heap_list heaps;       // those with a thread
+  struct hak_heap_list closing;     // those without one that somebody is about to empty
+  struct hak_heap_list abandoned;   // those that a fork left behind
   HAK_ATOMIC(bool) some_abandoned;  // that list is not empty; also read without the lock, relaxed
-  struct hak_heap *closed;          // records that wait for a thread
   HAK_ATOMIC(uint32_t) threads;     // heaps on the first list; also read without the lock, relaxed
   struct hak_heap *visited;         // where hak_heap_visit_next goes on
   struct hak_heap *looked_at;       // where take_left goes on
@@ -39,44 +36,20 @@ static uint32_t registry_threads(void) { return atomic_load_explicit(&registry.t
 static void set_threads(uint32_t count) { atomic_store_explicit(&registry.threads, count, memory_order_relaxed); }
 uint32_t hak_heap_threads(void) { return registry_threads(); }
 
-static void link_to(struct heap_list *list, struct hak_heap *heap) {
-  heap->prev = NULL;
-  heap->next = list->first;
-  if (heap->next != NULL) {
-    heap->next->prev = heap;
-  } else {
-    list->last = heap;
-  }
-  list->first = heap;
-}
-
-static void unlink_from(struct heap_list *list, struct hak_heap *heap) {
-  if (heap->next != NULL) {
-    heap->next->prev = heap->prev;
-  } else {
-    list->last = heap->prev;
-  }
-  if (heap->prev != NULL) {
-    heap->prev->next = heap->next;
-  } else {
-    list->first = heap->next;
-  }
-}
-
 static void link_heap(struct hak_heap *heap) {
-  link_to(&registry.heaps, heap);
+  hak_heap_list_add(&registry.heaps, heap);
   set_threads(registry_threads() + 1);
 }
 
 static void unlink_heap(struct hak_heap *heap) {
   if (registry.visited == heap) registry.visited = heap->next;
   if (registry.looked_at == heap) registry.looked_at = heap->next;
-  unlink_from(&registry.heaps, heap);
+  hak_heap_list_remove(&registry.heaps, heap);
   set_threads(registry_threads() - 1);
 }
 
 // Moves all of a list in front of the abandoned ones, without a look at them.
-static void abandon(struct heap_list *list) {
+static void abandon(struct hak_heap_list *list) {
   if (list->first == NULL) return;
   list->last->next = registry.abandoned.first;
   if (registry.abandoned.first != NULL) {
@@ -86,7 +59,7 @@ static void abandon(struct heap_list *list) {
   }
   registry.abandoned.first = list->first;
   atomic_store_explicit(&registry.some_abandoned, true, memory_order_relaxed);
-  *list = (struct heap_list){NULL, NULL};
+  *list = (struct hak_heap_list){NULL, NULL};
 }
 
 struct hak_lock hak_orphanage_lock = HAK_LOCK_INIT(HAK_RANK_ORPHANAGE);
@@ -108,7 +81,7 @@ static struct hak_heap *take_left(uint32_t looks) {
     registry.looked_at = heap->next;
     if (hak_thread_mark_left(&heap->mark)) {
       unlink_heap(heap);
-      link_to(&registry.closing, heap);
+      hak_heap_list_add(&registry.closing, heap);
       return heap;
     }
   }
@@ -125,13 +98,7 @@ struct hak_heap *hak_heap_open(void) {
     close_left(left);
     hak_lock_acquire(&registry_lock);
   }
-  struct hak_heap *heap = registry.closed;
-  if (heap != NULL) {
-    registry.closed = heap->next;
-  } else {
-    heap = hak_meta_alloc(sizeof *heap);
-    if (heap != NULL) heap->lock = (struct hak_lock)HAK_LOCK_INIT(HAK_RANK_HEAP);
-  }
+  struct hak_heap *heap = hak_heap_record_take();
   if (heap != NULL) {
     link_heap(heap);
     // Before the registry lets go of it: a fork then finds the heap ready or not open.
@@ -144,7 +111,7 @@ struct hak_heap *hak_heap_open(void) {
   heap->open = true;
   // Release: a notifier that finds the list open finds the heap ready. Relaxed would do as nothing else is read through
   // it. Step L1 of remote.pml.
-  atomic_store_explicit(&heap->pending, NULL, memory_order_release);
+  atomic_store_explicit(&heap->pending, HAK_PENDING_END, memory_order_release);
   hak_heap_leave(heap);
   return heap;
 }
@@ -166,10 +133,11 @@ static void orphan_slabs(struct hak_heap *heap) {
   // Only now: whoever finds the list closed looks at the owner again and must not find this heap. Acquire: pairs with
   // the pushes of the notifiers. Release is more than is needed: who still sees the old owner looks
   // again. Step L3 of remote.pml.
-  struct hak_slab *slab = atomic_exchange_explicit(&heap->pending, HAK_PENDING_CLOSED, memory_order_acq_rel);
+  struct hak_slab *slab =
+      hak_pending_slab(atomic_exchange_explicit(&heap->pending, HAK_PENDING_CLOSED, memory_order_acq_rel));
   struct hak_slab *foreign = NULL;
   while (slab != NULL) {
-    struct hak_slab *next = slab->pending_next;
+    struct hak_slab *next = hak_pending_slab(slab->pending_next);
     // Relaxed: what makes or unmakes an orphan does so under this lock. Step L4 of remote.pml.
     if (atomic_load_explicit(&slab->owner, memory_order_relaxed) == &hak_orphanage) {
       hak_remote_collect(&hak_orphanage, slab);
@@ -211,20 +179,20 @@ static void empty(struct hak_heap *heap) {
 }
 
 // Under the registry's lock.
-static void keep_record(struct hak_heap *heap) {
+static void keep_record(struct hak_heap *heap, uint64_t now) {
   move_count(&heap->canary_bytes, &registry.canary_bytes);
   move_count(&heap->refills, &registry.refills);
   move_count(&heap->flushes, &registry.flushes);
   move_count(&heap->remote_batches, &registry.remote_batches);
-  heap->next = registry.closed;
-  registry.closed = heap;
+  hak_heap_record_keep(heap, now);
 }
 
 void hak_heap_close(struct hak_heap *heap) {
   empty(heap);
+  const uint64_t now = hak_os_now_ms();
   hak_lock_acquire(&registry_lock);
   unlink_heap(heap);
-  keep_record(heap);
+  keep_record(heap, now);
   hak_lock_release(&registry_lock);
 }
 
@@ -232,10 +200,37 @@ void hak_heap_close(struct hak_heap *heap) {
 static void close_left(struct hak_heap *heap) {
   memset(&heap->mark, 0, sizeof heap->mark);
   empty(heap);
+  const uint64_t now = hak_os_now_ms();
   hak_lock_acquire(&registry_lock);
-  unlink_from(&registry.closing, heap);
-  keep_record(heap);
+  hak_heap_list_remove(&registry.closing, heap);
+  keep_record(heap, now);
   hak_lock_release(&registry_lock);
+}
+
+// One slice of records that were closed at or before `until`. Returns the bytes that went back.
+static size_t release_records(uint64_t until, uint64_t now, uint32_t warm) {
+  hak_lock_acquire(&registry_lock);
+  struct hak_heap_rest *rest = hak_heap_records_lend(until, now, warm);
+  hak_lock_release(&registry_lock);
+  if (rest == NULL) return 0;
+  hak_heap_records_rest(rest, now);
+  hak_lock_acquire(&registry_lock);
+  const size_t bytes = hak_heap_records_return(rest, now);
+  hak_lock_release(&registry_lock);
+  return bytes;
+}
+
+bool hak_heap_tick_records(uint64_t now) {
+  const uint64_t deadline = HAK_SETTING(decommit_deadline_ms);
+  if (HAK_LIKELY(hak_heap_records_idle_bytes() == 0) || now < deadline) return false;
+  return release_records(now - deadline, now, HAK_HEAP_RECORDS_WARM) != 0;
+}
+
+size_t hak_heap_trim_records(void) {
+  const uint64_t now = hak_os_now_ms();
+  size_t bytes = 0;
+  for (size_t more; (more = release_records(now, now, 0)) != 0;) bytes += more;
+  return bytes;
 }
 
 void hak_heap_close_left(void) {
@@ -283,7 +278,7 @@ static void add_heap(const struct hak_heap *heap, struct hak_heap_totals *totals
   totals->cached_bytes += atomic_load_explicit(&heap->held_bytes, memory_order_relaxed);
 }
 
-static void add_heaps(const struct heap_list *list, struct hak_heap_totals *totals) {
+static void add_heaps(const struct hak_heap_list *list, struct hak_heap_totals *totals) {
   for (const struct hak_heap *heap = list->first; heap != NULL; heap = heap->next) add_heap(heap, totals);
 }
 
@@ -314,7 +309,7 @@ bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), 
     if (hak_thread_mark_left(&heap->mark)) {
       left = heap;
       unlink_heap(heap);
-      link_to(&registry.closing, heap);
+      hak_heap_list_add(&registry.closing, heap);
     } else {
       busy = !hak_heap_try_enter(heap);
       // A heap that is open stays so as long as its lock is held; the record of one that is not may be used again as
@@ -336,7 +331,7 @@ bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), 
   return heap != NULL;
 }
 
-static void wait_free(const struct heap_list *list) {
+static void wait_free(const struct hak_heap_list *list) {
   for (struct hak_heap *heap = list->first; heap != NULL; heap = heap->next) {
     hak_fork_gate_wait_free(&heap->lock);
     if (HAK_HARDENED) hak_quarantine_wait_free(heap);
@@ -369,6 +364,7 @@ void hak_heap_abandon_others(struct hak_heap *mine) {
   abandon(&registry.heaps);
   abandon(&registry.closing);
   registry.visited = registry.looked_at = NULL;
+  hak_heap_records_forked();
   set_threads(0);
   if (mine != NULL) link_heap(mine);
 }
@@ -379,8 +375,8 @@ bool hak_heap_close_abandoned(void) {
   struct hak_heap *heap = registry.abandoned.first;
   atomic_store_explicit(&registry.some_abandoned, heap != NULL && heap->next != NULL, memory_order_relaxed);
   if (heap != NULL) {
-    unlink_from(&registry.abandoned, heap);
-    link_to(&registry.closing, heap);
+    hak_heap_list_remove(&registry.abandoned, heap);
+    hak_heap_list_add(&registry.closing, heap);
     // Nobody is in it. Another thread may have been about to step back from it when the process was forked.
     hak_fork_gate_reset(&heap->lock);
     if (HAK_HARDENED) hak_quarantine_reset_lock(heap);

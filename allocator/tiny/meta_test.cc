@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <map>
@@ -12,6 +14,8 @@
 #include "allocator/os/fault.h"
 #include "allocator/os/os.h"
 #include "allocator/os/unit_test.h"
+#include "allocator/policy/config.h"
+#include "allocator/tiny/meta_pages.h"
 
 namespace {
 
@@ -150,6 +154,148 @@ TEST(Meta, ThreadsGetRecordsOfTheirOwn) {
   }
   for (std::thread &thread : threads) thread.join();
   EXPECT_EQ(faults.load(), 0);
+}
+
+// ---- Giving back --------------------------------------------------------------------------------
+
+class MetaRelease : public testing::Test {
+ protected:
+  MetaRelease() {
+    hak_config.decommit_deadline_ms = kDeadline;
+    hak_meta_trim();
+    committed_ = hak_meta_committed();
+  }
+  // Of all sizes below and above a page, some 4 MiB.
+  void AllocMany() {
+    for (int round = 0; round < 100; round++) {
+      for (size_t size = 64; size <= 16384; size *= 2) {
+        char *record = static_cast<char *>(hak_meta_alloc(size));
+        memset(record, 1 + round, size);
+        records_.push_back({record, size, 1 + round});
+      }
+    }
+  }
+  void FreeAllBut(size_t each) {
+    std::vector<Record> kept;
+    for (size_t i = 0; i < records_.size(); i++) {
+      if (each != 0 && i % each == 0) {
+        kept.push_back(records_[i]);
+      } else {
+        hak_meta_free(records_[i].start, records_[i].size);
+      }
+    }
+    records_ = kept;
+  }
+
+  static constexpr uint64_t kDeadline = 1000000;
+  struct Record {
+    char *start;
+    size_t size;
+    int fill;
+  };
+  std::vector<Record> records_;
+  uint64_t committed_;
+};
+
+TEST_F(MetaRelease, ATrimTakesAllFreePages) {
+  AllocMany();
+  const uint64_t mapped = hak_meta_mapped();
+  EXPECT_GT(hak_meta_committed(), committed_ + 3000000);
+  FreeAllBut(0);
+  EXPECT_GE(hak_meta_trim(), 3000000u);
+  // Heads of chunks stay, what large pages of the system hold beside them, and what was never used.
+  EXPECT_LE(hak_meta_committed(), committed_ + 16 * 2 * hak_os_page_size() + (256 << 10));
+  EXPECT_EQ(hak_meta_trim(), 0u);
+  EXPECT_EQ(hak_meta_mapped(), mapped);
+  AllocMany();
+  EXPECT_EQ(hak_meta_mapped(), mapped) << "they are used again";
+  FreeAllBut(0);
+}
+
+TEST_F(MetaRelease, WhatIsInUseStays) {
+  AllocMany();
+  FreeAllBut(7);
+  hak_meta_trim();
+  for (const Record &record : records_) {
+    for (size_t i = 0; i < record.size; i++) ASSERT_EQ(record.start[i], record.fill);
+  }
+  FreeAllBut(0);
+}
+
+TEST_F(MetaRelease, FreePagesGoBackWhenTheyAreDue) {
+  AllocMany();
+  FreeAllBut(0);
+  const uint64_t now = hak_os_now_ms();
+  uint64_t idle = hak_meta_idle_bytes();
+  EXPECT_GT(idle, 2500000u);
+  EXPECT_FALSE(hak_meta_tick(now + kDeadline / 2)) << "too early";
+  EXPECT_TRUE(hak_meta_tick(now + 2 * kDeadline));
+  idle = hak_meta_idle_bytes();
+  EXPECT_TRUE(hak_meta_tick(now + 2 * kDeadline));
+  EXPECT_LT(hak_meta_idle_bytes(), idle);
+  EXPECT_GE(hak_meta_idle_bytes(), idle - (256 << 10)) << "a chunk's part a call";
+  while (hak_meta_tick(now + 2 * kDeadline)) {
+  }
+  EXPECT_EQ(hak_meta_idle_bytes(), 0u);
+  EXPECT_LE(hak_meta_committed(), committed_ + (1 << 20));
+}
+
+TEST_F(MetaRelease, ARefusalLosesNothing) {
+  AllocMany();
+  const uint64_t mapped = hak_meta_mapped();
+  FreeAllBut(0);
+  {
+    const FaultPlan plan(HAK_FAULT_DECOMMIT);
+    EXPECT_EQ(hak_meta_trim(), 0u);
+  }
+  AllocMany();
+  EXPECT_EQ(hak_meta_mapped(), mapped);
+  FreeAllBut(0);
+  EXPECT_NE(hak_meta_trim(), 0u);
+}
+
+TEST_F(MetaRelease, ARecordThatRestsReadsAsZero) {
+  const size_t size = 12000;
+  char *record = static_cast<char *>(hak_meta_alloc(size));
+  memset(record, 5, size);
+  const uint64_t committed = hak_meta_committed();
+  if (!hak_meta_can_rest(size)) GTEST_SKIP() << "pages are larger than that";
+  {
+    const FaultPlan plan(HAK_FAULT_DECOMMIT);
+    EXPECT_FALSE(hak_meta_rest(record, size));
+  }
+  EXPECT_EQ(record[0], 5);
+  ASSERT_TRUE(hak_meta_rest(record, size));
+  EXPECT_LE(hak_meta_committed() + size, committed);
+  EXPECT_TRUE(IsZero(record, size));
+  hak_meta_wake(size);
+  EXPECT_EQ(hak_meta_committed(), committed);
+  hak_meta_free(record, size);
+}
+
+// Another thread is giving pages back when the process forks: the child has them.
+TEST_F(MetaRelease, AChildLosesNoPagesThatWereInHand) {
+  AllocMany();
+  FreeAllBut(0);
+  const uint64_t idle = hak_meta_pages_idle_bytes();
+  const uint64_t now = hak_os_now_ms();
+  hak_meta_loan *loan = nullptr;
+  std::thread([&] { loan = hak_meta_pages_lend(now, now); }).join();
+  ASSERT_NE(loan, nullptr);
+  ASSERT_LT(hak_meta_pages_idle_bytes(), idle);
+  EXPECT_EQ(hak_meta_pages_lend(now, now), nullptr) << "one at a time";
+  const pid_t child = fork();
+  if (child == 0) {
+    hak_meta_forked();
+    const bool good = hak_meta_pages_idle_bytes() == idle && hak_meta_trim() != 0;
+    AllocMany();
+    _exit(good ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(hak_meta_pages_return(loan, now), 0u);
+  EXPECT_EQ(hak_meta_pages_idle_bytes(), idle);
 }
 
 }  // namespace

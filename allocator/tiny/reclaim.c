@@ -7,7 +7,9 @@
 #include "allocator/policy/memory_limit.h"
 #include "allocator/policy/ss_release_policy.h"
 #include "allocator/policy/watch_policy.h"
+#include "allocator/tiny/heap_records.h"
 #include "allocator/tiny/idle_cache.h"
+#include "allocator/tiny/meta.h"
 #include "allocator/tiny/page_purge.h"
 #include "allocator/tiny/quarantine.h"
 #include "allocator/tiny/slab_pool.h"
@@ -80,7 +82,9 @@ static bool has_others(const struct hak_heap *mine) { return hak_heap_threads() 
 static bool release_step(uint64_t now) {
   const bool released = hak_pool_tick(now);
   const bool closed = close_abandoned();
-  return hak_mapping_tick() || released || closed;
+  const bool rested = hak_heap_tick_records(now);
+  const bool fewer = hak_meta_tick(now);
+  return hak_mapping_tick() || released || closed || rested || fewer;
 }
 
 static bool purge_orphans(uint64_t now) {
@@ -186,7 +190,8 @@ static uint64_t free_bytes(void) {
   // What one thread has added and another one has not yet may make the sum negative for a moment.
   const int64_t in_heaps = (int64_t)atomic_load_explicit(&hak_heaps_free_bytes, memory_order_relaxed);
   const int64_t with_memory = in_heaps - (int64_t)hak_slab_purged_bytes();
-  return (with_memory > 0 ? (uint64_t)with_memory : 0) + hak_pool_free_bytes() + hak_mapping_stored_bytes();
+  return (with_memory > 0 ? (uint64_t)with_memory : 0) + hak_pool_free_bytes() + hak_mapping_stored_bytes() +
+         hak_heap_records_idle_bytes() + hak_meta_idle_bytes();
 }
 
 // The last judgement left out memory that cannot go back. Relaxed: a hint.

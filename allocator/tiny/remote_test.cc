@@ -91,10 +91,10 @@ TEST_F(Remote, PushedBlocksComeBackWhenTheOwnerDrains) {
   Push({blocks.begin() + 4, blocks.begin() + 5});
   EXPECT_EQ(RemoteWord(slab) >> 32, 5u);
   EXPECT_EQ(Pending(heap_), slab);
-  EXPECT_EQ(slab->pending_next, nullptr) << "one notice is enough";
+  EXPECT_EQ(slab->pending_next, HAK_PENDING_END) << "one notice is enough";
   hak_heap_drain(heap_);
   EXPECT_EQ(RemoteWord(slab), 0u);
-  EXPECT_EQ(Pending(heap_), nullptr);
+  EXPECT_EQ(Pending(heap_), HAK_PENDING_END);
   EXPECT_EQ(hak_slab_free_count(slab), 5u);
   for (size_t i = 0; i < 10; i++) EXPECT_EQ(hak_slab_bit(slab, hak_slab_block_index(slab, blocks[i])), i < 5) << i;
   EXPECT_EQ(hak_heap_check(heap_), nullptr);
@@ -203,7 +203,7 @@ TEST_F(Remote, AStaleNoticeToAClosingHeapReachesTheOwner) {
   Push({blocks[0]});
   atomic_store_explicit(&slab->owner, heap_, memory_order_release);
   EXPECT_EQ(Pending(other), slab);
-  EXPECT_EQ(Pending(heap_), nullptr);
+  EXPECT_EQ(Pending(heap_), HAK_PENDING_END);
   hak_lock_release(&hak_orphanage_lock);
   closing.join();
   EXPECT_EQ(Pending(heap_), slab);
@@ -264,7 +264,7 @@ TEST_F(Remote, ThreadsPushWhileTheOwnerDrains) {
   hak_heap_drain(heap_);
   EXPECT_EQ(hak_pool_totals().remote_blocks, 0u);
   EXPECT_EQ(hak_pool_totals().tiny_blocks, 0u);
-  EXPECT_EQ(Pending(heap_), nullptr);
+  EXPECT_EQ(Pending(heap_), HAK_PENDING_END);
 }
 
 class RemoteForged : public Remote {

@@ -347,6 +347,10 @@ void hak_thread_cache_destroy(struct hak_heap *heap) {
     struct hak_bin *bin = &heap->cache.bins[class_id];
     if (bin_base(bin) == NULL) continue;
     hak_meta_free(bin_base(bin), array_bytes(bin_capacity(bin)));
+    // Relaxed: statistics of another thread may be reading.
+    atomic_store_explicit(&bin->base, NULL, memory_order_relaxed);
+    hak_bin_set_limit(bin, &no_block[1]);
+    bin_set_top(bin, &no_block[1]);
   }
-  hak_thread_cache_init(heap);
+  heap->cache_bytes = 0;
 }

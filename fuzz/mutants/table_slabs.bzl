@@ -268,7 +268,7 @@ SLAB_MUTANTS = [
     {
         "name": "meta_recycles_dirty",
         "file": "allocator/tiny/meta.c",
-        "old": "if (recycled) memset(record, 0, (size_t)1 << shift);",
+        "old": "if (record != NULL && !zero) memset(record, 0, (size_t)1 << shift);",
         "new": "",
         "kind": "dropped zeroing",
         "breaks": "a record begins with what the last one left",

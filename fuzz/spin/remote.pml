@@ -56,8 +56,11 @@
 #define POOL (HEAPS + 1)
 #define NOWHERE (HEAPS + 2)
 #define NO_HEAP (HEAPS + 3)
-/* Lists of slabs: 0 is NULL, else the slab's number plus 1. */
-#define CLOSED (SLABS + 1)
+/* Lists of slabs: 0 is NULL, else the slab's number plus 1. Pending lists end with END: what reads as zero, as the record
+ * of a closed heap does whose memory went back, is closed. */
+#define CLOSED 0
+#define END (SLABS + 1)
+#define AFTER(link) ((link) == END -> 0 : (link))
 /* States of a block. */
 #define FREE 0
 #define HELD 1    /* by the program, or in a cache */
@@ -71,7 +74,7 @@ byte pending_next[SLABS];
 byte capacity[SLABS];
 byte block[SLABS * BLOCKS];
 byte link[SLABS * BLOCKS];
-byte pending[HEAPS] = CLOSED;
+byte pending[HEAPS]; /* CLOSED */
 byte draining[HEAPS]; /* taken off `pending`; under the heap's lock */
 bit in_use[HEAPS];
 bit open[HEAPS];
@@ -189,17 +192,17 @@ inline notify(s) { /* hak_remote_notify and push_pending */
       :: head != CLOSED ->
         pending_next[s] = head;
 #ifdef PENDING_STORE
-        atomic { pending[o] = s + 1; notices[s]++; CHECK(5, notices[s] == 1); head = 0; break }
+        atomic { pending[o] = s + 1; notices[s]++; CHECK(5, notices[s] == 1); head = END; break }
 #else
         if
-        :: atomic { pending[o] == head -> pending[o] = s + 1; notices[s]++; CHECK(5, notices[s] == 1); head = 0 }; break /* Step R5 */
+        :: atomic { pending[o] == head -> pending[o] = s + 1; notices[s]++; CHECK(5, notices[s] == 1); head = END }; break /* Step R5 */
         :: atomic { pending[o] != head -> head = pending[o]; CHECK(6, head != CLOSED || owner[s] != o) }
         fi
 #endif
       od;
       if
-      :: head == CLOSED -> head = 0
-      :: else -> break
+      :: head == CLOSED
+      :: else -> head = 0; break
       fi
     :: else ->
 #ifdef NOTIFY_UNLOCKED
@@ -349,11 +352,11 @@ inline drain(h, some) { /* hak_heap_drain; with `some` hak_heap_drain_some, whic
   :: draining[h] == 0 ->
     o = pending[h]; /* Step H1 */
     if
-    :: o != 0 && o != CLOSED -> atomic { o = 0; draining[h] = pending[h]; pending[h] = 0 } /* Step H2 */
+    :: o != END && o != CLOSED -> atomic { o = 0; draining[h] = pending[h]; pending[h] = END } /* Step H2 */
     :: else -> break
     fi
   :: draining[h] != 0 ->
-    atomic { s = draining[h] - 1; draining[h] = pending_next[s]; notices[s]-- };
+    atomic { s = draining[h] - 1; draining[h] = AFTER(pending_next[s]); notices[s]-- };
     o = owner[s]; /* Step H3 */
 #ifdef DRAIN_TRUSTS
     o = h;
@@ -439,14 +442,14 @@ inline open_heap() {
     acquire(heap_lock[h]);
     release(registry_lock);
     CHECK(6, pending[h] == CLOSED);
-    pending[h] = 0; /* Step L1 */
+    pending[h] = END; /* Step L1 */
     atomic { open[h] = 1; mine = h; h = 0; release(heap_lock[mine]) }
   :: else -> atomic { h = 0; release(registry_lock) } /* out of memory */
   fi
 }
 
 inline close_pending(h) {
-  atomic { walk = pending[h]; pending[h] = CLOSED } /* Step L3 */
+  atomic { walk = AFTER(pending[h]); pending[h] = CLOSED } /* Step L3 */
 }
 
 inline orphan_slabs() {
@@ -472,7 +475,7 @@ inline orphan_slabs() {
 #endif
   do
   :: walk != 0 ->
-    atomic { s = walk - 1; walk = pending_next[s]; notices[s]-- };
+    atomic { s = walk - 1; walk = AFTER(pending_next[s]); notices[s]-- };
     if
     :: owner[s] == ORPHANAGE -> collect(ORPHANAGE, s) /* Step L4 */
     :: else -> pending_next[s] = foreign; foreign = s + 1
@@ -506,6 +509,30 @@ inline close_heap() { /* hak_heap_close(h): by its thread, or of a heap that a f
   release(heap_lock[h]);
   acquire(registry_lock);
   atomic { in_use[h] = 0; h = 0; release(registry_lock) }
+}
+
+/* ---- heap_records.c ---- */
+
+inline rest_record() { /* The memory of a record that no thread has goes back. */
+  atomic {
+    registry_lock == 0;
+    h = 0;
+    do
+    :: h + 1 < HEAPS -> h++
+    :: break
+    od;
+    if
+    :: !in_use[h] ->
+      CHECK(6, heap_lock[h] == 0 && !open[h] && draining[h] == 0);
+#ifdef REST_OPENS
+      pending[h] = END
+#else
+      pending[h] = 0
+#endif
+    :: else
+    fi;
+    h = 0
+  }
 }
 
 /* ---- reclaim.c ---- */
@@ -617,6 +644,7 @@ active [THREADS] proctype thread() {
       free_some(NO_HEAP);
       release(late_lock)
     :: MAY(16) -> visit_heap()
+    :: MAY(16) -> rest_record()
     :: mine != NO_HEAP -> h = mine; mine = NO_HEAP; close_heap()
 #ifdef FORK
     :: _pid == 0 && !forked -> fork_child()

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include <string>
@@ -138,6 +139,79 @@ int Scattered(int each_ms) {
   return 0;
 }
 
+// ---- Threads ------------------------------------------------------------------------------------
+
+// Few pages, so that the stacks are small beside what the threads allocate.
+constexpr size_t kStack = 64 * 1024;
+
+pthread_t Start(void *(*body)(void *), void *argument) {
+  pthread_attr_t attributes;
+  pthread_t thread;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, kStack);
+  if (pthread_create(&thread, &attributes, body, argument) != 0) abort();
+  pthread_attr_destroy(&attributes);
+  return thread;
+}
+
+// Blocks of many classes, some of them several times, and all freed again.
+void UseManyClasses(pthread_barrier_t *all_have) {
+  void *blocks[80];
+  for (size_t i = 0; i < 80; ++i) {
+    blocks[i] = hak_malloc(16 + i * 97 % 40 * 60);
+    memset(blocks[i], 1, 16);
+  }
+  if (all_have != nullptr) pthread_barrier_wait(all_have);
+  for (void *block : blocks) hak_free(block);
+}
+
+void *BodyOfMany(void *barrier) {
+  UseManyClasses(static_cast<pthread_barrier_t *>(barrier));
+  return nullptr;
+}
+
+// Many threads at once that come, use many classes, and end: their records and the arrays of their caches go back too.
+int Threads(int each_ms) {
+  // In HARDENED each thread takes some thirty mappings, of which there are so many.
+  const size_t count = IsHardenedBuild() ? 400 : 1200;
+  static pthread_t threads[1200];
+  pthread_barrier_t barrier;
+  pthread_barrier_init(&barrier, nullptr, static_cast<unsigned>(count) + 1);
+  // What the C library needs for its first thread is not ours.
+  pthread_join(Start(BodyOfMany, nullptr), nullptr);
+  const uint64_t base = ResidentBytes();
+  for (size_t i = 0; i < count; ++i) threads[i] = Start(BodyOfMany, &barrier);
+  const uint64_t peak = ResidentBytes();
+  const uint64_t metadata = Stats().metadata_bytes;
+  pthread_barrier_wait(&barrier);
+  for (size_t i = 0; i < count; ++i) pthread_join(threads[i], nullptr);
+  const uint64_t most = base + 8 * kMib;
+  ServeUntil(each_ms, most);
+  Print("metadata", metadata);
+  Report(base, peak, most);
+  return 0;
+}
+
+void *BodyOfOne(void *) {
+  UseManyClasses(nullptr);
+  return nullptr;
+}
+
+// One short thread after the other.
+int Churn(int count) {
+  for (int i = 0; i < 100; ++i) pthread_join(Start(BodyOfOne, nullptr), nullptr);
+  rusage before;
+  rusage after;
+  const uint64_t calls = Stats().os_calls;
+  getrusage(RUSAGE_SELF, &before);
+  for (int i = 0; i < count; ++i) pthread_join(Start(BodyOfOne, nullptr), nullptr);
+  getrusage(RUSAGE_SELF, &after);
+  Print("faults", static_cast<uint64_t>(after.ru_minflt - before.ru_minflt));
+  Print("calls", Stats().os_calls - calls);
+  Print("verifies", hak_heap_verify());
+  return 0;
+}
+
 // With all memory locked the kernel refuses to take pages back: it is not asked without end.
 int Locked() {
   if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) {
@@ -159,6 +233,8 @@ int Locked() {
 }
 
 int Child(const std::string &name, int each_ms) {
+  if (name == "threads") return Threads(each_ms);
+  if (name == "churn") return Churn(each_ms);
   if (name == "peak") return Peak(each_ms);
   if (name == "scattered") return Scattered(each_ms);
   return name == "locked" ? Locked() : 2;
@@ -203,6 +279,27 @@ TEST_F(Retention, WithThePurgeThreadAndNoCall) {
 TEST_F(Retention, PagesOfAllSlabs) {
   if (HasHeaders()) GTEST_SKIP() << "free blocks have headers";
   ExpectGone(Run("scattered", 1));
+}
+
+TEST_F(Retention, RecordsOfEndedThreads) {
+  const Outcome outcome = Run("threads", 1);
+  EXPECT_GT(Figure(outcome.out, "metadata"), Figure(outcome.out, "allowed") * 5 / 4) << "few records prove nothing\n"
+                                                                                     << outcome;
+  ExpectGone(outcome);
+}
+TEST_F(Retention, RecordsOfEndedThreadsWithCallsNowAndThen) { ExpectGone(Run("threads", 100)); }
+
+TEST_F(Retention, RecordsOfEndedThreadsWithThePurgeThreadAndNoCall) {
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
+  ExpectGone(Run("threads", -1, {"HAKMEM_BACKGROUND=1"}));
+}
+
+// Threads that come and go use the same records: neither the kernel is asked, nor is a page touched for the first time.
+TEST_F(Retention, ShortThreadsCostNoPageFaults) {
+  const Outcome outcome = Run("churn", 2000);
+  EXPECT_EQ(Figure(outcome.out, "verifies"), 1U) << outcome;
+  EXPECT_LE(Figure(outcome.out, "faults"), 1000U) << outcome;
+  EXPECT_LE(Figure(outcome.out, "calls"), 500U) << outcome;
 }
 
 TEST_F(Retention, LockedMemoryIsLeftAlone) {
