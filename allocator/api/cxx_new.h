@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What operator new is made of: its C part (cxx_override.c), the few functions that must be C++ (cxx_new.cc), and what
-// both need of the C++ runtime (cxx_new_runtime.c).
+// The parts of operator new: its C part (cxx_override.c), the few functions that must be C++ (cxx_new.cc), and what
+// both need from the C++ runtime (cxx_new_runtime.c).
 #ifndef HAKMEM_API_CXX_NEW_H_
 #define HAKMEM_API_CXX_NEW_H_
 
@@ -9,16 +9,16 @@
 
 HAK_C_BEGIN
 
-// A block of `size` bytes at a multiple of `align`, a power of two; 1 asks for no more than every block has.
+// Returns a block of `size` bytes at a multiple of `align`, a power of two; 1 requests the alignment of every block.
 void *hak_new_try(size_t align, size_t size);
 
 // ---- cxx_new.cc ---------------------------------------------------------------------------------
 
-// The slow path of the nothrow forms: asks the handler for memory until there is some, or it gives up by throwing or
-// by not being there; then NULL ([new.delete.single]).
+// The slow path of the nothrow forms: calls the new handler until there is memory. NULL when the handler throws or
+// there is none ([new.delete.single]).
 void *hak_new_after_failure_nothrow(size_t align, size_t size);
 
-// What the program's own operator new gives, or NULL when it throws.
+// Calls the program's own operator new; NULL when it throws.
 void *hak_new_call_nothrow(void *(*function)(size_t size), size_t size);
 void *hak_new_call_aligned_nothrow(void *(*function)(size_t size, size_t align), size_t size, size_t align);
 

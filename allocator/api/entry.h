@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The argument rules of each allocation function, inlined into hak_* and into the C library's names alike, so that both
-// are one fast path and not a call of one another.
+// The argument rules of each allocation function, inlined into hak_* and into the C library's names, so that neither
+// calls the other and both have the same fast path.
 #ifndef HAKMEM_API_ENTRY_H_
 #define HAKMEM_API_ENTRY_H_
 
@@ -11,8 +11,8 @@
 #include "allocator/api/guarded_entry.h"
 #include "allocator/hot/alloc.h"
 
-// Blocks below this size are cleared by memset where they are taken; for larger ones it pays to ask what is zero
-// already.
+// Blocks below this size are simply cleared by memset; for larger ones it pays to find out which memory is already
+// zero.
 #define HAK_CALLOC_SIMPLE_MAX 2048u
 
 HAK_INLINE void *hak_entry_malloc(size_t size) { return HAK_GUARDED ? hak_guarded_malloc(size) : hak_hot_malloc(size); }
@@ -62,7 +62,7 @@ HAK_INLINE void *hak_entry_aligned_alloc(size_t align, size_t size) {
 
 HAK_INLINE void *hak_entry_memalign(size_t align, size_t size) {
   if (HAK_UNLIKELY(align > (SIZE_MAX >> 1) + 1)) {
-    errno = EINVAL;  // No power of two is as large.
+    errno = EINVAL;  // There is no such power of two.
     return NULL;
   }
   if (!hak_is_pow2(align)) align = align == 0 ? 1 : (size_t)1 << (64 - __builtin_clzll(align));

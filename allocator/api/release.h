@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Giving back at once what the calling thread can give back.
+// Returns at once the memory that the calling thread can return.
 #ifndef HAKMEM_API_RELEASE_H_
 #define HAKMEM_API_RELEASE_H_
 
@@ -10,7 +10,8 @@ HAK_C_BEGIN
 
 // Empties the calling thread's cache into its slabs.
 void hak_release_thread(void);
-// And returns free slabs above `keep_bytes` and freed mappings to the operating system; how many bytes.
+// Also reclaims other threads' idle memory, and returns free slabs above `keep_bytes` and freed mappings to the
+// operating system. Returns how many bytes.
 size_t hak_release_all(size_t keep_bytes);
 
 HAK_C_END

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Freeing with a size. The size is not needed; OBSERVE and HARDENED builds compare it with the request.
+// Frees with a size. The allocator does not need the size; OBSERVE and HARDENED builds compare it with the request.
 #ifndef HAKMEM_API_SIZED_H_
 #define HAKMEM_API_SIZED_H_
 
 #include "allocator/api/entry.h"
 #include "allocator/large/large.h"
 
-// What a request of `size` bytes gets when nothing but the size counts.
+// The usable size that a request of `size` bytes without an alignment gets.
 HAK_INLINE size_t hak_entry_good_size(size_t size) {
   if (HAK_GUARDED) return size;
   return size <= HAK_TINY_MAX ? hak_class_usable(hak_class_of(size)) : hak_large_good_size(size);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Settings compiled into a program or a build: one text of "NAME=value" items, with commas or white space between them.
-// NAME is that of a gate, with or without its HAKMEM_, in letters of either case. This box takes the text apart; what a
-// value means is gate.h's.
+// Settings compiled into a program or a build: one text of "NAME=value" items, separated by commas or white space. NAME
+// is the name of a gate, with or without HAKMEM_, and is not case-sensitive. This box parses the text; gate.h
+// interprets the values.
 #ifndef HAKMEM_GATE_CONF_H_
 #define HAKMEM_GATE_CONF_H_
 
@@ -12,10 +12,10 @@
 
 HAK_C_BEGIN
 
-// The longest text that is read, in bytes without its NUL. A longer one is a mistake, and nothing of it counts.
+// The longest text that is read, in bytes without its NUL. A longer text is rejected as a whole.
 #define HAK_CONF_LENGTH_MAX 4096
 
-// The longest value that may be one, in bytes without its NUL.
+// The longest value, in bytes without its NUL.
 #define HAK_CONF_VALUE_MAX 63
 
 struct hak_conf_item {
@@ -29,10 +29,10 @@ struct hak_conf_item {
 // Whether the text is longer than HAK_CONF_LENGTH_MAX. Reads no further than that.
 bool hak_conf_too_long(const char *text);
 
-// Takes the next item from `*rest`, which moves behind it. False, and *item untouched, when there is none left.
+// Takes the next item from `*rest`, which then points behind it. False, with *item unchanged: there is none left.
 bool hak_conf_next(const char **rest, struct hak_conf_item *item);
 
-// Whether the item's name is that of the gate called `name` ("HAKMEM_...").
+// Whether the item names the gate `name` ("HAKMEM_...").
 bool hak_conf_names(const struct hak_conf_item *item, const char *name);
 
 HAK_C_END

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ss_mem_lean: the gates that put memory before speed, resolved into what the policies read. LEAN rules two things
-// only: whether superslabs are prewarmed, and whether slabs are decommitted the moment they fall free. The deadline
-// purge is the release policy's own.
+// ss_mem_lean: the gates that put memory before speed, resolved into the fields that the policies read. LEAN controls
+// only two things: whether superslabs are prewarmed, and whether slabs are decommitted as soon as they are free. The
+// release policy controls the purge at the deadline.
 #ifndef HAKMEM_GATE_SS_MEM_LEAN_H_
 #define HAKMEM_GATE_SS_MEM_LEAN_H_
 
@@ -14,8 +14,8 @@ HAK_C_BEGIN
 
 // Fills in config->lean_decommit, lean_target_bytes, prewarm_superslabs and prewarm_suppressed.
 //
-// LEAN suppresses the prewarm. A user-set gate beats a preset: a prewarm that the environment, hak_conf or
-// //configs:conf asks for is done where LEAN came from the preset alone.
+// LEAN suppresses the prewarm. An explicit value overrides a preset: a prewarm that the environment, hak_conf or
+// //configs:conf requests is done if LEAN comes only from the preset.
 void hak_ss_mem_lean_resolve(const struct hak_gate_values *values, struct hak_config *config);
 
 HAK_C_END

@@ -13,13 +13,13 @@
 #include "allocator/tiny/slab.h"
 #include "allocator/tiny/slab_map.h"
 
-// A block from the cache, or NULL: the slow path must be asked. The cache is named by where the thread has it
+// Takes a block from the cache. NULL: call the slow path. The cache is passed by the address of the thread's variable
 // (thread.h), which becomes part of the instruction.
 HAK_INLINE void *hak_hot_take(struct hak_cache *const *cache, size_t size) {
   if (HAK_UNLIKELY(size > HAK_TINY_MAX)) return NULL;
   const uint32_t class_id = hak_class_of(size);
   struct hak_bin *bin = &(*cache)->bins[class_id];
-  // Relaxed: the bin is this thread's; elsewhere it is read by statistics, and by thieves (tiny/idle_cache.h), whose
+  // Relaxed: the bin is this thread's; others that read it are statistics, and stealers (tiny/idle_cache.h), whose
   // barriers do the ordering. Steps O1, O2 and O3 of idle_cache.pml.
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   void *block = hak_slot_load(top);
@@ -34,13 +34,13 @@ HAK_INLINE void *hak_hot_malloc(size_t size) {
   return HAK_LIKELY(block != NULL) ? block : hak_cold_malloc(size);
 }
 
-// The end of hak_hot_give: the block goes into its class's bin. False: the slow path must be asked.
+// The end of hak_hot_give: puts the block into its class's bin. False: call the slow path.
 HAK_INLINE bool hak_hot_push(struct hak_cache *const *cache, void *block, size_t class_id) {
   struct hak_bin *bin = &(*cache)->bins[class_id];
   // Relaxed: as above. Steps O4, O5 and O6 of idle_cache.pml.
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
-  // The two latest frees of the class catch the common double frees at once, where no header tells of them; two NULL
-  // slots lie below every stack.
+  // Comparing with the two latest frees of the class catches the common double frees at once where there is no header.
+  // Two NULL slots lie below every stack.
   if (HAK_UNLIKELY(top >= hak_bin_limit(bin)) ||
       (!HAK_FAST && HAK_HEADER != HAK_HEADER_MODE_ALWAYS &&
        HAK_UNLIKELY(hak_slot_peek(top) == block || hak_slot_peek(top - 1) == block))) {
@@ -56,13 +56,13 @@ HAK_INLINE bool hak_hot_push(struct hak_cache *const *cache, void *block, size_t
   return true;
 }
 
-// Guarded builds, which have looked at the block already (api/guarded_entry.h), come straight here with a live one, or
-// with one that no slab has.
+// Guarded builds have checked the block already (api/guarded_entry.h) and call this directly, with a live block or with
+// one that is in no slab.
 HAK_INLINE void hak_hot_put(void *block, size_t class_id) {
   if (HAK_UNLIKELY(!hak_hot_push(&hak_thread_cache, block, class_id))) hak_cold_free(block);
 }
 
-// Puts the block into the cache. False: the slow path must be asked.
+// Puts the block into the cache. False: call the slow path.
 HAK_INLINE bool hak_hot_give(struct hak_cache *const *cache, void *block) {
   const uintptr_t granule = hak_slab_map_granule(block);
   if (HAK_UNLIKELY(!hak_slab_map_covers(granule))) return false;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where the fast paths fall to. These are the floor's only ways down; allocator/api/cold.c defines them. All set errno
-// as the C library would, on failure only.
+// The slow paths that the fast paths call. These are the only calls from this layer to others; allocator/api/cold.c
+// defines them. All set errno like the C library, only on failure.
 #ifndef HAKMEM_HOT_COLD_ENTRY_H_
 #define HAKMEM_HOT_COLD_ENTRY_H_
 
@@ -16,7 +16,7 @@ HAK_COLD void hak_cold_free(void *block);
 HAK_NOINLINE void *hak_slow_calloc(size_t size);
 HAK_NOINLINE void *hak_slow_realloc(void *block, size_t size);
 HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size);
-// A block of its own pages or slabs, whatever its size.
+// Returns a large block, whatever its size.
 HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero);
 HAK_NOINLINE size_t hak_slow_usable(const void *block);
 

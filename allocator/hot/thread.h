@@ -11,12 +11,12 @@
 HAK_C_BEGIN
 
 // &hak_no_cache before the thread's first slow call and after its end: a cache without blocks and without room sends
-// every call down the slow path, so that the fast path need not ask.
+// every call to the slow path, so the fast path needs no check.
 extern _Thread_local struct hak_cache *hak_thread_cache __attribute__((tls_model("initial-exec")));
 
-// The same for those forms of operator new and delete that C++ defines by other forms. It is either what
-// hak_thread_cache is, or &hak_no_cache: so it stays in a program that has replaced one of the others, and each call
-// takes the slow path, which asks the program's (api/cxx_override.c). In all other programs that costs them nothing.
+// The same for the forms of operator new and delete that C++ defines through other forms. It equals hak_thread_cache,
+// or &hak_no_cache in a program that has replaced one of those other forms: then each call takes the slow path, which
+// calls the program's form (api/cxx_override.c). In all other programs this costs nothing.
 extern _Thread_local struct hak_cache *hak_new_cache __attribute__((tls_model("initial-exec")));
 
 HAK_C_END

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Colour: how far behind its first page's start a large block begins, where the program asked for no alignment. Arrays
-// of one size that all begin at a page, and are walked in step, meet in the same few sets of every cache; so blocks
-// begin at cache lines in turn. Never 0, so that 0 says that a block has none.
+// Colour: the offset from the start of its first page at which a large block begins, if the program requested no
+// alignment. Arrays of one size that all begin at a page boundary and are read in step compete for the same few sets of
+// every cache, so blocks begin at different cache lines in turn. Never 0, so that 0 means that a block has no colour.
 #ifndef HAKMEM_LARGE_COLOUR_H_
 #define HAKMEM_LARGE_COLOUR_H_
 
@@ -11,7 +11,7 @@
 
 HAK_C_BEGIN
 
-// The lines of the smallest page but its first; what a block with a colour leaves of its memory for it.
+// The cache lines of the smallest page, except the first: how many colours there are.
 #define HAK_COLOURS 63u
 #define HAK_COLOUR_BYTES ((size_t)HAK_COLOURS * HAK_CACHE_LINE)
 

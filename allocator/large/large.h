@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Large blocks: everything over HAK_TINY_MAX bytes, or aligned so that no size class serves. Up to 1 MiB a block is a
-// span of slabs, above it is a mapping of its own. In OBSERVE and HARDENED all are guarded blocks (guarded.h), whose
-// usable size is what was asked for.
+// Large blocks: requests over HAK_TINY_MAX bytes, or with an alignment that no size class has. Up to 1 MiB a block is a
+// span of slabs; above, it has a mapping of its own. In OBSERVE and HARDENED all are guarded blocks (guarded.h), whose
+// usable size is the requested size.
 #ifndef HAKMEM_LARGE_LARGE_H_
 #define HAKMEM_LARGE_LARGE_H_
 
@@ -10,16 +10,16 @@
 
 HAK_C_BEGIN
 
-// A block of `size` bytes at a multiple of `align`, a power of two; zero-filled on demand, without touching pages that
-// are zero already. NULL: out of memory, `size` or `align` over PTRDIFF_MAX, or a superslab would have to be mapped for
-// a span and `grow` forbids it.
+// Returns a block of `size` bytes at a multiple of `align`, a power of two; with `zero` it is zero-filled, without
+// touching pages that are zero already. NULL: out of memory, `size` or `align` over PTRDIFF_MAX, or a superslab would
+// have to be mapped for a span and `grow` forbids it.
 void *hak_large_alloc(size_t size, size_t align, bool zero, bool grow);
-// Takes the block back; false, and nothing done, when `block` is not a live large block.
+// Frees the block. False: `block` is not a live large block, and nothing was done.
 bool hak_large_free(void *block);
-// Its usable bytes; 0 when `block` is not a live large block.
+// The block's usable bytes; 0 when `block` is not a live large block.
 size_t hak_large_usable(const void *block);
-// Makes the block hold `size` bytes in place, or, with `may_move`, by moving pages instead of copying bytes. Where it
-// is then; NULL: it cannot be done this way, and nothing changed.
+// Resizes the block to `size` bytes in place, or, with `may_move`, by moving pages instead of copying bytes. Returns
+// its address; NULL: this is not possible, and nothing changed.
 void *hak_large_resize(void *block, size_t size, bool may_move);
 // The usable size that a request of `size` bytes over HAK_TINY_MAX gets.
 size_t hak_large_good_size(size_t size);

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// System calls without the C library. Its functions for them may end the thread (pthread_cancel), may be another
-// library's that wraps them and allocates, and write errno; these do none of it, so they may stand under any lock.
+// System calls without the C library. The C library's functions may end the thread (pthread_cancel), may be wrapped by
+// another library that allocates, and write errno. These functions do none of this, so they may be called under any
+// lock.
 //
-// Builds with AddressSanitizer, ThreadSanitizer or MemorySanitizer call the C library all the same: its interceptors
-// must see what is mapped and read.
+// Builds with AddressSanitizer, ThreadSanitizer or MemorySanitizer call the C library nevertheless: the sanitizer's
+// interceptors must see what is mapped and read.
 //
-// For this floor and the few above it that wait or start threads.
+// For this folder, and for the few boxes above it that wait or start threads.
 #ifndef HAKMEM_OS_SYS_CALL_H_
 #define HAKMEM_OS_SYS_CALL_H_
 
@@ -30,11 +31,11 @@
 #define HAK_SANITIZED 0
 #endif
 
-// The result is what the kernel says: in case of failure the negative error number.
+// The result is the kernel's: on failure the negative error number.
 
 #if HAK_SANITIZED
 
-// What a function of the C library said, as the kernel would say it; errno as it was.
+// The result of a C library function in the kernel's form; preserves errno.
 #define HAK_SYS_OF_LIBC(call)                     \
   const int saved = errno;                        \
   const long said = (long)(call);                 \
