@@ -38,7 +38,7 @@ static size_t purge_pages(void) {
   return bytes;
 }
 
-static size_t trim_records(void) {
+static HAK_COLD size_t trim_records(void) {
   const size_t bytes = hak_heap_trim_records();
   return bytes + hak_meta_trim();
 }

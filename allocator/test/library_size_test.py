@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""How big the shared libraries are, and whether the machine code of the first stays within 84 KiB.
+"""How big the shared libraries are, and whether the machine code of the first stays within 92 KiB.
 
 usage: library_size_test.py NAME=LIBRARY...
 
 Prints one row for each library, from its own section headers (so any machine's will do): the machine code (sections
 that are executed), tables (read only: symbols, relocations, constants, unwinding), data that is written (in the file, and
-zeros besides it). Exits 1 when the machine code of the first library exceeds 86,016 bytes, 2 for a bad call or a file that
+zeros besides it). Exits 1 when the machine code of the first library exceeds 94,208 bytes, 2 for a bad call or a file that
 is not a 64-bit little-endian ELF file.
 """
 
 import struct
 import sys
 
-LIMIT = 84 * 1024  # bytes, optimised; -c dbg is not held to it
+LIMIT = 92 * 1024  # bytes, optimised; -c dbg is not held to it
 
 SHT_NOBITS = 8
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_TLS = 1, 2, 4, 0x400

@@ -208,7 +208,7 @@ static void close_left(struct hak_heap *heap) {
 }
 
 // One slice of records that were closed at or before `until`. Returns the bytes that went back.
-static size_t release_records(uint64_t until, uint64_t now, uint32_t warm) {
+static HAK_COLD size_t release_records(uint64_t until, uint64_t now, uint32_t warm) {
   hak_lock_acquire(&registry_lock);
   struct hak_heap_rest *rest = hak_heap_records_lend(until, now, warm);
   hak_lock_release(&registry_lock);
@@ -226,7 +226,7 @@ bool hak_heap_tick_records(uint64_t now) {
   return release_records(now - deadline, now, HAK_HEAP_RECORDS_WARM) != 0;
 }
 
-size_t hak_heap_trim_records(void) {
+HAK_COLD size_t hak_heap_trim_records(void) {
   const uint64_t now = hak_os_now_ms();
   size_t bytes = 0;
   for (size_t more; (more = release_records(now, now, 0)) != 0;) bytes += more;

@@ -61,7 +61,7 @@ void hak_heap_record_keep(struct hak_heap *heap, uint64_t now) {
 // ---- Giving back --------------------------------------------------------------------------------
 
 // Room for a slice more. False: there is no memory for it.
-static bool reserve_stack(void) {
+static HAK_COLD bool reserve_stack(void) {
   if (records.resting_room - records.resting_count >= HAK_HEAP_RECORDS_SLICE) return true;
   const uint32_t room = records.resting_room != 0 ? 2 * records.resting_room : STACK_LEAST;
   struct hak_heap **stack = hak_meta_alloc(room * sizeof *stack);
@@ -75,7 +75,7 @@ static bool reserve_stack(void) {
   return true;
 }
 
-struct hak_heap_rest *hak_heap_records_lend(uint64_t until, uint64_t now, uint32_t warm) {
+HAK_COLD struct hak_heap_rest *hak_heap_records_lend(uint64_t until, uint64_t now, uint32_t warm) {
   struct hak_heap_rest *slice = &records.slice;
   if (slice->count != 0 || !hak_refusal_is_over(&refusal, now) || count_warm() <= warm || !reserve_stack()) return NULL;
   while (slice->count < HAK_HEAP_RECORDS_SLICE && count_warm() > warm) {
@@ -91,7 +91,7 @@ struct hak_heap_rest *hak_heap_records_lend(uint64_t until, uint64_t now, uint32
   return slice->count != 0 ? slice : NULL;
 }
 
-void hak_heap_records_rest(struct hak_heap_rest *rest, uint64_t now) {
+HAK_COLD void hak_heap_records_rest(struct hak_heap_rest *rest, uint64_t now) {
   for (uint32_t i = 0; i < rest->count; i++) {
     rest->resting[i] = hak_meta_rest(rest->records[i], sizeof(struct hak_heap));
     hak_refusal_note(&refusal, !rest->resting[i], now);
@@ -99,7 +99,7 @@ void hak_heap_records_rest(struct hak_heap_rest *rest, uint64_t now) {
   }
 }
 
-size_t hak_heap_records_return(struct hak_heap_rest *rest, uint64_t now) {
+HAK_COLD size_t hak_heap_records_return(struct hak_heap_rest *rest, uint64_t now) {
   size_t bytes = 0;
   for (uint32_t i = 0; i < rest->count; i++) {
     if (rest->resting[i]) {
@@ -113,7 +113,7 @@ size_t hak_heap_records_return(struct hak_heap_rest *rest, uint64_t now) {
   return bytes;
 }
 
-void hak_heap_records_forked(void) {
+HAK_COLD void hak_heap_records_forked(void) {
   // A record that was at it reads as a closed heap, whatever is gone of it.
   if (records.slice.thread != &hak_locks_held) hak_heap_records_return(&records.slice, hak_os_now_ms());
 }

@@ -59,7 +59,7 @@ static uint64_t bit_of(const void *record) {
   return (uint64_t)1 << (((uintptr_t)record & (HAK_META_PAGE - 1)) >> MIN_SHIFT);
 }
 
-static void push_record(char *record, uint32_t shift) {
+static HAK_NOINLINE void push_record(char *record, uint32_t shift) {
   struct free_record *entry = (struct free_record *)(void *)record;
   *entry = (struct free_record){.next = meta.records[shift], .prev = NULL, .shift = shift};
   if (entry->next != NULL) entry->next->prev = entry;
@@ -67,7 +67,7 @@ static void push_record(char *record, uint32_t shift) {
   *hak_meta_page_bits(record) |= bit_of(record);
 }
 
-static void remove_record(struct free_record *entry) {
+static HAK_NOINLINE void remove_record(struct free_record *entry) {
   if (entry->next != NULL) entry->next->prev = entry->prev;
   if (entry->prev != NULL) {
     entry->prev->next = entry->next;
@@ -78,7 +78,7 @@ static void remove_record(struct free_record *entry) {
 }
 
 // What a new chunk has behind its head: a record of each size that fits.
-static void push_rest(char *rest) {
+static HAK_COLD void push_rest(char *rest) {
   for (uint32_t shift = MIN_SHIFT; rest != NULL && ((uintptr_t)rest & (HAK_META_PAGE - 1)) != 0; shift++) {
     if (((uintptr_t)rest >> shift & 1) == 0) continue;
     push_record(rest, shift);
@@ -93,7 +93,7 @@ static char *take_page_run(uint32_t order, bool *zero) {
   return run;
 }
 
-static char *take_record(uint32_t shift) {
+static HAK_NOINLINE char *take_record(uint32_t shift) {
   uint32_t larger = shift;
   while (larger < PAGE_SHIFT && meta.records[larger] == NULL) larger++;
   char *record;
@@ -112,7 +112,7 @@ static char *take_record(uint32_t shift) {
   return record;
 }
 
-static void give_record(char *record, uint32_t shift) {
+static HAK_NOINLINE void give_record(char *record, uint32_t shift) {
   for (; shift < PAGE_SHIFT; shift++) {
     char *other = (char *)((uintptr_t)record ^ (uintptr_t)1 << shift);
     struct free_record *entry = (struct free_record *)(void *)other;
@@ -140,7 +140,7 @@ static void give_small(char *record, uint32_t shift) {
 }
 
 // They keep pages in use that would be free otherwise.
-static void put_ready_back(void) {
+static HAK_COLD void put_ready_back(void) {
   for (uint32_t shift = MIN_SHIFT; shift < PAGE_SHIFT; shift++) {
     while (meta.ready[shift].count != 0) give_record(take_small(shift), shift);
   }
@@ -148,7 +148,7 @@ static void put_ready_back(void) {
 
 // ---- Records with a mapping of their own --------------------------------------------------------
 
-static char *take_big(uint32_t shift, bool *zero) {
+static HAK_COLD char *take_big(uint32_t shift, bool *zero) {
   struct free_record *record = meta.big[shift];
   *zero = record == NULL;
   if (record != NULL) {
@@ -163,7 +163,7 @@ static char *take_big(uint32_t shift, bool *zero) {
   return start;
 }
 
-static void give_big(void *record, uint32_t shift) {
+static HAK_COLD void give_big(void *record, uint32_t shift) {
   struct free_record *entry = record;
   entry->next = meta.big[shift];
   meta.big[shift] = entry;
@@ -225,14 +225,14 @@ static size_t whole_pages(size_t size) { return hak_round_up(size, hak_os_page_s
 
 bool hak_meta_can_rest(size_t size) { return whole_pages(size) <= hak_meta_usable(size); }
 
-bool hak_meta_rest(void *record, size_t size) {
+HAK_COLD bool hak_meta_rest(void *record, size_t size) {
   if (!hak_meta_can_rest(size) || !hak_os_decommit_to_zero(record, whole_pages(size))) return false;
   hak_commit_sub(whole_pages(size));
   atomic_fetch_add_explicit(&resting_bytes, whole_pages(size), memory_order_relaxed);
   return true;
 }
 
-void hak_meta_wake(size_t size) {
+HAK_COLD void hak_meta_wake(size_t size) {
   hak_commit_add(whole_pages(size));
   atomic_fetch_sub_explicit(&resting_bytes, whole_pages(size), memory_order_relaxed);
 }
@@ -243,7 +243,7 @@ uint64_t hak_meta_idle_bytes(void) {
 }
 
 // Gives the free pages back of one chunk that has been idle since `until`. False: there is none.
-static bool release_chunk(uint64_t until, uint64_t now, size_t *bytes) {
+static HAK_COLD bool release_chunk(uint64_t until, uint64_t now, size_t *bytes) {
   hak_lock_acquire(&meta_lock);
   struct hak_meta_loan *loan = hak_meta_pages_lend(until, now);
   hak_lock_release(&meta_lock);
@@ -256,21 +256,25 @@ static bool release_chunk(uint64_t until, uint64_t now, size_t *bytes) {
   return true;
 }
 
-bool hak_meta_tick(uint64_t now) {
-  const uint64_t deadline = HAK_SETTING(decommit_deadline_ms);
-  if (HAK_LIKELY(hak_meta_idle_bytes() == 0) || now < deadline || !hak_refusal_is_over(&refusal, now)) return false;
+static HAK_COLD bool tick(uint64_t until, uint64_t now) {
+  if (!hak_refusal_is_over(&refusal, now)) return false;
   hak_lock_acquire(&meta_lock);
-  if (now - meta.ready_ms >= deadline) {
+  if (meta.ready_ms <= until) {
     meta.ready_ms = now;
     put_ready_back();
   }
   hak_lock_release(&meta_lock);
   size_t bytes = 0;
-  release_chunk(now - deadline, now, &bytes);
+  release_chunk(until, now, &bytes);
   return bytes != 0;
 }
 
-size_t hak_meta_trim(void) {
+bool hak_meta_tick(uint64_t now) {
+  const uint64_t deadline = HAK_SETTING(decommit_deadline_ms);
+  return HAK_UNLIKELY(hak_meta_idle_bytes() != 0) && now >= deadline && tick(now - deadline, now);
+}
+
+HAK_COLD size_t hak_meta_trim(void) {
   const uint64_t now = hak_os_now_ms();
   size_t bytes = 0;
   hak_lock_acquire(&meta_lock);
@@ -284,4 +288,4 @@ size_t hak_meta_trim(void) {
 
 void hak_meta_lock(void) { hak_lock_acquire(&meta_lock); }
 void hak_meta_unlock(void) { hak_lock_release(&meta_lock); }
-void hak_meta_forked(void) { hak_meta_pages_forked(); }
+HAK_COLD void hak_meta_forked(void) { hak_meta_pages_forked(); }

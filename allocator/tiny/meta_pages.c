@@ -89,10 +89,10 @@ static void link_chunk(struct chunk *chunk, uint32_t order) {
 }
 
 // The only place that changes masks.
-static void set_masks(struct chunk *chunk, uint64_t free, uint64_t dirty) {
+static HAK_NOINLINE void set_masks(struct chunk *chunk, uint64_t free, uint64_t dirty) {
   const uint64_t idle = atomic_load_explicit(&idle_pages, memory_order_relaxed);
-  atomic_store_explicit(&idle_pages, idle + count_of(free & dirty) - count_of(chunk->free & chunk->dirty),
-                        memory_order_relaxed);
+  const uint64_t others = idle - count_of(chunk->free & chunk->dirty);
+  atomic_store_explicit(&idle_pages, others + count_of(free & dirty), memory_order_relaxed);
   const uint32_t come = count_of(chunk->gone & dirty);
   const uint32_t went = count_of(chunk->dirty & ~dirty);
   if (come != 0) hak_commit_add(come * HAK_META_PAGE);
@@ -107,7 +107,7 @@ static void set_masks(struct chunk *chunk, uint64_t free, uint64_t dirty) {
   link_chunk(chunk, order);
 }
 
-static struct chunk *make_chunk(void) {
+static HAK_COLD struct chunk *make_chunk(void) {
   struct chunk *chunk = hak_os_map(CHUNK, CHUNK);
   if (chunk == NULL) return NULL;
   // Where the system makes huge pages unasked it would fill pages again that were given back.
@@ -138,7 +138,7 @@ void *hak_meta_pages_take(uint32_t order, bool *zero, char **rest) {
   return address_of(chunk, first);
 }
 
-static void enqueue(struct chunk *chunk, uint64_t now) {
+static HAK_NOINLINE void enqueue(struct chunk *chunk, uint64_t now) {
   if (chunk->queued || (chunk->free & chunk->dirty) == 0) return;
   chunk->queued = true;
   chunk->idle_since_ms = now;
@@ -168,7 +168,7 @@ uint64_t hak_meta_pages_idle_bytes(void) {
 // ---- Giving back --------------------------------------------------------------------------------
 
 // Pages that are free and in whole pages of the system, some of them dirty.
-static uint64_t releasable(const struct chunk *chunk) {
+static HAK_COLD uint64_t releasable(const struct chunk *chunk) {
   const uint32_t unit = (uint32_t)(hak_os_page_size() / HAK_META_PAGE);
   if (unit <= 1) return chunk->free & chunk->dirty;
   uint64_t found = 0;
@@ -182,7 +182,7 @@ static uint64_t releasable(const struct chunk *chunk) {
 // Each thread has its own; in the child of a fork the thread that forked still has it.
 static const void *this_thread(void) { return &hak_locks_held; }
 
-struct hak_meta_loan *hak_meta_pages_lend(uint64_t until, uint64_t now) {
+HAK_COLD struct hak_meta_loan *hak_meta_pages_lend(uint64_t until, uint64_t now) {
   struct chunk *chunk = pages.queue_first;
   if (chunk == NULL || chunk->idle_since_ms > until || pages.loan.chunk != NULL) return NULL;
   pages.queue_first = chunk->queue_next;
@@ -195,7 +195,7 @@ struct hak_meta_loan *hak_meta_pages_lend(uint64_t until, uint64_t now) {
   return &pages.loan;
 }
 
-void hak_meta_pages_decommit(struct hak_meta_loan *loan) {
+HAK_COLD void hak_meta_pages_decommit(struct hak_meta_loan *loan) {
   for (uint64_t left = loan->pages; left != 0;) {
     const uint32_t first = (uint32_t)__builtin_ctzll(left);
     const uint64_t behind = ~(left >> first);
@@ -206,7 +206,7 @@ void hak_meta_pages_decommit(struct hak_meta_loan *loan) {
   }
 }
 
-size_t hak_meta_pages_return(struct hak_meta_loan *loan, uint64_t now) {
+HAK_COLD size_t hak_meta_pages_return(struct hak_meta_loan *loan, uint64_t now) {
   struct chunk *chunk = loan->chunk;
   const size_t bytes = count_of(chunk->dirty & loan->gone) * HAK_META_PAGE;
   set_masks(chunk, chunk->free | loan->pages, chunk->dirty & ~loan->gone);
@@ -215,7 +215,7 @@ size_t hak_meta_pages_return(struct hak_meta_loan *loan, uint64_t now) {
   return bytes;
 }
 
-void hak_meta_pages_forked(void) {
+HAK_COLD void hak_meta_pages_forked(void) {
   struct hak_meta_loan *loan = &pages.loan;
   if (loan->chunk == NULL || loan->thread == this_thread()) return;
   loan->gone = 0;  // Perhaps some were: they are taken for dirty.
