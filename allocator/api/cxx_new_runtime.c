@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What operator new needs of the C++ runtime: the program's new handler, std::bad_alloc, and the handling of exceptions
-// for cxx_new.cc. A program linked with the archive has it. The shared library is in programs in C as well, where it
-// comes with the first plugin in C++, for that plugin alone (RTLD_LOCAL): so it is looked up each time it is needed,
-// which is when memory has run out, with no lock held.
+// What operator new needs from the C++ runtime: the program's new handler, std::bad_alloc, and exception handling for
+// cxx_new.cc. A program linked with the archive has the runtime. The shared library is also used by programs in C,
+// where the runtime arrives with the first plugin in C++ and is visible only to that plugin (RTLD_LOCAL). So it is
+// looked up each time it is needed, which is when memory has run out; no lock is held then.
 #include <stdint.h>
 
 #include "allocator/api/cxx_new.h"
 #include "allocator/os/report.h"
 
-// Of the Itanium C++ ABI; weak: only a program in C++ has them, and all that is done for the others.
+// From the Itanium C++ ABI. Weak, because only a program in C++ has them.
 #define RUNTIME __attribute__((weak))
 RUNTIME hak_new_handler _ZSt15get_new_handlerv(void);  // std::get_new_handler()
 RUNTIME int __gxx_personality_v0(int version, int actions, uint64_t exception_class, void *exception, void *context);
 RUNTIME void *__cxa_begin_catch(void *exception);
 RUNTIME void __cxa_end_catch(void);
 RUNTIME __attribute__((noreturn)) void _Unwind_Resume(void *exception);
-// std::__throw_bad_alloc(). With HAK_NEW_MUST_THROW the linker has to find it.
+// std::__throw_bad_alloc(). With HAK_NEW_MUST_THROW the linker must find it.
 #ifndef HAK_NEW_MUST_THROW
 RUNTIME
 #endif
@@ -30,7 +30,7 @@ __attribute__((noreturn)) void _ZSt17__throw_bad_allocv(void);
 
 #include <dlfcn.h>
 
-// In a library of their own before glibc 2.34; whoever loads plugins has that.
+// In a separate library before glibc 2.34; a program that loads plugins has it.
 #pragma weak dlopen
 #pragma weak dlsym
 #pragma weak dlclose
@@ -43,13 +43,13 @@ static void *look_up(const char *name) {
     void *library = dlopen != NULL ? dlopen(runtimes[i], RTLD_LAZY | RTLD_NOLOAD) : NULL;
     if (library == NULL) continue;
     found = dlsym(library, name);
-    // What called us keeps it loaded.
+    // The caller keeps the runtime loaded.
     if (dlclose != NULL) dlclose(library);
   }
   return found;
 }
 
-// Bound when the process started, or else looked up now.
+// Bound when the process started, otherwise looked up now.
 #define FIND(function) ((function) != NULL ? (function) : (__typeof__(&(function)))(uintptr_t)look_up(#function))
 
 #endif
@@ -65,7 +65,7 @@ void hak_throw_bad_alloc(void) {
   hak_fatal("out of memory in operator new, and no C++ runtime to throw", NULL);
 }
 
-// ---- Names that cxx_new.cc calls the runtime by ---------------------------------------------------
+// ---- Names by which cxx_new.cc calls the runtime --------------------------------------------------
 
 HAK_C_BEGIN
 int hak_cxx_personality(int version, int actions, uint64_t exception_class, void *exception, void *context);
@@ -78,7 +78,7 @@ HAK_C_END
 
 int hak_cxx_personality(int version, int actions, uint64_t exception_class, void *exception, void *context) {
   int (*function)(int, int, uint64_t, void *, void *) = FIND(__gxx_personality_v0);
-  // An exception of another language, in a process without C++: there is nothing to catch it with.
+  // An exception from another language in a process without C++: nothing can catch it.
   return function != NULL ? function(version, actions, exception_class, exception, context) : URC_CONTINUE_UNWIND;
 }
 

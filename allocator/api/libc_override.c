@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The C library's allocation functions under their own names: C17, C23, POSIX.1-2024 and the GNU C library's additions.
-// Every function that glibc's malloc.o defines is here, so that a static link never takes that object in. musl has none
-// of the additions, and asks of those who replace its malloc what stands before them.
+// Every function that glibc's malloc.o defines is here, so that a static link never includes that object. musl has none
+// of the additions; the functions before them are those that musl requires of a replacement malloc.
 #include <errno.h>
 #include <hakmem/hakmem.h>
 #include <malloc.h>
@@ -17,7 +17,7 @@
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
 
-// Not declared, or not by every C library.
+// Not declared by every C library.
 HAK_EXPORT void cfree(void *ptr);
 HAK_EXPORT void free_sized(void *ptr, size_t size);
 HAK_EXPORT void free_aligned_sized(void *ptr, size_t alignment, size_t size);
@@ -25,12 +25,12 @@ HAK_EXPORT void *pvalloc(size_t size);
 
 HAK_EXPORT void *malloc(size_t size) { return hak_entry_malloc(size); }
 HAK_EXPORT void *calloc(size_t count, size_t size) { return hak_entry_calloc(count, size); }
-// Not inlined into those below: they call the program's own where it has one.
+// Not inlined into the functions below: they call the program's own function if it has one.
 HAK_NOINLINE HAK_EXPORT void *realloc(void *ptr, size_t size) { return hak_entry_realloc(ptr, size); }
 HAK_NOINLINE HAK_EXPORT void free(void *ptr) { hak_entry_free(ptr); }
 
-// A program may have malloc, calloc, realloc and free of its own, which the C library's manual calls enough. Its blocks
-// come to what is defined by them.
+// A program may define its own malloc, calloc, realloc and free, which the C library's manual calls sufficient. Its
+// blocks are then passed to the functions that are defined in terms of these.
 HAK_EXPORT void *reallocarray(void *ptr, size_t count, size_t size) {
   size_t total;
   if (HAK_UNLIKELY(__builtin_mul_overflow(count, size, &total))) {
@@ -64,11 +64,11 @@ HAK_EXPORT size_t malloc_usable_size(void *ptr) { return hak_entry_usable(ptr); 
 
 #ifdef __GLIBC__
 
-// ---- Tuning and looking inside ------------------------------------------------------------------
+// ---- Tuning and information ---------------------------------------------------------------------
 
 HAK_EXPORT int malloc_trim(size_t pad) { return hak_release_all(pad) != 0; }
 
-// glibc's parameters are understood and without effect: this allocator has other ones (docs/ENV.md).
+// glibc's parameters are accepted without effect: this allocator has its own settings (docs/ENV.md).
 HAK_EXPORT int mallopt(int parameter, int value) {
   (void)value;
   switch (parameter) {
@@ -105,7 +105,7 @@ static size_t less(size_t a, size_t b) { return a > b ? a - b : 0; }
 
 static struct info look(void) {
   const hak_stats stats = gather();
-  // Figures that are read while other threads work need not fit together; the sums do all the same.
+  // Statistics that are read while other threads work may be inconsistent; the sums are consistent nevertheless.
   const size_t in_use = less(stats.live_bytes, stats.large_bytes);
   const size_t mapped = less(stats.mapped_bytes, stats.large_bytes);
   const size_t arena = mapped > in_use ? mapped : in_use;
@@ -139,7 +139,7 @@ HAK_EXPORT struct mallinfo2 mallinfo2(void) {
 }
 #endif
 
-// A figure that does not fit is the largest that does, instead of glibc's remainder.
+// A value that does not fit becomes the largest that does; glibc returns the remainder.
 static int clamp(size_t value) { return value < INT32_MAX ? (int)value : INT32_MAX; }
 
 HAK_EXPORT struct mallinfo mallinfo(void) {
@@ -163,7 +163,7 @@ HAK_EXPORT int malloc_info(int options, FILE *stream) {
     return -1;
   }
   const hak_stats stats = gather();
-  // Writing to a stream is a cancellation point; this function is none. No lock is held.
+  // Writing to a stream is a cancellation point, but this function must not be one. No lock is held.
   int cancellable;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
   const int written = fprintf(stream,
@@ -207,7 +207,7 @@ HAK_EXPORT void malloc_stats(void) {
 
 // ---- glibc's internal names ---------------------------------------------------------------------
 
-// A few programs call these directly, and a static glibc refers to some: blocks from them may meet free() above.
+// A few programs call these directly, and a static glibc uses some; blocks from them may be passed to free() above.
 HAK_EXPORT void *__libc_malloc(size_t size);
 HAK_EXPORT void *__libc_calloc(size_t count, size_t size);
 HAK_EXPORT void *__libc_realloc(void *ptr, size_t size);

@@ -6,8 +6,8 @@
 #include <link.h>
 
 #ifdef __GLIBC__
-// Weak: a static program has no loader, and before glibc 2.34 they are in a library of their own, which whoever closes
-// us has loaded.
+// Weak: a static program has no loader, and before glibc 2.34 these functions are in a separate library, which a
+// program that can unload this object has loaded.
 #pragma weak dladdr1
 #pragma weak dlopen
 #pragma weak dlerror
@@ -20,7 +20,7 @@ void hak_pin_object(void) {
   void *extra = NULL;
   if (dladdr1(&here, &info, &extra, RTLD_DL_LINKMAP) != 0 && extra != NULL) {
     const struct link_map *const object = extra;
-    // The program itself has no name, and is never unloaded. The handle stays open; a failure leaves no message behind.
+    // The program itself has no name, and is never unloaded. The handle stays open; after a failure dlerror is cleared.
     if (object->l_name[0] != '\0' && dlopen(object->l_name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE) == NULL &&
         dlerror != NULL) {
       (void)dlerror();

@@ -7,7 +7,7 @@ static const char prefix[] = "HAKMEM_";
 
 static bool separates(char c) { return c == ',' || c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
-// Of ASCII letters only: what the C library's version says depends on the locale.
+// For ASCII letters only: the C library's function depends on the locale.
 static char upper(char c) { return c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c; }
 
 // Whether `text` begins with the letters of `word`, `length` of them, in either case.

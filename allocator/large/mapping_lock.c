@@ -5,7 +5,7 @@
 #include "allocator/os/lock.h"
 
 static struct hak_lock lock = HAK_LOCK_INIT(HAK_RANK_MAPPING);
-// Threads that have stepped out. Written under the lock; fork sleeps until it changes.
+// Threads that have released the lock for a system call. Written under the lock; fork sleeps until it changes.
 static HAK_ATOMIC(uint32_t) outside;
 // A fork waits or is under way. Under the lock.
 static bool forking;
@@ -21,7 +21,7 @@ static void set_outside(uint32_t count) { atomic_store_explicit(&outside, count,
 bool hak_mapping_step_out(void) {
   if (forking) return false;
   set_outside(get_outside() + 1);
-  // It still counts as within a lock: a fork in a handler of this thread would wait for the call that it interrupted.
+  // This still counts as within a lock: a fork in a signal handler of this thread would wait for the interrupted call.
   hak_lock_count_in();
   hak_lock_release(&lock);
   return true;
@@ -39,7 +39,7 @@ void hak_mapping_lock_for_fork(void) {
   hak_lock_acquire(&lock);
   forking = true;
   for (uint32_t left; (left = get_outside()) != 0;) {
-    // Of a process that was made without handlers of fork the others do not exist.
+    // In a process that was made without fork handlers the other threads do not exist.
     if (hak_lock_is_left_alone()) {
       set_outside(0);
       break;

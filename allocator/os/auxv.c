@@ -9,7 +9,7 @@
 #include "allocator/os/file.h"
 #include "allocator/os/sys_call.h"
 
-// More than the kernel has ever given (some 25 pairs).
+// More than the kernel has ever passed (about 25 pairs).
 #define PAIRS 64u
 
 static const uint64_t types[HAK_AUXV_ENTRIES] = {
@@ -19,7 +19,7 @@ static const uint64_t types[HAK_AUXV_ENTRIES] = {
     [HAK_AUXV_VDSO] = AT_SYSINFO_EHDR,
 };
 
-// Relaxed: every thread that comes before they are known stores the same.
+// Relaxed: every thread that runs this before they are known stores the same values.
 static HAK_ATOMIC(uintptr_t) values[HAK_AUXV_ENTRIES];
 static HAK_ATOMIC(bool) known;  // release after the values, acquire before them
 
@@ -41,7 +41,7 @@ static HAK_COLD void learn(void) {
     atomic_store_explicit(&values[i], value, memory_order_relaxed);
   }
   errno = saved;
-  // Release: whoever sees it sees the values.
+  // Release: a thread that sees it sees the values.
   atomic_store_explicit(&known, true, memory_order_release);
 }
 

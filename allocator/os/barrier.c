@@ -12,7 +12,7 @@ static bool call(int command) {
   return hak_sys_call(SYS_membarrier, command, 0, 0, 0, 0, 0) == 0;
 }
 
-// Relaxed: who does not see it yet goes without.
+// Relaxed: a thread that does not see it yet makes no barrier.
 static HAK_ATOMIC(bool) registered;
 
 void hak_os_barrier_init(void) {

@@ -7,11 +7,11 @@
 
 #define PATH_ROOM 1024u
 
-// Static rather than on the stack: the caller may be an allocation on a small one.
+// Static rather than on the stack, because an allocation may run on a small stack.
 static char membership_text[PATH_ROOM];
 static char folder[PATH_ROOM];
 
-// Reads the file's beginning into text[size], NUL-ended; false: it cannot be read, or is empty.
+// Reads the beginning of the file into text[size], NUL-terminated; false: it cannot be read, or is empty.
 static bool read_file(const char *path, char *text, size_t size) {
   const size_t got = hak_os_read_file(path, text, size - 1);
   text[got] = '\0';
@@ -19,7 +19,7 @@ static bool read_file(const char *path, char *text, size_t size) {
 }
 
 // The limit in the file `name` of the folder folder[0 .. length); 0: none ("max"), no such file, or not a number.
-// Leaves folder as it was.
+// Restores folder.
 static uint64_t limit_in(size_t length, const char *name) {
   const size_t name_length = strlen(name);
   if (length + name_length + 2 > PATH_ROOM) return 0;
@@ -42,7 +42,7 @@ static uint64_t limit_in(size_t length, const char *name) {
 static uint64_t lower(uint64_t a, uint64_t b) { return a == 0 || (b != 0 && b < a) ? b : a; }
 
 uint64_t hak_os_cgroup_limit_in(const char *mount, const char *membership) {
-  // The line of the second version is "0::/path"; the others belong to the first.
+  // The line for cgroup v2 is "0::/path"; the others are for v1.
   const char *line = membership;
   while (line != NULL && strncmp(line, "0::/", 4) != 0) {
     line = strchr(line, '\n');
@@ -57,7 +57,7 @@ uint64_t hak_os_cgroup_limit_in(const char *mount, const char *membership) {
   memcpy(folder + mount_length, group, group_length);
   size_t length = mount_length + group_length;
   uint64_t limit = 0;
-  // From the group itself up; the last step is the mount point (inside a container the root of its own view).
+  // From the group itself upwards; the last step is the mount point (inside a container the root of its namespace).
   for (;;) {
     while (length > mount_length && folder[length - 1] == '/') length--;
     folder[length] = '\0';

@@ -17,7 +17,7 @@
 
 typedef int clock_function(clockid_t, struct timespec *);
 
-// ---- Looking a name up in an image --------------------------------------------------------------
+// ---- Symbol lookup in an image ------------------------------------------------------------------
 
 struct image {
   const char *base;  // what is at address 0 of the image
@@ -27,7 +27,7 @@ struct image {
   const uint32_t *gnu_hash;  // DT_GNU_HASH
 };
 
-// How many symbols there are: no other part of the image says it.
+// The number of symbols, which only the hash table gives.
 static uint32_t symbol_count(const struct image *image) {
   if (image->hash != NULL) return image->hash[1];
   if (image->gnu_hash == NULL) return 0;
@@ -98,20 +98,20 @@ struct timespec hak_clock_read(clockid_t clock) {
 
 #else
 
-// The address of the vDSO's function, hidden by a key that the kernel drew for the process: what can write to one of
-// the two words alone cannot choose where the next call goes. Relaxed: every thread stores the same.
+// The address of the vDSO's function, masked by a key from the kernel's random bytes: an attacker who can write only
+// one of the two words cannot choose the target of the next call. Relaxed: every thread stores the same.
 static HAK_ATOMIC(uintptr_t) key;
-static HAK_ATOMIC(uintptr_t) hidden;  // 0: not looked for yet. Release after the key, acquire before it.
+static HAK_ATOMIC(uintptr_t) hidden;  // 0: not looked up yet. Release after the key, acquire before it.
 
 static HAK_COLD void look(void) {
-  // No function: the call is made of the kernel.
+  // Without the function, make the system call.
   const uintptr_t function = (uintptr_t)hak_clock_find((const void *)hak_auxv(HAK_AUXV_VDSO), FUNCTION);
   uintptr_t random[2] = {0, 0};
   if (hak_auxv(HAK_AUXV_RANDOM) != 0) memcpy(random, (const void *)hak_auxv(HAK_AUXV_RANDOM), sizeof random);
-  // The C library uses both words as they are for its own secrets. The lowest bit tells the result from 0.
+  // The C library uses both words unchanged for its own secrets. The lowest bit distinguishes the result from 0.
   const uintptr_t drawn = ((random[0] * 0x9E3779B97F4A7C15u) ^ (random[1] * 0xD6E8FEB86659FD93u)) | 1;
   atomic_store_explicit(&key, drawn, memory_order_relaxed);
-  // Release: whoever sees it sees the key.
+  // Release: a thread that sees it sees the key.
   atomic_store_explicit(&hidden, function ^ drawn, memory_order_release);
 }
 

@@ -28,7 +28,7 @@
 #define MADV_GUARD_REMOVE 103
 #endif
 
-// What a word of memory that goes back holds until it is gone.
+// Written to the first word of memory before it is returned, to see whether it really was.
 #define MARK 0x6B616D6568216B61u
 
 static bool ask_kernel(void *start, size_t size, int advice) {
@@ -42,8 +42,8 @@ static bool ask_kernel(void *start, size_t size, int advice) {
 #endif
 }
 
-// Whether the range is of whole pages. One that is empty, wraps or is off page boundaries is refused: the kernel would
-// round its end up and take a neighbour's page.
+// Whether the range consists of whole pages. A range that is empty, wraps or is not at page boundaries is rejected: the
+// kernel would round its end up and take a neighbour's page.
 static bool is_whole(const void *start, size_t size) {
   const size_t page = hak_os_page_size();
   uintptr_t end;
@@ -59,7 +59,7 @@ static bool advise(void *start, size_t size, int advice) {
   return done;
 }
 
-// Advice to give memory back was seen to do nothing. Relaxed: whoever does not see it yet finds out by itself.
+// Advice to return memory was seen to have no effect. Relaxed: a thread that does not see it yet finds out itself.
 static HAK_ATOMIC(bool) advice_is_void;
 
 bool hak_os_decommit(void *start, size_t size, enum hak_decommit_mode mode) {
@@ -92,8 +92,8 @@ bool hak_os_advise_huge(void *start, size_t size, bool wanted) {
   return advise(start, size, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
-// What /sys says, and the process: bit 0 is always set, bit 1 "always", bit 2: huge pages of a superslab's size are to
-// be had.
+// The answer of /sys and of the process's own setting: bit 0 is always set, bit 1: "always", bit 2: huge pages of a
+// superslab's size are available.
 #define ANSWER_KNOWN 1
 #define ANSWER_UNASKED 2
 #define ANSWER_SUPPLY 4
@@ -104,7 +104,7 @@ static int ask(void) {
   int answer = ANSWER_KNOWN;
   if (strstr(text, "[always]") != NULL) answer |= ANSWER_UNASKED;
   const bool some = (answer & ANSWER_UNASKED) != 0 || strstr(text, "[madvise]") != NULL;
-  // A huge page is what one page of entries maps: with small pages of 4 KiB that is a superslab, else far more.
+  // A huge page is what one page of page table entries maps: with pages of 4 KiB a superslab, otherwise far more.
   static_assert(HAK_SUPERSLAB_SIZE == 4096 / 8 * 4096, "a superslab is one huge page");
   if (some && hak_os_page_size() == 4096 && hak_sys_call(SYS_prctl, PR_GET_THP_DISABLE, 0, 0, 0, 0, 0) == 0)
     answer |= ANSWER_SUPPLY;

@@ -13,7 +13,7 @@ struct plan {
 };
 static struct plan plans[2];
 static HAK_ATOMIC(uint32_t) all_kinds;  // of both plans; relaxed, as they are
-static HAK_ATOMIC(uint64_t) hits;       // relaxed: a figure
+static HAK_ATOMIC(uint64_t) hits;       // relaxed: a statistic
 
 static void set(struct plan *plan, uint32_t kinds, uint64_t nth, uint64_t count) {
   atomic_store_explicit(&plan->seen, 0, memory_order_relaxed);
@@ -48,7 +48,7 @@ static bool due(struct plan *plan, uint32_t kind) {
 
 bool hak_fault_due(uint32_t kind) {
   if (HAK_LIKELY((atomic_load_explicit(&all_kinds, memory_order_relaxed) & kind) == 0)) return false;
-  // Each plan counts the call, also where the other one fails it.
+  // Each plan counts the call, even if the other plan fails it.
   const bool first = due(&plans[0], kind);
   const bool second = due(&plans[1], kind);
   if (!first && !second) return false;

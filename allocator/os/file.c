@@ -12,7 +12,7 @@ size_t hak_os_read_file(const char *path, void *bytes, size_t size) {
   } while (file == -EINTR);
   if (file < 0) return 0;
   size_t done = 0;
-  // One read gives one page of such a file at most.
+  // One read returns at most one page of such a file.
   while (done < size) {
     const long got = hak_sys_read((int)file, (char *)bytes + done, size - done);
     if (got > 0) {

@@ -45,16 +45,16 @@ size_t hak_os_page_size(void) {
   return HAK_LIKELY(size != 0) ? size : 4096;
 }
 
-// Accounted for as the system says (vm.overcommit_memory), since programs count on a request that is out of all
-// proportion being refused.
+// The kernel accounts for blocks by its policy (vm.overcommit_memory), because programs rely on unreasonable requests
+// failing.
 #define MAP_FLAGS (MAP_PRIVATE | MAP_ANONYMOUS)
-// Nobody's memory until a part of it is committed: not accounted for.
+// Reservations are not accounted for: they have no memory until a part of them is committed.
 #define RESERVE_FLAGS (MAP_FLAGS | MAP_NORESERVE)
 
-// Whether a call that returns an address returned an error number instead.
+// Whether a system call that returns an address returned an error number instead.
 static bool failed(long address) { return address < 0 && address > -4096; }
 
-// One mmap of anonymous memory; NULL when refused.
+// One mmap of anonymous memory; NULL: the kernel refused.
 static void *map_anywhere(size_t size, int protection, int flags) {
   if (hak_fault_due(HAK_FAULT_MAP)) return NULL;
   const long start = hak_sys_mmap(NULL, size, protection, flags);
@@ -80,14 +80,14 @@ void *hak_os_map(size_t size, size_t align) {
     count_mapped(size);
     return start;
   }
-  // Not aligned by luck: map enough to find an aligned part, and give back the rest.
+  // Not aligned by chance: map enough to contain an aligned part, and unmap the rest.
   trim(start, size);
   const size_t slack = align - hak_os_page_size();
   char *wide = map_anywhere(size + slack, PROT_READ | PROT_WRITE, MAP_FLAGS);
   if (wide == NULL) return NULL;
   char *aligned = (char *)hak_round_up((uintptr_t)wide, align);
   const size_t before = (size_t)(aligned - wide);
-  // A failing trim (the limit on mappings) leaves unused address space behind, no memory.
+  // If trim fails (at the limit on mappings), unused address space remains, but no memory.
   trim(wide, before);
   trim(aligned + size, slack - before);
   count_mapped(size);
@@ -173,7 +173,7 @@ uint64_t hak_os_address_space_limit(void) {
   return error == 0 && limit.rlim_cur != RLIM_INFINITY ? (uint64_t)limit.rlim_cur : UINT64_MAX;
 }
 
-// The number that begins at text[*at]; *at moves behind it.
+// Parses the number at text[*at]; *at then points behind it.
 static uint64_t parse_number(const char *text, size_t *at) {
   uint64_t number = 0;
   for (; text[*at] >= '0' && text[*at] <= '9'; (*at)++) number = number * 10 + (uint64_t)(text[*at] - '0');
@@ -190,9 +190,9 @@ uint64_t hak_os_resident_bytes(void) {
   return parse_number(text, &at) * hak_os_page_size();
 }
 
-// The kernel is asked once: a sandbox may not let it be asked later. What follows comes of a key that never leaves this
-// file, so that numbers which become known tell nothing of the others. Relaxed: of two threads that draw a key at once,
-// either one's serves.
+// Asks the kernel for a key once, because a sandbox may forbid it later. All random numbers are derived from that key,
+// which never leaves this file, so that known numbers reveal nothing about others. Relaxed: if two threads draw a key
+// at once, either key will do.
 static struct {
   HAK_ATOMIC(uint64_t) key[2];
   HAK_ATOMIC(bool) drawn;  // release after the key, acquire before it
@@ -207,7 +207,7 @@ static bool draw_key(void) {
     return false;
   }
   for (int i = 0; i < 2; i++) atomic_store_explicit(&secret.key[i], key[i], memory_order_relaxed);
-  // Release: whoever sees it sees the key.
+  // Release: a thread that sees it sees the key.
   atomic_store_explicit(&secret.drawn, true, memory_order_release);
   return true;
 }
@@ -246,12 +246,12 @@ static uint64_t keyed_hash(const uint64_t message[2]) {
 }
 
 uint64_t hak_os_random(void) {
-  // The clock: the child of a fork has its parent's key and count.
+  // The clock is included because the child of a fork has its parent's key and count.
   const struct timespec now = hak_clock_read(CLOCK_MONOTONIC);
   const uint64_t time = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
   const uint64_t count = atomic_fetch_add_explicit(&secret.count, 1, memory_order_relaxed);
   if (draw_key()) return keyed_hash((const uint64_t[2]){count, time});
-  // Early boot: the addresses that the loader chose and the clock are what there is.
+  // Without a key (early boot) only the loader's addresses and the clock are available.
   return (uint64_t)(uintptr_t)&count * 0x9E3779B97F4A7C15u ^ (time + count) * 0xD6E8FEB86659FD93u;
 }
 

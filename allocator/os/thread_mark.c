@@ -6,8 +6,8 @@
 
 #include "allocator/os/fault.h"
 
-// ThreadSanitizer takes a mutex that a thread holds for its whole life for one that every other is locked under, and
-// reports their order.
+// ThreadSanitizer sees a mutex that a thread holds for its whole life as one that is locked before every other, and
+// reports a lock order.
 #if defined(__SANITIZE_THREAD__)
 #define HAS_MARKS 0
 #elif defined(__has_feature)
@@ -22,13 +22,13 @@
 #endif
 
 bool hak_thread_mark_set(struct hak_thread_mark *mark) {
-  // Relaxed: nobody looks at the mark of a heap that is not open yet, or is the last thread's of a child.
+  // Relaxed: no other thread reads the mark of a heap that is not open yet, or of the only thread of a child.
   atomic_store_explicit(&mark->set, false, memory_order_relaxed);
   bool set = false;
 #if HAS_MARKS
   pthread_mutexattr_t robust;
   if (hak_fault_due(HAK_FAULT_THREAD) || pthread_mutexattr_init(&robust) != 0) return false;
-  // Refused where the system does not follow a thread's locks to its end.
+  // Fails where the system does not handle the locks of ended threads.
   set = pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST) == 0 &&
         pthread_mutex_init(&mark->mutex, &robust) == 0 && pthread_mutex_lock(&mark->mutex) == 0;
   pthread_mutexattr_destroy(&robust);
@@ -49,8 +49,8 @@ bool hak_thread_mark_left(const struct hak_thread_mark *mark) {
 #if HAS_MARKS
   // Acquire: see thread_mark.h.
   if (!atomic_load_explicit(&mark->set, memory_order_acquire)) return false;
-  // Part of glibc's binary interface; asking with pthread_mutex_trylock would be a call that others can replace.
-  // Acquire: comes after all that the thread did.
+  // This field is part of glibc's binary interface; pthread_mutex_trylock could be replaced by another library.
+  // Acquire: comes after everything that the thread did.
   return (__atomic_load_n((const unsigned int *)&mark->mutex.__data.__lock, __ATOMIC_ACQUIRE) & FUTEX_OWNER_DIED) != 0;
 #else
   (void)mark;

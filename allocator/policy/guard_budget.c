@@ -10,10 +10,10 @@
 // Set once, at the start, before there are other threads to read them.
 static uint64_t allowed = HAK_OS_MAPPING_LIMIT_DEFAULT;
 static uint64_t budget = BUDGET_OF(HAK_OS_MAPPING_LIMIT_DEFAULT);
-// Relaxed: a number that orders nothing; it is exact because it is changed by one instruction.
+// Relaxed: a count that orders nothing; it is exact because one instruction changes it.
 static HAK_ATOMIC(uint64_t) used;
 enum { UNUSED_YET, USED_UP, TOLD };
-// Relaxed: which thread tells does not matter, one does.
+// Relaxed: exactly one thread tells the operator, and it does not matter which.
 static HAK_ATOMIC(uint32_t) news;
 
 uint64_t hak_guard_budget_of(uint64_t limit) { return BUDGET_OF(limit); }

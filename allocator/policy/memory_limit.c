@@ -25,13 +25,13 @@ uint64_t hak_limit_next_purge(uint64_t soft, uint64_t committed, uint64_t more) 
   return next < soft ? soft : next;
 }
 
-// Relaxed throughout: figures that order nothing. Two threads that grow at once may both pass a limit that has room for
-// one; a limit is kept to within what the threads of one moment ask for.
+// Relaxed throughout: counts that order nothing. Two threads that grow at once may both pass a limit that has room for
+// one; so a limit can be exceeded by what concurrent threads request at one moment.
 static struct {
   HAK_ATOMIC(uint64_t) committed;
   HAK_ATOMIC(uint64_t) purge_at;  // 0: not known yet
   HAK_ATOMIC(uint64_t) soft;
-  HAK_ATOMIC(uint64_t) group;  // limit of the control group; 0: none, or not asked for
+  HAK_ATOMIC(uint64_t) group;  // limit of the control group; 0: none, or not read
   HAK_ATOMIC(uint64_t) purges;
   HAK_ATOMIC(uint64_t) refusals;
 } account;
@@ -43,14 +43,14 @@ void hak_commit_add(uint64_t bytes) { atomic_fetch_add_explicit(&account.committ
 void hak_commit_sub(uint64_t bytes) { atomic_fetch_sub_explicit(&account.committed, bytes, memory_order_relaxed); }
 uint64_t hak_commit_now(void) { return LOAD(committed); }
 
-// Finds the soft limit out.
+// Determines the soft limit.
 static HAK_COLD void look(void) {
   uint64_t hard;
   do {
     hard = HAK_SETTING(memory_limit_bytes);
     const uint64_t soft = hak_limit_soft(hard, LOAD(group));
-    // Acquire: pairs with hak_limit_changed. Whoever comes after it sees the new limits in the next line; before it,
-    // and it leaves a zero, so that the next one looks again. Release: the same, of two who look.
+    // Acquire: pairs with hak_limit_changed. If this exchange comes after it, the next line reads the new limits; if
+    // before, hak_limit_changed leaves a zero, and the next caller looks again. Release: the same between two callers.
     if (atomic_exchange_explicit(&account.soft, soft, memory_order_acq_rel) != soft) STORE(purge_at, soft);
   } while (hard != HAK_SETTING(memory_limit_bytes));
 }
@@ -81,7 +81,7 @@ bool hak_limit_admit(uint64_t more) {
   }
 }
 
-// Release: pairs with look(). Acquire: the same, of two changes.
+// Release: pairs with look(). Acquire: the same between two changes.
 void hak_limit_changed(void) { atomic_exchange_explicit(&account.soft, 0, memory_order_acq_rel); }
 
 void hak_limit_read_group(void) {

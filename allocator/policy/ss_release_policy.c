@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/policy/ss_release_policy.h"
 
-// The longest slice, and the least free memory that is worth watching for.
+// The longest slice, and the least free memory that is worth a watch.
 #define SLICE_US_MAX 20000u
 #define WATCH_LEAST ((uint64_t)4 * 1024 * 1024)
 // The least free memory in slabs in use whose pages are worth the system calls.
 #define PAGES_LEAST ((uint64_t)2 * 1024 * 1024)
 
 enum hak_release_verdict hak_release_superslab(const struct hak_release_facts *facts) {
-  // A clock that stands before the mark (never by the monotonic clock) counts as no time passed.
+  // A clock behind the mark (impossible with the monotonic clock) counts as no time passed.
   const uint64_t idle = facts->now_ms > facts->free_since_ms ? facts->now_ms - facts->free_since_ms : 0;
   if (idle < facts->deadline_ms) return HAK_RELEASE_KEEP;
   if (facts->wholly_free && facts->empty_superslabs > facts->keep_superslabs) return HAK_RELEASE_UNMAP;

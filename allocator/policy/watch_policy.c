@@ -3,13 +3,14 @@
 
 #include "allocator/policy/ss_release_policy.h"
 
-// Less than this is no change of what is free.
+// A smaller change of the free bytes does not count.
 #define CHANGE ((uint64_t)256 * 1024)
-// Page purge sees twice, a deadline apart at least, that a slab does not change, and looks each half deadline.
+// The page purge needs two looks, at least a deadline apart, to see that a slab does not change, and looks every half
+// deadline.
 #define PATIENCE_DEADLINES 3u
 #define PATIENCE_MS 1000u
 
-// Moves the mark when memory went back or came. True: nothing did for a long time.
+// Moves the mark when the free bytes have changed. True: they have not for a long time.
 static bool stands_still(struct hak_watch_state *state, const struct hak_watch_facts *facts) {
   const uint64_t free_bytes = facts->free_bytes;
   const uint64_t change =
@@ -22,7 +23,7 @@ static bool stands_still(struct hak_watch_state *state, const struct hak_watch_f
   return facts->now_ms - state->mark_ms >= PATIENCE_DEADLINES * facts->deadline_ms + PATIENCE_MS;
 }
 
-// One more episode, if there may be one.
+// Begins another episode, if one is allowed.
 static bool begin_episode(struct hak_watch_state *state, uint64_t now) {
   const uint64_t paid = now > state->episodes_ms ? (now - state->episodes_ms) / HAK_WATCH_EPISODE_MS : 0;
   state->episodes -= paid < state->episodes ? paid : state->episodes;
