@@ -363,7 +363,13 @@ std::string Text(const Accounts &a) {
 }
 
 std::string Difference(const Accounts &faulty, const Accounts &usual) {
-  return Text(faulty) == Text(usual) ? "" : Text(faulty) + "; without faults " + Text(usual);
+  // Which pages of records are free in the end depends on the order in which records came and went.
+  const auto pages = std::max<unsigned long long>(65536, 4 * static_cast<unsigned long long>(sysconf(_SC_PAGESIZE)));
+  Accounts same = faulty;
+  if (same.committed <= usual.committed + pages && usual.committed <= same.committed + pages) {
+    same.committed = usual.committed;
+  }
+  return Text(same) == Text(usual) ? "" : Text(faulty) + "; without faults " + Text(usual);
 }
 
 int RunScript(const Script &script, const Plan &plan, const Plan &second, const AllocatorApi &api) {

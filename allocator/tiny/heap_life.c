@@ -210,7 +210,7 @@ static void close_left(struct hak_heap *heap) {
 // One slice of records that were closed at or before `until`. Returns the bytes that went back.
 static HAK_COLD size_t release_records(uint64_t until, uint64_t now, uint32_t warm) {
   hak_lock_acquire(&registry_lock);
-  struct hak_heap_rest *rest = hak_heap_records_lend(until, now, warm);
+  struct hak_heap_rest *rest = hak_heap_records_lend(until, warm);
   hak_lock_release(&registry_lock);
   if (rest == NULL) return 0;
   hak_heap_records_rest(rest, now);
@@ -222,7 +222,7 @@ static HAK_COLD size_t release_records(uint64_t until, uint64_t now, uint32_t wa
 
 bool hak_heap_tick_records(uint64_t now) {
   const uint64_t deadline = HAK_SETTING(decommit_deadline_ms);
-  if (HAK_LIKELY(hak_heap_records_idle_bytes() == 0) || now < deadline) return false;
+  if (HAK_LIKELY(!hak_heap_records_may_rest(now)) || now < deadline) return false;
   return release_records(now - deadline, now, HAK_HEAP_RECORDS_WARM) != 0;
 }
 

@@ -32,6 +32,10 @@ uint64_t hak_heap_records_idle_bytes(void) {
   return (uint64_t)(count - HAK_HEAP_RECORDS_WARM) * sizeof(struct hak_heap);
 }
 
+bool hak_heap_records_may_rest(uint64_t now) {
+  return hak_heap_records_idle_bytes() != 0 && hak_refusal_is_over(&refusal, now);
+}
+
 static struct hak_heap *take_used(void) {
   struct hak_heap *heap = records.warm.first;
   if (heap != NULL) {
@@ -75,9 +79,9 @@ static HAK_COLD bool reserve_stack(void) {
   return true;
 }
 
-HAK_COLD struct hak_heap_rest *hak_heap_records_lend(uint64_t until, uint64_t now, uint32_t warm) {
+HAK_COLD struct hak_heap_rest *hak_heap_records_lend(uint64_t until, uint32_t warm) {
   struct hak_heap_rest *slice = &records.slice;
-  if (slice->count != 0 || !hak_refusal_is_over(&refusal, now) || count_warm() <= warm || !reserve_stack()) return NULL;
+  if (slice->count != 0 || count_warm() <= warm || !reserve_stack()) return NULL;
   while (slice->count < HAK_HEAP_RECORDS_SLICE && count_warm() > warm) {
     struct hak_heap *heap = records.warm.last;
     if (heap->closed_ms > until) break;

@@ -57,6 +57,8 @@ void hak_heap_record_keep(struct hak_heap *heap, uint64_t now);
 
 // Bytes of warm records beyond those that stay warm. Relaxed: a hint.
 uint64_t hak_heap_records_idle_bytes(void);
+// Whether there are such records, and the kernel may be asked at `now` to take their memory. A hint, no lock.
+bool hak_heap_records_may_rest(uint64_t now);
 
 // Giving memory back takes three steps, of which the second is outside the lock.
 #define HAK_HEAP_RECORDS_SLICE 16u
@@ -67,8 +69,8 @@ struct hak_heap_rest {
   const void *thread;
 };
 // Takes records that were closed at or before `until` out, the earliest first, and leaves `warm` others in; NULL: none,
-// a slice is under way, or the kernel refuses.
-struct hak_heap_rest *hak_heap_records_lend(uint64_t until, uint64_t now, uint32_t warm);
+// or a slice is under way.
+struct hak_heap_rest *hak_heap_records_lend(uint64_t until, uint32_t warm);
 void hak_heap_records_rest(struct hak_heap_rest *rest, uint64_t now);
 // Puts them in again. Returns the bytes that went back.
 size_t hak_heap_records_return(struct hak_heap_rest *rest, uint64_t now);

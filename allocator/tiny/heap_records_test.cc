@@ -208,7 +208,7 @@ TEST_F(HeapRecords, AChildLosesNoneThatWereInHand) {
     hak_heap_rest *slice = nullptr;
     std::atomic<int> stage{0};
     std::thread other([&] {
-      slice = hak_heap_records_lend(now, now, 0);
+      slice = hak_heap_records_lend(now, 0);
       if (slice != nullptr && step == 1) slice->resting[0] = hak_meta_rest(slice->records[0], sizeof(hak_heap));
       if (slice != nullptr && step == 2) hak_heap_records_rest(slice, now);
       stage = 1;
@@ -231,7 +231,7 @@ TEST_F(HeapRecords, AChildLosesNoneThatWereInHand) {
 // The thread that forks has a slice in hand itself, when the fork is in the handler of a signal: it goes on with it.
 TEST_F(HeapRecords, AChildGoesOnWithItsOwn) {
   const uint64_t now = hak_os_now_ms();
-  hak_heap_rest *slice = hak_heap_records_lend(now, now, 0);
+  hak_heap_rest *slice = hak_heap_records_lend(now, 0);
   ASSERT_NE(slice, nullptr);
   EXPECT_TRUE(InChild([&] {
     hak_heap_records_forked();

@@ -242,18 +242,19 @@ uint64_t hak_meta_idle_bytes(void) {
   return idle > KEEP_BYTES ? idle - KEEP_BYTES : 0;
 }
 
-// Gives the free pages back of one chunk that has been idle since `until`. False: there is none.
+// Gives the free pages back of one chunk that has been idle since `until`. False: there is none, or the kernel refuses.
 static HAK_COLD bool release_chunk(uint64_t until, uint64_t now, size_t *bytes) {
   hak_lock_acquire(&meta_lock);
   struct hak_meta_loan *loan = hak_meta_pages_lend(until, now);
   hak_lock_release(&meta_lock);
   if (loan == NULL) return false;
   hak_meta_pages_decommit(loan);
-  if (loan->pages != 0) hak_refusal_note(&refusal, loan->gone != loan->pages, now);
+  const bool refused = loan->gone != loan->pages;
+  if (loan->pages != 0) hak_refusal_note(&refusal, refused, now);
   hak_lock_acquire(&meta_lock);
   *bytes += hak_meta_pages_return(loan, now);
   hak_lock_release(&meta_lock);
-  return true;
+  return !refused;
 }
 
 static HAK_COLD bool tick(uint64_t until, uint64_t now) {
