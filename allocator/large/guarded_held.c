@@ -12,9 +12,9 @@
 // Bounds of the quarantine: blocks, and bytes of addresses.
 #define HELD_MAX 128u
 #define HELD_BYTES_MAX ((uint64_t)1 << 32)
-// Ranges that wait to be used again, and how large their open pages are at most.
-#define WAITING_MAX 64u
-#define WAITING_BYTES_MAX ((size_t)256 * 1024)
+// Ranges that wait to be used again, and how many open pages they have at most.
+#define WAITING_MAX 256u
+#define WAITING_PAGES 64u
 // Ranges that one free unmaps at most.
 #define UNMAPS_MAX 2u
 
@@ -27,12 +27,14 @@ struct queue {
 
 // All under the lock of mapping_lock.h.
 static struct {
-  struct hak_guarded *closing;  // freed, and not in quarantine yet
-  struct queue held;            // the quarantine
-  struct queue waiting;         // ranges to be used again
-  uint64_t held_bytes;          // mapped, of the quarantine
-  uint64_t bytes;               // mapped, of all three
-  uint64_t open;                // of these, pages that could not be closed
+  struct hak_guarded *closing;                     // freed, and not in quarantine yet
+  struct queue held;                               // the quarantine
+  struct hak_guarded *waiting[WAITING_PAGES + 1];  // ranges to be used again, by their open pages, the latest first
+  uint64_t waits;                                  // how many
+  uint32_t next_out;                               // of which size the next one goes when they are too many
+  uint64_t held_bytes;                             // mapped, of the quarantine
+  uint64_t bytes;                                  // mapped, of all three
+  uint64_t open;                                   // of these, pages that could not be closed
   struct hak_guarded *spare;
 } table;
 struct hak_guarded *hak_guarded_record(void) {
@@ -60,12 +62,10 @@ static void append(struct queue *queue, struct hak_guarded *one) {
   queue->count++;
 }
 
-// Takes out the one behind `before` (NULL: the first).
-static struct hak_guarded *take_out(struct queue *queue, struct hak_guarded *before) {
-  struct hak_guarded **const link = before != NULL ? &before->next : &queue->first;
-  struct hak_guarded *one = *link;
-  *link = one->next;
-  if (queue->last == one) queue->last = before;
+static struct hak_guarded *take_first(struct queue *queue) {
+  struct hak_guarded *one = queue->first;
+  queue->first = one->next;
+  if (queue->first == NULL) queue->last = NULL;
   queue->count--;
   return one;
 }
@@ -76,7 +76,7 @@ static void add_held(struct hak_guarded *one) {
 }
 
 static struct hak_guarded *take_held(void) {
-  struct hak_guarded *one = take_out(&table.held, NULL);
+  struct hak_guarded *one = take_first(&table.held);
   table.held_bytes -= one->mapped;
   return one;
 }
@@ -91,9 +91,36 @@ static void count_out(const struct hak_guarded *one) {
   if (!one->closed) table.open -= one->data_bytes;
 }
 
-bool hak_held_is_moderate(size_t data_bytes) { return data_bytes <= WAITING_BYTES_MAX; }
+static size_t pages_of(size_t data_bytes) { return data_bytes / hak_os_page_size(); }
+bool hak_held_is_moderate(size_t data_bytes) { return pages_of(data_bytes) <= WAITING_PAGES; }
 static bool is_moderate(const struct hak_guarded *one) {
   return hak_held_is_moderate(one->data_bytes) && one->mapped == one->data_bytes + 2 * hak_os_page_size();
+}
+
+static void add_waiting(struct hak_guarded *one) {
+  struct hak_guarded **const first = &table.waiting[pages_of(one->data_bytes)];
+  one->next = *first;
+  *first = one;
+  table.waits++;
+}
+
+// The latest of so many pages, whose entries in the page table are most likely in the caches; NULL: there is none.
+static struct hak_guarded *take_waiting(size_t pages) {
+  struct hak_guarded *one = table.waiting[pages];
+  if (one == NULL) return NULL;
+  table.waiting[pages] = one->next;
+  table.waits--;
+  return one;
+}
+
+// One of each size in turn. There is one.
+static struct hak_guarded *take_next_out(void) {
+  struct hak_guarded *one;
+  do {
+    table.next_out = table.next_out < WAITING_PAGES ? table.next_out + 1 : 0;
+    one = take_waiting(table.next_out);
+  } while (one == NULL);
+  return one;
 }
 
 // ---- Unmapping ----------------------------------------------------------------------------------
@@ -120,13 +147,13 @@ static struct hak_guarded *take_surplus(void) {
   while (table.held.count > HELD_MAX || table.held_bytes > HELD_BYTES_MAX) {
     struct hak_guarded *one = take_held();
     if (!one->closed || !is_moderate(one)) return one;
-    append(&table.waiting, one);
+    add_waiting(one);
   }
-  return table.waiting.count > WAITING_MAX ? take_out(&table.waiting, NULL) : NULL;
+  return table.waits > WAITING_MAX ? take_next_out() : NULL;
 }
 
 static struct hak_guarded *take_any(void) {
-  if (table.waiting.first != NULL) return take_out(&table.waiting, NULL);
+  if (table.waits != 0) return take_next_out();
   return table.held.first != NULL ? take_held() : NULL;
 }
 
@@ -134,7 +161,7 @@ size_t hak_guarded_trim(void) {
   size_t bytes = 0;
   hak_mapping_lock();
   // No more than there are now: other threads go on.
-  for (uint64_t left = table.waiting.count + table.held.count; left > 0; left--) {
+  for (uint64_t left = table.waits + table.held.count; left > 0; left--) {
     struct hak_guarded *one = take_any();
     if (one == NULL || !unmap(one, &bytes)) break;
     hak_mapping_pass();
@@ -197,14 +224,9 @@ void hak_held_keep(struct hak_guarded *one) {
 // ---- Using again --------------------------------------------------------------------------------
 
 struct hak_guarded *hak_held_reuse(size_t data_bytes) {
-  struct hak_guarded *before = NULL;
-  for (struct hak_guarded *one = table.waiting.first; one != NULL; before = one, one = one->next) {
-    if (one->data_bytes != data_bytes) continue;
-    take_out(&table.waiting, before);
-    count_out(one);
-    return one;
-  }
-  return NULL;
+  struct hak_guarded *one = hak_held_is_moderate(data_bytes) ? take_waiting(pages_of(data_bytes)) : NULL;
+  if (one != NULL) count_out(one);
+  return one;
 }
 
 // ---- Figures ------------------------------------------------------------------------------------
@@ -217,7 +239,9 @@ static bool is_among(const struct hak_guarded *first, const void *block) {
 }
 
 bool hak_held_find(const void *block) {
-  return is_among(table.closing, block) || is_among(table.held.first, block) || is_among(table.waiting.first, block);
+  bool found = is_among(table.closing, block) || is_among(table.held.first, block);
+  for (size_t pages = 0; pages <= WAITING_PAGES && !found; pages++) found = is_among(table.waiting[pages], block);
+  return found;
 }
 
 struct hak_held_totals hak_held_totals(void) {
@@ -236,7 +260,9 @@ const char *hak_held_verify(void) {
   uint64_t mapped = 0;
   if (sum(table.held.first, &mapped) != table.held.count) return "quarantine miscounted";
   if (mapped != table.held_bytes) return "bytes of the quarantine miscounted";
-  if (sum(table.waiting.first, &mapped) != table.waiting.count) return "waiting ranges miscounted";
+  uint64_t waits = 0;
+  for (size_t pages = 0; pages <= WAITING_PAGES; pages++) waits += sum(table.waiting[pages], &mapped);
+  if (waits != table.waits) return "waiting ranges miscounted";
   // What another thread is closing or unmapping is counted and on no list, or on that of the closing ones.
   if (mapped > table.bytes) return "bytes of freed guarded blocks miscounted";
   return NULL;

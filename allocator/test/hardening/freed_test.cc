@@ -159,17 +159,25 @@ TEST(InFrontOfAFreedBlock, AnotherThreadsLiveBlockIsLookedAtToo) {
   }
 }
 
-// Threads change, free and get blocks that lie between each other's, while these are looked at.
+// Holds the thread up wherever it is.
+void Linger(int) {
+  for (volatile int i = 0; i < 20000; i = i + 1) continue;
+}
+
+// Threads change, free and get blocks that lie between each other's, while these are looked at; a signal stops them in
+// the middle of it.
 TEST(InFrontOfAFreedBlock, ANeighbourAtWorkIsNotTakenForDamaged) {
   const Outcome outcome = RunForked([] {
     constexpr int kThreads = 4;
     constexpr int kSlots = 64;
     static std::atomic<char *> slots[kSlots];
+    signal(SIGUSR1, Linger);
+    std::atomic<bool> done{false};
     std::vector<std::thread> threads;
     for (int t = 0; t < kThreads; ++t) {
-      threads.emplace_back([t] {
+      threads.emplace_back([&done, t] {
         uint64_t random = static_cast<uint64_t>(t) + 1;
-        for (int i = 0; i < 60000; ++i) {
+        while (!done) {
           random = random * 6364136223846793005U + 1442695040888963407U;
           const size_t size = 2050 + (random >> 40) % 180;
           char *block = New(size);
@@ -184,6 +192,17 @@ TEST(InFrontOfAFreedBlock, ANeighbourAtWorkIsNotTakenForDamaged) {
         }
       });
     }
+    std::vector<pthread_t> handles;
+    for (std::thread &thread : threads) handles.push_back(thread.native_handle());
+    std::thread stops([&] {
+      for (size_t i = 0; !done; ++i) {
+        pthread_kill(handles[i % handles.size()], SIGUSR1);
+        usleep(20);
+      }
+    });
+    usleep(700000);
+    done = true;
+    stops.join();
     for (std::thread &thread : threads) thread.join();
     return 0;
   });
