@@ -17,7 +17,7 @@ import subprocess
 import sys
 
 COLUMNS = ["box", "job", "layer", "API", "gates", "counters", "tests"]
-ROOMS = {"api", "check", "gate", "hot", "large", "observe", "os", "policy", "tiny"}
+ROOMS = {"api", "block", "gate", "heap", "hot", "large", "meta", "observe", "os", "policy", "reclaim", "slab"}
 LAYERS = {"L0", "L1", "L2", "L3", "api"}
 ENDINGS = {".c", ".cc", ".h", ".inc"}
 TOKEN = re.compile(r"`([^`]*)`")

@@ -6,10 +6,10 @@
 #include <array>
 #include <vector>
 
-#include "allocator/check/block_check.h"
-#include "allocator/check/poison.h"
-#include "allocator/tiny/tiny_nextptr.h"
-#include "allocator/tiny/tiny_region_id.h"
+#include "allocator/block/block_check.h"
+#include "allocator/block/poison.h"
+#include "allocator/block/tiny_nextptr.h"
+#include "allocator/block/tiny_region_id.h"
 #include "fuzz/fuzz_target.h"
 #include "fuzz/record.h"
 

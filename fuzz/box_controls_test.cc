@@ -11,12 +11,12 @@
 #include <string>
 #include <vector>
 
+#include "allocator/block/size_class.h"
 #include "allocator/gate/conf.h"
 #include "allocator/gate/gate.h"
 #include "allocator/gate/gate_now.h"
+#include "allocator/slab/slab.h"
 #include "allocator/test/test_random.h"
-#include "allocator/tiny/size_class.h"
-#include "allocator/tiny/slab.h"
 #include "fuzz/controls.h"
 #include "fuzz/fuzz_target.h"
 #include "fuzz/op_mutator.h"

@@ -10,9 +10,9 @@
 
 #include <string>
 
-#include "allocator/check/poison.h"
+#include "allocator/block/poison.h"
+#include "allocator/block/tiny_region_id.h"
 #include "allocator/os/unit_test.h"
-#include "allocator/tiny/tiny_region_id.h"
 #include "fuzz/block_lane_engine.h"
 #include "fuzz/controls.h"
 #include "fuzz/release_policy_engine.h"

@@ -9,10 +9,10 @@
 #include <utility>
 #include <vector>
 
+#include "allocator/block/tiny_nextptr.h"
 #include "allocator/policy/config.h"
-#include "allocator/tiny/slab_map.h"
-#include "allocator/tiny/slab_pool.h"
-#include "allocator/tiny/tiny_nextptr.h"
+#include "allocator/slab/slab_map.h"
+#include "allocator/slab/slab_pool.h"
 #include "fuzz/block_table.h"
 #include "fuzz/exact_room.h"
 #include "fuzz/fuzz_target.h"

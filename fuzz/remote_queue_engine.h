@@ -16,9 +16,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "allocator/tiny/heap.h"
-#include "allocator/tiny/remote.h"
-#include "allocator/tiny/thread_cache.h"
+#include "allocator/heap/heap.h"
+#include "allocator/heap/remote.h"
+#include "allocator/heap/thread_cache.h"
 
 namespace hak_fuzz {
 

@@ -10,8 +10,8 @@
 
 #include <array>
 
-#include "allocator/tiny/size_class.h"
-#include "allocator/tiny/slab.h"
+#include "allocator/block/size_class.h"
+#include "allocator/slab/slab.h"
 #include "fuzz/fuzz_target.h"
 #include "fuzz/op_mutator.h"
 

@@ -11,7 +11,7 @@
 #include <array>
 #include <vector>
 
-#include "allocator/tiny/slab.h"
+#include "allocator/slab/slab.h"
 #include "fuzz/exact_room.h"
 #include "fuzz/fuzz_target.h"
 #include "fuzz/op_mutator.h"

@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "allocator/tiny/slab_map.h"
+#include "allocator/slab/slab_map.h"
 
 namespace hak_fuzz {
 

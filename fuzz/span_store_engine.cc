@@ -11,8 +11,8 @@
 #include "allocator/os/fault.h"
 #include "allocator/os/os.h"
 #include "allocator/policy/config.h"
-#include "allocator/tiny/slab_map.h"
-#include "allocator/tiny/slab_pool.h"
+#include "allocator/slab/slab_map.h"
+#include "allocator/slab/slab_pool.h"
 #include "fuzz/fuzz_target.h"
 #include "fuzz/record.h"
 

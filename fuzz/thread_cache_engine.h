@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "allocator/tiny/thread_cache.h"
+#include "allocator/heap/thread_cache.h"
 
 namespace hak_fuzz {
 

@@ -81,7 +81,7 @@ inside() {
 }
 
 # What shows that a build of each kind works; all tests of the allocator run once, in module-gcc.
-some='//allocator/api/... //allocator/os/... //allocator/tiny/... //allocator/test:override_test
+some='//allocator/api/... //allocator/os/... //allocator/block/... //allocator/slab/... //allocator/heap/... //allocator/test:override_test
   //allocator/test:override_static_test //allocator/test:override_new_test //allocator/test:threads_test
   //allocator/test:misuse_test'
 some=$(echo "$some" | tr -s ' \n' ' ')
@@ -161,7 +161,7 @@ for step in "$@"; do
     workspace-gcc) inside "$bazel7 test $options --config=workspace7 $some" ;;
     workspace-clang) inside "$bazel7 test $options --config=workspace7 --config=clang $some" ;;
     aarch64)
-      inside "$bazel7 test $options --config=aarch64 $for_machine //allocator/os/... //allocator/tiny/... \
+      inside "$bazel7 test $options --config=aarch64 $for_machine //allocator/os/... //allocator/block/... //allocator/slab/... //allocator/heap/... \
         //allocator/test:override_test //allocator/test:override_static_test &&
         $bazel7 build --config=ci --config=aarch64-clang //allocator:libhakmem.so"
       ;;

@@ -13,7 +13,7 @@
 #include "allocator/os/signal_mask.h"
 #include "allocator/os/sys_call.h"
 #include "allocator/policy/config.h"
-#include "allocator/tiny/reclaim.h"
+#include "allocator/reclaim/reclaim.h"
 
 // Sleep between two rounds, and how many rounds without work it takes to wait for a wake-up.
 #define ROUND_MS_MIN 20u

@@ -2,7 +2,7 @@
 //
 // The optional thread that gives idle memory back in a process that makes no call itself (HAKMEM_BACKGROUND).
 //
-// It sleeps, does common work (tiny/reclaim.h) in slices, and when there is none for a while waits until a thread's
+// It sleeps, does common work (reclaim/reclaim.h) in slices, and when there is none for a while waits until a thread's
 // slow calls wake it. It never allocates, blocks all signals, and is named hakmem-purge. In the child of a fork there
 // is none until a thread of it has allocated for a while.
 #ifndef HAKMEM_API_BACKGROUND_H_

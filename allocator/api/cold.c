@@ -8,13 +8,13 @@
 #include "allocator/api/process.h"
 #include "allocator/api/release.h"
 #include "allocator/api/watch.h"
+#include "allocator/heap/quarantine.h"
+#include "allocator/heap/thread_cache.h"
 #include "allocator/hot/alloc.h"
 #include "allocator/large/large.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/guard_budget.h"
 #include "allocator/policy/memory_limit.h"
-#include "allocator/tiny/quarantine.h"
-#include "allocator/tiny/thread_cache.h"
 
 // ---- Allocation ---------------------------------------------------------------------------------
 

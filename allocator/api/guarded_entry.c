@@ -5,15 +5,15 @@
 #include <string.h>
 
 #include "allocator/api/process.h"
-#include "allocator/check/block_tail.h"
+#include "allocator/block/block_tail.h"
+#include "allocator/block/empty_blocks.h"
+#include "allocator/heap/freed_check.h"
+#include "allocator/heap/quarantine.h"
 #include "allocator/hot/alloc.h"
 #include "allocator/large/guarded.h"
 #include "allocator/large/large.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/config.h"
-#include "allocator/tiny/empty_blocks.h"
-#include "allocator/tiny/freed_check.h"
-#include "allocator/tiny/quarantine.h"
 
 #define SMALL_MAX (HAK_TINY_MAX - HAK_TAIL_WIDE_BYTES)
 // What is no ordinary small block: a large one, and in HARDENED one of size 0.
@@ -84,7 +84,7 @@ static void *sealed(void *block, size_t size) {
   return block;
 }
 
-// A large block, or one of size 0, which nobody can touch (tiny/empty_blocks.h); when there are too many of those, an
+// A large block, or one of size 0, which nobody can touch (block/empty_blocks.h); when there are too many of those, an
 // ordinary one.
 static HAK_NOINLINE void *special(size_t size, size_t align, bool zero) {
   if (size != 0) return hak_slow_large(size, align, zero);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the entry points do in OBSERVE and HARDENED: blocks know the very size that was asked for, so that writing one
-// byte beyond it is found. Small blocks get a canary (check/block_tail.h), large ones are guarded blocks
+// byte beyond it is found. Small blocks get a canary (block/block_tail.h), large ones are guarded blocks
 // (large/guarded.h), and in HARDENED one small block in HAKMEM_GUARD_SAMPLE is a guarded one too. The usable size of a
 // block is its request.
 //

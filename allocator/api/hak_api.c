@@ -7,10 +7,10 @@
 #include "allocator/api/process.h"
 #include "allocator/api/release.h"
 #include "allocator/api/sized.h"
-#include "allocator/check/verify.h"
 #include "allocator/gate/gate_now.h"
 #include "allocator/large/large.h"
 #include "allocator/observe/statistics.h"
+#include "allocator/observe/verify.h"
 #include "allocator/os/report.h"
 
 #define STRINGIFY(x) #x

@@ -2,14 +2,14 @@
 #include "allocator/api/release.h"
 
 #include "allocator/api/process.h"
+#include "allocator/heap/page_purge.h"
+#include "allocator/heap/quarantine.h"
+#include "allocator/heap/thread_cache.h"
 #include "allocator/large/guarded.h"
 #include "allocator/large/mapping.h"
-#include "allocator/tiny/meta.h"
-#include "allocator/tiny/page_purge.h"
-#include "allocator/tiny/quarantine.h"
-#include "allocator/tiny/reclaim.h"
-#include "allocator/tiny/slab_pool.h"
-#include "allocator/tiny/thread_cache.h"
+#include "allocator/meta/meta.h"
+#include "allocator/reclaim/reclaim.h"
+#include "allocator/slab/slab_pool.h"
 
 void hak_release_thread(void) {
   struct hak_heap *heap = hak_thread_heap();

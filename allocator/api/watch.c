@@ -3,14 +3,14 @@
 
 #include "allocator/api/background.h"
 #include "allocator/api/process.h"
+#include "allocator/heap/quarantine.h"
+#include "allocator/heap/thread_cache.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/os.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/ss_release_policy.h"
 #include "allocator/policy/watch_policy.h"
-#include "allocator/tiny/quarantine.h"
-#include "allocator/tiny/reclaim.h"
-#include "allocator/tiny/thread_cache.h"
+#include "allocator/reclaim/reclaim.h"
 
 // Calls between two looks at the clock while they come fast; one that comes after a pause looks at once or nearly so.
 #define SKIP_MAX 7u

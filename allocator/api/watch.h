@@ -10,8 +10,8 @@
 #ifndef HAKMEM_API_WATCH_H_
 #define HAKMEM_API_WATCH_H_
 
+#include "allocator/heap/heap.h"
 #include "allocator/os/base.h"
-#include "allocator/tiny/heap.h"
 
 HAK_C_BEGIN
 

@@ -4,14 +4,14 @@
 #ifndef HAKMEM_HOT_ALLOC_H_
 #define HAKMEM_HOT_ALLOC_H_
 
-#include "allocator/check/block_check.h"
+#include "allocator/block/block_check.h"
+#include "allocator/block/size_class.h"
+#include "allocator/heap/quarantine.h"
 #include "allocator/hot/cold_entry.h"
 #include "allocator/hot/thread.h"
 #include "allocator/os/atomic.h"
-#include "allocator/tiny/quarantine.h"
-#include "allocator/tiny/size_class.h"
-#include "allocator/tiny/slab.h"
-#include "allocator/tiny/slab_map.h"
+#include "allocator/slab/slab.h"
+#include "allocator/slab/slab_map.h"
 
 // Takes a block from the cache. NULL: call the slow path. The cache is passed by the address of the thread's variable
 // (thread.h), which becomes part of the instruction.
@@ -19,7 +19,7 @@ HAK_INLINE void *hak_hot_take(struct hak_cache *const *cache, size_t size) {
   if (HAK_UNLIKELY(size > HAK_TINY_MAX)) return NULL;
   const uint32_t class_id = hak_class_of(size);
   struct hak_bin *bin = &(*cache)->bins[class_id];
-  // Relaxed: the bin is this thread's; others that read it are statistics, and stealers (tiny/idle_cache.h), whose
+  // Relaxed: the bin is this thread's; others that read it are statistics, and stealers (heap/idle_cache.h), whose
   // barriers do the ordering. Steps O1, O2 and O3 of idle_cache.pml.
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   void *block = hak_slot_load(top);

@@ -5,8 +5,8 @@
 #ifndef HAKMEM_HOT_THREAD_H_
 #define HAKMEM_HOT_THREAD_H_
 
+#include "allocator/heap/heap.h"
 #include "allocator/os/base.h"
-#include "allocator/tiny/heap.h"
 
 HAK_C_BEGIN
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/large/guarded.h"
 
-#include "allocator/check/block_tail.h"
-#include "allocator/large/address_table.h"
+#include "allocator/block/block_tail.h"
 #include "allocator/large/guarded_held.h"
 #include "allocator/large/mapping_lock.h"
+#include "allocator/meta/address_table.h"
 #include "allocator/os/decommit.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"

@@ -3,7 +3,7 @@
 // Guarded blocks: each in a mapping of its own between pages that nobody can touch. In OBSERVE and HARDENED all large
 // blocks are such blocks, and in HARDENED now and then a small one is.
 //
-// A block ends at its very request: what is left of its last page holds a canary (check/block_tail.h). A freed block's
+// A block ends at its very request: what is left of its last page holds a canary (block/block_tail.h). A freed block's
 // addresses stay closed for a while (the quarantine), so that a late access finds nothing rather than another block.
 //
 // Guards take mappings, of which the kernel allows a process so many. Past the budget (policy/guard_budget.h) a block

@@ -3,11 +3,11 @@
 
 #include "allocator/large/guarded.h"
 #include "allocator/large/mapping_lock.h"
+#include "allocator/meta/meta.h"
 #include "allocator/os/decommit.h"
 #include "allocator/os/os.h"
 #include "allocator/policy/guard_budget.h"
 #include "allocator/policy/memory_limit.h"
-#include "allocator/tiny/meta.h"
 
 // Bounds of the quarantine: blocks, and bytes of addresses.
 #define HELD_MAX 128u

@@ -9,7 +9,7 @@
 #ifndef HAKMEM_LARGE_GUARDED_HELD_H_
 #define HAKMEM_LARGE_GUARDED_HELD_H_
 
-#include "allocator/large/address_table.h"
+#include "allocator/meta/address_table.h"
 #include "allocator/os/base.h"
 
 HAK_C_BEGIN

@@ -9,8 +9,8 @@
 #include "allocator/os/atomic.h"
 #include "allocator/os/decommit.h"
 #include "allocator/os/os.h"
-#include "allocator/tiny/slab_map.h"
-#include "allocator/tiny/slab_pool.h"
+#include "allocator/slab/slab_map.h"
+#include "allocator/slab/slab_pool.h"
 
 #define SPAN_BYTES_MAX (HAK_SPAN_SLABS_MAX * HAK_SLAB_SIZE)
 

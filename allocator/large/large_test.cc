@@ -13,8 +13,8 @@
 #include "allocator/os/os.h"
 #include "allocator/os/unit_test.h"
 #include "allocator/policy/config.h"
-#include "allocator/tiny/slab_map.h"
-#include "allocator/tiny/slab_pool.h"
+#include "allocator/slab/slab_map.h"
+#include "allocator/slab/slab_pool.h"
 
 namespace {
 

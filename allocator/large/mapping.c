@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/large/mapping.h"
 
-#include "allocator/large/address_table.h"
 #include "allocator/large/colour.h"
 #include "allocator/large/mapping_lock.h"
+#include "allocator/meta/address_table.h"
+#include "allocator/meta/meta.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/decommit.h"
 #include "allocator/os/os.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/memory_limit.h"
-#include "allocator/tiny/meta.h"
 
 // Freed mappings kept at most, and how much larger than the request a reused one may be: an eighth.
 #define STORED_MAX 16u

@@ -3,21 +3,21 @@
 
 #include <string.h>
 
+#include "allocator/block/empty_blocks.h"
+#include "allocator/heap/heap.h"
+#include "allocator/heap/idle_cache.h"
 #include "allocator/large/guarded.h"
 #include "allocator/large/mapping.h"
+#include "allocator/meta/meta.h"
 #include "allocator/os/lock.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/memory_limit.h"
-#include "allocator/tiny/empty_blocks.h"
-#include "allocator/tiny/heap.h"
-#include "allocator/tiny/idle_cache.h"
-#include "allocator/tiny/meta.h"
-#include "allocator/tiny/reclaim.h"
-#include "allocator/tiny/slab_guard.h"
-#include "allocator/tiny/slab_pool.h"
-#include "allocator/tiny/superslab_records.h"
+#include "allocator/reclaim/reclaim.h"
+#include "allocator/slab/slab_guard.h"
+#include "allocator/slab/slab_pool.h"
+#include "allocator/slab/superslab_records.h"
 
 // Figures read one after another while other threads work need not fit together: nothing goes below zero.
 static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }

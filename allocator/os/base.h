@@ -35,11 +35,11 @@
 #define HAK_HARDENED 0
 #define HAK_PROFILE_NAME "standard"
 #endif
-// Blocks end where the request ended: a canary behind small ones (check/block_tail.h), guard pages around large ones
+// Blocks end where the request ended: a canary behind small ones (block/block_tail.h), guard pages around large ones
 // (large/guarded.h).
 #define HAK_GUARDED (HAK_OBSERVE || HAK_HARDENED)
 
-// ---- Header lane: what stands in the byte before a small block (tiny/tiny_region_id.h) ----------
+// ---- Header lane: what stands in the byte before a small block (block/tiny_region_id.h) ----------
 #define HAK_HEADER_MODE_NONE 0
 #define HAK_HEADER_MODE_PRESERVE 1
 #define HAK_HEADER_MODE_ALWAYS 2

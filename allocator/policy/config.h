@@ -12,7 +12,7 @@
 
 HAK_C_BEGIN
 
-// How the slab map is laid out (tiny/slab_map.h).
+// How the slab map is laid out (slab/slab_map.h).
 enum hak_slab_map_form { HAK_SLAB_MAP_AUTO, HAK_SLAB_MAP_FLAT, HAK_SLAB_MAP_TWO_LEVEL };
 
 // Transparent huge pages for superslabs (os/decommit.h).

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Emptying another thread's cache: allocator/tiny/idle_cache.{h,c} and the fast paths of allocator/hot/alloc.h.
+ * Emptying another thread's cache: allocator/heap/idle_cache.{h,c} and the fast paths of allocator/hot/alloc.h.
  *
  * One bin of SLOTS slots over a NULL slot, BLOCKS blocks, its owner and a thief, who go on without end. The owner's
  * stores go through a buffer of BUFFER entries, which another process empties: first in, first out, as x86 does it, or

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Remote frees, adoption, and the life of heaps: allocator/tiny/{remote,heap,heap_life,thread_cache,reclaim,slab_pool}.c.
+ * Remote frees, adoption, and the life of heaps: allocator/heap/{remote,heap,heap_life,thread_cache}.c,
+ * allocator/reclaim/reclaim.c and allocator/slab/slab_pool.c.
  *
  * Threads open heaps, take blocks, free blocks that any of them took, visit each other's heaps, and end, in any order
  * and any number of times. Every access to what threads share without a lock is a step of its own, marked `Step R2` and

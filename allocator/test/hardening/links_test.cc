@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "allocator/slab/slab.h"
 #include "allocator/test/subprocess.h"
-#include "allocator/tiny/slab.h"
 
 namespace hak_test {
 namespace {

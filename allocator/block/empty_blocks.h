@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Blocks of size 0, in HARDENED: addresses in a range that nobody can touch, so that reading or writing even one byte
+// faults. Each is an address of its own, and is not used again before all others of the range were. Costs a bit a
+// block.
+//
+// Thread-safe, no lock.
+#ifndef HAKMEM_BLOCK_EMPTY_BLOCKS_H_
+#define HAKMEM_BLOCK_EMPTY_BLOCKS_H_
+
+#include "allocator/os/base.h"
+
+HAK_C_BEGIN
+
+// Addresses of the range. Seven eighths of them may be live at a time.
+#define HAK_EMPTY_BLOCKS ((size_t)1 << 20)
+#define HAK_EMPTY_BYTES (HAK_EMPTY_BLOCKS * HAK_MIN_ALIGN)
+
+// A block at a multiple of `align`, a power of two. NULL: out of memory, too many are live, or the alignment is larger
+// than the range has.
+void *hak_empty_take(size_t align);
+
+enum hak_empty_state {
+  HAK_EMPTY_FOREIGN,  // an address outside of the range, or one that no block ever had
+  HAK_EMPTY_LIVE,
+  HAK_EMPTY_FREED,
+};
+enum hak_empty_state hak_empty_state_of(const void *block);
+// Takes back a block; returns what it was before.
+enum hak_empty_state hak_empty_give(void *block);
+
+// Live ones now. Relaxed: a figure.
+uint64_t hak_empty_count(void);
+
+HAK_C_END
+
+#endif  // HAKMEM_BLOCK_EMPTY_BLOCKS_H_

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/block/size_class.h"
+
+const struct hak_class_info hak_class_info[HAK_CLASS_IDS] = {
+#define HAK_SIZE_CLASS(id, band_, stride_, reciprocal_, half_) \
+  [id] = {.stride = (stride_), .reciprocal = (reciprocal_), .band = (band_)},
+#include "allocator/block/size_class_table.inc"
+#undef HAK_SIZE_CLASS
+};
+
+// Each class covers the units above the class before it, up to its own stride. Band 0 steps by 16 bytes; band b > 0
+// covers (128 << b, 256 << b] in eight steps, which are 16 << b bytes too; a half ends half a step before the next
+// class.
+#define UNITS(stride) ((stride) / HAK_MIN_ALIGN)
+#define STEP(band_) (16u << (band_))
+#define FIRST_UNIT(step_, stride_) (UNITS((stride_) - (step_)) + 1)
+#define WHOLE_0(id, band_, stride_) [FIRST_UNIT(STEP(band_), stride_)... UNITS(stride_)] = (id),
+#define WHOLE_1(id, band_, stride_)
+
+uint8_t hak_class_of_units[HAK_TINY_STRIDE_MAX / HAK_MIN_ALIGN + 1] = {
+    [0] = 1,
+#define HAK_SIZE_CLASS(id, band_, stride_, reciprocal_, half_) WHOLE_##half_(id, band_, stride_)
+#include "allocator/block/size_class_table.inc"
+#undef HAK_SIZE_CLASS
+};
+
+// Relaxed: a request that still reads the old entry gets a whole class's block, which serves it too.
+static void use_half(uint32_t class_id) {
+  const uint32_t stride = hak_class_info[class_id].stride;
+  const uint32_t half_step = STEP(hak_class_info[class_id].band) / 2;
+  for (uint32_t unit = FIRST_UNIT(half_step, stride); unit <= UNITS(stride); unit++) {
+    __atomic_store_n(&hak_class_of_units[unit], (uint8_t)class_id, __ATOMIC_RELAXED);
+  }
+}
+
+bool hak_class_is_half(uint32_t class_id) {
+  switch (class_id) {
+#define HALF_0(id)
+#define HALF_1(id) case (id):
+#define HAK_SIZE_CLASS(id, band_, stride_, reciprocal_, half_) HALF_##half_(id)
+#include "allocator/block/size_class_table.inc"
+#undef HAK_SIZE_CLASS
+    return true;
+    default:
+      return false;
+  }
+}
+
+void hak_class_refine(void) {
+  for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) {
+    if (hak_class_is_half(id)) use_half(id);
+  }
+}
+
+#define HAK_SIZE_CLASS(id, band_, stride_, reciprocal_, half_)                                                     \
+  static_assert((stride_) % HAK_MIN_ALIGN == 0, "strides keep blocks aligned");                                    \
+  static_assert((reciprocal_) == (0x100000000u + (stride_) - 1) / (stride_), "reciprocal is ceil(2^32 / stride)"); \
+  static_assert((id) < HAK_CLASS_COUNT && (band_) < HAK_BAND_COUNT, "class and band ids are dense");               \
+  static_assert((stride_) <= HAK_TINY_STRIDE_MAX, "the last class is the limit");
+#include "allocator/block/size_class_table.inc"
+#undef HAK_SIZE_CLASS
+static_assert(HAK_CLASS_IDS <= 256, "a class id fits the slab map's byte");
+
+uint32_t hak_class_of_aligned(size_t size, size_t align) {
+  if (size > HAK_TINY_MAX || align > HAK_TINY_ALIGN_MAX) return HAK_CLASS_NONE;
+  for (uint32_t id = hak_class_of(size); id < HAK_CLASS_COUNT; id++) {
+    if ((hak_class_stride(id) & (align - 1)) == 0) return id;
+  }
+  return HAK_CLASS_NONE;
+}

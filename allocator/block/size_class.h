@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Size classes of small blocks: which class a request gets, and the stride of each class.
+//
+// Some classes ("halves") are for large heaps only: they save rounding, but each class costs pages of its own, which a
+// small heap feels more. hak_class_refine switches them on, once and for the whole process.
+//
+// Class 0 stands for "no small block". Classes 1 .. HAK_CLASS_COUNT - 1 are the rows of size_class_table.inc. Two more
+// ids mark granules of large spans in the slab map; like 0 they have no room in any thread cache.
+#ifndef HAKMEM_BLOCK_SIZE_CLASS_H_
+#define HAKMEM_BLOCK_SIZE_CLASS_H_
+
+#include "allocator/os/base.h"
+
+HAK_C_BEGIN
+
+#define HAK_CLASS_NONE 0u
+#define HAK_CLASS_COUNT 89u                        // class ids of small blocks are below this one
+#define HAK_CLASS_SPAN HAK_CLASS_COUNT             // first granule of a span
+#define HAK_CLASS_SPAN_REST (HAK_CLASS_COUNT + 1)  // its other granules
+#define HAK_CLASS_IDS (HAK_CLASS_COUNT + 2)
+#define HAK_BAND_COUNT 8u
+
+#define HAK_TINY_STRIDE_MAX ((size_t)32 * 1024)
+// The largest request that is a small block.
+#define HAK_TINY_MAX (HAK_TINY_STRIDE_MAX - HAK_HEADER_BYTES)
+
+// The largest alignment that a small block can have: what a slab's end is a multiple of, at most the largest stride.
+#define HAK_TINY_ALIGN_MAX (HAK_SLAB_GUARD != 0 ? HAK_SLAB_GUARD : HAK_TINY_STRIDE_MAX)
+
+struct hak_class_info {
+  uint32_t stride;      // bytes from one block to the next
+  uint32_t reciprocal;  // ceil(2^32 / stride)
+  uint8_t band;         // C0 .. C7
+};
+extern const struct hak_class_info hak_class_info[HAK_CLASS_IDS];
+
+// The class of a request, indexed by the request and its header rounded up to 16 bytes, in units of 16 bytes.
+// Relaxed: hak_class_refine may change entries at any time, and either class serves.
+extern uint8_t hak_class_of_units[HAK_TINY_STRIDE_MAX / HAK_MIN_ALIGN + 1];
+
+// From now on requests get the halves too. Thread-safe.
+void hak_class_refine(void);
+bool hak_class_is_half(uint32_t class_id);
+
+// The class for `size` <= HAK_TINY_MAX bytes. Size 0 gets the smallest.
+HAK_INLINE uint32_t hak_class_of(size_t size) {
+  const size_t units = (size + HAK_HEADER_BYTES + HAK_MIN_ALIGN - 1) / HAK_MIN_ALIGN;
+  // Relaxed: hak_class_refine may change the entry, and either answer serves.
+  return __atomic_load_n(&hak_class_of_units[units], __ATOMIC_RELAXED);
+}
+
+HAK_INLINE size_t hak_class_stride(uint32_t class_id) { return hak_class_info[class_id].stride; }
+
+// What a program may use of a block of the class.
+HAK_INLINE size_t hak_class_usable(uint32_t class_id) { return hak_class_info[class_id].stride - HAK_HEADER_BYTES; }
+
+// Whether a small block with room for `usable` bytes goes on serving a program that now needs `size` of them. If not, a
+// move saves a fifth or more: the copy is short, and what the program cuts once it often keeps long. For the smallest
+// blocks a move costs more than it saves, down to the half.
+#define HAK_SHRINK_SMALL 512u
+HAK_INLINE bool hak_class_still_serves(size_t usable, size_t size) {
+  return size <= usable && (usable <= HAK_SHRINK_SMALL ? size >= usable / 2 : usable - size <= size / 4);
+}
+
+HAK_INLINE bool hak_class_is_tiny(uint32_t class_id) { return class_id - 1 < HAK_CLASS_COUNT - 1; }
+
+// The smallest class whose blocks hold `size` bytes and are all at multiples of `align`, a power of two; HAK_CLASS_NONE
+// when there is none. Blocks are counted from the slab's end, so a stride that `align` divides is enough.
+uint32_t hak_class_of_aligned(size_t size, size_t align);
+
+HAK_C_END
+
+#endif  // HAKMEM_BLOCK_SIZE_CLASS_H_

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// tiny_region_id: the header lane, one byte in front of a small block (the last byte of the stride before it).
+//
+//   none      no header; the slab map alone knows the class.
+//   preserve  written once when the block is carved, kept while the block is free, checked on free: the class.
+//   always    written on every malloc and free, checked on free and on malloc: the class and the state.
+//
+// A header costs the block one usable byte, the last of its stride, which belongs to the block behind.
+#ifndef HAKMEM_BLOCK_TINY_REGION_ID_H_
+#define HAKMEM_BLOCK_TINY_REGION_ID_H_
+
+#include "allocator/block/size_class.h"
+#include "allocator/block/tiny_nextptr.h"
+#include "allocator/os/atomic.h"
+#include "allocator/os/base.h"
+
+HAK_C_BEGIN
+
+// Layout of the byte: the class in the low seven bits, the live bit above. Class ids are never 0, so a zeroed header is
+// never valid.
+#define HAK_REGION_LIVE 0x80u
+// In place of a class: carved and never yet handed out, so its contents are nobody's.
+#define HAK_REGION_FRESH 0x7Fu
+static_assert(HAK_CLASS_COUNT <= HAK_REGION_FRESH, "a class id fits below the live bit and is not the fresh mark");
+
+enum hak_region_state {
+  HAK_REGION_IS_LIVE,
+  HAK_REGION_IS_FREE,
+  HAK_REGION_IS_FRESH,
+  HAK_REGION_IS_BROKEN,
+};
+
+// In HARDENED what stands in memory is XORed with this, so that nobody can write a valid header without knowing the
+// secret, nor find the secret's bits by reading one. The highest bit stays: a live block's header is never a character
+// of text or zero, so a write of such a byte before a block is always found.
+HAK_INLINE uint8_t tiny_region_id_mask(const void *block) {
+  return HAK_HARDENED ? (uint8_t)(hak_nextptr_mixed(block) >> 57) : 0;
+}
+
+// Relaxed: a header is changed by who holds its block, and read by the holder of the block before as well, who only
+// asks whether the byte is one of the valid values, and by that of the block behind, who looks more than once
+// (heap/freed_check.h).
+HAK_INLINE uint8_t tiny_region_id_load(const void *block) {
+  return __atomic_load_n((const uint8_t *)block - 1, __ATOMIC_RELAXED) ^ tiny_region_id_mask(block);
+}
+HAK_INLINE void tiny_region_id_store(void *block, uint32_t value) {
+  __atomic_store_n((uint8_t *)block - 1, (uint8_t)value ^ tiny_region_id_mask(block), __ATOMIC_RELAXED);
+}
+
+// What the header says of a block of `class_id`.
+HAK_INLINE enum hak_region_state tiny_region_id_state(const void *block, uint32_t class_id) {
+  const uint8_t header = tiny_region_id_load(block);
+  if (header == (HAK_REGION_LIVE | class_id)) return HAK_REGION_IS_LIVE;
+  if (header == HAK_REGION_FRESH) return HAK_REGION_IS_FRESH;
+  return header == class_id ? HAK_REGION_IS_FREE : HAK_REGION_IS_BROKEN;
+}
+
+// The block comes into being. `preserve` knows no other state than live. `always` also marks the byte behind the block,
+// the header of a block that may not exist yet: so what follows a block is always a valid header.
+HAK_INLINE void tiny_region_id_carve(void *block, uint32_t class_id) {
+  if (HAK_HEADER == HAK_HEADER_MODE_PRESERVE) tiny_region_id_store(block, HAK_REGION_LIVE | class_id);
+  if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) tiny_region_id_store(block, HAK_REGION_FRESH);
+}
+HAK_INLINE void tiny_region_id_carve_behind(void *block, uint32_t class_id) {
+  if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) {
+    tiny_region_id_store((char *)block + hak_class_stride(class_id), HAK_REGION_FRESH);
+  }
+}
+
+HAK_INLINE void tiny_region_id_set_live(void *block, uint32_t class_id) {
+  if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) tiny_region_id_store(block, HAK_REGION_LIVE | class_id);
+}
+HAK_INLINE void tiny_region_id_set_free(void *block, uint32_t class_id) {
+  if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) tiny_region_id_store(block, class_id);
+}
+
+HAK_C_END
+
+#endif  // HAKMEM_BLOCK_TINY_REGION_ID_H_

@@ -1,8 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-#include "allocator/check/block_check.h"
-
-HAK_COLD __attribute__((noreturn)) void hak_block_complain(const void *block, enum hak_region_state state,
-                                                           const char *if_free, const char *if_other) {
-  if (state == HAK_REGION_IS_BROKEN) hak_fatal("corrupted header", block);
-  hak_fatal(state == HAK_REGION_IS_FREE ? if_free : if_other, block);
-}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/heap/freed_check.h"
+
+#include "allocator/block/block_check.h"
+#include "allocator/block/block_front.h"
+#include "allocator/block/block_tail.h"
+#include "allocator/heap/quarantine.h"
+#include "allocator/os/report.h"
+#include "allocator/slab/list_links.h"
+
+// Bytes of blocks in slabs that one check reads: some milliseconds.
+#define SLAB_BYTES_MAX ((size_t)32 * 1024 * 1024)
+
+// Looks at the canary of another thread's block before it counts as damaged.
+#define LOOKS 64
+
+// ThreadSanitizer is not told of reads of a canary that its thread may be changing: what they find is not used then.
+#define HAK_RACES __attribute__((no_sanitize("thread")))
+
+static HAK_NOINLINE bool is_last_index(const void *block) {
+  const struct hak_slab *slab = hak_slab_of(block);
+  return hak_slab_block_index(slab, block) + 1 == slab->capacity;
+}
+
+// Whether the block is the lowest of its slab. Most are told from it by their place alone.
+HAK_INLINE bool is_lowest(const void *block, size_t stride) {
+  const uintptr_t offset = (uintptr_t)block & (HAK_SUPERSLAB_SIZE - 1);
+  const uintptr_t begin = offset < HAK_SLAB_SIZE ? HAK_SUPERSLAB_HEAD : 0;
+  return HAK_UNLIKELY((offset & (HAK_SLAB_SIZE - 1)) - begin < 2 * stride) && is_last_index(block);
+}
+
+static void require_lowest_front(const void *lowest) {
+  if (HAK_UNLIKELY(!hak_block_front_intact(lowest))) hak_fatal("underflow", lowest);
+}
+
+// The block's canary, if it is live all the time. Its thread may free it and have it again between the looks, but
+// hardly each time; one that is stopped in the middle of that has a block that is not live.
+static HAK_NOINLINE HAK_RACES void require_tail(const void *block, uint32_t class_id) {
+  for (int looks = 0; looks < LOOKS; looks++) {
+    size_t size;
+    if (tiny_region_id_state(block, class_id) != HAK_REGION_IS_LIVE) return;
+    hak_block_keep_order();
+    if (hak_tail_read(block, hak_class_usable(class_id), &size)) return;
+    hak_block_keep_order();
+    if (tiny_region_id_state(block, class_id) != HAK_REGION_IS_LIVE) return;
+  }
+  hak_fatal("overflow", block);
+}
+
+HAK_RACES void hak_freed_require_front(const void *block, uint32_t class_id) {
+  if (!HAK_POISON_ON) return;
+  const size_t stride = hak_class_stride(class_id);
+  // The header of the block before is a cache line away, its canary is not.
+  if (HAK_UNLIKELY(is_lowest(block, stride))) {
+    require_lowest_front(block);
+  } else if (HAK_UNLIKELY(
+                 !hak_tail_end_intact((const char *)block - stride, stride - HAK_HEADER_BYTES, HAK_POISON_WORD))) {
+    require_tail((const char *)block - stride, class_id);
+  }
+}
+
+static void require_untouched(const void *block, uint32_t class_id) {
+  hak_block_require_untouched(block, class_id);
+  const size_t stride = hak_class_stride(class_id);
+  if (is_lowest(block, stride)) {
+    require_lowest_front(block);
+  } else {
+    require_tail((const char *)block - stride, class_id);
+  }
+}
+
+// Blocks that lie free in the slab. They are the owner's, as its bitmap.
+static size_t require_slab(const struct hak_slab *slab) {
+  const uint32_t free_count = hak_slab_free_count(slab);
+  if (free_count == 0) return 0;
+  for (uint32_t index = 0; index < slab->capacity; index++) {
+    if (hak_slab_bit(slab, index)) require_untouched(hak_slab_block(slab, index), slab->class_id);
+  }
+  return (size_t)free_count * slab->stride;
+}
+
+static void require_slabs(const struct hak_heap *heap) {
+  size_t bytes = 0;
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    for (uint32_t list = 0; list < HAK_LIST_FULL; list++) {
+      for (const struct hak_slab *slab = heap->classes[class_id].lists[list]; slab != NULL;
+           slab = hak_slab_next(slab)) {
+        if (bytes >= SLAB_BYTES_MAX) return;
+        bytes += require_slab(slab);
+      }
+    }
+  }
+}
+
+void hak_freed_require_untouched(const struct hak_heap *heap) {
+  if (!HAK_POISON_ON) return;
+  if (heap->quarantine != NULL) hak_quarantine_visit(heap, require_untouched);
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    const struct hak_bin *bin = &heap->cache.bins[class_id];
+    // Relaxed: base and top are this thread's own.
+    void **const base = atomic_load_explicit(&bin->base, memory_order_relaxed);
+    void **const top = atomic_load_explicit(&bin->top, memory_order_relaxed);
+    // The first two slots are the marks of the end.
+    for (void **slot = base == NULL ? NULL : base + 2; slot != NULL && slot <= top; slot++) {
+      const void *block = hak_slot_load(slot);
+      if (block != NULL) require_untouched(block, class_id);
+    }
+  }
+  require_slabs(heap);
+}

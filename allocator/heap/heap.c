@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/heap/heap.h"
+
+#include "allocator/block/block_check.h"
+#include "allocator/heap/idle_cache.h"
+#include "allocator/heap/remote.h"
+#include "allocator/heap/thread_cache.h"
+#include "allocator/os/report.h"
+#include "allocator/policy/huge_pages.h"
+#include "allocator/policy/ss_release_policy.h"
+#include "allocator/slab/list_links.h"
+#include "allocator/slab/slab_pool.h"
+
+// Cached blocks of a class that a smaller class does not take.
+#define BORROW_LEAVES 4u
+
+// ---- Lists --------------------------------------------------------------------------------------
+
+// Relaxed: one thread at a time writes, under the heap's lock; others read it as a hint.
+static void add_room(struct hak_class_heap *class_heap, uint32_t change) {
+  const uint32_t now = atomic_load_explicit(&class_heap->with_room, memory_order_relaxed) + change;
+  atomic_store_explicit(&class_heap->with_room, now, memory_order_relaxed);
+}
+
+// Relaxed: one thread at a time writes, under the heap's lock; statistics read.
+static uint64_t free_bytes_of(const struct hak_heap *heap) {
+  return atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
+}
+
+static void add_free_bytes(struct hak_heap *heap, int64_t change) {
+  atomic_store_explicit(&heap->free_bytes, free_bytes_of(heap) + (uint64_t)change, memory_order_relaxed);
+}
+
+void hak_heap_link(struct hak_heap *heap, struct hak_slab *slab) {
+  struct hak_class_heap *class_heap = &heap->classes[slab->class_id];
+  const enum hak_slab_list list = hak_slab_list_for(slab);
+  slab->list = (uint8_t)list;
+  slab->prev = NULL;
+  slab->next = hak_slab_first(class_heap->lists[list]);
+  if (slab->next != NULL) slab->next->prev = slab;
+  class_heap->lists[list] = slab;
+  heap->slabs++;
+  add_free_bytes(heap, (int64_t)((uint64_t)hak_slab_free_count(slab) * slab->stride));
+  if (list != HAK_LIST_FULL) add_room(class_heap, 1);
+}
+
+void hak_heap_unlink(struct hak_heap *heap, struct hak_slab *slab) {
+  struct hak_class_heap *class_heap = &heap->classes[slab->class_id];
+  if (HAK_UNLIKELY(slab->list >= HAK_LIST_COUNT)) hak_fatal(HAK_LINKS_OF_SLABS, slab);
+  hak_slab_require_linked(slab, class_heap->lists[slab->list]);
+  if (HAK_UNLIKELY(heap->purge_next == slab)) heap->purge_next = slab->next;
+  if (slab->next != NULL) slab->next->prev = slab->prev;
+  if (slab->prev != NULL) {
+    slab->prev->next = slab->next;
+  } else {
+    class_heap->lists[slab->list] = slab->next;
+  }
+  heap->slabs--;
+  add_free_bytes(heap, -(int64_t)((uint64_t)hak_slab_free_count(slab) * slab->stride));
+  if (slab->list != HAK_LIST_FULL) add_room(class_heap, (uint32_t)-1);
+}
+
+static void relink(struct hak_heap *heap, struct hak_slab *slab) {
+  if (hak_slab_list_for(slab) == slab->list) return;
+  hak_heap_unlink(heap, slab);
+  hak_heap_link(heap, slab);
+}
+
+static bool wholly_free(const struct hak_slab *slab) { return hak_slab_free_count(slab) == hak_slab_carved(slab); }
+
+// Takes blocks out of the slab's bitmap, or puts one in, and keeps the heap's figure true.
+static uint32_t take_free(struct hak_heap *heap, struct hak_slab *slab, void **out, uint32_t want) {
+  const uint32_t got = hak_slab_take_free(slab, out, want);
+  add_free_bytes(heap, -(int64_t)((uint64_t)got * slab->stride));
+  return got;
+}
+
+static void give_to_pool(struct hak_heap *heap, struct hak_slab *slab) {
+  hak_heap_unlink(heap, slab);
+  hak_pool_give(slab);
+}
+
+void hak_heap_release_empty(struct hak_heap *heap) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    // A slab without a block in use is on one of these two.
+    for (uint32_t list = HAK_LIST_MOST; list <= HAK_LIST_CARVE; list++) {
+      struct hak_slab *next;
+      for (struct hak_slab *slab = heap->classes[class_id].lists[list]; slab != NULL; slab = next) {
+        next = hak_slab_next(slab);
+        if (wholly_free(slab)) give_to_pool(heap, slab);
+      }
+    }
+  }
+}
+
+// ---- Taking -------------------------------------------------------------------------------------
+
+// One slab of the class from the orphanage, now owned by `heap`; NULL when there is none with room.
+static struct hak_slab *adopt(struct hak_heap *heap, uint32_t class_id) {
+  struct hak_class_heap *orphans = &hak_orphanage.classes[class_id];
+  // Relaxed: a hint, the lock decides. Step H4 of remote.pml.
+  if (HAK_LIKELY(atomic_load_explicit(&orphans->with_room, memory_order_relaxed) == 0)) return NULL;
+  struct hak_slab *slab = NULL;
+  hak_lock_acquire(&hak_orphanage_lock);
+  for (uint32_t list = 0; list < HAK_LIST_FULL && slab == NULL; list++) slab = orphans->lists[list];
+  if (slab != NULL) {
+    hak_heap_unlink(&hak_orphanage, slab);
+    // Release: a thread that frees into the slab and reads the new owner finds the heap as it is.
+    // Step H5 of remote.pml.
+    atomic_store_explicit(&slab->owner, heap, memory_order_release);
+    atomic_fetch_add_explicit(&hak_adopted_slabs, 1, memory_order_relaxed);
+  }
+  hak_lock_release(&hak_orphanage_lock);
+  if (slab != NULL) hak_heap_link(heap, slab);
+  return slab;
+}
+
+// The first slab of a list whose blocks may be used; NULL: none. Near the memory limit that leaves out slabs with pages
+// that were given back.
+static struct hak_slab *first_admitted(const struct hak_heap *heap, uint32_t class_id, uint32_t list) {
+  struct hak_slab *slab = heap->classes[class_id].lists[list];
+  if (slab == NULL || hak_slab_admitted(slab)) return slab;
+  while (slab != NULL && slab->purged != 0) slab = hak_slab_next(slab);
+  return slab;
+}
+
+// Blocks from the bitmaps of slabs that were carved to the end.
+static uint32_t take_recycled(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want) {
+  uint32_t got = 0;
+  for (uint32_t list = 0; list < HAK_LIST_CARVE && got < want; list++) {
+    struct hak_slab *slab;
+    while (got < want && (slab = first_admitted(heap, class_id, list)) != NULL) {
+      const struct hak_slab *const next = hak_slab_next(slab);
+      if (next != NULL) __builtin_prefetch(&next->free[next->first_word]);
+      got += take_free(heap, slab, out + got, want - got);
+      relink(heap, slab);
+    }
+  }
+  return got;
+}
+
+// Blocks from a slab that is not carved to the end: its free ones, or else new ones.
+static uint32_t take_from_carved(struct hak_heap *heap, struct hak_slab *slab, void **out, uint32_t want, bool *fresh) {
+  uint32_t got = take_free(heap, slab, out, want);
+  if (got == 0) {
+    heap->classes[slab->class_id].took_new = true;
+    const bool singly = slab->stride >= HAK_CARVE_SINGLY;
+    got = hak_slab_carve(slab, out, singly ? 1 : want);
+    if (fresh != NULL) *fresh = singly && slab->zeroed;
+  }
+  relink(heap, slab);
+  return got;
+}
+
+// Whether another slab of the class will be filled before long: of those that the heap has all are full, if there are
+// any.
+static bool is_further(const struct hak_heap *heap, uint32_t class_id) {
+  const uint64_t bytes = (uint64_t)heap->slabs * HAK_SLAB_SIZE;
+  return bytes >= HAK_HUGE_LARGE_HEAP ||
+         (bytes >= HAK_HUGE_LEAST_HEAP && heap->classes[class_id].lists[HAK_LIST_FULL] != NULL);
+}
+
+static struct hak_slab *take_slab(struct hak_heap *heap, uint32_t class_id, bool further, bool grow) {
+  return (further ? hak_pool_take_further : hak_pool_take)(class_id, heap, grow);
+}
+
+uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh) {
+  if (fresh != NULL) *fresh = false;
+  heap->classes[class_id].took_new = false;
+  uint32_t got = take_recycled(heap, class_id, out, want);
+  if (got != 0) return got;
+  struct hak_slab *slab = first_admitted(heap, class_id, HAK_LIST_CARVE);
+  if (slab != NULL) return take_from_carved(heap, slab, out, want, fresh);
+  if (heap != &hak_orphanage) {
+    slab = adopt(heap, class_id);
+    if (slab != NULL && hak_slab_admitted(slab)) return hak_heap_take(heap, class_id, out, want, fresh);
+  }
+  const bool further = is_further(heap, class_id);
+  slab = take_slab(heap, class_id, further, false);
+  // Before new memory is mapped, what only caches keep in use may serve.
+  if (slab == NULL && hak_heap_empty_before_growth(heap)) return hak_heap_take(heap, class_id, out, want, fresh);
+  if (slab == NULL) slab = take_slab(heap, class_id, further, true);
+  if (slab == NULL) return 0;
+  hak_heap_link(heap, slab);
+  return take_from_carved(heap, slab, out, want, fresh);
+}
+
+bool hak_heap_empty_before_growth(struct hak_heap *heap) {
+  if (heap == &hak_orphanage || heap->slabs < heap->empty_at_slabs) return false;
+  if (!hak_release_before_growth(free_bytes_of(heap), heap->slabs * HAK_SLAB_SIZE)) return false;
+  // Not again before the heap has grown by a superslab.
+  heap->empty_at_slabs = heap->slabs + HAK_SLABS_PER_SUPERSLAB;
+  hak_thread_cache_flush_all(heap);
+  hak_heap_drain_some(heap);
+  hak_heap_release_empty(heap);
+  return true;
+}
+
+// Whether the class has blocks that were used before and lie free in their slabs.
+static bool has_used(const struct hak_class_heap *class_heap) {
+  for (uint32_t list = 0; list < HAK_LIST_CARVE; list++) {
+    if (class_heap->lists[list] != NULL) return true;
+  }
+  const struct hak_slab *carving = class_heap->lists[HAK_LIST_CARVE];
+  return carving != NULL && hak_slab_free_count(carving) != 0;
+}
+
+// A block of class `larger` that was used before, from its slabs or from the thread's cache.
+static void *take_used(struct hak_heap *heap, uint32_t larger) {
+  void *block;
+  if (take_recycled(heap, larger, &block, 1) == 1) return block;
+  hak_cache_settle(heap, larger);
+  struct hak_bin *bin = &heap->cache.bins[larger];
+  // Relaxed: base and top are this thread's own.
+  void **const base = atomic_load_explicit(&bin->base, memory_order_relaxed);
+  void **const top = atomic_load_explicit(&bin->top, memory_order_relaxed);
+  // What lies above the untouched ones was freed by the program. A few stay for the class itself.
+  if (base == NULL || (size_t)(top - base) - 1 <= heap->classes[larger].untouched + BORROW_LEAVES) return NULL;
+  atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed);
+  return hak_slot_load(top);
+}
+
+void *hak_heap_borrow(struct hak_heap *heap, uint32_t class_id) {
+  if (HAK_BLOCK_CHECKS || has_used(&heap->classes[class_id])) return NULL;
+  const size_t stride = hak_class_stride(class_id);
+  for (uint32_t larger = class_id + 1; larger < HAK_CLASS_COUNT; larger++) {
+    if (hak_class_stride(larger) - stride > stride / 8) return NULL;
+    void *block = take_used(heap, larger);
+    if (block != NULL) return block;
+  }
+  return NULL;
+}
+
+// ---- Putting back -------------------------------------------------------------------------------
+
+void hak_heap_put(struct hak_heap *heap, struct hak_slab *slab, void *block) {
+  if (HAK_UNLIKELY(!hak_slab_put(slab, hak_slab_index_of_freed(slab, block)))) hak_fatal("double free", block);
+  add_free_bytes(heap, (int64_t)(slab->stride));
+  if (HAK_UNLIKELY(wholly_free(slab))) {
+    const struct hak_class_heap *class_heap = &heap->classes[slab->class_id];
+    const uint32_t with_room = atomic_load_explicit(&class_heap->with_room, memory_order_relaxed);
+    const uint32_t others = with_room - (slab->list != HAK_LIST_FULL);
+    if (heap == &hak_orphanage || !hak_release_keep_slab(others)) {
+      give_to_pool(heap, slab);
+      return;
+    }
+  }
+  relink(heap, slab);
+}
+
+// What a slab costs a drain beside its blocks, in blocks.
+#define DRAIN_SLAB 8u
+
+// The slab is looked at only where something is left.
+static void set_rest(struct hak_heap *heap, struct hak_slab *slab, uint64_t rest) {
+  const uint64_t bytes = rest == 0 ? 0 : (rest >> 32) * hak_class_usable(slab->class_id);
+  heap->rest_slab = slab;
+  // Relaxed: under the heap's lock; statistics read.
+  atomic_store_explicit(&heap->rest, rest, memory_order_relaxed);
+  atomic_store_explicit(&heap->rest_bytes, bytes, memory_order_relaxed);
+}
+static uint64_t get_rest(const struct hak_heap *heap) {
+  return atomic_load_explicit(&heap->rest, memory_order_relaxed);
+}
+
+// Takes the chain of the next slab that waits in hand. False: it was not this heap's, or none waits.
+static bool next_chain(struct hak_heap *heap) {
+  if (heap->draining == NULL) {
+    // Relaxed: the exchange looks again; a notice that comes just now is for the next drain. Step H1 of remote.pml.
+    struct hak_slab *const pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);
+    if (HAK_LIKELY(pending == HAK_PENDING_END) || pending == HAK_PENDING_CLOSED) return false;
+    // Acquire: pairs with the pushes of the notifiers. Step H2 of remote.pml.
+    heap->draining = atomic_exchange_explicit(&heap->pending, HAK_PENDING_END, memory_order_acquire);
+  }
+  struct hak_slab *slab = heap->draining;
+  heap->draining = hak_pending_slab(slab->pending_next);
+  // Acquire: as in hak_remote_notify. This heap's lock keeps the answer true. Step H3 of remote.pml.
+  if (atomic_load_explicit(&slab->owner, memory_order_acquire) == heap) {
+    set_rest(heap, slab, hak_remote_detach(slab));
+    return true;
+  }
+  hak_remote_notify(slab);  // Meant for the thread that had this heap record before.
+  return false;
+}
+
+// Takes in so many blocks at most, the slabs counted too.
+static void drain(struct hak_heap *heap, uint64_t most) {
+  while (most > 0 && hak_heap_waiting(heap)) {
+    most -= most < DRAIN_SLAB ? most : DRAIN_SLAB;
+    if (get_rest(heap) == 0 && !next_chain(heap)) continue;
+    struct hak_slab *slab = heap->rest_slab;
+    const uint64_t chain = get_rest(heap);
+    const uint64_t bound = most != 0 ? most : 1;
+    const uint64_t rest = hak_remote_put(heap, slab, chain, bound < UINT32_MAX ? (uint32_t)bound : UINT32_MAX);
+    const uint64_t taken = (chain >> 32) - (rest >> 32);
+    most -= taken < most ? taken : most;
+    set_rest(heap, slab, rest);
+  }
+}
+
+void hak_heap_drain(struct hak_heap *heap) { drain(heap, UINT64_MAX); }
+
+bool hak_heap_drain_some(struct hak_heap *heap) {
+  if (HAK_LIKELY(!hak_heap_waiting(heap))) return false;
+  drain(heap, HAK_DRAIN_BLOCKS);
+  return hak_heap_waiting(heap);
+}
+
+HAK_ATOMIC(uint64_t) hak_heaps_free_bytes;
+
+void hak_heap_report(struct hak_heap *heap) {
+  const uint64_t now = free_bytes_of(heap);
+  if (now == heap->reported_bytes) return;
+  atomic_fetch_add_explicit(&hak_heaps_free_bytes, now - heap->reported_bytes, memory_order_relaxed);
+  heap->reported_bytes = now;
+}
+
+// ---- Checking -----------------------------------------------------------------------------------
+
+static const char *check_slab(const struct hak_heap *heap, const struct hak_slab *slab, uint32_t class_id,
+                              uint32_t list) {
+  if (slab->class_id != class_id) return "slab of another class on a class's list";
+  // Relaxed: under the lock under which it was written.
+  if (slab->list != list || hak_slab_list_for(slab) != list) return "slab on the wrong list";
+  if (atomic_load_explicit(&slab->owner, memory_order_relaxed) != heap) return "slab of another owner on a heap's list";
+  if (hak_slab_carved(slab) > slab->capacity) return "slab carved beyond its capacity";
+  if (slab->next != NULL && slab->next->prev != slab) return "slab list with a broken link";
+  uint32_t bits = 0;
+  for (uint32_t word = 0; word < (slab->capacity + 63) / 64; word++) {
+    bits += (uint32_t)__builtin_popcountll(slab->free[word]);
+    if (word < slab->first_word && slab->free[word] != 0) return "free block below the first word";
+  }
+  if (!hak_slab_purge_holds(slab)) return "page given back with a block in use";
+  if (bits != hak_slab_free_count(slab)) return "free blocks of a slab miscounted";
+  for (uint32_t i = 0; i + hak_slab_carved(slab) < slab->capacity; i++) {
+    if (hak_slab_bit(slab, i)) return "free block that was never carved";
+  }
+  return NULL;
+}
+
+const char *hak_heap_check(const struct hak_heap *heap) {
+  uint64_t free_bytes = 0;
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    const struct hak_class_heap *class_heap = &heap->classes[class_id];
+    uint32_t with_room = 0;
+    for (uint32_t list = 0; list < HAK_LIST_COUNT; list++) {
+      for (const struct hak_slab *slab = class_heap->lists[list]; slab != NULL; slab = slab->next) {
+        with_room += list != HAK_LIST_FULL;
+        free_bytes += (uint64_t)hak_slab_free_count(slab) * slab->stride;
+        const char *fault = check_slab(heap, slab, class_id, list);
+        if (fault != NULL) return fault;
+      }
+    }
+    if (with_room != atomic_load_explicit(&class_heap->with_room, memory_order_relaxed)) return "slabs miscounted";
+  }
+  if (free_bytes != free_bytes_of(heap)) return "free bytes of a heap miscounted";
+  return NULL;
+}

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Life cycle of thread heaps: the registry of all heap records, opening, closing, and fork.
+#include <string.h>
+
+#include "allocator/heap/freed_check.h"
+#include "allocator/heap/heap.h"
+#include "allocator/heap/heap_records.h"
+#include "allocator/heap/idle_cache.h"
+#include "allocator/heap/quarantine.h"
+#include "allocator/heap/remote.h"
+#include "allocator/heap/thread_cache.h"
+#include "allocator/os/atomic.h"
+#include "allocator/os/os.h"
+#include "allocator/policy/config.h"
+#include "allocator/slab/slab_pool.h"
+
+static struct hak_lock registry_lock = HAK_LOCK_INIT(HAK_RANK_REGISTRY);
+// Under registry_lock.
+static struct {
+  struct hak_heap_list heaps;       // those with a thread
+  struct hak_heap_list closing;     // those without one that somebody is about to empty
+  struct hak_heap_list abandoned;   // those that a fork left behind
+  HAK_ATOMIC(bool) some_abandoned;  // that list is not empty; also read without the lock, relaxed
+  HAK_ATOMIC(uint32_t) threads;     // heaps on the first list; also read without the lock, relaxed
+  struct hak_heap *visited;         // where hak_heap_visit_next goes on
+  struct hak_heap *looked_at;       // where take_left goes on
+  // What ended threads had counted.
+  uint64_t canary_bytes;
+  uint64_t refills;
+  uint64_t flushes;
+  uint64_t remote_batches;
+} registry;
+
+static uint32_t registry_threads(void) { return atomic_load_explicit(&registry.threads, memory_order_relaxed); }
+static void set_threads(uint32_t count) { atomic_store_explicit(&registry.threads, count, memory_order_relaxed); }
+uint32_t hak_heap_threads(void) { return registry_threads(); }
+
+static void link_heap(struct hak_heap *heap) {
+  hak_heap_list_add(&registry.heaps, heap);
+  set_threads(registry_threads() + 1);
+}
+
+static void unlink_heap(struct hak_heap *heap) {
+  if (registry.visited == heap) registry.visited = heap->next;
+  if (registry.looked_at == heap) registry.looked_at = heap->next;
+  hak_heap_list_remove(&registry.heaps, heap);
+  set_threads(registry_threads() - 1);
+}
+
+// Moves all of a list in front of the abandoned ones, without a look at them.
+static void abandon(struct hak_heap_list *list) {
+  if (list->first == NULL) return;
+  list->last->next = registry.abandoned.first;
+  if (registry.abandoned.first != NULL) {
+    registry.abandoned.first->prev = list->last;
+  } else {
+    registry.abandoned.last = list->last;
+  }
+  registry.abandoned.first = list->first;
+  atomic_store_explicit(&registry.some_abandoned, true, memory_order_relaxed);
+  *list = (struct hak_heap_list){NULL, NULL};
+}
+
+struct hak_lock hak_orphanage_lock = HAK_LOCK_INIT(HAK_RANK_ORPHANAGE);
+struct hak_lock hak_late_lock = HAK_LOCK_INIT(HAK_RANK_HEAP);
+struct hak_heap hak_orphanage;
+HAK_ATOMIC(uint64_t) hak_adopted_slabs;
+
+// Heaps that an opening looks at for one whose thread has ended: more than one, so that those that nobody closed
+// otherwise become fewer.
+#define LOOKS_AT_OPEN 2u
+
+// A heap whose thread has ended without closing it, for the caller to close; NULL: none among the next `looks`. Under
+// the registry's lock.
+static struct hak_heap *take_left(uint32_t looks) {
+  for (; looks > 0; looks--) {
+    if (registry.looked_at == NULL) registry.looked_at = registry.heaps.first;
+    struct hak_heap *heap = registry.looked_at;
+    if (heap == NULL) return NULL;
+    registry.looked_at = heap->next;
+    if (hak_thread_mark_left(&heap->mark)) {
+      unlink_heap(heap);
+      hak_heap_list_add(&registry.closing, heap);
+      return heap;
+    }
+  }
+  return NULL;
+}
+
+static void close_left(struct hak_heap *heap);
+
+struct hak_heap *hak_heap_open(void) {
+  hak_lock_acquire(&registry_lock);
+  struct hak_heap *left;
+  while ((left = take_left(LOOKS_AT_OPEN)) != NULL) {
+    hak_lock_release(&registry_lock);
+    close_left(left);
+    hak_lock_acquire(&registry_lock);
+  }
+  struct hak_heap *heap = hak_heap_record_take();
+  if (heap != NULL) {
+    link_heap(heap);
+    // Before the registry lets go of it: a fork then finds the heap ready or not open.
+    hak_heap_enter(heap);
+  }
+  hak_lock_release(&registry_lock);
+  if (heap == NULL) return NULL;
+  hak_thread_cache_init(heap);
+  if (HAK_HARDENED) hak_quarantine_attach(heap);
+  heap->open = true;
+  // Release: a notifier that finds the list open finds the heap ready. Relaxed would do as nothing else is read through
+  // it. Step L1 of remote.pml.
+  atomic_store_explicit(&heap->pending, HAK_PENDING_END, memory_order_release);
+  hak_heap_leave(heap);
+  return heap;
+}
+
+// Gives all slabs of the heap to the orphanage, and closes its pending list.
+static void orphan_slabs(struct hak_heap *heap) {
+  hak_lock_acquire(&hak_orphanage_lock);
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    for (uint32_t list = 0; list < HAK_LIST_COUNT; list++) {
+      struct hak_slab *slab;
+      while ((slab = heap->classes[class_id].lists[list]) != NULL) {
+        hak_heap_unlink(heap, slab);
+        // Release: see hak_remote_notify. Step L2 of remote.pml.
+        atomic_store_explicit(&slab->owner, &hak_orphanage, memory_order_release);
+        hak_heap_link(&hak_orphanage, slab);
+      }
+    }
+  }
+  // Only now: whoever finds the list closed looks at the owner again and must not find this heap. Acquire: pairs with
+  // the pushes of the notifiers. Release is more than is needed: who still sees the old owner looks
+  // again. Step L3 of remote.pml.
+  struct hak_slab *slab =
+      hak_pending_slab(atomic_exchange_explicit(&heap->pending, HAK_PENDING_CLOSED, memory_order_acq_rel));
+  struct hak_slab *foreign = NULL;
+  while (slab != NULL) {
+    struct hak_slab *next = hak_pending_slab(slab->pending_next);
+    // Relaxed: what makes or unmakes an orphan does so under this lock. Step L4 of remote.pml.
+    if (atomic_load_explicit(&slab->owner, memory_order_relaxed) == &hak_orphanage) {
+      hak_remote_collect(&hak_orphanage, slab);
+    } else {
+      slab->pending_next = foreign;
+      foreign = slab;
+    }
+    slab = next;
+  }
+  hak_lock_release(&hak_orphanage_lock);
+  while (foreign != NULL) {
+    struct hak_slab *next = foreign->pending_next;
+    hak_remote_notify(foreign);
+    foreign = next;
+  }
+}
+
+// Relaxed: a statistic, of a heap that nobody has.
+static void move_count(HAK_ATOMIC(uint64_t) * from, uint64_t *to) {
+  *to += atomic_exchange_explicit(from, 0, memory_order_relaxed);
+}
+
+// Takes everything out of the heap. By its thread, or when that is gone.
+static void empty(struct hak_heap *heap) {
+  hak_heap_enter(heap);
+  if (heap->open) {
+    hak_freed_require_untouched(heap);
+    hak_quarantine_detach(heap);
+    hak_thread_cache_flush_all(heap);
+    hak_heap_drain(heap);
+    hak_heap_release_empty(heap);
+    hak_thread_cache_destroy(heap);
+    orphan_slabs(heap);
+    hak_heap_report(heap);
+    hak_idle_cache_uncount(heap);
+    heap->open = false;
+  }
+  hak_heap_leave(heap);
+}
+
+// Under the registry's lock.
+static void keep_record(struct hak_heap *heap, uint64_t now) {
+  move_count(&heap->canary_bytes, &registry.canary_bytes);
+  move_count(&heap->refills, &registry.refills);
+  move_count(&heap->flushes, &registry.flushes);
+  move_count(&heap->remote_batches, &registry.remote_batches);
+  hak_heap_record_keep(heap, now);
+}
+
+void hak_heap_close(struct hak_heap *heap) {
+  empty(heap);
+  const uint64_t now = hak_os_now_ms();
+  hak_lock_acquire(&registry_lock);
+  unlink_heap(heap);
+  keep_record(heap, now);
+  hak_lock_release(&registry_lock);
+}
+
+// A heap on the list of those to be closed.
+static void close_left(struct hak_heap *heap) {
+  memset(&heap->mark, 0, sizeof heap->mark);
+  empty(heap);
+  const uint64_t now = hak_os_now_ms();
+  hak_lock_acquire(&registry_lock);
+  hak_heap_list_remove(&registry.closing, heap);
+  keep_record(heap, now);
+  hak_lock_release(&registry_lock);
+}
+
+// One slice of records that were closed at or before `until`. Returns the bytes that went back.
+static HAK_COLD size_t release_records(uint64_t until, uint64_t now, uint32_t warm) {
+  hak_lock_acquire(&registry_lock);
+  struct hak_heap_rest *rest = hak_heap_records_lend(until, warm);
+  hak_lock_release(&registry_lock);
+  if (rest == NULL) return 0;
+  hak_heap_records_rest(rest, now);
+  hak_lock_acquire(&registry_lock);
+  const size_t bytes = hak_heap_records_return(rest, now);
+  hak_lock_release(&registry_lock);
+  return bytes;
+}
+
+bool hak_heap_tick_records(uint64_t now) {
+  const uint64_t deadline = HAK_SETTING(decommit_deadline_ms);
+  if (HAK_LIKELY(!hak_heap_records_may_rest(now)) || now < deadline) return false;
+  return release_records(now - deadline, now, HAK_HEAP_RECORDS_WARM) != 0;
+}
+
+HAK_COLD size_t hak_heap_trim_records(void) {
+  const uint64_t now = hak_os_now_ms();
+  size_t bytes = 0;
+  for (size_t more; (more = release_records(now, now, 0)) != 0;) bytes += more;
+  return bytes;
+}
+
+void hak_heap_close_left(void) {
+  uint32_t looks = registry_threads();
+  hak_lock_acquire(&registry_lock);
+  registry.looked_at = registry.heaps.first;
+  for (; looks > 0; looks--) {
+    struct hak_heap *left = take_left(1);
+    if (left == NULL) continue;
+    hak_lock_release(&registry_lock);
+    close_left(left);
+    hak_lock_acquire(&registry_lock);
+  }
+  hak_lock_release(&registry_lock);
+}
+
+// Relaxed: figures from a thread that goes on meanwhile.
+static void add_cached(const struct hak_heap *heap, struct hak_heap_totals *totals) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    const struct hak_bin *bin = &heap->cache.bins[class_id];
+    void **base = atomic_load_explicit(&bin->base, memory_order_relaxed);
+    void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
+    if (base == NULL) continue;
+    // The owner may change both between the two loads: such a moment counts as an empty bin.
+    const uint32_t stolen = atomic_load_explicit(&heap->classes[class_id].stolen, memory_order_relaxed);
+    const ptrdiff_t blocks = top - base - 1 - (ptrdiff_t)stolen;
+    if (blocks <= 0 || blocks > (ptrdiff_t)HAK_SLAB_BLOCKS_MAX) continue;
+    totals->cached_blocks += (uint64_t)blocks;
+    totals->cached_bytes += (uint64_t)blocks * hak_class_usable(class_id);
+  }
+}
+
+static void add_heap(const struct hak_heap *heap, struct hak_heap_totals *totals) {
+  totals->canary_bytes += atomic_load_explicit(&heap->canary_bytes, memory_order_relaxed);
+  totals->free_bytes += atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
+  totals->refills += atomic_load_explicit(&heap->refills, memory_order_relaxed);
+  totals->flushes += atomic_load_explicit(&heap->flushes, memory_order_relaxed);
+  totals->remote_batches += atomic_load_explicit(&heap->remote_batches, memory_order_relaxed);
+  add_cached(heap, totals);
+  const uint64_t held = atomic_load_explicit(&heap->held_blocks, memory_order_relaxed);
+  totals->rest_blocks += atomic_load_explicit(&heap->rest, memory_order_relaxed) >> 32;
+  totals->rest_bytes += atomic_load_explicit(&heap->rest_bytes, memory_order_relaxed);
+  totals->held_blocks += held;
+  totals->cached_blocks += held;
+  totals->cached_bytes += atomic_load_explicit(&heap->held_bytes, memory_order_relaxed);
+}
+
+static void add_heaps(const struct hak_heap_list *list, struct hak_heap_totals *totals) {
+  for (const struct hak_heap *heap = list->first; heap != NULL; heap = heap->next) add_heap(heap, totals);
+}
+
+struct hak_heap_totals hak_heap_totals(void) {
+  hak_lock_acquire(&registry_lock);
+  struct hak_heap_totals totals = {
+      .threads = registry_threads(),
+      .refills = registry.refills,
+      .flushes = registry.flushes,
+      .remote_batches = registry.remote_batches,
+      .adopted = atomic_load_explicit(&hak_adopted_slabs, memory_order_relaxed),
+  };
+  totals.canary_bytes = registry.canary_bytes + atomic_load_explicit(&hak_orphanage.canary_bytes, memory_order_relaxed);
+  add_heaps(&registry.heaps, &totals);
+  add_heaps(&registry.closing, &totals);
+  add_heaps(&registry.abandoned, &totals);
+  hak_lock_release(&registry_lock);
+  return totals;
+}
+
+bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), void *context) {
+  struct hak_heap *left = NULL;
+  bool busy = false;
+  hak_lock_acquire(&registry_lock);
+  struct hak_heap *heap = registry.visited != NULL ? registry.visited : registry.heaps.first;
+  if (heap != NULL) {
+    registry.visited = heap->next;
+    if (hak_thread_mark_left(&heap->mark)) {
+      left = heap;
+      unlink_heap(heap);
+      hak_heap_list_add(&registry.closing, heap);
+    } else {
+      busy = !hak_heap_try_enter(heap);
+      // A heap that is open stays so as long as its lock is held; the record of one that is not may be used again as
+      // soon as the registry's lock is free, and whoever does that waits for the heap's.
+      if (!busy && !heap->open) {
+        hak_heap_leave(heap);
+        busy = true;
+      }
+    }
+  }
+  hak_lock_release(&registry_lock);
+  if (left != NULL) {
+    close_left(left);
+  } else if (heap != NULL && !busy) {
+    // Threads that start, end or visit others do not wait for this.
+    reclaim(heap, context);
+    hak_heap_leave(heap);
+  }
+  return heap != NULL;
+}
+
+static void wait_free(const struct hak_heap_list *list) {
+  for (struct hak_heap *heap = list->first; heap != NULL; heap = heap->next) {
+    hak_fork_gate_wait_free(&heap->lock);
+    if (HAK_HARDENED) hak_quarantine_wait_free(heap);
+  }
+}
+
+void hak_heap_lock_all(void) {
+  hak_lock_acquire(&registry_lock);
+  hak_fork_gate_close();
+  wait_free(&registry.heaps);
+  wait_free(&registry.closing);
+  hak_lock_acquire_unranked(&hak_late_lock);
+  hak_lock_acquire(&hak_orphanage_lock);
+}
+
+void hak_heap_unlock_all(void) {
+  hak_lock_release(&hak_orphanage_lock);
+  hak_lock_release_unranked(&hak_late_lock);
+  hak_fork_gate_open();
+  hak_lock_release(&registry_lock);
+}
+
+void hak_heap_abandon_others(struct hak_heap *mine) {
+  // The threads do not exist in this process. Each was outside its slow calls, whose lock is held here, and at most in
+  // one operation of a fast path: a block that it was taking is still cached, one that it was freeing is lost.
+  if (mine != NULL) {
+    unlink_heap(mine);
+    hak_fork_gate_reset(&mine->lock);  // Another thread may have been about to step back from it.
+  }
+  abandon(&registry.heaps);
+  abandon(&registry.closing);
+  registry.visited = registry.looked_at = NULL;
+  hak_heap_records_forked();
+  set_threads(0);
+  if (mine != NULL) link_heap(mine);
+}
+
+bool hak_heap_close_abandoned(void) {
+  if (HAK_LIKELY(!atomic_load_explicit(&registry.some_abandoned, memory_order_relaxed))) return false;
+  hak_lock_acquire(&registry_lock);
+  struct hak_heap *heap = registry.abandoned.first;
+  atomic_store_explicit(&registry.some_abandoned, heap != NULL && heap->next != NULL, memory_order_relaxed);
+  if (heap != NULL) {
+    hak_heap_list_remove(&registry.abandoned, heap);
+    hak_heap_list_add(&registry.closing, heap);
+    // Nobody is in it. Another thread may have been about to step back from it when the process was forked.
+    hak_fork_gate_reset(&heap->lock);
+    if (HAK_HARDENED) hak_quarantine_reset_lock(heap);
+  }
+  hak_lock_release(&registry_lock);
+  if (heap != NULL) close_left(heap);
+  return heap != NULL;
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/heap/page_purge.h"
+
+#include "allocator/os/atomic.h"
+#include "allocator/policy/config.h"
+#include "allocator/policy/refusal.h"
+#include "allocator/policy/ss_release_policy.h"
+#include "allocator/slab/list_links.h"
+#include "allocator/slab/slab_ground.h"
+
+// Slabs that one slice looks at, and runs of pages that it gives back.
+#define SLICE_SLABS 1024u
+#define SLICE_RUNS 32u
+// Slabs that a slice looks at whose memory goes back whatever its age.
+#define SLICE_SLABS_OF_ALL 32u
+// One pass over all slabs of a heap begins at most so often.
+#define PASS_MS_MIN 50u
+// The trickle: slabs it looks at in one call, and how long it pauses after a run of pages and between two passes.
+#define TRICKLE_SLABS 64u
+#define TRICKLE_DEADLINES 5u
+#define TRICKLE_MS_MIN 5000u
+#define TRICKLE_PASS_MS 500u
+
+struct slice {
+  uint64_t now;
+  uint64_t deadline_ms;
+  uint32_t slabs;  // that may still be looked at
+  uint32_t runs;   // that may still be given back
+  size_t bytes;
+  bool spare_huge;  // huge pages are not taken apart
+};
+
+// Whether the slab's free blocks have not changed until the deadline, as far as earlier looks tell.
+static bool is_idle(struct hak_slab *slab, const struct slice *slice) {
+  const uint16_t free_count = (uint16_t)hak_slab_free_count(slab);
+  if (slab->seen_free != free_count) {
+    slab->seen_free = free_count;
+    slab->seen_ms = (uint32_t)slice->now;
+  }
+  return (uint32_t)slice->now - slab->seen_ms >= slice->deadline_ms;
+}
+static_assert(HAK_SLAB_BLOCKS_MAX < UINT16_MAX, "seen_free holds every count, and one that is none");
+
+// Looks at the slabs of one list from `from` on. Returns the first that it did not get to, for the slice is used up;
+// NULL: the list is done.
+static struct hak_slab *purge_list(struct hak_slab *from, struct slice *slice) {
+  struct hak_slab *slab = from;
+  for (; slab != NULL; slab = hak_slab_next(slab)) {
+    if (slice->slabs == 0 || slice->runs == 0) return slab;
+    slice->slabs--;
+    if (slice->spare_huge && hak_ground_is_huge(hak_superslab_of_slab(slab))) continue;
+    if (is_idle(slab, slice)) slice->bytes += hak_slab_purge(slab, &slice->runs);
+    // The slab may have more: the next slice looks at it again.
+    if (slice->runs == 0) return slab;
+  }
+  return NULL;
+}
+
+// Slabs with few free blocks have no free page, but for the smallest of blocks.
+#define FIRST_LIST HAK_LIST_SOME
+#define LAST_LIST HAK_LIST_CARVE
+
+// False: the slice is used up.
+static bool purge_class(struct hak_heap *heap, uint32_t class_id, struct slice *slice) {
+  for (uint32_t list = FIRST_LIST; list <= LAST_LIST; list++) {
+    if (purge_list(heap->classes[class_id].lists[list], slice) != NULL) return false;
+  }
+  return true;
+}
+
+// A slice of the pass, from where the last one stopped. heap->purge_class, heap->purge_list and heap->purge_next name
+// that place; hak_heap_unlink keeps it true when the slab leaves its list.
+static void purge_on(struct hak_heap *heap, struct slice *slice) {
+  for (;;) {
+    heap->purge_next = purge_list(heap->purge_next, slice);
+    if (heap->purge_next != NULL) return;
+    if (heap->purge_list < LAST_LIST) {
+      heap->purge_list++;
+    } else if (heap->purge_class + 1 < HAK_CLASS_COUNT) {
+      heap->purge_class++;
+      heap->purge_list = FIRST_LIST;
+    } else {
+      heap->purge_class = 0;
+      return;
+    }
+    heap->purge_next = heap->classes[heap->purge_class].lists[heap->purge_list];
+  }
+}
+
+static void begin_pass(struct hak_heap *heap) {
+  heap->purge_class = 1;
+  heap->purge_list = FIRST_LIST;
+  heap->purge_next = heap->classes[1].lists[FIRST_LIST];
+}
+
+static bool possible(const struct hak_heap *heap) {
+  return HAK_SETTING(page_purge) && HAK_HEADER == HAK_HEADER_MODE_NONE && heap->slabs != 0;
+}
+
+// A heap with little free memory gives one run of pages back every few seconds. Its classes' peaks come at different
+// times, each touches a page that was not touched before, and without this its memory would creep up for ever. (In huge
+// pages nothing creeps.)
+static bool trickle(struct hak_heap *heap, uint64_t now) {
+  if (now < heap->trickle_ms) return false;
+  struct slice slice = {.now = now,
+                        .deadline_ms = HAK_SETTING(decommit_deadline_ms),
+                        .slabs = TRICKLE_SLABS,
+                        .runs = 1,
+                        .spare_huge = true};
+  const uint32_t class_id = heap->trickle_class + 1;
+  purge_class(heap, class_id, &slice);
+  if (slice.runs == 0) {
+    const uint64_t pause = TRICKLE_DEADLINES * HAK_SETTING(decommit_deadline_ms);
+    heap->trickle_ms = now + (pause > TRICKLE_MS_MIN ? pause : TRICKLE_MS_MIN);
+    return false;  // It is no work that is due.
+  }
+  heap->trickle_class = class_id;
+  if (class_id + 1 == HAK_CLASS_COUNT) {
+    heap->trickle_class = 0;
+    heap->trickle_ms = now + TRICKLE_PASS_MS;
+  }
+  return false;
+}
+
+bool hak_page_purge(struct hak_heap *heap, uint64_t now) {
+  const uint64_t free_bytes = atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
+  if (!possible(heap) || !hak_refusal_is_over(&hak_decommit_refusal, now)) return false;
+  if (!hak_release_pages(free_bytes, heap->slabs * HAK_SLAB_SIZE)) return trickle(heap, now);
+  if (heap->purge_class == 0) {
+    if (now < heap->purge_pass_ms) return false;
+    const uint64_t pause = HAK_SETTING(decommit_deadline_ms) / 2;
+    heap->purge_pass_ms = now + (pause > PASS_MS_MIN ? pause : PASS_MS_MIN);
+    begin_pass(heap);
+  }
+  struct slice slice = {
+      .now = now, .deadline_ms = HAK_SETTING(decommit_deadline_ms), .slabs = SLICE_SLABS, .runs = SLICE_RUNS};
+  purge_on(heap, &slice);
+  if (slice.runs != SLICE_RUNS) hak_refusal_note(&hak_decommit_refusal, slice.bytes == 0, now);
+  return slice.bytes != 0;
+}
+
+bool hak_page_purge_begin(struct hak_heap *heap) {
+  if (!possible(heap)) return false;
+  begin_pass(heap);
+  return true;
+}
+
+bool hak_page_purge_on(struct hak_heap *heap, size_t *bytes) {
+  // Bounded by its slabs alone: what the kernel refuses is not tried twice in a pass.
+  struct slice slice = {.slabs = SLICE_SLABS_OF_ALL, .runs = UINT32_MAX};
+  if (heap->purge_class != 0) purge_on(heap, &slice);
+  *bytes += slice.bytes;
+  return heap->purge_class != 0;
+}
+
+size_t hak_page_purge_all(struct hak_heap *heap) {
+  size_t bytes = 0;
+  if (!hak_page_purge_begin(heap)) return 0;
+  while (hak_page_purge_on(heap, &bytes) && !hak_lock_wanted(&heap->lock)) continue;
+  return bytes;
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/heap/page_purge.h"
+
+#include <gtest/gtest.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <map>
+#include <vector>
+
+#include "allocator/os/fault.h"
+#include "allocator/os/os.h"
+#include "allocator/os/unit_test.h"
+#include "allocator/policy/config.h"
+#include "allocator/slab/slab_map.h"
+#include "allocator/slab/slab_pool.h"
+
+namespace {
+
+using hak_unit::FaultPlan;
+using hak_unit::Random;
+
+constexpr bool kHeaders = HAK_HEADER != HAK_HEADER_MODE_NONE;
+constexpr uint64_t kDeadline = 1000;
+
+// The clock is injected: nothing here sleeps.
+class PagePurge : public testing::Test {
+ protected:
+  static void SetUpTestSuite() { hak_slab_map_init(HAK_SLAB_MAP_AUTO); }
+  PagePurge() {
+    hak_config = {};
+    hak_config.decommit_deadline_ms = kDeadline;
+    hak_config.keep_superslabs = 1;
+    hak_config.thread_cache_bytes = size_t{4} << 20;
+    hak_config.page_purge = true;
+    heap_ = hak_heap_open();
+  }
+  ~PagePurge() override {
+    Check();
+    for (const auto &[block, byte] : live_) Put(block);
+    hak_heap_close(heap_);
+    EXPECT_EQ(hak_slab_purged_bytes(), 0u) << "slabs in the pool count as a whole";
+    EXPECT_EQ(hak_pool_verify(), nullptr);
+    hak_config = {};
+  }
+
+  void Put(void *block) { hak_heap_put(heap_, hak_slab_of(block), block); }
+  // Takes `count` blocks and fills each with a byte of its own.
+  void Grow(uint32_t class_id, uint32_t count) {
+    while (count > 0) {
+      void *out[64];
+      const uint32_t got = hak_heap_take(heap_, class_id, out, std::min(count, 64u), nullptr);
+      ASSERT_GT(got, 0u);
+      for (uint32_t i = 0; i < got; i++) {
+        const unsigned char byte = static_cast<unsigned char>(1 + live_.size() % 255);
+        memset(out[i], byte, hak_class_usable(class_id));
+        live_[static_cast<unsigned char *>(out[i])] = byte;
+      }
+      count -= got;
+    }
+  }
+  // Frees all but every `keep`th block.
+  void Thin(size_t keep) {
+    size_t number = 0;
+    for (auto entry = live_.begin(); entry != live_.end();) {
+      if (number++ % keep == 0) {
+        ++entry;
+        continue;
+      }
+      Put(entry->first);
+      entry = live_.erase(entry);
+    }
+  }
+  void Check() {
+    EXPECT_EQ(hak_heap_check(heap_), nullptr);
+    for (const auto &[block, byte] : live_) {
+      const size_t usable = hak_class_usable(hak_slab_of(block)->class_id);
+      for (size_t i = 0; i < usable; i++) ASSERT_EQ(block[i], byte);
+    }
+  }
+  // Slices until one finds nothing, at one moment.
+  size_t PurgeAt(uint64_t now) {
+    const uint64_t before = hak_slab_purged_bytes();
+    for (int idle = 0; idle < 200; idle++) {
+      if (hak_page_purge(heap_, now)) idle = 0;
+    }
+    return hak_slab_purged_bytes() - before;
+  }
+  // Pages of the superslabs of live blocks that have memory.
+  static bool Resident(const void *page) {
+    unsigned char flag = 0;
+    EXPECT_EQ(mincore(const_cast<void *>(page), 1, &flag), 0);
+    return (flag & 1) != 0;
+  }
+
+  hak_heap *heap_;
+  std::map<unsigned char *, unsigned char> live_;
+};
+
+uint32_t ClassOf(size_t stride) { return hak_class_of(stride - HAK_HEADER_BYTES); }
+
+TEST_F(PagePurge, GivesFreePagesBackAfterTheDeadlineAndNotBefore) {
+  const uint32_t class_id = ClassOf(512);
+  Grow(class_id, 20000);
+  Thin(100);
+  EXPECT_EQ(PurgeAt(5000), 0u) << "the first look";
+  EXPECT_EQ(PurgeAt(5000 + kDeadline - 1), 0u);
+  const size_t bytes = PurgeAt(5000 + kDeadline + kDeadline / 2);
+  if (kHeaders) {
+    EXPECT_EQ(bytes, 0u) << "free blocks have headers";
+    return;
+  }
+  // A hundredth of the blocks lives, each of which holds one page or two.
+  EXPECT_GT(bytes, size_t{20000} * 512 / 2);
+  Check();
+  const size_t page = hak_os_page_size();
+  size_t without = 0;
+  for (const auto &[block, byte] : live_) {
+    const uintptr_t next = (reinterpret_cast<uintptr_t>(block) & ~(page - 1)) + 2 * page;
+    if (hak_superslab_of(reinterpret_cast<void *>(next)) != hak_superslab_of(block)) continue;
+    without += !Resident(reinterpret_cast<void *>(next));
+  }
+  EXPECT_GT(without, live_.size() / 2);
+  EXPECT_EQ(PurgeAt(5000 + 3 * kDeadline), 0u) << "what is given back is not given back again";
+}
+
+TEST_F(PagePurge, MemoryThatIsUsedAgainCountsAgain) {
+  if (kHeaders) return;
+  const uint32_t class_id = ClassOf(1024);
+  Grow(class_id, 10000);
+  Thin(50);
+  EXPECT_GT(hak_page_purge_all(heap_), 0u);
+  const uint64_t purged = hak_slab_purged_bytes();
+  Grow(class_id, 3000);
+  EXPECT_LT(hak_slab_purged_bytes(), purged);
+  Check();
+  Thin(70);
+  EXPECT_GT(hak_page_purge_all(heap_), 0u);
+  Check();
+}
+
+// A large heap takes several slices, which come to an end; the heap may change in between.
+TEST_F(PagePurge, AWholePassIsCutIntoSlices) {
+  if (kHeaders) return;
+  const uint32_t class_id = ClassOf(1024);
+  Grow(class_id, 10000);
+  Thin(50);
+  size_t bytes = 0;
+  int slices = 1;
+  ASSERT_TRUE(hak_page_purge_begin(heap_));
+  for (; hak_page_purge_on(heap_, &bytes) && slices < 1000; slices++) Grow(class_id, 1);
+  EXPECT_GT(slices, 3);
+  EXPECT_LT(slices, 1000);
+  EXPECT_GT(bytes, size_t{10000} * 1024 / 2);
+  EXPECT_FALSE(hak_page_purge_on(heap_, &bytes));
+}
+
+// Somebody sleeps for the heap's lock: one slice is done, and no more.
+TEST_F(PagePurge, AWaiterEndsThePass) {
+  if (kHeaders) return;
+  Grow(ClassOf(1024), 10000);
+  Thin(50);
+  heap_->lock.state = 2;
+  const size_t some = hak_page_purge_all(heap_);
+  heap_->lock.state = 0;
+  EXPECT_GT(hak_page_purge_all(heap_), some);
+}
+
+TEST_F(PagePurge, ASlabThatChangesIsLeftAlone) {
+  if (kHeaders) return;
+  const uint32_t class_id = ClassOf(512);
+  Grow(class_id, 20000);
+  Thin(100);
+  PurgeAt(1000);
+  // One block more in use in every slab.
+  for (uint64_t now = 2000; now < 6000; now += 600) {
+    std::vector<unsigned char *> first;
+    const hak_slab *last = nullptr;
+    for (const auto &[block, byte] : live_) {
+      if (hak_slab_of(block) != last) first.push_back(block);
+      last = hak_slab_of(block);
+    }
+    if (first.size() < 20) break;
+    for (unsigned char *block : first) {
+      Put(block);
+      live_.erase(block);
+    }
+    EXPECT_EQ(PurgeAt(now), 0u) << now;
+  }
+}
+
+TEST_F(PagePurge, LittleFreeMemoryIsNotWorthAPass) {
+  const uint32_t class_id = ClassOf(512);
+  Grow(class_id, 3000);  // 1.5 MiB: below the least
+  Thin(100);
+  PurgeAt(1000);
+  const size_t first = PurgeAt(3000);
+  // The trickle: one run of pages every few seconds.
+  EXPECT_LE(first, HAK_SLAB_SIZE);
+  EXPECT_EQ(PurgeAt(3001), 0u);
+  if (kHeaders) return;
+  size_t later = 0;
+  for (uint64_t now = 10000; now < 100000; now += 1000) later += PurgeAt(now);
+  EXPECT_GT(first + later, 2 * hak_os_page_size());
+  Check();
+}
+
+TEST_F(PagePurge, SwitchedOffItDoesNothing) {
+  hak_config.page_purge = false;
+  Grow(ClassOf(512), 20000);
+  Thin(100);
+  EXPECT_EQ(PurgeAt(1000) + PurgeAt(9000), 0u);
+  EXPECT_EQ(hak_page_purge_all(heap_), 0u);
+}
+
+TEST_F(PagePurge, ADecommitThatFailsLeavesThePageAsItIs) {
+  Grow(ClassOf(512), 5000);
+  Thin(100);
+  {
+    const FaultPlan plan(HAK_FAULT_DECOMMIT);
+    EXPECT_EQ(hak_page_purge_all(heap_), 0u);
+  }
+  EXPECT_EQ(hak_slab_purged_bytes(), 0u);
+  Check();
+  EXPECT_EQ(hak_page_purge_all(heap_) != 0, !kHeaders);
+}
+
+// Every class, at random: contents stay, records hold.
+TEST_F(PagePurge, RandomUseOfAllClasses) {
+  Random random(7);
+  for (int round = 0; round < hak_unit::Operations(60); round++) {
+    const uint32_t class_id = 1 + random.Below(HAK_CLASS_COUNT - 1);
+    Grow(class_id, 1 + random.Below(static_cast<uint32_t>(400000 / hak_class_stride(class_id)) + 1));
+    if (random.OneIn(2)) Thin(2 + random.Below(40));
+    if (random.OneIn(2)) hak_page_purge_all(heap_);
+    if (round % 8 == 0) Check();
+    ASSERT_FALSE(HasFailure());
+  }
+}
+
+}  // namespace

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/heap/quarantine.h"
+
+#include "allocator/heap/idle_cache.h"
+#include "allocator/heap/thread_cache.h"
+#include "allocator/meta/meta.h"
+#include "allocator/os/atomic.h"
+#include "allocator/os/os.h"
+
+static uint32_t half_of(uint32_t class_id) {
+  const size_t by_bytes = HAK_QUARANTINE_BYTES / hak_class_stride(class_id);
+  if (by_bytes == 0) return 1;
+  return by_bytes < HAK_QUARANTINE_BLOCKS ? (uint32_t)by_bytes : HAK_QUARANTINE_BLOCKS;
+}
+static size_t array_bytes(uint32_t class_id) { return (size_t)2 * half_of(class_id) * sizeof(void *); }
+
+// Written under the quarantine's lock: no read-modify-write is needed. Relaxed: figures.
+static void add_figure(HAK_ATOMIC(uint64_t) * figure, uint64_t change) {
+  atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + change, memory_order_relaxed);
+}
+
+static void count(struct hak_heap *heap, uint32_t class_id, int64_t blocks) {
+  add_figure(&heap->held_blocks, (uint64_t)blocks);
+  add_figure(&heap->held_bytes, (uint64_t)blocks * hak_class_usable(class_id));
+}
+
+uint32_t hak_quarantine_random(struct hak_heap *heap, uint32_t bound) {
+  // A counter that a secret start and a mixing function hide; a new start now and then.
+  struct hak_quarantine *quarantine = heap->quarantine;
+  if (quarantine->draws-- == 0) {
+    quarantine->seed ^= hak_os_random();
+    quarantine->draws = 1u << 16;
+  }
+  uint64_t mixed = quarantine->seed += 0x9E3779B97F4A7C15u;
+  mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9u;
+  mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EBu;
+  return (uint32_t)((mixed >> 32) * bound >> 32);
+}
+
+void hak_quarantine_shuffle(struct hak_heap *heap, void **blocks, uint32_t count_) {
+  for (uint32_t left = count_; left > 1; left--) {
+    const uint32_t other = hak_quarantine_random(heap, left);
+    void *block = blocks[other];
+    blocks[other] = blocks[left - 1];
+    blocks[left - 1] = block;
+  }
+}
+
+static void *swap(struct hak_heap *heap, uint32_t class_id, void *block) {
+  struct hak_quarantine *quarantine = heap->quarantine;
+  quarantine->swaps++;
+  void **places = quarantine->places[class_id];
+  if (HAK_UNLIKELY(places == NULL)) {
+    places = quarantine->places[class_id] = hak_meta_alloc(array_bytes(class_id));
+    if (places == NULL) return block;
+  }
+  const uint32_t half = quarantine->halves[class_id];
+  void **const place = &places[hak_quarantine_random(heap, half)];
+  void *displaced = *place;
+  *place = block;
+  if (displaced != NULL) {
+    const uint32_t front = quarantine->fronts[class_id];
+    quarantine->fronts[class_id] = (uint16_t)(front + 1 < half ? front + 1 : 0);
+    block = places[half + front];
+    places[half + front] = displaced;
+    displaced = block;
+  }
+  if (displaced == NULL) count(heap, class_id, 1);
+  return displaced;
+}
+
+void *hak_quarantine_swap(struct hak_heap *heap, uint32_t class_id, void *block) {
+  hak_gated_acquire(&heap->quarantine->lock);
+  void *again = swap(heap, class_id, block);
+  hak_lock_release(&heap->quarantine->lock);
+  return again;
+}
+
+// Under the heap's lock, where nobody waits at the gate of fork: the thread that closed it waits for that lock. That
+// one has every lock.
+static void lock_within(struct hak_quarantine *quarantine) {
+  if (!hak_lock_holds_all) hak_lock_acquire(&quarantine->lock);
+}
+static void unlock_within(struct hak_quarantine *quarantine) {
+  if (!hak_lock_holds_all) hak_lock_release(&quarantine->lock);
+}
+
+bool hak_quarantine_attach(struct hak_heap *heap) {
+  struct hak_quarantine *quarantine = hak_meta_alloc(sizeof *quarantine);
+  if (quarantine != NULL) {
+    quarantine->lock = (struct hak_lock)HAK_LOCK_INIT(HAK_RANK_QUARANTINE);
+    for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) quarantine->halves[id] = (uint16_t)half_of(id);
+  }
+  heap->quarantine = quarantine;
+  return quarantine != NULL;
+}
+
+static uint32_t flush(struct hak_heap *heap) {
+  struct hak_quarantine *quarantine = heap->quarantine;
+  uint32_t blocks = 0;
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    void **places = quarantine->places[class_id];
+    for (uint32_t i = 0; places != NULL && i < 2u * quarantine->halves[class_id]; i++) {
+      if (places[i] == NULL) continue;
+      hak_thread_cache_return(heap, &places[i], 1);
+      places[i] = NULL;
+      count(heap, class_id, -1);
+      blocks++;
+    }
+  }
+  return blocks;
+}
+
+void hak_quarantine_wait_free(struct hak_heap *heap) {
+  if (heap->quarantine != NULL) hak_fork_gate_wait_free(&heap->quarantine->lock);
+}
+
+void hak_quarantine_reset_lock(struct hak_heap *heap) {
+  if (heap->quarantine != NULL) hak_fork_gate_reset(&heap->quarantine->lock);
+}
+
+void hak_quarantine_flush(struct hak_heap *heap) {
+  if (heap->quarantine == NULL) return;
+  lock_within(heap->quarantine);
+  flush(heap);
+  unlock_within(heap->quarantine);
+}
+
+uint32_t hak_quarantine_flush_idle(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) {
+  struct hak_quarantine *quarantine = heap->quarantine;
+  if (quarantine == NULL) return 0;
+  uint32_t blocks = 0;
+  lock_within(quarantine);
+  if (quarantine->seen_swaps != quarantine->swaps) {
+    quarantine->seen_swaps = quarantine->swaps;
+    quarantine->seen_since_ms = now;
+  }
+  if (now >= quarantine->seen_since_ms && now - quarantine->seen_since_ms >= idle_ms) blocks = flush(heap);
+  unlock_within(quarantine);
+  if (blocks != 0) atomic_fetch_add_explicit(&hak_stolen_blocks, blocks, memory_order_relaxed);  // A statistic.
+  return blocks;
+}
+
+void hak_quarantine_detach(struct hak_heap *heap) {
+  struct hak_quarantine *quarantine = heap->quarantine;
+  if (quarantine == NULL) return;
+  hak_quarantine_flush(heap);
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    if (quarantine->places[class_id] != NULL) hak_meta_free(quarantine->places[class_id], array_bytes(class_id));
+  }
+  heap->quarantine = NULL;
+  hak_meta_free(quarantine, sizeof *quarantine);
+}
+
+void hak_quarantine_visit(const struct hak_heap *heap, void (*visit)(const void *block, uint32_t class_id)) {
+  lock_within(heap->quarantine);
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    void *const *places = heap->quarantine->places[class_id];
+    for (uint32_t i = 0; places != NULL && i < 2u * heap->quarantine->halves[class_id]; i++) {
+      if (places[i] != NULL) visit(places[i], class_id);
+    }
+  }
+  unlock_within(heap->quarantine);
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/heap/remote.h"
+
+#include "allocator/block/poison.h"
+#include "allocator/block/tiny_nextptr.h"
+#include "allocator/os/report.h"
+
+void hak_chain_add(struct hak_chain *chain, void *block) {
+  const uint32_t index = hak_slab_index_of_freed(chain->slab, block);
+  if (chain->first == 0) {
+    chain->last = block;
+  } else {
+    tiny_nextptr_store(block, chain->first);
+  }
+  chain->first = index + 1;
+  chain->count++;
+}
+
+uint64_t hak_remote_push(const struct hak_chain *chain) {
+  struct hak_slab *slab = chain->slab;
+  const uint64_t bytes = (uint64_t)chain->count * slab->stride;  // Before the push: after it the slab may go.
+  // Relaxed: a guess that the compare-and-swap checks. Step R1 of remote.pml.
+  uint64_t seen = atomic_load_explicit(&slab->remote, memory_order_relaxed);
+  uint64_t next;
+  do {
+    // The latest block of the chain is freed again: seen at once, where no cache of the thread tells of it.
+    if (HAK_UNLIKELY((uint32_t)seen == chain->first)) hak_fatal("double free", hak_slab_block(slab, chain->first - 1));
+    tiny_nextptr_store(chain->last, (uint32_t)seen);
+    next = ((seen >> 32) + chain->count) << 32 | chain->first;
+    // Release: the owner that takes the chain sees the links, and all that was done with the blocks before. Acquire:
+    // whoever finds the chain empty comes after the owner that emptied it, and may write pending_next, which that owner
+    // had read. Step R2 of remote.pml.
+  } while (
+      !atomic_compare_exchange_weak_explicit(&slab->remote, &seen, next, memory_order_acq_rel, memory_order_relaxed));
+  if (seen == 0) hak_remote_notify(slab);
+  return bytes;
+}
+
+// Puts `slab` on the pending list of `owner`; false when that heap is closed.
+static bool push_pending(struct hak_heap *owner, struct hak_slab *slab) {
+  // Relaxed: a guess that the compare-and-swap checks; a closed list says nothing but itself. Step R4 of remote.pml.
+  struct hak_slab *head = atomic_load_explicit(&owner->pending, memory_order_relaxed);
+  do {
+    if (head == HAK_PENDING_CLOSED) return false;
+    slab->pending_next = head;
+    // Release: the drainer sees pending_next. Step R5 of remote.pml.
+  } while (
+      !atomic_compare_exchange_weak_explicit(&owner->pending, &head, slab, memory_order_release, memory_order_relaxed));
+  return true;
+}
+
+void hak_remote_notify(struct hak_slab *slab) {
+  for (;;) {
+    // Acquire: pairs with the store by whoever gave the slab to its present owner. Step R3 of remote.pml.
+    struct hak_heap *owner = atomic_load_explicit(&slab->owner, memory_order_acquire);
+    if (HAK_UNLIKELY(owner == NULL)) {
+      // All blocks of the slab were free without the one that was just pushed. Relaxed: for the message.
+      const uint64_t pushed = (uint32_t)atomic_load_explicit(&slab->remote, memory_order_relaxed);
+      hak_fatal("double free", hak_slab_block(slab, (uint32_t)pushed - 1));
+    }
+    if (owner != &hak_orphanage) {
+      // A closed heap has given its slabs away before it closed: the next look finds the new owner. A heap that was
+      // opened anew meanwhile passes the notice on when it drains.
+      if (push_pending(owner, slab)) return;
+      continue;
+    }
+    hak_lock_acquire(&hak_orphanage_lock);
+    // Relaxed: what makes or unmakes an orphan does so under this lock. Step R6 of remote.pml.
+    const bool still_orphan = atomic_load_explicit(&slab->owner, memory_order_relaxed) == &hak_orphanage;
+    if (still_orphan) hak_remote_collect(&hak_orphanage, slab);
+    hak_lock_release(&hak_orphanage_lock);
+    if (still_orphan) return;
+  }
+}
+
+uint64_t hak_remote_detach(struct hak_slab *slab) {
+  // Acquire: pairs with the pushes; everything done with the blocks before is seen. Release: pairs with the next push
+  // to the empty chain, which may write pending_next. Step R7 of remote.pml.
+  const uint64_t taken = atomic_exchange_explicit(&slab->remote, 0, memory_order_acq_rel);
+  const uint32_t link = (uint32_t)taken;
+  const uint32_t capacity = slab->capacity;
+  if (HAK_UNLIKELY(link == 0 || link > capacity)) hak_fatal("corrupted block", slab);
+  return taken;
+}
+
+uint64_t hak_remote_put(struct hak_heap *owner, struct hak_slab *slab, uint64_t chain, uint32_t most) {
+  uint64_t link = (uint32_t)chain;
+  const uint32_t count = (uint32_t)(chain >> 32);
+  const uint32_t rest = count > most ? count - most : 0;
+  const uint32_t capacity = slab->capacity;
+  owner->reported_bytes += (uint64_t)(count - rest) * slab->stride;  // Whoever freed them has done that.
+  for (uint32_t left = count; left > rest; left--) {
+    const uint32_t index = (uint32_t)link - 1;
+    void *block = hak_slab_block(slab, index);
+    link = tiny_nextptr_load(block);
+    if (HAK_UNLIKELY(link > capacity)) hak_fatal(hak_slab_bit(slab, index) ? "double free" : "corrupted block", block);
+    // Every block but the last leads to another one: a chain of sound links and another length has a block twice.
+    if (HAK_UNLIKELY((link == 0) != (left == 1))) hak_fatal("double free", block);
+    // So has one that goes on when all other blocks of the slab are free: the slab would be gone under it.
+    if (HAK_UNLIKELY(left > 1 && hak_slab_free_count(slab) + 1 == hak_slab_carved(slab))) {
+      hak_fatal("double free", hak_slab_block(slab, (uint32_t)link - 1));
+    }
+    hak_poison_link(block);
+    // The last block may empty the slab and return it to the pool: nothing of it is touched afterwards.
+    hak_heap_put(owner, slab, block);
+  }
+  return (uint64_t)rest << 32 | link;
+}
+
+void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab) {
+  hak_remote_put(owner, slab, hak_remote_detach(slab), UINT32_MAX);
+  if (owner == &hak_orphanage) hak_heap_report(owner);  // It has no slow calls that would.
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Remote frees: blocks that a thread gives back to slabs it does not own, a batch at a time.
+#ifndef HAKMEM_HEAP_REMOTE_H_
+#define HAKMEM_HEAP_REMOTE_H_
+
+#include "allocator/heap/heap.h"
+
+HAK_C_BEGIN
+
+// A chain of blocks of one slab, linked by tiny_nextptr.
+struct hak_chain {
+  struct hak_slab *slab;
+  uint32_t first;  // index of the first block, plus 1; 0 for an empty chain
+  uint32_t count;
+  void *last;  // the last block, whose link is not written yet
+};
+
+// Puts `block` at the head of the chain.
+void hak_chain_add(struct hak_chain *chain, void *block);
+
+// Gives the chain's blocks to its slab, whoever owns it, in one compare-and-swap, and tells the owner when it has to
+// know. Returns their bytes, which the caller adds to hak_heaps_free_bytes.
+uint64_t hak_remote_push(const struct hak_chain *chain);
+
+// Takes the slab's remote chain off it: the word that `remote` held. Called by the owner, on the notice of the slab
+// only.
+uint64_t hak_remote_detach(struct hak_slab *slab);
+
+// Puts the first blocks of such a chain into the slab's bitmap, `most` at most. Returns what is left of the chain, 0
+// when all is done; then the slab may be gone. Called by the owner.
+uint64_t hak_remote_put(struct hak_heap *owner, struct hak_slab *slab, uint64_t chain, uint32_t most);
+
+// Takes all of the slab's remote blocks into its bitmap. Called by the owner, on the notice of the slab only.
+void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab);
+
+// Tells the owner of `slab` that its remote chain is no longer empty.
+void hak_remote_notify(struct hak_slab *slab);
+
+HAK_C_END
+
+#endif  // HAKMEM_HEAP_REMOTE_H_

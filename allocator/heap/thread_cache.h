@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The slow side of the thread caches: what happens when one is empty or full.
+//
+// Capacity adapts: a class starts small, doubles when its bin runs empty and when it overflows, up to a bound in
+// blocks, one in bytes, and one for all classes of the thread together; classes that had no slow event for a while
+// shrink again.
+#ifndef HAKMEM_HEAP_THREAD_CACHE_H_
+#define HAKMEM_HEAP_THREAD_CACHE_H_
+
+#include "allocator/heap/heap.h"
+
+HAK_C_BEGIN
+
+// All are called by the heap's thread under its lock; what another thread may call says so.
+
+// Makes the cache of a newly opened heap empty and without arrays.
+void hak_thread_cache_init(struct hak_heap *heap);
+// Gives the arrays of an empty cache back.
+void hak_thread_cache_destroy(struct hak_heap *heap);
+
+// A block of the class for a bin that is empty; the bin is filled on the way. `fresh` as in hak_heap_take, or NULL.
+// NULL: out of memory.
+void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fresh);
+
+// A block that serves a request of the class without touching new memory; NULL when hak_thread_cache_miss must be
+// asked: a class may borrow a few, and then has to fill its own bin. See hak_heap_borrow: not for requests with an
+// alignment.
+void *hak_thread_cache_borrow(struct hak_heap *heap, uint32_t class_id);
+
+// Makes room in a bin that is full, and pushes `block`.
+void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *block);
+
+// Gives all cached blocks back to their slabs.
+void hak_thread_cache_flush_all(struct hak_heap *heap);
+// And lets every class begin again with a small bin.
+void hak_thread_cache_shrink_all(struct hak_heap *heap);
+
+// Gives blocks of one class back to their slabs: this heap's at once, other heaps' in one batch for each slab. `heap`
+// is one whose lock the calling thread holds, or NULL.
+void hak_thread_cache_return(struct hak_heap *heap, void **blocks, uint32_t count);
+
+HAK_C_END
+
+#endif  // HAKMEM_HEAP_THREAD_CACHE_H_

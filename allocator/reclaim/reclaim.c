@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/reclaim/reclaim.h"
+
+#include "allocator/heap/heap_records.h"
+#include "allocator/heap/idle_cache.h"
+#include "allocator/heap/page_purge.h"
+#include "allocator/heap/quarantine.h"
+#include "allocator/large/mapping.h"
+#include "allocator/meta/meta.h"
+#include "allocator/os/os.h"
+#include "allocator/policy/config.h"
+#include "allocator/policy/memory_limit.h"
+#include "allocator/policy/ss_release_policy.h"
+#include "allocator/policy/watch_policy.h"
+#include "allocator/slab/slab_pool.h"
+
+HAK_ATOMIC(uint64_t) hak_background_round_count;
+
+struct visit {
+  const struct hak_heap *mine;
+  uint64_t now;
+  uint64_t idle_ms;
+  bool all;  // whatever its age
+  uint32_t taken;
+  uint32_t entered;  // heaps that were not passed over
+};
+
+static void visit_heap(struct hak_heap *heap, void *context) {
+  struct visit *visit = context;
+  visit->entered++;
+  if (heap == visit->mine) return;  // Its thread looks after it.
+  const bool asked = visit->all || HAK_SETTING(background);
+  const bool much = hak_idle_cache_much(heap, visit->now, visit->idle_ms);
+  uint32_t taken = 0;
+  if (asked || much) {
+    taken = hak_idle_cache_steal(heap, visit->now, visit->idle_ms);
+    hak_idle_cache_uncount(heap);
+  }
+  if (HAK_HARDENED) taken += hak_quarantine_flush_idle(heap, visit->now, visit->idle_ms);
+  if (hak_reclaim_worth_watching()) hak_idle_cache_trip(heap);
+  // What was freed into the slabs of a busy thread is that thread's to take in. Relaxed: a hint, the drain looks again.
+  // Step V1 of remote.pml.
+  const bool waiting = hak_heap_waiting(heap) && hak_idle_cache_no_event(heap, visit->now, visit->idle_ms);
+  if (waiting) hak_heap_drain(heap);
+  if (taken != 0 || waiting) hak_heap_release_empty(heap);
+  const bool purged = visit->all ? hak_page_purge_all(heap) != 0 : hak_page_purge(heap, visit->now);
+  hak_heap_report(heap);
+  visit->taken += taken + waiting + purged;
+}
+
+static bool visit_next(struct visit *visit) {
+  const uint32_t before = visit->taken;
+  hak_heap_visit_next(visit_heap, visit);
+  return visit->taken != before;
+}
+
+// The child of a fork leaves the heaps of its parent's threads alone until it has grown by so much.
+#define GROWTH_BEFORE_CLOSING ((uint64_t)4 * 1024 * 1024)
+// The least that was committed since this process was made. Relaxed: any recent value will do.
+static HAK_ATOMIC(uint64_t) least_committed;
+
+// A thread is at the judgement of hak_reclaim_judge: who finds it set leaves that to the other.
+static HAK_ATOMIC(bool) judging;
+
+void hak_reclaim_forked(void) {
+  // Relaxed: the child has one thread. The one that judged is not in it.
+  atomic_store_explicit(&judging, false, memory_order_relaxed);
+  atomic_store_explicit(&least_committed, hak_commit_now(), memory_order_relaxed);
+}
+
+// Most children do little and end soon: to close heaps would cost them more page copies than all they do.
+static bool close_abandoned(void) {
+  const uint64_t now = hak_commit_now();
+  const uint64_t least = atomic_load_explicit(&least_committed, memory_order_relaxed);
+  if (now < least) atomic_store_explicit(&least_committed, now, memory_order_relaxed);
+  return now > least + GROWTH_BEFORE_CLOSING && hak_heap_close_abandoned();
+}
+
+// Whether there is another heap than `mine` to visit.
+static bool has_others(const struct hak_heap *mine) { return hak_heap_threads() > (mine != NULL); }
+
+static bool release_step(uint64_t now) {
+  const bool released = hak_pool_tick(now);
+  const bool closed = close_abandoned();
+  const bool rested = hak_heap_tick_records(now);
+  const bool fewer = hak_meta_tick(now);
+  return hak_mapping_tick() || released || closed || rested || fewer;
+}
+
+static bool purge_orphans(uint64_t now) {
+  hak_lock_acquire(&hak_orphanage_lock);
+  const bool worked = hak_page_purge(&hak_orphanage, now);
+  hak_lock_release(&hak_orphanage_lock);
+  return worked;
+}
+
+static bool visit_step(struct hak_heap *mine, uint64_t now) {
+  // Without a bound no cache is ever idle; heaps left behind by a fork are closed all the same.
+  const uint64_t idle_ms = HAK_SETTING(idle_cache_ms);
+  struct visit visit = {.mine = mine, .now = now, .idle_ms = idle_ms != 0 ? idle_ms : UINT64_MAX};
+  const bool worked = visit_next(&visit);
+  return purge_orphans(now) || worked;
+}
+
+// When busy threads visit the next heap: each is looked at about four times in the span that makes it idle. Relaxed:
+// two threads that come at once visit two heaps.
+static HAK_ATOMIC(uint64_t) next_visit_ms;
+
+bool hak_reclaim_step(struct hak_heap *mine, uint64_t now) {
+  const bool worked = release_step(now);
+  if (!has_others(mine) || now < atomic_load_explicit(&next_visit_ms, memory_order_relaxed)) return worked;
+  const uint64_t pause = 1 + HAK_SETTING(idle_cache_ms) / 4 / hak_heap_threads();
+  atomic_store_explicit(&next_visit_ms, now + pause, memory_order_relaxed);
+  return visit_step(mine, now) || worked;
+}
+
+static bool purge_own(struct hak_heap *mine, uint64_t now) {
+  hak_heap_enter(mine);
+  const bool worked = hak_page_purge(mine, now);
+  hak_heap_leave(mine);
+  return worked;
+}
+
+bool hak_reclaim_own(struct hak_heap *mine, uint64_t now) { return purge_own(mine, now); }
+
+bool hak_reclaim_slice(struct hak_heap *mine, uint64_t slice_us) {
+  const uint64_t until = hak_os_now_us() + slice_us;
+  uint32_t to_visit = has_others(mine) ? hak_heap_threads() : 0;
+  bool worked = false;
+  bool more = true;
+  while ((more || to_visit > 0) && hak_os_now_us() < until) {
+    const uint64_t now = hak_os_now_ms();
+    more = release_step(now);
+    if (mine != NULL) more |= purge_own(mine, now);
+    if (to_visit > 0) {
+      // A heap that gave something back may have more: the round goes on with the others, and comes by again.
+      if (visit_step(mine, now)) {
+        more = true;
+      } else {
+        to_visit--;
+      }
+    }
+    worked |= more;
+  }
+  return worked;
+}
+
+void hak_reclaim_gone(void) {
+  hak_heap_close_left();
+  while (hak_heap_close_abandoned()) continue;
+}
+
+#define ROUNDS_OF_ALL 3
+
+void hak_reclaim_all(struct hak_heap *mine) {
+  struct visit visit = {.mine = mine, .now = hak_os_now_ms(), .idle_ms = 0, .all = true};
+  // Most that were busy in one round are not in the next.
+  for (int round = 0; round < ROUNDS_OF_ALL; round++) {
+    const uint32_t heaps = hak_heap_threads();
+    visit.entered = 0;
+    for (uint32_t left = heaps; left > 0; left--) visit_next(&visit);
+    if (visit.entered >= heaps) break;
+  }
+  hak_lock_acquire(&hak_orphanage_lock);
+  size_t bytes = 0;
+  bool more = hak_page_purge_begin(&hak_orphanage);
+  while (more) {
+    more = hak_page_purge_on(&hak_orphanage, &bytes);
+    hak_lock_pass(&hak_orphanage_lock);
+  }
+  hak_lock_release(&hak_orphanage_lock);
+}
+
+static void drain_heap(struct hak_heap *heap, void *mine) {
+  if (heap != mine) hak_heap_drain(heap);
+}
+
+void hak_reclaim_waiting(struct hak_heap *mine) {
+  for (uint32_t left = hak_heap_threads(); left > 0; left--) hak_heap_visit_next(drain_heap, mine);
+}
+
+HAK_ATOMIC(bool) hak_reclaim_worth;
+
+static void trip_heap(struct hak_heap *heap, void *mine) {
+  if (heap != mine) hak_idle_cache_trip(heap);
+}
+
+// Memory that lies free, about.
+static uint64_t free_bytes(void) {
+  // What one thread has added and another one has not yet may make the sum negative for a moment.
+  const int64_t in_heaps = (int64_t)atomic_load_explicit(&hak_heaps_free_bytes, memory_order_relaxed);
+  const int64_t with_memory = in_heaps - (int64_t)hak_slab_purged_bytes();
+  return (with_memory > 0 ? (uint64_t)with_memory : 0) + hak_pool_free_bytes() + hak_mapping_stored_bytes() +
+         hak_heap_records_idle_bytes() + hak_meta_idle_bytes();
+}
+
+// The last judgement left out memory that cannot go back. Relaxed: a hint.
+static HAK_ATOMIC(bool) some_is_stuck;
+
+bool hak_reclaim_may_be_worth(void) {
+  return hak_reclaim_worth_watching() || atomic_load_explicit(&some_is_stuck, memory_order_relaxed) ||
+         hak_release_watch(free_bytes(), hak_commit_now());
+}
+
+bool hak_reclaim_judge(struct hak_heap *mine, uint64_t now) {
+  static struct hak_watch_state state;
+  const struct hak_watch_facts facts = {.now_ms = now,
+                                        .free_bytes = free_bytes(),
+                                        .committed = hak_commit_now(),
+                                        .deadline_ms = HAK_SETTING(decommit_deadline_ms)};
+  const bool before = hak_reclaim_worth_watching();
+  // Acquire: sees the state as the last one left it.
+  if (atomic_exchange_explicit(&judging, true, memory_order_acquire)) return before;
+  const bool worth = HAK_SETTING(idle_watch) && hak_watch_judge(&state, &facts);
+  atomic_store_explicit(&some_is_stuck, state.stuck_bytes != 0, memory_order_relaxed);
+  // Release: see above.
+  atomic_store_explicit(&judging, false, memory_order_release);
+  if (worth != before) atomic_store_explicit(&hak_reclaim_worth, worth, memory_order_relaxed);
+  if (worth && !before) {
+    for (uint32_t left = hak_heap_threads(); left > 0; left--) hak_heap_visit_next(trip_heap, mine);
+  }
+  return worth;
+}

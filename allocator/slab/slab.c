@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/slab/slab.h"
+
+#include <string.h>
+
+#include "allocator/block/block_front.h"
+#include "allocator/block/tiny_region_id.h"
+#include "allocator/meta/meta.h"
+#include "allocator/os/decommit.h"
+#include "allocator/os/os.h"
+#include "allocator/os/report.h"
+#include "allocator/policy/memory_limit.h"
+#include "allocator/slab/slab_ground.h"
+
+enum hak_slab_list hak_slab_list_for(const struct hak_slab *slab) {
+  if (hak_slab_carved(slab) < slab->capacity) return HAK_LIST_CARVE;
+  const uint32_t free_count = hak_slab_free_count(slab);
+  if (free_count == 0) return HAK_LIST_FULL;
+  if (free_count * 8 <= slab->capacity) return HAK_LIST_SCARCE;
+  if (free_count * 4 <= slab->capacity) return HAK_LIST_SOME;
+  return free_count * 2 <= slab->capacity ? HAK_LIST_MANY : HAK_LIST_MOST;
+}
+
+static size_t bitmap_bytes(uint32_t capacity) { return (capacity + 63) / 64 * sizeof(uint64_t); }
+
+static bool bitmap_is_inline(uint32_t capacity) { return capacity <= HAK_SLAB_INLINE_WORDS * 64; }
+
+// ---- Pages without a block in use ---------------------------------------------------------------
+
+static HAK_ATOMIC(uint64_t) purged_bytes;  // relaxed: a figure
+
+uint64_t hak_slab_purged_bytes(void) { return atomic_load_explicit(&purged_bytes, memory_order_relaxed); }
+
+static uint64_t bytes_purged(const struct hak_slab *slab) { return hak_popcount(slab->purged) * hak_os_page_size(); }
+
+HAK_COLD bool hak_slab_purged_admitted(const struct hak_slab *slab) { return hak_limit_admit(bytes_purged(slab)); }
+
+// The slab's pages may be used again.
+static HAK_NOINLINE void unpurge(struct hak_slab *slab) {
+  const uint64_t bytes = bytes_purged(slab);
+  slab->purged = 0;
+  hak_commit_add(bytes);
+  atomic_fetch_sub_explicit(&purged_bytes, bytes, memory_order_relaxed);
+}
+
+// Whether bits first .. last are all set.
+static bool all_set(const uint64_t *words, uint32_t first, uint32_t last) {
+  for (uint32_t word = first / 64; word <= last / 64; word++) {
+    uint64_t want = UINT64_MAX;
+    if (word == first / 64) want <<= first % 64;
+    if (word == last / 64) want &= UINT64_MAX >> (63 - last % 64);
+    if ((words[word] & want) != want) return false;
+  }
+  return true;
+}
+
+// Whether the page that begins `distance` bytes before the slab's end has memory that nobody needs.
+static bool page_is_free(const struct hak_slab *slab, uint32_t distance, uint32_t page) {
+  const uint32_t uncarved = slab->capacity - hak_slab_carved(slab);
+  uint32_t first = (distance - page) / slab->stride;
+  const uint32_t last = (distance - 1) / slab->stride;
+  // What lies before the slab's first block belongs to the head's page or to nobody: not worth a thought.
+  if (last >= slab->capacity) return false;
+  if (last < uncarved) return !slab->zeroed;  // Never touched, or left by an earlier use of the slab.
+  if (first < uncarved) first = uncarved;
+  return all_set(slab->free, first, last);
+}
+
+size_t hak_slab_purge(struct hak_slab *slab, uint32_t *runs) {
+  const uint32_t page = (uint32_t)hak_os_page_size();
+  const uint32_t pages = (uint32_t)HAK_SLAB_SIZE / page;
+  static_assert(HAK_SLAB_SIZE / 4096 <= 16, "a bit for each page");
+  char *const start = hak_slab_start(slab);
+  size_t bytes = 0;
+  uint32_t end;
+  for (uint32_t i = slab->index == 0 ? (uint32_t)(HAK_SUPERSLAB_HEAD + page - 1) / page : 0; i < pages; i = end + 1) {
+    for (end = i; end < pages && ((slab->purged >> end) & 1) == 0 &&
+                  page_is_free(slab, (uint32_t)HAK_SLAB_SIZE - end * page, page);) {
+      end++;
+    }
+    if (end == i) continue;
+    if (*runs == 0) break;
+    (*runs)--;
+    const size_t run = (size_t)(end - i) * page;
+    struct hak_superslab *ss = hak_superslab_of_slab(slab);
+    if (hak_ground_is_huge(ss)) hak_ground_split_for(ss, start + (size_t)i * page);
+    if (!hak_os_decommit(start + (size_t)i * page, run, HAK_DECOMMIT_DONTNEED)) continue;
+    slab->purged = (uint16_t)(slab->purged | (((1u << (end - i)) - 1) << i));
+    bytes += run;
+  }
+  hak_commit_sub(bytes);
+  atomic_fetch_add_explicit(&purged_bytes, bytes, memory_order_relaxed);
+  return bytes;
+}
+
+bool hak_slab_purge_holds(const struct hak_slab *slab) {
+  const uint32_t page = (uint32_t)hak_os_page_size();
+  for (uint32_t left = slab->purged; left != 0; left &= left - 1) {
+    const uint32_t number = (uint32_t)__builtin_ctz(left);
+    if (!page_is_free(slab, (uint32_t)HAK_SLAB_SIZE - number * page, page)) return false;
+  }
+  return true;
+}
+
+// ---- Life of a slab -----------------------------------------------------------------------------
+
+bool hak_slab_format(struct hak_slab *slab, uint32_t class_id, bool zeroed) {
+  const struct hak_class_info *info = &hak_class_info[class_id];
+  // With headers the first block's header must lie inside the slab.
+  const size_t room = (size_t)(hak_slab_end(slab) - hak_slab_begin(slab)) - HAK_HEADER_BYTES;
+  const uint32_t capacity = (uint32_t)(room / info->stride);
+  const bool is_inline = bitmap_is_inline(capacity);
+  slab->free = is_inline ? slab->inline_free : hak_meta_alloc(bitmap_bytes(capacity));
+  if (slab->free == NULL) return false;
+  if (is_inline) memset(slab->inline_free, 0, sizeof slab->inline_free);
+  slab->next = slab->prev = NULL;
+  slab->stride = info->stride;
+  slab->reciprocal = info->reciprocal;
+  slab->capacity = capacity;
+  slab->class_id = (uint8_t)class_id;
+  slab->zeroed = zeroed;
+  slab->first_word = 0;
+  slab->list = HAK_LIST_COUNT;
+  slab->purged = 0;
+  slab->seen_free = UINT16_MAX;
+  slab->pending_next = NULL;
+  // Relaxed: the store of the owner publishes them all. Step P3 of remote.pml.
+  atomic_store_explicit(&slab->free_count, 0, memory_order_relaxed);
+  atomic_store_explicit(&slab->carved, 0, memory_order_relaxed);
+  atomic_store_explicit(&slab->remote, 0, memory_order_relaxed);
+  return true;
+}
+
+void hak_slab_unformat(struct hak_slab *slab) {
+  if (HAK_UNLIKELY(slab->purged != 0)) unpurge(slab);
+  if (!bitmap_is_inline(slab->capacity)) hak_meta_free(slab->free, bitmap_bytes(slab->capacity));
+  slab->free = NULL;
+}
+
+uint32_t hak_slab_take_free(struct hak_slab *slab, void **out, uint32_t want) {
+  const uint32_t available = hak_slab_free_count(slab);
+  const uint32_t take = want < available ? want : available;
+  if (HAK_UNLIKELY(slab->purged != 0) && take != 0) unpurge(slab);
+  uint32_t taken = 0;
+  uint32_t word = slab->first_word;
+  char *const end = hak_slab_end(slab);
+  while (taken < take) {
+    uint64_t bits = slab->free[word];
+    if (bits == 0) {
+      word++;
+      continue;
+    }
+    const size_t base = (size_t)word * 64 + 1;
+    do {
+      const uint32_t bit = (uint32_t)__builtin_ctzll(bits);
+      bits &= bits - 1;
+      out[taken++] = end - (base + bit) * slab->stride;
+    } while (bits != 0 && taken < take);
+    slab->free[word] = bits;
+  }
+  slab->first_word = word;
+  atomic_store_explicit(&slab->free_count, available - take, memory_order_relaxed);
+  return take;
+}
+
+// Fills the pages that `bytes` bytes of blocks from `start` on take up with memory, before they are handed out. The
+// page that the first of them shares with blocks carved before has its memory already.
+static void populate(const struct hak_slab *slab, char *start, size_t bytes) {
+  const size_t page = hak_os_page_size();
+  char *const end = start + bytes;
+  if (hak_slab_carved(slab) != 0) start = (char *)hak_round_up((uintptr_t)start, page);
+  start -= (uintptr_t)start & (page - 1);
+  // One page alone costs a fault as well as a call.
+  if (end > start + page) hak_os_populate(start, hak_round_up((size_t)(end - start), page));
+}
+
+uint32_t hak_slab_carve(struct hak_slab *slab, void **out, uint32_t want) {
+  const uint32_t carved = hak_slab_carved(slab);
+  const uint32_t available = slab->capacity - carved;
+  const uint32_t take = want < available ? want : available;
+  char *block = hak_slab_end(slab) - (size_t)(available - take + 1) * slab->stride;
+  if (HAK_UNLIKELY(slab->purged != 0) && take != 0) unpurge(slab);
+  if (take > 1 && slab->zeroed && HAK_UNLIKELY(hak_ground_populates())) {
+    populate(slab, block - (size_t)(take - 1) * slab->stride, (size_t)take * slab->stride);
+  }
+  if (take != 0) tiny_region_id_carve_behind(block, slab->class_id);
+  for (uint32_t i = 0; i < take; i++, block -= slab->stride) {
+    tiny_region_id_carve(block, slab->class_id);
+    out[i] = block;
+  }
+  if (take != 0 && carved == 0) hak_block_front_fill(block + slab->stride);
+  atomic_store_explicit(&slab->carved, carved + take, memory_order_relaxed);
+  return take;
+}
+
+uint32_t hak_slab_index_of_freed(const struct hak_slab *slab, const void *block) {
+  const uint32_t index = hak_slab_block_index(slab, block);
+  if (HAK_UNLIKELY(!hak_slab_is_block_start(block, slab->reciprocal) || !hak_slab_was_carved(slab, index))) {
+    hak_fatal("invalid free", block);
+  }
+  return index;
+}
+
+bool hak_slab_put(struct hak_slab *slab, uint32_t index) {
+  const uint32_t word = index / 64;
+  const uint64_t bit = (uint64_t)1 << (index % 64);
+  if (HAK_UNLIKELY((slab->free[word] & bit) != 0)) return false;
+  slab->free[word] |= bit;
+  if (word < slab->first_word) slab->first_word = word;
+  atomic_store_explicit(&slab->free_count, hak_slab_free_count(slab) + 1, memory_order_relaxed);
+  return true;
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/slab/slab_ground.h"
+
+#include "allocator/os/decommit.h"
+#include "allocator/os/os.h"
+#include "allocator/policy/config.h"
+#include "allocator/policy/huge_pages.h"
+#include "allocator/policy/memory_limit.h"
+#include "allocator/slab/slab_pool_state.h"
+
+static struct hak_huge_facts facts_of(bool further) {
+  const struct hak_huge_facts facts = {
+      .wanted = HAK_SETTING(huge_pages),
+      .available = hak_os_huge_pages() != HAK_HUGE_NEVER,
+      .further = further,
+      .eager = HAK_SETTING(lean_decommit) != HAK_DECOMMIT_OFF || HAK_SETTING(decommit_deadline_ms) == 0,
+      .committed = hak_commit_now(),
+  };
+  return facts;
+}
+
+bool hak_ground_wants_huge(bool further) {
+  const struct hak_huge_facts facts = facts_of(further);
+  // Near a limit memory is taken in small steps.
+  return hak_huge_wanted(&facts) && hak_limit_has_room(HAK_SUPERSLAB_SIZE);
+}
+
+bool hak_ground_populates(void) {
+  const struct hak_huge_facts facts = facts_of(true);
+  return hak_huge_populate_instead(&facts);
+}
+
+bool hak_ground_prepare(void *memory, bool huge) {
+  if (huge) return hak_os_advise_huge(memory, HAK_SUPERSLAB_SIZE, true);
+  // Where the system gives huge pages unasked, the first touch of a superslab would take 2 MiB.
+  const enum hak_huge_pages wanted = HAK_SETTING(huge_pages);
+  if (wanted != HAK_HUGE_PAGES_AUTO || hak_os_huge_by_default()) {
+    hak_os_advise_huge(memory, HAK_SUPERSLAB_SIZE, wanted == HAK_HUGE_PAGES_ON);
+  }
+  return false;
+}
+
+void hak_ground_split(struct hak_superslab *ss, void *goes_back) {
+  if (!hak_ground_is_huge(ss)) return;
+  hak_pool_unlink(ss);
+  atomic_store_explicit(&ss->huge, false, memory_order_relaxed);
+  hak_pool_link(ss);
+  hak_pool.counters.split_superslabs++;
+  hak_os_advise_huge(hak_superslab_memory(ss), HAK_SUPERSLAB_SIZE, false);
+  hak_os_split_huge(goes_back);
+}
+
+void hak_ground_split_for(struct hak_superslab *ss, void *goes_back) {
+  hak_lock_acquire(&hak_pool.lock);
+  hak_ground_split(ss, goes_back);
+  hak_lock_release(&hak_pool.lock);
+}

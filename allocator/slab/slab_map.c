@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/slab/slab_map.h"
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/decommit.h"
+#include "allocator/os/os.h"
+
+#define LEAF_SHIFT 16u
+#define LEAF_SIZE ((size_t)1 << LEAF_SHIFT)
+#define ROOT_SIZE (HAK_GRANULE_COUNT >> LEAF_SHIFT)
+
+// The flat form is made writable in pieces of one leaf: 64 KiB of map for 4 GiB of addresses.
+static_assert(LEAF_SIZE % (64 * 1024) == 0, "a leaf is whole pages on every kernel");
+
+static const uint8_t no_entry = HAK_CLASS_NONE;
+const uint8_t *hak_slab_map_flat = &no_entry;
+uintptr_t hak_slab_map_base;
+uintptr_t hak_slab_map_limit;
+
+static uintptr_t granule_of(const void *address) { return (uintptr_t)address >> HAK_SLAB_SHIFT; }
+
+// Leaf of each 4 GiB of addresses. In the window it points into the flat array once that part is writable. Written
+// under the pool lock (release), read by anyone (acquire).
+static HAK_ATOMIC(HAK_ATOMIC(uint8_t) *) root[ROOT_SIZE];
+
+void hak_slab_map_init(enum hak_slab_map_form form) {
+  // A limit on the address space that is far above what the map takes does not matter.
+  const bool limited = hak_os_address_space_limit() < 64 * (uint64_t)HAK_WINDOW_GRANULES;
+  if (form == HAK_SLAB_MAP_TWO_LEVEL || (form == HAK_SLAB_MAP_AUTO && limited)) return;
+  void *flat = hak_os_reserve(HAK_WINDOW_GRANULES);
+  if (flat == NULL) return;
+  hak_os_leave_out_of_core(flat, HAK_WINDOW_GRANULES);
+  // Kernels map downwards from where they have begun, or upwards. A window that begins with a leaf.
+  const uintptr_t middle = granule_of(flat);
+  const uintptr_t base = middle > HAK_WINDOW_GRANULES / 2 ? middle - HAK_WINDOW_GRANULES / 2 : 0;
+  hak_slab_map_base = base & ~(LEAF_SIZE - 1);
+  hak_slab_map_flat = flat;
+  hak_slab_map_limit = HAK_WINDOW_GRANULES - 1;
+}
+
+bool hak_slab_map_is_flat(void) { return hak_slab_map_limit != 0; }
+
+bool hak_slab_map_cover(const void *superslab) {
+  const uintptr_t granule = granule_of(superslab);
+  if (granule >= HAK_GRANULE_COUNT) return false;
+  HAK_ATOMIC(HAK_ATOMIC(uint8_t) *) *slot = &root[granule >> LEAF_SHIFT];
+  if (atomic_load_explicit(slot, memory_order_relaxed) != NULL) return true;  // Relaxed: written under this lock.
+  HAK_ATOMIC(uint8_t) * leaf;
+  if (hak_slab_map_is_flat() && hak_slab_map_covers(granule - hak_slab_map_base)) {
+    const uintptr_t first = (granule & ~(LEAF_SIZE - 1)) - hak_slab_map_base;
+    leaf = (HAK_ATOMIC(uint8_t) *)(uintptr_t)hak_slab_map_flat + first;
+    if (!hak_os_commit((void *)(uintptr_t)leaf, LEAF_SIZE)) return false;
+  } else {
+    leaf = hak_os_map(LEAF_SIZE, hak_os_page_size());
+    if (leaf == NULL) return false;
+  }
+  // Release: whoever finds the leaf finds it mapped and zero.
+  atomic_store_explicit(slot, leaf, memory_order_release);
+  return true;
+}
+
+void hak_slab_map_set(const void *start, uint32_t count, uint32_t class_id) {
+  const uintptr_t granule = granule_of(start);
+  HAK_ATOMIC(uint8_t) *leaf = atomic_load_explicit(&root[granule >> LEAF_SHIFT], memory_order_relaxed);
+  for (uint32_t i = 0; i < count; i++) {
+    // Relaxed: see hak_slab_map_class.
+    atomic_store_explicit(&leaf[(granule & (LEAF_SIZE - 1)) + i], (uint8_t)class_id, memory_order_relaxed);
+  }
+}
+
+uint32_t hak_slab_map_find(const void *address) {
+  const uintptr_t granule = granule_of(address);
+  if (granule >= HAK_GRANULE_COUNT) return HAK_CLASS_NONE;
+  // Acquire: pairs with hak_slab_map_cover.
+  HAK_ATOMIC(uint8_t) *leaf = atomic_load_explicit(&root[granule >> LEAF_SHIFT], memory_order_acquire);
+  if (leaf == NULL) return HAK_CLASS_NONE;
+  return atomic_load_explicit(&leaf[granule & (LEAF_SIZE - 1)], memory_order_relaxed);
+}

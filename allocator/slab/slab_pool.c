@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/slab/slab_pool.h"
+
+#include "allocator/os/decommit.h"
+#include "allocator/os/os.h"
+#include "allocator/policy/config.h"
+#include "allocator/policy/huge_pages.h"
+#include "allocator/policy/memory_limit.h"
+#include "allocator/slab/list_links.h"
+#include "allocator/slab/slab_guard.h"
+#include "allocator/slab/slab_map.h"
+#include "allocator/slab/slab_pool_state.h"
+#include "allocator/slab/superslab_records.h"
+
+// A stride over this would waste too much of slab 0, which is shorter.
+#define SLAB0_STRIDE_MAX 4096u
+// A heap of so many superslabs is large: rounding costs it more than additional classes do.
+#define REFINE_SUPERSLABS 16u
+// Superslabs that one call may look at for a span.
+#define SPAN_SEARCH_MAX 32u
+// Slabs in small pages that are used up before a large heap maps another superslab.
+#define LAST_FEW 8u
+
+struct hak_pool hak_pool = {.lock = HAK_LOCK_INIT(HAK_RANK_POOL)};
+
+// ---- Lists --------------------------------------------------------------------------------------
+
+void hak_pool_link(struct hak_superslab *ss) {
+  const uint32_t list = hak_pool_list_of(ss);
+  struct hak_pool_ground *ground = hak_pool_ground_of(ss);
+  ss->prev = NULL;
+  ss->next = hak_superslab_first(ground->lists[list]);
+  if (ss->next != NULL) ss->next->prev = ss;
+  ground->lists[list] = ss;
+  ground->nonempty |= (uint64_t)1 << list;
+  ground->free_slabs += hak_popcount(ss->free_mask);
+}
+
+void hak_pool_unlink(struct hak_superslab *ss) {
+  const uint32_t list = hak_pool_list_of(ss);
+  struct hak_pool_ground *ground = hak_pool_ground_of(ss);
+  hak_superslab_require_linked(ss, ground->lists[list]);
+  ground->free_slabs -= hak_popcount(ss->free_mask);
+  if (ss->next != NULL) ss->next->prev = ss->prev;
+  if (ss->prev != NULL) {
+    ss->prev->next = ss->next;
+  } else {
+    ground->lists[list] = ss->next;
+    if (ss->next == NULL) ground->nonempty &= ~((uint64_t)1 << list);
+  }
+}
+
+static uint32_t bits(uint32_t mask) { return mask == 0 ? 0 : hak_popcount(mask); }
+
+void hak_pool_set_masks(struct hak_superslab *ss, uint32_t free_mask, uint32_t dirty_mask) {
+  const uint32_t had = ss->free_mask & ss->dirty_mask;
+  const uint32_t has = free_mask & dirty_mask;
+  if (had != has) hak_pool_add_free_dirty((int32_t)bits(has & ~had) - (int32_t)bits(had & ~has));
+  const uint32_t more = dirty_mask & ~ss->dirty_mask;
+  const uint32_t less = ss->dirty_mask & ~dirty_mask;
+  if (more != 0) hak_commit_add(bits(more) * HAK_SLAB_SIZE);
+  if (less != 0) hak_commit_sub(bits(less) * HAK_SLAB_SIZE);
+  ss->dirty_mask = dirty_mask;
+  if (free_mask == ss->free_mask) return;
+  if (ss->free_mask == HAK_ALL_SLABS) hak_pool.empty_superslabs--;
+  hak_pool_unlink(ss);
+  ss->free_mask = free_mask;
+  hak_pool_link(ss);
+  if (free_mask == HAK_ALL_SLABS) hak_pool.empty_superslabs++;
+}
+
+// ---- Taking and giving --------------------------------------------------------------------------
+
+// All slabs have memory now, and wait for the deadline as all free memory does. That they read as zero is forgotten.
+static void fill(struct hak_superslab *ss) {
+  // Dirty slabs have their number: it says where the memory is that goes back.
+  for (uint32_t i = 0; i < HAK_SLABS_PER_SUPERSLAB; i++) ss->slabs[i].index = (uint8_t)i;
+  hak_pool_set_masks(ss, ss->free_mask, HAK_ALL_SLABS);
+  ss->filling = true;
+  hak_pool_enqueue(ss, hak_os_now_ms());
+  hak_pool.counters.huge_superslabs++;
+}
+
+static struct hak_superslab *map_superslab(bool huge) {
+  void *memory = hak_pool.uncovered;
+  hak_pool.uncovered = NULL;
+  if (memory == NULL) memory = hak_os_map(HAK_SUPERSLAB_SIZE, HAK_SUPERSLAB_SIZE);
+  if (memory == NULL) return NULL;
+  if (!hak_slab_map_cover(memory)) {
+    if (!hak_os_unmap(memory, HAK_SUPERSLAB_SIZE)) hak_pool.uncovered = memory;
+    return NULL;
+  }
+  // Before the head's first page is touched: advice that comes later neither makes a huge page nor takes one apart.
+  huge = hak_ground_prepare(memory, huge);
+  // The records are zero, so the rest of them says: free slabs, never touched. Their numbers are set on first use.
+  struct hak_superslab *ss = hak_superslab_records_make(memory);
+  ss->free_mask = HAK_ALL_SLABS;
+  atomic_store_explicit(&ss->huge, huge, memory_order_relaxed);
+  hak_slab_guard_raise_head(ss);
+  hak_pool.superslabs++;
+  hak_pool.empty_superslabs++;
+  hak_pool_link(ss);
+  if (huge) fill(ss);
+  if (hak_pool.superslabs == REFINE_SUPERSLABS && hak_config.fine_classes) hak_class_refine();
+  return ss;
+}
+
+// Marks slabs first .. first + count - 1 as in use; returns which of them may hold something else than zero (bit 0:
+// first).
+static uint32_t claim(struct hak_superslab *ss, uint32_t first, uint32_t count) {
+  const uint32_t run = hak_pool_run(first, count);
+  const uint32_t dirty = ss->dirty_mask & run;
+  hak_pool_set_masks(ss, ss->free_mask & ~run, ss->dirty_mask | run);
+  ss->lazy_mask &= ~run;
+  const bool waits = (ss->free_mask & ss->dirty_mask) != 0;
+  if (ss->queued && (!waits || ss->filling)) {
+    hak_pool_dequeue(ss);
+    // While a heap grows into a huge superslab, what it has not come to yet stays.
+    if (waits) hak_pool_enqueue(ss, hak_os_now_ms());
+  }
+  for (uint32_t i = first; i < first + count; i++) ss->slabs[i].index = (uint8_t)i;
+  return dirty >> first;
+}
+
+// Marks slabs first .. first + count - 1 as free.
+static void disclaim(struct hak_superslab *ss, uint32_t first, uint32_t count) {
+  const uint32_t run = hak_pool_run(first, count);
+  for (uint32_t i = first; i < first + count; i++) ss->slabs[i].class_id = HAK_CLASS_NONE;
+  hak_slab_map_set(hak_slab_start(&ss->slabs[first]), count, HAK_CLASS_NONE);
+  ss->filling = false;
+  hak_pool_set_masks(ss, ss->free_mask | run, ss->dirty_mask);
+}
+
+// The fullest superslab of a ground that has a free slab among `usable`; NULL: there is none.
+static struct hak_superslab *find_on(uint32_t ground, uint32_t usable) {
+  uint64_t lists = hak_pool.grounds[ground].nonempty & (((uint64_t)1 << HAK_POOL_FULL) - 1);
+  if ((usable & 1) == 0) lists &= ~(uint64_t)1;
+  return lists != 0 ? hak_pool.grounds[ground].lists[__builtin_ctzll(lists)] : NULL;
+}
+
+// Whether a ground has slabs for those who belong on the other one: more than mapping a superslab would give, or, of
+// small pages in a large heap, the last few.
+static bool lends(uint32_t ground) {
+  const uint64_t free_slabs = hak_pool.grounds[ground].free_slabs;
+  if (free_slabs > HAK_SLABS_PER_SUPERSLAB) return true;
+  return ground == 0 && free_slabs <= LAST_FEW && hak_commit_now() >= HAK_HUGE_LARGE_HEAP;
+}
+
+// A superslab with a free slab among `usable`, or a new one. NULL: out of memory, or a slab that has no memory yet
+// would pass the limit.
+static struct hak_superslab *find_slab(uint32_t usable, bool further, bool grow) {
+  const bool huge = hak_ground_wants_huge(further);
+  struct hak_superslab *ss = find_on(huge, usable);
+  if (ss == NULL && lends(!huge)) ss = find_on(!huge, usable);
+  const bool has_memory = ss != NULL && (ss->free_mask & usable & ss->dirty_mask) != 0;
+  if (!has_memory && !hak_limit_admit(HAK_SLAB_SIZE)) return NULL;
+  if (ss == NULL && grow) ss = map_superslab(huge);
+  return ss != NULL || !grow ? ss : find_on(!huge, usable);
+}
+
+static struct hak_slab *take(uint32_t class_id, struct hak_heap *owner, bool further, bool grow) {
+  const uint32_t usable = hak_class_stride(class_id) > SLAB0_STRIDE_MAX ? ~1u : HAK_ALL_SLABS;
+  hak_lock_acquire(&hak_pool.lock);
+  struct hak_superslab *ss = find_slab(usable, further, grow);
+  struct hak_slab *slab = NULL;
+  if (ss != NULL) {
+    const uint32_t candidates = ss->free_mask & usable;
+    const uint32_t warm = candidates & ss->dirty_mask;  // Memory that is there already comes first.
+    const uint32_t index = (uint32_t)__builtin_ctz(warm != 0 ? warm : candidates);
+    const bool zeroed = claim(ss, index, 1) == 0;
+    if (hak_slab_format(&ss->slabs[index], class_id, zeroed)) {
+      slab = &ss->slabs[index];
+      hak_slab_guard_raise(ss, index);
+      // Release: whoever reads the owner through a block of this slab sees the formatted descriptor.
+      // Step P1 of remote.pml.
+      atomic_store_explicit(&slab->owner, owner, memory_order_release);
+      hak_slab_map_set(hak_slab_begin(slab), 1, class_id);
+    } else {
+      if (zeroed) hak_pool_set_masks(ss, ss->free_mask, ss->dirty_mask & ~(1u << index));
+      disclaim(ss, index, 1);
+      hak_pool_note_free(ss, hak_os_now_ms());
+    }
+  }
+  hak_lock_release(&hak_pool.lock);
+  return slab;
+}
+
+struct hak_slab *hak_pool_take(uint32_t class_id, struct hak_heap *owner, bool grow) {
+  return take(class_id, owner, false, grow);
+}
+
+struct hak_slab *hak_pool_take_further(uint32_t class_id, struct hak_heap *owner, bool grow) {
+  return take(class_id, owner, true, grow);
+}
+
+void hak_pool_give(struct hak_slab *slab) {
+  struct hak_superslab *ss = hak_superslab_of_slab(slab);
+  const uint64_t now = hak_os_now_ms();
+  hak_lock_acquire(&hak_pool.lock);
+  const bool touched = hak_slab_carved(slab) != 0 || !slab->zeroed;
+  if (!touched) hak_pool_set_masks(ss, ss->free_mask, ss->dirty_mask & ~(1u << slab->index));
+  hak_slab_unformat(slab);
+  // Release: whoever finds it unowned, a double free, comes after its last use. Step P2 of remote.pml.
+  atomic_store_explicit(&slab->owner, NULL, memory_order_release);
+  disclaim(ss, slab->index, 1);
+  hak_pool_note_free(ss, now);
+  hak_lock_release(&hak_pool.lock);
+}
+
+// The first of `count` consecutive bits of `mask`, or HAK_SLABS_PER_SUPERSLAB.
+static uint32_t find_run(uint32_t mask, uint32_t count) {
+  // After the loop bit i is set where bits i .. i + count - 1 were.
+  for (uint32_t have = 1; have < count && mask != 0;) {
+    const uint32_t step = have < count - have ? have : count - have;
+    mask &= mask >> step;
+    have += step;
+  }
+  return mask == 0 ? HAK_SLABS_PER_SUPERSLAB : (uint32_t)__builtin_ctz(mask);
+}
+
+// A superslab of a ground with `slabs` consecutive free slabs, those that have memory first; *first: where. NULL: none.
+static struct hak_superslab *find_span_on(uint32_t ground, uint32_t slabs, uint32_t *first) {
+  uint32_t looked_at = 0;
+  uint64_t lists =
+      hak_pool.grounds[ground].nonempty & (((uint64_t)1 << HAK_POOL_FULL) - 1) & ~(((uint64_t)1 << slabs) - 1);
+  for (; lists != 0 && looked_at < SPAN_SEARCH_MAX; lists &= lists - 1) {
+    struct hak_superslab *ss = hak_pool.grounds[ground].lists[__builtin_ctzll(lists)];
+    for (; ss != NULL && looked_at < SPAN_SEARCH_MAX; ss = hak_superslab_next(ss), looked_at++) {
+      // Slab 0 is not whole, nor is one with a guard page.
+      const uint32_t free_whole = ss->free_mask & ~(ss->guard_mask | 1u);
+      *first = find_run(free_whole & ss->dirty_mask, slabs);
+      if (*first == HAK_SLABS_PER_SUPERSLAB) *first = find_run(free_whole, slabs);
+      if (*first != HAK_SLABS_PER_SUPERSLAB) return ss;
+    }
+  }
+  return NULL;
+}
+
+// The same on either ground, or a new superslab. Spans belong in small pages: what the program touches of one is not
+// known. NULL: out of memory.
+static struct hak_superslab *find_span(uint32_t slabs, uint32_t *first, bool grow) {
+  const bool huge = hak_ground_wants_huge(false);
+  struct hak_superslab *ss = find_span_on(huge, slabs, first);
+  if (ss == NULL && lends(!huge)) ss = find_span_on(!huge, slabs, first);
+  if (ss != NULL || !grow) return ss;
+  *first = 1;
+  ss = map_superslab(huge);
+  return ss != NULL ? ss : find_span_on(!huge, slabs, first);
+}
+
+// How much of slabs first .. first + count - 1 would be committed anew.
+static uint64_t new_bytes(const struct hak_superslab *ss, uint32_t first, uint32_t count) {
+  return bits(hak_pool_run(first, count) & ~ss->dirty_mask) * HAK_SLAB_SIZE;
+}
+
+void *hak_pool_take_span(uint32_t slabs, uint32_t *dirty, bool grow) {
+  void *start = NULL;
+  uint32_t first;
+  hak_lock_acquire(&hak_pool.lock);
+  struct hak_superslab *found = find_span(slabs, &first, grow);
+  if (found != NULL && hak_limit_admit(new_bytes(found, first, slabs))) {
+    *dirty = claim(found, first, slabs);
+    struct hak_slab *slab = &found->slabs[first];
+    for (uint32_t i = 1; i < slabs; i++) slab[i].class_id = HAK_CLASS_SPAN_REST;
+    slab->class_id = HAK_CLASS_SPAN;
+    slab->span_slabs = slabs;
+    slab->span_front = 0;
+    slab->span_room = false;
+    start = hak_slab_begin(slab);
+    hak_slab_map_set(start, 1, HAK_CLASS_SPAN);
+    if (slabs > 1) hak_slab_map_set((char *)start + HAK_SLAB_SIZE, slabs - 1, HAK_CLASS_SPAN_REST);
+  } else if (found != NULL) {
+    hak_pool_note_free(found, hak_os_now_ms());  // A superslab mapped for nothing is not to stay for good.
+  }
+  hak_lock_release(&hak_pool.lock);
+  return start;
+}
+
+bool hak_pool_give_span(struct hak_slab *slab) {
+  const uint64_t now = hak_os_now_ms();
+  hak_lock_acquire(&hak_pool.lock);
+  const bool is_span = slab->class_id == HAK_CLASS_SPAN;
+  if (is_span) {
+    struct hak_superslab *ss = hak_superslab_of_slab(slab);
+    disclaim(ss, slab->index, slab->span_slabs);
+    hak_pool_note_free(ss, now);
+  }
+  hak_lock_release(&hak_pool.lock);
+  return is_span;
+}
+
+bool hak_pool_resize_span(struct hak_slab *slab, uint32_t slabs) {
+  struct hak_superslab *ss = hak_superslab_of_slab(slab);
+  const uint64_t now = hak_os_now_ms();
+  hak_lock_acquire(&hak_pool.lock);
+  const uint32_t first = slab->index;
+  const uint32_t old = slab->span_slabs;
+  bool done = slab->class_id == HAK_CLASS_SPAN;  // If not, another thread has freed it meanwhile.
+  if (done && slabs < old) {
+    slab->span_slabs = slabs;
+    disclaim(ss, first + slabs, old - slabs);
+    hak_pool_note_free(ss, now);
+  } else if (done && slabs > old) {
+    const uint32_t extra = hak_pool_run(first + old, slabs - old);
+    done = first + slabs <= HAK_SLABS_PER_SUPERSLAB && (ss->free_mask & ~ss->guard_mask & extra) == extra &&
+           hak_limit_admit(new_bytes(ss, first + old, slabs - old));
+    if (done) {
+      claim(ss, first + old, slabs - old);
+      for (uint32_t i = old; i < slabs; i++) slab[i].class_id = HAK_CLASS_SPAN_REST;
+      hak_slab_map_set(hak_slab_begin(&slab[old]), slabs - old, HAK_CLASS_SPAN_REST);
+      slab->span_slabs = slabs;
+    }
+  }
+  hak_lock_release(&hak_pool.lock);
+  return done;
+}
+
+void hak_pool_prewarm(uint64_t count) {
+  hak_lock_acquire(&hak_pool.lock);
+  for (; count > 0 && hak_limit_admit(HAK_SUPERSLAB_SIZE); count--) {
+    struct hak_superslab *ss = map_superslab(hak_ground_wants_huge(false));
+    if (ss == NULL) break;
+    const size_t closed = ss->head_guarded ? HAK_SUPERSLAB_HEAD : 0;
+    if (!hak_os_populate(hak_superslab_memory(ss) + closed, HAK_SUPERSLAB_SIZE - closed)) break;
+    // Dirty slabs have their number: it says where the memory is that goes back.
+    for (uint32_t i = 0; i < HAK_SLABS_PER_SUPERSLAB; i++) ss->slabs[i].index = (uint8_t)i;
+    // Pages that are there wait for the deadline, like all free memory; that they read as zero is forgotten.
+    hak_pool_set_masks(ss, ss->free_mask, HAK_ALL_SLABS);
+    hak_pool_note_free(ss, hak_os_now_ms());
+    hak_pool.counters.prewarmed++;
+  }
+  hak_lock_release(&hak_pool.lock);
+}
+
+void hak_pool_lock(void) { hak_lock_acquire(&hak_pool.lock); }
+void hak_pool_unlock(void) { hak_lock_release(&hak_pool.lock); }

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The pool's figures and checks.
+#include "allocator/os/atomic.h"
+#include "allocator/slab/list_links.h"
+#include "allocator/slab/slab_map.h"
+#include "allocator/slab/slab_pool_state.h"
+
+static bool visit_all(bool (*visit)(struct hak_slab *slab, void *context), void *context) {
+  for (uint32_t list = 0; list < HAK_POOL_GROUNDS * HAK_POOL_LISTS; list++) {
+    struct hak_superslab *ss = hak_pool.grounds[list / HAK_POOL_LISTS].lists[list % HAK_POOL_LISTS];
+    for (; ss != NULL; ss = hak_superslab_next(ss)) {
+      for (uint32_t i = 0; i < HAK_SLABS_PER_SUPERSLAB; i++) {
+        if (!visit(&ss->slabs[i], context)) return false;
+      }
+    }
+  }
+  return true;
+}
+
+bool hak_pool_visit(bool (*visit)(struct hak_slab *slab, void *context), void *context) {
+  hak_lock_acquire(&hak_pool.lock);
+  const bool all = visit_all(visit, context);
+  hak_lock_release(&hak_pool.lock);
+  return all;
+}
+
+static bool add_to_totals(struct hak_slab *slab, void *context) {
+  struct hak_pool_totals *totals = context;
+  switch (slab->class_id) {
+    case HAK_CLASS_NONE: {
+      const struct hak_superslab *ss = hak_superslab_of_slab(slab);
+      const size_t index = (size_t)(slab - ss->slabs);
+      totals->slabs_free++;
+      totals->slabs_free_dirty += (ss->dirty_mask >> index) & 1;
+      break;
+    }
+    case HAK_CLASS_SPAN:
+      totals->spans++;
+      // Relaxed: a figure; the block's owner writes it.
+      totals->span_bytes += slab->span_slabs * HAK_SLAB_SIZE;
+      if (__atomic_load_n(&slab->span_room, __ATOMIC_RELAXED)) totals->span_bytes -= HAK_SPAN_FRONT_MAX;
+      break;
+    case HAK_CLASS_SPAN_REST:
+      break;
+    default: {
+      const uint64_t held = hak_slab_carved(slab) - hak_slab_free_count(slab);
+      // Relaxed: a figure, the links are not followed.
+      const uint64_t remote = atomic_load_explicit(&slab->remote, memory_order_relaxed) >> 32;
+      const size_t usable = hak_class_usable(slab->class_id);
+      totals->slabs_used++;
+      totals->tiny_blocks += held;
+      totals->tiny_bytes += held * usable;
+      totals->remote_blocks += remote;
+      totals->remote_bytes += remote * usable;
+    }
+  }
+  return true;
+}
+
+struct hak_pool_totals hak_pool_totals(void) {
+  struct hak_pool_totals totals = {.superslabs = 0};
+  hak_lock_acquire(&hak_pool.lock);
+  totals.superslabs = hak_pool.superslabs;
+  totals.counters = hak_pool.counters;
+  visit_all(add_to_totals, &totals);
+  hak_lock_release(&hak_pool.lock);
+  return totals;
+}
+
+static const char *verify_superslab(const struct hak_superslab *ss, uint32_t ground, uint32_t list) {
+  if (list != hak_pool_list_of(ss) || ground != hak_ground_is_huge(ss)) return "superslab on the wrong list";
+  const char *memory = hak_superslab_memory(ss);
+  if (((uintptr_t)memory & (HAK_SUPERSLAB_SIZE - 1)) != 0) return "superslab not aligned";
+  if (hak_superslab_of(memory) != ss) return "superslab's records are not found";
+  if ((ss->lazy_mask & ~(ss->free_mask & ss->dirty_mask)) != 0) return "lazily decommitted slab in use";
+  if (!ss->queued && (ss->free_mask & ss->dirty_mask) != 0) return "free memory that no deadline watches";
+  uint32_t rest = 0;  // slabs that still belong to the span before
+  for (uint32_t i = 0; i < HAK_SLABS_PER_SUPERSLAB; i++) {
+    const struct hak_slab *slab = &ss->slabs[i];
+    const bool is_free = ((ss->free_mask >> i) & 1) != 0;
+    if (is_free != (slab->class_id == HAK_CLASS_NONE)) return "free mask and slab disagree";
+    if ((slab->class_id == HAK_CLASS_SPAN_REST) != (rest != 0)) return "span of the wrong length";
+    rest = rest != 0 ? rest - 1 : slab->class_id == HAK_CLASS_SPAN ? slab->span_slabs - 1 : 0;
+    const char *inside = memory + i * HAK_SLAB_SIZE + HAK_SUPERSLAB_HEAD;
+    if (hak_slab_map_find(inside) != slab->class_id) return "slab map and slab disagree";
+    if (!is_free && slab->index != i) return "slab with a wrong number";
+  }
+  return rest == 0 ? NULL : "span beyond its superslab";
+}
+
+struct counts {
+  uint64_t superslabs;
+  uint64_t empty;
+  uint64_t free_dirty;
+};
+
+static const char *verify_ground(uint32_t number, struct counts *counts) {
+  const struct hak_pool_ground *ground = &hak_pool.grounds[number];
+  const char *fault = NULL;
+  uint64_t free_slabs = 0;
+  for (uint32_t list = 0; list < HAK_POOL_LISTS && fault == NULL; list++) {
+    if ((ground->lists[list] != NULL) != (((ground->nonempty >> list) & 1) != 0))
+      fault = "list index of superslabs is wrong";
+    for (const struct hak_superslab *ss = ground->lists[list]; ss != NULL && fault == NULL; ss = ss->next) {
+      counts->superslabs++;
+      counts->empty += ss->free_mask == HAK_ALL_SLABS;
+      counts->free_dirty += hak_popcount(ss->free_mask & ss->dirty_mask);
+      free_slabs += hak_popcount(ss->free_mask);
+      fault = verify_superslab(ss, number, list);
+    }
+  }
+  if (fault == NULL && free_slabs != ground->free_slabs) fault = "free slabs are miscounted";
+  return fault;
+}
+
+const char *hak_pool_verify(void) {
+  const char *fault = NULL;
+  struct counts counts = {.superslabs = 0};
+  hak_lock_acquire(&hak_pool.lock);
+  for (uint32_t number = 0; number < HAK_POOL_GROUNDS && fault == NULL; number++) {
+    fault = verify_ground(number, &counts);
+  }
+  if (fault == NULL && (counts.superslabs != hak_pool.superslabs || counts.empty != hak_pool.empty_superslabs)) {
+    fault = "superslabs are miscounted";
+  }
+  if (fault == NULL && counts.free_dirty != atomic_load_explicit(&hak_pool.free_dirty, memory_order_relaxed))
+    fault = "free slabs with memory are miscounted";
+  hak_lock_release(&hak_pool.lock);
+  return fault;
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The pool's records, for the parts of the pool alone: taking and giving (slab_pool.c), release (slab_release.c),
+// looking inside (slab_pool_look.c).
+#ifndef HAKMEM_SLAB_SLAB_POOL_STATE_H_
+#define HAKMEM_SLAB_SLAB_POOL_STATE_H_
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/base.h"
+#include "allocator/os/lock.h"
+#include "allocator/slab/slab.h"
+#include "allocator/slab/slab_ground.h"
+#include "allocator/slab/slab_pool.h"
+
+HAK_C_BEGIN
+
+#define HAK_ALL_SLABS UINT32_MAX
+// Lists 0 .. 31 hold superslabs by the number of their free slabs beyond slab 0; HAK_POOL_FULL those without any free
+// slab.
+#define HAK_POOL_FULL 32u
+#define HAK_POOL_LISTS 33u
+// Two sets of such lists: of superslabs in small pages, and in huge ones.
+#define HAK_POOL_GROUNDS 2u
+
+// All under `lock`. Invariants: every superslab is on the list that hak_pool_list_of names, of its ground; it is queued
+// exactly when it has a free slab that may hold memory or has no slab in use and is not parked; the queue is in order
+// of dirty_since.
+struct hak_pool {
+  struct hak_lock lock;
+  struct hak_pool_ground {
+    struct hak_superslab *lists[HAK_POOL_LISTS];
+    uint64_t nonempty;    // bit i: lists[i] is not empty
+    uint64_t free_slabs;  // of its superslabs
+  } grounds[HAK_POOL_GROUNDS];
+  struct hak_superslab *queue_first;
+  struct hak_superslab *queue_last;
+  // A superslab's memory: mapped, untouched, but the slab map had no room for it and the kernel kept it.
+  void *uncovered;
+  uint64_t superslabs;
+  uint64_t empty_superslabs;        // with no slab in use
+  HAK_ATOMIC(uint64_t) free_dirty;  // slabs that are free and may hold memory; also read without the lock, relaxed
+  struct hak_pool_counters counters;
+};
+extern struct hak_pool hak_pool;
+
+// The bits of slabs first .. first + count - 1, count being 1 .. 32.
+HAK_INLINE uint32_t hak_pool_run(uint32_t first, uint32_t count) {
+  return (uint32_t)((((uint64_t)1 << count) - 1) << first);
+}
+
+HAK_INLINE uint32_t hak_pool_list_of(const struct hak_superslab *ss) {
+  return ss->free_mask == 0 ? HAK_POOL_FULL : hak_popcount(ss->free_mask >> 1);
+}
+
+HAK_INLINE struct hak_pool_ground *hak_pool_ground_of(const struct hak_superslab *ss) {
+  return &hak_pool.grounds[hak_ground_is_huge(ss)];
+}
+
+HAK_INLINE void hak_pool_add_free_dirty(int32_t change) {
+  const uint64_t now = atomic_load_explicit(&hak_pool.free_dirty, memory_order_relaxed);
+  atomic_store_explicit(&hak_pool.free_dirty, now + (uint64_t)(int64_t)change, memory_order_relaxed);
+}
+
+// Puts a superslab on the list that its free slabs name, or takes it off. Under the lock, as all that follows.
+void hak_pool_link(struct hak_superslab *ss);
+void hak_pool_unlink(struct hak_superslab *ss);
+// Changes which slabs are free and which may hold memory, and keeps lists, counts and the account of committed memory
+// true.
+void hak_pool_set_masks(struct hak_superslab *ss, uint32_t free_mask, uint32_t dirty_mask);
+
+// Puts a superslab at the end of the purge queue, and takes it off.
+void hak_pool_enqueue(struct hak_superslab *ss, uint64_t now);
+void hak_pool_dequeue(struct hak_superslab *ss);
+// After slabs became free: LEAN may decommit them at once; else they wait for the deadline from now on, unless the
+// superslab waits already. Then releases a slice of what is due.
+void hak_pool_note_free(struct hak_superslab *ss, uint64_t now);
+
+HAK_C_END
+
+#endif  // HAKMEM_SLAB_SLAB_POOL_STATE_H_

@@ -1,0 +1,717 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/slab/slab_pool.h"
+
+#include <gtest/gtest.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <thread>
+#include <vector>
+
+#include "allocator/os/decommit.h"
+#include "allocator/os/fault.h"
+#include "allocator/os/os.h"
+#include "allocator/os/unit_test.h"
+#include "allocator/policy/config.h"
+#include "allocator/policy/huge_pages.h"
+#include "allocator/policy/memory_limit.h"
+#include "allocator/slab/slab_ground.h"
+#include "allocator/slab/slab_map.h"
+#include "allocator/slab/superslab_records.h"
+
+namespace {
+
+using hak_unit::FaultPlan;
+using hak_unit::IsMapped;
+using hak_unit::IsZero;
+using hak_unit::Random;
+
+constexpr uint32_t kSmall = 4;                  // class ids: 64 bytes
+constexpr uint32_t kBig = HAK_CLASS_COUNT - 1;  // 32 KiB: never in slab 0
+constexpr uint64_t kHour = uint64_t{3600} * 1000;
+
+// The pool compares owners with nothing: any address that is not NULL will do.
+hak_heap *SomeOwner() { return reinterpret_cast<hak_heap *>(uintptr_t{64}); }
+
+// Each test begins and ends without a slab in use. Superslabs without memory may stay from one to the next.
+class Pool : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    // Once in a process, for both suites.
+    static bool done = false;
+    if (!done) hak_slab_map_init(HAK_SLAB_MAP_AUTO);
+    if (!done) hak_superslab_records_init();
+    done = true;
+  }
+  Pool() {
+    hak_config.decommit_deadline_ms = kHour;
+    hak_config.keep_superslabs = 0;
+  }
+  ~Pool() override {
+    hak_pool_trim(0);
+    EXPECT_EQ(hak_pool_verify(), nullptr);
+    EXPECT_EQ(hak_pool_totals().slabs_used, 0u);
+    EXPECT_EQ(hak_pool_totals().spans, 0u);
+    EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
+  }
+};
+
+// A slab whose memory somebody has used.
+hak_slab *TakeUsed(uint32_t class_id) {
+  hak_slab *slab = hak_pool_take(class_id, SomeOwner(), true);
+  void *block;
+  if (slab == nullptr || hak_slab_carve(slab, &block, 1) != 1) return nullptr;
+  memset(block, 0xEE, hak_class_usable(class_id));
+  return slab;
+}
+
+std::vector<hak_slab *> TakeManyUsed(int count, uint32_t class_id = kSmall) {
+  std::vector<hak_slab *> slabs;
+  for (int i = 0; i < count; i++) slabs.push_back(TakeUsed(class_id));
+  return slabs;
+}
+
+void GiveAll(const std::vector<hak_slab *> &slabs) {
+  for (hak_slab *slab : slabs) hak_pool_give(slab);
+}
+
+// The free slabs of every superslab, as bits, by looking at all slabs.
+using FreeSlabs = std::map<hak_superslab *, uint32_t>;
+FreeSlabs LookAtFreeSlabs() {
+  FreeSlabs found;
+  hak_pool_visit(
+      [](hak_slab *slab, void *context) {
+        hak_superslab *superslab = hak_superslab_of_slab(slab);
+        const uint32_t index = static_cast<uint32_t>(slab - superslab->slabs);
+        uint32_t &mask = (*static_cast<FreeSlabs *>(context))[superslab];
+        if (slab->class_id == HAK_CLASS_NONE) mask |= 1u << index;
+        return true;
+      },
+      &found);
+  return found;
+}
+
+bool HasRun(uint32_t mask, uint32_t count) {
+  for (uint32_t first = 1, have = 0; first < HAK_SLABS_PER_SUPERSLAB; first++) {
+    have = (mask >> first) & 1 ? have + 1 : 0;
+    if (have == count) return true;
+  }
+  return false;
+}
+
+// Free memory of a prewarmed superslab goes back while its neighbours are in use: theirs stays.
+TEST_F(Pool, PrewarmedMemoryGoesBackAroundWhatIsInUse) {
+  hak_pool_prewarm(2);
+  if (hak_pool_totals().slabs_free_dirty == 0) GTEST_SKIP() << "this kernel does not fill memory on demand";
+  for (const uint32_t class_id : {kSmall, kBig}) {
+    hak_slab *slab = hak_pool_take(class_id, SomeOwner(), true);
+    ASSERT_NE(slab, nullptr);
+    const uint32_t capacity = slab->capacity;
+    std::vector<void *> blocks(capacity);
+    ASSERT_EQ(hak_slab_carve(slab, blocks.data(), capacity), capacity);
+    for (void *block : blocks) memset(block, 0xEE, hak_class_usable(class_id));
+    EXPECT_GT(hak_pool_trim(0), size_t{0});
+    for (void *block : blocks) {
+      const auto *bytes = static_cast<unsigned char *>(block);
+      for (size_t i = 0; i < hak_class_usable(class_id); i++) ASSERT_EQ(bytes[i], 0xEE) << class_id;
+    }
+    hak_pool_give(slab);
+    hak_pool_prewarm(1);
+  }
+}
+
+TEST_F(Pool, ASlabComesFormattedOwnedAndOnTheMap) {
+  hak_slab *slab = hak_pool_take(kSmall, SomeOwner(), true);
+  ASSERT_NE(slab, nullptr);
+  EXPECT_EQ(slab->class_id, kSmall);
+  EXPECT_EQ(slab->stride, hak_class_stride(kSmall));
+  EXPECT_EQ(atomic_load_explicit(&slab->owner, memory_order_relaxed), SomeOwner());
+  for (const char *inside : {hak_slab_begin(slab), hak_slab_end(slab) - 1}) {
+    EXPECT_EQ(hak_slab_map_find(inside), kSmall);
+  }
+  EXPECT_EQ(hak_pool_totals().slabs_used, 1u);
+  hak_pool_give(slab);
+  EXPECT_EQ(hak_slab_map_find(hak_slab_begin(slab)), HAK_CLASS_NONE);
+  EXPECT_EQ(hak_pool_totals().slabs_used, 0u);
+}
+
+TEST_F(Pool, TotalsCountWhatIsThere) {
+  hak_slab *slab = TakeUsed(kSmall);
+  uint32_t dirty;
+  char *span = static_cast<char *>(hak_pool_take_span(5, &dirty, true));
+  ASSERT_TRUE(slab != nullptr && span != nullptr);
+  std::vector<void *> out(10);
+  ASSERT_EQ(hak_slab_carve(slab, out.data(), 10), 10u);
+  ASSERT_TRUE(hak_slab_put(slab, hak_slab_block_index(slab, out[3])));
+  const struct hak_pool_totals totals = hak_pool_totals();
+  EXPECT_EQ(totals.slabs_used, 1u);
+  EXPECT_EQ(totals.spans, 1u);
+  EXPECT_EQ(totals.span_bytes, 5 * HAK_SLAB_SIZE);
+  EXPECT_EQ(totals.slabs_free, totals.superslabs * 32 - 6);
+  EXPECT_EQ(totals.slabs_free_dirty, 0u);
+  EXPECT_EQ(totals.tiny_blocks, 10u);
+  EXPECT_EQ(totals.tiny_bytes, 10 * hak_class_usable(kSmall));
+  EXPECT_EQ(totals.remote_blocks, 0u);
+  EXPECT_TRUE(hak_pool_give_span(hak_slab_of(span)));
+  hak_pool_give(slab);
+  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 6u);
+}
+
+TEST_F(Pool, LargeStridesStayOutOfTheShortSlab) {
+  std::vector<hak_slab *> slabs = TakeManyUsed(100, kBig);
+  for (hak_slab *slab : slabs) {
+    ASSERT_NE(slab, nullptr);
+    EXPECT_NE(slab->index, 0);
+  }
+  // Small strides fill the gaps first.
+  const uint64_t superslabs = hak_pool_totals().superslabs;
+  std::vector<hak_slab *> small = TakeManyUsed(4);
+  for (hak_slab *slab : small) {
+    if (superslabs * 32 - 100 >= 4) {
+      EXPECT_EQ(hak_pool_totals().superslabs, superslabs);
+    }
+    ASSERT_NE(slab, nullptr);
+  }
+  GiveAll(small);
+  GiveAll(slabs);
+}
+
+struct Span {
+  char *start;
+  uint32_t slabs;
+};
+
+// Random calls against a model: nothing overlaps, contents stay, what is called zero is zero, the fullest superslab
+// that can serve is taken, and no superslab is mapped while one of the present can serve.
+TEST_F(Pool, RandomCallsAgreeWithAModel) {
+  if (HAK_HARDENED) GTEST_SKIP() << "spans would lie across the slabs' guards: HARDENED has none";
+  Random random(5);
+  std::vector<hak_slab *> slabs;
+  std::vector<Span> spans;
+  std::map<uintptr_t, unsigned char> granules;  // in use, and what they are filled with
+  unsigned char next_fill = 1;
+  const auto claim = [&](char *start, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+      const bool is_new = granules.emplace(reinterpret_cast<uintptr_t>(start) / HAK_SLAB_SIZE + i, next_fill).second;
+      EXPECT_TRUE(is_new) << "handed out twice";
+      char *granule = start + i * HAK_SLAB_SIZE;
+      granule[0] = granule[HAK_SLAB_SIZE - 1] = static_cast<char>(next_fill);
+      next_fill = static_cast<unsigned char>(next_fill % 255 + 1);
+    }
+  };
+  const auto disclaim = [&](char *start, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+      const auto at = granules.find(reinterpret_cast<uintptr_t>(start) / HAK_SLAB_SIZE + i);
+      ASSERT_NE(at, granules.end());
+      const unsigned char *granule = reinterpret_cast<unsigned char *>(start) + i * HAK_SLAB_SIZE;
+      EXPECT_EQ(granule[0], at->second);
+      EXPECT_EQ(granule[HAK_SLAB_SIZE - 1], at->second);
+      granules.erase(at);
+    }
+  };
+  // The whole granule of a tiny slab but the head of slab 0 may be used; the model keeps to slabs 1 and up.
+  for (int op = 0; op < hak_unit::Operations(3000); op++) {
+    if (random.OneIn(50)) hak_config.decommit_deadline_ms = random.OneIn(2) ? 0 : kHour;
+    if (random.OneIn(50)) hak_config.keep_superslabs = random.Below(4);
+    const bool grow = slabs.size() + 4 * spans.size() < (op / 300 % 2 == 0 ? 300 : 30);
+    switch (random.Below(8)) {
+      case 0:
+      case 1:
+        if (grow) {
+          const uint32_t class_id = 1 + random.Below(HAK_CLASS_COUNT - 1);
+          const bool needs_whole = hak_class_stride(class_id) > 4096;
+          const FreeSlabs before = LookAtFreeSlabs();
+          int fewest = 100;
+          for (const auto &[superslab, mask] : before) {
+            if ((needs_whole ? mask & ~1u : mask) != 0) fewest = std::min(fewest, __builtin_popcount(mask >> 1));
+          }
+          hak_slab *slab = hak_pool_take(class_id, SomeOwner(), true);
+          ASSERT_NE(slab, nullptr);
+          const auto at = before.find(hak_superslab_of_slab(slab));
+          if (fewest == 100) {
+            ASSERT_EQ(at, before.end());
+          } else {
+            ASSERT_NE(at, before.end()) << "mapped a superslab without need";
+            ASSERT_EQ(__builtin_popcount(at->second >> 1), fewest) << "not the fullest";
+            ASSERT_NE(at->second & (1u << slab->index), 0u);
+          }
+          if (slab->zeroed) {
+            ASSERT_TRUE(IsZero(hak_slab_begin(slab), static_cast<size_t>(hak_slab_end(slab) - hak_slab_begin(slab))));
+          }
+          // Some slabs are given back without having been used.
+          if (slab->index != 0 && !random.OneIn(4)) {
+            void *block;
+            ASSERT_EQ(hak_slab_carve(slab, &block, 1), 1u);
+            claim(hak_slab_begin(slab), 1);
+          }
+          slabs.push_back(slab);
+        }
+        break;
+      case 2:
+      case 3:
+        if (!slabs.empty()) {
+          const size_t at = random.Below(slabs.size());
+          if (hak_slab_carved(slabs[at]) != 0) disclaim(hak_slab_begin(slabs[at]), 1);
+          hak_pool_give(slabs[at]);
+          slabs[at] = slabs.back();
+          slabs.pop_back();
+        }
+        break;
+      case 4:
+        if (grow) {
+          const uint32_t count = 1 + random.Below(HAK_SPAN_SLABS_MAX);
+          const FreeSlabs before = LookAtFreeSlabs();
+          bool fits = false;
+          for (const auto &[superslab, mask] : before) fits = fits || HasRun(mask, count);
+          uint32_t dirty = 0;
+          char *start = static_cast<char *>(hak_pool_take_span(count, &dirty, true));
+          ASSERT_NE(start, nullptr);
+          ASSERT_EQ(reinterpret_cast<uintptr_t>(start) % HAK_SLAB_SIZE, 0u);
+          ASSERT_EQ(dirty >> count, 0u);
+          if (before.size() <= 32) {  // as far as a search goes
+            ASSERT_EQ(before.count(hak_superslab_of(start)) == 1, fits);
+          }
+          for (uint32_t i = 0; i < count; i++) {
+            ASSERT_EQ(hak_slab_map_find(start + i * HAK_SLAB_SIZE), i == 0 ? HAK_CLASS_SPAN : HAK_CLASS_SPAN_REST);
+            if (((dirty >> i) & 1) == 0) {
+              ASSERT_TRUE(IsZero(start + i * HAK_SLAB_SIZE, HAK_SLAB_SIZE));
+            }
+          }
+          claim(start, count);
+          spans.push_back({start, count});
+        }
+        break;
+      case 5:
+        if (!spans.empty()) {
+          const size_t at = random.Below(spans.size());
+          disclaim(spans[at].start, spans[at].slabs);
+          ASSERT_TRUE(hak_pool_give_span(hak_slab_of(spans[at].start)));
+          spans[at] = spans.back();
+          spans.pop_back();
+        }
+        break;
+      case 6:
+        if (!spans.empty()) {
+          Span &span = spans[random.Below(spans.size())];
+          const uint32_t count = 1 + random.Below(HAK_SPAN_SLABS_MAX);
+          hak_slab *slab = hak_slab_of(span.start);
+          bool room = true;
+          for (uint32_t i = span.slabs; i < count; i++) {
+            room = room && slab->index + i < 32 && slab[i].class_id == HAK_CLASS_NONE;
+          }
+          // Before the call: what becomes free may lose its memory at once.
+          if (count < span.slabs) disclaim(span.start + count * HAK_SLAB_SIZE, span.slabs - count);
+          ASSERT_EQ(hak_pool_resize_span(slab, count), room);
+          if (room && count > span.slabs) claim(span.start + span.slabs * HAK_SLAB_SIZE, count - span.slabs);
+          if (room) span.slabs = count;
+        }
+        break;
+      default:
+        if (random.OneIn(20)) {
+          hak_pool_trim(random.OneIn(2) ? 0 : random.Below(20) * HAK_SLAB_SIZE);
+        } else {
+          hak_pool_tick(hak_os_now_ms());
+        }
+    }
+    const char *fault = hak_pool_verify();
+    ASSERT_EQ(fault, nullptr) << fault << " after " << op;
+    ASSERT_EQ(hak_pool_totals().slabs_used, slabs.size());
+    ASSERT_EQ(hak_pool_totals().spans, spans.size());
+  }
+  for (hak_slab *slab : slabs) hak_pool_give(slab);
+  for (const Span &span : spans) {
+    disclaim(span.start, span.slabs);
+    EXPECT_TRUE(hak_pool_give_span(hak_slab_of(span.start)));
+  }
+}
+
+TEST_F(Pool, WhatBeginsNoSpanIsNotTakenBack) {
+  hak_slab *slab = hak_pool_take(kSmall, SomeOwner(), true);
+  uint32_t dirty;
+  char *span = static_cast<char *>(hak_pool_take_span(3, &dirty, true));
+  EXPECT_FALSE(hak_pool_give_span(slab));
+  EXPECT_FALSE(hak_pool_give_span(hak_slab_of(span + HAK_SLAB_SIZE)));
+  EXPECT_EQ(hak_pool_totals().spans, 1u);
+  EXPECT_TRUE(hak_pool_give_span(hak_slab_of(span)));
+  EXPECT_FALSE(hak_pool_give_span(hak_slab_of(span)));
+  for (const uint32_t slabs : {1u, 3u, 6u}) EXPECT_FALSE(hak_pool_resize_span(hak_slab_of(span), slabs));
+  hak_pool_give(slab);
+}
+
+TEST_F(Pool, ADeadlineOfZeroReturnsEverythingAtOnce) {
+  const uint64_t mapped = hak_os_totals().mapped;
+  const uint64_t superslabs = hak_pool_totals().superslabs;
+  hak_config.decommit_deadline_ms = 0;
+  std::vector<hak_slab *> slabs = TakeManyUsed(32 * 3);
+  EXPECT_GE(hak_pool_totals().superslabs, 3u);
+  for (hak_slab *slab : slabs) {
+    const char *begin = hak_slab_begin(slab);
+    hak_pool_give(slab);
+    ASSERT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
+    // Slab 0 shares a page with the head.
+    if (IsMapped(begin, 1) && reinterpret_cast<uintptr_t>(begin) % hak_os_page_size() == 0) {
+      // One page is that of zeros.
+      ASSERT_LE(hak_unit::ResidentPages(begin, static_cast<size_t>(hak_slab_end(slab) - begin)), 1u);
+    }
+  }
+  EXPECT_LE(hak_pool_totals().superslabs, superslabs);
+  EXPECT_LE(hak_os_totals().mapped, mapped);
+}
+
+TEST_F(Pool, SomeEmptySuperslabsStayMappedWithoutMemory) {
+  hak_config.decommit_deadline_ms = 0;
+  hak_config.keep_superslabs = 2;
+  std::vector<hak_slab *> slabs = TakeManyUsed(32 * 6);
+  GiveAll(slabs);
+  EXPECT_EQ(hak_pool_totals().superslabs, 2u);
+  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
+}
+
+TEST_F(Pool, MemoryStaysUntilTheDeadlineAndThenGoesASliceAtATime) {
+  hak_config.decommit_deadline_ms = 100;
+  std::vector<hak_slab *> slabs = TakeManyUsed(32 * 5);
+  GiveAll(slabs);
+  const uint64_t dirty = hak_pool_totals().slabs_free_dirty;
+  EXPECT_EQ(dirty, 32u * 5);
+  hak_pool_tick(hak_os_now_ms());
+  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, dirty) << "before the deadline";
+  usleep(150 * 1000);
+  for (uint64_t left = dirty; left > 0;) {
+    hak_pool_tick(hak_os_now_ms());
+    const uint64_t now = hak_pool_totals().slabs_free_dirty;
+    ASSERT_LT(now, left);
+    ASSERT_LE(left - now, 32u) << "more than one superslab in a call";
+    left = now;
+  }
+}
+
+TEST_F(Pool, TrimReturnsEverythingAboveWhatItMayKeep) {
+  std::vector<hak_slab *> slabs = TakeManyUsed(32 * 4);
+  std::vector<hak_slab *> half(slabs.begin() + 64, slabs.end());
+  slabs.resize(64);
+  GiveAll(half);
+  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 64u);
+  EXPECT_EQ(hak_pool_trim(SIZE_MAX), 0u);
+  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 64u);
+  const size_t keep = 40 * HAK_SLAB_SIZE;
+  const size_t bytes = hak_pool_trim(keep);
+  const uint64_t left = hak_pool_totals().slabs_free_dirty;
+  EXPECT_LE(left * HAK_SLAB_SIZE, keep);
+  EXPECT_EQ(bytes, (64 - left) * HAK_SLAB_SIZE);
+  EXPECT_EQ(hak_pool_verify(), nullptr);
+  EXPECT_NE(left, 0u);
+  EXPECT_EQ(hak_pool_trim(left * HAK_SLAB_SIZE), 0u) << "to the byte what may stay";
+  EXPECT_EQ(hak_pool_trim(0), left * HAK_SLAB_SIZE);
+  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
+  EXPECT_EQ(hak_pool_trim(0), 0u);
+  GiveAll(slabs);
+}
+
+// Slab 0 shares its first page with the superslab's head, so that page is not the kernel's to clear.
+TEST_F(Pool, WhatWasGivenBackReadsAsZeroInTheShortSlabToo) {
+  std::vector<hak_slab *> slabs = TakeManyUsed(2);
+  hak_slab *const first = slabs[0];
+  ASSERT_EQ(first->index, 0u);
+  const size_t bytes = static_cast<size_t>(hak_slab_end(first) - hak_slab_begin(first));
+  memset(hak_slab_begin(first), 0xEE, bytes);
+  hak_pool_give(first);
+  EXPECT_EQ(hak_pool_trim(0), (bytes + HAK_SLAB_GUARD) / hak_os_page_size() * hak_os_page_size());
+  EXPECT_TRUE(IsZero(hak_slab_begin(first), bytes));
+  hak_pool_give(slabs[1]);
+}
+
+TEST_F(Pool, ASlabThatGetsNoBitmapIsFreeAgain) {
+  constexpr int kSlabs = 32 * 40;
+  GiveAll(TakeManyUsed(kSlabs, kBig));
+  const uint64_t all = hak_pool_totals().slabs_free;
+  std::vector<hak_slab *> slabs;
+  {
+    // Bitmaps of the smallest class are records, of which there are some, but not that many.
+    const FaultPlan plan(HAK_FAULT_MAP);
+    while (hak_slab *slab = hak_pool_take(1, SomeOwner(), true)) slabs.push_back(slab);
+  }
+  EXPECT_LT(slabs.size(), all);
+  EXPECT_EQ(hak_pool_verify(), nullptr);
+  EXPECT_EQ(hak_pool_totals().slabs_used, slabs.size());
+  EXPECT_EQ(hak_pool_totals().slabs_free, all - slabs.size());
+  GiveAll(slabs);
+}
+
+TEST_F(Pool, ADecommitThatFailsIsTriedAgain) {
+  hak_config.decommit_deadline_ms = 0;
+  std::vector<hak_slab *> slabs = TakeManyUsed(4);
+  char *block = hak_slab_start(slabs[1]);
+  hak_slab *const returned = slabs[1];
+  slabs.erase(slabs.begin() + 1);
+  {
+    const FaultPlan plan(HAK_FAULT_DECOMMIT | HAK_FAULT_UNMAP);
+    hak_pool_give(returned);
+    EXPECT_GE(hak_fault_hits(), 1u);
+    EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 1u);
+    EXPECT_TRUE(IsMapped(block, HAK_SLAB_SIZE));
+    EXPECT_EQ(hak_pool_verify(), nullptr);
+    // What may hold something is not called zero.
+    hak_slab *again = hak_pool_take(kSmall, SomeOwner(), true);
+    EXPECT_EQ(again, returned) << "memory that is there comes first";
+    EXPECT_FALSE(again->zeroed);
+    hak_pool_give(again);
+  }
+  hak_pool_tick(hak_os_now_ms());
+  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
+  GiveAll(slabs);
+}
+
+// The limit on mappings: a superslab that cannot be unmapped stays the pool's, without memory, and can be used.
+TEST_F(Pool, AnUnmapThatFailsKeepsTheSuperslab) {
+  hak_config.decommit_deadline_ms = 0;
+  hak_slab *slab = TakeUsed(kSmall);
+  const uint64_t superslabs = hak_pool_totals().superslabs;
+  const uint64_t mapped = hak_os_totals().mapped;
+  hak_superslab *superslab = hak_superslab_of_slab(slab);
+  char *const memory = hak_superslab_memory(superslab);
+  {
+    const FaultPlan plan(HAK_FAULT_UNMAP);
+    hak_pool_give(slab);
+    EXPECT_EQ(hak_fault_hits(), 1u);
+  }
+  EXPECT_EQ(hak_pool_totals().superslabs, superslabs);
+  EXPECT_EQ(hak_os_totals().mapped, mapped);
+  EXPECT_TRUE(IsMapped(memory, HAK_SUPERSLAB_SIZE));
+  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
+  EXPECT_EQ(hak_pool_verify(), nullptr);
+  slab = TakeUsed(kSmall);
+  EXPECT_EQ(hak_superslab_of_slab(slab), superslab);
+  EXPECT_TRUE(slab->zeroed);
+  hak_pool_give(slab);
+  EXPECT_EQ(hak_pool_totals().superslabs, superslabs - 1);
+  EXPECT_FALSE(IsMapped(memory, HAK_SUPERSLAB_SIZE));
+}
+
+TEST_F(Pool, AnUnmapThatFailedIsTriedAgainByTrim) {
+  hak_config.decommit_deadline_ms = 0;
+  hak_slab *slab = TakeUsed(kSmall);
+  hak_superslab *superslab = hak_superslab_of_slab(slab);
+  char *const memory = hak_superslab_memory(superslab);
+  {
+    const FaultPlan plan(HAK_FAULT_UNMAP);
+    hak_pool_give(slab);
+  }
+  hak_pool_trim(0);
+  EXPECT_FALSE(IsMapped(memory, HAK_SUPERSLAB_SIZE));
+}
+
+TEST_F(Pool, WithoutMemoryTakesFailAndLaterSucceed) {
+  // So that each take needs the kernel.
+  std::vector<hak_slab *> held;
+  while (hak_pool_totals().slabs_free != 0) held.push_back(hak_pool_take(kSmall, SomeOwner(), true));
+  const uint64_t mapped = hak_os_totals().mapped;
+  {
+    const FaultPlan plan(HAK_FAULT_MAP);
+    uint32_t dirty;
+    EXPECT_EQ(hak_pool_take(kSmall, SomeOwner(), true), nullptr);
+    EXPECT_EQ(hak_pool_take_span(4, &dirty, true), nullptr);
+    EXPECT_EQ(hak_pool_verify(), nullptr);
+  }
+  EXPECT_EQ(hak_os_totals().mapped, mapped);
+  hak_slab *slab = hak_pool_take(kSmall, SomeOwner(), true);
+  EXPECT_NE(slab, nullptr);
+  hak_pool_give(slab);
+  GiveAll(held);
+}
+
+// A short script with its k-th call to the kernel failing, for every k.
+TEST_F(Pool, EveryCallToTheKernelMayFail) {
+  hak_config.decommit_deadline_ms = 0;
+  for (uint64_t k = 1;; k++) {
+    const FaultPlan plan(HAK_FAULT_ALL, k, 1);
+    std::vector<hak_slab *> slabs;
+    for (int i = 0; i < 40; i++) {
+      hak_slab *slab = TakeUsed(kSmall);
+      if (slab != nullptr) slabs.push_back(slab);
+    }
+    EXPECT_GE(slabs.size(), 39u);
+    uint32_t dirty;
+    char *span = static_cast<char *>(hak_pool_take_span(9, &dirty, true));
+    ASSERT_EQ(hak_pool_verify(), nullptr) << k;
+    GiveAll(slabs);
+    if (span != nullptr) {
+      EXPECT_TRUE(hak_pool_give_span(hak_slab_of(span)));
+    }
+    ASSERT_EQ(hak_pool_verify(), nullptr) << k;
+    hak_pool_trim(0);
+    ASSERT_EQ(hak_pool_verify(), nullptr) << k;
+    if (hak_fault_hits() == 0) break;  // The script makes fewer than k calls.
+    ASSERT_LT(k, 1000u);
+  }
+}
+
+TEST_F(Pool, ThreadsShareIt) {
+  hak_config.decommit_deadline_ms = 1;
+  hak_config.keep_superslabs = 1;
+  std::vector<std::thread> threads;
+  std::atomic<int> failures{0};
+  for (int t = 0; t < 4; t++) {
+    threads.emplace_back([t, &failures] {
+      Random random(static_cast<uint64_t>(t));
+      std::vector<hak_slab *> slabs;
+      for (int i = 0; i < hak_unit::Operations(2000); i++) {
+        if (slabs.size() < 40 && random.OneIn(2)) {
+          hak_slab *slab = TakeUsed(1 + random.Below(HAK_CLASS_COUNT - 1));
+          if (slab == nullptr) {
+            failures++;
+          } else {
+            slabs.push_back(slab);
+          }
+        } else if (!slabs.empty()) {
+          hak_pool_give(slabs.back());
+          slabs.pop_back();
+        } else {
+          uint32_t dirty;
+          void *span = hak_pool_take_span(1 + random.Below(16), &dirty, true);
+          if (span == nullptr || !hak_pool_give_span(hak_slab_of(span))) failures++;
+        }
+        if (i % 64 == 0) hak_pool_tick(hak_os_now_ms());
+      }
+      GiveAll(slabs);
+    });
+  }
+  for (std::thread &thread : threads) thread.join();
+  EXPECT_EQ(failures.load(), 0);
+  EXPECT_EQ(hak_pool_verify(), nullptr);
+}
+
+// ---- Huge pages ---------------------------------------------------------------------------------
+
+// As if the system gave huge pages to who asks, and the operator had asked for them.
+class HugeGround : public Pool {
+ protected:
+  HugeGround() { hak_config.huge_pages = HAK_HUGE_PAGES_ON; }
+  ~HugeGround() override { hak_config.huge_pages = HAK_HUGE_PAGES_AUTO; }
+  void SetUp() override {
+    if (hak_os_huge_pages() == HAK_HUGE_NEVER) GTEST_SKIP() << "no huge pages on this system";
+  }
+};
+
+bool IsHuge(hak_slab *slab) { return hak_ground_is_huge(hak_superslab_of_slab(slab)); }
+
+TEST_F(HugeGround, ASuperslabHasMemoryFromTheStartAndGoesBackWhole) {
+  hak_pool_give(TakeUsed(kSmall));  // The first one may bring memory for records, which stays.
+  hak_pool_trim(0);
+  const uint64_t committed = hak_commit_now();
+  hak_slab *slab = TakeUsed(kSmall);
+  ASSERT_NE(slab, nullptr);
+  EXPECT_TRUE(IsHuge(slab));
+  EXPECT_EQ(slab->zeroed, 0) << "nobody keeps a book on which parts were used";
+  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, HAK_SLABS_PER_SUPERSLAB - 1);
+  EXPECT_EQ(hak_commit_now(), committed + HAK_SUPERSLAB_SIZE);
+  EXPECT_EQ(hak_pool_verify(), nullptr);
+  hak_config.keep_superslabs = 8;
+  const hak_pool_counters before = hak_pool_totals().counters;
+  hak_pool_give(slab);
+  hak_config.decommit_deadline_ms = 0;
+  EXPECT_TRUE(hak_pool_tick(hak_os_now_ms()));
+  EXPECT_EQ(hak_pool_totals().counters.unmapped_superslabs, before.unmapped_superslabs + 1);
+  EXPECT_EQ(hak_pool_totals().counters.split_superslabs, before.split_superslabs);
+  EXPECT_EQ(hak_commit_now(), committed);
+}
+
+TEST_F(HugeGround, APartThatGoesBackSplitsItOnce) {
+  hak_slab *slab = TakeUsed(kSmall);
+  hak_slab *other = TakeUsed(kSmall);
+  ASSERT_TRUE(slab != nullptr && other != nullptr && IsHuge(slab));
+  const hak_pool_counters before = hak_pool_totals().counters;
+  hak_pool_trim(0);
+  EXPECT_FALSE(IsHuge(slab));
+  EXPECT_EQ(hak_pool_totals().counters.split_superslabs, before.split_superslabs + 1);
+  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
+  EXPECT_EQ(hak_pool_verify(), nullptr);
+  hak_pool_give(other);
+  hak_pool_trim(0);
+  EXPECT_EQ(hak_pool_totals().counters.split_superslabs, before.split_superslabs + 1);
+  hak_pool_give(slab);
+}
+
+// While a heap grows into it, the deadline counts from the last slab that was taken; once one came back, as ever.
+TEST_F(HugeGround, TheDeadlineCountsFromTheLastGrowth) {
+  hak_config.decommit_deadline_ms = 2000;
+  hak_slab *slab = TakeUsed(kSmall);
+  ASSERT_TRUE(slab != nullptr && IsHuge(slab));
+  usleep(150 * 1000);
+  const uint64_t before = hak_os_now_ms();
+  hak_slab *other = TakeUsed(kSmall);
+  const uint64_t after = hak_os_now_ms();
+  EXPECT_FALSE(hak_pool_tick(before + 1990));
+  EXPECT_TRUE(IsHuge(slab));
+  hak_pool_give(other);
+  usleep(150 * 1000);
+  other = TakeUsed(kSmall);
+  EXPECT_TRUE(IsHuge(other));
+  EXPECT_TRUE(hak_pool_tick(after + 2000));
+  EXPECT_FALSE(IsHuge(slab));
+  hak_config.decommit_deadline_ms = kHour;
+  hak_pool_give(slab);
+  hak_pool_give(other);
+}
+
+// Advice that the kernel refuses leaves a superslab in small pages; a split that it refuses is done all the same.
+TEST_F(HugeGround, AdviceMayFail) {
+  hak_slab *slab;
+  {
+    const FaultPlan plan(HAK_FAULT_ADVISE);
+    slab = TakeUsed(kSmall);
+    EXPECT_GT(hak_fault_hits(), 0u);
+  }
+  ASSERT_NE(slab, nullptr);
+  EXPECT_FALSE(IsHuge(slab));
+  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
+  hak_pool_give(slab);
+  hak_pool_trim(0);
+  slab = TakeUsed(kSmall);
+  ASSERT_TRUE(slab != nullptr && IsHuge(slab));
+  {
+    const FaultPlan plan(HAK_FAULT_ADVISE);
+    EXPECT_GT(hak_pool_trim(0), 0u);
+  }
+  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
+  EXPECT_EQ(hak_pool_verify(), nullptr);
+  hak_pool_give(slab);
+}
+
+// Slabs that may stay nearly empty, and spans, stay out of huge pages, until there is much free in these.
+TEST_F(HugeGround, EachKindOfSlabHasItsGround) {
+  if (HAK_HARDENED) GTEST_SKIP() << "none are wanted unasked";
+  hak_config.huge_pages = HAK_HUGE_PAGES_AUTO;
+  std::vector<hak_slab *> slabs;
+  while (hak_commit_now() < HAK_HUGE_FROM) slabs.push_back(TakeUsed(kSmall));
+  hak_slab *further = hak_pool_take_further(kSmall, SomeOwner(), true);
+  ASSERT_NE(further, nullptr);
+  EXPECT_TRUE(IsHuge(further));
+  slabs.push_back(further);
+  for (int i = 0; i < 40; i++) {
+    slabs.push_back(TakeUsed(kSmall));
+    EXPECT_FALSE(IsHuge(slabs.back())) << i;
+  }
+  uint32_t dirty;
+  void *span = hak_pool_take_span(3, &dirty, true);
+  EXPECT_FALSE(IsHuge(hak_slab_of(span)));
+  hak_pool_give_span(hak_slab_of(span));
+  // Two more: then there is much free in huge pages, and nothing else is mapped.
+  std::vector<hak_slab *> many;
+  for (int i = 0; i < 70; i++) many.push_back(hak_pool_take_further(kSmall, SomeOwner(), true));
+  GiveAll(many);
+  const uint64_t superslabs = hak_pool_totals().superslabs;
+  int huge = 0;
+  for (int i = 0; i < 90; i++) {
+    slabs.push_back(TakeUsed(kSmall));
+    huge += IsHuge(slabs.back());
+  }
+  EXPECT_GT(huge, 0);
+  EXPECT_LE(hak_pool_totals().superslabs, superslabs + 1);
+  EXPECT_EQ(hak_pool_verify(), nullptr);
+  GiveAll(slabs);
+}
+
+}  // namespace

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The pool's release side: the queue of superslabs with free memory, and what gives that memory back.
+#include <string.h>
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/os.h"
+#include "allocator/policy/config.h"
+#include "allocator/policy/memory_limit.h"
+#include "allocator/policy/refusal.h"
+#include "allocator/policy/ss_release_policy.h"
+#include "allocator/slab/list_links.h"
+#include "allocator/slab/slab_guard.h"
+#include "allocator/slab/slab_pool_state.h"
+#include "allocator/slab/superslab_records.h"
+
+// Superslabs whose free memory goes back before a mapping of its own is made.
+#define MAKE_WAY_SUPERSLABS 8u
+
+// ---- Queue --------------------------------------------------------------------------------------
+
+void hak_pool_enqueue(struct hak_superslab *ss, uint64_t now) {
+  ss->queued = true;
+  ss->dirty_since = now;
+  ss->purge_next = NULL;
+  ss->purge_prev = hak_pool.queue_last;
+  if (hak_pool.queue_last != NULL) {
+    if (HAK_UNLIKELY(hak_pool.queue_last->purge_next != NULL)) hak_fatal(HAK_LINKS_OF_QUEUE, hak_pool.queue_last);
+    hak_pool.queue_last->purge_next = ss;
+  } else {
+    hak_pool.queue_first = ss;
+  }
+  hak_pool.queue_last = ss;
+}
+
+void hak_pool_dequeue(struct hak_superslab *ss) {
+  hak_superslab_require_queued(ss, hak_pool.queue_first, hak_pool.queue_last);
+  ss->queued = false;
+  if (ss->purge_prev != NULL) {
+    ss->purge_prev->purge_next = ss->purge_next;
+  } else {
+    hak_pool.queue_first = ss->purge_next;
+  }
+  if (ss->purge_next != NULL) {
+    ss->purge_next->purge_prev = ss->purge_prev;
+  } else {
+    hak_pool.queue_last = ss->purge_prev;
+  }
+}
+
+// Whether the superslab has something to wait for.
+static bool idle(const struct hak_superslab *ss) {
+  return (ss->free_mask & ss->dirty_mask) != 0 || ss->free_mask == HAK_ALL_SLABS;
+}
+
+// ---- Decommit -----------------------------------------------------------------------------------
+
+// Gives the memory of slabs first .. first + count - 1 back; unless lazily, they then read as zero. *bytes: how much
+// went back. False: nothing changed.
+static bool decommit_slabs(struct hak_superslab *ss, uint32_t first, uint32_t count, enum hak_decommit_mode mode,
+                           size_t *bytes) {
+  char *const begin = hak_slab_begin(&ss->slabs[first]);
+  char *const end = hak_slab_start(&ss->slabs[first + count - 1]) + HAK_SLAB_SIZE;
+  char *whole = (char *)hak_round_up((uintptr_t)begin, hak_os_page_size());
+  if (whole > end) whole = end;
+  *bytes = (size_t)(end - whole);
+  if (*bytes != 0) hak_ground_split(ss, whole);
+  const bool to_zero = mode == HAK_DECOMMIT_DONTNEED;
+  if (*bytes != 0 && !(to_zero ? hak_os_decommit_to_zero(whole, *bytes) : hak_os_decommit(whole, *bytes, mode))) {
+    return false;
+  }
+  // Slab 0 shares its first page with the head: that part is cleared by hand.
+  if (to_zero) memset(begin, 0, (size_t)(whole - begin));
+  return true;
+}
+
+// Gives the memory of all free slabs of `ss` back. Returns the bytes; slabs that the kernel would not take stay dirty.
+static size_t decommit_free(struct hak_superslab *ss, enum hak_decommit_mode mode, uint64_t now) {
+  const bool lazily = mode == HAK_DECOMMIT_FREE;
+  size_t bytes = 0;
+  uint32_t left = ss->free_mask & ss->dirty_mask;
+  if (lazily) left &= ~ss->lazy_mask;
+  while (left != 0) {
+    const uint32_t first = (uint32_t)__builtin_ctz(left);
+    const uint32_t rest = ~(left >> first);
+    const uint32_t count = rest == 0 ? HAK_SLABS_PER_SUPERSLAB - first : (uint32_t)__builtin_ctz(rest);
+    const uint32_t run = hak_pool_run(first, count);
+    left &= ~run;
+    size_t run_bytes;
+    const bool done = decommit_slabs(ss, first, count, mode, &run_bytes);
+    hak_refusal_note(&hak_decommit_refusal, !done, now);
+    if (!done) continue;
+    bytes += run_bytes;
+    if (lazily) {
+      ss->lazy_mask |= run;
+    } else {
+      ss->lazy_mask &= ~run;
+      hak_pool_set_masks(ss, ss->free_mask, ss->dirty_mask & ~run);
+    }
+  }
+  return bytes;
+}
+
+// Unmaps a superslab without a slab in use, which is not queued. False: the limit on mappings; it stays ours.
+static bool unmap_superslab(struct hak_superslab *ss) {
+  const uint32_t dirty = hak_popcount(ss->dirty_mask);
+  const uint64_t guards = hak_slab_guards_of(ss);
+  const bool apart = hak_superslab_is_apart(ss);
+  hak_pool_unlink(ss);
+  if (!hak_os_unmap(hak_superslab_memory(ss), HAK_SUPERSLAB_SIZE)) {
+    hak_pool_link(ss);
+    return false;
+  }
+  if (apart) hak_superslab_records_drop(ss);
+  hak_slab_guards_gone(guards);
+  hak_pool.superslabs--;
+  hak_pool.empty_superslabs--;
+  hak_pool_add_free_dirty(-(int32_t)dirty);
+  hak_pool.counters.unmapped_superslabs++;
+  hak_commit_sub(dirty * HAK_SLAB_SIZE);
+  return true;
+}
+
+// Releases what `verdict` says; returns the bytes that went back. `ss` may be gone afterwards.
+static size_t release(struct hak_superslab *ss, enum hak_release_verdict verdict, uint64_t now) {
+  hak_pool_dequeue(ss);
+  // One in huge pages goes back whole where it can.
+  if (verdict == HAK_RELEASE_UNMAP || (ss->free_mask == HAK_ALL_SLABS && hak_ground_is_huge(ss))) {
+    const size_t bytes = (size_t)hak_popcount(ss->dirty_mask) * HAK_SLAB_SIZE;
+    if (unmap_superslab(ss)) return bytes;
+  }
+  const size_t bytes = decommit_free(ss, HAK_DECOMMIT_DONTNEED, now);
+  if ((ss->free_mask & ss->dirty_mask) != 0) hak_pool_enqueue(ss, now);  // Refused: tried again a deadline later.
+  return bytes;
+}
+
+static struct hak_release_facts facts_of(const struct hak_superslab *ss, uint64_t now, uint64_t deadline) {
+  const struct hak_release_facts facts = {
+      .now_ms = now,
+      .free_since_ms = ss->dirty_since,
+      .deadline_ms = deadline,
+      .empty_superslabs = hak_pool.empty_superslabs,
+      .keep_superslabs = HAK_SETTING(keep_superslabs),
+      .free_bytes = hak_pool_free_bytes(),
+      .keep_free_bytes = HAK_SETTING(keep_free_bytes),
+      .wholly_free = ss->free_mask == HAK_ALL_SLABS,
+  };
+  return facts;
+}
+
+// Releases one superslab that is due. False: none is, or the kernel did not take it.
+static bool release_due(uint64_t now) {
+  struct hak_superslab *ss = hak_pool.queue_first;
+  if (ss == NULL || !hak_refusal_is_over(&hak_decommit_refusal, now)) return false;
+  const struct hak_release_facts facts = facts_of(ss, now, HAK_SETTING(decommit_deadline_ms));
+  const enum hak_release_verdict verdict = hak_release_superslab(&facts);
+  if (verdict == HAK_RELEASE_KEEP) return false;
+  const uint64_t unmapped = hak_pool.counters.unmapped_superslabs;
+  const size_t bytes = release(ss, verdict, now);
+  hak_pool.counters.deadline_bytes += bytes;
+  hak_pool.counters.deadline_releases++;
+  return bytes != 0 || hak_pool.counters.unmapped_superslabs != unmapped || !ss->queued;
+}
+
+void hak_pool_note_free(struct hak_superslab *ss, uint64_t now) {
+  const struct hak_lean_facts facts = {
+      .mode = HAK_SETTING(lean_decommit),
+      .committed = hak_commit_now(),
+      .target = HAK_SETTING(lean_target_bytes),
+      .free_bytes = hak_pool_free_bytes(),
+      .keep_free_bytes = HAK_SETTING(keep_free_bytes),
+  };
+  if (hak_release_eagerly(&facts) && hak_refusal_is_over(&hak_decommit_refusal, now)) {
+    hak_pool.counters.lean_bytes += decommit_free(ss, facts.mode, now);
+    hak_pool.counters.lean_decommits++;
+    if (ss->queued && !idle(ss)) hak_pool_dequeue(ss);
+  }
+  if (idle(ss) && !ss->queued) hak_pool_enqueue(ss, now);
+  release_due(now);
+}
+
+bool hak_pool_tick(uint64_t now) {
+  hak_lock_acquire(&hak_pool.lock);
+  const bool more = release_due(now);
+  hak_lock_release(&hak_pool.lock);
+  return more;
+}
+
+uint64_t hak_pool_free_bytes(void) {
+  return atomic_load_explicit(&hak_pool.free_dirty, memory_order_relaxed) * HAK_SLAB_SIZE;
+}
+
+size_t hak_pool_make_way(size_t bytes) {
+  size_t released = 0;
+  const uint64_t now = hak_os_now_ms();
+  if (!hak_refusal_is_over(&hak_decommit_refusal, now)) return 0;
+  hak_lock_acquire(&hak_pool.lock);
+  // What is idle goes; near a limit whatever is free. What the program will soon use again would only be faulted in
+  // again.
+  const bool near = !hak_limit_has_room(bytes);
+  const uint64_t deadline = near ? 0 : HAK_SETTING(decommit_deadline_ms);
+  if (hak_release_before_growth(hak_pool_free_bytes(), hak_commit_now())) {
+    for (uint32_t i = 0; i < MAKE_WAY_SUPERSLABS && released < bytes && hak_pool.queue_first != NULL; i++) {
+      struct hak_superslab *ss = hak_pool.queue_first;
+      struct hak_release_facts facts = facts_of(ss, now, deadline);
+      if (near) facts.keep_free_bytes = 0;
+      const enum hak_release_verdict verdict = hak_release_superslab(&facts);
+      const size_t step = verdict != HAK_RELEASE_KEEP ? release(ss, verdict, now) : 0;
+      if (step == 0) break;
+      released += step;
+    }
+  }
+  hak_lock_release(&hak_pool.lock);
+  return released;
+}
+
+// Unmaps the wholly free superslabs that stayed mapped without memory; all are on the list of the emptiest. Lets others
+// in between two of them.
+static void unmap_parked_on(uint32_t ground) {
+  struct hak_superslab **const list = &hak_pool.grounds[ground].lists[HAK_POOL_FULL - 1];
+  uint32_t pass = 0;  // of those that stay
+  for (;;) {
+    struct hak_superslab *ss = *list;
+    for (uint32_t i = 0; i < pass && ss != NULL; i++) ss = hak_superslab_next(ss);
+    if (ss == NULL) return;
+    const bool parked = ss->free_mask == HAK_ALL_SLABS && !ss->queued;
+    if (!parked || !unmap_superslab(ss)) {
+      pass++;
+    } else {
+      hak_lock_pass(&hak_pool.lock);
+    }
+  }
+}
+
+static void unmap_parked(void) {
+  for (uint32_t ground = 0; ground < HAK_POOL_GROUNDS; ground++) unmap_parked_on(ground);
+}
+
+// The first of the queue that is not among the first that together have at most `keep_bytes`.
+static struct hak_superslab *first_above(size_t keep_bytes) {
+  struct hak_superslab *ss = hak_pool.queue_first;
+  if (keep_bytes == 0) return ss;
+  size_t kept = 0;
+  for (; ss != NULL; ss = hak_superslab_queue_next(ss)) {
+    const size_t dirty = (size_t)hak_popcount(ss->free_mask & ss->dirty_mask) * HAK_SLAB_SIZE;
+    if (kept + dirty > keep_bytes) return ss;
+    kept += dirty;
+  }
+  return NULL;
+}
+
+static uint32_t queue_length(void) {
+  uint32_t count = 0;
+  for (struct hak_superslab *ss = hak_pool.queue_first; ss != NULL; ss = hak_superslab_queue_next(ss)) count++;
+  return count;
+}
+
+size_t hak_pool_trim(size_t keep_bytes) {
+  const uint64_t now = hak_os_now_ms();
+  size_t bytes = 0;
+  hak_lock_acquire(&hak_pool.lock);
+  // Once through the queue: what cannot be released comes back behind its present end. Others, who have the pool
+  // between two superslabs, may change it.
+  for (uint32_t left = queue_length(); left > 0; left--) {
+    struct hak_superslab *ss = first_above(keep_bytes);
+    if (ss == NULL) break;
+    struct hak_release_facts facts = facts_of(ss, now, 0);
+    facts.keep_superslabs = 0;
+    facts.keep_free_bytes = 0;
+    bytes += release(ss, hak_release_superslab(&facts), now);
+    hak_lock_pass(&hak_pool.lock);
+  }
+  if (keep_bytes == 0) unmap_parked();
+  hak_lock_release(&hak_pool.lock);
+  return bytes;
+}

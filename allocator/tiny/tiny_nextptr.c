@@ -1,4 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-#include "allocator/tiny/tiny_nextptr.h"
-
-uint64_t hak_nextptr_secret;
