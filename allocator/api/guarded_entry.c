@@ -21,19 +21,15 @@
 
 // ---- Calls ---------------------------------------------------------------------------------------
 
-// Calls of this thread that have not returned. Volatile: a signal's handler reads it, between any two instructions.
-static _Thread_local volatile uint32_t within;
-bool hak_guarded_is_within(void) { return within != 0; }
-
 HAK_INLINE bool enter_call(void) {
-  within = within + 1;
+  hak_guarded_calls = hak_guarded_calls + 1;
   __asm__ volatile("" ::: "memory");  // What the call does to blocks stays behind this, for the handler's eyes.
   return true;
 }
 HAK_INLINE void leave_call(const bool *entered) {
   (void)entered;
   __asm__ volatile("" ::: "memory");
-  within = within - 1;
+  hak_guarded_calls = hak_guarded_calls - 1;
 }
 // At the head of a call, for as long as it lasts.
 #define CALL __attribute__((cleanup(leave_call), unused)) const bool entered = enter_call()

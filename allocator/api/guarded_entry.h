@@ -13,10 +13,6 @@
 
 HAK_C_BEGIN
 
-// Whether this thread is in one of these calls, in the handler of a signal: a block may be on its way between live and
-// free, with a canary of neither.
-bool hak_guarded_is_within(void);
-
 void *hak_guarded_malloc(size_t size);
 void *hak_guarded_zalloc(size_t size);
 void *hak_guarded_aligned(size_t align, size_t size);

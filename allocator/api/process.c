@@ -7,12 +7,13 @@
 #include <unistd.h>
 
 #include "allocator/api/background.h"
-#include "allocator/api/guarded_entry.h"
 #include "allocator/api/pin.h"
+#include "allocator/api/thread_state.h"
 #include "allocator/api/watch.h"
 #include "allocator/block/tiny_nextptr.h"
 #include "allocator/gate/gate.h"
 #include "allocator/gate/gate_now.h"
+#include "allocator/gate/gate_start.h"
 #include "allocator/heap/freed_check.h"
 #include "allocator/heap/quarantine.h"
 #include "allocator/heap/thread_cache.h"
@@ -34,13 +35,6 @@
 #include "allocator/slab/slab_pool.h"
 #include "allocator/slab/superslab_records.h"
 
-// Never written through: a cache without room is not pushed to, and one without blocks is not popped from.
-#define NO_CACHE ((struct hak_cache *)(uintptr_t)&hak_no_cache)
-
-_Thread_local struct hak_cache *hak_thread_cache = NO_CACHE;
-_Thread_local struct hak_cache *hak_new_cache = NO_CACHE;
-
-_Thread_local struct hak_heap *hak_thread_watched;
 // Of the calling thread: whether its destructor ran, and whether it is past its end.
 static _Thread_local bool end_announced;
 static _Thread_local bool ended;
@@ -56,15 +50,8 @@ static HAK_ATOMIC(bool) have_end_key;  // written once (release), read before th
 
 // ---- Threads ------------------------------------------------------------------------------------
 
-// The thread's heap without starting one.
-static struct hak_heap *present_heap(void) {
-  return hak_thread_cache != NO_CACHE ? hak_heap_of_cache(hak_thread_cache) : hak_thread_watched;
-}
-
 static void close_heap(struct hak_heap *heap) {
-  hak_thread_cache = NO_CACHE;
-  hak_new_cache = NO_CACHE;
-  hak_thread_watched = NULL;
+  hak_thread_drop_heap();
   hak_thread_mark_clear(&heap->mark);
   hak_heap_close(heap);
 }
@@ -79,7 +66,7 @@ static bool set_end_key(const void *value) {
 // What another library may have put under our key is not looked at.
 static void thread_end(void *value) {
   (void)value;
-  struct hak_heap *heap = present_heap();
+  struct hak_heap *heap = hak_thread_heap_if_any();
   if (heap == NULL) return;
   if (!end_announced && set_end_key(heap)) {
     end_announced = true;
@@ -166,14 +153,6 @@ int hak_process_configure(const char *name, const char *value) {
   return error;
 }
 
-void hak_thread_watch(struct hak_heap *heap) {
-  hak_thread_watched = heap;
-  hak_thread_cache = NO_CACHE;
-  hak_new_cache = NO_CACHE;
-}
-
-bool hak_thread_is_watched(void) { return hak_thread_watched != NULL; }
-
 // In a child that was made without the handlers of fork, a second thread: a lock that is held may be held by the other.
 static void note_arrival(void) {
   if (HAK_UNLIKELY(hak_lock_is_left_alone())) hak_fork_mark_renew();
@@ -182,10 +161,7 @@ static void note_arrival(void) {
 HAK_COLD struct hak_heap *hak_thread_attach(void) {
   if (hak_thread_watched != NULL) {
     struct hak_heap *mine = hak_thread_watched;
-    if (hak_watch_call(mine)) {
-      hak_thread_cache = &mine->cache;
-      hak_thread_watched = NULL;
-    }
+    if (hak_watch_call(mine)) hak_thread_set_heap(mine);
     return mine;
   }
   if (ended) return NULL;
@@ -195,7 +171,7 @@ HAK_COLD struct hak_heap *hak_thread_attach(void) {
   struct hak_heap *heap = hak_heap_open();
   if (heap == NULL) return NULL;
   // Before pthread_setspecific, which may allocate.
-  hak_thread_cache = &heap->cache;
+  hak_thread_set_heap(heap);
   const bool marked = hak_thread_mark_set(&heap->mark);
   // A value that is there already is another library's. Acquire: sees the key.
   const bool told = atomic_load_explicit(&have_end_key, memory_order_acquire) && pthread_getspecific(end_key) == NULL &&
@@ -206,10 +182,8 @@ HAK_COLD struct hak_heap *hak_thread_attach(void) {
   return NULL;
 }
 
-struct hak_heap *hak_thread_heap_if_any(void) { return present_heap(); }
-
 struct hak_heap *hak_thread_heap_to_free(void) {
-  struct hak_heap *heap = present_heap();
+  struct hak_heap *heap = hak_thread_heap_if_any();
   if (heap == NULL && (ended || frees_without_heap < FREES_WITHOUT_HEAP)) {
     frees_without_heap++;
     note_arrival();
@@ -266,7 +240,7 @@ static void after_fork(void) {
 }
 
 static void after_fork_in_child(void) {
-  struct hak_heap *heap = present_heap();
+  struct hak_heap *heap = hak_thread_heap_if_any();
   hak_fork_mark_renew();
   hak_reclaim_forked();
   if (heap != NULL) hak_thread_mark_set(&heap->mark);
@@ -330,7 +304,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 // The last check for double frees: blocks that wait in the exiting thread's cache, or to be taken in by the threads
 // that they were allocated by, are compared with their slabs.
 __attribute__((destructor)) static void check_at_exit(void) {
-  struct hak_heap *heap = present_heap();
+  struct hak_heap *heap = hak_thread_heap_if_any();
   // In the handler of a signal that came within one of our calls: what it was at is not for anybody to look at.
   if (hak_lock_is_within() || (HAK_GUARDED && hak_guarded_is_within())) return;
   // Before the check, so that the figures are those of the program.

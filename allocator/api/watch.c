@@ -2,7 +2,7 @@
 #include "allocator/api/watch.h"
 
 #include "allocator/api/background.h"
-#include "allocator/api/process.h"
+#include "allocator/api/thread_state.h"
 #include "allocator/heap/quarantine.h"
 #include "allocator/heap/thread_cache.h"
 #include "allocator/os/atomic.h"

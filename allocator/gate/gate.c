@@ -6,23 +6,7 @@
 #include <unistd.h>
 
 #include "allocator/gate/conf.h"
-#include "allocator/gate/gate_now.h"
-#include "allocator/gate/ss_mem_lean.h"
-#include "allocator/os/auxv.h"
-#include "allocator/os/os.h"
 #include "allocator/os/report.h"
-
-// Made from //configs:conf. A build without Bazel, as that of OSS-Fuzz, has no such setting.
-#if __has_include("allocator/gate/build_conf.h")
-#include "allocator/gate/build_conf.h"
-#else
-#define HAK_BUILD_CONF ""
-#endif
-
-// Weak, so that a program's own definition takes its place: the linker's choice in an executable that holds the
-// allocator, the dynamic linker's where it lies in a shared library. For the same reason the compiler assumes nothing
-// about its value.
-__attribute__((weak)) const char *hak_conf;
 
 static const char program_source[] = "hak_conf";
 static const char build_source[] = "//configs:conf";
@@ -150,8 +134,7 @@ static void report_bad_variable(const struct hak_gate *gate, const char *text, u
   finish_bad_value(&line, gate, used);
 }
 
-// The value of the variable in the environment, or NULL.
-static const char *find_variable(char *const *environment, const char *name) {
+const char *hak_gate_variable(char *const *environment, const char *name) {
   const size_t length = strlen(name);
   for (; environment != NULL && *environment != NULL; environment++) {
     if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=') return *environment + length + 1;
@@ -181,7 +164,7 @@ static void resolve_one(const struct hak_gate_sources *sources, uint32_t id, uin
   hak_gate_preset(id, preset, values);
   take_conf(sources->build, HAK_GATE_FROM_BUILD, id, values);
   take_conf(sources->program, HAK_GATE_FROM_PROGRAM, id, values);
-  const char *text = find_variable(sources->environment, gate->name);
+  const char *text = hak_gate_variable(sources->environment, gate->name);
   if (text == NULL) return;
   if (hak_gate_parse(gate, text, &values->value[id])) {
     values->origin[id] = HAK_GATE_FROM_ENVIRONMENT;
@@ -237,13 +220,17 @@ void hak_gate_resolve(const struct hak_gate_sources *sources, struct hak_gate_va
   report_conf(build_source, sources->build, values);
 }
 
-const char *hak_gate_origin_name(enum hak_gate_origin origin) {
+const char *hak_gate_source_name(enum hak_gate_origin origin) {
   static const char *const names[] = {"default",      "preset",      build_source,
                                       program_source, "environment", "hak_config_set"};
   static_assert(HAK_GATE_FROM_BUILD == 2 && HAK_GATE_FROM_PROGRAM == 3 && HAK_GATE_FROM_ENVIRONMENT == 4 &&
                     HAK_GATE_FROM_CALL == 5,
                 "their order");
-  return HAK_FAST ? "fixed in this build" : names[origin];
+  return names[origin];
+}
+
+const char *hak_gate_origin_name(enum hak_gate_origin origin) {
+  return HAK_FAST ? "fixed in this build" : hak_gate_source_name(origin);
 }
 
 void hak_gate_show(const struct hak_gate_values *values) {
@@ -258,78 +245,4 @@ void hak_gate_show(const struct hak_gate_values *values) {
     hak_line_text(&line, ")");
     hak_line_write(&line);
   }
-}
-
-uint64_t hak_gate_limit_floor(void) { return hak_os_resident_bytes() >> 20; }
-
-// A limit that the process is beyond already could only refuse everything: it is reported, and not set.
-static void check_memory_limit(struct hak_gate_values *values) {
-  const uint64_t limit = values->value[HAK_GATE_MEMORY_LIMIT];
-  if (limit == 0) return;
-  const uint64_t in_use = hak_gate_limit_floor();
-  if (limit > in_use) return;
-  struct hak_line line = {.length = 0};
-  hak_line_text(&line, "hakmem: ");
-  const uint8_t origin = values->origin[HAK_GATE_MEMORY_LIMIT];
-  if (origin != HAK_GATE_FROM_ENVIRONMENT) {
-    hak_line_text(&line, origin == HAK_GATE_FROM_PROGRAM ? program_source : build_source);
-    hak_line_text(&line, ": ");
-  }
-  hak_line_text(&line, "HAKMEM_MEMORY_LIMIT_MB=\"");
-  hak_line_number(&line, (int64_t)limit);
-  hak_line_text(&line, "\" is not accepted; accepted: 0, or more than the ");
-  hak_line_number(&line, (int64_t)in_use);
-  hak_line_text(&line, " MiB in use; using 0");
-  hak_line_write(&line);
-  values->value[HAK_GATE_MEMORY_LIMIT] = 0;
-  values->origin[HAK_GATE_MEMORY_LIMIT] = HAK_GATE_BUILT_IN;
-}
-
-void hak_gate_fill_config(const struct hak_gate_values *values, struct hak_config *config) {
-  const uint64_t *value = values->value;
-  config->decommit_deadline_ms = value[HAK_GATE_DECOMMIT_DEADLINE];
-  config->thread_cache_bytes = value[HAK_GATE_THREAD_CACHE] * 1024;
-  config->thread_cache_share = value[HAK_GATE_THREAD_CACHE_SHARE];
-  config->idle_cache_ms = value[HAK_GATE_IDLE_CACHE];
-  config->page_purge = value[HAK_GATE_PAGE_PURGE] != 0;
-  config->idle_watch = value[HAK_GATE_IDLE_WATCH] != 0;
-  config->background = value[HAK_GATE_BACKGROUND] != 0;
-  config->fine_classes = value[HAK_GATE_FINE_CLASSES] != 0;
-  config->borrow = value[HAK_GATE_BORROW] != 0;
-  config->mapping_cache_bytes = value[HAK_GATE_MAPPING_CACHE] * 1024;
-  config->keep_superslabs = value[HAK_GATE_KEEP_SUPERSLABS];
-  config->keep_free_bytes = value[HAK_GATE_KEEP_FREE] * 1024;
-  config->memory_limit_bytes = value[HAK_GATE_MEMORY_LIMIT] << 20;
-  config->guard_sample = value[HAK_GATE_GUARD_SAMPLE];
-  config->cgroup_limit = value[HAK_GATE_CGROUP_LIMIT] != 0;
-  config->huge_pages = (enum hak_huge_pages)value[HAK_GATE_THP];
-  config->slab_map_form = (enum hak_slab_map_form)value[HAK_GATE_SLAB_MAP];
-  config->stats_at_exit = value[HAK_GATE_STATS_AT_EXIT] != 0;
-  hak_ss_mem_lean_resolve(values, config);
-}
-
-// Written before there is a second thread.
-static char *const *first_environment;
-
-void hak_gate_set_environment(char *const *environment) { first_environment = environment; }
-
-void hak_gate_init(void) {
-  const bool secure = hak_auxv(HAK_AUXV_SECURE) != 0;
-  char *const *const present = environ != NULL ? environ : first_environment;
-  char *const *const environment = secure ? NULL : present;
-  const struct hak_gate_sources sources = {
-      .environment = HAK_FAST ? NULL : environment,
-      .program = HAK_FAST ? NULL : hak_conf,
-      .build = HAK_BUILD_CONF,
-  };
-  struct hak_gate_values values;
-  hak_gate_resolve(&sources, &values);
-  check_memory_limit(&values);
-  hak_gate_fill_config(&values, &hak_config);
-  hak_gate_now_init(&values);
-  // FAST has no live gates, but it still answers this question.
-  const char *show = HAK_FAST ? find_variable(environment, hak_gates[HAK_GATE_SHOW_CONFIG].name) : NULL;
-  uint64_t wanted = values.value[HAK_GATE_SHOW_CONFIG];
-  if (show != NULL) hak_gate_parse(&hak_gates[HAK_GATE_SHOW_CONFIG], show, &wanted);
-  if (wanted != 0) hak_gate_show(&values);
 }

@@ -65,31 +65,24 @@ struct hak_gate_sources {
   const char *build;         // //configs:conf: the same
 };
 
+// The value of the variable in the environment, which may be NULL; NULL: it has none.
+const char *hak_gate_variable(char *const *environment, const char *name);
+
 // Reads `text` as a value of the gate: false when it is none.
 bool hak_gate_parse(const struct hak_gate *gate, const char *text, uint64_t *value);
 
 // Values from all sources. What is not accepted is reported on stderr, a line each.
 void hak_gate_resolve(const struct hak_gate_sources *sources, struct hak_gate_values *values);
 
-// Resolves the process's gates into hak_config. Called once, by process initialisation.
-void hak_gate_init(void);
-// The environment to read where the C library has none yet. Before hak_gate_init; later it does nothing.
-void hak_gate_set_environment(char *const *environment);
-
 // The value that the preset gives the gate, with its origin.
 void hak_gate_preset(uint32_t id, uint64_t preset, struct hak_gate_values *values);
-
-// The values as the policies read them.
-void hak_gate_fill_config(const struct hak_gate_values *values, struct hak_config *config);
-
-// The most MiB that are no memory limit, since the process has them in use already.
-uint64_t hak_gate_limit_floor(void);
 
 // Writes every gate with its value and where it came from to stderr.
 void hak_gate_show(const struct hak_gate_values *values);
 
-// The name of an origin: "default", "preset", "//configs:conf", "hak_conf", "environment", "hak_config_set", or in FAST
-// "fixed in this build".
+// The name of an origin: "default", "preset", "//configs:conf", "hak_conf", "environment", "hak_config_set".
+const char *hak_gate_source_name(enum hak_gate_origin origin);
+// The same as users are told it: in FAST "fixed in this build".
 const char *hak_gate_origin_name(enum hak_gate_origin origin);
 
 HAK_C_END

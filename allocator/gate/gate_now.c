@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "allocator/gate/gate_config.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"

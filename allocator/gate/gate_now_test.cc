@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "allocator/gate/gate_config.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/os.h"
 #include "allocator/os/unit_test.h"

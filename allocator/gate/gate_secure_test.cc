@@ -11,6 +11,7 @@
 
 #include "allocator/gate/gate.h"
 #include "allocator/gate/gate_now.h"
+#include "allocator/gate/gate_start.h"
 #include "allocator/os/auxv.h"
 
 namespace {

@@ -14,6 +14,7 @@
 #include "allocator/gate/conf.h"
 #include "allocator/gate/gate.h"
 #include "allocator/gate/gate_now.h"
+#include "allocator/gate/gate_start.h"
 #include "allocator/os/os.h"
 
 // This program's own, in place of the library's.

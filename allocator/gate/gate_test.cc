@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "allocator/gate/gate_now.h"
+#include "allocator/gate/gate_start.h"
 #include "allocator/os/unit_test.h"
 
 namespace {

@@ -10,6 +10,7 @@
 #include "allocator/policy/ss_release_policy.h"
 #include "allocator/slab/list_links.h"
 #include "allocator/slab/slab_pool.h"
+#include "allocator/slab/slab_purge.h"
 
 // Cached blocks of a class that a smaller class does not take.
 #define BORROW_LEAVES 4u

@@ -6,7 +6,7 @@
 #include "allocator/policy/refusal.h"
 #include "allocator/policy/ss_release_policy.h"
 #include "allocator/slab/list_links.h"
-#include "allocator/slab/slab_ground.h"
+#include "allocator/slab/slab_purge.h"
 
 // Slabs that one slice looks at, and runs of pages that it gives back.
 #define SLICE_SLABS 1024u

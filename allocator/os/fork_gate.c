@@ -3,6 +3,7 @@
 
 #include "allocator/os/decommit.h"
 #include "allocator/os/os.h"
+#include "allocator/os/report.h"
 
 HAK_ATOMIC(bool) hak_fork_gate_closed;
 // Held while the gate is closed.
@@ -16,7 +17,7 @@ HAK_COLD void hak_fork_gate_wait(struct hak_lock *lock) {
   }
   // Seq_cst: as in hak_gated_acquire.
   while (atomic_load_explicit(&hak_fork_gate_closed, memory_order_seq_cst)) {
-    if (hak_lock_has_given_up()) return;  // The process ends: it has the lock, and waits for nobody.
+    if (hak_report_is_ending()) return;  // The process ends: it has the lock, and waits for nobody.
     // Nothing was done under the lock yet.
     hak_lock_release_unranked(lock);
     hak_lock_acquire_unranked(&gate);

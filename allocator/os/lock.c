@@ -13,15 +13,10 @@ HAK_INLINE void cpu_relax(void) {
 #endif
 }
 
-static _Thread_local bool given_up __attribute__((tls_model("initial-exec")));
-
 __thread bool hak_lock_holds_all __attribute__((tls_model("initial-exec")));
 
 __thread uint32_t hak_locks_held __attribute__((tls_model("initial-exec")));
 HAK_ATOMIC(uint32_t) * hak_lock_fork_word;
-
-void hak_lock_give_up(void) { given_up = true; }
-bool hak_lock_has_given_up(void) { return given_up; }
 
 #if HAK_OBSERVE
 // Relaxed, all of them: figures.
@@ -67,7 +62,7 @@ HAK_COLD void hak_lock_slow(struct hak_lock *lock) {
   const uint64_t since_us = HAK_OBSERVE ? hak_os_now_us() : 0;
   // Acquire as above. The state stays 2 while this thread holds the lock: others may sleep too.
   while (atomic_exchange_explicit(&lock->state, 2, memory_order_acquire) != 0) {
-    if (given_up || hak_lock_is_left_alone()) break;
+    if (hak_report_is_ending() || hak_lock_is_left_alone()) break;
     hak_futex_wait(&lock->state, 2, HAK_FUTEX_FOR_EVER);
   }
   note_wait(lock, since_us);
@@ -94,7 +89,7 @@ static _Thread_local uint32_t held_ranks;
 
 void hak_lock_rank_enter(const struct hak_lock *lock) {
   if (hak_lock_holds_all) return;
-  if ((held_ranks >> lock->rank) != 0 && !given_up) hak_fatal("lock order violated", lock);
+  if ((held_ranks >> lock->rank) != 0 && !hak_report_is_ending()) hak_fatal("lock order violated", lock);
   held_ranks |= 1u << lock->rank;
 }
 

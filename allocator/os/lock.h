@@ -3,7 +3,8 @@
 // A small futex lock with a rank. It needs no destruction, no allocation, and may be released in the child of a fork by
 // the thread that the child is, which a pthread mutex does not promise.
 //
-// Lock order: a thread that holds a lock takes only locks of a higher rank. Checked at run time in OBSERVE builds.
+// Lock order: a thread that holds a lock takes only locks of a higher rank. Checked at run time in OBSERVE builds. A
+// thread that ends the process (os/report.h) has every lock at once.
 #ifndef HAKMEM_OS_LOCK_H_
 #define HAKMEM_OS_LOCK_H_
 
@@ -29,11 +30,6 @@ struct hak_lock {
   uint32_t rank;               // constant
 };
 #define HAK_LOCK_INIT(r) {.state = 0, .rank = (r)}
-
-// From now on the calling thread has every lock at once: it found a fault and ends the process, holds locks perhaps,
-// and the program's handler of the last signal may allocate.
-void hak_lock_give_up(void);
-bool hak_lock_has_given_up(void);
 
 // While it is true the calling thread holds every lock there is: what it acquires it has, and what it releases it
 // keeps. It is so during fork, where handlers of the program run that may allocate.

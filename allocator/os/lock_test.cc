@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "allocator/os/report.h"
 #include "allocator/os/unit_test.h"
 
 namespace {
@@ -243,7 +244,7 @@ TEST(LockGiveUp, FromThenOnTheThreadHasEveryLock) {
     hak_lock low = HAK_LOCK_INIT(HAK_RANK_INIT);
     hak_lock_acquire(&mine);
     hak_lock_acquire_unranked(&low);
-    hak_lock_give_up();
+    hak_report_set_ending();
     errno = E2BIG;
     // Held by itself, against the order, and again.
     hak_lock_acquire(&mine);
@@ -266,7 +267,7 @@ TEST(LockGiveUp, AlsoALockThatAnotherThreadHolds) {
     hak_lock_acquire(&lock);
     bool entered = false;
     std::thread([&] {
-      hak_lock_give_up();
+      hak_report_set_ending();
       hak_lock_acquire(&lock);
       entered = true;
     }).join();
@@ -283,7 +284,7 @@ TEST(LockGiveUp, OtherThreadsStillWait) {
     alarm(kPatienceSeconds);
     hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);
     hak_lock_acquire(&lock);
-    hak_lock_give_up();
+    hak_report_set_ending();
     int entered = 0;
     std::thread other([&] {
       hak_lock_acquire(&lock);

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "allocator/os/lock.h"
 #include "allocator/os/signal_mask.h"
 #include "allocator/os/sys_call.h"
 
@@ -98,6 +97,11 @@ static _Noreturn void end_process(void) {
 }
 #endif
 
+static _Thread_local bool ending __attribute__((tls_model("initial-exec")));
+
+bool hak_report_is_ending(void) { return ending; }
+void hak_report_set_ending(void) { ending = true; }
+
 HAK_COLD void hak_fatal(const char *what, const void *pointer) {
   struct hak_line line = {.length = 0};
   hak_line_text(&line, "hakmem: ");
@@ -107,6 +111,6 @@ HAK_COLD void hak_fatal(const char *what, const void *pointer) {
   // A reader of stderr who is gone must not end the process by SIGPIPE instead.
   hak_signal_mask(SIG_BLOCK, HAK_SIGNAL(SIGPIPE));
   if (stderr_takes_a_line()) hak_line_write(&line);
-  hak_lock_give_up();
+  hak_report_set_ending();
   end_process();
 }

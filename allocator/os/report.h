@@ -23,6 +23,11 @@ void hak_line_number(struct hak_line *line, int64_t value);
 // Writes the line and a newline to stderr in one write.
 void hak_line_write(struct hak_line *line);
 
+// Whether the calling thread found a fault and ends the process. From then on it waits for nobody: it holds locks
+// perhaps, and the program's handler of the last signal may allocate.
+bool hak_report_is_ending(void);
+void hak_report_set_ending(void);
+
 // Writes "hakmem: <what>: 0x<pointer>" and aborts the process.
 HAK_COLD __attribute__((noreturn)) void hak_fatal(const char *what, const void *pointer);
 

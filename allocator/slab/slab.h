@@ -112,7 +112,7 @@ struct hak_superslab {
   bool head_guarded;     // HARDENED. The guard in front of the first block is up
   bool queued;           // on the purge queue: free_mask & dirty_mask != 0, or all slabs free
   bool filling;          // in huge pages, and no slab of it came back yet
-  // In huge pages, and no part of it went back (slab_ground.h). Also read without the lock (relaxed: a hint).
+  // In huge pages, and no part of it went back (ground_choice.h). Also read without the lock (relaxed: a hint).
   HAK_ATOMIC(bool) huge;
   HAK_ALIGNAS(256) struct hak_slab slabs[HAK_SLABS_PER_SUPERSLAB];
 };
@@ -210,6 +210,11 @@ HAK_INLINE bool hak_slab_bit(const struct hak_slab *slab, uint32_t index) {
   return (slab->free[index / 64] >> (index % 64)) & 1;
 }
 
+// Whether the superslab is in huge pages. Also without the pool lock: relaxed, a hint then.
+HAK_INLINE bool hak_ground_is_huge(const struct hak_superslab *ss) {
+  return atomic_load_explicit(&ss->huge, memory_order_relaxed);
+}
+
 // The list that the slab belongs on, by its counts.
 enum hak_slab_list hak_slab_list_for(const struct hak_slab *slab);
 
@@ -218,12 +223,8 @@ bool hak_slab_format(struct hak_slab *slab, uint32_t class_id, bool zeroed);
 // Gives the bitmap back. The slab has no block in use.
 void hak_slab_unformat(struct hak_slab *slab);
 
-// Gives the free pages of the slab back: those in which no block is carved, or only blocks that lie free in the bitmap.
-// At most *runs runs of pages, which it lowers; returns the bytes. The owner's, and not with headers, which stand in
-// free blocks too.
-size_t hak_slab_purge(struct hak_slab *slab, uint32_t *runs);
-// Whether every page that counts as given back is free, as it must be.
-bool hak_slab_purge_holds(const struct hak_slab *slab);
+// Accounts for pages of a slab in use that were given back (slab_purge.h).
+void hak_slab_note_purged(uint64_t bytes);
 // Bytes of slabs in use that were given back and not used since. Relaxed: a figure.
 uint64_t hak_slab_purged_bytes(void);
 

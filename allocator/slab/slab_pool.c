@@ -6,6 +6,7 @@
 #include "allocator/policy/config.h"
 #include "allocator/policy/huge_pages.h"
 #include "allocator/policy/memory_limit.h"
+#include "allocator/slab/ground_choice.h"
 #include "allocator/slab/list_links.h"
 #include "allocator/slab/slab_guard.h"
 #include "allocator/slab/slab_map.h"

@@ -12,6 +12,7 @@
 #include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
 #include "allocator/slab/slab.h"
+#include "allocator/slab/slab_pool_counters.h"
 
 HAK_C_BEGIN
 
@@ -47,18 +48,6 @@ size_t hak_pool_make_way(size_t bytes);
 void hak_pool_prewarm(uint64_t count);
 // Bytes of free slabs that may hold memory. A hint: not read under the lock.
 uint64_t hak_pool_free_bytes(void);
-
-// What the pool has done so far.
-struct hak_pool_counters {
-  uint64_t deadline_releases;    // superslabs whose free memory went back at the deadline
-  uint64_t deadline_bytes;       // and its bytes
-  uint64_t lean_decommits;       // times that LEAN decommitted a slab as it fell free
-  uint64_t lean_bytes;           // and the bytes
-  uint64_t unmapped_superslabs;  // given back with their addresses
-  uint64_t prewarmed;            // superslabs filled at the start
-  uint64_t huge_superslabs;      // mapped to be in huge pages
-  uint64_t split_superslabs;     // of these: taken apart, because a part of one went back
-};
 
 struct hak_pool_totals {
   uint64_t superslabs;

@@ -9,8 +9,7 @@
 #include "allocator/os/base.h"
 #include "allocator/os/lock.h"
 #include "allocator/slab/slab.h"
-#include "allocator/slab/slab_ground.h"
-#include "allocator/slab/slab_pool.h"
+#include "allocator/slab/slab_pool_counters.h"
 
 HAK_C_BEGIN
 

@@ -18,7 +18,8 @@
 #include "allocator/policy/config.h"
 #include "allocator/policy/huge_pages.h"
 #include "allocator/policy/memory_limit.h"
-#include "allocator/slab/slab_ground.h"
+#include "allocator/slab/ground_choice.h"
+#include "allocator/slab/ground_split.h"
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/superslab_records.h"
 

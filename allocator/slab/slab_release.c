@@ -9,6 +9,7 @@
 #include "allocator/policy/memory_limit.h"
 #include "allocator/policy/refusal.h"
 #include "allocator/policy/ss_release_policy.h"
+#include "allocator/slab/ground_split.h"
 #include "allocator/slab/list_links.h"
 #include "allocator/slab/slab_guard.h"
 #include "allocator/slab/slab_pool_state.h"

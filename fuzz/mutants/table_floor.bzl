@@ -149,7 +149,7 @@ FLOOR_MUTANTS = [
     {
         "name": "lock_given_up_waits",
         "file": "allocator/os/lock.c",
-        "old": "if (given_up || hak_lock_is_left_alone()) break;",
+        "old": "if (hak_report_is_ending() || hak_lock_is_left_alone()) break;",
         "new": "",
         "kind": "deadlock",
         "breaks": "a thread that reports a fault waits for a lock of its own",
@@ -341,7 +341,7 @@ FLOOR_MUTANTS = [
     },
     {
         "name": "gate_trusts_setuid",
-        "file": "allocator/gate/gate.c",
+        "file": "allocator/gate/gate_start.c",
         "old": "const bool secure = hak_auxv(HAK_AUXV_SECURE) != 0;",
         "new": "const bool secure = false;",
         "kind": "missing check",

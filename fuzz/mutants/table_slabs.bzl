@@ -96,7 +96,7 @@ SLAB_MUTANTS = [
     },
     {
         "name": "slab_purge_live_page",
-        "file": "allocator/slab/slab.c",
+        "file": "allocator/slab/slab_purge.c",
         "old": "uint32_t first = (distance - page) / slab->stride;",
         "new": "uint32_t first = (distance - page) / slab->stride + 1;",
         "kind": "fence-post",

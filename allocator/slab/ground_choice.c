@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "allocator/slab/slab_ground.h"
+#include "allocator/slab/ground_choice.h"
 
 #include "allocator/os/decommit.h"
-#include "allocator/os/os.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/huge_pages.h"
 #include "allocator/policy/memory_limit.h"
-#include "allocator/slab/slab_pool_state.h"
 
 static struct hak_huge_facts facts_of(bool further) {
   const struct hak_huge_facts facts = {
@@ -38,20 +36,4 @@ bool hak_ground_prepare(void *memory, bool huge) {
     hak_os_advise_huge(memory, HAK_SUPERSLAB_SIZE, wanted == HAK_HUGE_PAGES_ON);
   }
   return false;
-}
-
-void hak_ground_split(struct hak_superslab *ss, void *goes_back) {
-  if (!hak_ground_is_huge(ss)) return;
-  hak_pool_unlink(ss);
-  atomic_store_explicit(&ss->huge, false, memory_order_relaxed);
-  hak_pool_link(ss);
-  hak_pool.counters.split_superslabs++;
-  hak_os_advise_huge(hak_superslab_memory(ss), HAK_SUPERSLAB_SIZE, false);
-  hak_os_split_huge(goes_back);
-}
-
-void hak_ground_split_for(struct hak_superslab *ss, void *goes_back) {
-  hak_lock_acquire(&hak_pool.lock);
-  hak_ground_split(ss, goes_back);
-  hak_lock_release(&hak_pool.lock);
 }

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/gate/gate_start.h"
+
+#include <hakmem/hakmem.h>
+#include <unistd.h>
+
+#include "allocator/gate/gate.h"
+#include "allocator/gate/gate_config.h"
+#include "allocator/gate/gate_now.h"
+#include "allocator/os/auxv.h"
+#include "allocator/os/report.h"
+#include "allocator/policy/config.h"
+
+// Made from //configs:conf. A build without Bazel, as that of OSS-Fuzz, has no such setting.
+#if __has_include("allocator/gate/build_conf.h")
+#include "allocator/gate/build_conf.h"
+#else
+#define HAK_BUILD_CONF ""
+#endif
+
+// Weak, so that a program's own definition takes its place: the linker's choice in an executable that holds the
+// allocator, the dynamic linker's where it lies in a shared library. For the same reason the compiler assumes nothing
+// about its value.
+__attribute__((weak)) const char *hak_conf;
+
+// A limit that the process is beyond already could only refuse everything: it is reported, and not set.
+static void check_memory_limit(struct hak_gate_values *values) {
+  const uint64_t limit = values->value[HAK_GATE_MEMORY_LIMIT];
+  if (limit == 0) return;
+  const uint64_t in_use = hak_gate_limit_floor();
+  if (limit > in_use) return;
+  struct hak_line line = {.length = 0};
+  hak_line_text(&line, "hakmem: ");
+  const uint8_t origin = values->origin[HAK_GATE_MEMORY_LIMIT];
+  if (origin != HAK_GATE_FROM_ENVIRONMENT) {
+    hak_line_text(&line, hak_gate_source_name((enum hak_gate_origin)origin));
+    hak_line_text(&line, ": ");
+  }
+  hak_line_text(&line, "HAKMEM_MEMORY_LIMIT_MB=\"");
+  hak_line_number(&line, (int64_t)limit);
+  hak_line_text(&line, "\" is not accepted; accepted: 0, or more than the ");
+  hak_line_number(&line, (int64_t)in_use);
+  hak_line_text(&line, " MiB in use; using 0");
+  hak_line_write(&line);
+  values->value[HAK_GATE_MEMORY_LIMIT] = 0;
+  values->origin[HAK_GATE_MEMORY_LIMIT] = HAK_GATE_BUILT_IN;
+}
+
+// Written before there is a second thread.
+static char *const *first_environment;
+
+void hak_gate_set_environment(char *const *environment) { first_environment = environment; }
+
+void hak_gate_init(void) {
+  const bool secure = hak_auxv(HAK_AUXV_SECURE) != 0;
+  char *const *const present = environ != NULL ? environ : first_environment;
+  char *const *const environment = secure ? NULL : present;
+  const struct hak_gate_sources sources = {
+      .environment = HAK_FAST ? NULL : environment,
+      .program = HAK_FAST ? NULL : hak_conf,
+      .build = HAK_BUILD_CONF,
+  };
+  struct hak_gate_values values;
+  hak_gate_resolve(&sources, &values);
+  check_memory_limit(&values);
+  hak_gate_fill_config(&values, &hak_config);
+  hak_gate_now_init(&values);
+  // FAST has no live gates, but it still answers this question.
+  const char *show = HAK_FAST ? hak_gate_variable(environment, hak_gates[HAK_GATE_SHOW_CONFIG].name) : NULL;
+  uint64_t wanted = values.value[HAK_GATE_SHOW_CONFIG];
+  if (show != NULL) hak_gate_parse(&hak_gates[HAK_GATE_SHOW_CONFIG], show, &wanted);
+  if (wanted != 0) hak_gate_show(&values);
+}

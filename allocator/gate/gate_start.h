@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The gates at the start of the process: from the environment, the program and the build into hak_config.
+#ifndef HAKMEM_GATE_GATE_START_H_
+#define HAKMEM_GATE_GATE_START_H_
+
+#include "allocator/os/base.h"
+
+HAK_C_BEGIN
+
+// Resolves the process's gates into hak_config. Called once, by process initialisation.
+void hak_gate_init(void);
+// The environment to read where the C library has none yet. Before hak_gate_init; later it does nothing.
+void hak_gate_set_environment(char *const *environment);
+
+HAK_C_END
+
+#endif  // HAKMEM_GATE_GATE_START_H_

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the pool counts of its own work.
+#ifndef HAKMEM_SLAB_SLAB_POOL_COUNTERS_H_
+#define HAKMEM_SLAB_SLAB_POOL_COUNTERS_H_
+
+#include "allocator/os/base.h"
+
+// What the pool has done so far.
+struct hak_pool_counters {
+  uint64_t deadline_releases;    // superslabs whose free memory went back at the deadline
+  uint64_t deadline_bytes;       // and its bytes
+  uint64_t lean_decommits;       // times that LEAN decommitted a slab as it fell free
+  uint64_t lean_bytes;           // and the bytes
+  uint64_t unmapped_superslabs;  // given back with their addresses
+  uint64_t prewarmed;            // superslabs filled at the start
+  uint64_t huge_superslabs;      // mapped to be in huge pages
+  uint64_t split_superslabs;     // of these: taken apart, because a part of one went back
+};
+
+#endif  // HAKMEM_SLAB_SLAB_POOL_COUNTERS_H_
