@@ -4,6 +4,7 @@
 #include "allocator/os/atomic.h"
 #include "allocator/slab/list_links.h"
 #include "allocator/slab/slab_map.h"
+#include "allocator/slab/slab_pool.h"
 #include "allocator/slab/slab_pool_state.h"
 
 static bool visit_all(bool (*visit)(struct hak_slab *slab, void *context), void *context) {

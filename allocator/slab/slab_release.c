@@ -12,6 +12,7 @@
 #include "allocator/slab/ground_split.h"
 #include "allocator/slab/list_links.h"
 #include "allocator/slab/slab_guard.h"
+#include "allocator/slab/slab_pool.h"
 #include "allocator/slab/slab_pool_state.h"
 #include "allocator/slab/superslab_records.h"
 
