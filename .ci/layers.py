@@ -1,36 +1,48 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that no include climbs: a room of the allocator uses the rooms below it, or beside it on its own floor. And
-that one file alone advises the kernel on memory, so that every call of madvise goes through its guard.
+"""layers.py [--graph]: checks the floors of the allocator.
 
-The table is the layer picture of docs/ARCHITECTURE.md. Tests may include and call anything: nothing includes them.
+docs/ARCHITECTURE.md writes the order of the rooms once, in a line `order: os < policy < ...`. These are errors:
+  - an include of a room that stands higher, or of no room at all
+  - a circle of includes between boxes. A box is a row of docs/BOXES.md: all files of the names in its first cell
+  - a call of madvise in any other file than the one that guards it
+
+--graph prints which rooms, and which boxes, include which. Tests may include anything: nothing includes them.
 """
 
+import collections
 import pathlib
 import re
 import sys
 
-ALLOWED = {
-    "api": {"gate", "hot", "tiny", "large", "policy", "check", "observe", "os"},
-    "gate": {"policy", "os"},
-    "hot": {"tiny", "check", "os"},
-    "tiny": {"large", "policy", "check", "observe", "os"},
-    "large": {"tiny", "policy", "check", "observe", "os"},
-    "policy": {"tiny", "large", "check", "observe", "os"},
-    "check": {"tiny", "large", "policy", "observe", "os"},
-    "observe": {"tiny", "large", "policy", "check", "os"},
-    "os": set(),
-}
-
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Folders beside the rooms that hold no part of the allocator.
 OUTSIDE = {"test", "include"}
-
-INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
-
-
+INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"')
 # The one file that may call madvise, by whatever name: madvise, posix_madvise, process_madvise, SYS_madvise.
 ADVISER = "allocator/os/decommit.c"
 ADVICE = re.compile(r"\w*madvise\b")
+
+
+def read_order(page):
+    """The rooms from the lowest to the highest."""
+    lines = re.findall(r"^order: (.*)$", page, re.M)
+    if len(lines) != 1:
+        raise ValueError("docs/ARCHITECTURE.md has %d lines `order: ...`, not one" % len(lines))
+    rooms = [room.strip() for room in lines[0].split("<")]
+    if len(set(rooms)) != len(rooms) or not all(re.fullmatch(r"[a-z]+", room) for room in rooms):
+        raise ValueError("docs/ARCHITECTURE.md: the order names a room twice, or what is no room")
+    return rooms
+
+
+def read_boxes(page):
+    """Part -> box: `room/name` -> the first name of its row."""
+    boxes = {}
+    for line in page.splitlines():
+        parts = re.findall(r"`([a-z]+/[a-z_]+)`", line.split("|")[1]) if line.startswith("| `") else []
+        for part in parts:
+            boxes[part] = parts[0]
+    return boxes
 
 
 def advises(line):
@@ -38,55 +50,101 @@ def advises(line):
     return ADVICE.search(line.split("//")[0]) is not None
 
 
-def problem(room, delimiter, path):
-    """What is wrong with a file of `room` including `path`, or None."""
-    if delimiter == "<":
-        return None
+def problem(order, room, path):
+    """What is wrong with a file of `room` including "path", or None."""
     parts = path.split("/")
-    if parts[0] != "allocator" or len(parts) < 3:
-        return f'"{path}" is not written from the root of the repository'
-    if parts[1] not in ALLOWED:
-        return f'"{path}" is in no room of the table'
-    if parts[1] != room and parts[1] not in ALLOWED[room]:
-        return f'"{path}" is not below {room}/'
+    if parts[0] != "allocator" or len(parts) != 3:
+        return '"%s" is not written from the root of the repository, or is in no room' % path
+    if parts[1] not in order:
+        return '"%s" is in no room of the order' % path
+    if order.index(parts[1]) > order.index(room):
+        return '"%s" stands above %s/' % (path, room)
     return None
 
 
-def main():
-    # The check must be able to fail.
-    assert problem("os", '"', "allocator/hot/size_class.h") and not problem("hot", '"', "allocator/os/base.h")
+def circles(graph):
+    """Sets of boxes each of which reaches all others of its set (Tarjan 1972)."""
+    index, low, stack, found = {}, {}, [], []
+
+    def visit(box):
+        index[box] = low[box] = len(index)
+        stack.append(box)
+        for other in sorted(graph.get(box, ())):
+            if other not in index:
+                visit(other)
+                low[box] = min(low[box], low[other])
+            elif other in stack:
+                low[box] = min(low[box], index[other])
+        if low[box] == index[box]:
+            at = stack.index(box)
+            if len(stack) - at > 1:
+                found.append(sorted(stack[at:]))
+            del stack[at:]
+
+    for box in sorted(graph):
+        if box not in index:
+            visit(box)
+    return found
+
+
+def check_the_check():
+    order = ["os", "block", "hot"]
+    assert problem(order, "os", "allocator/hot/alloc.h") and problem(order, "os", "allocator/attic/a.h")
+    assert not problem(order, "hot", "allocator/os/base.h") and not problem(order, "os", "allocator/os/base.h")
+    assert problem(order, "os", "base.h") and problem(order, "os", "allocator/test/probe.h")
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}}) == [["a", "b", "c"]] and not circles({"a": {"b"}, "b": {"c"}})
     assert advises("  if (madvise(p, n, MADV_FREE) == 0) return;  // madvise") and advises("syscall(SYS_madvise, p, n, 4);")
     assert not advises("// The only call of madvise.") and not advises("hak_os_advise_huge(p, n, true);")
+    assert read_order("order: os < block\n") == ["os", "block"]
+    assert read_boxes("| `a/b`, `a/c` | job `x/y` |") == {"a/b": "a/b", "a/c": "a/b"}
 
-    root = pathlib.Path(__file__).resolve().parent.parent / "allocator"
-    checked = 0
-    advice = 0
+
+def main():
+    check_the_check()
+    order = read_order((ROOT / "docs/ARCHITECTURE.md").read_text(encoding="utf-8"))
+    boxes = read_boxes((ROOT / "docs/BOXES.md").read_text(encoding="utf-8"))
+    graph = collections.defaultdict(set)
     found = []
-    for path in sorted(root.rglob("*")):
-        if path.suffix not in (".c", ".cc", ".h", ".S") or path.stem.endswith("_test"):
-            continue
-        where = path.relative_to(root).parts
-        if len(where) < 2 or where[0] in OUTSIDE:
+    advice = 0
+    for path in sorted((ROOT / "allocator").rglob("*")):
+        where = path.relative_to(ROOT / "allocator").parts
+        helps_tests = path.stem.endswith("_test") or path.stem == "unit_test" or path.stem.startswith("test_")
+        if path.suffix not in (".c", ".cc", ".h", ".S") or helps_tests or len(where) < 2 or where[0] in OUTSIDE:
             continue
         name = "/".join(("allocator",) + where)
-        if where[0] not in ALLOWED:
-            found.append(f"{name}: {where[0]}/ is in no room of the table in {sys.argv[0]}")
+        if where[0] not in order or len(where) != 2:
+            found.append("%s is in no room of the order" % name)
             continue
+        part = "%s/%s" % (where[0], path.stem)
+        box = boxes.get(part, part)
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if advises(line):
                 advice += 1
                 if name != ADVISER:
-                    found.append(f"{name}:{number}: madvise belongs in {ADVISER}, behind its guard")
-            match = INCLUDE.match(line)
-            if match:
-                checked += 1
-                what = problem(where[0], *match.groups())
+                    found.append("%s:%d: madvise belongs in %s, behind its guard" % (name, number, ADVISER))
+            include = INCLUDE.match(line)
+            if include:
+                what = problem(order, where[0], include.group(1))
                 if what:
-                    found.append(f"{name}:{number}: {what}")
-    if not checked:
+                    found.append("%s:%d: %s" % (name, number, what))
+                else:
+                    other = include.group(1)[len("allocator/") :].rsplit(".", 1)[0]
+                    graph[box].add(boxes.get(other, other))
+    graph = {box: others - {box} for box, others in graph.items()}
+    for circle in circles(graph):
+        found.append("a circle of includes: " + ", ".join(circle))
+    if not graph:
         found.append("no include found to check")
     if not advice:
-        found.append(f"no madvise found, not even in {ADVISER}")
+        found.append("no madvise found, not even in %s" % ADVISER)
+    if "--graph" in sys.argv[1:]:
+        rooms = collections.defaultdict(set)
+        for box, others in graph.items():
+            rooms[box.split("/")[0]] |= {other.split("/")[0] for other in others} - {box.split("/")[0]}
+        for room in order:
+            print("%s/ -> %s" % (room, " ".join(sorted(rooms[room], key=order.index)) or "nothing"))
+        for box in sorted(graph, key=lambda box: (order.index(box.split("/")[0]), box)):
+            print("%s -> %s" % (box, " ".join(sorted(graph[box])) or "nothing"))
     print("\n".join(found))
     return 1 if found else 0
 
