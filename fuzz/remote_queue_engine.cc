@@ -12,7 +12,7 @@
 #include "allocator/block/tiny_nextptr.h"
 #include "allocator/policy/config.h"
 #include "allocator/slab/slab_map.h"
-#include "allocator/slab/slab_pool.h"
+#include "allocator/slab/slab_pool_look.h"
 #include "fuzz/block_table.h"
 #include "fuzz/exact_room.h"
 #include "fuzz/fuzz_target.h"

@@ -8,7 +8,7 @@
 
 #include "allocator/policy/config.h"
 #include "allocator/slab/slab_map.h"
-#include "allocator/slab/slab_pool.h"
+#include "allocator/slab/slab_pool_look.h"
 #include "fuzz/block_table.h"
 #include "fuzz/fuzz_target.h"
 #include "fuzz/record.h"

@@ -9,7 +9,7 @@
 #include "allocator/large/mapping.h"
 #include "allocator/meta/meta.h"
 #include "allocator/reclaim/reclaim.h"
-#include "allocator/slab/slab_pool.h"
+#include "allocator/slab/slab_release.h"
 
 void hak_release_thread(void) {
   struct hak_heap *heap = hak_thread_heap();

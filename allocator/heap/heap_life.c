@@ -13,7 +13,6 @@
 #include "allocator/os/atomic.h"
 #include "allocator/os/os.h"
 #include "allocator/policy/config.h"
-#include "allocator/slab/slab_pool.h"
 
 static struct hak_lock registry_lock = HAK_LOCK_INIT(HAK_RANK_REGISTRY);
 // Under registry_lock.

@@ -14,7 +14,6 @@
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/config.h"
-#include "allocator/slab/slab_pool.h"
 
 // The two NULL slots at the bottom of each array.
 #define SENTINELS 2u

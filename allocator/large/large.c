@@ -11,6 +11,7 @@
 #include "allocator/os/os.h"
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool.h"
+#include "allocator/slab/slab_release.h"
 
 #define SPAN_BYTES_MAX (HAK_SPAN_SLABS_MAX * HAK_SLAB_SIZE)
 

@@ -16,7 +16,7 @@
 #include "allocator/policy/memory_limit.h"
 #include "allocator/reclaim/reclaim.h"
 #include "allocator/slab/slab_guard.h"
-#include "allocator/slab/slab_pool.h"
+#include "allocator/slab/slab_pool_look.h"
 #include "allocator/slab/superslab_records.h"
 
 // Figures read one after another while other threads work need not fit together: nothing goes below zero.

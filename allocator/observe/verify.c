@@ -6,7 +6,7 @@
 #include "allocator/large/mapping.h"
 #include "allocator/os/atomic.h"
 #include "allocator/slab/slab_map.h"
-#include "allocator/slab/slab_pool.h"
+#include "allocator/slab/slab_pool_look.h"
 
 // What is wrong with one cached block, or NULL. Blocks of other heaps' slabs are only checked for what their owner does
 // not change; *own says whether it is this heap's.

@@ -11,6 +11,7 @@
 #include "allocator/slab/slab_guard.h"
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool_state.h"
+#include "allocator/slab/slab_release.h"
 #include "allocator/slab/superslab_records.h"
 
 // A stride over this would waste too much of slab 0, which is shorter.
@@ -21,54 +22,6 @@
 #define SPAN_SEARCH_MAX 32u
 // Slabs in small pages that are used up before a large heap maps another superslab.
 #define LAST_FEW 8u
-
-struct hak_pool hak_pool = {.lock = HAK_LOCK_INIT(HAK_RANK_POOL)};
-
-// ---- Lists --------------------------------------------------------------------------------------
-
-void hak_pool_link(struct hak_superslab *ss) {
-  const uint32_t list = hak_pool_list_of(ss);
-  struct hak_pool_ground *ground = hak_pool_ground_of(ss);
-  ss->prev = NULL;
-  ss->next = hak_superslab_first(ground->lists[list]);
-  if (ss->next != NULL) ss->next->prev = ss;
-  ground->lists[list] = ss;
-  ground->nonempty |= (uint64_t)1 << list;
-  ground->free_slabs += hak_popcount(ss->free_mask);
-}
-
-void hak_pool_unlink(struct hak_superslab *ss) {
-  const uint32_t list = hak_pool_list_of(ss);
-  struct hak_pool_ground *ground = hak_pool_ground_of(ss);
-  hak_superslab_require_linked(ss, ground->lists[list]);
-  ground->free_slabs -= hak_popcount(ss->free_mask);
-  if (ss->next != NULL) ss->next->prev = ss->prev;
-  if (ss->prev != NULL) {
-    ss->prev->next = ss->next;
-  } else {
-    ground->lists[list] = ss->next;
-    if (ss->next == NULL) ground->nonempty &= ~((uint64_t)1 << list);
-  }
-}
-
-static uint32_t bits(uint32_t mask) { return mask == 0 ? 0 : hak_popcount(mask); }
-
-void hak_pool_set_masks(struct hak_superslab *ss, uint32_t free_mask, uint32_t dirty_mask) {
-  const uint32_t had = ss->free_mask & ss->dirty_mask;
-  const uint32_t has = free_mask & dirty_mask;
-  if (had != has) hak_pool_add_free_dirty((int32_t)bits(has & ~had) - (int32_t)bits(had & ~has));
-  const uint32_t more = dirty_mask & ~ss->dirty_mask;
-  const uint32_t less = ss->dirty_mask & ~dirty_mask;
-  if (more != 0) hak_commit_add(bits(more) * HAK_SLAB_SIZE);
-  if (less != 0) hak_commit_sub(bits(less) * HAK_SLAB_SIZE);
-  ss->dirty_mask = dirty_mask;
-  if (free_mask == ss->free_mask) return;
-  if (ss->free_mask == HAK_ALL_SLABS) hak_pool.empty_superslabs--;
-  hak_pool_unlink(ss);
-  ss->free_mask = free_mask;
-  hak_pool_link(ss);
-  if (free_mask == HAK_ALL_SLABS) hak_pool.empty_superslabs++;
-}
 
 // ---- Taking and giving --------------------------------------------------------------------------
 
@@ -251,7 +204,7 @@ static struct hak_superslab *find_span(uint32_t slabs, uint32_t *first, bool gro
 
 // How much of slabs first .. first + count - 1 would be committed anew.
 static uint64_t new_bytes(const struct hak_superslab *ss, uint32_t first, uint32_t count) {
-  return bits(hak_pool_run(first, count) & ~ss->dirty_mask) * HAK_SLAB_SIZE;
+  return hak_popcount(hak_pool_run(first, count) & ~ss->dirty_mask) * HAK_SLAB_SIZE;
 }
 
 void *hak_pool_take_span(uint32_t slabs, uint32_t *dirty, bool grow) {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The pool's figures and checks.
+#include "allocator/slab/slab_pool_look.h"
+
 #include "allocator/os/atomic.h"
 #include "allocator/slab/list_links.h"
 #include "allocator/slab/slab_map.h"
-#include "allocator/slab/slab_pool.h"
 #include "allocator/slab/slab_pool_state.h"
 
 static bool visit_all(bool (*visit)(struct hak_slab *slab, void *context), void *context) {

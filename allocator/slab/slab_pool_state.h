@@ -70,9 +70,6 @@ void hak_pool_set_masks(struct hak_superslab *ss, uint32_t free_mask, uint32_t d
 // Puts a superslab at the end of the purge queue, and takes it off.
 void hak_pool_enqueue(struct hak_superslab *ss, uint64_t now);
 void hak_pool_dequeue(struct hak_superslab *ss);
-// After slabs became free: LEAN may decommit them at once; else they wait for the deadline from now on, unless the
-// superslab waits already. Then releases a slice of what is due.
-void hak_pool_note_free(struct hak_superslab *ss, uint64_t now);
 
 HAK_C_END
 

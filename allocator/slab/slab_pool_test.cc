@@ -21,6 +21,8 @@
 #include "allocator/slab/ground_choice.h"
 #include "allocator/slab/ground_split.h"
 #include "allocator/slab/slab_map.h"
+#include "allocator/slab/slab_pool_look.h"
+#include "allocator/slab/slab_release.h"
 #include "allocator/slab/superslab_records.h"
 
 namespace {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The pool's release side: the queue of superslabs with free memory, and what gives that memory back.
+#include "allocator/slab/slab_release.h"
+
 #include <string.h>
 
 #include "allocator/os/atomic.h"
@@ -12,43 +14,11 @@
 #include "allocator/slab/ground_split.h"
 #include "allocator/slab/list_links.h"
 #include "allocator/slab/slab_guard.h"
-#include "allocator/slab/slab_pool.h"
 #include "allocator/slab/slab_pool_state.h"
 #include "allocator/slab/superslab_records.h"
 
 // Superslabs whose free memory goes back before a mapping of its own is made.
 #define MAKE_WAY_SUPERSLABS 8u
-
-// ---- Queue --------------------------------------------------------------------------------------
-
-void hak_pool_enqueue(struct hak_superslab *ss, uint64_t now) {
-  ss->queued = true;
-  ss->dirty_since = now;
-  ss->purge_next = NULL;
-  ss->purge_prev = hak_pool.queue_last;
-  if (hak_pool.queue_last != NULL) {
-    if (HAK_UNLIKELY(hak_pool.queue_last->purge_next != NULL)) hak_fatal(HAK_LINKS_OF_QUEUE, hak_pool.queue_last);
-    hak_pool.queue_last->purge_next = ss;
-  } else {
-    hak_pool.queue_first = ss;
-  }
-  hak_pool.queue_last = ss;
-}
-
-void hak_pool_dequeue(struct hak_superslab *ss) {
-  hak_superslab_require_queued(ss, hak_pool.queue_first, hak_pool.queue_last);
-  ss->queued = false;
-  if (ss->purge_prev != NULL) {
-    ss->purge_prev->purge_next = ss->purge_next;
-  } else {
-    hak_pool.queue_first = ss->purge_next;
-  }
-  if (ss->purge_next != NULL) {
-    ss->purge_next->purge_prev = ss->purge_prev;
-  } else {
-    hak_pool.queue_last = ss->purge_prev;
-  }
-}
 
 // Whether the superslab has something to wait for.
 static bool idle(const struct hak_superslab *ss) {

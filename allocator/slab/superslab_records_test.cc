@@ -13,6 +13,8 @@
 #include "allocator/policy/config.h"
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool.h"
+#include "allocator/slab/slab_pool_look.h"
+#include "allocator/slab/slab_release.h"
 
 namespace {
 
