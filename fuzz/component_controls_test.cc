@@ -12,6 +12,8 @@
 
 #include "allocator/block/poison.h"
 #include "allocator/block/tiny_region_id.h"
+#include "allocator/heap/give_back.h"
+#include "allocator/heap/remote.h"
 #include "allocator/os/unit_test.h"
 #include "fuzz/block_lane_engine.h"
 #include "fuzz/controls.h"
@@ -256,7 +258,7 @@ TEST(RemoteQueueControl, DrainDoesNothing) {
 TEST(RemoteQueueControl, GiveBackForgetsTheLast) {
   RemoteQueueCalls calls;
   calls.give_back = [](hak_heap *heap, void **blocks, uint32_t count) {
-    if (count > 0) hak_thread_cache_return(heap, blocks, count - 1);
+    if (count > 0) hak_give_back(heap, blocks, count - 1);
   };
   ExpectRemoteQueue(calls, kLost);
 }

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "allocator/block/tiny_nextptr.h"
+#include "allocator/heap/heap_life.h"
+#include "allocator/heap/remote.h"
 #include "allocator/policy/config.h"
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool_look.h"

@@ -16,9 +16,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "allocator/heap/give_back.h"
 #include "allocator/heap/heap.h"
 #include "allocator/heap/remote.h"
-#include "allocator/heap/thread_cache.h"
 
 namespace hak_fuzz {
 
@@ -26,8 +26,8 @@ namespace hak_fuzz {
 struct RemoteQueueCalls {
   void (*chain_add)(hak_chain *chain, void *block) = hak_chain_add;
   uint64_t (*push)(const hak_chain *chain) = hak_remote_push;
-  void (*give_back)(hak_heap *heap, void **blocks, uint32_t count) = hak_thread_cache_return;
-  void (*drain)(hak_heap *heap) = hak_heap_drain;
+  void (*give_back)(hak_heap *heap, void **blocks, uint32_t count) = hak_give_back;
+  void (*drain)(hak_heap *heap) = hak_remote_drain;
 };
 
 void RunRemoteQueueInput(const RemoteQueueCalls &calls, const uint8_t *data, size_t size);

@@ -6,6 +6,9 @@
 #include <array>
 #include <vector>
 
+#include "allocator/heap/bin.h"
+#include "allocator/heap/give_back.h"
+#include "allocator/heap/heap_life.h"
 #include "allocator/policy/config.h"
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool_look.h"
@@ -303,7 +306,7 @@ class Input {
     hak_heap_enter(heap_);
     for (const uint32_t class_id : used_) {
       std::vector<void *> &blocks = returned_[class_id];
-      if (!blocks.empty()) hak_thread_cache_return(heap_, blocks.data(), static_cast<uint32_t>(blocks.size()));
+      if (!blocks.empty()) hak_give_back(heap_, blocks.data(), static_cast<uint32_t>(blocks.size()));
       blocks.clear();
     }
     hak_heap_leave(heap_);

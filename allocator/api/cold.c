@@ -8,6 +8,8 @@
 #include "allocator/api/process.h"
 #include "allocator/api/release.h"
 #include "allocator/api/watch.h"
+#include "allocator/heap/bin.h"
+#include "allocator/heap/give_back.h"
 #include "allocator/heap/quarantine.h"
 #include "allocator/heap/thread_cache.h"
 #include "allocator/hot/alloc.h"
@@ -77,7 +79,7 @@ static void *take_tiny(uint32_t class_id, bool aligned, bool *fresh) {
 
 static bool empty_before_growth(struct hak_heap *heap) {
   hak_heap_enter(heap);
-  const bool emptied = hak_heap_empty_before_growth(heap);
+  const bool emptied = hak_thread_cache_empty_before_growth(heap);
   hak_heap_leave(heap);
   return emptied;
 }
@@ -150,7 +152,7 @@ static void free_tiny(void *block, uint32_t class_id) {
   if (heap == NULL) {
     if (HAK_BLOCK_CHECKS) hak_block_check_in(block, class_id);
     hak_lock_acquire(&hak_late_lock);
-    hak_thread_cache_return(NULL, &block, 1);
+    hak_give_back(NULL, &block, 1);
     hak_lock_release(&hak_late_lock);
     return;
   }

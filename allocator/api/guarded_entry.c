@@ -7,6 +7,7 @@
 #include "allocator/api/process.h"
 #include "allocator/block/block_tail.h"
 #include "allocator/block/empty_blocks.h"
+#include "allocator/heap/bin.h"
 #include "allocator/heap/freed_check.h"
 #include "allocator/heap/quarantine.h"
 #include "allocator/hot/alloc.h"

@@ -15,7 +15,9 @@
 #include "allocator/gate/gate_now.h"
 #include "allocator/gate/gate_start.h"
 #include "allocator/heap/freed_check.h"
+#include "allocator/heap/heap_life.h"
 #include "allocator/heap/quarantine.h"
+#include "allocator/heap/remote.h"
 #include "allocator/heap/thread_cache.h"
 #include "allocator/large/mapping_lock.h"
 #include "allocator/meta/meta.h"
@@ -314,7 +316,7 @@ __attribute__((destructor)) static void check_at_exit(void) {
     hak_freed_require_untouched(heap);
     hak_quarantine_flush(heap);
     hak_thread_cache_flush_all(heap);
-    hak_heap_drain(heap);
+    hak_remote_drain(heap);
     hak_heap_leave(heap);
   }
   if (!HAK_FAST) hak_reclaim_waiting(heap);

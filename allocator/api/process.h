@@ -5,6 +5,7 @@
 #define HAKMEM_API_PROCESS_H_
 
 #include "allocator/api/thread_state.h"
+#include "allocator/heap/bin.h"
 #include "allocator/hot/thread.h"
 
 HAK_C_BEGIN

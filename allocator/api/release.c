@@ -2,8 +2,10 @@
 #include "allocator/api/release.h"
 
 #include "allocator/api/process.h"
+#include "allocator/heap/heap_life.h"
 #include "allocator/heap/page_purge.h"
 #include "allocator/heap/quarantine.h"
+#include "allocator/heap/remote.h"
 #include "allocator/heap/thread_cache.h"
 #include "allocator/large/guarded.h"
 #include "allocator/large/mapping.h"
@@ -17,7 +19,7 @@ void hak_release_thread(void) {
   hak_heap_enter(heap);
   hak_quarantine_flush(heap);
   hak_thread_cache_flush_all(heap);
-  hak_heap_drain(heap);
+  hak_remote_drain(heap);
   hak_heap_release_empty(heap);
   hak_heap_leave(heap);
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/api/thread_state.h"
 
+#include "allocator/heap/bin.h"
+
 // Never written through: a cache without room is not pushed to, and one without blocks is not popped from.
 #define NO_CACHE ((struct hak_cache *)(uintptr_t)&hak_no_cache)
 

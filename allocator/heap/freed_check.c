@@ -4,6 +4,7 @@
 #include "allocator/block/block_check.h"
 #include "allocator/block/block_front.h"
 #include "allocator/block/block_tail.h"
+#include "allocator/heap/bin.h"
 #include "allocator/heap/quarantine.h"
 #include "allocator/os/report.h"
 #include "allocator/slab/list_links.h"
@@ -97,11 +98,8 @@ void hak_freed_require_untouched(const struct hak_heap *heap) {
   if (heap->quarantine != NULL) hak_quarantine_visit(heap, require_untouched);
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     const struct hak_bin *bin = &heap->cache.bins[class_id];
-    // Relaxed: base and top are this thread's own.
-    void **const base = atomic_load_explicit(&bin->base, memory_order_relaxed);
-    void **const top = atomic_load_explicit(&bin->top, memory_order_relaxed);
-    // The first two slots are the marks of the end.
-    for (void **slot = base == NULL ? NULL : base + 2; slot != NULL && slot <= top; slot++) {
+    if (hak_bin_base(bin) == NULL) continue;
+    for (void **slot = hak_bin_first(bin); slot <= hak_bin_top(bin); slot++) {
       const void *block = hak_slot_load(slot);
       if (block != NULL) require_untouched(block, class_id);
     }

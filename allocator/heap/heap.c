@@ -2,9 +2,6 @@
 #include "allocator/heap/heap.h"
 
 #include "allocator/block/block_check.h"
-#include "allocator/heap/idle_cache.h"
-#include "allocator/heap/remote.h"
-#include "allocator/heap/thread_cache.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/huge_pages.h"
 #include "allocator/policy/ss_release_policy.h"
@@ -12,8 +9,10 @@
 #include "allocator/slab/slab_pool.h"
 #include "allocator/slab/slab_purge.h"
 
-// Cached blocks of a class that a smaller class does not take.
-#define BORROW_LEAVES 4u
+struct hak_lock hak_orphanage_lock = HAK_LOCK_INIT(HAK_RANK_ORPHANAGE);
+struct hak_lock hak_late_lock = HAK_LOCK_INIT(HAK_RANK_HEAP);
+struct hak_heap hak_orphanage;
+HAK_ATOMIC(uint64_t) hak_adopted_slabs;
 
 // ---- Lists --------------------------------------------------------------------------------------
 
@@ -24,12 +23,8 @@ static void add_room(struct hak_class_heap *class_heap, uint32_t change) {
 }
 
 // Relaxed: one thread at a time writes, under the heap's lock; statistics read.
-static uint64_t free_bytes_of(const struct hak_heap *heap) {
-  return atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
-}
-
 static void add_free_bytes(struct hak_heap *heap, int64_t change) {
-  atomic_store_explicit(&heap->free_bytes, free_bytes_of(heap) + (uint64_t)change, memory_order_relaxed);
+  atomic_store_explicit(&heap->free_bytes, hak_heap_free_bytes(heap) + (uint64_t)change, memory_order_relaxed);
 }
 
 void hak_heap_link(struct hak_heap *heap, struct hak_slab *slab) {
@@ -125,8 +120,7 @@ static struct hak_slab *first_admitted(const struct hak_heap *heap, uint32_t cla
   return slab;
 }
 
-// Blocks from the bitmaps of slabs that were carved to the end.
-static uint32_t take_recycled(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want) {
+uint32_t hak_heap_take_recycled(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want) {
   uint32_t got = 0;
   for (uint32_t list = 0; list < HAK_LIST_CARVE && got < want; list++) {
     struct hak_slab *slab;
@@ -161,75 +155,41 @@ static bool is_further(const struct hak_heap *heap, uint32_t class_id) {
          (bytes >= HAK_HUGE_LEAST_HEAP && heap->classes[class_id].lists[HAK_LIST_FULL] != NULL);
 }
 
-static struct hak_slab *take_slab(struct hak_heap *heap, uint32_t class_id, bool further, bool grow) {
-  return (further ? hak_pool_take_further : hak_pool_take)(class_id, heap, grow);
-}
-
-uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh) {
-  if (fresh != NULL) *fresh = false;
-  heap->classes[class_id].took_new = false;
-  uint32_t got = take_recycled(heap, class_id, out, want);
-  if (got != 0) return got;
-  struct hak_slab *slab = first_admitted(heap, class_id, HAK_LIST_CARVE);
-  if (slab != NULL) return take_from_carved(heap, slab, out, want, fresh);
-  if (heap != &hak_orphanage) {
-    slab = adopt(heap, class_id);
-    if (slab != NULL && hak_slab_admitted(slab)) return hak_heap_take(heap, class_id, out, want, fresh);
-  }
-  const bool further = is_further(heap, class_id);
-  slab = take_slab(heap, class_id, further, false);
-  // Before new memory is mapped, what only caches keep in use may serve.
-  if (slab == NULL && hak_heap_empty_before_growth(heap)) return hak_heap_take(heap, class_id, out, want, fresh);
-  if (slab == NULL) slab = take_slab(heap, class_id, further, true);
+// Blocks of a slab from the pool; 0: there is none.
+static uint32_t take_from_pool(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh,
+                               bool grow) {
+  struct hak_slab *slab = (is_further(heap, class_id) ? hak_pool_take_further : hak_pool_take)(class_id, heap, grow);
   if (slab == NULL) return 0;
   hak_heap_link(heap, slab);
   return take_from_carved(heap, slab, out, want, fresh);
 }
 
-bool hak_heap_empty_before_growth(struct hak_heap *heap) {
-  if (heap == &hak_orphanage || heap->slabs < heap->empty_at_slabs) return false;
-  if (!hak_release_before_growth(free_bytes_of(heap), heap->slabs * HAK_SLAB_SIZE)) return false;
-  // Not again before the heap has grown by a superslab.
-  heap->empty_at_slabs = heap->slabs + HAK_SLABS_PER_SUPERSLAB;
-  hak_thread_cache_flush_all(heap);
-  hak_heap_drain_some(heap);
-  hak_heap_release_empty(heap);
-  return true;
+uint32_t hak_heap_take_mapped(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh) {
+  if (fresh != NULL) *fresh = false;
+  heap->classes[class_id].took_new = false;
+  uint32_t got = hak_heap_take_recycled(heap, class_id, out, want);
+  if (got != 0) return got;
+  struct hak_slab *slab = first_admitted(heap, class_id, HAK_LIST_CARVE);
+  if (slab != NULL) return take_from_carved(heap, slab, out, want, fresh);
+  if (heap != &hak_orphanage) {
+    slab = adopt(heap, class_id);
+    if (slab != NULL && hak_slab_admitted(slab)) return hak_heap_take_mapped(heap, class_id, out, want, fresh);
+  }
+  return take_from_pool(heap, class_id, out, want, fresh, false);
 }
 
-// Whether the class has blocks that were used before and lie free in their slabs.
-static bool has_used(const struct hak_class_heap *class_heap) {
+uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh) {
+  const uint32_t got = hak_heap_take_mapped(heap, class_id, out, want, fresh);
+  return got != 0 ? got : take_from_pool(heap, class_id, out, want, fresh, true);
+}
+
+bool hak_heap_has_recycled(const struct hak_heap *heap, uint32_t class_id) {
+  const struct hak_class_heap *class_heap = &heap->classes[class_id];
   for (uint32_t list = 0; list < HAK_LIST_CARVE; list++) {
     if (class_heap->lists[list] != NULL) return true;
   }
   const struct hak_slab *carving = class_heap->lists[HAK_LIST_CARVE];
   return carving != NULL && hak_slab_free_count(carving) != 0;
-}
-
-// A block of class `larger` that was used before, from its slabs or from the thread's cache.
-static void *take_used(struct hak_heap *heap, uint32_t larger) {
-  void *block;
-  if (take_recycled(heap, larger, &block, 1) == 1) return block;
-  hak_cache_settle(heap, larger);
-  struct hak_bin *bin = &heap->cache.bins[larger];
-  // Relaxed: base and top are this thread's own.
-  void **const base = atomic_load_explicit(&bin->base, memory_order_relaxed);
-  void **const top = atomic_load_explicit(&bin->top, memory_order_relaxed);
-  // What lies above the untouched ones was freed by the program. A few stay for the class itself.
-  if (base == NULL || (size_t)(top - base) - 1 <= heap->classes[larger].untouched + BORROW_LEAVES) return NULL;
-  atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed);
-  return hak_slot_load(top);
-}
-
-void *hak_heap_borrow(struct hak_heap *heap, uint32_t class_id) {
-  if (HAK_BLOCK_CHECKS || has_used(&heap->classes[class_id])) return NULL;
-  const size_t stride = hak_class_stride(class_id);
-  for (uint32_t larger = class_id + 1; larger < HAK_CLASS_COUNT; larger++) {
-    if (hak_class_stride(larger) - stride > stride / 8) return NULL;
-    void *block = take_used(heap, larger);
-    if (block != NULL) return block;
-  }
-  return NULL;
 }
 
 // ---- Putting back -------------------------------------------------------------------------------
@@ -249,68 +209,10 @@ void hak_heap_put(struct hak_heap *heap, struct hak_slab *slab, void *block) {
   relink(heap, slab);
 }
 
-// What a slab costs a drain beside its blocks, in blocks.
-#define DRAIN_SLAB 8u
-
-// The slab is looked at only where something is left.
-static void set_rest(struct hak_heap *heap, struct hak_slab *slab, uint64_t rest) {
-  const uint64_t bytes = rest == 0 ? 0 : (rest >> 32) * hak_class_usable(slab->class_id);
-  heap->rest_slab = slab;
-  // Relaxed: under the heap's lock; statistics read.
-  atomic_store_explicit(&heap->rest, rest, memory_order_relaxed);
-  atomic_store_explicit(&heap->rest_bytes, bytes, memory_order_relaxed);
-}
-static uint64_t get_rest(const struct hak_heap *heap) {
-  return atomic_load_explicit(&heap->rest, memory_order_relaxed);
-}
-
-// Takes the chain of the next slab that waits in hand. False: it was not this heap's, or none waits.
-static bool next_chain(struct hak_heap *heap) {
-  if (heap->draining == NULL) {
-    // Relaxed: the exchange looks again; a notice that comes just now is for the next drain. Step H1 of remote.pml.
-    struct hak_slab *const pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);
-    if (HAK_LIKELY(pending == HAK_PENDING_END) || pending == HAK_PENDING_CLOSED) return false;
-    // Acquire: pairs with the pushes of the notifiers. Step H2 of remote.pml.
-    heap->draining = atomic_exchange_explicit(&heap->pending, HAK_PENDING_END, memory_order_acquire);
-  }
-  struct hak_slab *slab = heap->draining;
-  heap->draining = hak_pending_slab(slab->pending_next);
-  // Acquire: as in hak_remote_notify. This heap's lock keeps the answer true. Step H3 of remote.pml.
-  if (atomic_load_explicit(&slab->owner, memory_order_acquire) == heap) {
-    set_rest(heap, slab, hak_remote_detach(slab));
-    return true;
-  }
-  hak_remote_notify(slab);  // Meant for the thread that had this heap record before.
-  return false;
-}
-
-// Takes in so many blocks at most, the slabs counted too.
-static void drain(struct hak_heap *heap, uint64_t most) {
-  while (most > 0 && hak_heap_waiting(heap)) {
-    most -= most < DRAIN_SLAB ? most : DRAIN_SLAB;
-    if (get_rest(heap) == 0 && !next_chain(heap)) continue;
-    struct hak_slab *slab = heap->rest_slab;
-    const uint64_t chain = get_rest(heap);
-    const uint64_t bound = most != 0 ? most : 1;
-    const uint64_t rest = hak_remote_put(heap, slab, chain, bound < UINT32_MAX ? (uint32_t)bound : UINT32_MAX);
-    const uint64_t taken = (chain >> 32) - (rest >> 32);
-    most -= taken < most ? taken : most;
-    set_rest(heap, slab, rest);
-  }
-}
-
-void hak_heap_drain(struct hak_heap *heap) { drain(heap, UINT64_MAX); }
-
-bool hak_heap_drain_some(struct hak_heap *heap) {
-  if (HAK_LIKELY(!hak_heap_waiting(heap))) return false;
-  drain(heap, HAK_DRAIN_BLOCKS);
-  return hak_heap_waiting(heap);
-}
-
 HAK_ATOMIC(uint64_t) hak_heaps_free_bytes;
 
 void hak_heap_report(struct hak_heap *heap) {
-  const uint64_t now = free_bytes_of(heap);
+  const uint64_t now = hak_heap_free_bytes(heap);
   if (now == heap->reported_bytes) return;
   atomic_fetch_add_explicit(&hak_heaps_free_bytes, now - heap->reported_bytes, memory_order_relaxed);
   heap->reported_bytes = now;
@@ -354,6 +256,6 @@ const char *hak_heap_check(const struct hak_heap *heap) {
     }
     if (with_room != atomic_load_explicit(&class_heap->with_room, memory_order_relaxed)) return "slabs miscounted";
   }
-  if (free_bytes != free_bytes_of(heap)) return "free bytes of a heap miscounted";
+  if (free_bytes != hak_heap_free_bytes(heap)) return "free bytes of a heap miscounted";
   return NULL;
 }

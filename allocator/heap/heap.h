@@ -10,6 +10,7 @@
 #ifndef HAKMEM_HEAP_HEAP_H_
 #define HAKMEM_HEAP_HEAP_H_
 
+#include "allocator/heap/bin.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
 #include "allocator/os/fork_gate.h"
@@ -18,60 +19,6 @@
 #include "allocator/slab/slab.h"
 
 HAK_C_BEGIN
-
-// ---- Thread cache -------------------------------------------------------------------------------
-
-// Slots are read and written by the owner thread without any lock or fence, and by another thread that empties the
-// cache of an idle one (idle_cache.h). Release: pairs with that one's exchange; on the machines themselves the barrier
-// orders it, ThreadSanitizer needs to be told. All else about slots is relaxed.
-#if defined(__SANITIZE_THREAD__)
-#define HAK_SLOT_STORE_ORDER __ATOMIC_RELEASE
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define HAK_SLOT_STORE_ORDER __ATOMIC_RELEASE
-#endif
-#endif
-#ifndef HAK_SLOT_STORE_ORDER
-#define HAK_SLOT_STORE_ORDER __ATOMIC_RELAXED
-#endif
-// Relaxed: the barrier orders it.
-HAK_INLINE void *hak_slot_load(void *const *slot) { return __atomic_load_n(slot, __ATOMIC_RELAXED); }
-// For a slot whose block is only compared. A plain load becomes part of the comparison, which an atomic one does not;
-// an aligned pointer is read whole either way. Relaxed under ThreadSanitizer, for that reason.
-HAK_INLINE void *hak_slot_peek(void *const *slot) {
-  return HAK_SLOT_STORE_ORDER == __ATOMIC_RELAXED ? *slot : __atomic_load_n(slot, __ATOMIC_RELAXED);
-}
-HAK_INLINE void hak_slot_store(void **slot, void *block) { __atomic_store_n(slot, block, HAK_SLOT_STORE_ORDER); }
-
-// Cached blocks of one class: an array stack. slot[0] and slot[1] of the array are always NULL, so that looking at the
-// two latest entries needs no check; `top` points at the latest entry, or at slot[1] when there is none. Invariant:
-// base + 1 <= top <= limit; the array has limit - base + 1 slots. Slots that another thread took the block out of are
-// NULL until the owner's next slow call.
-struct hak_bin {
-  // The owner thread writes; statistics read, relaxed.
-  HAK_ATOMIC(void **) top;
-  void **limit;          // the last slot that may be used; not over `top` in a bin without room. Written under the
-                         // heap's lock, also by others (idle_cache.h); read through hak_bin_limit
-  uint32_t reciprocal;   // of the class's stride; 0 in the ids that are no small class
-  uint32_t start_least;  // 0 - reciprocal: see hak_slab_is_block_start_by
-  HAK_ATOMIC(void **)
-  base;  // slot[0]; NULL as long as the class has no array. The owner writes, statistics read, relaxed.
-};
-static_assert(sizeof(struct hak_bin) == 32, "two bins in a cache line");
-// Relaxed: a limit seen late lets one more block into the room that is there.
-HAK_INLINE void **hak_bin_limit(const struct hak_bin *bin) {
-  return (void **)hak_slot_peek((void *const *)&bin->limit);
-}
-HAK_INLINE void hak_bin_set_limit(struct hak_bin *bin, void **limit) {
-  __atomic_store_n(&bin->limit, limit, __ATOMIC_RELAXED);
-}
-
-struct hak_cache {
-  struct hak_bin bins[HAK_CLASS_IDS];
-};
-
-// A cache without room and without blocks: what a thread has before its first slow call and after its end.
-extern const struct hak_cache hak_no_cache;
 
 // ---- Heap ---------------------------------------------------------------------------------------
 
@@ -117,7 +64,7 @@ struct hak_heap {
   uint64_t watch_held_ms;  // the same of the quarantine
   struct hak_class_heap classes[HAK_CLASS_COUNT];
   uint64_t slabs;                   // on the lists of all classes
-  uint64_t empty_at_slabs;          // hak_heap_empty_before_growth does nothing below this many slabs
+  uint64_t empty_at_slabs;          // hak_thread_cache_empty_before_growth does nothing below this many slabs
   uint64_t cache_bytes;             // sum over the bins of capacity * stride
   HAK_ATOMIC(uint64_t) free_bytes;  // of blocks that lie free in the heap's slabs; statistics read, relaxed
   uint64_t reported_bytes;          // of these: already in hak_heaps_free_bytes
@@ -145,8 +92,8 @@ struct hak_heap {
   HAK_ATOMIC(uint64_t) refills;
   HAK_ATOMIC(uint64_t) flushes;
   HAK_ATOMIC(uint64_t) remote_batches;
-  // What hak_heap_drain_some has taken in hand and not done: slabs from `pending`, linked by pending_next, whose chains
-  // are still on them, and the rest of one chain that is off its slab.
+  // What hak_remote_drain_some has taken in hand and not done: slabs from `pending`, linked by pending_next, whose
+  // chains are still on them, and the rest of one chain that is off its slab.
   struct hak_slab *draining;
   struct hak_slab *rest_slab;
   HAK_ATOMIC(uint64_t) rest;        // as hak_slab.remote; statistics read, relaxed
@@ -167,12 +114,24 @@ struct hak_heap {
 // What stands behind a slab, or at the list's head; NULL: nothing.
 HAK_INLINE struct hak_slab *hak_pending_slab(struct hak_slab *link) { return link == HAK_PENDING_END ? NULL : link; }
 
+// Counts one more of the owner's events. Outside FAST. Relaxed, and no read-modify-write: only the owner writes,
+// statistics read.
+HAK_INLINE void hak_heap_count(HAK_ATOMIC(uint64_t) * counter) {
+  if (!HAK_FAST) {
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_relaxed);
+  }
+}
+
 // The heap whose cache this is.
 HAK_INLINE struct hak_heap *hak_heap_of_cache(struct hak_cache *cache) { return (struct hak_heap *)(void *)cache; }
 static_assert(offsetof(struct hak_heap, cache) == 0, "a thread's cache pointer is its heap pointer");
 
 // Bytes that lie free in slabs of all heaps, about: each heap reports from time to time. Relaxed: a hint.
 extern HAK_ATOMIC(uint64_t) hak_heaps_free_bytes;
+// Bytes that lie free in the heap's slabs. Relaxed: one thread at a time writes, under the heap's lock.
+HAK_INLINE uint64_t hak_heap_free_bytes(const struct hak_heap *heap) {
+  return atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
+}
 // Brings hak_heaps_free_bytes up to date for this heap. Under the heap's lock.
 void hak_heap_report(struct hak_heap *heap);
 
@@ -184,11 +143,6 @@ extern struct hak_lock hak_orphanage_lock;
 extern struct hak_lock hak_late_lock;
 // Slabs adopted so far; relaxed: a statistic.
 extern HAK_ATOMIC(uint64_t) hak_adopted_slabs;
-
-// A heap for the calling thread, new or of an ended thread; NULL: out of memory.
-struct hak_heap *hak_heap_open(void);
-// Ends the calling thread's heap: caches are flushed, empty slabs returned, the others given to the orphanage.
-void hak_heap_close(struct hak_heap *heap);
 
 // From this stride on new blocks are carved one at a time: then every block in a cache was used before, and a block
 // that comes straight from the carving is known to be zero without being read or written.
@@ -205,34 +159,16 @@ HAK_INLINE void hak_heap_leave(struct hak_heap *heap) { hak_lock_release(&heap->
 // when memory cannot be had.
 uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh);
 
-// Before the heap takes new memory: empties its caches and gives its free slabs to the pool, when much of the heap lies
-// free in slabs that are in use. False: nothing was done, and the heap may grow.
-bool hak_heap_empty_before_growth(struct hak_heap *heap);
-
-// A block of a slightly larger class, when the class itself has none that was used before and its neighbour has: taken
-// from the neighbour's slabs or from the thread's cache. It wastes at most an eighth of the block, where fresh memory
-// would be touched for the peak of one class while the other is in a trough. Only one at a time, straight to the
-// program, so that a bin holds blocks of its own class alone. NULL: there is none. Never with headers, which name the
-// class. The block has its own class's alignment.
-void *hak_heap_borrow(struct hak_heap *heap, uint32_t class_id);
+// The same without mapping new memory: 0 when that would be needed.
+uint32_t hak_heap_take_mapped(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh);
+// The same from the bitmaps of slabs that were carved to the end: all of these blocks were used before.
+uint32_t hak_heap_take_recycled(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want);
+// Whether the class has blocks that were used before and lie free in their slabs.
+bool hak_heap_has_recycled(const struct hak_heap *heap, uint32_t class_id);
 
 // Puts one block back into its slab, which `heap` owns; a slab that becomes empty may go back to the pool.
 // A block that is not carved or is free already ends the process.
 void hak_heap_put(struct hak_heap *heap, struct hak_slab *slab, void *block);
-
-// Takes in all blocks that others freed into this heap's slabs since the last time.
-void hak_heap_drain(struct hak_heap *heap);
-// What one call of the program takes in of them: a bounded number of blocks and of slabs, the earliest first. The rest
-// waits for the next call. True: something waits.
-bool hak_heap_drain_some(struct hak_heap *heap);
-// Blocks that hak_heap_drain_some takes in at most.
-#define HAK_DRAIN_BLOCKS 256u
-// Whether something waits. Relaxed: a hint, the drain looks again.
-HAK_INLINE bool hak_heap_waiting(const struct hak_heap *heap) {
-  const struct hak_slab *pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);
-  return (pending != HAK_PENDING_END && pending != HAK_PENDING_CLOSED) || heap->draining != NULL ||
-         atomic_load_explicit(&heap->rest, memory_order_relaxed) != 0;
-}
 
 // Returns the wholly free slabs that the heap keeps for itself to the pool.
 void hak_heap_release_empty(struct hak_heap *heap);
@@ -241,48 +177,8 @@ void hak_heap_release_empty(struct hak_heap *heap);
 void hak_heap_link(struct hak_heap *heap, struct hak_slab *slab);
 void hak_heap_unlink(struct hak_heap *heap, struct hak_slab *slab);
 
-struct hak_heap_totals {
-  uint32_t threads;
-  uint64_t cached_blocks;  // those in quarantine among them
-  uint64_t cached_bytes;
-  uint64_t held_blocks;   // in quarantine
-  uint64_t canary_bytes;  // behind live blocks
-  uint64_t free_bytes;    // of blocks that lie free in the heaps' slabs
-  uint64_t rest_blocks;   // on chains that are off their slabs and not taken in yet
-  uint64_t rest_bytes;
-  uint64_t refills;
-  uint64_t flushes;
-  uint64_t remote_batches;
-  uint64_t adopted;
-};
-struct hak_heap_totals hak_heap_totals(void);
-
 // Checks the slabs of one heap: NULL, or what is wrong. The caller owns it as for hak_heap_take.
 const char *hak_heap_check(const struct hak_heap *heap);
-
-// Calls reclaim(heap, context) under the heap's lock for one heap that has a thread, a different one each time. False:
-// there is none. A heap whose lock is held is passed over, not waited for: its thread may be in a long call. A heap
-// whose thread has ended without closing it is closed instead. Takes the registry's lock, but not over the call.
-bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), void *context);
-// How many heaps hak_heap_visit_next would visit in one round. A hint: not read under the lock.
-uint32_t hak_heap_threads(void);
-// Closes every heap whose thread has ended without closing it.
-void hak_heap_close_left(void);
-
-// Gives the memory of some records back that have had no thread for long enough at `now` (milliseconds). False: there
-// are none. No lock is held, as for the next.
-bool hak_heap_tick_records(uint64_t now);
-// And of all that have none. Returns the bytes that went back.
-size_t hak_heap_trim_records(void);
-
-// Around fork. No other thread is in a slow call meanwhile, and heaps that do nothing are not written to. The child
-// keeps the calling thread's heap (NULL: it has none) and leaves the others alone.
-void hak_heap_lock_all(void);
-void hak_heap_unlock_all(void);
-void hak_heap_abandon_others(struct hak_heap *mine);
-// Closes one of the heaps that a fork left behind, of threads that this process does not have: what lies free in them
-// serves again. Each costs copies of the pages that its records are on. False: there is none.
-bool hak_heap_close_abandoned(void);
 
 HAK_C_END
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//
-// Life cycle of thread heaps: the registry of all heap records, opening, closing, and fork.
+#include "allocator/heap/heap_life.h"
+
 #include <string.h>
 
+#include "allocator/heap/bin.h"
 #include "allocator/heap/freed_check.h"
 #include "allocator/heap/heap.h"
 #include "allocator/heap/heap_records.h"
@@ -60,11 +61,6 @@ static void abandon(struct hak_heap_list *list) {
   atomic_store_explicit(&registry.some_abandoned, true, memory_order_relaxed);
   *list = (struct hak_heap_list){NULL, NULL};
 }
-
-struct hak_lock hak_orphanage_lock = HAK_LOCK_INIT(HAK_RANK_ORPHANAGE);
-struct hak_lock hak_late_lock = HAK_LOCK_INIT(HAK_RANK_HEAP);
-struct hak_heap hak_orphanage;
-HAK_ATOMIC(uint64_t) hak_adopted_slabs;
 
 // Heaps that an opening looks at for one whose thread has ended: more than one, so that those that nobody closed
 // otherwise become fewer.
@@ -166,7 +162,7 @@ static void empty(struct hak_heap *heap) {
     hak_freed_require_untouched(heap);
     hak_quarantine_detach(heap);
     hak_thread_cache_flush_all(heap);
-    hak_heap_drain(heap);
+    hak_remote_drain(heap);
     hak_heap_release_empty(heap);
     hak_thread_cache_destroy(heap);
     orphan_slabs(heap);
@@ -250,8 +246,8 @@ void hak_heap_close_left(void) {
 static void add_cached(const struct hak_heap *heap, struct hak_heap_totals *totals) {
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     const struct hak_bin *bin = &heap->cache.bins[class_id];
-    void **base = atomic_load_explicit(&bin->base, memory_order_relaxed);
-    void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
+    void **base = hak_bin_base(bin);
+    void **top = hak_bin_top(bin);
     if (base == NULL) continue;
     // The owner may change both between the two loads: such a moment counts as an empty bin.
     const uint32_t stolen = atomic_load_explicit(&heap->classes[class_id].stolen, memory_order_relaxed);

@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "allocator/heap/give_back.h"
+#include "allocator/heap/heap_life.h"
 #include "allocator/heap/remote.h"
 #include "allocator/heap/thread_cache.h"
 #include "allocator/meta/meta.h"
@@ -160,8 +162,8 @@ TEST_F(HeapRecords, ALateNoticeToAHeapWithoutMemoryReachesTheOwner) {
   atomic_store_explicit(&slab->owner, owner, memory_order_release);
   late.join();
   EXPECT_EQ(atomic_load_explicit(&owner->pending, memory_order_relaxed), slab);
-  hak_heap_drain(owner);
-  hak_thread_cache_return(owner, &blocks[1], 1);
+  hak_remote_drain(owner);
+  hak_give_back(owner, &blocks[1], 1);
   hak_heap_close(owner);
   EXPECT_TRUE(AllServe(heaps_));
 }
@@ -178,8 +180,8 @@ TEST_F(HeapRecords, BlocksOfAThreadWhoseRecordIsGoneAreFreed) {
     if (reused) {
       EXPECT_EQ(other, ended) << "the latest that rests is the next to be used";
     }
-    std::thread([&] { hak_thread_cache_return(nullptr, blocks.data(), 1500); }).join();
-    hak_thread_cache_return(other, blocks.data() + 1500, 1500);
+    std::thread([&] { hak_give_back(nullptr, blocks.data(), 1500); }).join();
+    hak_give_back(other, blocks.data() + 1500, 1500);
     if (reused) hak_heap_close(other);
   }
 }

@@ -11,6 +11,8 @@
 #include <thread>
 #include <vector>
 
+#include "allocator/heap/give_back.h"
+#include "allocator/heap/heap_life.h"
 #include "allocator/heap/thread_cache.h"
 #include "allocator/meta/meta.h"
 #include "allocator/os/fault.h"
@@ -265,7 +267,7 @@ TEST_F(Heap, SlabsOfEndedThreadsAreAdopted) {
     ASSERT_TRUE(static_cast<unsigned char *>(block)[7] == 0x42);
   }
   // Blocks of the adopted slab are now this heap's, the others still the orphanage's.
-  hak_thread_cache_return(heap_, blocks.data(), static_cast<uint32_t>(blocks.size()));
+  hak_give_back(heap_, blocks.data(), static_cast<uint32_t>(blocks.size()));
   Put(heap_, mine[0]);
   EXPECT_EQ(hak_heap_check(&hak_orphanage), nullptr);
   EXPECT_EQ(hak_pool_totals().slabs_used, 1u);
@@ -295,7 +297,7 @@ TEST_F(Heap, AClosedRecordIsOpenedAgain) {
       },
       &lost);
   ASSERT_EQ(lost.size(), 3u);
-  hak_thread_cache_return(nullptr, lost.data(), 3);
+  hak_give_back(nullptr, lost.data(), 3);
   EXPECT_EQ(hak_pool_totals().slabs_used, 0u);
 }
 
@@ -339,7 +341,7 @@ TEST_F(Heap, ManyShortThreadsLeaveNoGrowth) {
       memset(block, 1, 8);
       mine.push_back(block);
     }
-    for (void *block : mine) hak_thread_cache_return(heap, &block, 1);
+    for (void *block : mine) hak_give_back(heap, &block, 1);
     hak_heap_close(heap);
   };
   std::thread(life, 0).join();
@@ -392,8 +394,8 @@ TEST_F(Heap, TheChildOfAForkKeepsItsOwnHeap) {
   if (child == 0) {
     bool good = hak_heap_totals().threads == 1;
     good = good && Take(heap_, kClass, 600).size() == 600;
-    hak_thread_cache_return(heap_, mine.data(), 5);
-    hak_thread_cache_return(heap_, theirs.data(), 5);  // collects on the slab
+    hak_give_back(heap_, mine.data(), 5);
+    hak_give_back(heap_, theirs.data(), 5);  // collects on the slab
     good = good && hak_heap_check(heap_) == nullptr && hak_pool_totals().remote_blocks == 5;
     // The other heap is left alone, until it is closed: its blocks are taken in, and its record used again.
     int visits = 0;

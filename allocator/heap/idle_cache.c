@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/heap/idle_cache.h"
 
-#include "allocator/heap/thread_cache.h"
+#include "allocator/heap/bin.h"
+#include "allocator/heap/give_back.h"
 #include "allocator/os/barrier.h"
 
-// The two NULL slots at the bottom of each array.
-#define SENTINELS 2u
 // Blocks taken between two barriers.
 #define ROUND 128u
 
@@ -28,13 +27,9 @@ struct round {
   struct taken taken[ROUND];
 };
 
-// Relaxed: the base changes under the heap's lock, which is held here; the top is read between barriers, or as a hint.
-static void **bin_base(const struct hak_bin *bin) { return atomic_load_explicit(&bin->base, memory_order_relaxed); }
-static void **bin_top(const struct hak_bin *bin) { return atomic_load_explicit(&bin->top, memory_order_relaxed); }
-
 // Whether the bin has not changed since an earlier look that was at least `idle_ms` ago.
 static bool is_idle(struct hak_class_heap *class_heap, const struct hak_bin *bin, uint64_t now, uint64_t idle_ms) {
-  void **const top = bin_top(bin);
+  void **const top = hak_bin_top(bin);
   if (top != class_heap->seen_top) {
     class_heap->seen_top = top;
     class_heap->seen_since_ms = now;
@@ -46,7 +41,7 @@ static bool is_idle(struct hak_class_heap *class_heap, const struct hak_bin *bin
 // when the bin is done.
 static void **take_from_bin(struct hak_bin *bin, void **slot, struct round *round) {
   // The top is no more than a hint here. Step I0 of idle_cache.pml.
-  for (; slot < bin_top(bin); slot++) {
+  for (; slot < hak_bin_top(bin); slot++) {
     if (round->count == ROUND) return slot;
     // Relaxed: the exchange looks again. Acquire: pairs with the owner's stores of slots. Release is more
     // than is needed: an owner that finds NULL takes the lock. Steps I1 and I2 of idle_cache.pml.
@@ -65,7 +60,7 @@ static uint32_t settle_round(struct hak_heap *heap, struct round *round) {
   uint32_t count = 0;
   // Steps I3, I4 and I5 of idle_cache.pml.
   const bool reached = hak_os_barrier();
-  for (uint32_t i = 0; i < round->count; i++) tops[i] = bin_top(round->taken[i].bin);
+  for (uint32_t i = 0; i < round->count; i++) tops[i] = hak_bin_top(round->taken[i].bin);
   if (!hak_os_barrier() || !reached) {
     // Nothing is known. Each slot counts as the top: its block goes back where nothing was put meanwhile.
     for (uint32_t i = 0; i < round->count; i++) tops[i] = round->taken[i].slot;
@@ -88,7 +83,7 @@ static uint32_t settle_round(struct hak_heap *heap, struct round *round) {
     }
   }
   round->count = 0;
-  if (count != 0) hak_thread_cache_return(heap, mine, count);
+  if (count != 0) hak_give_back(heap, mine, count);
   return count;
 }
 
@@ -112,10 +107,11 @@ bool hak_idle_cache_much(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) 
   uint64_t bytes = 0;
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     const struct hak_bin *bin = &heap->cache.bins[class_id];
-    void **const base = bin_base(bin);
+    void **const base = hak_bin_base(bin);
     if (base == NULL || !is_idle(&heap->classes[class_id], bin, now, idle_ms)) continue;
-    void **const first = base + SENTINELS + atomic_load_explicit(&heap->classes[class_id].stolen, memory_order_relaxed);
-    if (bin_top(bin) > first) bytes += (uint64_t)(bin_top(bin) - first) * hak_class_stride(class_id);
+    void **const first =
+        base + HAK_BIN_SENTINELS + atomic_load_explicit(&heap->classes[class_id].stolen, memory_order_relaxed);
+    if (hak_bin_top(bin) > first) bytes += (uint64_t)(hak_bin_top(bin) - first) * hak_class_stride(class_id);
   }
   set_idle_bytes(heap, bytes);
   return atomic_load_explicit(&idle_bytes, memory_order_relaxed) > MUCH_BYTES;
@@ -128,10 +124,10 @@ uint32_t hak_idle_cache_steal(struct hak_heap *heap, uint64_t now, uint64_t idle
   bool asked = false;
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     struct hak_bin *bin = &heap->cache.bins[class_id];
-    void **slot = bin_base(bin);
+    void **slot = hak_bin_base(bin);
     if (slot == NULL || !is_idle(&heap->classes[class_id], bin, now, idle_ms)) continue;
-    slot += SENTINELS + atomic_load_explicit(&heap->classes[class_id].stolen, memory_order_relaxed);
-    if (slot >= bin_top(bin)) continue;
+    slot += HAK_BIN_SENTINELS + atomic_load_explicit(&heap->classes[class_id].stolen, memory_order_relaxed);
+    if (slot >= hak_bin_top(bin)) continue;
     // Before anything is taken: without the barrier nothing may be.
     if (!asked && !hak_os_barrier()) return 0;
     asked = true;
@@ -146,12 +142,12 @@ void hak_idle_cache_trip(struct hak_heap *heap) {
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     struct hak_bin *bin = &heap->cache.bins[class_id];
     struct hak_class_heap *class_heap = &heap->classes[class_id];
-    if (bin_base(bin) == NULL || class_heap->full_limit != NULL) continue;
+    if (hak_bin_base(bin) == NULL || class_heap->full_limit != NULL) continue;
     class_heap->full_limit = hak_bin_limit(bin);
     class_heap->touched = true;
     // No top is ever below this slot. An owner that has just seen the old limit frees one more block into the room that
     // is there. Step I9 of idle_cache.pml.
-    hak_bin_set_limit(bin, bin_base(bin) + 1);
+    hak_bin_set_limit(bin, hak_bin_base(bin) + 1);
   }
 }
 
@@ -162,13 +158,13 @@ HAK_NOINLINE void hak_idle_cache_settle(struct hak_heap *heap, uint32_t class_id
   class_heap->full_limit = NULL;
   class_heap->touched = false;
   if (atomic_load_explicit(&class_heap->stolen, memory_order_relaxed) == 0) return;
-  void **to = bin_base(bin) + SENTINELS;
-  void **const top = bin_top(bin);
+  void **to = hak_bin_first(bin);
+  void **const top = hak_bin_top(bin);
   for (void **from = to; from <= top; from++) {
     void *block = hak_slot_load(from);
     if (block != NULL) hak_slot_store(to++, block);
   }
-  atomic_store_explicit(&bin->top, to - 1, memory_order_relaxed);
+  hak_bin_set_top(bin, to - 1);
   const uint32_t stolen = atomic_load_explicit(&class_heap->stolen, memory_order_relaxed);
   class_heap->untouched = class_heap->untouched > stolen ? class_heap->untouched - stolen : 0;
   atomic_store_explicit(&class_heap->stolen, 0, memory_order_relaxed);

@@ -15,7 +15,10 @@
 #include <thread>
 #include <vector>
 
+#include "allocator/heap/give_back.h"
+#include "allocator/heap/heap_life.h"
 #include "allocator/heap/idle_cache.h"
+#include "allocator/heap/remote.h"
 #include "allocator/heap/test_owner.h"
 #include "allocator/heap/test_pause.h"
 #include "allocator/heap/test_thief.h"
@@ -232,7 +235,7 @@ void VisitHeap(hak_heap *heap, void *context) {
   auto *visit = static_cast<Visit *>(context);
   visit->taken += Steal(visit, heap);
   if (visit->random.OneIn(8)) hak_idle_cache_trip(heap);
-  if (visit->random.OneIn(4)) hak_heap_drain(heap);
+  if (visit->random.OneIn(4)) hak_remote_drain(heap);
   if (visit->random.OneIn(4)) hak_heap_release_empty(heap);
 }
 
@@ -261,7 +264,7 @@ Code Run(Visit *visit) {
     void *block = slot.exchange(nullptr);
     if (block == nullptr) continue;
     shared->holders.Give(block, kInExchange);
-    hak_thread_cache_return(nullptr, &block, 1);
+    hak_give_back(nullptr, &block, 1);
   }
   if (hak_pool_totals().tiny_blocks != 0) return kLost;
   if (hak_heap_check(&hak_orphanage) != nullptr || hak_pool_verify() != nullptr) return kLost;

@@ -19,6 +19,10 @@
 #include <set>
 #include <vector>
 
+#include "allocator/heap/bin.h"
+#include "allocator/heap/give_back.h"
+#include "allocator/heap/heap_life.h"
+#include "allocator/heap/remote.h"
 #include "allocator/heap/test_owner.h"
 #include "allocator/heap/test_pause.h"
 #include "allocator/observe/verify.h"
@@ -59,7 +63,7 @@ void FlushAll(const Owner &owner) {
 
 void Drain(const Owner &owner) {
   hak_heap_enter(owner.heap());
-  hak_heap_drain(owner.heap());
+  hak_remote_drain(owner.heap());
   hak_heap_leave(owner.heap());
 }
 
@@ -87,7 +91,7 @@ class IdleCache : public testing::Test {
     for (int i = 0; i < 3; i++) owners_.push_back(std::make_unique<Owner>());
   }
   void TearDown() override {
-    for (void *block : live_) hak_thread_cache_return(nullptr, &block, 1);
+    for (void *block : live_) hak_give_back(nullptr, &block, 1);
     owners_.clear();
     EXPECT_EQ(hak_pool_totals().tiny_blocks, 0u) << "lost";
     EXPECT_EQ(hak_verify(nullptr), nullptr);

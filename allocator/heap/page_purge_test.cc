@@ -9,6 +9,7 @@
 #include <map>
 #include <vector>
 
+#include "allocator/heap/heap_life.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/os.h"
 #include "allocator/os/unit_test.h"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/heap/quarantine.h"
 
+#include "allocator/heap/give_back.h"
 #include "allocator/heap/idle_cache.h"
-#include "allocator/heap/thread_cache.h"
 #include "allocator/meta/meta.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/os.h"
@@ -102,7 +102,7 @@ static uint32_t flush(struct hak_heap *heap) {
     void **places = quarantine->places[class_id];
     for (uint32_t i = 0; places != NULL && i < 2u * quarantine->halves[class_id]; i++) {
       if (places[i] == NULL) continue;
-      hak_thread_cache_return(heap, &places[i], 1);
+      hak_give_back(heap, &places[i], 1);
       places[i] = NULL;
       count(heap, class_id, -1);
       blocks++;

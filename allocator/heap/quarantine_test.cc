@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "allocator/block/tiny_region_id.h"
+#include "allocator/heap/heap_life.h"
 #include "allocator/heap/idle_cache.h"
 #include "allocator/os/unit_test.h"
 #include "allocator/policy/config.h"

@@ -111,3 +111,63 @@ void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab) {
   hak_remote_put(owner, slab, hak_remote_detach(slab), UINT32_MAX);
   if (owner == &hak_orphanage) hak_heap_report(owner);  // It has no slow calls that would.
 }
+
+// ---- Draining -----------------------------------------------------------------------------------
+
+// What a slab costs a drain beside its blocks, in blocks.
+#define DRAIN_SLAB 8u
+
+// The slab is looked at only where something is left.
+static void set_rest(struct hak_heap *heap, struct hak_slab *slab, uint64_t rest) {
+  const uint64_t bytes = rest == 0 ? 0 : (rest >> 32) * hak_class_usable(slab->class_id);
+  heap->rest_slab = slab;
+  // Relaxed: under the heap's lock; statistics read.
+  atomic_store_explicit(&heap->rest, rest, memory_order_relaxed);
+  atomic_store_explicit(&heap->rest_bytes, bytes, memory_order_relaxed);
+}
+static uint64_t get_rest(const struct hak_heap *heap) {
+  return atomic_load_explicit(&heap->rest, memory_order_relaxed);
+}
+
+// Takes the chain of the next slab that waits in hand. False: it was not this heap's, or none waits.
+static bool next_chain(struct hak_heap *heap) {
+  if (heap->draining == NULL) {
+    // Relaxed: the exchange looks again; a notice that comes just now is for the next drain. Step H1 of remote.pml.
+    struct hak_slab *const pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);
+    if (HAK_LIKELY(pending == HAK_PENDING_END) || pending == HAK_PENDING_CLOSED) return false;
+    // Acquire: pairs with the pushes of the notifiers. Step H2 of remote.pml.
+    heap->draining = atomic_exchange_explicit(&heap->pending, HAK_PENDING_END, memory_order_acquire);
+  }
+  struct hak_slab *slab = heap->draining;
+  heap->draining = hak_pending_slab(slab->pending_next);
+  // Acquire: as in hak_remote_notify. This heap's lock keeps the answer true. Step H3 of remote.pml.
+  if (atomic_load_explicit(&slab->owner, memory_order_acquire) == heap) {
+    set_rest(heap, slab, hak_remote_detach(slab));
+    return true;
+  }
+  hak_remote_notify(slab);  // Meant for the thread that had this heap record before.
+  return false;
+}
+
+// Takes in so many blocks at most, the slabs counted too.
+static void drain(struct hak_heap *heap, uint64_t most) {
+  while (most > 0 && hak_remote_waiting(heap)) {
+    most -= most < DRAIN_SLAB ? most : DRAIN_SLAB;
+    if (get_rest(heap) == 0 && !next_chain(heap)) continue;
+    struct hak_slab *slab = heap->rest_slab;
+    const uint64_t chain = get_rest(heap);
+    const uint64_t bound = most != 0 ? most : 1;
+    const uint64_t rest = hak_remote_put(heap, slab, chain, bound < UINT32_MAX ? (uint32_t)bound : UINT32_MAX);
+    const uint64_t taken = (chain >> 32) - (rest >> 32);
+    most -= taken < most ? taken : most;
+    set_rest(heap, slab, rest);
+  }
+}
+
+void hak_remote_drain(struct hak_heap *heap) { drain(heap, UINT64_MAX); }
+
+bool hak_remote_drain_some(struct hak_heap *heap) {
+  if (HAK_LIKELY(!hak_remote_waiting(heap))) return false;
+  drain(heap, HAK_DRAIN_BLOCKS);
+  return hak_remote_waiting(heap);
+}

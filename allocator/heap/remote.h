@@ -37,6 +37,22 @@ void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab);
 // Tells the owner of `slab` that its remote chain is no longer empty.
 void hak_remote_notify(struct hak_slab *slab);
 
+// Under the lock of `heap`, all three.
+
+// Takes in all blocks that others freed into this heap's slabs since the last time.
+void hak_remote_drain(struct hak_heap *heap);
+// What one call of the program takes in of them: a bounded number of blocks and of slabs, the earliest first. The rest
+// waits for the next call. True: something waits.
+bool hak_remote_drain_some(struct hak_heap *heap);
+// Blocks that hak_remote_drain_some takes in at most.
+#define HAK_DRAIN_BLOCKS 256u
+// Whether something waits. Relaxed: a hint, the drain looks again.
+HAK_INLINE bool hak_remote_waiting(const struct hak_heap *heap) {
+  const struct hak_slab *pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);
+  return (pending != HAK_PENDING_END && pending != HAK_PENDING_CLOSED) || heap->draining != NULL ||
+         atomic_load_explicit(&heap->rest, memory_order_relaxed) != 0;
+}
+
 HAK_C_END
 
 #endif  // HAKMEM_HEAP_REMOTE_H_

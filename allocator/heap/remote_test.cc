@@ -11,7 +11,8 @@
 #include <vector>
 
 #include "allocator/block/tiny_nextptr.h"
-#include "allocator/heap/thread_cache.h"
+#include "allocator/heap/give_back.h"
+#include "allocator/heap/heap_life.h"
 #include "allocator/os/os.h"
 #include "allocator/os/unit_test.h"
 #include "allocator/policy/config.h"
@@ -77,7 +78,7 @@ TEST_F(Remote, AChainIsTheLastAddedFirst) {
   EXPECT_EQ(tiny_nextptr_load(blocks[2]), hak_slab_block_index(slab, blocks[1]) + 1);
   EXPECT_EQ(tiny_nextptr_load(blocks[1]), hak_slab_block_index(slab, blocks[0]) + 1);
   hak_remote_push(&chain);
-  hak_heap_drain(heap_);
+  hak_remote_drain(heap_);
 }
 
 TEST_F(Remote, PushedBlocksComeBackWhenTheOwnerDrains) {
@@ -92,22 +93,22 @@ TEST_F(Remote, PushedBlocksComeBackWhenTheOwnerDrains) {
   EXPECT_EQ(RemoteWord(slab) >> 32, 5u);
   EXPECT_EQ(Pending(heap_), slab);
   EXPECT_EQ(slab->pending_next, HAK_PENDING_END) << "one notice is enough";
-  hak_heap_drain(heap_);
+  hak_remote_drain(heap_);
   EXPECT_EQ(RemoteWord(slab), 0u);
   EXPECT_EQ(Pending(heap_), HAK_PENDING_END);
   EXPECT_EQ(hak_slab_free_count(slab), 5u);
   for (size_t i = 0; i < 10; i++) EXPECT_EQ(hak_slab_bit(slab, hak_slab_block_index(slab, blocks[i])), i < 5) << i;
   EXPECT_EQ(hak_heap_check(heap_), nullptr);
-  hak_heap_drain(heap_);
+  hak_remote_drain(heap_);
   EXPECT_EQ(hak_slab_free_count(slab), 5u);
   Push({blocks.begin() + 5, blocks.end()});
-  hak_heap_drain(heap_);
+  hak_remote_drain(heap_);
 }
 
 TEST_F(Remote, OneDrainTakesInAllSlabs) {
   std::vector<void *> blocks = Take(1024 * 4);
   for (void *block : blocks) Push({block});
-  hak_heap_drain(heap_);
+  hak_remote_drain(heap_);
   EXPECT_EQ(hak_pool_totals().remote_blocks, 0u);
   EXPECT_EQ(hak_pool_totals().tiny_blocks, 0u);
   EXPECT_EQ(hak_pool_totals().slabs_used, 1u) << "empty slabs but the last go back";
@@ -137,7 +138,7 @@ TEST_F(Remote, WhatWaitsWhenAHeapClosesIsTakenIn) {
   EXPECT_EQ(Pending(other), HAK_PENDING_CLOSED);
   EXPECT_EQ(RemoteWord(slab), 0u);
   EXPECT_EQ(hak_slab_free_count(slab), 2u);
-  hak_thread_cache_return(heap_, out + 2, 2);
+  hak_give_back(heap_, out + 2, 2);
 }
 
 // However its two frees are chained: by one thread or two, alone or with all other blocks of the slab.
@@ -146,7 +147,7 @@ TEST_F(Remote, ABlockThatIsFreedTwiceIsNoticed) {
   const auto fatal = [&](const std::vector<std::vector<void *>> &pushes, void *block) {
     const auto free_them = [&] {
       for (const std::vector<void *> &push : pushes) Push(push);
-      hak_heap_drain(heap_);
+      hak_remote_drain(heap_);
     };
     HAK_EXPECT_FATAL(free_them(), "double free", block);
   };
@@ -180,10 +181,10 @@ TEST_F(Remote, AStaleNoticeReachesTheOwner) {
   hak_heap_unlink(heap_, slab);
   atomic_store_explicit(&slab->owner, other, memory_order_release);
   hak_heap_link(other, slab);
-  hak_heap_drain(heap_);
+  hak_remote_drain(heap_);
   EXPECT_EQ(Pending(other), slab);
   EXPECT_EQ(hak_slab_free_count(slab), 0u);
-  hak_heap_drain(other);
+  hak_remote_drain(other);
   EXPECT_EQ(hak_slab_free_count(slab), 1u);
   Push({blocks[1], blocks[2], blocks[3]});
   hak_heap_close(other);
@@ -207,10 +208,10 @@ TEST_F(Remote, AStaleNoticeToAClosingHeapReachesTheOwner) {
   hak_lock_release(&hak_orphanage_lock);
   closing.join();
   EXPECT_EQ(Pending(heap_), slab);
-  hak_heap_drain(heap_);
+  hak_remote_drain(heap_);
   EXPECT_EQ(hak_slab_free_count(slab), 1u);
   Push({blocks[1], blocks[2], blocks[3]});
-  hak_heap_drain(heap_);
+  hak_remote_drain(heap_);
 }
 
 // Several threads free the blocks of one owner, who drains and takes all the while.
@@ -253,7 +254,7 @@ TEST_F(Remote, ThreadsPushWhileTheOwnerDrains) {
     }
     // Often, and without the lock: then nothing but the chains orders this after what was done to the blocks before.
     for (int drain = 0; drain < 10; drain++) {
-      hak_heap_drain(heap_);
+      hak_remote_drain(heap_);
       std::this_thread::yield();
     }
     const char *fault = hak_heap_check(heap_);
@@ -261,7 +262,7 @@ TEST_F(Remote, ThreadsPushWhileTheOwnerDrains) {
   }
   stop = true;
   for (std::thread &thread : threads) thread.join();
-  hak_heap_drain(heap_);
+  hak_remote_drain(heap_);
   EXPECT_EQ(hak_pool_totals().remote_blocks, 0u);
   EXPECT_EQ(hak_pool_totals().tiny_blocks, 0u);
   EXPECT_EQ(Pending(heap_), HAK_PENDING_END);
@@ -273,12 +274,12 @@ class RemoteForged : public Remote {
     blocks_ = Take(8);
     slab_ = hak_slab_of(blocks_[0]);
   }
-  ~RemoteForged() override { hak_thread_cache_return(heap_, blocks_.data(), 8); }
+  ~RemoteForged() override { hak_give_back(heap_, blocks_.data(), 8); }
   // Frees three blocks from afar, writes to the one that is `at`-th on the chain, and lets the owner drain.
   void DrainForged(size_t at, uint64_t bytes) {
     Push({blocks_[2], blocks_[1], blocks_[0]});
     memcpy(blocks_[at], &bytes, sizeof bytes);
-    hak_heap_drain(heap_);
+    hak_remote_drain(heap_);
   }
   std::vector<void *> blocks_;
   hak_slab *slab_;
@@ -320,7 +321,7 @@ TEST_F(RemoteForged, AChainOfAnotherLengthEndsTheProcess) {
   const auto drain = [&](size_t at, uint32_t next) {
     Push({blocks_[2], blocks_[1], blocks_[0]});
     tiny_nextptr_store(blocks_[at], next);
-    hak_heap_drain(heap_);
+    hak_remote_drain(heap_);
   };
   HAK_EXPECT_FATAL(drain(0, 0), "double free", blocks_[0]);
   HAK_EXPECT_FATAL(drain(1, 0), "double free", blocks_[1]);
@@ -331,7 +332,7 @@ TEST_F(RemoteForged, AForgedSlabRecordEndsTheProcess) {
   const auto drain = [&](uint64_t word) {
     Push({blocks_[0]});
     atomic_store_explicit(&slab_->remote, word, memory_order_relaxed);
-    hak_heap_drain(heap_);
+    hak_remote_drain(heap_);
   };
   HAK_EXPECT_FATAL(drain(uint64_t{1} << 32 | (slab_->capacity + 1)), "corrupted block", slab_);
   HAK_EXPECT_FATAL(drain(uint64_t{1} << 32), "corrupted block", slab_);
@@ -340,9 +341,9 @@ TEST_F(RemoteForged, AForgedSlabRecordEndsTheProcess) {
 TEST_F(RemoteForged, ADoubleFreeFromAfarIsFoundByTheOwner) {
   const auto twice = [&] {
     Push({blocks_[0]});
-    hak_heap_drain(heap_);
+    hak_remote_drain(heap_);
     Push({blocks_[0]});
-    hak_heap_drain(heap_);
+    hak_remote_drain(heap_);
   };
   HAK_EXPECT_FATAL(twice(), "double free", blocks_[0]);
   char *inside = static_cast<char *>(blocks_[0]) + 16;

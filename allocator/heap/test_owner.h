@@ -7,7 +7,9 @@
 
 #include <stdlib.h>
 
+#include "allocator/heap/bin.h"
 #include "allocator/heap/heap.h"
+#include "allocator/heap/heap_life.h"
 #include "allocator/heap/thread_cache.h"
 #include "allocator/slab/slab_map.h"
 

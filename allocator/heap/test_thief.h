@@ -7,9 +7,9 @@
 
 #include <vector>
 
+#include "allocator/heap/give_back.h"
 #include "allocator/heap/heap.h"
 #include "allocator/heap/test_pause.h"
-#include "allocator/heap/thread_cache.h"
 #include "allocator/os/barrier.h"
 
 namespace hak_unit {
@@ -91,7 +91,7 @@ class __attribute__((visibility("hidden"))) ThiefCopy {
     const uint32_t stolen = atomic_load_explicit(&class_heap->stolen, memory_order_relaxed);
     atomic_store_explicit(&class_heap->stolen, stolen + static_cast<uint32_t>(mine.size()), memory_order_relaxed);
     if (!mine.empty()) class_heap->touched = true;
-    hak_thread_cache_return(heap, mine.data(), static_cast<uint32_t>(mine.size()));
+    hak_give_back(heap, mine.data(), static_cast<uint32_t>(mine.size()));
     return static_cast<uint32_t>(mine.size());
   }
 

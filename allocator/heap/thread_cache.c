@@ -5,6 +5,8 @@
 
 #include "allocator/block/block_check.h"
 #include "allocator/block/poison.h"
+#include "allocator/heap/bin.h"
+#include "allocator/heap/give_back.h"
 #include "allocator/heap/idle_cache.h"
 #include "allocator/heap/page_purge.h"
 #include "allocator/heap/quarantine.h"
@@ -14,9 +16,8 @@
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/config.h"
+#include "allocator/policy/ss_release_policy.h"
 
-// The two NULL slots at the bottom of each array.
-#define SENTINELS 2u
 // The first array of a class is one cache line or two.
 #define FIRST_SLOTS 16u
 // Bounds of one class's capacity; at least LEAST blocks even when they are large. With its end marks the largest array
@@ -35,34 +36,8 @@
 // that lived on loans would never have a stock of its own.
 #define BORROW_MOST 4096u
 #define BORROW_FIRST 16u
-// Blocks whose slab descriptors are fetched ahead while a batch is returned.
-#define PREFETCH_AHEAD 6u
-// Remote slabs that one return keeps apart; a power of two.
-#define CHAINS 32u
-
-static void *no_block[SENTINELS];
-#define NO_BIN {.top = &no_block[1], .limit = &no_block[1]}
-const struct hak_cache hak_no_cache = {.bins = {[0 ... HAK_CLASS_IDS - 1] = NO_BIN}};
-
-// Relaxed: the bin is this thread's own, or an idle one's under whose lock it is emptied; statistics read.
-HAK_INLINE void **bin_top(const struct hak_bin *bin) { return atomic_load_explicit(&bin->top, memory_order_relaxed); }
-HAK_INLINE void **bin_base(const struct hak_bin *bin) { return atomic_load_explicit(&bin->base, memory_order_relaxed); }
-HAK_INLINE void bin_set_top(struct hak_bin *bin, void **top) {
-  atomic_store_explicit(&bin->top, top, memory_order_relaxed);
-}
-HAK_INLINE uint32_t bin_count(const struct hak_bin *bin) {
-  return bin_base(bin) == NULL ? 0 : (uint32_t)(bin_top(bin) - bin_base(bin)) - 1;
-}
-HAK_INLINE uint32_t bin_capacity(const struct hak_bin *bin) {
-  return bin_base(bin) == NULL ? 0 : (uint32_t)(hak_bin_limit(bin) - bin_base(bin)) - 1;
-}
-
-static void count_event(HAK_ATOMIC(uint64_t) * counter) {
-  // Outside FAST. Relaxed, and no read-modify-write: only the owner writes, statistics read.
-  if (!HAK_FAST) {
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_relaxed);
-  }
-}
+// Cached blocks of a class that a smaller class does not take.
+#define BORROW_LEAVES 4u
 
 // ---- Capacity -----------------------------------------------------------------------------------
 
@@ -73,24 +48,26 @@ static uint32_t capacity_bound(size_t stride) {
 }
 
 // The bytes of an array that has at least `capacity` slots for blocks: 64, 128, 256, ...
-static size_t array_bytes(uint32_t capacity) { return hak_meta_usable((capacity + SENTINELS) * sizeof(void *)); }
+static size_t array_bytes(uint32_t capacity) {
+  return hak_meta_usable((capacity + HAK_BIN_SENTINELS) * sizeof(void *));
+}
 
 // Gives the bin an array for `capacity` blocks, which holds all that it has now. False: it stays as it is.
 static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capacity) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
-  const uint32_t old_capacity = bin_capacity(bin);
-  const uint32_t count = bin_count(bin);
-  void **const old = bin_base(bin);
+  const uint32_t old_capacity = hak_bin_capacity(bin);
+  const uint32_t count = hak_bin_count(bin);
+  void **const old = hak_bin_base(bin);
   void **slots = hak_meta_alloc(array_bytes(capacity));
   if (slots == NULL) return false;
   if (old != NULL) {
-    memcpy(slots, old, (count + SENTINELS) * sizeof(void *));
+    memcpy(slots, old, (count + HAK_BIN_SENTINELS) * sizeof(void *));
     hak_meta_free(old, array_bytes(old_capacity));
   }
   // Relaxed: stealers read it under the heap's lock, which is held here; statistics may read it at any moment.
-  atomic_store_explicit(&bin->base, slots, memory_order_relaxed);
+  hak_bin_set_base(bin, slots);
   hak_bin_set_limit(bin, slots + 1 + capacity);
-  bin_set_top(bin, slots + 1 + count);
+  hak_bin_set_top(bin, slots + 1 + count);
   heap->cache_bytes += (uint64_t)capacity * hak_class_stride(class_id);
   heap->cache_bytes -= (uint64_t)old_capacity * hak_class_stride(class_id);
   return true;
@@ -113,10 +90,10 @@ static uint64_t cache_bound(const struct hak_heap *heap) {
 // Doubles the bin's capacity where the bounds allow it. False: it has what it may have.
 static bool grow(struct hak_heap *heap, uint32_t class_id) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
-  const uint32_t old = bin_capacity(bin);
+  const uint32_t old = hak_bin_capacity(bin);
   const uint32_t bound = capacity_bound(hak_class_stride(class_id));
   if (old >= bound) return false;
-  uint32_t wanted = old == 0 ? FIRST_SLOTS - SENTINELS : 2 * (old + SENTINELS) - SENTINELS;
+  uint32_t wanted = old == 0 ? FIRST_SLOTS - HAK_BIN_SENTINELS : 2 * (old + HAK_BIN_SENTINELS) - HAK_BIN_SENTINELS;
   if (wanted > bound) wanted = bound;
   const uint64_t more = (uint64_t)(wanted - old) * hak_class_stride(class_id);
   // The first array is always allowed: without one a class could not cache at all.
@@ -124,95 +101,34 @@ static bool grow(struct hak_heap *heap, uint32_t class_id) {
   return set_capacity(heap, class_id, wanted);
 }
 
-// ---- Returning blocks ---------------------------------------------------------------------------
-
-// Chains of remote blocks, by a hash of their slab; the bits of `used` tell which are there, so nothing needs clearing.
-struct chain_table {
-  uint32_t used;
-  uint64_t bytes;  // pushed so far
-  struct hak_chain chains[CHAINS];
-};
-static_assert(CHAINS == 32, "one bit for each chain");
-
-static void push_chain(struct hak_heap *heap, struct chain_table *table, uint32_t slot) {
-  table->bytes += hak_remote_push(&table->chains[slot]);
-  if (heap != NULL) count_event(&heap->remote_batches);
-}
-
-static void add_remote(struct hak_heap *heap, struct chain_table *table, struct hak_slab *slab, void *block) {
-  const uint32_t slot = (uint32_t)(((uintptr_t)block >> HAK_SLAB_SHIFT) * 0x9E3779B1u >> 16) & (CHAINS - 1);
-  struct hak_chain *chain = &table->chains[slot];
-  if (((table->used >> slot) & 1) != 0 && chain->slab != slab) {
-    push_chain(heap, table, slot);
-    table->used &= ~(1u << slot);
-  }
-  if (((table->used >> slot) & 1) == 0) {
-    *chain = (struct hak_chain){.slab = slab};
-    table->used |= 1u << slot;
-  }
-  hak_chain_add(chain, block);
-}
-
-// A block of an orphaned slab. False: the slab was adopted meanwhile.
-static bool return_orphan(struct hak_slab *slab, void *block) {
-  hak_lock_acquire(&hak_orphanage_lock);
-  // Relaxed: what makes or unmakes an orphan does so under this lock. Step T2 of remote.pml.
-  const bool orphan = atomic_load_explicit(&slab->owner, memory_order_relaxed) == &hak_orphanage;
-  if (orphan) hak_heap_put(&hak_orphanage, slab, block);
-  hak_lock_release(&hak_orphanage_lock);
-  return orphan;
-}
-
-void hak_thread_cache_return(struct hak_heap *heap, void **blocks, uint32_t count) {
-  struct chain_table table;
-  table.used = 0;
-  table.bytes = 0;
-  for (uint32_t i = 0; i < count; i++) {
-    if (i + PREFETCH_AHEAD < count) __builtin_prefetch(hak_slab_of(blocks[i + PREFETCH_AHEAD]), 1);
-    void *block = blocks[i];
-    struct hak_slab *slab = hak_slab_of(block);
-    if (HAK_POISON_ON) hak_block_require_untouched(block, slab->class_id);
-    // Acquire: pairs with the store of whoever gave the slab to its present owner. Step T1 of remote.pml.
-    struct hak_heap *owner = atomic_load_explicit(&slab->owner, memory_order_acquire);
-    if (HAK_LIKELY(owner == heap && owner != NULL)) {
-      hak_heap_put(heap, slab, block);
-    } else if (owner == NULL) {
-      hak_fatal("double free", block);  // The slab went back to the pool: none of its blocks is live.
-    } else if (owner != &hak_orphanage || !return_orphan(slab, block)) {
-      add_remote(heap, &table, slab, block);
-    }
-  }
-  for (uint32_t rest = table.used; rest != 0; rest &= rest - 1) push_chain(heap, &table, (uint32_t)__builtin_ctz(rest));
-  // They lie free until their owners take them in.
-  if (table.bytes != 0) atomic_fetch_add_explicit(&hak_heaps_free_bytes, table.bytes, memory_order_relaxed);
-}
+// ---- Flushing -----------------------------------------------------------------------------------
 
 // Returns the `count` oldest blocks of the bin.
 static void flush(struct hak_heap *heap, uint32_t class_id, uint32_t count) {
   if (count == 0) return;
   struct hak_bin *bin = &heap->cache.bins[class_id];
-  void **const oldest = bin_base(bin) + SENTINELS;
-  const uint32_t left = bin_count(bin) - count;
+  void **const oldest = hak_bin_first(bin);
+  const uint32_t left = hak_bin_count(bin) - count;
   uint32_t *untouched = &heap->classes[class_id].untouched;
   *untouched = *untouched > count ? *untouched - count : 0;
-  hak_thread_cache_return(heap, oldest, count);
+  hak_give_back(heap, oldest, count);
   memmove(oldest, oldest + count, left * sizeof(void *));
-  bin_set_top(bin, oldest + left - 1);
-  count_event(&heap->flushes);
+  hak_bin_set_top(bin, oldest + left - 1);
+  hak_heap_count(&heap->flushes);
 }
 
 void hak_thread_cache_flush_all(struct hak_heap *heap) {
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     hak_cache_settle(heap, class_id);
-    flush(heap, class_id, bin_count(&heap->cache.bins[class_id]));
+    flush(heap, class_id, hak_bin_count(&heap->cache.bins[class_id]));
   }
 }
 
 void hak_thread_cache_shrink_all(struct hak_heap *heap) {
   hak_thread_cache_flush_all(heap);
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
-    const uint32_t capacity = bin_capacity(&heap->cache.bins[class_id]);
-    if (capacity > FIRST_SLOTS - SENTINELS) set_capacity(heap, class_id, FIRST_SLOTS - SENTINELS);
+    const uint32_t capacity = hak_bin_capacity(&heap->cache.bins[class_id]);
+    if (capacity > FIRST_SLOTS - HAK_BIN_SENTINELS) set_capacity(heap, class_id, FIRST_SLOTS - HAK_BIN_SENTINELS);
   }
 }
 
@@ -226,10 +142,10 @@ static void decay_step(struct hak_heap *heap) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
   const bool idle = heap->classes[class_id].misses == 0;
   heap->classes[class_id].misses = 0;
-  const uint32_t capacity = bin_capacity(bin);
+  const uint32_t capacity = hak_bin_capacity(bin);
   if (!idle || capacity <= FIRST_SLOTS) return;
-  const uint32_t smaller = (capacity + SENTINELS) / 2 - SENTINELS;
-  const uint32_t count = bin_count(bin);
+  const uint32_t smaller = (capacity + HAK_BIN_SENTINELS) / 2 - HAK_BIN_SENTINELS;
+  const uint32_t count = hak_bin_count(bin);
   const uint32_t keep = count / 2 < smaller ? count / 2 : smaller;
   flush(heap, class_id, count - keep);
   set_capacity(heap, class_id, smaller);
@@ -251,46 +167,91 @@ static void earn_credit(struct hak_class_heap *class_heap, uint32_t blocks) {
   class_heap->credit = credit < BORROW_MOST ? credit : BORROW_MOST;
 }
 
+// ---- Before growth ------------------------------------------------------------------------------
+
+bool hak_thread_cache_empty_before_growth(struct hak_heap *heap) {
+  if (heap == &hak_orphanage || heap->slabs < heap->empty_at_slabs) return false;
+  if (!hak_release_before_growth(hak_heap_free_bytes(heap), heap->slabs * HAK_SLAB_SIZE)) return false;
+  // Not again before the heap has grown by a superslab.
+  heap->empty_at_slabs = heap->slabs + HAK_SLABS_PER_SUPERSLAB;
+  hak_thread_cache_flush_all(heap);
+  hak_remote_drain_some(heap);
+  hak_heap_release_empty(heap);
+  return true;
+}
+
+// As hak_heap_take; what only caches keep in use may serve before new memory is mapped.
+static uint32_t take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh) {
+  uint32_t got = hak_heap_take_mapped(heap, class_id, out, want, fresh);
+  if (got != 0) return got;
+  if (hak_thread_cache_empty_before_growth(heap)) got = hak_heap_take_mapped(heap, class_id, out, want, fresh);
+  return got != 0 ? got : hak_heap_take(heap, class_id, out, want, fresh);
+}
+
 // ---- Miss and overflow --------------------------------------------------------------------------
 
 void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fresh) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
   slow_event(heap, class_id);
-  const bool waiting = hak_heap_drain_some(heap);
+  const bool waiting = hak_remote_drain_some(heap);
   hak_cache_settle(heap, class_id);
-  if (bin_count(bin) != 0) {  // Others had emptied slots above it.
-    void **top = bin_top(bin);
-    bin_set_top(bin, top - 1);
+  if (hak_bin_count(bin) != 0) {  // Others had emptied slots above it.
+    void **top = hak_bin_top(bin);
+    hak_bin_set_top(bin, top - 1);
     if (fresh != NULL) *fresh = false;
     return hak_slot_load(top);
   }
   grow(heap, class_id);
-  const uint32_t capacity = bin_capacity(bin);
+  const uint32_t capacity = hak_bin_capacity(bin);
   const size_t by_bytes = REFILL_BYTES_MAX / hak_class_stride(class_id);
   uint32_t want = capacity / 2 < by_bytes ? capacity / 2 : (uint32_t)by_bytes;
   // No more goes out than came in, or what waits would become more and more.
   if (waiting && want > HAK_DRAIN_BLOCKS / 2) want = HAK_DRAIN_BLOCKS / 2;
   void *single;
-  if (want <= 1 || bin_base(bin) == NULL) {
-    count_event(&heap->refills);
-    return hak_heap_take(heap, class_id, &single, 1, fresh) == 1 ? single : NULL;
+  if (want <= 1 || hak_bin_base(bin) == NULL) {
+    hak_heap_count(&heap->refills);
+    return take(heap, class_id, &single, 1, fresh) == 1 ? single : NULL;
   }
-  void **slots = bin_base(bin) + SENTINELS;
-  const uint32_t got = hak_heap_take(heap, class_id, slots, want, fresh);
+  void **slots = hak_bin_first(bin);
+  const uint32_t got = take(heap, class_id, slots, want, fresh);
   heap->classes[class_id].untouched = heap->classes[class_id].took_new ? got : 0;
-  count_event(&heap->refills);
+  hak_heap_count(&heap->refills);
   earn_credit(&heap->classes[class_id], got);
   if (got == 0) return NULL;
   if (HAK_HARDENED && heap->quarantine != NULL) hak_quarantine_shuffle(heap, slots, got);
-  bin_set_top(bin, slots + got - 2);
+  hak_bin_set_top(bin, slots + got - 2);
   return slots[got - 1];
 }
 
+// A block of class `larger` that was used before, from its slabs or from the thread's cache.
+static void *take_used(struct hak_heap *heap, uint32_t larger) {
+  void *block;
+  if (hak_heap_take_recycled(heap, larger, &block, 1) == 1) return block;
+  hak_cache_settle(heap, larger);
+  struct hak_bin *bin = &heap->cache.bins[larger];
+  void **const top = hak_bin_top(bin);
+  // What lies above the untouched ones was freed by the program. A few stay for the class itself.
+  if (hak_bin_count(bin) <= heap->classes[larger].untouched + BORROW_LEAVES) return NULL;
+  hak_bin_set_top(bin, top - 1);
+  return hak_slot_load(top);
+}
+
+static void *borrow(struct hak_heap *heap, uint32_t class_id) {
+  if (HAK_BLOCK_CHECKS || hak_heap_has_recycled(heap, class_id)) return NULL;
+  const size_t stride = hak_class_stride(class_id);
+  for (uint32_t larger = class_id + 1; larger < HAK_CLASS_COUNT; larger++) {
+    if (hak_class_stride(larger) - stride > stride / 8) return NULL;
+    void *block = take_used(heap, larger);
+    if (block != NULL) return block;
+  }
+  return NULL;
+}
+
 void *hak_thread_cache_borrow(struct hak_heap *heap, uint32_t class_id) {
-  hak_heap_drain_some(heap);
+  hak_remote_drain_some(heap);
   uint32_t *credit = &heap->classes[class_id].credit;
   if (!HAK_SETTING(borrow) || *credit == 0) return NULL;
-  void *block = hak_heap_borrow(heap, class_id);
+  void *block = borrow(heap, class_id);
   if (block == NULL) return NULL;
   --*credit;
   slow_event(heap, class_id);
@@ -301,36 +262,27 @@ void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *b
   struct hak_bin *bin = &heap->cache.bins[class_id];
   slow_event(heap, class_id);
   hak_cache_settle(heap, class_id);
-  if (bin_top(bin) >= hak_bin_limit(bin) && !grow(heap, class_id)) {
-    const uint32_t count = bin_count(bin);
+  if (hak_bin_top(bin) >= hak_bin_limit(bin) && !grow(heap, class_id)) {
+    const uint32_t count = hak_bin_count(bin);
     if (count == 0) {  // No memory for an array.
-      hak_thread_cache_return(heap, &block, 1);
+      hak_give_back(heap, &block, 1);
       return;
     }
     flush(heap, class_id, (count + 1) / 2);
   }
-  void **top = bin_top(bin) + 1;
+  void **top = hak_bin_top(bin) + 1;
   hak_slot_store(top, block);
-  bin_set_top(bin, top);
+  hak_bin_set_top(bin, top);
 }
 
 void hak_thread_cache_init(struct hak_heap *heap) {
-  // As hak_no_cache. One by one, and relaxed: statistics of another thread may be reading.
-  for (uint32_t id = 0; id < HAK_CLASS_IDS; id++) {
-    struct hak_bin *bin = &heap->cache.bins[id];
-    atomic_store_explicit(&bin->base, NULL, memory_order_relaxed);
-    hak_bin_set_limit(bin, &no_block[1]);
-    bin_set_top(bin, &no_block[1]);
-    bin->reciprocal = 0;
-    bin->start_least = 0;
-  }
+  for (uint32_t id = 0; id < HAK_CLASS_IDS; id++) hak_bin_clear(&heap->cache.bins[id], 0);
   heap->tick_due = false;
   heap->cache_bytes = 0;
   heap->events = 0;
   heap->decay_class = 0;
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
-    heap->cache.bins[class_id].reciprocal = hak_class_info[class_id].reciprocal;
-    heap->cache.bins[class_id].start_least = 0 - hak_class_info[class_id].reciprocal;
+    hak_bin_clear(&heap->cache.bins[class_id], hak_class_info[class_id].reciprocal);
     heap->classes[class_id].misses = 0;
     heap->classes[class_id].credit = BORROW_FIRST;
     heap->classes[class_id].untouched = 0;
@@ -344,12 +296,9 @@ void hak_thread_cache_init(struct hak_heap *heap) {
 void hak_thread_cache_destroy(struct hak_heap *heap) {
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     struct hak_bin *bin = &heap->cache.bins[class_id];
-    if (bin_base(bin) == NULL) continue;
-    hak_meta_free(bin_base(bin), array_bytes(bin_capacity(bin)));
-    // Relaxed: statistics of another thread may be reading.
-    atomic_store_explicit(&bin->base, NULL, memory_order_relaxed);
-    hak_bin_set_limit(bin, &no_block[1]);
-    bin_set_top(bin, &no_block[1]);
+    if (hak_bin_base(bin) == NULL) continue;
+    hak_meta_free(hak_bin_base(bin), array_bytes(hak_bin_capacity(bin)));
+    hak_bin_clear(bin, bin->reciprocal);
   }
   heap->cache_bytes = 0;
 }

@@ -24,9 +24,18 @@ void hak_thread_cache_destroy(struct hak_heap *heap);
 void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fresh);
 
 // A block that serves a request of the class without touching new memory; NULL when hak_thread_cache_miss must be
-// asked: a class may borrow a few, and then has to fill its own bin. See hak_heap_borrow: not for requests with an
-// alignment.
+// asked: a class may borrow a few, and then has to fill its own bin.
+//
+// It is one of a slightly larger class, when the class itself has none that was used before and its neighbour has:
+// taken from the neighbour's slabs or from the thread's cache. It wastes at most an eighth of the block, where fresh
+// memory would be touched for the peak of one class while the other is in a trough. Only one at a time, straight to the
+// program, so that a bin holds blocks of its own class alone. NULL: there is none. Never with headers, which name the
+// class. The block has its own class's alignment. Not for requests with an alignment.
 void *hak_thread_cache_borrow(struct hak_heap *heap, uint32_t class_id);
+
+// Before the heap takes new memory: empties its caches and gives its free slabs to the pool, when much of the heap lies
+// free in slabs that are in use. False: nothing was done, and the heap may grow.
+bool hak_thread_cache_empty_before_growth(struct hak_heap *heap);
 
 // Makes room in a bin that is full, and pushes `block`.
 void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *block);
@@ -35,10 +44,6 @@ void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *b
 void hak_thread_cache_flush_all(struct hak_heap *heap);
 // And lets every class begin again with a small bin.
 void hak_thread_cache_shrink_all(struct hak_heap *heap);
-
-// Gives blocks of one class back to their slabs: this heap's at once, other heaps' in one batch for each slab. `heap`
-// is one whose lock the calling thread holds, or NULL.
-void hak_thread_cache_return(struct hak_heap *heap, void **blocks, uint32_t count);
 
 HAK_C_END
 

@@ -9,6 +9,10 @@
 #include <vector>
 
 #include "allocator/block/block_check.h"
+#include "allocator/heap/bin.h"
+#include "allocator/heap/give_back.h"
+#include "allocator/heap/heap_life.h"
+#include "allocator/heap/remote.h"
 #include "allocator/meta/meta.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/unit_test.h"
@@ -248,7 +252,7 @@ TEST_F(ThreadCache, AnIdleClassShrinksAndReturnsItsBlocks) {
     std::vector<void *> all = Cached(kClass);
     all.push_back(block);
     atomic_store_explicit(&Bin(kClass)->top, Base(kClass) + 1, memory_order_relaxed);
-    hak_thread_cache_return(heap_, all.data(), static_cast<uint32_t>(all.size()));
+    hak_give_back(heap_, all.data(), static_cast<uint32_t>(all.size()));
     ASSERT_LE(Capacity(kOther), last);
     ASSERT_GE(Capacity(kOther), last / 2 - 1) << "by half at a time";
     ASSERT_LE(Count(kOther), Capacity(kOther));
@@ -300,7 +304,7 @@ TEST_F(ThreadCache, ABlockOfASlabAdoptedMeanwhileGoesToItsNewOwner) {
   hak_slab *slab = hak_slab_of(blocks[0]);
   hak_heap_close(ended);
   hak_lock_acquire(&hak_orphanage_lock);
-  std::thread returning([&] { hak_thread_cache_return(nullptr, blocks, 1); });
+  std::thread returning([&] { hak_give_back(nullptr, blocks, 1); });
   // 2: somebody waits for the lock, who can be no other.
   while (atomic_load_explicit(&hak_orphanage_lock.state, memory_order_relaxed) != 2) std::this_thread::yield();
   hak_heap_unlink(&hak_orphanage, slab);
@@ -310,9 +314,9 @@ TEST_F(ThreadCache, ABlockOfASlabAdoptedMeanwhileGoesToItsNewOwner) {
   returning.join();
   EXPECT_EQ(hak_slab_free_count(slab), 0u) << "only the owner touches its counts";
   EXPECT_EQ(atomic_load_explicit(&heap_->pending, memory_order_relaxed), slab);
-  hak_heap_drain(heap_);
+  hak_remote_drain(heap_);
   EXPECT_EQ(hak_slab_free_count(slab), 1u);
-  hak_thread_cache_return(heap_, &blocks[1], 1);
+  hak_give_back(heap_, &blocks[1], 1);
 }
 
 TEST_F(ThreadCache, ReturnsEachBlockToWhoeverOwnsItsSlab) {
@@ -329,7 +333,7 @@ TEST_F(ThreadCache, ReturnsEachBlockToWhoeverOwnsItsSlab) {
   for (size_t i = 1; i < 30; i++) {
     for (const size_t part : {0u, 30u, 60u}) shuffled.push_back(blocks[part + i]);
   }
-  hak_thread_cache_return(heap_, shuffled.data(), static_cast<uint32_t>(shuffled.size()));
+  hak_give_back(heap_, shuffled.data(), static_cast<uint32_t>(shuffled.size()));
   EXPECT_EQ(hak_slab_free_count(slabs[0]), 29u);
   EXPECT_EQ(hak_slab_free_count(slabs[1]), 0u);
   EXPECT_EQ(atomic_load_explicit(&slabs[1]->remote, memory_order_relaxed) >> 32, 29u);
@@ -337,12 +341,12 @@ TEST_F(ThreadCache, ReturnsEachBlockToWhoeverOwnsItsSlab) {
   if (!HAK_FAST) {
     EXPECT_EQ(hak_heap_totals().remote_batches, 1u) << "one batch for the slab";
   }
-  hak_heap_drain(other);
+  hak_remote_drain(other);
   EXPECT_EQ(hak_slab_free_count(slabs[1]), 29u);
   // A thread without a heap may do it too.
-  hak_thread_cache_return(nullptr, kept.data(), 3);
-  hak_heap_drain(heap_);
-  hak_heap_drain(other);
+  hak_give_back(nullptr, kept.data(), 3);
+  hak_remote_drain(heap_);
+  hak_remote_drain(other);
   hak_heap_close(other);
 }
 
@@ -358,9 +362,9 @@ TEST_F(ThreadCache, RemoteBlocksOfMoreSlabsThanItKeepsApart) {
   }
   Random random(4);
   for (size_t i = blocks.size(); i > 1; i--) std::swap(blocks[i - 1], blocks[random.Below(i)]);
-  hak_thread_cache_return(heap_, blocks.data(), static_cast<uint32_t>(blocks.size()));
+  hak_give_back(heap_, blocks.data(), static_cast<uint32_t>(blocks.size()));
   EXPECT_EQ(hak_pool_totals().remote_blocks, blocks.size());
-  hak_heap_drain(other);
+  hak_remote_drain(other);
   EXPECT_EQ(hak_pool_totals().tiny_blocks, 0u);
   hak_heap_close(other);
 }
@@ -368,9 +372,9 @@ TEST_F(ThreadCache, RemoteBlocksOfMoreSlabsThanItKeepsApart) {
 TEST_F(ThreadCache, ABlockOfASlabThatWentBackIsADoubleFree) {
   void *out[2];
   ASSERT_EQ(hak_heap_take(heap_, HAK_CLASS_COUNT - 1, out, 1, nullptr), 1u);
-  hak_thread_cache_return(heap_, out, 1);
+  hak_give_back(heap_, out, 1);
   hak_heap_release_empty(heap_);
-  HAK_EXPECT_FATAL(hak_thread_cache_return(heap_, out, 1), "double free", out[0]);
+  HAK_EXPECT_FATAL(hak_give_back(heap_, out, 1), "double free", out[0]);
 }
 
 TEST_F(ThreadCache, ACachedDoubleFreeIsFoundByTheFlush) {
@@ -409,7 +413,7 @@ TEST_F(ThreadCache, WorksWithoutAnArray) {
       blocks.push_back(b);
       ASSERT_LT(blocks.size(), 100000u);
     }
-    hak_thread_cache_return(heap_, blocks.data(), static_cast<uint32_t>(blocks.size()));
+    hak_give_back(heap_, blocks.data(), static_cast<uint32_t>(blocks.size()));
   }
   hak_thread_cache_overflow(heap_, kClass, spare[0]);
   EXPECT_EQ(Capacity(kClass), kFirst);

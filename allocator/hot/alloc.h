@@ -6,6 +6,7 @@
 
 #include "allocator/block/block_check.h"
 #include "allocator/block/size_class.h"
+#include "allocator/heap/bin.h"
 #include "allocator/heap/quarantine.h"
 #include "allocator/hot/cold_entry.h"
 #include "allocator/hot/thread.h"

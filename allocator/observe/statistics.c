@@ -5,6 +5,7 @@
 
 #include "allocator/block/empty_blocks.h"
 #include "allocator/heap/heap.h"
+#include "allocator/heap/heap_life.h"
 #include "allocator/heap/idle_cache.h"
 #include "allocator/large/guarded.h"
 #include "allocator/large/mapping.h"

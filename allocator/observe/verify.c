@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/observe/verify.h"
 
+#include "allocator/heap/bin.h"
 #include "allocator/heap/idle_cache.h"
 #include "allocator/large/guarded.h"
 #include "allocator/large/mapping.h"
@@ -15,7 +16,7 @@ static const char *check_cached_block(const struct hak_heap *heap, uint32_t clas
   if (hak_slab_map_find(block) != class_id) return "cached block of another class";
   if (!hak_slab_is_block_start(block, hak_class_info[class_id].reciprocal)) return "cached pointer inside a block";
   const struct hak_slab *slab = hak_slab_of(block);
-  // Acquire: as in hak_thread_cache_return.
+  // Acquire: as in hak_give_back.
   if (atomic_load_explicit(&slab->owner, memory_order_acquire) != heap) return NULL;
   const uint32_t index = hak_slab_block_index(slab, block);
   if (!hak_slab_was_carved(slab, index)) return "cached block that was never carved";

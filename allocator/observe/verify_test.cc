@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "allocator/heap/give_back.h"
+#include "allocator/heap/heap_life.h"
 #include "allocator/heap/thread_cache.h"
 #include "allocator/large/mapping.h"
 #include "allocator/meta/meta.h"
@@ -58,7 +60,7 @@ class Verify : public testing::Test {
   }
   ~Verify() override {
     Expect(nullptr);
-    hak_thread_cache_return(heap_, blocks_.data() + 8, 24);
+    hak_give_back(heap_, blocks_.data() + 8, 24);
     hak_heap_close(heap_);
     EXPECT_EQ(hak_pool_totals().tiny_blocks, 0u);
   }
@@ -170,7 +172,7 @@ TEST_F(Verify, AListWithABrokenLink) {
     const Changed<hak_slab *> changed(&head->next->prev, nullptr);
     Expect("slab list with a broken link");
   }
-  hak_thread_cache_return(heap_, more.data(), static_cast<uint32_t>(more.size()));
+  hak_give_back(heap_, more.data(), static_cast<uint32_t>(more.size()));
   hak_heap_release_empty(heap_);
 }
 
@@ -195,7 +197,7 @@ TEST_F(Verify, TheOrphanageIsCheckedToo) {
     const ChangedAtomic<uint32_t> changed(&orphan->free_count, 1);
     EXPECT_STREQ(hak_verify(nullptr), "free blocks of a slab miscounted");
   }
-  hak_thread_cache_return(heap_, out, 4);
+  hak_give_back(heap_, out, 4);
 }
 
 TEST_F(Verify, TheSlabMap) {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/reclaim/reclaim.h"
 
+#include "allocator/heap/heap_life.h"
 #include "allocator/heap/heap_records.h"
 #include "allocator/heap/idle_cache.h"
 #include "allocator/heap/page_purge.h"
 #include "allocator/heap/quarantine.h"
+#include "allocator/heap/remote.h"
 #include "allocator/large/mapping.h"
 #include "allocator/meta/meta.h"
 #include "allocator/os/os.h"
@@ -40,8 +42,8 @@ static void visit_heap(struct hak_heap *heap, void *context) {
   if (hak_reclaim_worth_watching()) hak_idle_cache_trip(heap);
   // What was freed into the slabs of a busy thread is that thread's to take in. Relaxed: a hint, the drain looks again.
   // Step V1 of remote.pml.
-  const bool waiting = hak_heap_waiting(heap) && hak_idle_cache_no_event(heap, visit->now, visit->idle_ms);
-  if (waiting) hak_heap_drain(heap);
+  const bool waiting = hak_remote_waiting(heap) && hak_idle_cache_no_event(heap, visit->now, visit->idle_ms);
+  if (waiting) hak_remote_drain(heap);
   if (taken != 0 || waiting) hak_heap_release_empty(heap);
   const bool purged = visit->all ? hak_page_purge_all(heap) != 0 : hak_page_purge(heap, visit->now);
   hak_heap_report(heap);
@@ -172,7 +174,7 @@ void hak_reclaim_all(struct hak_heap *mine) {
 }
 
 static void drain_heap(struct hak_heap *heap, void *mine) {
-  if (heap != mine) hak_heap_drain(heap);
+  if (heap != mine) hak_remote_drain(heap);
 }
 
 void hak_reclaim_waiting(struct hak_heap *mine) {

@@ -187,7 +187,7 @@ HEAP_MUTANTS = [
     {
         "name": "cache_block_without_array",
         "file": "allocator/heap/thread_cache.c",
-        "old": "      hak_thread_cache_return(heap, &block, 1);\n",
+        "old": "      hak_give_back(heap, &block, 1);\n",
         "new": "",
         "kind": "leak on failure",
         "breaks": "a freed block is lost when no array can be had",
@@ -407,7 +407,7 @@ HEAP_MUTANTS = [
     {
         "name": "reclaim_waiting_ignored",
         "file": "allocator/reclaim/reclaim.c",
-        "old": "if (waiting) hak_heap_drain(heap);",
+        "old": "if (waiting) hak_remote_drain(heap);",
         "new": "",
         "kind": "lost remote free",
         "breaks": "what was freed into an idle thread's slabs stays where it is",

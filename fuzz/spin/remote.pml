@@ -277,7 +277,7 @@ inline push(s) { /* hak_remote_push: the chain of `chained` blocks that begins w
 
 /* ---- thread_cache.c ---- */
 
-/* hak_thread_cache_return of one or both blocks of a slab. */
+/* hak_give_back of one or both blocks of a slab. */
 inline return_blocks(h) {
   do
   :: hand != 0 ->
@@ -348,7 +348,7 @@ inline free_some(h) {
 
 /* ---- heap.c ---- */
 
-inline drain(h, some) { /* hak_heap_drain; with `some` hak_heap_drain_some, which may stop between two slabs */
+inline drain(h, some) { /* hak_remote_drain; with `some` hak_remote_drain_some, which may stop between two slabs */
   do
   :: draining[h] == 0 ->
     o = pending[h]; /* Step H1 */

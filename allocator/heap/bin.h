@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The bin: the cached blocks of one class of one thread, and the cache, all bins of a thread. Who may touch what of it
+// stands here; what fills and empties it is in thread_cache.h, idle_cache.h and hot/alloc.h.
+#ifndef HAKMEM_HEAP_BIN_H_
+#define HAKMEM_HEAP_BIN_H_
+
+#include "allocator/block/size_class.h"
+#include "allocator/os/atomic.h"
+#include "allocator/os/base.h"
+
+HAK_C_BEGIN
+
+// Slots are read and written by the owner thread without any lock or fence, and by another thread that empties the
+// cache of an idle one (idle_cache.h). Release: pairs with that one's exchange; on the machines themselves the barrier
+// orders it, ThreadSanitizer needs to be told. All else about slots is relaxed.
+#if defined(__SANITIZE_THREAD__)
+#define HAK_SLOT_STORE_ORDER __ATOMIC_RELEASE
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HAK_SLOT_STORE_ORDER __ATOMIC_RELEASE
+#endif
+#endif
+#ifndef HAK_SLOT_STORE_ORDER
+#define HAK_SLOT_STORE_ORDER __ATOMIC_RELAXED
+#endif
+// Relaxed: the barrier orders it.
+HAK_INLINE void *hak_slot_load(void *const *slot) { return __atomic_load_n(slot, __ATOMIC_RELAXED); }
+// For a slot whose block is only compared. A plain load becomes part of the comparison, which an atomic one does not;
+// an aligned pointer is read whole either way. Relaxed under ThreadSanitizer, for that reason.
+HAK_INLINE void *hak_slot_peek(void *const *slot) {
+  return HAK_SLOT_STORE_ORDER == __ATOMIC_RELAXED ? *slot : __atomic_load_n(slot, __ATOMIC_RELAXED);
+}
+HAK_INLINE void hak_slot_store(void **slot, void *block) { __atomic_store_n(slot, block, HAK_SLOT_STORE_ORDER); }
+
+// Cached blocks of one class: an array stack. slot[0] and slot[1] of the array are always NULL, so that looking at the
+// two latest entries needs no check; `top` points at the latest entry, or at slot[1] when there is none. Invariant:
+// base + 1 <= top <= limit; the array has limit - base + 1 slots. Slots that another thread took the block out of are
+// NULL until the owner's next slow call.
+struct hak_bin {
+  // The owner thread writes; statistics read, relaxed.
+  HAK_ATOMIC(void **) top;
+  void **limit;          // the last slot that may be used; not over `top` in a bin without room. Written under the
+                         // heap's lock, also by others (idle_cache.h); read through hak_bin_limit
+  uint32_t reciprocal;   // of the class's stride; 0 in the ids that are no small class
+  uint32_t start_least;  // 0 - reciprocal: see hak_slab_is_block_start_by
+  HAK_ATOMIC(void **)
+  base;  // slot[0]; NULL as long as the class has no array. The owner writes, statistics read, relaxed.
+};
+static_assert(sizeof(struct hak_bin) == 32, "two bins in a cache line");
+// Relaxed: a limit seen late lets one more block into the room that is there.
+HAK_INLINE void **hak_bin_limit(const struct hak_bin *bin) {
+  return (void **)hak_slot_peek((void *const *)&bin->limit);
+}
+HAK_INLINE void hak_bin_set_limit(struct hak_bin *bin, void **limit) {
+  __atomic_store_n(&bin->limit, limit, __ATOMIC_RELAXED);
+}
+
+// The two NULL slots at the bottom of each array.
+#define HAK_BIN_SENTINELS 2u
+
+// Relaxed, all four: the bin is the calling thread's own, or an idle one's, looked at under its heap's lock; statistics
+// read at any time.
+HAK_INLINE void **hak_bin_top(const struct hak_bin *bin) {
+  return atomic_load_explicit(&bin->top, memory_order_relaxed);
+}
+HAK_INLINE void hak_bin_set_top(struct hak_bin *bin, void **top) {
+  atomic_store_explicit(&bin->top, top, memory_order_relaxed);  // Relaxed: as above.
+}
+HAK_INLINE void **hak_bin_base(const struct hak_bin *bin) {
+  return atomic_load_explicit(&bin->base, memory_order_relaxed);  // Relaxed: as above.
+}
+HAK_INLINE void hak_bin_set_base(struct hak_bin *bin, void **base) {
+  atomic_store_explicit(&bin->base, base, memory_order_relaxed);  // Relaxed: as above.
+}
+// The first slot for a block; not of a bin without an array.
+HAK_INLINE void **hak_bin_first(const struct hak_bin *bin) { return hak_bin_base(bin) + HAK_BIN_SENTINELS; }
+// Blocks in the bin, and what it has room for. Slots that another thread emptied count as blocks.
+HAK_INLINE uint32_t hak_bin_count(const struct hak_bin *bin) {
+  return hak_bin_base(bin) == NULL ? 0 : (uint32_t)(hak_bin_top(bin) - hak_bin_base(bin)) - 1;
+}
+HAK_INLINE uint32_t hak_bin_capacity(const struct hak_bin *bin) {
+  return hak_bin_base(bin) == NULL ? 0 : (uint32_t)(hak_bin_limit(bin) - hak_bin_base(bin)) - 1;
+}
+
+struct hak_cache {
+  struct hak_bin bins[HAK_CLASS_IDS];
+};
+
+// A cache without room and without blocks: what a thread has before its first slow call and after its end.
+extern const struct hak_cache hak_no_cache;
+
+// Makes the bin of a small class, or of any other id, one without an array.
+void hak_bin_clear(struct hak_bin *bin, uint32_t reciprocal);
+
+HAK_C_END
+
+#endif  // HAKMEM_HEAP_BIN_H_

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/heap/give_back.h"
+
+#include "allocator/block/block_check.h"
+#include "allocator/block/poison.h"
+#include "allocator/heap/remote.h"
+#include "allocator/os/atomic.h"
+#include "allocator/os/report.h"
+
+// Blocks whose slab descriptors are fetched ahead while a batch is returned.
+#define PREFETCH_AHEAD 6u
+// Remote slabs that one return keeps apart; a power of two.
+#define CHAINS 32u
+
+// Chains of remote blocks, by a hash of their slab; the bits of `used` tell which are there, so nothing needs clearing.
+struct chain_table {
+  uint32_t used;
+  uint64_t bytes;  // pushed so far
+  struct hak_chain chains[CHAINS];
+};
+static_assert(CHAINS == 32, "one bit for each chain");
+
+static void push_chain(struct hak_heap *heap, struct chain_table *table, uint32_t slot) {
+  table->bytes += hak_remote_push(&table->chains[slot]);
+  if (heap != NULL) hak_heap_count(&heap->remote_batches);
+}
+
+static void add_remote(struct hak_heap *heap, struct chain_table *table, struct hak_slab *slab, void *block) {
+  const uint32_t slot = (uint32_t)(((uintptr_t)block >> HAK_SLAB_SHIFT) * 0x9E3779B1u >> 16) & (CHAINS - 1);
+  struct hak_chain *chain = &table->chains[slot];
+  if (((table->used >> slot) & 1) != 0 && chain->slab != slab) {
+    push_chain(heap, table, slot);
+    table->used &= ~(1u << slot);
+  }
+  if (((table->used >> slot) & 1) == 0) {
+    *chain = (struct hak_chain){.slab = slab};
+    table->used |= 1u << slot;
+  }
+  hak_chain_add(chain, block);
+}
+
+// A block of an orphaned slab. False: the slab was adopted meanwhile.
+static bool return_orphan(struct hak_slab *slab, void *block) {
+  hak_lock_acquire(&hak_orphanage_lock);
+  // Relaxed: what makes or unmakes an orphan does so under this lock. Step T2 of remote.pml.
+  const bool orphan = atomic_load_explicit(&slab->owner, memory_order_relaxed) == &hak_orphanage;
+  if (orphan) hak_heap_put(&hak_orphanage, slab, block);
+  hak_lock_release(&hak_orphanage_lock);
+  return orphan;
+}
+
+void hak_give_back(struct hak_heap *heap, void **blocks, uint32_t count) {
+  struct chain_table table;
+  table.used = 0;
+  table.bytes = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    if (i + PREFETCH_AHEAD < count) __builtin_prefetch(hak_slab_of(blocks[i + PREFETCH_AHEAD]), 1);
+    void *block = blocks[i];
+    struct hak_slab *slab = hak_slab_of(block);
+    if (HAK_POISON_ON) hak_block_require_untouched(block, slab->class_id);
+    // Acquire: pairs with the store of whoever gave the slab to its present owner. Step T1 of remote.pml.
+    struct hak_heap *owner = atomic_load_explicit(&slab->owner, memory_order_acquire);
+    if (HAK_LIKELY(owner == heap && owner != NULL)) {
+      hak_heap_put(heap, slab, block);
+    } else if (owner == NULL) {
+      hak_fatal("double free", block);  // The slab went back to the pool: none of its blocks is live.
+    } else if (owner != &hak_orphanage || !return_orphan(slab, block)) {
+      add_remote(heap, &table, slab, block);
+    }
+  }
+  for (uint32_t rest = table.used; rest != 0; rest &= rest - 1) push_chain(heap, &table, (uint32_t)__builtin_ctz(rest));
+  // They lie free until their owners take them in.
+  if (table.bytes != 0) atomic_fetch_add_explicit(&hak_heaps_free_bytes, table.bytes, memory_order_relaxed);
+}
