@@ -313,7 +313,7 @@ class Input {
     if (r[3] % 2 == 0) {
       hak_pool_trim(Pair(r + 4) * size_t{1024});
       hak_mapping_trim();
-      hak_guarded_trim();
+      hak_held_trim();
     } else {
       // As if the deadline had come.
       while (hak_pool_tick(UINT64_MAX)) {

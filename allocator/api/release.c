@@ -7,7 +7,7 @@
 #include "allocator/heap/quarantine.h"
 #include "allocator/heap/remote.h"
 #include "allocator/heap/thread_cache.h"
-#include "allocator/large/guarded.h"
+#include "allocator/large/guarded_held.h"
 #include "allocator/large/mapping.h"
 #include "allocator/meta/meta.h"
 #include "allocator/reclaim/reclaim.h"
@@ -49,6 +49,6 @@ size_t hak_release_all(size_t keep_bytes) {
   hak_reclaim_gone();  // First: it may give this thread's own blocks back.
   hak_release_thread();
   hak_reclaim_all(hak_thread_heap());
-  const size_t bytes = hak_pool_trim(keep_bytes) + hak_mapping_trim() + hak_guarded_trim() + trim_records();
+  const size_t bytes = hak_pool_trim(keep_bytes) + hak_mapping_trim() + hak_held_trim() + trim_records();
   return keep_bytes == 0 ? bytes + purge_pages() : bytes;
 }

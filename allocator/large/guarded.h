@@ -39,9 +39,6 @@ bool hak_guarded_is_held(const void *block);
 // Makes the block one of `size` bytes where it is; false when that takes another number of pages, or, with
 // `keep_pages`, more pages.
 bool hak_guarded_resize(void *block, size_t size, bool keep_pages);
-// Lets go of the quarantine; returns the bytes of addresses that went back.
-size_t hak_guarded_trim(void);
-
 struct hak_guarded_totals {
   uint64_t blocks;
   uint64_t bytes;    // as asked for

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/large/guarded_held.h"
 
-#include "allocator/large/guarded.h"
 #include "allocator/large/mapping_lock.h"
 #include "allocator/meta/meta.h"
 #include "allocator/os/decommit.h"
@@ -157,7 +156,7 @@ static struct hak_guarded *take_any(void) {
   return table.held.first != NULL ? take_held() : NULL;
 }
 
-size_t hak_guarded_trim(void) {
+size_t hak_held_trim(void) {
   size_t bytes = 0;
   hak_mapping_lock();
   // No more than there are now: other threads go on.

@@ -59,6 +59,9 @@ struct hak_held_totals hak_held_totals(void);
 // NULL, or what is wrong with the records.
 const char *hak_held_verify(void);
 
+// Lets go of the quarantine; returns the bytes of addresses that went back. Not under the lock.
+size_t hak_held_trim(void);
+
 HAK_C_END
 
 #endif  // HAKMEM_LARGE_GUARDED_HELD_H_

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "allocator/large/guarded_held.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/mapping_limit.h"
 #include "allocator/os/os.h"
@@ -34,7 +35,7 @@ class Guarded : public testing::Test {
  protected:
   Guarded() : committed_(hak_commit_now()), mapped_(hak_os_totals().mapped) {}
   ~Guarded() override {
-    hak_guarded_trim();
+    hak_held_trim();
     EXPECT_EQ(hak_guarded_verify(), nullptr);
     const struct hak_guarded_totals totals = hak_guarded_totals();
     EXPECT_EQ(totals.blocks, 0u);
@@ -129,7 +130,7 @@ TEST_F(Guarded, ASecondFreeIsFoundAsLongAsTheQuarantineHolds) {
   EXPECT_TRUE(hak_guarded_give(block));
   EXPECT_TRUE(hak_guarded_is_held(block));
   HAK_EXPECT_FATAL(hak_guarded_give(block), "double free", block);
-  hak_guarded_trim();
+  hak_held_trim();
   EXPECT_FALSE(hak_guarded_is_held(block));
   EXPECT_FALSE(IsMapped(block, kMiB));
 }
@@ -233,10 +234,10 @@ TEST_F(Guarded, WhatTheKernelDoesNotCloseOrUnmapStaysOurs) {
     for (char *block : blocks) EXPECT_TRUE(hak_guarded_give(block));
     EXPECT_EQ(hak_guarded_totals().held, 200u);
     EXPECT_EQ(hak_commit_now(), committed + 200 * kPage);
-    EXPECT_EQ(hak_guarded_trim(), 0u);
+    EXPECT_EQ(hak_held_trim(), 0u);
     EXPECT_TRUE(IsMapped(blocks[0], kPage));
   }
-  EXPECT_NE(hak_guarded_trim(), 0u);
+  EXPECT_NE(hak_held_trim(), 0u);
   EXPECT_EQ(hak_commit_now(), committed);
   EXPECT_FALSE(IsMapped(blocks[0], kPage));
 }
@@ -263,7 +264,7 @@ class GuardedBudget : public Guarded {
   // Room for four blocks.
   GuardedBudget() { hak_guard_budget_init(20); }
   ~GuardedBudget() override {
-    hak_guarded_trim();
+    hak_held_trim();
     EXPECT_EQ(hak_guard_budget_used(), 0u);
     hak_guard_budget_init(HAK_OS_MAPPING_LIMIT_DEFAULT);
   }
@@ -278,7 +279,7 @@ TEST_F(GuardedBudget, IsHeldAndComesBackWithTheQuarantine) {
   EXPECT_EQ(hak_guard_budget_used(), 4u * HAK_GUARD_BLOCK);
   for (char *block : blocks) EXPECT_EQ(hak_guarded_give(block), HAK_GUARDED_BLOCK);
   EXPECT_EQ(hak_guard_budget_used(), 4u * HAK_GUARD_BLOCK) << "their addresses are closed";
-  hak_guarded_trim();
+  hak_held_trim();
   EXPECT_EQ(hak_guard_budget_used(), 0u);
   without = true;
   char *block = static_cast<char *>(hak_guarded_take(kPage, 16, false, &without));

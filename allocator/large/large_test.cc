@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "allocator/large/guarded.h"
+#include "allocator/large/guarded_held.h"
 #include "allocator/large/mapping.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/os.h"
@@ -305,7 +306,7 @@ TEST_F(Large, AreGuardedBlocks) {
     }
   }
   EXPECT_FALSE(hak_large_free(this));
-  EXPECT_NE(hak_guarded_trim(), 0u);
+  EXPECT_NE(hak_held_trim(), 0u);
 }
 
 #endif

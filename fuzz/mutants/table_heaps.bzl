@@ -49,7 +49,7 @@ HEAP_MUTANTS = [
     },
     {
         "name": "heap_stale_notice_dropped",
-        "file": "allocator/heap/heap.c",
+        "file": "allocator/heap/remote.c",
         "old": "hak_remote_notify(slab);  // Meant",
         "new": "(void)slab;  // Meant",
         "kind": "lost remote free",
@@ -151,15 +151,15 @@ HEAP_MUTANTS = [
     {
         "name": "cache_grows_short",
         "file": "allocator/heap/thread_cache.c",
-        "old": "memcpy(slots, old, (count + SENTINELS) * sizeof(void *));",
-        "new": "memcpy(slots, old, (count + SENTINELS - 1) * sizeof(void *));",
+        "old": "memcpy(slots, old, (count + HAK_BIN_SENTINELS) * sizeof(void *));",
+        "new": "memcpy(slots, old, (count + HAK_BIN_SENTINELS - 1) * sizeof(void *));",
         "kind": "fence-post",
         "breaks": "the latest block is lost when a cache grows",
         "killer": "//allocator/heap:thread_cache_test",
     },
     {
         "name": "cache_collision_dropped",
-        "file": "allocator/heap/thread_cache.c",
+        "file": "allocator/heap/give_back.c",
         "old": "    push_chain(heap, table, slot);\n    table->used &= ~(1u << slot);",
         "new": "    table->used &= ~(1u << slot);",
         "kind": "lost remote free",
@@ -168,7 +168,7 @@ HEAP_MUTANTS = [
     },
     {
         "name": "cache_last_chain_dropped",
-        "file": "allocator/heap/thread_cache.c",
+        "file": "allocator/heap/give_back.c",
         "old": "uint32_t rest = table.used; rest != 0;",
         "new": "uint32_t rest = table.used & (table.used - 1); rest != 0;",
         "kind": "lost remote free",
@@ -177,7 +177,7 @@ HEAP_MUTANTS = [
     },
     {
         "name": "cache_free_in_pool_passes",
-        "file": "allocator/heap/thread_cache.c",
+        "file": "allocator/heap/give_back.c",
         "old": "hak_fatal(\"double free\", block);  // The slab",
         "new": "continue;  // The slab",
         "kind": "missing check",
@@ -204,7 +204,7 @@ HEAP_MUTANTS = [
     },
     {
         "name": "cache_adopted_put_as_orphan",
-        "file": "allocator/heap/thread_cache.c",
+        "file": "allocator/heap/give_back.c",
         "old": "memory_order_relaxed) == &hak_orphanage;\n  if (orphan)",
         "new": "memory_order_relaxed) != NULL;\n  if (orphan)",
         "kind": "missing check",
