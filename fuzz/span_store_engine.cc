@@ -7,6 +7,7 @@
 
 #include "allocator/large/colour.h"
 #include "allocator/large/guarded.h"
+#include "allocator/large/guarded_held.h"
 #include "allocator/large/mapping.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/os.h"

@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "allocator/heap/thread_cache.h"
+
 namespace hak_fuzz {
 
 // What is tested; controls put something wrong in a place.
