@@ -222,6 +222,45 @@ TEST_F(MetaRelease, WhatIsInUseStays) {
   FreeAllBut(0);
 }
 
+// What a record in use holds does not decide what is free.
+TEST_F(MetaRelease, ARecordThatLooksFreeIsNot) {
+  struct Free {
+    void *links[2];
+    uint32_t shift;
+  };
+  constexpr size_t kSize = 128;
+  std::vector<char *> all;
+  for (int i = 0; i < 1000; i++) {
+    char *record = static_cast<char *>(hak_meta_alloc(kSize));
+    memset(record, 0, kSize);
+    reinterpret_cast<Free *>(record)->shift = 7;
+    all.push_back(record);
+  }
+  // Every second one goes: each pair of halves has one in use.
+  std::vector<char *> used;
+  for (char *record : all) {
+    if ((reinterpret_cast<uintptr_t>(record) & kSize) == 0) {
+      hak_meta_free(record, kSize);
+    } else {
+      used.push_back(record);
+    }
+  }
+  ASSERT_GT(used.size(), 300u);
+  hak_meta_trim();
+  std::vector<char *> more;
+  for (int i = 0; i < 1000; i++) {
+    more.push_back(static_cast<char *>(hak_meta_alloc(2 * kSize)));
+    memset(more.back(), 1, 2 * kSize);
+  }
+  for (const char *record : used) {
+    const Free *entry = reinterpret_cast<const Free *>(record);
+    ASSERT_EQ(entry->shift, 7u);
+    ASSERT_EQ(entry->links[0], nullptr);
+  }
+  for (char *record : used) hak_meta_free(record, kSize);
+  for (char *record : more) hak_meta_free(record, 2 * kSize);
+}
+
 TEST_F(MetaRelease, FreePagesGoBackWhenTheyAreDue) {
   AllocMany();
   FreeAllBut(0);
