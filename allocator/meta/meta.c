@@ -18,6 +18,8 @@
 #define SHIFTS 40u
 // Free pages that keep their memory unless the program asks: threads come and go.
 #define KEEP_BYTES ((uint64_t)256 * 1024)
+// Chunks that a tick looks at until one gives something back.
+#define TRIES 8u
 
 // Of each size below a page so many free records lie ready beside the system of buddies: a thread that ends and the
 // next one that begins give and take some forty.
@@ -266,7 +268,8 @@ static HAK_COLD bool tick(uint64_t until, uint64_t now) {
   }
   hak_lock_release(&meta_lock);
   size_t bytes = 0;
-  release_chunk(until, now, &bytes);
+  // A chunk whose pages were taken again meanwhile has nothing.
+  for (uint32_t tries = TRIES; tries > 0 && bytes == 0 && release_chunk(until, now, &bytes); tries--) continue;
   return bytes != 0;
 }
 
@@ -282,7 +285,7 @@ HAK_COLD size_t hak_meta_trim(void) {
   put_ready_back();
   hak_lock_release(&meta_lock);
   // Each chunk is taken once at most: what comes back to the queue meanwhile is behind all others.
-  for (uint64_t left = hak_meta_mapped() / HAK_META_CHUNK; left > 0 && release_chunk(now, now, &bytes); left--)
+  for (uint64_t left = hak_meta_mapped() / HAK_META_CHUNK; left > 0 && release_chunk(UINT64_MAX, now, &bytes); left--)
     continue;
   return bytes;
 }

@@ -21,7 +21,7 @@ struct chunk {
   // Those with a largest free run of the same order.
   struct chunk *next;
   struct chunk *prev;
-  // Those with free pages that are dirty, in the order of idle_since_ms.
+  // Those with memory that can go back, in the order of idle_since_ms.
   struct chunk *queue_next;
   uint64_t idle_since_ms;
   uint32_t order;
@@ -38,7 +38,7 @@ static struct {
   uint64_t gone;  // pages, of all chunks
   struct hak_meta_loan loan;
 } pages;
-// Pages that are free and dirty. Relaxed: written under the lock, a hint elsewhere.
+// Pages whose memory can go back. Relaxed: written under the lock, a hint elsewhere.
 static HAK_ATOMIC(uint64_t) idle_pages;
 
 static uint32_t count_of(uint64_t mask) { return (uint32_t)__builtin_popcountll(mask); }
@@ -88,11 +88,23 @@ static void link_chunk(struct chunk *chunk, uint32_t order) {
   pages.lists[order] = chunk;
 }
 
+// Pages whose memory can go back: free, in whole pages of the system, some of them dirty.
+static uint64_t releasable(uint64_t free, uint64_t dirty) {
+  const uint32_t unit = (uint32_t)(hak_os_page_size() / HAK_META_PAGE);
+  if (HAK_LIKELY(unit <= 1)) return free & dirty;
+  uint64_t found = 0;
+  for (uint32_t first = 0; first + unit <= PAGES; first += unit) {
+    const uint64_t whole = first_pages(unit) << first;
+    if ((free & whole) == whole && (dirty & whole) != 0) found |= whole;
+  }
+  return found;
+}
+
 // The only place that changes masks.
 static HAK_NOINLINE void set_masks(struct chunk *chunk, uint64_t free, uint64_t dirty) {
   const uint64_t idle = atomic_load_explicit(&idle_pages, memory_order_relaxed);
-  const uint64_t others = idle - count_of(chunk->free & chunk->dirty);
-  atomic_store_explicit(&idle_pages, others + count_of(free & dirty), memory_order_relaxed);
+  const uint64_t others = idle - count_of(releasable(chunk->free, chunk->dirty));
+  atomic_store_explicit(&idle_pages, others + count_of(releasable(free, dirty)), memory_order_relaxed);
   const uint32_t come = count_of(chunk->gone & dirty);
   const uint32_t went = count_of(chunk->dirty & ~dirty);
   if (come != 0) hak_commit_add(come * HAK_META_PAGE);
@@ -139,7 +151,7 @@ void *hak_meta_pages_take(uint32_t order, bool *zero, char **rest) {
 }
 
 static HAK_NOINLINE void enqueue(struct chunk *chunk, uint64_t now) {
-  if (chunk->queued || (chunk->free & chunk->dirty) == 0) return;
+  if (chunk->queued || releasable(chunk->free, chunk->dirty) == 0) return;
   chunk->queued = true;
   chunk->idle_since_ms = now;
   chunk->queue_next = NULL;
@@ -167,18 +179,6 @@ uint64_t hak_meta_pages_idle_bytes(void) {
 
 // ---- Giving back --------------------------------------------------------------------------------
 
-// Pages that are free and in whole pages of the system, some of them dirty.
-static HAK_COLD uint64_t releasable(const struct chunk *chunk) {
-  const uint32_t unit = (uint32_t)(hak_os_page_size() / HAK_META_PAGE);
-  if (unit <= 1) return chunk->free & chunk->dirty;
-  uint64_t found = 0;
-  for (uint32_t first = 0; first + unit <= PAGES; first += unit) {
-    const uint64_t whole = first_pages(unit) << first;
-    if ((chunk->free & whole) == whole && (chunk->dirty & whole) != 0) found |= whole;
-  }
-  return found;
-}
-
 // Each thread has its own; in the child of a fork the thread that forked still has it.
 static const void *this_thread(void) { return &hak_locks_held; }
 
@@ -188,7 +188,7 @@ HAK_COLD struct hak_meta_loan *hak_meta_pages_lend(uint64_t until, uint64_t now)
   pages.queue_first = chunk->queue_next;
   if (pages.queue_first == NULL) pages.queue_last = NULL;
   chunk->queued = false;
-  const uint64_t lent = releasable(chunk);
+  const uint64_t lent = releasable(chunk->free, chunk->dirty);
   set_masks(chunk, chunk->free & ~lent, chunk->dirty);
   enqueue(chunk, now);
   pages.loan = (struct hak_meta_loan){.chunk = chunk, .pages = lent, .thread = this_thread()};

@@ -296,8 +296,8 @@ SLAB_MUTANTS = [
     {
         "name": "meta_release_partly_used",
         "file": "allocator/meta/meta_pages.c",
-        "old": "if (unit <= 1) return chunk->free & chunk->dirty;",
-        "new": "if (unit <= 1) return chunk->dirty;",
+        "old": "if (HAK_LIKELY(unit <= 1)) return free & dirty;",
+        "new": "if (HAK_LIKELY(unit <= 1)) return dirty;",
         "kind": "early release",
         "breaks": "pages in use give their memory back",
         "killer": "//allocator/meta:meta_test",
