@@ -362,7 +362,7 @@ TEST_F(Heap, NobodyWaitsForAVisit) {
         [](hak_heap *heap, void *count) {
           // Not in this thread: it holds a lock. An open heap is passed over, not waited for, while it is visited.
           std::thread([heap, count] {
-            for (uint32_t i = 0; i < 2 * hak_heap_threads(); i++) {
+            for (uint32_t more = 2 * hak_heap_threads(); more > 0; more--) {
               hak_heap_visit_next([](hak_heap *seen, void *taken) { EXPECT_NE(seen, taken); }, heap);
             }
             hak_heap *born = hak_heap_open();
