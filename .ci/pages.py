@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Checks that the Markdown pages name what exists: every relative link leads to a file, and to a heading of it where it
+says so; every file in backquotes on the pages that are lists of files (FILES) is in the repository."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+# Pages whose backquoted names with a folder and an ending are files, from the root or below allocator/.
+FILES = ("CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/GLOSSARY.md", "docs/MEMORY.md", "docs/WHERE.md")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+NAME = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:c|h|cc|inc|py|bzl|bazel|md|txt|sh|json|dict|tsv|in))`")
+# What a tool writes, and what a reader makes.
+NOT_THERE = re.compile(r"NAME|docs/analysis/ci-long\.md")
+
+
+def anchors(text):
+    """The names that headings of a page have in links."""
+    return {re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower()).replace(" ", "-")
+            for line in text.splitlines() if line.startswith("#")}
+
+
+def problems(pages, tracked):
+    """What is wrong: `pages` are the texts by their path from the root, `tracked` the paths of all files and folders."""
+    found = []
+    for path, text in sorted(pages.items()):
+        for number, line in enumerate(text.splitlines(), 1):
+            for target in LINK.findall(line):
+                if re.match(r"[a-z]+:", target):
+                    continue
+                name, _, anchor = target.partition("#")
+                to = path
+                if name:
+                    parts = []
+                    for part in (pathlib.PurePosixPath(path).parent / name).parts:
+                        parts = parts[:-1] if part == ".." else parts + [part]
+                    to = "/".join(parts)
+                if to not in tracked:
+                    found.append(f"{path}:{number}: no {to}")
+                elif anchor and to in pages and anchor not in anchors(pages[to]):
+                    found.append(f"{path}:{number}: {to} has no heading #{anchor}")
+            for name in NAME.findall(line) if path in FILES else []:
+                if not {name, "allocator/" + name} & tracked and not NOT_THERE.search(name):
+                    found.append(f"{path}:{number}: no file {name}")
+    return found
+
+
+def self_check():
+    """The check must be able to fail, once for each of its rules."""
+    page = "# One thing\n[a](b/c.md#two) [d](#one-thing) [e](https://f/g)\n`x/y.h`\n"
+    pages = {"docs/WHERE.md": page, "docs/b/c.md": "## Two\n"}
+    tracked = set(pages) | {"allocator/x/y.h"}
+    assert not problems(pages, tracked), problems(pages, tracked)
+    for old, new, what in [
+        ("b/c.md#two", "b/d.md", "no docs/b/d.md"),
+        ("#two", "#three", "has no heading #three"),
+        ("#one-thing", "#another", "has no heading #another"),
+        ("`x/y.h`", "`x/z.h`", "no file x/z.h"),
+    ]:
+        changed = problems(dict(pages, **{"docs/WHERE.md": page.replace(old, new)}), tracked)
+        assert len(changed) == 1 and what in changed[0], (what, changed)
+
+
+def main():
+    self_check()
+    root = pathlib.Path(__file__).resolve().parent.parent
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=root, check=True, stdout=subprocess.PIPE
+    ).stdout
+    names = [name for name in listing.decode().split("\0") if name and (root / name).is_file()]
+    tracked = set(names) | {str(parent) for name in names for parent in pathlib.PurePosixPath(name).parents}
+    pages = {name: (root / name).read_text(encoding="utf-8") for name in names if name.endswith(".md")}
+    found = problems(pages, tracked) if pages else ["no page found to check"]
+    print("\n".join(found))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
