@@ -233,7 +233,8 @@ TEST_F(MetaRelease, ARecordThatLooksFreeIsNot) {
   for (int i = 0; i < 1000; i++) {
     char *record = static_cast<char *>(hak_meta_alloc(kSize));
     memset(record, 0, kSize);
-    reinterpret_cast<Free *>(record)->shift = 7;
+    const Free looks = {{nullptr, nullptr}, 7};
+    memcpy(record, &looks, sizeof looks);
     all.push_back(record);
   }
   // Every second one goes: each pair of halves has one in use.
@@ -253,9 +254,10 @@ TEST_F(MetaRelease, ARecordThatLooksFreeIsNot) {
     memset(more.back(), 1, 2 * kSize);
   }
   for (const char *record : used) {
-    const Free *entry = reinterpret_cast<const Free *>(record);
-    ASSERT_EQ(entry->shift, 7u);
-    ASSERT_EQ(entry->links[0], nullptr);
+    Free entry;
+    memcpy(&entry, record, sizeof entry);
+    ASSERT_EQ(entry.shift, 7u);
+    ASSERT_EQ(entry.links[0], nullptr);
   }
   for (char *record : used) hak_meta_free(record, kSize);
   for (char *record : more) hak_meta_free(record, 2 * kSize);
