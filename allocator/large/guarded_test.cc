@@ -179,7 +179,7 @@ TEST_F(Guarded, PagesAreUsedAgainAfterTheQuarantine) {
 }
 
 TEST_F(Guarded, APlannedFaultWhereGuardsAreSetLeavesNothingBehind) {
-  for (const uint64_t nth : {1, 2, 3}) {
+  for (const uint64_t nth : {1u, 2u, 3u}) {
     for (const uint32_t kinds : {HAK_FAULT_PROTECT, HAK_FAULT_COMMIT, HAK_FAULT_PROTECT | HAK_FAULT_COMMIT}) {
       const FaultPlan plan(kinds, nth, 1);
       char *block = Take(9 * kPage);
