@@ -152,22 +152,22 @@ TEST_F(Guarded, TheQuarantineIsBoundedAndHoldsNoMemory) {
 // Those of moderate size, so that a block takes two calls to the kernel in its life. As long as the quarantine is long
 // they are closed first.
 TEST_F(Guarded, PagesAreUsedAgainAfterTheQuarantine) {
-  constexpr size_t kSize = 48 * 1024 - 5;
+  const size_t size = std::max(size_t{48} * 1024, kPage) - 5;  // Whole pages, but for the canary.
   std::vector<char *> given;
   const auto pair = [&] {
-    char *block = Take(kSize);
+    char *block = Take(size);
     ASSERT_NE(block, nullptr);
     const auto before = std::find(given.rbegin(), given.rend(), block);
     if (before != given.rend()) {
       EXPECT_GE(before - given.rbegin(), 127) << "other frees since";
     }
-    EXPECT_TRUE(IsZero(block, kSize));
+    EXPECT_TRUE(IsZero(block, size));
     EXPECT_FALSE(IsReadable(block - 1));
-    EXPECT_FALSE(IsReadable(block + kSize + 5));
-    memset(block, 1, kSize);
+    EXPECT_FALSE(IsReadable(block + size + 5));
+    memset(block, 1, size);
     EXPECT_TRUE(hak_guarded_give(block));
     EXPECT_FALSE(IsReadable(block));
-    EXPECT_FALSE(IsReadable(block + kSize - 1));
+    EXPECT_FALSE(IsReadable(block + size - 1));
     given.push_back(block);
   };
   for (int i = 0; i < 300; i++) pair();
