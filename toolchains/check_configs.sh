@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # What every configuration and combination of them does to the analysis of //allocator:libhakmem.so: it is built by the
-# compiler and for the machine that the names say, or it is refused with a reason. Nothing is compiled.
+# compiler and for the machine that the names say, or it is refused with a reason. Nothing is compiled but planted bugs
+# that the compiler must refuse.
 #
 #   toolchains/check_configs.sh
 #
@@ -66,7 +67,7 @@ used "$gcc" ''
 used "$gcc" '' --config=gcc
 used "$gcc" '' --config=gcc --config=x86_64
 used /usr/bin/musl-gcc '' --config=musl
-used "$clang" '' --config=clang
+used "$clang" '-Wthread-safety' --config=clang
 used "$clang" '' --config=x86_64 --config=clang
 used "$cross" '' --config=aarch64
 used "$cross" '' --config=gcc --config=aarch64
@@ -138,6 +139,23 @@ mkdir -p "$scratch/half/usr/bin" "$scratch/half/usr/include" || exit 1
 for tool in clang-19 g++ ld.lld-19 llvm-ar-19; do ln -s "/usr/bin/$tool" "$scratch/half/usr/bin/$tool" || exit 1; done
 : >"$scratch/half/usr/include/malloc.h"
 refused 'apt-get install libclang-rt-19-dev' "--repo_env=HAKMEM_PROBE_ROOT=$scratch/half" --config=asan
+
+# ---- Accesses without a lock --------------------------------------------------------------------------------------------
+# lock_bug NAME: whether clang compiles toolchains/planted/lock_bug.c with that bug.
+lock_bug() {
+  ./bazelw build --config=clang --color=no --noshow_progress "//toolchains/planted:lock_bug_$1" >"$scratch/log" 2>&1
+}
+
+cases=$((cases + 1))
+lock_bug none || wrong 'lock_bug.c without a bug does not compile'
+for bug in read write call other_lock kept twice; do
+  cases=$((cases + 1))
+  if lock_bug "$bug"; then
+    wrong "lock_bug.c compiles with the bug \"$bug\""
+  elif ! grep -qF -- '-Werror,-Wthread-safety-analysis' "$scratch/log"; then
+    wrong "lock_bug.c fails with the bug \"$bug\", but not for it"
+  fi
+done
 
 # The emulator is missed by the test that wants it.
 cases=$((cases + 1))

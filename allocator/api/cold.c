@@ -23,9 +23,9 @@
 // A block of the class for a thread without a heap.
 static void *take_orphan(uint32_t class_id, bool *fresh) {
   void *block;
-  hak_lock_acquire(&hak_orphanage_lock);
+  hak_orphanage_enter();
   const uint32_t got = hak_heap_take(&hak_orphanage, class_id, &block, 1, fresh);
-  hak_lock_release(&hak_orphanage_lock);
+  hak_orphanage_leave();
   return got == 1 ? block : NULL;
 }
 
@@ -151,9 +151,9 @@ static void free_tiny(void *block, uint32_t class_id) {
   struct hak_heap *heap = hak_thread_heap_to_free();
   if (heap == NULL) {
     if (HAK_BLOCK_CHECKS) hak_block_check_in(block, class_id);
-    hak_lock_acquire(&hak_late_lock);
+    hak_late_enter();
     hak_give_back(NULL, &block, 1);
-    hak_lock_release(&hak_late_lock);
+    hak_late_leave();
     return;
   }
   struct hak_bin *bin = &heap->cache.bins[class_id];

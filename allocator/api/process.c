@@ -211,7 +211,7 @@ static _Thread_local bool forks_alone;
 // A process of one thread takes no lock: its fork may be in the handler of a signal that came while it held one.
 static bool is_alone(void) { return &__libc_single_threaded != NULL && __libc_single_threaded != 0; }
 
-static void before_fork(void) {
+static void before_fork(void) HAK_NO_THREAD_SAFETY_ANALYSIS("fork has the locks from one handler to another") {
   if (forks++ != 0) return;
   forks_alone = is_alone();
   if (forks_alone) return;
@@ -226,7 +226,7 @@ static void before_fork(void) {
   hak_lock_holds_all = true;
 }
 
-static void unlock_after_fork(void) {
+static void unlock_after_fork(void) HAK_NO_THREAD_SAFETY_ANALYSIS("fork has the locks from one handler to another") {
   hak_lock_holds_all = false;
   hak_meta_unlock();
   hak_mapping_unlock_after_fork();
@@ -241,7 +241,7 @@ static void after_fork(void) {
   if (_IO_list_unlock != NULL) _IO_list_unlock();
 }
 
-static void after_fork_in_child(void) {
+static void after_fork_in_child(void) HAK_NO_THREAD_SAFETY_ANALYSIS("fork has the locks from one handler to another") {
   struct hak_heap *heap = hak_thread_heap_if_any();
   hak_fork_mark_renew();
   hak_reclaim_forked();

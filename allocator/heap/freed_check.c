@@ -80,7 +80,7 @@ static size_t require_slab(const struct hak_slab *slab) {
   return (size_t)free_count * slab->stride;
 }
 
-static void require_slabs(const struct hak_heap *heap) {
+static void require_slabs(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   size_t bytes = 0;
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     for (uint32_t list = 0; list < HAK_LIST_FULL; list++) {

@@ -18,7 +18,7 @@ void hak_freed_require_front(const void *block, uint32_t class_id);
 
 // Everything freed that waits in the heap's cache and quarantine, and, as far as they are not too many bytes, in its
 // slabs; and what lies in front of it. Under the heap's lock, by its thread.
-void hak_freed_require_untouched(const struct hak_heap *heap);
+void hak_freed_require_untouched(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 
 HAK_C_END
 

@@ -20,12 +20,13 @@ struct chain_table {
 };
 static_assert(CHAINS == 32, "one bit for each chain");
 
-static void push_chain(struct hak_heap *heap, struct chain_table *table, uint32_t slot) {
+static void push_chain(struct hak_heap *heap, struct chain_table *table, uint32_t slot) HAK_REQUIRES(hak_heap_role) {
   table->bytes += hak_remote_push(&table->chains[slot]);
   if (heap != NULL) hak_heap_count(&heap->remote_batches);
 }
 
-static void add_remote(struct hak_heap *heap, struct chain_table *table, struct hak_slab *slab, void *block) {
+static void add_remote(struct hak_heap *heap, struct chain_table *table, struct hak_slab *slab, void *block)
+    HAK_REQUIRES(hak_heap_role) {
   const uint32_t slot = (uint32_t)(((uintptr_t)block >> HAK_SLAB_SHIFT) * 0x9E3779B1u >> 16) & (CHAINS - 1);
   struct hak_chain *chain = &table->chains[slot];
   if (((table->used >> slot) & 1) != 0 && chain->slab != slab) {
@@ -40,7 +41,7 @@ static void add_remote(struct hak_heap *heap, struct chain_table *table, struct 
 }
 
 // A block of an orphaned slab. False: the slab was adopted meanwhile.
-static bool return_orphan(struct hak_slab *slab, void *block) {
+static bool return_orphan(struct hak_slab *slab, void *block) HAK_REQUIRES(hak_heap_role) {
   hak_lock_acquire(&hak_orphanage_lock);
   // Relaxed: what makes or unmakes an orphan does so under this lock. Step T2 of remote.pml.
   const bool orphan = atomic_load_explicit(&slab->owner, memory_order_relaxed) == &hak_orphanage;

@@ -12,7 +12,7 @@ HAK_C_BEGIN
 
 // Gives blocks of one class back to their slabs: this heap's at once, other heaps' in one batch for each slab. `heap`
 // is one whose lock the calling thread holds, or NULL.
-void hak_give_back(struct hak_heap *heap, void **blocks, uint32_t count);
+void hak_give_back(struct hak_heap *heap, void **blocks, uint32_t count) HAK_REQUIRES(hak_heap_role);
 
 HAK_C_END
 

@@ -9,6 +9,7 @@
 #include "allocator/slab/slab_pool.h"
 #include "allocator/slab/slab_purge.h"
 
+struct hak_lock hak_registry_lock = HAK_LOCK_INIT(HAK_RANK_REGISTRY);
 struct hak_lock hak_orphanage_lock = HAK_LOCK_INIT(HAK_RANK_ORPHANAGE);
 struct hak_lock hak_late_lock = HAK_LOCK_INIT(HAK_RANK_HEAP);
 struct hak_heap hak_orphanage;
@@ -56,7 +57,7 @@ void hak_heap_unlink(struct hak_heap *heap, struct hak_slab *slab) {
   if (slab->list != HAK_LIST_FULL) add_room(class_heap, (uint32_t)-1);
 }
 
-static void relink(struct hak_heap *heap, struct hak_slab *slab) {
+static void relink(struct hak_heap *heap, struct hak_slab *slab) HAK_REQUIRES(hak_heap_role) {
   if (hak_slab_list_for(slab) == slab->list) return;
   hak_heap_unlink(heap, slab);
   hak_heap_link(heap, slab);
@@ -71,7 +72,7 @@ static uint32_t take_free(struct hak_heap *heap, struct hak_slab *slab, void **o
   return got;
 }
 
-static void give_to_pool(struct hak_heap *heap, struct hak_slab *slab) {
+static void give_to_pool(struct hak_heap *heap, struct hak_slab *slab) HAK_REQUIRES(hak_heap_role) {
   hak_heap_unlink(heap, slab);
   hak_pool_give(slab);
 }
@@ -92,7 +93,7 @@ void hak_heap_release_empty(struct hak_heap *heap) {
 // ---- Taking -------------------------------------------------------------------------------------
 
 // One slab of the class from the orphanage, now owned by `heap`; NULL when there is none with room.
-static struct hak_slab *adopt(struct hak_heap *heap, uint32_t class_id) {
+static struct hak_slab *adopt(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role) {
   struct hak_class_heap *orphans = &hak_orphanage.classes[class_id];
   // Relaxed: a hint, the lock decides. Step H4 of remote.pml.
   if (HAK_LIKELY(atomic_load_explicit(&orphans->with_room, memory_order_relaxed) == 0)) return NULL;
@@ -113,7 +114,8 @@ static struct hak_slab *adopt(struct hak_heap *heap, uint32_t class_id) {
 
 // The first slab of a list whose blocks may be used; NULL: none. Near the memory limit that leaves out slabs with pages
 // that were given back.
-static struct hak_slab *first_admitted(const struct hak_heap *heap, uint32_t class_id, uint32_t list) {
+static struct hak_slab *first_admitted(const struct hak_heap *heap, uint32_t class_id, uint32_t list)
+    HAK_REQUIRES(hak_heap_role) {
   struct hak_slab *slab = heap->classes[class_id].lists[list];
   if (slab == NULL || hak_slab_admitted(slab)) return slab;
   while (slab != NULL && slab->purged != 0) slab = hak_slab_next(slab);
@@ -135,7 +137,8 @@ uint32_t hak_heap_take_recycled(struct hak_heap *heap, uint32_t class_id, void *
 }
 
 // Blocks from a slab that is not carved to the end: its free ones, or else new ones.
-static uint32_t take_from_carved(struct hak_heap *heap, struct hak_slab *slab, void **out, uint32_t want, bool *fresh) {
+static uint32_t take_from_carved(struct hak_heap *heap, struct hak_slab *slab, void **out, uint32_t want, bool *fresh)
+    HAK_REQUIRES(hak_heap_role) {
   uint32_t got = take_free(heap, slab, out, want);
   if (got == 0) {
     heap->classes[slab->class_id].took_new = true;
@@ -149,7 +152,7 @@ static uint32_t take_from_carved(struct hak_heap *heap, struct hak_slab *slab, v
 
 // Whether another slab of the class will be filled before long: of those that the heap has all are full, if there are
 // any.
-static bool is_further(const struct hak_heap *heap, uint32_t class_id) {
+static bool is_further(const struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role) {
   const uint64_t bytes = (uint64_t)heap->slabs * HAK_SLAB_SIZE;
   return bytes >= HAK_HUGE_LARGE_HEAP ||
          (bytes >= HAK_HUGE_LEAST_HEAP && heap->classes[class_id].lists[HAK_LIST_FULL] != NULL);
@@ -157,7 +160,7 @@ static bool is_further(const struct hak_heap *heap, uint32_t class_id) {
 
 // Blocks of a slab from the pool; 0: there is none.
 static uint32_t take_from_pool(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh,
-                               bool grow) {
+                               bool grow) HAK_REQUIRES(hak_heap_role) {
   struct hak_slab *slab = (is_further(heap, class_id) ? hak_pool_take_further : hak_pool_take)(class_id, heap, grow);
   if (slab == NULL) return 0;
   hak_heap_link(heap, slab);

@@ -24,27 +24,39 @@ HAK_C_BEGIN
 
 struct hak_quarantine;
 
+// The list of all heaps.
+extern struct hak_lock hak_registry_lock;
+// The orphanage's.
+extern struct hak_lock hak_orphanage_lock;
+// Taken, in place of a heap's lock, by a thread without a heap that frees: fork waits for it, so that no child inherits
+// a slab whose remote chain has blocks and whose owner will never be told.
+extern struct hak_lock hak_late_lock;
+// The right to what is under "the heap's lock": of the thread that has the lock of the heap in question, or one of the
+// two above in its place.
+extern struct hak_role hak_heap_role;
+
 struct hak_class_heap {
-  struct hak_slab *lists[HAK_LIST_COUNT];  // heads, by enum hak_slab_list
+  struct hak_slab *lists[HAK_LIST_COUNT] HAK_GUARDED_BY(hak_heap_role);  // heads, by enum hak_slab_list
   // Slabs on the lists before HAK_LIST_FULL. Written by whoever owns the heap; read by all threads in the orphanage to
   // see whether adopting is worth the lock (relaxed: a hint).
   HAK_ATOMIC(uint32_t) with_room;
-  uint32_t misses;  // slow events of the class's bin since the last decay
-  uint32_t credit;  // blocks that refills of the class brought and no loan has used up (thread_cache.c)
+  uint32_t misses HAK_GUARDED_BY(hak_heap_role);  // slow events of the class's bin since the last decay
+  // Blocks that refills of the class brought and no loan has used up (thread_cache.c).
+  uint32_t credit HAK_GUARDED_BY(hak_heap_role);
   // How many of the lowest cached blocks in the bin came from fresh memory and may never have been touched.
-  uint32_t untouched;
-  bool took_new;  // the last hak_heap_take of the class gave such blocks
+  uint32_t untouched HAK_GUARDED_BY(hak_heap_role);
+  bool took_new HAK_GUARDED_BY(hak_heap_role);  // the last hak_heap_take of the class gave such blocks
   // Set when another thread emptied slots of the bin or closed it; cleared by hak_cache_settle. Under the heap's lock.
-  bool touched;
+  bool touched HAK_GUARDED_BY(hak_heap_role);
   // Slots of the bin that another thread emptied and that are NULL since. Written under the heap's lock; statistics
   // read, relaxed.
   HAK_ATOMIC(uint32_t) stolen;
   // The bin's limit while another thread has closed the bin, so that the owner's next free takes the slow path; NULL
   // otherwise. Under the heap's lock.
-  void **full_limit;
+  void **full_limit HAK_GUARDED_BY(hak_heap_role);
   // What others saw of the bin, and since when it has not changed. Under the heap's lock.
-  void **seen_top;
-  uint64_t seen_since_ms;
+  void **seen_top HAK_GUARDED_BY(hak_heap_role);
+  uint64_t seen_since_ms HAK_GUARDED_BY(hak_heap_role);
 };
 
 // All but the tops and slots of the cache is under `lock`, which the owner takes for each slow call; others take it to
@@ -52,8 +64,8 @@ struct hak_class_heap {
 struct hak_heap {
   struct hak_cache cache;
   struct hak_lock lock;
-  bool open;      // from hak_heap_open to hak_heap_close
-  bool tick_due;  // the owner has had enough slow events to do some of the common work
+  bool open HAK_GUARDED_BY(hak_heap_role);  // from hak_heap_open to hak_heap_close
+  bool tick_due;                            // the owner has had enough slow events to do some of the common work
   // Of the watch (api/watch.h): the owner's alone, without the lock.
   uint32_t watch_skip;     // calls until the next look at the clock
   uint32_t watch_step;     // what it was set to
@@ -63,25 +75,26 @@ struct hak_heap {
   uint64_t watch_full_ms;  // the cache was emptied last, or the watch began
   uint64_t watch_held_ms;  // the same of the quarantine
   struct hak_class_heap classes[HAK_CLASS_COUNT];
-  uint64_t slabs;                   // on the lists of all classes
-  uint64_t empty_at_slabs;          // hak_thread_cache_empty_before_growth does nothing below this many slabs
-  uint64_t cache_bytes;             // sum over the bins of capacity * stride
+  uint64_t slabs HAK_GUARDED_BY(hak_heap_role);  // on the lists of all classes
+  // hak_thread_cache_empty_before_growth does nothing below this many slabs.
+  uint64_t empty_at_slabs HAK_GUARDED_BY(hak_heap_role);
+  uint64_t cache_bytes HAK_GUARDED_BY(hak_heap_role);  // sum over the bins of capacity * stride
   HAK_ATOMIC(uint64_t) free_bytes;  // of blocks that lie free in the heap's slabs; statistics read, relaxed
-  uint64_t reported_bytes;          // of these: already in hak_heaps_free_bytes
-  uint64_t idle_bytes;              // in its cache, as others counted them last (idle_cache.h)
-  uint64_t slow_calls;              // slow events so far
-  uint64_t seen_calls;              // what others saw of it, and since when it has not changed
-  uint64_t seen_calls_ms;
-  uint32_t events;       // slow events since the last decay step
-  uint32_t decay_class;  // the class that the next decay step looks at
+  uint64_t reported_bytes HAK_GUARDED_BY(hak_heap_role);  // of these: already in hak_heaps_free_bytes
+  uint64_t idle_bytes HAK_GUARDED_BY(hak_heap_role);      // in its cache, as others counted them last (idle_cache.h)
+  uint64_t slow_calls HAK_GUARDED_BY(hak_heap_role);      // slow events so far
+  uint64_t seen_calls HAK_GUARDED_BY(hak_heap_role);      // what others saw of it, and since when it has not changed
+  uint64_t seen_calls_ms HAK_GUARDED_BY(hak_heap_role);
+  uint32_t events HAK_GUARDED_BY(hak_heap_role);       // slow events since the last decay step
+  uint32_t decay_class HAK_GUARDED_BY(hak_heap_role);  // the class that the next decay step looks at
   // Where the page purge's pass goes on: the class (0: no pass is under way), its list, and the slab (NULL: the list is
   // done).
-  uint32_t purge_class;
-  uint32_t purge_list;
-  struct hak_slab *purge_next;
-  uint64_t purge_pass_ms;             // not before this does the next pass begin
-  uint32_t trickle_class;             // the class that the trickle of pages did last
-  uint64_t trickle_ms;                // not before this does it go on
+  uint32_t purge_class HAK_GUARDED_BY(hak_heap_role);
+  uint32_t purge_list HAK_GUARDED_BY(hak_heap_role);
+  struct hak_slab *purge_next HAK_GUARDED_BY(hak_heap_role);
+  uint64_t purge_pass_ms HAK_GUARDED_BY(hak_heap_role);  // not before this does the next pass begin
+  uint32_t trickle_class HAK_GUARDED_BY(hak_heap_role);  // the class that the trickle of pages did last
+  uint64_t trickle_ms HAK_GUARDED_BY(hak_heap_role);     // not before this does it go on
   struct hak_quarantine *quarantine;  // set under the heap's lock, by the owner thread; NULL: it has none
   // Written by the owner, read by statistics, relaxed.
   HAK_ATOMIC(uint64_t) held_blocks;  // in its quarantine
@@ -94,15 +107,15 @@ struct hak_heap {
   HAK_ATOMIC(uint64_t) remote_batches;
   // What hak_remote_drain_some has taken in hand and not done: slabs from `pending`, linked by pending_next, whose
   // chains are still on them, and the rest of one chain that is off its slab.
-  struct hak_slab *draining;
-  struct hak_slab *rest_slab;
+  struct hak_slab *draining HAK_GUARDED_BY(hak_heap_role);
+  struct hak_slab *rest_slab HAK_GUARDED_BY(hak_heap_role);
   HAK_ATOMIC(uint64_t) rest;        // as hak_slab.remote; statistics read, relaxed
   HAK_ATOMIC(uint64_t) rest_bytes;  // of its blocks; the same
-  // Registry lock.
-  struct hak_heap *next;  // on the list that it is on: of heaps with a thread, of those that a fork left behind, or of
-                          // records without a thread
-  struct hak_heap *prev;
-  uint64_t closed_ms;  // when it lost its thread
+  // On the list that it is on: of heaps with a thread, of those that a fork left behind, or of records without a
+  // thread.
+  struct hak_heap *next HAK_GUARDED_BY(hak_registry_lock);
+  struct hak_heap *prev HAK_GUARDED_BY(hak_registry_lock);
+  uint64_t closed_ms HAK_GUARDED_BY(hak_registry_lock);  // when it lost its thread
   // Says that the thread has ended without closing its heap. Set by the thread, outside all locks.
   struct hak_thread_mark mark;
   // Slabs with new remote frees, linked by pending_next up to HAK_PENDING_END: pushed by anyone (release), taken whole
@@ -133,14 +146,10 @@ HAK_INLINE uint64_t hak_heap_free_bytes(const struct hak_heap *heap) {
   return atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
 }
 // Brings hak_heaps_free_bytes up to date for this heap. Under the heap's lock.
-void hak_heap_report(struct hak_heap *heap);
+void hak_heap_report(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 
-// The orphanage and its lock. Its cache and its pending list stay unused.
+// The orphanage. Its cache and its pending list stay unused.
 extern struct hak_heap hak_orphanage;
-extern struct hak_lock hak_orphanage_lock;
-// Taken, in place of a heap's lock, by a thread without a heap that frees: fork waits for it, so that no child inherits
-// a slab whose remote chain has blocks and whose owner will never be told.
-extern struct hak_lock hak_late_lock;
 // Slabs adopted so far; relaxed: a statistic.
 extern HAK_ATOMIC(uint64_t) hak_adopted_slabs;
 
@@ -148,37 +157,67 @@ extern HAK_ATOMIC(uint64_t) hak_adopted_slabs;
 // that comes straight from the carving is known to be zero without being read or written.
 #define HAK_CARVE_SINGLY 4096u
 
+HAK_INLINE void hak_late_enter(void) HAK_ACQUIRE(hak_late_lock, hak_heap_role)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("the role comes with the lock") {
+  hak_lock_acquire(&hak_late_lock);
+}
+HAK_INLINE void hak_late_leave(void) HAK_RELEASE(hak_late_lock, hak_heap_role)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("the role goes with the lock") {
+  hak_lock_release(&hak_late_lock);
+}
+
 // What follows is called under the heap's lock, or the orphanage's lock for hak_orphanage, unless it says otherwise.
-HAK_INLINE void hak_heap_enter(struct hak_heap *heap) { hak_gated_acquire(&heap->lock); }
+HAK_INLINE void hak_heap_enter(struct hak_heap *heap) HAK_ACQUIRE(heap->lock, hak_heap_role)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("the role comes with the lock") {
+  hak_gated_acquire(&heap->lock);
+}
 // False: another thread is in it, and was not waited for.
-HAK_INLINE bool hak_heap_try_enter(struct hak_heap *heap) { return hak_gated_try(&heap->lock); }
-HAK_INLINE void hak_heap_leave(struct hak_heap *heap) { hak_lock_release(&heap->lock); }
+HAK_INLINE bool hak_heap_try_enter(struct hak_heap *heap) HAK_TRY_ACQUIRE(true, heap->lock, hak_heap_role)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("the role comes with the lock") {
+  return hak_gated_try(&heap->lock);
+}
+HAK_INLINE void hak_heap_leave(struct hak_heap *heap) HAK_RELEASE(heap->lock, hak_heap_role)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("the role goes with the lock") {
+  hak_lock_release(&heap->lock);
+}
+// For a thread that is in no heap: one that is in its own takes the lock alone.
+HAK_INLINE void hak_orphanage_enter(void) HAK_ACQUIRE(hak_orphanage_lock, hak_heap_role)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("the role comes with the lock") {
+  hak_lock_acquire(&hak_orphanage_lock);
+}
+HAK_INLINE void hak_orphanage_leave(void) HAK_RELEASE(hak_orphanage_lock, hak_heap_role)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("the role goes with the lock") {
+  hak_lock_release(&hak_orphanage_lock);
+}
 
 // Takes up to `want` blocks of the class into out[]: from slabs that have free ones, the fullest first; then from new
 // ground. `fresh` (may be NULL): set when out[0] is the only block, never used before and zero. Returns how many, 0
 // when memory cannot be had.
-uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh);
+uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh)
+    HAK_REQUIRES(hak_heap_role);
 
 // The same without mapping new memory: 0 when that would be needed.
-uint32_t hak_heap_take_mapped(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh);
+uint32_t hak_heap_take_mapped(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh)
+    HAK_REQUIRES(hak_heap_role);
 // The same from the bitmaps of slabs that were carved to the end: all of these blocks were used before.
-uint32_t hak_heap_take_recycled(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want);
+uint32_t hak_heap_take_recycled(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want)
+    HAK_REQUIRES(hak_heap_role);
 // Whether the class has blocks that were used before and lie free in their slabs.
-bool hak_heap_has_recycled(const struct hak_heap *heap, uint32_t class_id);
+bool hak_heap_has_recycled(const struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role);
 
 // Puts one block back into its slab, which `heap` owns; a slab that becomes empty may go back to the pool.
 // A block that is not carved or is free already ends the process.
-void hak_heap_put(struct hak_heap *heap, struct hak_slab *slab, void *block);
+void hak_heap_put(struct hak_heap *heap, struct hak_slab *slab, void *block) HAK_REQUIRES(hak_heap_role);
 
 // Returns the wholly free slabs that the heap keeps for itself to the pool.
-void hak_heap_release_empty(struct hak_heap *heap);
+void hak_heap_release_empty(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 
 // Puts a slab on the list that its counts name, or takes it off. For the orphanage and for adoption.
-void hak_heap_link(struct hak_heap *heap, struct hak_slab *slab);
-void hak_heap_unlink(struct hak_heap *heap, struct hak_slab *slab);
+void hak_heap_link(struct hak_heap *heap, struct hak_slab *slab) HAK_REQUIRES(hak_heap_role);
+void hak_heap_unlink(struct hak_heap *heap, struct hak_slab *slab) HAK_REQUIRES(hak_heap_role);
 
 // Checks the slabs of one heap: NULL, or what is wrong. The caller owns it as for hak_heap_take.
-const char *hak_heap_check(const struct hak_heap *heap);
+const char *hak_heap_check(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 
 HAK_C_END
 

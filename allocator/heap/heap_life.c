@@ -15,33 +15,32 @@
 #include "allocator/os/os.h"
 #include "allocator/policy/config.h"
 
-static struct hak_lock registry_lock = HAK_LOCK_INIT(HAK_RANK_REGISTRY);
-// Under registry_lock.
 static struct {
-  struct hak_heap_list heaps;       // those with a thread
-  struct hak_heap_list closing;     // those without one that somebody is about to empty
-  struct hak_heap_list abandoned;   // those that a fork left behind
-  HAK_ATOMIC(bool) some_abandoned;  // that list is not empty; also read without the lock, relaxed
-  HAK_ATOMIC(uint32_t) threads;     // heaps on the first list; also read without the lock, relaxed
-  struct hak_heap *visited;         // where hak_heap_visit_next goes on
-  struct hak_heap *looked_at;       // where take_left goes on
+  struct hak_heap_list heaps;      // those with a thread
+  struct hak_heap_list closing;    // those without one that somebody is about to empty
+  struct hak_heap_list abandoned;  // those that a fork left behind
+  struct hak_heap *visited;        // where hak_heap_visit_next goes on
+  struct hak_heap *looked_at;      // where take_left goes on
   // What ended threads had counted.
   uint64_t canary_bytes;
   uint64_t refills;
   uint64_t flushes;
   uint64_t remote_batches;
-} registry;
+} registry HAK_GUARDED_BY(hak_registry_lock);
+// Written under the registry's lock, read without it. Relaxed: hints.
+static HAK_ATOMIC(bool) some_abandoned;  // that list is not empty
+static HAK_ATOMIC(uint32_t) threads;     // heaps on the first list
 
-static uint32_t registry_threads(void) { return atomic_load_explicit(&registry.threads, memory_order_relaxed); }
-static void set_threads(uint32_t count) { atomic_store_explicit(&registry.threads, count, memory_order_relaxed); }
+static uint32_t registry_threads(void) { return atomic_load_explicit(&threads, memory_order_relaxed); }
+static void set_threads(uint32_t count) { atomic_store_explicit(&threads, count, memory_order_relaxed); }
 uint32_t hak_heap_threads(void) { return registry_threads(); }
 
-static void link_heap(struct hak_heap *heap) {
+static void link_heap(struct hak_heap *heap) HAK_REQUIRES(hak_registry_lock) {
   hak_heap_list_add(&registry.heaps, heap);
   set_threads(registry_threads() + 1);
 }
 
-static void unlink_heap(struct hak_heap *heap) {
+static void unlink_heap(struct hak_heap *heap) HAK_REQUIRES(hak_registry_lock) {
   if (registry.visited == heap) registry.visited = heap->next;
   if (registry.looked_at == heap) registry.looked_at = heap->next;
   hak_heap_list_remove(&registry.heaps, heap);
@@ -49,7 +48,7 @@ static void unlink_heap(struct hak_heap *heap) {
 }
 
 // Moves all of a list in front of the abandoned ones, without a look at them.
-static void abandon(struct hak_heap_list *list) {
+static void abandon(struct hak_heap_list *list) HAK_REQUIRES(hak_registry_lock) {
   if (list->first == NULL) return;
   list->last->next = registry.abandoned.first;
   if (registry.abandoned.first != NULL) {
@@ -58,7 +57,7 @@ static void abandon(struct hak_heap_list *list) {
     registry.abandoned.last = list->last;
   }
   registry.abandoned.first = list->first;
-  atomic_store_explicit(&registry.some_abandoned, true, memory_order_relaxed);
+  atomic_store_explicit(&some_abandoned, true, memory_order_relaxed);
   *list = (struct hak_heap_list){NULL, NULL};
 }
 
@@ -68,7 +67,7 @@ static void abandon(struct hak_heap_list *list) {
 
 // A heap whose thread has ended without closing it, for the caller to close; NULL: none among the next `looks`. Under
 // the registry's lock.
-static struct hak_heap *take_left(uint32_t looks) {
+static struct hak_heap *take_left(uint32_t looks) HAK_REQUIRES(hak_registry_lock) {
   for (; looks > 0; looks--) {
     if (registry.looked_at == NULL) registry.looked_at = registry.heaps.first;
     struct hak_heap *heap = registry.looked_at;
@@ -86,21 +85,22 @@ static struct hak_heap *take_left(uint32_t looks) {
 static void close_left(struct hak_heap *heap);
 
 struct hak_heap *hak_heap_open(void) {
-  hak_lock_acquire(&registry_lock);
+  hak_lock_acquire(&hak_registry_lock);
   struct hak_heap *left;
   while ((left = take_left(LOOKS_AT_OPEN)) != NULL) {
-    hak_lock_release(&registry_lock);
+    hak_lock_release(&hak_registry_lock);
     close_left(left);
-    hak_lock_acquire(&registry_lock);
+    hak_lock_acquire(&hak_registry_lock);
   }
   struct hak_heap *heap = hak_heap_record_take();
-  if (heap != NULL) {
-    link_heap(heap);
-    // Before the registry lets go of it: a fork then finds the heap ready or not open.
-    hak_heap_enter(heap);
+  if (heap == NULL) {
+    hak_lock_release(&hak_registry_lock);
+    return NULL;
   }
-  hak_lock_release(&registry_lock);
-  if (heap == NULL) return NULL;
+  link_heap(heap);
+  // Before the registry lets go of it: a fork then finds the heap ready or not open.
+  hak_heap_enter(heap);
+  hak_lock_release(&hak_registry_lock);
   hak_thread_cache_init(heap);
   if (HAK_HARDENED) hak_quarantine_attach(heap);
   heap->open = true;
@@ -112,7 +112,7 @@ struct hak_heap *hak_heap_open(void) {
 }
 
 // Gives all slabs of the heap to the orphanage, and closes its pending list.
-static void orphan_slabs(struct hak_heap *heap) {
+static void orphan_slabs(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   hak_lock_acquire(&hak_orphanage_lock);
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     for (uint32_t list = 0; list < HAK_LIST_COUNT; list++) {
@@ -174,7 +174,7 @@ static void empty(struct hak_heap *heap) {
 }
 
 // Under the registry's lock.
-static void keep_record(struct hak_heap *heap, uint64_t now) {
+static void keep_record(struct hak_heap *heap, uint64_t now) HAK_REQUIRES(hak_registry_lock) {
   move_count(&heap->canary_bytes, &registry.canary_bytes);
   move_count(&heap->refills, &registry.refills);
   move_count(&heap->flushes, &registry.flushes);
@@ -185,10 +185,10 @@ static void keep_record(struct hak_heap *heap, uint64_t now) {
 void hak_heap_close(struct hak_heap *heap) {
   empty(heap);
   const uint64_t now = hak_os_now_ms();
-  hak_lock_acquire(&registry_lock);
+  hak_lock_acquire(&hak_registry_lock);
   unlink_heap(heap);
   keep_record(heap, now);
-  hak_lock_release(&registry_lock);
+  hak_lock_release(&hak_registry_lock);
 }
 
 // A heap on the list of those to be closed.
@@ -196,22 +196,22 @@ static void close_left(struct hak_heap *heap) {
   memset(&heap->mark, 0, sizeof heap->mark);
   empty(heap);
   const uint64_t now = hak_os_now_ms();
-  hak_lock_acquire(&registry_lock);
+  hak_lock_acquire(&hak_registry_lock);
   hak_heap_list_remove(&registry.closing, heap);
   keep_record(heap, now);
-  hak_lock_release(&registry_lock);
+  hak_lock_release(&hak_registry_lock);
 }
 
 // One slice of records that were closed at or before `until`. Returns the bytes that went back.
 static HAK_COLD size_t release_records(uint64_t until, uint64_t now, uint32_t warm) {
-  hak_lock_acquire(&registry_lock);
+  hak_lock_acquire(&hak_registry_lock);
   struct hak_heap_rest *rest = hak_heap_records_lend(until, warm);
-  hak_lock_release(&registry_lock);
+  hak_lock_release(&hak_registry_lock);
   if (rest == NULL) return 0;
   hak_heap_records_rest(rest, now);
-  hak_lock_acquire(&registry_lock);
+  hak_lock_acquire(&hak_registry_lock);
   const size_t bytes = hak_heap_records_return(rest, now);
-  hak_lock_release(&registry_lock);
+  hak_lock_release(&hak_registry_lock);
   return bytes;
 }
 
@@ -230,16 +230,16 @@ HAK_COLD size_t hak_heap_trim_records(void) {
 
 void hak_heap_close_left(void) {
   uint32_t looks = registry_threads();
-  hak_lock_acquire(&registry_lock);
+  hak_lock_acquire(&hak_registry_lock);
   registry.looked_at = registry.heaps.first;
   for (; looks > 0; looks--) {
     struct hak_heap *left = take_left(1);
     if (left == NULL) continue;
-    hak_lock_release(&registry_lock);
+    hak_lock_release(&hak_registry_lock);
     close_left(left);
-    hak_lock_acquire(&registry_lock);
+    hak_lock_acquire(&hak_registry_lock);
   }
-  hak_lock_release(&registry_lock);
+  hak_lock_release(&hak_registry_lock);
 }
 
 // Relaxed: figures from a thread that goes on meanwhile.
@@ -273,12 +273,13 @@ static void add_heap(const struct hak_heap *heap, struct hak_heap_totals *totals
   totals->cached_bytes += atomic_load_explicit(&heap->held_bytes, memory_order_relaxed);
 }
 
-static void add_heaps(const struct hak_heap_list *list, struct hak_heap_totals *totals) {
+static void add_heaps(const struct hak_heap_list *list, struct hak_heap_totals *totals)
+    HAK_REQUIRES(hak_registry_lock) {
   for (const struct hak_heap *heap = list->first; heap != NULL; heap = heap->next) add_heap(heap, totals);
 }
 
 struct hak_heap_totals hak_heap_totals(void) {
-  hak_lock_acquire(&registry_lock);
+  hak_lock_acquire(&hak_registry_lock);
   struct hak_heap_totals totals = {
       .threads = registry_threads(),
       .refills = registry.refills,
@@ -290,14 +291,15 @@ struct hak_heap_totals hak_heap_totals(void) {
   add_heaps(&registry.heaps, &totals);
   add_heaps(&registry.closing, &totals);
   add_heaps(&registry.abandoned, &totals);
-  hak_lock_release(&registry_lock);
+  hak_lock_release(&hak_registry_lock);
   return totals;
 }
 
-bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), void *context) {
+bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), void *context)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("it enters the heap only if there is one, and others are not in it") {
   struct hak_heap *left = NULL;
   bool busy = false;
-  hak_lock_acquire(&registry_lock);
+  hak_lock_acquire(&hak_registry_lock);
   struct hak_heap *heap = registry.visited != NULL ? registry.visited : registry.heaps.first;
   if (heap != NULL) {
     registry.visited = heap->next;
@@ -315,7 +317,7 @@ bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), 
       }
     }
   }
-  hak_lock_release(&registry_lock);
+  hak_lock_release(&hak_registry_lock);
   if (left != NULL) {
     close_left(left);
   } else if (heap != NULL && !busy) {
@@ -326,7 +328,7 @@ bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), 
   return heap != NULL;
 }
 
-static void wait_free(const struct hak_heap_list *list) {
+static void wait_free(const struct hak_heap_list *list) HAK_REQUIRES(hak_registry_lock) {
   for (struct hak_heap *heap = list->first; heap != NULL; heap = heap->next) {
     hak_fork_gate_wait_free(&heap->lock);
     if (HAK_HARDENED) hak_quarantine_wait_free(heap);
@@ -334,7 +336,7 @@ static void wait_free(const struct hak_heap_list *list) {
 }
 
 void hak_heap_lock_all(void) {
-  hak_lock_acquire(&registry_lock);
+  hak_lock_acquire(&hak_registry_lock);
   hak_fork_gate_close();
   wait_free(&registry.heaps);
   wait_free(&registry.closing);
@@ -346,7 +348,7 @@ void hak_heap_unlock_all(void) {
   hak_lock_release(&hak_orphanage_lock);
   hak_lock_release_unranked(&hak_late_lock);
   hak_fork_gate_open();
-  hak_lock_release(&registry_lock);
+  hak_lock_release(&hak_registry_lock);
 }
 
 void hak_heap_abandon_others(struct hak_heap *mine) {
@@ -365,10 +367,10 @@ void hak_heap_abandon_others(struct hak_heap *mine) {
 }
 
 bool hak_heap_close_abandoned(void) {
-  if (HAK_LIKELY(!atomic_load_explicit(&registry.some_abandoned, memory_order_relaxed))) return false;
-  hak_lock_acquire(&registry_lock);
+  if (HAK_LIKELY(!atomic_load_explicit(&some_abandoned, memory_order_relaxed))) return false;
+  hak_lock_acquire(&hak_registry_lock);
   struct hak_heap *heap = registry.abandoned.first;
-  atomic_store_explicit(&registry.some_abandoned, heap != NULL && heap->next != NULL, memory_order_relaxed);
+  atomic_store_explicit(&some_abandoned, heap != NULL && heap->next != NULL, memory_order_relaxed);
   if (heap != NULL) {
     hak_heap_list_remove(&registry.abandoned, heap);
     hak_heap_list_add(&registry.closing, heap);
@@ -376,7 +378,7 @@ bool hak_heap_close_abandoned(void) {
     hak_fork_gate_reset(&heap->lock);
     if (HAK_HARDENED) hak_quarantine_reset_lock(heap);
   }
-  hak_lock_release(&registry_lock);
+  hak_lock_release(&hak_registry_lock);
   if (heap != NULL) close_left(heap);
   return heap != NULL;
 }

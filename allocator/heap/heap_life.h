@@ -48,9 +48,9 @@ size_t hak_heap_trim_records(void);
 
 // Around fork. No other thread is in a slow call meanwhile, and heaps that do nothing are not written to. The child
 // keeps the calling thread's heap (NULL: it has none) and leaves the others alone.
-void hak_heap_lock_all(void);
-void hak_heap_unlock_all(void);
-void hak_heap_abandon_others(struct hak_heap *mine);
+void hak_heap_lock_all(void) HAK_ACQUIRE(hak_registry_lock, hak_late_lock, hak_orphanage_lock);
+void hak_heap_unlock_all(void) HAK_RELEASE(hak_registry_lock, hak_late_lock, hak_orphanage_lock);
+void hak_heap_abandon_others(struct hak_heap *mine) HAK_REQUIRES(hak_registry_lock);
 // Closes one of the heaps that a fork left behind, of threads that this process does not have: what lies free in them
 // serves again. Each costs copies of the pages that its records are on. False: there is none.
 bool hak_heap_close_abandoned(void);

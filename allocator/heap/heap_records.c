@@ -18,7 +18,7 @@ static struct {
   uint32_t resting_count;
   uint32_t resting_room;
   struct hak_heap_rest slice;
-} records;
+} records HAK_GUARDED_BY(hak_registry_lock);
 static struct hak_refusal refusal;
 // Relaxed: written under the lock, a hint elsewhere.
 static HAK_ATOMIC(uint32_t) warm_count;
@@ -36,7 +36,7 @@ bool hak_heap_records_may_rest(uint64_t now) {
   return hak_heap_records_idle_bytes() != 0 && hak_refusal_is_over(&refusal, now);
 }
 
-static struct hak_heap *take_used(void) {
+static struct hak_heap *take_used(void) HAK_REQUIRES(hak_registry_lock) {
   struct hak_heap *heap = records.warm.first;
   if (heap != NULL) {
     hak_heap_list_remove(&records.warm, heap);
@@ -65,7 +65,7 @@ void hak_heap_record_keep(struct hak_heap *heap, uint64_t now) {
 // ---- Giving back --------------------------------------------------------------------------------
 
 // Room for a slice more. False: there is no memory for it.
-static HAK_COLD bool reserve_stack(void) {
+static HAK_COLD bool reserve_stack(void) HAK_REQUIRES(hak_registry_lock) {
   if (records.resting_room - records.resting_count >= HAK_HEAP_RECORDS_SLICE) return true;
   const uint32_t room = records.resting_room != 0 ? 2 * records.resting_room : STACK_LEAST;
   struct hak_heap **stack = hak_meta_alloc(room * sizeof *stack);

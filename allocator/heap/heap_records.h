@@ -21,7 +21,7 @@ struct hak_heap_list {
   struct hak_heap *last;
 };
 
-HAK_INLINE void hak_heap_list_add(struct hak_heap_list *list, struct hak_heap *heap) {
+HAK_INLINE void hak_heap_list_add(struct hak_heap_list *list, struct hak_heap *heap) HAK_REQUIRES(hak_registry_lock) {
   heap->prev = NULL;
   heap->next = list->first;
   if (heap->next != NULL) {
@@ -32,7 +32,8 @@ HAK_INLINE void hak_heap_list_add(struct hak_heap_list *list, struct hak_heap *h
   list->first = heap;
 }
 
-HAK_INLINE void hak_heap_list_remove(struct hak_heap_list *list, struct hak_heap *heap) {
+HAK_INLINE void hak_heap_list_remove(struct hak_heap_list *list, struct hak_heap *heap)
+    HAK_REQUIRES(hak_registry_lock) {
   if (heap->next != NULL) {
     heap->next->prev = heap->prev;
   } else {
@@ -51,9 +52,9 @@ HAK_INLINE void hak_heap_list_remove(struct hak_heap_list *list, struct hak_heap
 #define HAK_HEAP_RECORDS_WARM 16u
 
 // A record for a heap that is about to open, on no list; NULL: out of memory.
-struct hak_heap *hak_heap_record_take(void);
+struct hak_heap *hak_heap_record_take(void) HAK_REQUIRES(hak_registry_lock);
 // The record of a heap that was closed at `now` (milliseconds), on no list.
-void hak_heap_record_keep(struct hak_heap *heap, uint64_t now);
+void hak_heap_record_keep(struct hak_heap *heap, uint64_t now) HAK_REQUIRES(hak_registry_lock);
 
 // Bytes of warm records beyond those that stay warm. Relaxed: a hint.
 uint64_t hak_heap_records_idle_bytes(void);
@@ -70,12 +71,12 @@ struct hak_heap_rest {
 };
 // Takes records that were closed at or before `until` out, the earliest first, and leaves `warm` others in; NULL: none,
 // or a slice is under way.
-struct hak_heap_rest *hak_heap_records_lend(uint64_t until, uint32_t warm);
+struct hak_heap_rest *hak_heap_records_lend(uint64_t until, uint32_t warm) HAK_REQUIRES(hak_registry_lock);
 void hak_heap_records_rest(struct hak_heap_rest *rest, uint64_t now);
 // Puts them in again. Returns the bytes that went back.
-size_t hak_heap_records_return(struct hak_heap_rest *rest, uint64_t now);
+size_t hak_heap_records_return(struct hak_heap_rest *rest, uint64_t now) HAK_REQUIRES(hak_registry_lock);
 // In the child of a fork: the thread that was at it may be gone.
-void hak_heap_records_forked(void);
+void hak_heap_records_forked(void) HAK_REQUIRES(hak_registry_lock);
 
 HAK_C_END
 

@@ -28,7 +28,8 @@ struct round {
 };
 
 // Whether the bin has not changed since an earlier look that was at least `idle_ms` ago.
-static bool is_idle(struct hak_class_heap *class_heap, const struct hak_bin *bin, uint64_t now, uint64_t idle_ms) {
+static bool is_idle(struct hak_class_heap *class_heap, const struct hak_bin *bin, uint64_t now, uint64_t idle_ms)
+    HAK_REQUIRES(hak_heap_role) {
   void **const top = hak_bin_top(bin);
   if (top != class_heap->seen_top) {
     class_heap->seen_top = top;
@@ -54,7 +55,7 @@ static void **take_from_bin(struct hak_bin *bin, void **slot, struct round *roun
 }
 
 // Decides for each block of the round whether it is the stealer's, and returns those that are to their slabs; how many.
-static uint32_t settle_round(struct hak_heap *heap, struct round *round) {
+static uint32_t settle_round(struct hak_heap *heap, struct round *round) HAK_REQUIRES(hak_heap_role) {
   void *mine[ROUND];
   void **tops[ROUND];
   uint32_t count = 0;
@@ -95,7 +96,7 @@ bool hak_idle_cache_no_event(struct hak_heap *heap, uint64_t now, uint64_t idle_
   return now >= heap->seen_calls_ms && now - heap->seen_calls_ms >= idle_ms;
 }
 
-static void set_idle_bytes(struct hak_heap *heap, uint64_t bytes) {
+static void set_idle_bytes(struct hak_heap *heap, uint64_t bytes) HAK_REQUIRES(hak_heap_role) {
   if (bytes == heap->idle_bytes) return;
   atomic_fetch_add_explicit(&idle_bytes, bytes - heap->idle_bytes, memory_order_relaxed);
   heap->idle_bytes = bytes;

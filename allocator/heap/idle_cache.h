@@ -26,27 +26,27 @@ HAK_C_BEGIN
 // Takes the blocks out of the bins of `heap` that have not changed for `idle_ms` at `now` (milliseconds), but for the
 // latest one of each, and returns them to their slabs. Under the heap's lock, by another thread than the heap's own.
 // Returns how many blocks it took.
-uint32_t hak_idle_cache_steal(struct hak_heap *heap, uint64_t now, uint64_t idle_ms);
+uint32_t hak_idle_cache_steal(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) HAK_REQUIRES(hak_heap_role);
 
 // Counts what hak_idle_cache_steal would find in the heap, and says whether the idle caches of all heaps together, as
 // counted last, hold so much that it is worth the barrier, which a sandbox may not allow for. Under the heap's lock.
-bool hak_idle_cache_much(struct hak_heap *heap, uint64_t now, uint64_t idle_ms);
+bool hak_idle_cache_much(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) HAK_REQUIRES(hak_heap_role);
 // The heap's cache counts no more: it was emptied, or its thread ends. Under the heap's lock.
-void hak_idle_cache_uncount(struct hak_heap *heap);
+void hak_idle_cache_uncount(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 
 // Whether the heap's thread has made no slow call for `idle_ms` at `now`, as far as earlier looks tell. Under the
 // heap's lock.
-bool hak_idle_cache_no_event(struct hak_heap *heap, uint64_t now, uint64_t idle_ms);
+bool hak_idle_cache_no_event(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) HAK_REQUIRES(hak_heap_role);
 
 // Closes the bins of the heap, so that its thread's next free of each class takes the slow path, and the thread may be
 // watched there (api/watch.h). Under the heap's lock, by another thread than the heap's own.
-void hak_idle_cache_trip(struct hak_heap *heap);
+void hak_idle_cache_trip(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 
 // Closes the gaps that a stealer left in the class's bin, and opens it. By the owner, under the heap's lock.
-void hak_idle_cache_settle(struct hak_heap *heap, uint32_t class_id);
+void hak_idle_cache_settle(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role);
 
 // The same where there is anything to do.
-HAK_INLINE void hak_cache_settle(struct hak_heap *heap, uint32_t class_id) {
+HAK_INLINE void hak_cache_settle(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role) {
   if (HAK_UNLIKELY(heap->classes[class_id].touched)) hak_idle_cache_settle(heap, class_id);
 }
 

@@ -61,7 +61,7 @@ static struct hak_slab *purge_list(struct hak_slab *from, struct slice *slice) {
 #define LAST_LIST HAK_LIST_CARVE
 
 // False: the slice is used up.
-static bool purge_class(struct hak_heap *heap, uint32_t class_id, struct slice *slice) {
+static bool purge_class(struct hak_heap *heap, uint32_t class_id, struct slice *slice) HAK_REQUIRES(hak_heap_role) {
   for (uint32_t list = FIRST_LIST; list <= LAST_LIST; list++) {
     if (purge_list(heap->classes[class_id].lists[list], slice) != NULL) return false;
   }
@@ -70,7 +70,7 @@ static bool purge_class(struct hak_heap *heap, uint32_t class_id, struct slice *
 
 // A slice of the pass, from where the last one stopped. heap->purge_class, heap->purge_list and heap->purge_next name
 // that place; hak_heap_unlink keeps it true when the slab leaves its list.
-static void purge_on(struct hak_heap *heap, struct slice *slice) {
+static void purge_on(struct hak_heap *heap, struct slice *slice) HAK_REQUIRES(hak_heap_role) {
   for (;;) {
     heap->purge_next = purge_list(heap->purge_next, slice);
     if (heap->purge_next != NULL) return;
@@ -87,20 +87,20 @@ static void purge_on(struct hak_heap *heap, struct slice *slice) {
   }
 }
 
-static void begin_pass(struct hak_heap *heap) {
+static void begin_pass(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   heap->purge_class = 1;
   heap->purge_list = FIRST_LIST;
   heap->purge_next = heap->classes[1].lists[FIRST_LIST];
 }
 
-static bool possible(const struct hak_heap *heap) {
+static bool possible(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   return HAK_SETTING(page_purge) && HAK_HEADER == HAK_HEADER_MODE_NONE && heap->slabs != 0;
 }
 
 // A heap with little free memory gives one run of pages back every few seconds. Its classes' peaks come at different
 // times, each touches a page that was not touched before, and without this its memory would creep up for ever. (In huge
 // pages nothing creeps.)
-static bool trickle(struct hak_heap *heap, uint64_t now) {
+static bool trickle(struct hak_heap *heap, uint64_t now) HAK_REQUIRES(hak_heap_role) {
   if (now < heap->trickle_ms) return false;
   struct slice slice = {.now = now,
                         .deadline_ms = HAK_SETTING(decommit_deadline_ms),

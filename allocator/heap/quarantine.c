@@ -46,7 +46,7 @@ void hak_quarantine_shuffle(struct hak_heap *heap, void **blocks, uint32_t count
   }
 }
 
-static void *swap(struct hak_heap *heap, uint32_t class_id, void *block) {
+static void *swap(struct hak_heap *heap, uint32_t class_id, void *block) HAK_REQUIRES(hak_quarantine_role) {
   struct hak_quarantine *quarantine = heap->quarantine;
   quarantine->swaps++;
   void **places = quarantine->places[class_id];
@@ -69,19 +69,30 @@ static void *swap(struct hak_heap *heap, uint32_t class_id, void *block) {
   return displaced;
 }
 
+static void enter(struct hak_quarantine *quarantine) HAK_ACQUIRE(hak_quarantine_role)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("the role comes with the lock") {
+  hak_gated_acquire(&quarantine->lock);
+}
+static void leave(struct hak_quarantine *quarantine) HAK_RELEASE(hak_quarantine_role)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("the role goes with the lock") {
+  hak_lock_release(&quarantine->lock);
+}
+
 void *hak_quarantine_swap(struct hak_heap *heap, uint32_t class_id, void *block) {
-  hak_gated_acquire(&heap->quarantine->lock);
+  enter(heap->quarantine);
   void *again = swap(heap, class_id, block);
-  hak_lock_release(&heap->quarantine->lock);
+  leave(heap->quarantine);
   return again;
 }
 
 // Under the heap's lock, where nobody waits at the gate of fork: the thread that closed it waits for that lock. That
 // one has every lock.
-static void lock_within(struct hak_quarantine *quarantine) {
+static void lock_within(struct hak_quarantine *quarantine) HAK_ACQUIRE(hak_quarantine_role)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("the role comes with the lock") {
   if (!hak_lock_holds_all) hak_lock_acquire(&quarantine->lock);
 }
-static void unlock_within(struct hak_quarantine *quarantine) {
+static void unlock_within(struct hak_quarantine *quarantine) HAK_RELEASE(hak_quarantine_role)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("the role goes with the lock") {
   if (!hak_lock_holds_all) hak_lock_release(&quarantine->lock);
 }
 
@@ -95,7 +106,7 @@ bool hak_quarantine_attach(struct hak_heap *heap) {
   return quarantine != NULL;
 }
 
-static uint32_t flush(struct hak_heap *heap) {
+static uint32_t flush(struct hak_heap *heap) HAK_REQUIRES(hak_quarantine_role) HAK_REQUIRES(hak_heap_role) {
   struct hak_quarantine *quarantine = heap->quarantine;
   uint32_t blocks = 0;
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
@@ -141,13 +152,18 @@ uint32_t hak_quarantine_flush_idle(struct hak_heap *heap, uint64_t now, uint64_t
   return blocks;
 }
 
+static void free_places(struct hak_quarantine *quarantine)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("nobody else is in it: the heap's lock is held") {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    if (quarantine->places[class_id] != NULL) hak_meta_free(quarantine->places[class_id], array_bytes(class_id));
+  }
+}
+
 void hak_quarantine_detach(struct hak_heap *heap) {
   struct hak_quarantine *quarantine = heap->quarantine;
   if (quarantine == NULL) return;
   hak_quarantine_flush(heap);
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
-    if (quarantine->places[class_id] != NULL) hak_meta_free(quarantine->places[class_id], array_bytes(class_id));
-  }
+  free_places(quarantine);
   heap->quarantine = NULL;
   hak_meta_free(quarantine, sizeof *quarantine);
 }

@@ -19,30 +19,34 @@ HAK_C_BEGIN
 #define HAK_QUARANTINE_BLOCKS 512u
 #define HAK_QUARANTINE_BYTES ((size_t)16 * 1024)
 
+// The right to what is under the quarantine's lock: of the thread that has the lock of the quarantine in question.
+extern struct hak_role hak_quarantine_role;
+
 struct hak_quarantine {
   struct hak_lock lock;
   // Under the lock.
-  void **places[HAK_CLASS_COUNT];    // both halves; NULL: the class has no quarantine yet
+  void **places[HAK_CLASS_COUNT] HAK_GUARDED_BY(
+      hak_quarantine_role);          // both halves; NULL: the class has no quarantine yet
   uint16_t halves[HAK_CLASS_COUNT];  // blocks in each; constant
-  uint16_t fronts[HAK_CLASS_COUNT];  // of the queues
-  uint64_t swaps;
+  uint16_t fronts[HAK_CLASS_COUNT] HAK_GUARDED_BY(hak_quarantine_role);  // of the queues
+  uint64_t swaps HAK_GUARDED_BY(hak_quarantine_role);
   // The owner thread's.
   uint32_t draws;  // random numbers until the seed is renewed
   uint64_t seed;
   // Under the heap's lock, of who looks whether the thread is idle.
-  uint64_t seen_swaps;
-  uint64_t seen_since_ms;
+  uint64_t seen_swaps HAK_GUARDED_BY(hak_heap_role);
+  uint64_t seen_since_ms HAK_GUARDED_BY(hak_heap_role);
 };
 
 // Gives the heap a quarantine; false: no memory, it goes without. Under the heap's lock, as the next three.
-bool hak_quarantine_attach(struct hak_heap *heap);
+bool hak_quarantine_attach(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 // Returns all blocks to their slabs.
-void hak_quarantine_flush(struct hak_heap *heap);
+void hak_quarantine_flush(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 // The same, by another thread than the heap's own, unless blocks went in during the last `idle_ms` before `now`
 // (milliseconds), as far as earlier looks tell. Returns how many blocks.
-uint32_t hak_quarantine_flush_idle(struct hak_heap *heap, uint64_t now, uint64_t idle_ms);
+uint32_t hak_quarantine_flush_idle(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) HAK_REQUIRES(hak_heap_role);
 // And takes the quarantine from the heap.
-void hak_quarantine_detach(struct hak_heap *heap);
+void hak_quarantine_detach(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 
 // For fork, behind its gate (os/fork_gate.h) and with the heap's lock free: waits until the quarantine's is free too.
 void hak_quarantine_wait_free(struct hak_heap *heap);

@@ -118,7 +118,7 @@ void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab) {
 #define DRAIN_SLAB 8u
 
 // The slab is looked at only where something is left.
-static void set_rest(struct hak_heap *heap, struct hak_slab *slab, uint64_t rest) {
+static void set_rest(struct hak_heap *heap, struct hak_slab *slab, uint64_t rest) HAK_REQUIRES(hak_heap_role) {
   const uint64_t bytes = rest == 0 ? 0 : (rest >> 32) * hak_class_usable(slab->class_id);
   heap->rest_slab = slab;
   // Relaxed: under the heap's lock; statistics read.
@@ -130,7 +130,7 @@ static uint64_t get_rest(const struct hak_heap *heap) {
 }
 
 // Takes the chain of the next slab that waits in hand. False: it was not this heap's, or none waits.
-static bool next_chain(struct hak_heap *heap) {
+static bool next_chain(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   if (heap->draining == NULL) {
     // Relaxed: the exchange looks again; a notice that comes just now is for the next drain. Step H1 of remote.pml.
     struct hak_slab *const pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);
@@ -150,7 +150,7 @@ static bool next_chain(struct hak_heap *heap) {
 }
 
 // Takes in so many blocks at most, the slabs counted too.
-static void drain(struct hak_heap *heap, uint64_t most) {
+static void drain(struct hak_heap *heap, uint64_t most) HAK_REQUIRES(hak_heap_role) {
   while (most > 0 && hak_remote_waiting(heap)) {
     most -= most < DRAIN_SLAB ? most : DRAIN_SLAB;
     if (get_rest(heap) == 0 && !next_chain(heap)) continue;

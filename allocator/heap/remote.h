@@ -21,7 +21,7 @@ void hak_chain_add(struct hak_chain *chain, void *block);
 
 // Gives the chain's blocks to its slab, whoever owns it, in one compare-and-swap, and tells the owner when it has to
 // know. Returns their bytes, which the caller adds to hak_heaps_free_bytes.
-uint64_t hak_remote_push(const struct hak_chain *chain);
+uint64_t hak_remote_push(const struct hak_chain *chain) HAK_REQUIRES(hak_heap_role);
 
 // Takes the slab's remote chain off it: the word that `remote` held. Called by the owner, on the notice of the slab
 // only.
@@ -29,25 +29,26 @@ uint64_t hak_remote_detach(struct hak_slab *slab);
 
 // Puts the first blocks of such a chain into the slab's bitmap, `most` at most. Returns what is left of the chain, 0
 // when all is done; then the slab may be gone. Called by the owner.
-uint64_t hak_remote_put(struct hak_heap *owner, struct hak_slab *slab, uint64_t chain, uint32_t most);
+uint64_t hak_remote_put(struct hak_heap *owner, struct hak_slab *slab, uint64_t chain, uint32_t most)
+    HAK_REQUIRES(hak_heap_role);
 
 // Takes all of the slab's remote blocks into its bitmap. Called by the owner, on the notice of the slab only.
-void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab);
+void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab) HAK_REQUIRES(hak_heap_role);
 
 // Tells the owner of `slab` that its remote chain is no longer empty.
-void hak_remote_notify(struct hak_slab *slab);
+void hak_remote_notify(struct hak_slab *slab) HAK_REQUIRES(hak_heap_role);
 
 // Under the lock of `heap`, all three.
 
 // Takes in all blocks that others freed into this heap's slabs since the last time.
-void hak_remote_drain(struct hak_heap *heap);
+void hak_remote_drain(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 // What one call of the program takes in of them: a bounded number of blocks and of slabs, the earliest first. The rest
 // waits for the next call. True: something waits.
-bool hak_remote_drain_some(struct hak_heap *heap);
+bool hak_remote_drain_some(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 // Blocks that hak_remote_drain_some takes in at most.
 #define HAK_DRAIN_BLOCKS 256u
 // Whether something waits. Relaxed: a hint, the drain looks again.
-HAK_INLINE bool hak_remote_waiting(const struct hak_heap *heap) {
+HAK_INLINE bool hak_remote_waiting(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   const struct hak_slab *pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);
   return (pending != HAK_PENDING_END && pending != HAK_PENDING_CLOSED) || heap->draining != NULL ||
          atomic_load_explicit(&heap->rest, memory_order_relaxed) != 0;

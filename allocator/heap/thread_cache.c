@@ -53,7 +53,7 @@ static size_t array_bytes(uint32_t capacity) {
 }
 
 // Gives the bin an array for `capacity` blocks, which holds all that it has now. False: it stays as it is.
-static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capacity) {
+static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capacity) HAK_REQUIRES(hak_heap_role) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
   const uint32_t old_capacity = hak_bin_capacity(bin);
   const uint32_t count = hak_bin_count(bin);
@@ -75,7 +75,7 @@ static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capa
 
 // What the caches of the thread may hold together: a share of its heap, so that what they keep from others stays small
 // beside what the program holds.
-static uint64_t cache_bound(const struct hak_heap *heap) {
+static uint64_t cache_bound(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   const uint64_t most = HAK_SETTING(thread_cache_bytes);
   const uint64_t parts = HAK_SETTING(thread_cache_share);
   if (parts == 0) return most;
@@ -88,7 +88,7 @@ static uint64_t cache_bound(const struct hak_heap *heap) {
 }
 
 // Doubles the bin's capacity where the bounds allow it. False: it has what it may have.
-static bool grow(struct hak_heap *heap, uint32_t class_id) {
+static bool grow(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
   const uint32_t old = hak_bin_capacity(bin);
   const uint32_t bound = capacity_bound(hak_class_stride(class_id));
@@ -104,7 +104,7 @@ static bool grow(struct hak_heap *heap, uint32_t class_id) {
 // ---- Flushing -----------------------------------------------------------------------------------
 
 // Returns the `count` oldest blocks of the bin.
-static void flush(struct hak_heap *heap, uint32_t class_id, uint32_t count) {
+static void flush(struct hak_heap *heap, uint32_t class_id, uint32_t count) HAK_REQUIRES(hak_heap_role) {
   if (count == 0) return;
   struct hak_bin *bin = &heap->cache.bins[class_id];
   void **const oldest = hak_bin_first(bin);
@@ -135,7 +135,7 @@ void hak_thread_cache_shrink_all(struct hak_heap *heap) {
 // ---- Decay --------------------------------------------------------------------------------------
 
 // A class without a slow event since the last look has more than it needs: it returns half and keeps half the room.
-static void decay_step(struct hak_heap *heap) {
+static void decay_step(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   heap->decay_class = heap->decay_class + 1 < HAK_CLASS_COUNT ? heap->decay_class + 1 : 1;
   const uint32_t class_id = heap->decay_class;
   hak_cache_settle(heap, class_id);
@@ -151,7 +151,7 @@ static void decay_step(struct hak_heap *heap) {
   set_capacity(heap, class_id, smaller);
 }
 
-static void slow_event(struct hak_heap *heap, uint32_t class_id) {
+static void slow_event(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role) {
   heap->classes[class_id].misses++;
   heap->slow_calls++;
   if (++heap->events < DECAY_EVENTS) return;
@@ -162,7 +162,7 @@ static void slow_event(struct hak_heap *heap, uint32_t class_id) {
   heap->tick_due = true;
 }
 
-static void earn_credit(struct hak_class_heap *class_heap, uint32_t blocks) {
+static void earn_credit(struct hak_class_heap *class_heap, uint32_t blocks) HAK_REQUIRES(hak_heap_role) {
   const uint32_t credit = class_heap->credit + blocks;
   class_heap->credit = credit < BORROW_MOST ? credit : BORROW_MOST;
 }
@@ -181,7 +181,8 @@ bool hak_thread_cache_empty_before_growth(struct hak_heap *heap) {
 }
 
 // As hak_heap_take; what only caches keep in use may serve before new memory is mapped.
-static uint32_t take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh) {
+static uint32_t take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh)
+    HAK_REQUIRES(hak_heap_role) {
   uint32_t got = hak_heap_take_mapped(heap, class_id, out, want, fresh);
   if (got != 0) return got;
   if (hak_thread_cache_empty_before_growth(heap)) got = hak_heap_take_mapped(heap, class_id, out, want, fresh);
@@ -224,7 +225,7 @@ void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fres
 }
 
 // A block of class `larger` that was used before, from its slabs or from the thread's cache.
-static void *take_used(struct hak_heap *heap, uint32_t larger) {
+static void *take_used(struct hak_heap *heap, uint32_t larger) HAK_REQUIRES(hak_heap_role) {
   void *block;
   if (hak_heap_take_recycled(heap, larger, &block, 1) == 1) return block;
   hak_cache_settle(heap, larger);
@@ -236,7 +237,7 @@ static void *take_used(struct hak_heap *heap, uint32_t larger) {
   return hak_slot_load(top);
 }
 
-static void *borrow(struct hak_heap *heap, uint32_t class_id) {
+static void *borrow(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role) {
   if (HAK_BLOCK_CHECKS || hak_heap_has_recycled(heap, class_id)) return NULL;
   const size_t stride = hak_class_stride(class_id);
   for (uint32_t larger = class_id + 1; larger < HAK_CLASS_COUNT; larger++) {

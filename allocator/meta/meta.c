@@ -33,8 +33,7 @@ struct free_record {
 };
 static_assert(sizeof(struct free_record) <= (size_t)1 << MIN_SHIFT, "the smallest record has room for it");
 
-static struct hak_lock meta_lock = HAK_LOCK_INIT(HAK_RANK_META);
-// All under meta_lock. Of two records that are halves of one, never are both on the lists.
+// Of two records that are halves of one, never are both on the lists.
 static struct {
   struct free_record *records[PAGE_SHIFT];
   struct free_record *big[SHIFTS];
@@ -44,7 +43,7 @@ static struct {
     char *records[READY];
   } ready[PAGE_SHIFT];
   uint64_t ready_ms;  // when the ready ones were put back last
-} meta;
+} meta HAK_GUARDED_BY(hak_records_lock);
 // Bytes of records that rest. Relaxed: a figure.
 static HAK_ATOMIC(uint64_t) resting_bytes;
 
@@ -61,7 +60,7 @@ static uint64_t bit_of(const void *record) {
   return (uint64_t)1 << (((uintptr_t)record & (HAK_META_PAGE - 1)) >> MIN_SHIFT);
 }
 
-static HAK_NOINLINE void push_record(char *record, uint32_t shift) {
+static HAK_NOINLINE void push_record(char *record, uint32_t shift) HAK_REQUIRES(hak_records_lock) {
   struct free_record *entry = (struct free_record *)(void *)record;
   *entry = (struct free_record){.next = meta.records[shift], .prev = NULL, .shift = shift};
   if (entry->next != NULL) entry->next->prev = entry;
@@ -69,7 +68,7 @@ static HAK_NOINLINE void push_record(char *record, uint32_t shift) {
   *hak_meta_page_bits(record) |= bit_of(record);
 }
 
-static HAK_NOINLINE void remove_record(struct free_record *entry) {
+static HAK_NOINLINE void remove_record(struct free_record *entry) HAK_REQUIRES(hak_records_lock) {
   if (entry->next != NULL) entry->next->prev = entry->prev;
   if (entry->prev != NULL) {
     entry->prev->next = entry->next;
@@ -80,7 +79,7 @@ static HAK_NOINLINE void remove_record(struct free_record *entry) {
 }
 
 // What a new chunk has behind its head: a record of each size that fits.
-static HAK_COLD void push_rest(char *rest) {
+static HAK_COLD void push_rest(char *rest) HAK_REQUIRES(hak_records_lock) {
   for (uint32_t shift = MIN_SHIFT; rest != NULL && ((uintptr_t)rest & (HAK_META_PAGE - 1)) != 0; shift++) {
     if (((uintptr_t)rest >> shift & 1) == 0) continue;
     push_record(rest, shift);
@@ -88,14 +87,14 @@ static HAK_COLD void push_rest(char *rest) {
   }
 }
 
-static char *take_page_run(uint32_t order, bool *zero) {
+static char *take_page_run(uint32_t order, bool *zero) HAK_REQUIRES(hak_records_lock) {
   char *rest;
   char *run = hak_meta_pages_take(order, zero, &rest);
   push_rest(rest);
   return run;
 }
 
-static HAK_NOINLINE char *take_record(uint32_t shift) {
+static HAK_NOINLINE char *take_record(uint32_t shift) HAK_REQUIRES(hak_records_lock) {
   uint32_t larger = shift;
   while (larger < PAGE_SHIFT && meta.records[larger] == NULL) larger++;
   char *record;
@@ -114,7 +113,7 @@ static HAK_NOINLINE char *take_record(uint32_t shift) {
   return record;
 }
 
-static HAK_NOINLINE void give_record(char *record, uint32_t shift) {
+static HAK_NOINLINE void give_record(char *record, uint32_t shift) HAK_REQUIRES(hak_records_lock) {
   for (; shift < PAGE_SHIFT; shift++) {
     char *other = (char *)((uintptr_t)record ^ (uintptr_t)1 << shift);
     struct free_record *entry = (struct free_record *)(void *)other;
@@ -129,11 +128,11 @@ static HAK_NOINLINE void give_record(char *record, uint32_t shift) {
   }
 }
 
-static char *take_small(uint32_t shift) {
+static char *take_small(uint32_t shift) HAK_REQUIRES(hak_records_lock) {
   return meta.ready[shift].count != 0 ? meta.ready[shift].records[--meta.ready[shift].count] : take_record(shift);
 }
 
-static void give_small(char *record, uint32_t shift) {
+static void give_small(char *record, uint32_t shift) HAK_REQUIRES(hak_records_lock) {
   if (meta.ready[shift].count < READY) {
     meta.ready[shift].records[meta.ready[shift].count++] = record;
   } else {
@@ -142,7 +141,7 @@ static void give_small(char *record, uint32_t shift) {
 }
 
 // They keep pages in use that would be free otherwise.
-static HAK_COLD void put_ready_back(void) {
+static HAK_COLD void put_ready_back(void) HAK_REQUIRES(hak_records_lock) {
   for (uint32_t shift = MIN_SHIFT; shift < PAGE_SHIFT; shift++) {
     while (meta.ready[shift].count != 0) give_record(take_small(shift), shift);
   }
@@ -150,7 +149,7 @@ static HAK_COLD void put_ready_back(void) {
 
 // ---- Records with a mapping of their own --------------------------------------------------------
 
-static HAK_COLD char *take_big(uint32_t shift, bool *zero) {
+static HAK_COLD char *take_big(uint32_t shift, bool *zero) HAK_REQUIRES(hak_records_lock) {
   struct free_record *record = meta.big[shift];
   *zero = record == NULL;
   if (record != NULL) {
@@ -165,7 +164,7 @@ static HAK_COLD char *take_big(uint32_t shift, bool *zero) {
   return start;
 }
 
-static HAK_COLD void give_big(void *record, uint32_t shift) {
+static HAK_COLD void give_big(void *record, uint32_t shift) HAK_REQUIRES(hak_records_lock) {
   struct free_record *entry = record;
   entry->next = meta.big[shift];
   meta.big[shift] = entry;
@@ -178,7 +177,7 @@ void *hak_meta_alloc(size_t size) {
   if (shift >= SHIFTS) return NULL;
   bool zero = false;
   char *record;
-  hak_lock_acquire(&meta_lock);
+  hak_lock_acquire(&hak_records_lock);
   if (shift < PAGE_SHIFT) {
     record = take_small(shift);
   } else if (shift < BIG_SHIFT) {
@@ -186,14 +185,14 @@ void *hak_meta_alloc(size_t size) {
   } else {
     record = take_big(shift, &zero);
   }
-  hak_lock_release(&meta_lock);
+  hak_lock_release(&hak_records_lock);
   if (record != NULL && !zero) memset(record, 0, (size_t)1 << shift);
   return record;
 }
 
 void hak_meta_free(void *record, size_t size) {
   const uint32_t shift = shift_for(size);
-  hak_lock_acquire(&meta_lock);
+  hak_lock_acquire(&hak_records_lock);
   if (shift < PAGE_SHIFT) {
     give_small(record, shift);
   } else if (shift < BIG_SHIFT) {
@@ -201,20 +200,20 @@ void hak_meta_free(void *record, size_t size) {
   } else {
     give_big(record, shift);
   }
-  hak_lock_release(&meta_lock);
+  hak_lock_release(&hak_records_lock);
 }
 
 uint64_t hak_meta_mapped(void) {
-  hak_lock_acquire(&meta_lock);
+  hak_lock_acquire(&hak_records_lock);
   const uint64_t mapped = hak_meta_pages_mapped() + meta.big_mapped;
-  hak_lock_release(&meta_lock);
+  hak_lock_release(&hak_records_lock);
   return mapped;
 }
 
 uint64_t hak_meta_committed(void) {
-  hak_lock_acquire(&meta_lock);
+  hak_lock_acquire(&hak_records_lock);
   const uint64_t committed = hak_meta_pages_committed() + meta.big_mapped;
-  hak_lock_release(&meta_lock);
+  hak_lock_release(&hak_records_lock);
   const uint64_t resting = atomic_load_explicit(&resting_bytes, memory_order_relaxed);
   return committed > resting ? committed - resting : 0;
 }
@@ -246,27 +245,27 @@ uint64_t hak_meta_idle_bytes(void) {
 
 // Gives the free pages back of one chunk that has been idle since `until`. False: there is none, or the kernel refuses.
 static HAK_COLD bool release_chunk(uint64_t until, uint64_t now, size_t *bytes) {
-  hak_lock_acquire(&meta_lock);
+  hak_lock_acquire(&hak_records_lock);
   struct hak_meta_loan *loan = hak_meta_pages_lend(until, now);
-  hak_lock_release(&meta_lock);
+  hak_lock_release(&hak_records_lock);
   if (loan == NULL) return false;
   hak_meta_pages_decommit(loan);
   const bool refused = loan->gone != loan->pages;
   if (loan->pages != 0) hak_refusal_note(&refusal, refused, now);
-  hak_lock_acquire(&meta_lock);
+  hak_lock_acquire(&hak_records_lock);
   *bytes += hak_meta_pages_return(loan, now);
-  hak_lock_release(&meta_lock);
+  hak_lock_release(&hak_records_lock);
   return !refused;
 }
 
 static HAK_COLD bool tick(uint64_t until, uint64_t now) {
   if (!hak_refusal_is_over(&refusal, now)) return false;
-  hak_lock_acquire(&meta_lock);
+  hak_lock_acquire(&hak_records_lock);
   if (meta.ready_ms <= until) {
     meta.ready_ms = now;
     put_ready_back();
   }
-  hak_lock_release(&meta_lock);
+  hak_lock_release(&hak_records_lock);
   size_t bytes = 0;
   // A chunk whose pages were taken again meanwhile has nothing.
   for (uint32_t tries = TRIES; tries > 0 && bytes == 0 && release_chunk(until, now, &bytes); tries--) continue;
@@ -281,15 +280,15 @@ bool hak_meta_tick(uint64_t now) {
 HAK_COLD size_t hak_meta_trim(void) {
   const uint64_t now = hak_os_now_ms();
   size_t bytes = 0;
-  hak_lock_acquire(&meta_lock);
+  hak_lock_acquire(&hak_records_lock);
   put_ready_back();
-  hak_lock_release(&meta_lock);
+  hak_lock_release(&hak_records_lock);
   // Each chunk is taken once at most: what comes back to the queue meanwhile is behind all others.
   for (uint64_t left = hak_meta_mapped() / HAK_META_CHUNK; left > 0 && release_chunk(UINT64_MAX, now, &bytes); left--)
     continue;
   return bytes;
 }
 
-void hak_meta_lock(void) { hak_lock_acquire(&meta_lock); }
-void hak_meta_unlock(void) { hak_lock_release(&meta_lock); }
+void hak_meta_lock(void) { hak_lock_acquire(&hak_records_lock); }
+void hak_meta_unlock(void) { hak_lock_release(&hak_records_lock); }
 HAK_COLD void hak_meta_forked(void) { hak_meta_pages_forked(); }

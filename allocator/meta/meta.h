@@ -7,6 +7,7 @@
 #ifndef HAKMEM_META_META_H_
 #define HAKMEM_META_META_H_
 
+#include "allocator/meta/meta_pages.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
 
@@ -39,10 +40,10 @@ bool hak_meta_tick(uint64_t now);
 size_t hak_meta_trim(void);
 
 // Around fork.
-void hak_meta_lock(void);
-void hak_meta_unlock(void);
+void hak_meta_lock(void) HAK_ACQUIRE(hak_records_lock);
+void hak_meta_unlock(void) HAK_RELEASE(hak_records_lock);
 // And in its child, under the lock.
-void hak_meta_forked(void);
+void hak_meta_forked(void) HAK_REQUIRES(hak_records_lock);
 
 HAK_C_END
 

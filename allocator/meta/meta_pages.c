@@ -30,6 +30,8 @@ struct chunk {
 };
 static_assert(sizeof(struct chunk) <= HAK_META_CHUNK_HEAD, "the head has its place");
 
+struct hak_lock hak_records_lock = HAK_LOCK_INIT(HAK_RANK_META);
+
 static struct {
   struct chunk *lists[HAK_META_ORDERS];
   struct chunk *queue_first;
@@ -37,7 +39,7 @@ static struct {
   uint64_t mapped;
   uint64_t gone;  // pages, of all chunks
   struct hak_meta_loan loan;
-} pages;
+} pages HAK_GUARDED_BY(hak_records_lock);
 // Pages whose memory can go back. Relaxed: written under the lock, a hint elsewhere.
 static HAK_ATOMIC(uint64_t) idle_pages;
 
@@ -69,7 +71,7 @@ static uint32_t largest_order(uint64_t free) {
   return order;
 }
 
-static void unlink_chunk(struct chunk *chunk) {
+static void unlink_chunk(struct chunk *chunk) HAK_REQUIRES(hak_records_lock) {
   if (chunk->order == NO_ORDER) return;
   if (chunk->next != NULL) chunk->next->prev = chunk->prev;
   if (chunk->prev != NULL) {
@@ -79,7 +81,7 @@ static void unlink_chunk(struct chunk *chunk) {
   }
 }
 
-static void link_chunk(struct chunk *chunk, uint32_t order) {
+static void link_chunk(struct chunk *chunk, uint32_t order) HAK_REQUIRES(hak_records_lock) {
   chunk->order = order;
   if (order == NO_ORDER) return;
   chunk->prev = NULL;
@@ -101,7 +103,7 @@ static uint64_t releasable(uint64_t free, uint64_t dirty) {
 }
 
 // The only place that changes masks.
-static HAK_NOINLINE void set_masks(struct chunk *chunk, uint64_t free, uint64_t dirty) {
+static HAK_NOINLINE void set_masks(struct chunk *chunk, uint64_t free, uint64_t dirty) HAK_REQUIRES(hak_records_lock) {
   const uint64_t idle = atomic_load_explicit(&idle_pages, memory_order_relaxed);
   const uint64_t others = idle - count_of(releasable(chunk->free, chunk->dirty));
   atomic_store_explicit(&idle_pages, others + count_of(releasable(free, dirty)), memory_order_relaxed);
@@ -119,7 +121,7 @@ static HAK_NOINLINE void set_masks(struct chunk *chunk, uint64_t free, uint64_t 
   link_chunk(chunk, order);
 }
 
-static HAK_COLD struct chunk *make_chunk(void) {
+static HAK_COLD struct chunk *make_chunk(void) HAK_REQUIRES(hak_records_lock) {
   struct chunk *chunk = hak_os_map(CHUNK, CHUNK);
   if (chunk == NULL) return NULL;
   // Where the system makes huge pages unasked it would fill pages again that were given back.
@@ -150,7 +152,7 @@ void *hak_meta_pages_take(uint32_t order, bool *zero, char **rest) {
   return address_of(chunk, first);
 }
 
-static HAK_NOINLINE void enqueue(struct chunk *chunk, uint64_t now) {
+static HAK_NOINLINE void enqueue(struct chunk *chunk, uint64_t now) HAK_REQUIRES(hak_records_lock) {
   if (chunk->queued || releasable(chunk->free, chunk->dirty) == 0) return;
   chunk->queued = true;
   chunk->idle_since_ms = now;

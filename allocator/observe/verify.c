@@ -68,9 +68,9 @@ const char *hak_verify(struct hak_heap *heap) {
   if (fault == NULL) fault = hak_mapping_verify();
   if (fault == NULL) fault = hak_guarded_verify();
   if (fault == NULL) {
-    hak_lock_acquire(&hak_orphanage_lock);
+    hak_orphanage_enter();
     fault = hak_heap_check(&hak_orphanage);
-    hak_lock_release(&hak_orphanage_lock);
+    hak_orphanage_leave();
   }
   if (fault != NULL || heap == NULL) return fault;
   hak_heap_enter(heap);

@@ -28,7 +28,8 @@ HAK_COLD void hak_fork_gate_wait(struct hak_lock *lock) {
   }
 }
 
-HAK_COLD void hak_gated_slow(struct hak_lock *lock) {
+HAK_COLD void hak_gated_slow(struct hak_lock *lock)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("hak_lock_slow does what taking the lock means") {
   hak_lock_slow(lock);
   if (hak_lock_holds_all) return;
   // Seq_cst, both: as in hak_fork_gate_wait.
@@ -36,7 +37,7 @@ HAK_COLD void hak_gated_slow(struct hak_lock *lock) {
   if (atomic_load_explicit(&hak_fork_gate_closed, memory_order_seq_cst)) hak_fork_gate_wait(lock);
 }
 
-void hak_fork_gate_close(void) {
+void hak_fork_gate_close(void) HAK_NO_THREAD_SAFETY_ANALYSIS("hak_fork_gate_open gives the lock back") {
   hak_lock_acquire_unranked(&gate);
   // Seq_cst: as in hak_gated_acquire.
   atomic_store_explicit(&hak_fork_gate_closed, true, memory_order_seq_cst);
@@ -50,7 +51,7 @@ void hak_fork_gate_wait_free(struct hak_lock *lock) {
   hak_lock_release_unranked(lock);
 }
 
-void hak_fork_gate_open(void) {
+void hak_fork_gate_open(void) HAK_NO_THREAD_SAFETY_ANALYSIS("hak_fork_gate_close took the lock") {
   // Release: who finds the gate open sees what was done meanwhile.
   atomic_store_explicit(&hak_fork_gate_closed, false, memory_order_release);
   hak_lock_release_unranked(&gate);

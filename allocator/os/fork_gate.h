@@ -13,18 +13,20 @@
 #include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
 #include "allocator/os/lock.h"
+#include "allocator/os/lock_annotations.h"
 
 HAK_C_BEGIN
 
 extern HAK_ATOMIC(bool) hak_fork_gate_closed;
 
 // The rest of hak_gated_acquire where the gate is closed; the calling thread has the lock.
-HAK_COLD void hak_fork_gate_wait(struct hak_lock *lock);
+HAK_COLD void hak_fork_gate_wait(struct hak_lock *lock) HAK_REQUIRES(lock);
 // And where the lock is not free.
-HAK_COLD void hak_gated_slow(struct hak_lock *lock);
+HAK_COLD void hak_gated_slow(struct hak_lock *lock) HAK_ACQUIRE(lock);
 
 // hak_lock_acquire for a lock behind the gate; hak_lock_release gives it back.
-HAK_INLINE void hak_gated_acquire(struct hak_lock *lock) {
+HAK_INLINE void hak_gated_acquire(struct hak_lock *lock) HAK_ACQUIRE(lock)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("it is what taking the lock means") {
   hak_lock_rank_enter(lock);
   hak_lock_count_in();
   uint32_t expected = 0;
@@ -39,7 +41,8 @@ HAK_INLINE void hak_gated_acquire(struct hak_lock *lock) {
 }
 
 // The lock if that takes no wait, and the gate is open. Seq_cst: as in hak_gated_acquire.
-HAK_INLINE bool hak_gated_try(struct hak_lock *lock) {
+HAK_INLINE bool hak_gated_try(struct hak_lock *lock) HAK_TRY_ACQUIRE(true, lock)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("it is what taking the lock means") {
   hak_lock_count_in();
   if (hak_lock_holds_all) return true;  // Within fork: it has the lock anyway, and keeps it.
   uint32_t expected = 0;
@@ -60,7 +63,7 @@ HAK_INLINE bool hak_gated_try(struct hak_lock *lock) {
 
 // From close to open no lock behind the gate is taken by another thread. After close: wait_free for each of them.
 void hak_fork_gate_close(void);
-void hak_fork_gate_wait_free(struct hak_lock *lock);
+void hak_fork_gate_wait_free(struct hak_lock *lock) HAK_EXCLUDES(lock);
 void hak_fork_gate_open(void);
 // In the child: nobody there holds the lock, whatever it says.
 void hak_fork_gate_reset(struct hak_lock *lock);

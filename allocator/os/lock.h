@@ -10,6 +10,7 @@
 
 #include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
+#include "allocator/os/lock_annotations.h"
 
 HAK_C_BEGIN
 
@@ -25,7 +26,7 @@ enum hak_lock_rank {
   HAK_RANK_META = 8,        // memory for the allocator's own records
 };
 
-struct hak_lock {
+struct HAK_CAPABILITY("lock") hak_lock {
   HAK_ATOMIC(uint32_t) state;  // 0 free, 1 held, 2 held and somebody sleeps
   uint32_t rank;               // constant
 };
@@ -71,7 +72,8 @@ HAK_INLINE void hak_lock_rank_leave(const struct hak_lock *lock) { (void)lock; }
 #endif
 
 // Takes a lock without regard to its rank: for fork, which takes all locks of a rank in the order of their list.
-HAK_INLINE void hak_lock_acquire_unranked(struct hak_lock *lock) {
+HAK_INLINE void hak_lock_acquire_unranked(struct hak_lock *lock) HAK_ACQUIRE(lock)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("it is what taking the lock means") {
   hak_lock_count_in();
   uint32_t expected = 0;
   // Acquire: sees what the last holder wrote.
@@ -81,12 +83,13 @@ HAK_INLINE void hak_lock_acquire_unranked(struct hak_lock *lock) {
   }
 }
 
-HAK_INLINE void hak_lock_acquire(struct hak_lock *lock) {
+HAK_INLINE void hak_lock_acquire(struct hak_lock *lock) HAK_ACQUIRE(lock) {
   hak_lock_rank_enter(lock);
   hak_lock_acquire_unranked(lock);
 }
 
-HAK_INLINE void hak_lock_release_unranked(struct hak_lock *lock) {
+HAK_INLINE void hak_lock_release_unranked(struct hak_lock *lock) HAK_RELEASE(lock)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("it is what giving the lock back means") {
   // Release: the next holder sees what this one wrote.
   if (HAK_LIKELY(!hak_lock_holds_all) &&
       HAK_UNLIKELY(atomic_exchange_explicit(&lock->state, 0, memory_order_release) == 2)) {
@@ -95,20 +98,20 @@ HAK_INLINE void hak_lock_release_unranked(struct hak_lock *lock) {
   hak_lock_count_out();
 }
 
-HAK_INLINE void hak_lock_release(struct hak_lock *lock) {
+HAK_INLINE void hak_lock_release(struct hak_lock *lock) HAK_RELEASE(lock) {
   hak_lock_rank_leave(lock);
   hak_lock_release_unranked(lock);
 }
 
 // Whether somebody sleeps until the lock is free, as far as can be told: one who waited may leave it so. For the thread
 // that holds it. Relaxed: a hint.
-HAK_INLINE bool hak_lock_wanted(struct hak_lock *lock) {
+HAK_INLINE bool hak_lock_wanted(struct hak_lock *lock) HAK_REQUIRES(lock) {
   return atomic_load_explicit(&lock->state, memory_order_relaxed) == 2;
 }
 
 // Between two steps of long work under a lock: whoever sleeps for it has it first. What the lock guards may have
 // changed afterwards. For a lock that is not behind the fork gate.
-void hak_lock_pass(struct hak_lock *lock);
+void hak_lock_pass(struct hak_lock *lock) HAK_REQUIRES(lock);
 
 HAK_C_END
 

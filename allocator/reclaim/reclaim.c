@@ -27,7 +27,7 @@ struct visit {
   uint32_t entered;  // heaps that were not passed over
 };
 
-static void visit_heap(struct hak_heap *heap, void *context) {
+static void visit_heap(struct hak_heap *heap, void *context) HAK_REQUIRES(heap->lock, hak_heap_role) {
   struct visit *visit = context;
   visit->entered++;
   if (heap == visit->mine) return;  // Its thread looks after it.
@@ -90,9 +90,9 @@ static bool release_step(uint64_t now) {
 }
 
 static bool purge_orphans(uint64_t now) {
-  hak_lock_acquire(&hak_orphanage_lock);
+  hak_orphanage_enter();
   const bool worked = hak_page_purge(&hak_orphanage, now);
-  hak_lock_release(&hak_orphanage_lock);
+  hak_orphanage_leave();
   return worked;
 }
 
@@ -163,17 +163,17 @@ void hak_reclaim_all(struct hak_heap *mine) {
     for (uint32_t left = heaps; left > 0; left--) visit_next(&visit);
     if (visit.entered >= heaps) break;
   }
-  hak_lock_acquire(&hak_orphanage_lock);
+  hak_orphanage_enter();
   size_t bytes = 0;
   bool more = hak_page_purge_begin(&hak_orphanage);
   while (more) {
     more = hak_page_purge_on(&hak_orphanage, &bytes);
     hak_lock_pass(&hak_orphanage_lock);
   }
-  hak_lock_release(&hak_orphanage_lock);
+  hak_orphanage_leave();
 }
 
-static void drain_heap(struct hak_heap *heap, void *mine) {
+static void drain_heap(struct hak_heap *heap, void *mine) HAK_REQUIRES(hak_heap_role) {
   if (heap != mine) hak_remote_drain(heap);
 }
 
@@ -183,7 +183,7 @@ void hak_reclaim_waiting(struct hak_heap *mine) {
 
 HAK_ATOMIC(bool) hak_reclaim_worth;
 
-static void trip_heap(struct hak_heap *heap, void *mine) {
+static void trip_heap(struct hak_heap *heap, void *mine) HAK_REQUIRES(hak_heap_role) {
   if (heap != mine) hak_idle_cache_trip(heap);
 }
 
