@@ -83,7 +83,7 @@ HAK_COLD void hak_lock_pass(struct hak_lock *lock) {
   hak_lock_acquire(lock);
 }
 
-#if HAK_OBSERVE
+#if HAK_GUARDED
 // Bit r: this thread holds a lock of rank r.
 static _Thread_local uint32_t held_ranks;
 

@@ -3,8 +3,8 @@
 // A small futex lock with a rank. It needs no destruction, no allocation, and may be released in the child of a fork by
 // the thread that the child is, which a pthread mutex does not promise.
 //
-// Lock order: a thread that holds a lock takes only locks of a higher rank. Checked at run time in OBSERVE builds. A
-// thread that ends the process (os/report.h) has every lock at once.
+// Lock order: a thread that holds a lock takes only locks of a higher rank. Checked at run time in OBSERVE and
+// HARDENED. A thread that ends the process (os/report.h) has every lock at once.
 #ifndef HAKMEM_OS_LOCK_H_
 #define HAKMEM_OS_LOCK_H_
 
@@ -63,7 +63,7 @@ struct hak_lock_waits hak_lock_waits(void);
 
 void hak_lock_slow(struct hak_lock *lock);
 void hak_lock_wake(struct hak_lock *lock);
-#if HAK_OBSERVE
+#if HAK_GUARDED
 void hak_lock_rank_enter(const struct hak_lock *lock);
 void hak_lock_rank_leave(const struct hak_lock *lock);
 #else

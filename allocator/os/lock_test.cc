@@ -355,7 +355,7 @@ TEST(LockOrder, RanksOfOtherThreadsDoNotCount) {
   EXPECT_TRUE(done);
 }
 
-#if HAK_OBSERVE
+#if HAK_GUARDED
 TEST(LockOrder, FallingOrEqualRanksEndTheProcess) {
   hak_lock low = HAK_LOCK_INIT(HAK_RANK_REGISTRY);
   hak_lock same = HAK_LOCK_INIT(HAK_RANK_POOL);
@@ -384,7 +384,7 @@ TEST(LockOrder, AnUnrankedReleaseTakesNoRankAway) {
   HAK_EXPECT_FATAL(equal(), "lock order violated", &other);
 }
 #else
-// The order is a promise of the code; only OBSERVE builds pay for checking it.
+// The order is a promise of the code; only OBSERVE and HARDENED pay for checking it.
 TEST(LockOrder, IsNotCheckedInThisProfile) {
   hak_lock low = HAK_LOCK_INIT(HAK_RANK_REGISTRY);
   hak_lock high = HAK_LOCK_INIT(HAK_RANK_POOL);
