@@ -221,7 +221,8 @@ void *__libc_calloc(size_t count, size_t size) { return hak_entry_calloc(count, 
 void *__libc_realloc(void *ptr, size_t size) { return hak_entry_realloc(ptr, size); }
 void __libc_free(void *ptr) { hak_entry_free(ptr); }
 void *__libc_memalign(size_t alignment, size_t size) { return hak_entry_memalign(alignment, size); }
-void *__libc_valloc(size_t size) { return valloc(size); }
-void *__libc_pvalloc(size_t size) { return pvalloc(size); }
+// The C library's own two are not thread-safe everywhere; these are the ones above.
+void *__libc_valloc(size_t size) { return valloc(size); }    // NOLINT(concurrency-mt-unsafe)
+void *__libc_pvalloc(size_t size) { return pvalloc(size); }  // NOLINT(concurrency-mt-unsafe)
 
 #endif  // __GLIBC__

@@ -23,7 +23,7 @@ void hak_pin_object(void) {
     // The program itself has no name, and is never unloaded. The handle stays open; after a failure dlerror is cleared.
     if (object->l_name[0] != '\0' && dlopen(object->l_name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE) == NULL &&
         dlerror != NULL) {
-      (void)dlerror();
+      (void)dlerror();  // NOLINT(concurrency-mt-unsafe): the message is the thread's own
     }
   }
   errno = saved;

@@ -37,7 +37,7 @@ const struct hak_gate hak_gates[HAK_GATE_COUNT] = {
                      .preset = {(balanced_), (speed_), (lean_)},                               \
                      .layer = (layer_),                                                        \
                      .change = (change_),                                                      \
-                     .text = text_},
+                     .text = (text_)},
 #define HAK_GATE_NUMBER(id, name_, least_, most_, unit_, balanced_, speed_, lean_, layer_, change_, text_) \
   [HAK_GATE_##id] = {.name = (name_),                                                                      \
                      .least = (least_),                                                                    \
@@ -46,7 +46,7 @@ const struct hak_gate hak_gates[HAK_GATE_COUNT] = {
                      .preset = {(balanced_), (speed_), (lean_)},                                           \
                      .layer = (layer_),                                                                    \
                      .change = (change_),                                                                  \
-                     .text = text_},
+                     .text = (text_)},
 #include "allocator/gate/gate_table.inc"
 #undef HAK_GATE_CHOICE
 #undef HAK_GATE_NUMBER

@@ -26,6 +26,7 @@ static bool is_span(const void *block) {
 
 // ---- Where a span's block begins ----------------------------------------------------------------
 
+// NOLINTNEXTLINE(misc-redundant-expression): two constants of two boxes.
 static_assert(HAK_SPAN_FRONT_MAX == HAK_COLOUR_BYTES, "a span's block may have every colour");
 
 // Whether a block of `size` bytes leaves room for a colour in its last slab. One that does has this room less to use,

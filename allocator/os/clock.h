@@ -14,8 +14,8 @@ HAK_C_BEGIN
 // Like clock_gettime; a clock that the kernel does not have reads as 0. Takes no lock; preserves errno.
 struct timespec hak_clock_read(clockid_t clock);
 
-// For tests: the function of that name in a vDSO image at `image`, or NULL.
-void *hak_clock_find(const void *image, const char *name);
+// For tests: the function of that name in the vDSO image that begins at `start`, or NULL.
+void *hak_clock_find(const void *start, const char *name);
 
 HAK_C_END
 

@@ -105,7 +105,7 @@ static int ask(void) {
   if (strstr(text, "[always]") != NULL) answer |= ANSWER_UNASKED;
   const bool some = (answer & ANSWER_UNASKED) != 0 || strstr(text, "[madvise]") != NULL;
   // A huge page is what one page of page table entries maps: with pages of 4 KiB a superslab, otherwise far more.
-  static_assert(HAK_SUPERSLAB_SIZE == 4096 / 8 * 4096, "a superslab is one huge page");
+  static_assert(HAK_SUPERSLAB_SIZE == (size_t)4096 / 8 * 4096, "a superslab is one huge page");
   if (some && hak_os_page_size() == 4096 && hak_sys_call(SYS_prctl, PR_GET_THP_DISABLE, 0, 0, 0, 0, 0) == 0)
     answer |= ANSWER_SUPPLY;
   return answer;

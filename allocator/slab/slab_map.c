@@ -10,7 +10,7 @@
 #define ROOT_SIZE (HAK_GRANULE_COUNT >> LEAF_SHIFT)
 
 // The flat form is made writable in pieces of one leaf: 64 KiB of map for 4 GiB of addresses.
-static_assert(LEAF_SIZE % (64 * 1024) == 0, "a leaf is whole pages on every kernel");
+static_assert(LEAF_SIZE % 65536 == 0, "a leaf is whole pages on every kernel");
 
 static const uint8_t no_entry = HAK_CLASS_NONE;
 const uint8_t *hak_slab_map_flat = &no_entry;
