@@ -194,7 +194,7 @@ class Input {
         before.erase(before.begin(), before.end() - static_cast<ptrdiff_t>(now.count));
       }
     }
-    Check(heap_->cache_bytes == bytes, "cache_bytes is wrong");
+    Check(heap_->upkeep.cache_bytes == bytes, "cache_bytes is wrong");
     Check(bytes <= std::max<uint64_t>(hak_config.thread_cache_bytes, most_) + AtLeast(), "caches with too much room");
     most_ = bytes;
   }

@@ -43,7 +43,7 @@ static void *refill(struct hak_heap *heap, uint32_t class_id, bool aligned, bool
   hak_heap_enter(heap);
   void *block = aligned ? NULL : hak_thread_cache_borrow(heap, class_id);
   if (block == NULL) block = hak_thread_cache_miss(heap, class_id, fresh);
-  const bool tick = heap->tick_due;
+  const bool tick = heap->upkeep.tick_due;
   hak_heap_leave(heap);
   hak_watch_after_slow(heap);
   if (HAK_GUARDED) hak_guard_budget_tell();

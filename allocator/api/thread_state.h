@@ -30,8 +30,8 @@ bool hak_thread_is_watched(void);
 // NULL, and the call goes the long way.
 HAK_INLINE struct hak_heap *hak_thread_between_looks(void) {
   struct hak_heap *heap = hak_thread_watched;
-  if (heap == NULL || heap->watch_skip == 0) return NULL;
-  heap->watch_skip--;
+  if (heap == NULL || heap->watch.skip == 0) return NULL;
+  heap->watch.skip--;
   return heap;
 }
 

@@ -22,7 +22,7 @@
 #define CALLS_LEAST ((uint64_t)1 << 20)
 
 static HAK_COLD void common_work(struct hak_heap *heap, uint64_t now) {
-  heap->tick_due = false;
+  heap->upkeep.tick_due = false;
   hak_reclaim_step(heap, now);
   hak_reclaim_judge(heap, now);
   hak_background_wake();
@@ -30,16 +30,16 @@ static HAK_COLD void common_work(struct hak_heap *heap, uint64_t now) {
 
 static void begin_watch(struct hak_heap *heap, uint64_t now) {
   if (hak_thread_is_watched()) return;
-  heap->watch_used = hak_watch_used(heap->watch_used, 0, now - heap->watch_last_ms);
-  heap->watch_last_ms = now;
-  if (heap->watch_used > HAK_WATCH_CALLS - CALLS_LEAST) return;
-  heap->watch_skip = heap->watch_step = 0;
-  heap->watch_work_ms = heap->watch_full_ms = heap->watch_held_ms = now;
+  heap->watch.used = hak_watch_used(heap->watch.used, 0, now - heap->watch.last_ms);
+  heap->watch.last_ms = now;
+  if (heap->watch.used > HAK_WATCH_CALLS - CALLS_LEAST) return;
+  heap->watch.skip = heap->watch.step = 0;
+  heap->watch.work_ms = heap->watch.full_ms = heap->watch.held_ms = now;
   hak_thread_watch(heap);
 }
 
 void hak_watch_after_slow(struct hak_heap *heap) {
-  if (HAK_UNLIKELY(heap->tick_due)) common_work(heap, hak_os_now_ms());
+  if (HAK_UNLIKELY(heap->upkeep.tick_due)) common_work(heap, hak_os_now_ms());
   if (HAK_UNLIKELY(hak_reclaim_worth_watching())) begin_watch(heap, hak_os_now_ms());
 }
 
@@ -60,11 +60,11 @@ void hak_watch_after_thread(void) {
 // What the thread caches pins the slabs of the peak, and its bins are as large as the peak made them.
 static void empty_cache(struct hak_heap *heap, uint64_t now) {
   const uint64_t idle_ms = HAK_SETTING(idle_cache_ms);
-  if (now - heap->watch_full_ms < (idle_ms > EMPTY_MS_MIN ? idle_ms : EMPTY_MS_MIN)) return;
-  heap->watch_full_ms = now;
+  if (now - heap->watch.full_ms < (idle_ms > EMPTY_MS_MIN ? idle_ms : EMPTY_MS_MIN)) return;
+  heap->watch.full_ms = now;
   // Of a quarantine's purpose little is lost: once in a deadline.
-  const bool held = HAK_HARDENED && now - heap->watch_held_ms >= HAK_SETTING(decommit_deadline_ms) / 2;
-  if (held) heap->watch_held_ms = now;
+  const bool held = HAK_HARDENED && now - heap->watch.held_ms >= HAK_SETTING(decommit_deadline_ms) / 2;
+  if (held) heap->watch.held_ms = now;
   hak_heap_enter(heap);
   if (held) hak_quarantine_flush(heap);
   hak_thread_cache_shrink_all(heap);
@@ -91,24 +91,24 @@ static void do_slice(struct hak_heap *heap, uint64_t now) {
 // A look at the clock. True: the watch is over.
 static bool look(struct hak_heap *heap) {
   const uint64_t now = hak_os_now_ms();
-  const uint64_t elapsed = now - heap->watch_last_ms;
-  heap->watch_last_ms = now;
-  heap->watch_used = hak_watch_used(heap->watch_used, heap->watch_step + 1, elapsed);
-  const uint32_t step = 2 * heap->watch_step + 1;
-  heap->watch_step = elapsed != 0 ? 0 : step < SKIP_MAX ? step : SKIP_MAX;
-  heap->watch_skip = heap->watch_step;
-  if (now - heap->watch_work_ms >= WORK_MS) {
-    heap->watch_work_ms = now;
+  const uint64_t elapsed = now - heap->watch.last_ms;
+  heap->watch.last_ms = now;
+  heap->watch.used = hak_watch_used(heap->watch.used, heap->watch.step + 1, elapsed);
+  const uint32_t step = 2 * heap->watch.step + 1;
+  heap->watch.step = elapsed != 0 ? 0 : step < SKIP_MAX ? step : SKIP_MAX;
+  heap->watch.skip = heap->watch.step;
+  if (now - heap->watch.work_ms >= WORK_MS) {
+    heap->watch.work_ms = now;
     empty_cache(heap, now);
     do_slice(heap, now);
     if (!hak_reclaim_judge(heap, now)) return true;
   }
-  return heap->watch_used >= HAK_WATCH_CALLS;
+  return heap->watch.used >= HAK_WATCH_CALLS;
 }
 
 bool hak_watch_call(struct hak_heap *heap) {
-  if (HAK_LIKELY(heap->watch_skip != 0)) {
-    heap->watch_skip--;
+  if (HAK_LIKELY(heap->watch.skip != 0)) {
+    heap->watch.skip--;
     return false;
   }
   return look(heap);

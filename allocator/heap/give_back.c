@@ -22,7 +22,7 @@ static_assert(CHAINS == 32, "one bit for each chain");
 
 static void push_chain(struct hak_heap *heap, struct chain_table *table, uint32_t slot) HAK_REQUIRES(hak_heap_role) {
   table->bytes += hak_remote_push(&table->chains[slot]);
-  if (heap != NULL) hak_heap_count(&heap->remote_batches);
+  if (heap != NULL) hak_heap_count(&heap->counts.remote_batches);
 }
 
 static void add_remote(struct hak_heap *heap, struct chain_table *table, struct hak_slab *slab, void *block)

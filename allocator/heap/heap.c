@@ -45,7 +45,7 @@ void hak_heap_unlink(struct hak_heap *heap, struct hak_slab *slab) {
   struct hak_class_heap *class_heap = &heap->classes[slab->class_id];
   if (HAK_UNLIKELY(slab->list >= HAK_LIST_COUNT)) hak_fatal(HAK_LINKS_OF_SLABS, slab);
   hak_slab_require_linked(slab, class_heap->lists[slab->list]);
-  if (HAK_UNLIKELY(heap->purge_next == slab)) heap->purge_next = slab->next;
+  hak_purge_cursor_skip(&heap->purge, slab);
   if (slab->next != NULL) slab->next->prev = slab->prev;
   if (slab->prev != NULL) {
     slab->prev->next = slab->next;
@@ -141,7 +141,7 @@ static uint32_t take_from_carved(struct hak_heap *heap, struct hak_slab *slab, v
     HAK_REQUIRES(hak_heap_role) {
   uint32_t got = take_free(heap, slab, out, want);
   if (got == 0) {
-    heap->classes[slab->class_id].took_new = true;
+    heap->took_new = true;
     const bool singly = slab->stride >= HAK_CARVE_SINGLY;
     got = hak_slab_carve(slab, out, singly ? 1 : want);
     if (fresh != NULL) *fresh = singly && slab->zeroed;
@@ -170,7 +170,7 @@ static uint32_t take_from_pool(struct hak_heap *heap, uint32_t class_id, void **
 // NOLINTNEXTLINE(misc-no-recursion): an adopted slab serves the second call, so there is no third.
 uint32_t hak_heap_take_mapped(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh) {
   if (fresh != NULL) *fresh = false;
-  heap->classes[class_id].took_new = false;
+  heap->took_new = false;
   uint32_t got = hak_heap_take_recycled(heap, class_id, out, want);
   if (got != 0) return got;
   struct hak_slab *slab = first_admitted(heap, class_id, HAK_LIST_CARVE);

@@ -11,11 +11,18 @@
 #define HAKMEM_HEAP_HEAP_H_
 
 #include "allocator/heap/bin.h"
+#include "allocator/heap/heap_lock.h"
+#include "allocator/heap/heap_records_state.h"
+#include "allocator/heap/idle_cache_state.h"
+#include "allocator/heap/page_purge_state.h"
+#include "allocator/heap/remote_state.h"
+#include "allocator/heap/thread_cache_state.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
 #include "allocator/os/fork_gate.h"
 #include "allocator/os/lock.h"
 #include "allocator/os/thread_mark.h"
+#include "allocator/policy/watch_policy.h"
 #include "allocator/slab/slab.h"
 
 HAK_C_BEGIN
@@ -24,98 +31,46 @@ HAK_C_BEGIN
 
 struct hak_quarantine;
 
-// The list of all heaps.
-extern struct hak_lock hak_registry_lock;
-// The orphanage's.
-extern struct hak_lock hak_orphanage_lock;
-// Taken, in place of a heap's lock, by a thread without a heap that frees: fork waits for it, so that no child inherits
-// a slab whose remote chain has blocks and whose owner will never be told.
-extern struct hak_lock hak_late_lock;
-// The right to what is under "the heap's lock": of the thread that has the lock of the heap in question, or one of the
-// two above in its place.
-extern struct hak_role hak_heap_role;
-
 struct hak_class_heap {
   struct hak_slab *lists[HAK_LIST_COUNT] HAK_GUARDED_BY(hak_heap_role);  // heads, by enum hak_slab_list
   // Slabs on the lists before HAK_LIST_FULL. Written by whoever owns the heap; read by all threads in the orphanage to
   // see whether adopting is worth the lock (relaxed: a hint).
   HAK_ATOMIC(uint32_t) with_room;
-  uint32_t misses HAK_GUARDED_BY(hak_heap_role);  // slow events of the class's bin since the last decay
-  // Blocks that refills of the class brought and no loan has used up (thread_cache.c).
-  uint32_t credit HAK_GUARDED_BY(hak_heap_role);
-  // How many of the lowest cached blocks in the bin came from fresh memory and may never have been touched.
-  uint32_t untouched HAK_GUARDED_BY(hak_heap_role);
-  bool took_new HAK_GUARDED_BY(hak_heap_role);  // the last hak_heap_take of the class gave such blocks
-  // Set when another thread emptied slots of the bin or closed it; cleared by hak_cache_settle. Under the heap's lock.
-  bool touched HAK_GUARDED_BY(hak_heap_role);
-  // Slots of the bin that another thread emptied and that are NULL since. Written under the heap's lock; statistics
-  // read, relaxed.
-  HAK_ATOMIC(uint32_t) stolen;
-  // The bin's limit while another thread has closed the bin, so that the owner's next free takes the slow path; NULL
-  // otherwise. Under the heap's lock.
-  void **full_limit HAK_GUARDED_BY(hak_heap_role);
-  // What others saw of the bin, and since when it has not changed. Under the heap's lock.
-  void **seen_top HAK_GUARDED_BY(hak_heap_role);
-  uint64_t seen_since_ms HAK_GUARDED_BY(hak_heap_role);
+  struct hak_bin_upkeep upkeep;
+  struct hak_bin_idle idle;
 };
 
-// All but the tops and slots of the cache is under `lock`, which the owner takes for each slow call; others take it to
-// reclaim what an idle thread keeps.
-struct hak_heap {
-  struct hak_cache cache;
-  struct hak_lock lock;
-  bool open HAK_GUARDED_BY(hak_heap_role);  // from hak_heap_open to hak_heap_close
-  bool tick_due;                            // the owner has had enough slow events to do some of the common work
-  // Of the watch (api/watch.h): the owner's alone, without the lock.
-  uint32_t watch_skip;     // calls until the next look at the clock
-  uint32_t watch_step;     // what it was set to
-  uint64_t watch_used;     // of the budget of watched calls
-  uint64_t watch_last_ms;  // the last look
-  uint64_t watch_work_ms;  // the last slice of work
-  uint64_t watch_full_ms;  // the cache was emptied last, or the watch began
-  uint64_t watch_held_ms;  // the same of the quarantine
-  struct hak_class_heap classes[HAK_CLASS_COUNT];
-  uint64_t slabs HAK_GUARDED_BY(hak_heap_role);  // on the lists of all classes
-  // hak_thread_cache_empty_before_growth does nothing below this many slabs.
-  uint64_t empty_at_slabs HAK_GUARDED_BY(hak_heap_role);
-  uint64_t cache_bytes HAK_GUARDED_BY(hak_heap_role);  // sum over the bins of capacity * stride
-  HAK_ATOMIC(uint64_t) free_bytes;  // of blocks that lie free in the heap's slabs; statistics read, relaxed
-  uint64_t reported_bytes HAK_GUARDED_BY(hak_heap_role);  // of these: already in hak_heaps_free_bytes
-  uint64_t idle_bytes HAK_GUARDED_BY(hak_heap_role);      // in its cache, as others counted them last (idle_cache.h)
-  uint64_t slow_calls HAK_GUARDED_BY(hak_heap_role);      // slow events so far
-  uint64_t seen_calls HAK_GUARDED_BY(hak_heap_role);      // what others saw of it, and since when it has not changed
-  uint64_t seen_calls_ms HAK_GUARDED_BY(hak_heap_role);
-  uint32_t events HAK_GUARDED_BY(hak_heap_role);       // slow events since the last decay step
-  uint32_t decay_class HAK_GUARDED_BY(hak_heap_role);  // the class that the next decay step looks at
-  // Where the page purge's pass goes on: the class (0: no pass is under way), its list, and the slab (NULL: the list is
-  // done).
-  uint32_t purge_class HAK_GUARDED_BY(hak_heap_role);
-  uint32_t purge_list HAK_GUARDED_BY(hak_heap_role);
-  struct hak_slab *purge_next HAK_GUARDED_BY(hak_heap_role);
-  uint64_t purge_pass_ms HAK_GUARDED_BY(hak_heap_role);  // not before this does the next pass begin
-  uint32_t trickle_class HAK_GUARDED_BY(hak_heap_role);  // the class that the trickle of pages did last
-  uint64_t trickle_ms HAK_GUARDED_BY(hak_heap_role);     // not before this does it go on
-  struct hak_quarantine *quarantine;  // set under the heap's lock, by the owner thread; NULL: it has none
-  // Written by the owner, read by statistics, relaxed.
-  HAK_ATOMIC(uint64_t) held_blocks;  // in its quarantine
+// Written by the owner, read by statistics; relaxed.
+struct hak_heap_counts {
+  HAK_ATOMIC(uint64_t) held_blocks;  // in the quarantine
   HAK_ATOMIC(uint64_t) held_bytes;
-  // What canaries take behind blocks that this thread got, less those that it freed: only the sum over all heaps is a
-  // number, so it stays when the heap changes threads.
-  HAK_ATOMIC(uint64_t) canary_bytes;
   HAK_ATOMIC(uint64_t) refills;
   HAK_ATOMIC(uint64_t) flushes;
   HAK_ATOMIC(uint64_t) remote_batches;
-  // What hak_remote_drain_some has taken in hand and not done: slabs from `pending`, linked by pending_next, whose
-  // chains are still on them, and the rest of one chain that is off its slab.
-  struct hak_slab *draining HAK_GUARDED_BY(hak_heap_role);
-  struct hak_slab *rest_slab HAK_GUARDED_BY(hak_heap_role);
-  HAK_ATOMIC(uint64_t) rest;        // as hak_slab.remote; statistics read, relaxed
-  HAK_ATOMIC(uint64_t) rest_bytes;  // of its blocks; the same
-  // On the list that it is on: of heaps with a thread, of those that a fork left behind, or of records without a
-  // thread.
-  struct hak_heap *next HAK_GUARDED_BY(hak_registry_lock);
-  struct hak_heap *prev HAK_GUARDED_BY(hak_registry_lock);
-  uint64_t closed_ms HAK_GUARDED_BY(hak_registry_lock);  // when it lost its thread
+  // What canaries take behind blocks that this thread got, less those that it freed: only the sum over all heaps is a
+  // number, so it stays when the heap changes threads. Relaxed.
+  HAK_ATOMIC(uint64_t) canary_bytes;
+};
+
+// All but the tops and slots of the cache is under `lock`, which the owner takes for each slow call; others take it to
+// reclaim what an idle thread keeps. Each part is described, and its fields are explained, where its box declares it.
+struct hak_heap {
+  struct hak_cache cache;  // bin.h
+  struct hak_lock lock;
+  bool open HAK_GUARDED_BY(hak_heap_role);      // from hak_heap_open to hak_heap_close
+  bool took_new HAK_GUARDED_BY(hak_heap_role);  // the last hak_heap_take gave blocks from fresh memory
+  struct hak_watch_clock watch;                 // policy/watch_policy.h; the owner's alone, without the lock
+  struct hak_class_heap classes[HAK_CLASS_COUNT];
+  uint64_t slabs HAK_GUARDED_BY(hak_heap_role);  // on the lists of all classes
+  HAK_ATOMIC(uint64_t) free_bytes;  // of blocks that lie free in the heap's slabs; statistics read, relaxed
+  uint64_t reported_bytes HAK_GUARDED_BY(hak_heap_role);  // of these: already in hak_heaps_free_bytes
+  struct hak_cache_upkeep upkeep;                         // thread_cache_state.h
+  struct hak_cache_idle idle;                             // idle_cache_state.h
+  struct hak_purge_cursor purge;                          // page_purge_state.h
+  struct hak_drain_state drain;                           // remote_state.h
+  struct hak_quarantine *quarantine;  // set under the heap's lock, by the owner thread; NULL: it has none
+  struct hak_heap_counts counts;
+  struct hak_heap_place place;  // heap_records_state.h; under the registry's lock
   // Says that the thread has ended without closing its heap. Set by the thread, outside all locks.
   struct hak_thread_mark mark;
   // Slabs with new remote frees, linked by pending_next up to HAK_PENDING_END: pushed by anyone (release), taken whole

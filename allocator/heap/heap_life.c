@@ -41,8 +41,8 @@ static void link_heap(struct hak_heap *heap) HAK_REQUIRES(hak_registry_lock) {
 }
 
 static void unlink_heap(struct hak_heap *heap) HAK_REQUIRES(hak_registry_lock) {
-  if (registry.visited == heap) registry.visited = heap->next;
-  if (registry.looked_at == heap) registry.looked_at = heap->next;
+  if (registry.visited == heap) registry.visited = heap->place.next;
+  if (registry.looked_at == heap) registry.looked_at = heap->place.next;
   hak_heap_list_remove(&registry.heaps, heap);
   set_threads(registry_threads() - 1);
 }
@@ -50,9 +50,9 @@ static void unlink_heap(struct hak_heap *heap) HAK_REQUIRES(hak_registry_lock) {
 // Moves all of a list in front of the abandoned ones, without a look at them.
 static void abandon(struct hak_heap_list *list) HAK_REQUIRES(hak_registry_lock) {
   if (list->first == NULL) return;
-  list->last->next = registry.abandoned.first;
+  list->last->place.next = registry.abandoned.first;
   if (registry.abandoned.first != NULL) {
-    registry.abandoned.first->prev = list->last;
+    registry.abandoned.first->place.prev = list->last;
   } else {
     registry.abandoned.last = list->last;
   }
@@ -72,7 +72,7 @@ static struct hak_heap *take_left(uint32_t looks) HAK_REQUIRES(hak_registry_lock
     if (registry.looked_at == NULL) registry.looked_at = registry.heaps.first;
     struct hak_heap *heap = registry.looked_at;
     if (heap == NULL) return NULL;
-    registry.looked_at = heap->next;
+    registry.looked_at = heap->place.next;
     if (hak_thread_mark_left(&heap->mark)) {
       unlink_heap(heap);
       hak_heap_list_add(&registry.closing, heap);
@@ -175,10 +175,10 @@ static void empty(struct hak_heap *heap) {
 
 // Under the registry's lock.
 static void keep_record(struct hak_heap *heap, uint64_t now) HAK_REQUIRES(hak_registry_lock) {
-  move_count(&heap->canary_bytes, &registry.canary_bytes);
-  move_count(&heap->refills, &registry.refills);
-  move_count(&heap->flushes, &registry.flushes);
-  move_count(&heap->remote_batches, &registry.remote_batches);
+  move_count(&heap->counts.canary_bytes, &registry.canary_bytes);
+  move_count(&heap->counts.refills, &registry.refills);
+  move_count(&heap->counts.flushes, &registry.flushes);
+  move_count(&heap->counts.remote_batches, &registry.remote_batches);
   hak_heap_record_keep(heap, now);
 }
 
@@ -250,7 +250,7 @@ static void add_cached(const struct hak_heap *heap, struct hak_heap_totals *tota
     void **top = hak_bin_top(bin);
     if (base == NULL) continue;
     // The owner may change both between the two loads: such a moment counts as an empty bin.
-    const uint32_t stolen = atomic_load_explicit(&heap->classes[class_id].stolen, memory_order_relaxed);
+    const uint32_t stolen = atomic_load_explicit(&heap->classes[class_id].idle.stolen, memory_order_relaxed);
     const ptrdiff_t blocks = top - base - 1 - (ptrdiff_t)stolen;
     if (blocks <= 0 || blocks > (ptrdiff_t)HAK_SLAB_BLOCKS_MAX) continue;
     totals->cached_blocks += (uint64_t)blocks;
@@ -259,23 +259,23 @@ static void add_cached(const struct hak_heap *heap, struct hak_heap_totals *tota
 }
 
 static void add_heap(const struct hak_heap *heap, struct hak_heap_totals *totals) {
-  totals->canary_bytes += atomic_load_explicit(&heap->canary_bytes, memory_order_relaxed);
+  totals->canary_bytes += atomic_load_explicit(&heap->counts.canary_bytes, memory_order_relaxed);
   totals->free_bytes += atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
-  totals->refills += atomic_load_explicit(&heap->refills, memory_order_relaxed);
-  totals->flushes += atomic_load_explicit(&heap->flushes, memory_order_relaxed);
-  totals->remote_batches += atomic_load_explicit(&heap->remote_batches, memory_order_relaxed);
+  totals->refills += atomic_load_explicit(&heap->counts.refills, memory_order_relaxed);
+  totals->flushes += atomic_load_explicit(&heap->counts.flushes, memory_order_relaxed);
+  totals->remote_batches += atomic_load_explicit(&heap->counts.remote_batches, memory_order_relaxed);
   add_cached(heap, totals);
-  const uint64_t held = atomic_load_explicit(&heap->held_blocks, memory_order_relaxed);
-  totals->rest_blocks += atomic_load_explicit(&heap->rest, memory_order_relaxed) >> 32;
-  totals->rest_bytes += atomic_load_explicit(&heap->rest_bytes, memory_order_relaxed);
+  const uint64_t held = atomic_load_explicit(&heap->counts.held_blocks, memory_order_relaxed);
+  totals->rest_blocks += atomic_load_explicit(&heap->drain.rest, memory_order_relaxed) >> 32;
+  totals->rest_bytes += atomic_load_explicit(&heap->drain.rest_bytes, memory_order_relaxed);
   totals->held_blocks += held;
   totals->cached_blocks += held;
-  totals->cached_bytes += atomic_load_explicit(&heap->held_bytes, memory_order_relaxed);
+  totals->cached_bytes += atomic_load_explicit(&heap->counts.held_bytes, memory_order_relaxed);
 }
 
 static void add_heaps(const struct hak_heap_list *list, struct hak_heap_totals *totals)
     HAK_REQUIRES(hak_registry_lock) {
-  for (const struct hak_heap *heap = list->first; heap != NULL; heap = heap->next) add_heap(heap, totals);
+  for (const struct hak_heap *heap = list->first; heap != NULL; heap = heap->place.next) add_heap(heap, totals);
 }
 
 struct hak_heap_totals hak_heap_totals(void) {
@@ -287,7 +287,8 @@ struct hak_heap_totals hak_heap_totals(void) {
       .remote_batches = registry.remote_batches,
       .adopted = atomic_load_explicit(&hak_adopted_slabs, memory_order_relaxed),
   };
-  totals.canary_bytes = registry.canary_bytes + atomic_load_explicit(&hak_orphanage.canary_bytes, memory_order_relaxed);
+  totals.canary_bytes =
+      registry.canary_bytes + atomic_load_explicit(&hak_orphanage.counts.canary_bytes, memory_order_relaxed);
   add_heaps(&registry.heaps, &totals);
   add_heaps(&registry.closing, &totals);
   add_heaps(&registry.abandoned, &totals);
@@ -302,7 +303,7 @@ bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), 
   hak_lock_acquire(&hak_registry_lock);
   struct hak_heap *heap = registry.visited != NULL ? registry.visited : registry.heaps.first;
   if (heap != NULL) {
-    registry.visited = heap->next;
+    registry.visited = heap->place.next;
     if (hak_thread_mark_left(&heap->mark)) {
       left = heap;
       unlink_heap(heap);
@@ -329,7 +330,7 @@ bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), 
 }
 
 static void wait_free(const struct hak_heap_list *list) HAK_REQUIRES(hak_registry_lock) {
-  for (struct hak_heap *heap = list->first; heap != NULL; heap = heap->next) {
+  for (struct hak_heap *heap = list->first; heap != NULL; heap = heap->place.next) {
     hak_fork_gate_wait_free(&heap->lock);
     if (HAK_HARDENED) hak_quarantine_wait_free(heap);
   }
@@ -370,7 +371,7 @@ bool hak_heap_close_abandoned(void) {
   if (HAK_LIKELY(!atomic_load_explicit(&some_abandoned, memory_order_relaxed))) return false;
   hak_lock_acquire(&hak_registry_lock);
   struct hak_heap *heap = registry.abandoned.first;
-  atomic_store_explicit(&some_abandoned, heap != NULL && heap->next != NULL, memory_order_relaxed);
+  atomic_store_explicit(&some_abandoned, heap != NULL && heap->place.next != NULL, memory_order_relaxed);
   if (heap != NULL) {
     hak_heap_list_remove(&registry.abandoned, heap);
     hak_heap_list_add(&registry.closing, heap);

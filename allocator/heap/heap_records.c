@@ -57,7 +57,7 @@ struct hak_heap *hak_heap_record_take(void) {
 }
 
 void hak_heap_record_keep(struct hak_heap *heap, uint64_t now) {
-  heap->closed_ms = now;
+  heap->place.closed_ms = now;
   hak_heap_list_add(&records.warm, heap);
   set_warm(count_warm() + 1);
 }
@@ -84,7 +84,7 @@ HAK_COLD struct hak_heap_rest *hak_heap_records_lend(uint64_t until, uint32_t wa
   if (slice->count != 0 || count_warm() <= warm || !reserve_stack()) return NULL;
   while (slice->count < HAK_HEAP_RECORDS_SLICE && count_warm() > warm) {
     struct hak_heap *heap = records.warm.last;
-    if (heap->closed_ms > until) break;
+    if (heap->place.closed_ms > until) break;
     hak_heap_list_remove(&records.warm, heap);
     set_warm(count_warm() - 1);
     slice->resting[slice->count] = false;

@@ -22,10 +22,10 @@ struct hak_heap_list {
 };
 
 HAK_INLINE void hak_heap_list_add(struct hak_heap_list *list, struct hak_heap *heap) HAK_REQUIRES(hak_registry_lock) {
-  heap->prev = NULL;
-  heap->next = list->first;
-  if (heap->next != NULL) {
-    heap->next->prev = heap;
+  heap->place.prev = NULL;
+  heap->place.next = list->first;
+  if (heap->place.next != NULL) {
+    heap->place.next->place.prev = heap;
   } else {
     list->last = heap;
   }
@@ -34,15 +34,15 @@ HAK_INLINE void hak_heap_list_add(struct hak_heap_list *list, struct hak_heap *h
 
 HAK_INLINE void hak_heap_list_remove(struct hak_heap_list *list, struct hak_heap *heap)
     HAK_REQUIRES(hak_registry_lock) {
-  if (heap->next != NULL) {
-    heap->next->prev = heap->prev;
+  if (heap->place.next != NULL) {
+    heap->place.next->place.prev = heap->place.prev;
   } else {
-    list->last = heap->prev;
+    list->last = heap->place.prev;
   }
-  if (heap->prev != NULL) {
-    heap->prev->next = heap->next;
+  if (heap->place.prev != NULL) {
+    heap->place.prev->place.next = heap->place.next;
   } else {
-    list->first = heap->next;
+    list->first = heap->place.next;
   }
 }
 

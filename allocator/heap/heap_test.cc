@@ -278,7 +278,7 @@ TEST_F(Heap, AClosedRecordIsOpenedAgain) {
   hak_heap_close(other);
   hak_heap *again = hak_heap_open();
   EXPECT_EQ(again, other);
-  EXPECT_EQ(again->cache_bytes, 0u);
+  EXPECT_EQ(again->upkeep.cache_bytes, 0u);
   EXPECT_EQ(hak_heap_check(again), nullptr);
   EXPECT_EQ(Take(again, kClass, 3).size(), 3u);
   hak_heap_close(again);

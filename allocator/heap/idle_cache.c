@@ -13,7 +13,7 @@
 #define MUCH_BYTES ((uint64_t)4 * 1024 * 1024)
 
 HAK_ATOMIC(uint64_t) hak_stolen_blocks;
-// What heap->idle_bytes adds up to. Relaxed: a figure.
+// What heap->idle.bytes adds up to. Relaxed: a figure.
 static HAK_ATOMIC(uint64_t) idle_bytes;
 
 struct taken {
@@ -31,11 +31,11 @@ struct round {
 static bool is_idle(struct hak_class_heap *class_heap, const struct hak_bin *bin, uint64_t now, uint64_t idle_ms)
     HAK_REQUIRES(hak_heap_role) {
   void **const top = hak_bin_top(bin);
-  if (top != class_heap->seen_top) {
-    class_heap->seen_top = top;
-    class_heap->seen_since_ms = now;
+  if (top != class_heap->idle.seen_top) {
+    class_heap->idle.seen_top = top;
+    class_heap->idle.seen_since_ms = now;
   }
-  return now >= class_heap->seen_since_ms && now - class_heap->seen_since_ms >= idle_ms;
+  return now >= class_heap->idle.seen_since_ms && now - class_heap->idle.seen_since_ms >= idle_ms;
 }
 
 // Exchanges slots of the bin, from `slot` on and below its top, with NULL. Returns the first slot not looked at; NULL
@@ -72,10 +72,10 @@ static uint32_t settle_round(struct hak_heap *heap, struct round *round) HAK_REQ
       // Relaxed: the barrier has ordered it. Not NULL: popped, and another one pushed. Step I6 of idle_cache.pml.
       if (__atomic_load_n(taken->slot, __ATOMIC_RELAXED) != NULL) continue;
       struct hak_class_heap *class_heap = &heap->classes[taken->bin - heap->cache.bins];
-      const uint32_t stolen = atomic_load_explicit(&class_heap->stolen, memory_order_relaxed);
+      const uint32_t stolen = atomic_load_explicit(&class_heap->idle.stolen, memory_order_relaxed);
       // Relaxed: under the heap's lock; statistics read. Step I7 of idle_cache.pml.
-      atomic_store_explicit(&class_heap->stolen, stolen + 1, memory_order_relaxed);
-      class_heap->touched = true;
+      atomic_store_explicit(&class_heap->idle.stolen, stolen + 1, memory_order_relaxed);
+      class_heap->idle.touched = true;
       mine[count++] = taken->block;
     } else if (taken->slot <= tops[i] + 1) {
       void *empty = NULL;
@@ -89,17 +89,17 @@ static uint32_t settle_round(struct hak_heap *heap, struct round *round) HAK_REQ
 }
 
 bool hak_idle_cache_no_event(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) {
-  if (heap->slow_calls != heap->seen_calls) {
-    heap->seen_calls = heap->slow_calls;
-    heap->seen_calls_ms = now;
+  if (heap->upkeep.slow_calls != heap->idle.seen_calls) {
+    heap->idle.seen_calls = heap->upkeep.slow_calls;
+    heap->idle.seen_calls_ms = now;
   }
-  return now >= heap->seen_calls_ms && now - heap->seen_calls_ms >= idle_ms;
+  return now >= heap->idle.seen_calls_ms && now - heap->idle.seen_calls_ms >= idle_ms;
 }
 
 static void set_idle_bytes(struct hak_heap *heap, uint64_t bytes) HAK_REQUIRES(hak_heap_role) {
-  if (bytes == heap->idle_bytes) return;
-  atomic_fetch_add_explicit(&idle_bytes, bytes - heap->idle_bytes, memory_order_relaxed);
-  heap->idle_bytes = bytes;
+  if (bytes == heap->idle.bytes) return;
+  atomic_fetch_add_explicit(&idle_bytes, bytes - heap->idle.bytes, memory_order_relaxed);
+  heap->idle.bytes = bytes;
 }
 
 void hak_idle_cache_uncount(struct hak_heap *heap) { set_idle_bytes(heap, 0); }
@@ -111,7 +111,7 @@ bool hak_idle_cache_much(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) 
     void **const base = hak_bin_base(bin);
     if (base == NULL || !is_idle(&heap->classes[class_id], bin, now, idle_ms)) continue;
     void **const first =
-        base + HAK_BIN_SENTINELS + atomic_load_explicit(&heap->classes[class_id].stolen, memory_order_relaxed);
+        base + HAK_BIN_SENTINELS + atomic_load_explicit(&heap->classes[class_id].idle.stolen, memory_order_relaxed);
     if (hak_bin_top(bin) > first) bytes += (uint64_t)(hak_bin_top(bin) - first) * hak_class_stride(class_id);
   }
   set_idle_bytes(heap, bytes);
@@ -127,7 +127,7 @@ uint32_t hak_idle_cache_steal(struct hak_heap *heap, uint64_t now, uint64_t idle
     struct hak_bin *bin = &heap->cache.bins[class_id];
     void **slot = hak_bin_base(bin);
     if (slot == NULL || !is_idle(&heap->classes[class_id], bin, now, idle_ms)) continue;
-    slot += HAK_BIN_SENTINELS + atomic_load_explicit(&heap->classes[class_id].stolen, memory_order_relaxed);
+    slot += HAK_BIN_SENTINELS + atomic_load_explicit(&heap->classes[class_id].idle.stolen, memory_order_relaxed);
     if (slot >= hak_bin_top(bin)) continue;
     // Before anything is taken: without the barrier nothing may be.
     if (!asked && !hak_os_barrier()) return 0;
@@ -143,9 +143,9 @@ void hak_idle_cache_trip(struct hak_heap *heap) {
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     struct hak_bin *bin = &heap->cache.bins[class_id];
     struct hak_class_heap *class_heap = &heap->classes[class_id];
-    if (hak_bin_base(bin) == NULL || class_heap->full_limit != NULL) continue;
-    class_heap->full_limit = hak_bin_limit(bin);
-    class_heap->touched = true;
+    if (hak_bin_base(bin) == NULL || class_heap->idle.full_limit != NULL) continue;
+    class_heap->idle.full_limit = hak_bin_limit(bin);
+    class_heap->idle.touched = true;
     // No top is ever below this slot. An owner that has just seen the old limit frees one more block into the room that
     // is there. Step I9 of idle_cache.pml.
     hak_bin_set_limit(bin, hak_bin_base(bin) + 1);
@@ -155,10 +155,10 @@ void hak_idle_cache_trip(struct hak_heap *heap) {
 HAK_NOINLINE void hak_idle_cache_settle(struct hak_heap *heap, uint32_t class_id) {
   struct hak_class_heap *class_heap = &heap->classes[class_id];
   struct hak_bin *bin = &heap->cache.bins[class_id];
-  if (class_heap->full_limit != NULL) hak_bin_set_limit(bin, class_heap->full_limit);
-  class_heap->full_limit = NULL;
-  class_heap->touched = false;
-  if (atomic_load_explicit(&class_heap->stolen, memory_order_relaxed) == 0) return;
+  if (class_heap->idle.full_limit != NULL) hak_bin_set_limit(bin, class_heap->idle.full_limit);
+  class_heap->idle.full_limit = NULL;
+  class_heap->idle.touched = false;
+  if (atomic_load_explicit(&class_heap->idle.stolen, memory_order_relaxed) == 0) return;
   void **to = hak_bin_first(bin);
   void **const top = hak_bin_top(bin);
   for (void **from = to; from <= top; from++) {
@@ -166,7 +166,7 @@ HAK_NOINLINE void hak_idle_cache_settle(struct hak_heap *heap, uint32_t class_id
     if (block != NULL) hak_slot_store(to++, block);
   }
   hak_bin_set_top(bin, to - 1);
-  const uint32_t stolen = atomic_load_explicit(&class_heap->stolen, memory_order_relaxed);
-  class_heap->untouched = class_heap->untouched > stolen ? class_heap->untouched - stolen : 0;
-  atomic_store_explicit(&class_heap->stolen, 0, memory_order_relaxed);
+  const uint32_t stolen = atomic_load_explicit(&class_heap->idle.stolen, memory_order_relaxed);
+  class_heap->upkeep.untouched = class_heap->upkeep.untouched > stolen ? class_heap->upkeep.untouched - stolen : 0;
+  atomic_store_explicit(&class_heap->idle.stolen, 0, memory_order_relaxed);
 }

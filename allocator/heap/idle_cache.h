@@ -47,7 +47,7 @@ void hak_idle_cache_settle(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRE
 
 // The same where there is anything to do.
 HAK_INLINE void hak_cache_settle(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role) {
-  if (HAK_UNLIKELY(heap->classes[class_id].touched)) hak_idle_cache_settle(heap, class_id);
+  if (HAK_UNLIKELY(heap->classes[class_id].idle.touched)) hak_idle_cache_settle(heap, class_id);
 }
 
 // Blocks that stealers took so far; relaxed: a statistic.

@@ -74,7 +74,7 @@ std::vector<void *> Slots(const Owner &owner, uint32_t class_id) {
 }
 
 uint32_t Stolen(const Owner &owner, uint32_t class_id) {
-  return atomic_load_explicit(&owner.heap()->classes[class_id].stolen, memory_order_relaxed);
+  return atomic_load_explicit(&owner.heap()->classes[class_id].idle.stolen, memory_order_relaxed);
 }
 
 class IdleCache : public testing::Test {
@@ -345,19 +345,19 @@ TEST_F(IdleCache, TheNextFreeOpensAClosedBin) {
   const std::vector<void *> blocks = MallocMany(0, kClass, 40);
   FreeMany(0, std::vector<void *>(blocks.begin(), blocks.begin() + 4));
   void **const limit = hak_bin_limit(owners_[0]->Bin(kClass));
-  const uint64_t bytes = owners_[0]->heap()->cache_bytes;
+  const uint64_t bytes = owners_[0]->heap()->upkeep.cache_bytes;
   Trip(*owners_[0]);
   Trip(*owners_[0]);
   EXPECT_GE(owners_[0]->Top(kClass), hak_bin_limit(owners_[0]->Bin(kClass)));
   EXPECT_EQ(Malloc(0, kClass), blocks[3]) << "taking goes on as before";
   ExpectSound();
-  const uint64_t events = owners_[0]->heap()->slow_calls;
+  const uint64_t events = owners_[0]->heap()->upkeep.slow_calls;
   Free(0, blocks[3]);
-  EXPECT_EQ(owners_[0]->heap()->slow_calls, events + 1);
+  EXPECT_EQ(owners_[0]->heap()->upkeep.slow_calls, events + 1);
   EXPECT_EQ(hak_bin_limit(owners_[0]->Bin(kClass)), limit);
-  EXPECT_EQ(owners_[0]->heap()->cache_bytes, bytes);
+  EXPECT_EQ(owners_[0]->heap()->upkeep.cache_bytes, bytes);
   Free(0, blocks[5]);
-  EXPECT_EQ(owners_[0]->heap()->slow_calls, events + 1);
+  EXPECT_EQ(owners_[0]->heap()->upkeep.slow_calls, events + 1);
   ExpectVerifies();
 }
 

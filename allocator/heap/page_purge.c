@@ -68,29 +68,29 @@ static bool purge_class(struct hak_heap *heap, uint32_t class_id, struct slice *
   return true;
 }
 
-// A slice of the pass, from where the last one stopped. heap->purge_class, heap->purge_list and heap->purge_next name
-// that place; hak_heap_unlink keeps it true when the slab leaves its list.
+// A slice of the pass, from where the last one stopped. heap->purge.class_id, heap->purge.list and heap->purge.next
+// name that place; hak_heap_unlink keeps it true when the slab leaves its list.
 static void purge_on(struct hak_heap *heap, struct slice *slice) HAK_REQUIRES(hak_heap_role) {
   for (;;) {
-    heap->purge_next = purge_list(heap->purge_next, slice);
-    if (heap->purge_next != NULL) return;
-    if (heap->purge_list < LAST_LIST) {
-      heap->purge_list++;
-    } else if (heap->purge_class + 1 < HAK_CLASS_COUNT) {
-      heap->purge_class++;
-      heap->purge_list = FIRST_LIST;
+    heap->purge.next = purge_list(heap->purge.next, slice);
+    if (heap->purge.next != NULL) return;
+    if (heap->purge.list < LAST_LIST) {
+      heap->purge.list++;
+    } else if (heap->purge.class_id + 1 < HAK_CLASS_COUNT) {
+      heap->purge.class_id++;
+      heap->purge.list = FIRST_LIST;
     } else {
-      heap->purge_class = 0;
+      heap->purge.class_id = 0;
       return;
     }
-    heap->purge_next = heap->classes[heap->purge_class].lists[heap->purge_list];
+    heap->purge.next = heap->classes[heap->purge.class_id].lists[heap->purge.list];
   }
 }
 
 static void begin_pass(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
-  heap->purge_class = 1;
-  heap->purge_list = FIRST_LIST;
-  heap->purge_next = heap->classes[1].lists[FIRST_LIST];
+  heap->purge.class_id = 1;
+  heap->purge.list = FIRST_LIST;
+  heap->purge.next = heap->classes[1].lists[FIRST_LIST];
 }
 
 static bool possible(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
@@ -101,23 +101,23 @@ static bool possible(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
 // times, each touches a page that was not touched before, and without this its memory would creep up for ever. (In huge
 // pages nothing creeps.)
 static bool trickle(struct hak_heap *heap, uint64_t now) HAK_REQUIRES(hak_heap_role) {
-  if (now < heap->trickle_ms) return false;
+  if (now < heap->purge.trickle_ms) return false;
   struct slice slice = {.now = now,
                         .deadline_ms = HAK_SETTING(decommit_deadline_ms),
                         .slabs = TRICKLE_SLABS,
                         .runs = 1,
                         .spare_huge = true};
-  const uint32_t class_id = heap->trickle_class + 1;
+  const uint32_t class_id = heap->purge.trickle_class + 1;
   purge_class(heap, class_id, &slice);
   if (slice.runs == 0) {
     const uint64_t pause = TRICKLE_DEADLINES * HAK_SETTING(decommit_deadline_ms);
-    heap->trickle_ms = now + (pause > TRICKLE_MS_MIN ? pause : TRICKLE_MS_MIN);
+    heap->purge.trickle_ms = now + (pause > TRICKLE_MS_MIN ? pause : TRICKLE_MS_MIN);
     return false;  // It is no work that is due.
   }
-  heap->trickle_class = class_id;
+  heap->purge.trickle_class = class_id;
   if (class_id + 1 == HAK_CLASS_COUNT) {
-    heap->trickle_class = 0;
-    heap->trickle_ms = now + TRICKLE_PASS_MS;
+    heap->purge.trickle_class = 0;
+    heap->purge.trickle_ms = now + TRICKLE_PASS_MS;
   }
   return false;
 }
@@ -126,10 +126,10 @@ bool hak_page_purge(struct hak_heap *heap, uint64_t now) {
   const uint64_t free_bytes = atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
   if (!possible(heap) || !hak_refusal_is_over(&hak_decommit_refusal, now)) return false;
   if (!hak_release_pages(free_bytes, heap->slabs * HAK_SLAB_SIZE)) return trickle(heap, now);
-  if (heap->purge_class == 0) {
-    if (now < heap->purge_pass_ms) return false;
+  if (heap->purge.class_id == 0) {
+    if (now < heap->purge.pass_ms) return false;
     const uint64_t pause = HAK_SETTING(decommit_deadline_ms) / 2;
-    heap->purge_pass_ms = now + (pause > PASS_MS_MIN ? pause : PASS_MS_MIN);
+    heap->purge.pass_ms = now + (pause > PASS_MS_MIN ? pause : PASS_MS_MIN);
     begin_pass(heap);
   }
   struct slice slice = {
@@ -148,9 +148,9 @@ bool hak_page_purge_begin(struct hak_heap *heap) {
 bool hak_page_purge_on(struct hak_heap *heap, size_t *bytes) {
   // Bounded by its slabs alone: what the kernel refuses is not tried twice in a pass.
   struct slice slice = {.slabs = SLICE_SLABS_OF_ALL, .runs = UINT32_MAX};
-  if (heap->purge_class != 0) purge_on(heap, &slice);
+  if (heap->purge.class_id != 0) purge_on(heap, &slice);
   *bytes += slice.bytes;
-  return heap->purge_class != 0;
+  return heap->purge.class_id != 0;
 }
 
 size_t hak_page_purge_all(struct hak_heap *heap) {

@@ -20,8 +20,8 @@ static void add_figure(HAK_ATOMIC(uint64_t) * figure, uint64_t change) {
 }
 
 static void count(struct hak_heap *heap, uint32_t class_id, int64_t blocks) {
-  add_figure(&heap->held_blocks, (uint64_t)blocks);
-  add_figure(&heap->held_bytes, (uint64_t)blocks * hak_class_usable(class_id));
+  add_figure(&heap->counts.held_blocks, (uint64_t)blocks);
+  add_figure(&heap->counts.held_bytes, (uint64_t)blocks * hak_class_usable(class_id));
 }
 
 uint32_t hak_quarantine_random(struct hak_heap *heap, uint32_t bound) {

@@ -51,7 +51,7 @@ class Quarantine : public testing::Test {
   void Put(const std::vector<void *> &blocks) {
     for (void *block : blocks) hak_heap_put(heap_, hak_slab_of(block), block);
   }
-  uint64_t Held() { return atomic_load_explicit(&heap_->held_blocks, memory_order_relaxed); }
+  uint64_t Held() { return atomic_load_explicit(&heap_->counts.held_blocks, memory_order_relaxed); }
   hak_heap *heap_;
 };
 

@@ -120,26 +120,26 @@ void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab) {
 // The slab is looked at only where something is left.
 static void set_rest(struct hak_heap *heap, struct hak_slab *slab, uint64_t rest) HAK_REQUIRES(hak_heap_role) {
   const uint64_t bytes = rest == 0 ? 0 : (rest >> 32) * hak_class_usable(slab->class_id);
-  heap->rest_slab = slab;
+  heap->drain.rest_slab = slab;
   // Relaxed: under the heap's lock; statistics read.
-  atomic_store_explicit(&heap->rest, rest, memory_order_relaxed);
-  atomic_store_explicit(&heap->rest_bytes, bytes, memory_order_relaxed);
+  atomic_store_explicit(&heap->drain.rest, rest, memory_order_relaxed);
+  atomic_store_explicit(&heap->drain.rest_bytes, bytes, memory_order_relaxed);
 }
 static uint64_t get_rest(const struct hak_heap *heap) {
-  return atomic_load_explicit(&heap->rest, memory_order_relaxed);
+  return atomic_load_explicit(&heap->drain.rest, memory_order_relaxed);
 }
 
 // Takes the chain of the next slab that waits in hand. False: it was not this heap's, or none waits.
 static bool next_chain(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
-  if (heap->draining == NULL) {
+  if (heap->drain.slabs == NULL) {
     // Relaxed: the exchange looks again; a notice that comes just now is for the next drain. Step H1 of remote.pml.
     struct hak_slab *const pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);
     if (HAK_LIKELY(pending == HAK_PENDING_END) || pending == HAK_PENDING_CLOSED) return false;
     // Acquire: pairs with the pushes of the notifiers. Step H2 of remote.pml.
-    heap->draining = atomic_exchange_explicit(&heap->pending, HAK_PENDING_END, memory_order_acquire);
+    heap->drain.slabs = atomic_exchange_explicit(&heap->pending, HAK_PENDING_END, memory_order_acquire);
   }
-  struct hak_slab *slab = heap->draining;
-  heap->draining = hak_pending_slab(slab->pending_next);
+  struct hak_slab *slab = heap->drain.slabs;
+  heap->drain.slabs = hak_pending_slab(slab->pending_next);
   // Acquire: as in hak_remote_notify. This heap's lock keeps the answer true. Step H3 of remote.pml.
   if (atomic_load_explicit(&slab->owner, memory_order_acquire) == heap) {
     set_rest(heap, slab, hak_remote_detach(slab));
@@ -154,7 +154,7 @@ static void drain(struct hak_heap *heap, uint64_t most) HAK_REQUIRES(hak_heap_ro
   while (most > 0 && hak_remote_waiting(heap)) {
     most -= most < DRAIN_SLAB ? most : DRAIN_SLAB;
     if (get_rest(heap) == 0 && !next_chain(heap)) continue;
-    struct hak_slab *slab = heap->rest_slab;
+    struct hak_slab *slab = heap->drain.rest_slab;
     const uint64_t chain = get_rest(heap);
     const uint64_t bound = most != 0 ? most : 1;
     const uint64_t rest = hak_remote_put(heap, slab, chain, bound < UINT32_MAX ? (uint32_t)bound : UINT32_MAX);

@@ -50,8 +50,8 @@ bool hak_remote_drain_some(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 // Whether something waits. Relaxed: a hint, the drain looks again.
 HAK_INLINE bool hak_remote_waiting(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   const struct hak_slab *pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);
-  return (pending != HAK_PENDING_END && pending != HAK_PENDING_CLOSED) || heap->draining != NULL ||
-         atomic_load_explicit(&heap->rest, memory_order_relaxed) != 0;
+  return (pending != HAK_PENDING_END && pending != HAK_PENDING_CLOSED) || heap->drain.slabs != NULL ||
+         atomic_load_explicit(&heap->drain.rest, memory_order_relaxed) != 0;
 }
 
 HAK_C_END

@@ -35,7 +35,7 @@ class __attribute__((visibility("hidden"))) ThiefCopy {
       hak_bin *bin = &heap->cache.bins[class_id];
       void **slot = atomic_load_explicit(&bin->base, memory_order_relaxed);
       if (slot == nullptr) continue;
-      slot += 2 + atomic_load_explicit(&heap->classes[class_id].stolen, memory_order_relaxed);
+      slot += 2 + atomic_load_explicit(&heap->classes[class_id].idle.stolen, memory_order_relaxed);
       void **const seen_top = Top(bin);  // old by the time it is used
       hak_test_pause();
       std::vector<Taken> taken;
@@ -88,9 +88,9 @@ class __attribute__((visibility("hidden"))) ThiefCopy {
       }
     }
     hak_class_heap *class_heap = &heap->classes[class_id];
-    const uint32_t stolen = atomic_load_explicit(&class_heap->stolen, memory_order_relaxed);
-    atomic_store_explicit(&class_heap->stolen, stolen + static_cast<uint32_t>(mine.size()), memory_order_relaxed);
-    if (!mine.empty()) class_heap->touched = true;
+    const uint32_t stolen = atomic_load_explicit(&class_heap->idle.stolen, memory_order_relaxed);
+    atomic_store_explicit(&class_heap->idle.stolen, stolen + static_cast<uint32_t>(mine.size()), memory_order_relaxed);
+    if (!mine.empty()) class_heap->idle.touched = true;
     hak_give_back(heap, mine.data(), static_cast<uint32_t>(mine.size()));
     return static_cast<uint32_t>(mine.size());
   }

@@ -68,8 +68,8 @@ static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capa
   hak_bin_set_base(bin, slots);
   hak_bin_set_limit(bin, slots + 1 + capacity);
   hak_bin_set_top(bin, slots + 1 + count);
-  heap->cache_bytes += (uint64_t)capacity * hak_class_stride(class_id);
-  heap->cache_bytes -= (uint64_t)old_capacity * hak_class_stride(class_id);
+  heap->upkeep.cache_bytes += (uint64_t)capacity * hak_class_stride(class_id);
+  heap->upkeep.cache_bytes -= (uint64_t)old_capacity * hak_class_stride(class_id);
   return true;
 }
 
@@ -97,7 +97,7 @@ static bool grow(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap
   if (wanted > bound) wanted = bound;
   const uint64_t more = (uint64_t)(wanted - old) * hak_class_stride(class_id);
   // The first array is always allowed: without one a class could not cache at all.
-  if (old != 0 && heap->cache_bytes + more > cache_bound(heap)) return false;
+  if (old != 0 && heap->upkeep.cache_bytes + more > cache_bound(heap)) return false;
   return set_capacity(heap, class_id, wanted);
 }
 
@@ -109,12 +109,12 @@ static void flush(struct hak_heap *heap, uint32_t class_id, uint32_t count) HAK_
   struct hak_bin *bin = &heap->cache.bins[class_id];
   void **const oldest = hak_bin_first(bin);
   const uint32_t left = hak_bin_count(bin) - count;
-  uint32_t *untouched = &heap->classes[class_id].untouched;
+  uint32_t *untouched = &heap->classes[class_id].upkeep.untouched;
   *untouched = *untouched > count ? *untouched - count : 0;
   hak_give_back(heap, oldest, count);
   memmove(oldest, oldest + count, left * sizeof(void *));
   hak_bin_set_top(bin, oldest + left - 1);
-  hak_heap_count(&heap->flushes);
+  hak_heap_count(&heap->counts.flushes);
 }
 
 void hak_thread_cache_flush_all(struct hak_heap *heap) {
@@ -136,12 +136,12 @@ void hak_thread_cache_shrink_all(struct hak_heap *heap) {
 
 // A class without a slow event since the last look has more than it needs: it returns half and keeps half the room.
 static void decay_step(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
-  heap->decay_class = heap->decay_class + 1 < HAK_CLASS_COUNT ? heap->decay_class + 1 : 1;
-  const uint32_t class_id = heap->decay_class;
+  heap->upkeep.decay_class = heap->upkeep.decay_class + 1 < HAK_CLASS_COUNT ? heap->upkeep.decay_class + 1 : 1;
+  const uint32_t class_id = heap->upkeep.decay_class;
   hak_cache_settle(heap, class_id);
   struct hak_bin *bin = &heap->cache.bins[class_id];
-  const bool idle = heap->classes[class_id].misses == 0;
-  heap->classes[class_id].misses = 0;
+  const bool idle = heap->classes[class_id].upkeep.misses == 0;
+  heap->classes[class_id].upkeep.misses = 0;
   const uint32_t capacity = hak_bin_capacity(bin);
   if (!idle || capacity <= FIRST_SLOTS) return;
   const uint32_t smaller = (capacity + HAK_BIN_SENTINELS) / 2 - HAK_BIN_SENTINELS;
@@ -152,28 +152,28 @@ static void decay_step(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
 }
 
 static void slow_event(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role) {
-  heap->classes[class_id].misses++;
-  heap->slow_calls++;
-  if (++heap->events < DECAY_EVENTS) return;
-  heap->events = 0;
+  heap->classes[class_id].upkeep.misses++;
+  heap->upkeep.slow_calls++;
+  if (++heap->upkeep.events < DECAY_EVENTS) return;
+  heap->upkeep.events = 0;
   decay_step(heap);
   hak_page_purge(heap, hak_os_now_ms());
   hak_heap_report(heap);
-  heap->tick_due = true;
+  heap->upkeep.tick_due = true;
 }
 
 static void earn_credit(struct hak_class_heap *class_heap, uint32_t blocks) HAK_REQUIRES(hak_heap_role) {
-  const uint32_t credit = class_heap->credit + blocks;
-  class_heap->credit = credit < BORROW_MOST ? credit : BORROW_MOST;
+  const uint32_t credit = class_heap->upkeep.credit + blocks;
+  class_heap->upkeep.credit = credit < BORROW_MOST ? credit : BORROW_MOST;
 }
 
 // ---- Before growth ------------------------------------------------------------------------------
 
 bool hak_thread_cache_empty_before_growth(struct hak_heap *heap) {
-  if (heap == &hak_orphanage || heap->slabs < heap->empty_at_slabs) return false;
+  if (heap == &hak_orphanage || heap->slabs < heap->upkeep.empty_at_slabs) return false;
   if (!hak_release_before_growth(hak_heap_free_bytes(heap), heap->slabs * HAK_SLAB_SIZE)) return false;
   // Not again before the heap has grown by a superslab.
-  heap->empty_at_slabs = heap->slabs + HAK_SLABS_PER_SUPERSLAB;
+  heap->upkeep.empty_at_slabs = heap->slabs + HAK_SLABS_PER_SUPERSLAB;
   hak_thread_cache_flush_all(heap);
   hak_remote_drain_some(heap);
   hak_heap_release_empty(heap);
@@ -210,13 +210,13 @@ void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fres
   if (waiting && want > HAK_DRAIN_BLOCKS / 2) want = HAK_DRAIN_BLOCKS / 2;
   void *single;
   if (want <= 1 || hak_bin_base(bin) == NULL) {
-    hak_heap_count(&heap->refills);
+    hak_heap_count(&heap->counts.refills);
     return take(heap, class_id, &single, 1, fresh) == 1 ? single : NULL;
   }
   void **slots = hak_bin_first(bin);
   const uint32_t got = take(heap, class_id, slots, want, fresh);
-  heap->classes[class_id].untouched = heap->classes[class_id].took_new ? got : 0;
-  hak_heap_count(&heap->refills);
+  heap->classes[class_id].upkeep.untouched = heap->took_new ? got : 0;
+  hak_heap_count(&heap->counts.refills);
   earn_credit(&heap->classes[class_id], got);
   if (got == 0) return NULL;
   if (HAK_HARDENED && heap->quarantine != NULL) hak_quarantine_shuffle(heap, slots, got);
@@ -232,7 +232,7 @@ static void *take_used(struct hak_heap *heap, uint32_t larger) HAK_REQUIRES(hak_
   struct hak_bin *bin = &heap->cache.bins[larger];
   void **const top = hak_bin_top(bin);
   // What lies above the untouched ones was freed by the program. A few stay for the class itself.
-  if (hak_bin_count(bin) <= heap->classes[larger].untouched + BORROW_LEAVES) return NULL;
+  if (hak_bin_count(bin) <= heap->classes[larger].upkeep.untouched + BORROW_LEAVES) return NULL;
   hak_bin_set_top(bin, top - 1);
   return hak_slot_load(top);
 }
@@ -250,7 +250,7 @@ static void *borrow(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_h
 
 void *hak_thread_cache_borrow(struct hak_heap *heap, uint32_t class_id) {
   hak_remote_drain_some(heap);
-  uint32_t *credit = &heap->classes[class_id].credit;
+  uint32_t *credit = &heap->classes[class_id].upkeep.credit;
   if (!HAK_SETTING(borrow) || *credit == 0) return NULL;
   void *block = borrow(heap, class_id);
   if (block == NULL) return NULL;
@@ -278,19 +278,19 @@ void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *b
 
 void hak_thread_cache_init(struct hak_heap *heap) {
   for (uint32_t id = 0; id < HAK_CLASS_IDS; id++) hak_bin_clear(&heap->cache.bins[id], 0);
-  heap->tick_due = false;
-  heap->cache_bytes = 0;
-  heap->events = 0;
-  heap->decay_class = 0;
+  heap->upkeep.tick_due = false;
+  heap->upkeep.cache_bytes = 0;
+  heap->upkeep.events = 0;
+  heap->upkeep.decay_class = 0;
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     hak_bin_clear(&heap->cache.bins[class_id], hak_class_info[class_id].reciprocal);
-    heap->classes[class_id].misses = 0;
-    heap->classes[class_id].credit = BORROW_FIRST;
-    heap->classes[class_id].untouched = 0;
-    heap->classes[class_id].seen_top = NULL;
-    heap->classes[class_id].full_limit = NULL;
-    heap->classes[class_id].touched = false;
-    atomic_store_explicit(&heap->classes[class_id].stolen, 0, memory_order_relaxed);
+    heap->classes[class_id].upkeep.misses = 0;
+    heap->classes[class_id].upkeep.credit = BORROW_FIRST;
+    heap->classes[class_id].upkeep.untouched = 0;
+    heap->classes[class_id].idle.seen_top = NULL;
+    heap->classes[class_id].idle.full_limit = NULL;
+    heap->classes[class_id].idle.touched = false;
+    atomic_store_explicit(&heap->classes[class_id].idle.stolen, 0, memory_order_relaxed);
   }
 }
 
@@ -301,5 +301,5 @@ void hak_thread_cache_destroy(struct hak_heap *heap) {
     hak_meta_free(hak_bin_base(bin), array_bytes(hak_bin_capacity(bin)));
     hak_bin_clear(bin, bin->reciprocal);
   }
-  heap->cache_bytes = 0;
+  heap->upkeep.cache_bytes = 0;
 }

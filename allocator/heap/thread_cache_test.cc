@@ -104,7 +104,7 @@ class ThreadCache : public testing::Test {
       ASSERT_LE(Capacity(id), Bound(id)) << id;
       bytes += Capacity(id) * hak_class_stride(id);
     }
-    ASSERT_EQ(heap_->cache_bytes, bytes);
+    ASSERT_EQ(heap_->upkeep.cache_bytes, bytes);
     ASSERT_EQ(hak_heap_check(heap_), nullptr);
   }
 
@@ -203,7 +203,7 @@ TEST_F(ThreadCache, AllClassesTogetherStayBelowTheThreadsBound) {
   for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) {
     const std::vector<void *> blocks = MallocMany(id, 400);
     FreeAll(id, blocks);
-    ASSERT_LE(heap_->cache_bytes, std::max(hak_config.thread_cache_bytes, uint64_t{0}) + firsts);
+    ASSERT_LE(heap_->upkeep.cache_bytes, std::max(hak_config.thread_cache_bytes, uint64_t{0}) + firsts);
   }
   ExpectSound();
 }
@@ -289,7 +289,7 @@ TEST_F(ThreadCache, DestroyingGivesTheArraysBack) {
     hak_thread_cache_destroy(heap_);
   };
   use();
-  EXPECT_EQ(heap_->cache_bytes, 0u);
+  EXPECT_EQ(heap_->upkeep.cache_bytes, 0u);
   EXPECT_EQ(Capacity(kClass), 0u);
   const uint64_t mapped = hak_meta_mapped();
   for (int i = 0; i < 30; i++) use();

@@ -47,6 +47,17 @@ bool hak_watch_judge(struct hak_watch_state *state, const struct hak_watch_facts
 // How many of them the thread has used after `calls` more calls and `elapsed_ms`.
 uint64_t hak_watch_used(uint64_t used, uint64_t calls, uint64_t elapsed_ms);
 
+// What the watch (api/watch.h) keeps for each thread.
+struct hak_watch_clock {
+  uint32_t skip;     // calls until the next look at the clock
+  uint32_t step;     // what it was set to
+  uint64_t used;     // of the budget of watched calls
+  uint64_t last_ms;  // the last look
+  uint64_t work_ms;  // the last slice of work
+  uint64_t full_ms;  // the cache was emptied last, or the watch began
+  uint64_t held_ms;  // the same of the quarantine
+};
+
 HAK_C_END
 
 #endif  // HAKMEM_POLICY_WATCH_POLICY_H_

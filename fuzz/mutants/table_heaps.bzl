@@ -96,8 +96,8 @@ HEAP_MUTANTS = [
     {
         "name": "records_too_early",
         "file": "allocator/heap/heap_records.c",
-        "old": "if (heap->closed_ms > until) break;",
-        "new": "if (heap->closed_ms == until) break;",
+        "old": "if (heap->place.closed_ms > until) break;",
+        "new": "if (heap->place.closed_ms == until) break;",
         "kind": "wrong time",
         "breaks": "records of heaps that were just closed give their memory back",
         "killer": "//allocator/heap:heap_records_test",
@@ -295,7 +295,7 @@ HEAP_MUTANTS = [
     {
         "name": "idle_gaps_stay",
         "file": "allocator/heap/idle_cache.c",
-        "old": "atomic_store_explicit(&class_heap->stolen, 0, memory_order_relaxed);",
+        "old": "atomic_store_explicit(&class_heap->idle.stolen, 0, memory_order_relaxed);",
         "new": "",
         "kind": "lost account",
         "breaks": "gaps that were closed still count",
@@ -304,8 +304,8 @@ HEAP_MUTANTS = [
     {
         "name": "idle_a_tick_late",
         "file": "allocator/heap/idle_cache.c",
-        "old": "now - class_heap->seen_since_ms >= idle_ms",
-        "new": "now - class_heap->seen_since_ms > idle_ms",
+        "old": "now - class_heap->idle.seen_since_ms >= idle_ms",
+        "new": "now - class_heap->idle.seen_since_ms > idle_ms",
         "kind": "fence-post",
         "breaks": "a cache is idle a tick later than its span",
         "killer": "//allocator/heap:idle_cache_test",
@@ -313,7 +313,7 @@ HEAP_MUTANTS = [
     {
         "name": "idle_bin_stays_closed",
         "file": "allocator/heap/idle_cache.c",
-        "old": "if (class_heap->full_limit != NULL) hak_bin_set_limit(bin, class_heap->full_limit);",
+        "old": "if (class_heap->idle.full_limit != NULL) hak_bin_set_limit(bin, class_heap->idle.full_limit);",
         "new": "",
         "kind": "wrong state",
         "breaks": "a bin that was closed for the watch never takes a block again",

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What thread_cache.c keeps in a heap.
+#ifndef HAKMEM_HEAP_THREAD_CACHE_STATE_H_
+#define HAKMEM_HEAP_THREAD_CACHE_STATE_H_
+
+#include "allocator/heap/heap_lock.h"
+#include "allocator/os/base.h"
+#include "allocator/os/lock_annotations.h"
+
+HAK_C_BEGIN
+
+// For each class.
+struct hak_bin_upkeep {
+  uint32_t misses HAK_GUARDED_BY(hak_heap_role);  // slow events of the class's bin since the last decay
+  uint32_t credit HAK_GUARDED_BY(hak_heap_role);  // blocks that refills of the class brought and no loan has used up
+  // How many of the lowest cached blocks in the bin came from fresh memory and may never have been touched.
+  uint32_t untouched HAK_GUARDED_BY(hak_heap_role);
+};
+
+// For all classes.
+struct hak_cache_upkeep {
+  // Nothing is emptied before growth (hak_thread_cache_empty_before_growth) below this many slabs.
+  uint64_t empty_at_slabs HAK_GUARDED_BY(hak_heap_role);
+  uint64_t cache_bytes HAK_GUARDED_BY(hak_heap_role);  // sum over the bins of capacity * stride
+  uint64_t slow_calls HAK_GUARDED_BY(hak_heap_role);   // slow events so far
+  uint32_t events HAK_GUARDED_BY(hak_heap_role);       // slow events since the last decay step
+  uint32_t decay_class HAK_GUARDED_BY(hak_heap_role);  // the class that the next decay step looks at
+  // The thread has had enough slow events to do some of the common work. The thread's alone, also without the lock.
+  bool tick_due;
+};
+
+HAK_C_END
+
+#endif  // HAKMEM_HEAP_THREAD_CACHE_STATE_H_
