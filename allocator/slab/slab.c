@@ -12,6 +12,8 @@
 #include "allocator/policy/memory_limit.h"
 #include "allocator/slab/ground_choice.h"
 
+struct hak_superslab *const *hak_superslab_table;
+
 enum hak_slab_list hak_slab_list_for(const struct hak_slab *slab) {
   if (hak_slab_carved(slab) < slab->capacity) return HAK_LIST_CARVE;
   const uint32_t free_count = hak_slab_free_count(slab);

@@ -11,8 +11,6 @@
 #define TABLE_BYTES ((HAK_WINDOW_SIZE >> HAK_SUPERSLAB_SHIFT) * sizeof(void *))
 #define PIECES (TABLE_BYTES / PIECE)
 
-struct hak_superslab *const *hak_superslab_table;
-
 // Bit i of word i / 64: piece i can be written. Under the pool's lock.
 static uint64_t writable[HAK_HARDENED ? PIECES / 64 : 1];
 static_assert(PIECES % 64 == 0, "whole words");

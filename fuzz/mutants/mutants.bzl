@@ -14,6 +14,6 @@ def _label(path):
     folder, _, name = path.rpartition("/")
     return "//%s:%s" % (folder, name)
 
-MUTANT_HEADERS = {_label(mutant["file"]): True for mutant in MUTANTS if mutant["file"].endswith(".h")}.keys()
+MUTANT_HEADERS = list({_label(mutant["file"]): True for mutant in MUTANTS if mutant["file"].endswith(".h")})
 
-MUTANT_FILES = {_label(mutant["file"]): True for mutant in MUTANTS}.keys()
+MUTANT_FILES = list({_label(mutant["file"]): True for mutant in MUTANTS})
