@@ -4,10 +4,11 @@
 
 docs/ARCHITECTURE.md writes the order of the rooms once, in a line `order: os < policy < ...`. These are errors:
   - an include of a room that stands higher, or of no room at all
-  - a circle of includes between boxes. A box is a row of docs/BOXES.md: all files of the names in its first cell
   - a call of madvise in any other file than the one that guards it
 
---graph prints which rooms, and which boxes, include which. Tests may include anything: nothing includes them.
+--graph prints which rooms, and which boxes, include which. A box is a row of docs/BOXES.md: all files of the names in its
+first cell. Tests may include anything: nothing includes them. Bazel refuses circles between boxes: deps.py checks that
+every include is a dependency.
 """
 
 import collections
@@ -62,37 +63,11 @@ def problem(order, room, path):
     return None
 
 
-def circles(graph):
-    """Sets of boxes each of which reaches all others of its set (Tarjan 1972)."""
-    index, low, stack, found = {}, {}, [], []
-
-    def visit(box):
-        index[box] = low[box] = len(index)
-        stack.append(box)
-        for other in sorted(graph.get(box, ())):
-            if other not in index:
-                visit(other)
-                low[box] = min(low[box], low[other])
-            elif other in stack:
-                low[box] = min(low[box], index[other])
-        if low[box] == index[box]:
-            at = stack.index(box)
-            if len(stack) - at > 1:
-                found.append(sorted(stack[at:]))
-            del stack[at:]
-
-    for box in sorted(graph):
-        if box not in index:
-            visit(box)
-    return found
-
-
 def check_the_check():
     order = ["os", "block", "hot"]
     assert problem(order, "os", "allocator/hot/alloc.h") and problem(order, "os", "allocator/attic/a.h")
     assert not problem(order, "hot", "allocator/os/base.h") and not problem(order, "os", "allocator/os/base.h")
     assert problem(order, "os", "base.h") and problem(order, "os", "allocator/test/probe.h")
-    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}}) == [["a", "b", "c"]] and not circles({"a": {"b"}, "b": {"c"}})
     assert advises("  if (madvise(p, n, MADV_FREE) == 0) return;  // madvise") and advises("syscall(SYS_madvise, p, n, 4);")
     assert not advises("// The only call of madvise.") and not advises("hak_os_advise_huge(p, n, true);")
     assert read_order("order: os < block\n") == ["os", "block"]
@@ -131,8 +106,6 @@ def main():
                     other = include.group(1)[len("allocator/") :].rsplit(".", 1)[0]
                     graph[box].add(boxes.get(other, other))
     graph = {box: others - {box} for box, others in graph.items()}
-    for circle in circles(graph):
-        found.append("a circle of includes: " + ", ".join(circle))
     if not graph:
         found.append("no include found to check")
     if not advice:
