@@ -9,7 +9,7 @@
 # PROFILE, an absolute path that does not exist yet, gets the counts: a folder (gcc) or a merged file (clang). The options
 # (--config=fast, say) go to every build. What is built at last is bazel-bin/allocator/libhakmem.so; other targets are built
 # by the same profile with the line that is printed at the end. Train it with your own program instead of ours where you
-# have one: the workloads here are those of bench/random_mixed.c.
+# have one: the workloads here are those of bench/workloads/random_mixed.c.
 # Exits 0 when the profile was used, 1 when something failed, 2 for a bad call.
 
 set -u
@@ -56,7 +56,7 @@ counts=$profile
 [ "$compiler" = gcc ] || counts=$profile.raw
 mkdir -p "$counts" || exit 1
 
-built bench:random_mixed random_mixed "$@"
+built bench/workloads:random_mixed random_mixed "$@"
 built allocator:libhakmem.so plain.so "$@"
 built allocator:libhakmem.so counting.so "$@" --config=pgo-generate "--//toolchains/cc:pgo_profile=$counts"
 

@@ -20,7 +20,7 @@ import sys
 
 sys.dont_write_bytecode = True
 # The build puts everything together below the directory that it starts this script in.
-sys.path[:0] = [os.path.join(os.getcwd(), "allocator", "test"), os.path.join(os.getcwd(), "bench")]
+sys.path[:0] = [os.path.join(os.getcwd(), "allocator", "test"), os.getcwd()]
 
 import misuse_peers  # noqa: E402
 import misuse_rules  # noqa: E402

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import Optional
 
-import allocators
+from bench.lib import allocators
 
 PATTERNS = dict(allocators.PEERS)
 # clang's runtimes are not among the system's libraries.

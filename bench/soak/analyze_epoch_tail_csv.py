@@ -12,9 +12,10 @@ millions of calls, and a call that is a thousand times too slow leaves no trace 
 
 from statistics import fmean, median
 
-import soak_cli
-import soak_data
-import soak_stats
+from bench.lib import cli
+from bench.soak import soak_cli
+from bench.soak import soak_data
+from bench.soak import soak_stats
 
 PROG = "analyze_epoch_tail_csv"
 THROUGHPUT = ["epochs", "mean", "median", "CV %", "p1", "p0.1", "slowest", "p1/median"]
@@ -46,7 +47,7 @@ def latency_header() -> list[str]:
 
 
 def main() -> None:
-    parser = soak_cli.Parser(PROG, __doc__)
+    parser = cli.Parser(PROG, __doc__)
     parser.add_argument("files", metavar="FILE", nargs="+", help="epoch files")
     parser.add_argument("--format", choices=["table", "csv", "markdown"], default="table", help="default: table")
     soak_cli.add_selection(parser, "10%")

@@ -13,17 +13,18 @@ import os
 import textwrap
 from typing import Optional
 
-import soak_cli
-import soak_data
-import soak_page
-import soak_report
-from soak_report import Soak
+from bench.lib import cli
+from bench.soak import soak_cli
+from bench.soak import soak_data
+from bench.soak import soak_page
+from bench.soak import soak_report
+from bench.soak.soak_report import Soak
 
 PROG = "analyze_soak"
 DEFAULT_REFERENCE = "mimalloc"
 
 
-def named_files(parser: soak_cli.Parser, items: list[str]) -> dict[str, str]:
+def named_files(parser: cli.Parser, items: list[str]) -> dict[str, str]:
     files: dict[str, str] = {}
     for item in items:
         name, equals, file = item.partition("=")
@@ -52,7 +53,7 @@ def read(name: str, file: str, latency: Optional[str], args: argparse.Namespace)
 
 
 def main() -> None:
-    parser = soak_cli.Parser(PROG, __doc__)
+    parser = cli.Parser(PROG, __doc__)
     parser.add_argument("runs", metavar="NAME=FILE.csv", nargs="+", help="an allocator and its epoch file")
     parser.add_argument("--reference", metavar="NAME", help="whose CV is the limit (default: mimalloc, if it is there)")
     parser.add_argument("--latency", metavar="NAME=FILE", action="append", default=[], help="that allocator's histograms")

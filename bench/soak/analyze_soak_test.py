@@ -8,12 +8,12 @@ import unittest
 from html.parser import HTMLParser
 from statistics import fmean, stdev
 
-import analyze_epoch_tail_csv
-import analyze_soak
-import calculate_percentiles
-import soak_data
-import soak_files
-from soak_files import Result, epoch_text, latency_text, noisy
+from bench.soak import analyze_epoch_tail_csv
+from bench.soak import analyze_soak
+from bench.soak import calculate_percentiles
+from bench.soak import soak_data
+from bench.soak import soak_files
+from bench.soak.soak_files import Result, epoch_text, latency_text, noisy
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 

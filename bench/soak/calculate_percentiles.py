@@ -11,10 +11,11 @@ percentile of the calls: only the histograms tell that one.
 
 import math
 
-import soak_cli
-import soak_data
-import soak_stats
-from soak_data import DataError
+from bench.lib import cli
+from bench.soak import soak_cli
+from bench.soak import soak_data
+from bench.soak import soak_stats
+from bench.soak.soak_data import DataError
 
 PROG = "calculate_percentiles"
 UNITS = {"_ns": "ns", "_kib": "KiB", "_bytes": "B", "_per_s": "1/s", "_s": "s"}
@@ -25,7 +26,7 @@ def unit_of(column: str) -> str:
 
 
 def main() -> None:
-    parser = soak_cli.Parser(PROG, __doc__)
+    parser = cli.Parser(PROG, __doc__)
     parser.add_argument("file", metavar="FILE", help="an epoch file or a latency file, told apart by the header")
     parser.add_argument("--column", metavar="NAME", help=f"of an epoch file: {', '.join(soak_data.NUMERIC)}")
     parser.add_argument("--percentiles", metavar="P,...", type=soak_cli.percentiles,

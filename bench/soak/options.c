@@ -2,10 +2,10 @@
 //
 // The command line of soak_worker.
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "bench/lib/command_line.h"
 #include "bench/soak/soak.h"
 
 static const struct {
@@ -59,24 +59,7 @@ static void usage(FILE *to) {
   }
 }
 
-__attribute__((format(printf, 1, 2))) static _Noreturn void refuse(const char *format, ...) {
-  va_list args;
-  va_start(args, format);
-  fputs("soak_worker: ", stderr);
-  vfprintf(stderr, format, args);
-  fputc('\n', stderr);
-  va_end(args);
-  usage(stderr);
-  exit(2);
-}
-
-static uint64_t number(const char *what, const char *text, uint64_t low, uint64_t high) {
-  uint64_t value;
-  if (!parse_whole(text, low, high, &value)) {
-    refuse("%s must be a whole number from %" PRIu64 " to %" PRIu64 ", not '%s'", what, low, high, text);
-  }
-  return value;
-}
+const struct command_line command_line = {.program = "soak_worker", .usage = usage};
 
 // Seconds like 2 or 0.25, in nanoseconds.
 static uint64_t seconds(const char *what, const char *text) {
@@ -96,23 +79,6 @@ static void turns(struct soak_settings *s, const char *text) {
     refuse("--turns must be IN,OUT or IN,OUT,first, not '%s'", text);
   }
   s->turn_first = first[0] != '\0';
-}
-
-static enum trickle trickle(const char *text) {
-  for (int i = 0; i < 3; i++) {
-    if (strcmp(text, kTrickles[i]) == 0) return (enum trickle)i;
-  }
-  refuse("--trickle does not know '%s'", text);
-}
-
-// The value of option `name` when argv[*i] is it, given as --name=value or --name value; NULL otherwise.
-static const char *option_value(const char *name, int argc, char **argv, int *i) {
-  const size_t length = strlen(name);
-  if (strncmp(argv[*i], name, length) != 0) return NULL;
-  if (argv[*i][length] == '=') return argv[*i] + length + 1;
-  if (argv[*i][length] != '\0') return NULL;
-  if (*i + 1 == argc) refuse("%s needs a value", name);
-  return argv[++*i];
 }
 
 static void choose_workload(struct soak_settings *s, const char *name, bool *bounded, uint32_t *ws) {
@@ -206,7 +172,7 @@ void options_parse(struct soak_settings *s, int argc, char **argv) {
     } else if ((value = option_value("--children", argc, argv, &i))) {
       s->children = (uint32_t)number("--children", value, 1, 4);
     } else if ((value = option_value("--trickle", argc, argv, &i))) {
-      s->trickle = trickle(value);
+      s->trickle = (enum trickle)choice("--trickle", value, kTrickles, 3);
     } else if ((value = option_value("--turns", argc, argv, &i))) {
       turns(s, value);
     } else if ((value = option_value("--start-ns", argc, argv, &i))) {

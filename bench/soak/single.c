@@ -14,8 +14,7 @@ enum {
   LARGE_MAX = 32768,
 };
 
-// ---- steady: random slots are filled and freed
-// ---------------------------------------------------------------------------
+// ---- steady: random slots are filled and freed --------------------------------------------------
 
 static void walk_epoch(struct slots *slots, uint32_t ws, struct counts *c) {
   do {
@@ -56,8 +55,7 @@ void steady_run(const struct soak_settings *s) {
   epoch_end("trough");
 }
 
-// ---- spike: grow to a peak, hold it, free nearly all, go on with little
-// --------------------------------------------------
+// ---- spike: grow to a peak, hold it, free nearly all, go on with little -------------------------
 
 static void churn_population(struct population *p, struct counts *c, uint32_t low, uint32_t high, uint64_t bytes) {
   for (uint32_t i = 0; i < CHUNK; i++) {
@@ -91,8 +89,7 @@ void spike_run(const struct soak_settings *s) {
   }
 }
 
-// ---- phase: the same live bytes in small blocks, in large ones, in small ones again
-// ---------------------------------------
+// ---- phase: the same live bytes in small blocks, in large ones, in small ones again -------------
 
 void phase_run(const struct soak_settings *s) {
   struct counts *c = counts_of(0);

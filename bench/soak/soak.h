@@ -3,6 +3,9 @@
 // What the parts of soak_worker share: the settings of a run, the counters of its threads, the timeline of epochs, and
 // blocks that are counted, timed and touched. README.md in this folder says what the columns mean.
 //
+// Each file calls only what stands before it in this order: harness, latency, process_memory, tracer, blocks, crew,
+// timeline, the workloads (churn, fork_server, freeall, remote, single), options, soak_worker.
+//
 // From the start of the first epoch the harness takes no memory from malloc and none from the operating system, so
 // that what is counted is the allocator's and the workload's.
 #ifndef HAKMEM_BENCH_SOAK_SOAK_H_
@@ -15,11 +18,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "bench/call_tracer.h"
-#include "bench/workload.h"
+#include "bench/lib/call_tracer.h"
+#include "bench/workloads/workload.h"
 
-// ---- Settings
-// --------------------------------------------------------------------------------------------------------
+// ---- Settings -----------------------------------------------------------------------------------
 
 enum trickle { TRICKLE_NONE, TRICKLE_ONE, TRICKLE_MIXED };
 
@@ -55,8 +57,7 @@ __attribute__((format(printf, 1, 2))) _Noreturn void soak_fail(const char *forma
 
 void sleep_until(uint64_t ns);
 
-// ---- Counters of one thread, in memory that child processes share
-// ------------------------------------------------------
+// ---- Counters of one thread, in memory that child processes share -------------------------------
 
 enum {
   MAX_LANES = 16,
@@ -89,8 +90,7 @@ static inline void counts_add(_Atomic(uint64_t) *counter, uint64_t n) {
   atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
 }
 
-// ---- Latency
-// -----------------------------------------------------------------------------------------------------------
+// ---- Latency ------------------------------------------------------------------------------------
 
 void latency_init(void);
 void *latency_malloc(struct counts *c, size_t size);
@@ -99,8 +99,7 @@ void latency_free(struct counts *c, void *p);
 uint64_t latency_low(uint32_t b);
 uint32_t latency_bucket(uint64_t ns);
 
-// ---- Blocks
-// -----------------------------------------------------------------------------------------------------------
+// ---- Blocks -------------------------------------------------------------------------------------
 
 struct block {
   unsigned char *p;
@@ -169,8 +168,7 @@ void slots_init(struct slots *s, uint32_t count, uint64_t seed);
 // `cycles` times: one slot in the first `ws` is filled or freed.
 void slots_walk(struct slots *s, uint32_t ws, struct counts *c, uint32_t cycles);
 
-// ---- Timeline
-// ----------------------------------------------------------------------------------------------------------
+// ---- Timeline -----------------------------------------------------------------------------------
 
 // Opens the files. Before it nothing may be written to them.
 void timeline_init(const struct soak_settings *s);
@@ -190,8 +188,7 @@ void epoch_open(void);
 void epoch_end(const char *phase);
 uint64_t start_rss_kib(void);
 
-// ---- The process
-// ---------------------------------------------------------------------------------------------------------
+// ---- The process --------------------------------------------------------------------------------
 
 struct process_memory {
   uint64_t rss_kib, private_dirty_kib, anon_huge_kib, mapped_kib, committed_kib, vmas;
@@ -199,8 +196,7 @@ struct process_memory {
 struct process_memory process_memory_read(void);
 void process_memory_init(void);
 
-// ---- System calls
-// -------------------------------------------------------------------------------------------------------
+// ---- System calls -------------------------------------------------------------------------------
 
 // Starts the program again as a traced child, with the same arguments, and ends with its status: what returns is the
 // child, or a process in which system calls cannot be counted, which is said on stderr.
@@ -208,15 +204,13 @@ void tracer_start(char **argv);
 // The calls so far of this process, its threads and its children; false when they are not counted.
 bool tracer_read(uint64_t calls[CALL_KINDS]);
 
-// ---- Threads with stacks of the harness
-// -------------------------------------------------------------------------------
+// ---- Threads with stacks of the harness ---------------------------------------------------------
 
 // Maps the stacks for `count` threads that run at a time.
 void crew_init(uint32_t count);
 void crew_start(uint32_t place, pthread_t *thread, void *(*body)(void *), void *arg);
 
-// ---- Workloads
-// ------------------------------------------------------------------------------------------------------------
+// ---- Workloads ----------------------------------------------------------------------------------
 
 void steady_run(const struct soak_settings *s);
 void spike_run(const struct soak_settings *s);

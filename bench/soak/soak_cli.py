@@ -9,21 +9,9 @@ import re
 import sys
 from typing import Callable, NamedTuple, NoReturn, Sequence
 
-import soak_data
-from soak_data import DataError
-
-
-class Parser(argparse.ArgumentParser):
-    """A mistake prints one line and the usage on stderr and exits 2; abbreviated options are refused."""
-
-    def __init__(self, prog: str, description: str) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False,
-                         formatter_class=argparse.RawDescriptionHelpFormatter)
-
-    def error(self, message: str) -> NoReturn:
-        sys.stderr.write(f"{self.prog}: {message}\n")
-        self.print_usage(sys.stderr)
-        sys.exit(2)
+from bench.lib import cli
+from bench.soak import soak_data
+from bench.soak.soak_data import DataError
 
 
 class Warmup(NamedTuple):
@@ -55,7 +43,7 @@ def percentiles(text: str) -> list[float]:
     return found
 
 
-def add_selection(parser: Parser, default: str) -> None:
+def add_selection(parser: cli.Parser, default: str) -> None:
     shown = default.replace("%", "%%")
     parser.add_argument("--warmup", metavar="EPOCHS|SHARE", type=warmup, default=warmup(default),
                         help=f"leave out this many of the first epochs, or 0.1 or 10%% of them (default: {shown})")
@@ -64,8 +52,7 @@ def add_selection(parser: Parser, default: str) -> None:
 
 
 def path_of(file: str) -> str:
-    """Where the user means: `bazel run` starts programs in another directory than the command is typed in."""
-    return os.path.join(os.environ.get("BUILD_WORKING_DIRECTORY", os.getcwd()), file)
+    return os.path.join(cli.caller_directory(), file)
 
 
 def read_whole(file: str) -> soak_data.Run:

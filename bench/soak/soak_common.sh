@@ -125,11 +125,11 @@ resolve() {
       [ -f "$library" ] || refuse "ALLOCATOR: no such library: ${1#*=}"
       ;;
     balanced | speed | lean)
-      library=$(built bench/libhakmem_standard.so) || exit 1
+      library=$(built bench/lib/libhakmem_standard.so) || exit 1
       preset=$name kind=hakmem
       ;;
     fast)
-      library=$(built bench/libhakmem_fast.so) || exit 1
+      library=$(built bench/lib/libhakmem_fast.so) || exit 1
       kind=hakmem
       ;;
     glibc) kind=glibc ;;

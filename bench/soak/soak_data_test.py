@@ -3,12 +3,12 @@
 
 import unittest
 
-import analyze_epoch_tail_csv
-import analyze_soak
-import calculate_percentiles
-import soak_data
-import soak_files
-from soak_files import epoch_text, latency_text
+from bench.soak import analyze_epoch_tail_csv
+from bench.soak import analyze_soak
+from bench.soak import calculate_percentiles
+from bench.soak import soak_data
+from bench.soak import soak_files
+from bench.soak.soak_files import epoch_text, latency_text
 
 HEADER = ",".join(soak_data.COLUMNS)
 

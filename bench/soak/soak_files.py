@@ -10,8 +10,8 @@ import tempfile
 import unittest
 from typing import Callable, Optional, Union
 
-import soak_cli
-import soak_data
+from bench.soak import soak_cli
+from bench.soak import soak_data
 
 Values = Union[int, float, str, list]
 

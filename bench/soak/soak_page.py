@@ -5,11 +5,11 @@ from html import escape
 from statistics import fmean, median
 from typing import Callable, Optional, Sequence
 
-import soak_plot
-import soak_report
-import soak_stats
-from soak_plot import Axis, Chart, Line
-from soak_report import Finding, Soak
+from bench.soak import soak_plot
+from bench.soak import soak_report
+from bench.soak import soak_stats
+from bench.soak.soak_plot import Axis, Chart, Line
+from bench.soak.soak_report import Finding, Soak
 
 STYLE = """
 body { margin: 0 auto; max-width: 1128px; padding: 24px; color: #1a1a1a; background: #fff;

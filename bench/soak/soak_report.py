@@ -8,9 +8,9 @@ import math
 from statistics import fmean, median
 from typing import Callable, NamedTuple, Optional
 
-import soak_stats
-from soak_data import CALLS, Bucket, Run
-from soak_stats import Slope
+from bench.soak import soak_stats
+from bench.soak.soak_data import CALLS, Bucket, Run
+from bench.soak.soak_stats import Slope
 
 HOUR = 3600.0
 PAGE_KIB = 4.0

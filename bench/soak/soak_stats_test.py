@@ -4,8 +4,8 @@
 import random
 import unittest
 
-import soak_stats
-from soak_stats import theil_sen
+from bench.soak import soak_stats
+from bench.soak.soak_stats import theil_sen
 
 
 def ar1(source: random.Random, count: int, rho: float) -> list[float]:

@@ -38,8 +38,7 @@ static struct {
   uint64_t start_rss_kib;
 } t;
 
-// ---- Counters
-// ------------------------------------------------------------------------------------------------------------
+// ---- Counters -----------------------------------------------------------------------------------
 
 void counts_init(void) {
   const size_t bytes = MAX_LANES * sizeof *t.lanes;
@@ -99,8 +98,7 @@ static uint64_t take_longest(void) {
   return longest;
 }
 
-// ---- Rows
-// ------------------------------------------------------------------------------------------------------------------
+// ---- Rows ---------------------------------------------------------------------------------------
 
 static void write_all(int fd, const char *text, size_t length, const char *what) {
   for (size_t done = 0; done < length;) {
@@ -170,8 +168,7 @@ static void write_row(uint64_t end, const char *phase) {
   t.number++;
 }
 
-// ---- Epochs
-// ----------------------------------------------------------------------------------------------------------------
+// ---- Epochs -------------------------------------------------------------------------------------
 
 void timeline_init(const struct soak_settings *s) {
   t.s = s;

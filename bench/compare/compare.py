@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the benchmark workloads on hakmem, the no-op floor and the installed peers, and prints one table."""
+
+import argparse
+import json
+import random
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional, Tuple
+
+from bench.compare import compare_table
+from bench.lib import cli
+from bench.lib import machine
+from bench.lib.allocators import Allocator
+from bench.lib.runs import IdentityError, Progress, run_once
+from bench.workloads.table import WORKLOADS, Workload
+
+TIME_BUDGET = 75.0  # seconds for the default run; no new round starts when it would end later
+DEFAULT_RUNS = 7  # the least odd number whose extremes hold the median with 95 % confidence and one to spare
+QUICK_RUNS = 3
+MIN_RUNS = 3
+
+
+@dataclass
+class Sample:
+    round: int
+    throughput: float
+    peak_kib: int
+
+
+@dataclass
+class Cell:
+    """All runs of one workload on one allocator."""
+
+    samples: List[Sample] = field(default_factory=list)
+    failure: Optional[str] = None
+
+
+@dataclass
+class Outcome:
+    cells: Dict[Tuple[str, str], Cell]
+    identities: Dict[str, str]
+    compiler: str
+    rounds: int
+    seconds: float
+
+
+def measure(bench: str, chosen: List[Allocator], workloads: List[Workload], args: argparse.Namespace) -> Outcome:
+    """Runs round after round, each allocator once in each; the order rotates or is drawn: none always follows another."""
+    cells = {(w.name, a.name): Cell() for w in workloads for a in chosen}
+    identities: Dict[str, str] = {}
+    compiler = "unknown"
+    progress = Progress()
+    longest, done = 0.0, 0
+    budget = TIME_BUDGET if args.runs is None and args.workload is None and args.allocator is None else None
+    planned = args.runs or (QUICK_RUNS if args.quick else DEFAULT_RUNS)
+    for number in range(planned):
+        begin = time.monotonic()
+        if budget and number >= MIN_RUNS and begin - progress.start + longest > budget:
+            break
+        for row, workload in enumerate(workloads):
+            shift = (number + row) % len(chosen)
+            order = chosen[shift:] + chosen[:shift]
+            if workload.shuffled:
+                random.Random(f"{number} {workload.name}").shuffle(order)
+            for place, allocator in enumerate(order):
+                cell = cells[workload.name, allocator.name]
+                first = row == 0 and place == 0
+                progress.show(f"round {number + 1} of {planned}", f"{workload.name} on {allocator.name}", first)
+                if cell.failure:
+                    continue
+                try:
+                    values = run_once(bench, workload.arguments(args.quick), allocator)
+                    throughput = float(values["Throughput"].split()[0])
+                    peak = int(values["Peak RSS"].split()[0])
+                except RuntimeError as error:
+                    cell.failure = str(error)
+                    continue
+                finally:
+                    progress.clear()
+                cell.samples.append(Sample(number, throughput, peak))
+                identities[allocator.name] = values["Allocator"]
+                compiler = values["Compiler"]
+        done = number + 1
+        longest = max(longest, time.monotonic() - begin)
+    return Outcome(cells, identities, compiler, done, time.monotonic() - progress.start)
+
+
+def parse(argv: List[str]) -> Tuple[argparse.Namespace, List[Workload], List[Allocator], List[str]]:
+    names = [workload.name for workload in WORKLOADS]
+    extra = [workload.name for workload in WORKLOADS if not workload.default]
+    parser = cli.Parser("compare", __doc__)
+    parser.add_argument("--quick", action="store_true", help=f"smoke test: {QUICK_RUNS} short rounds")
+    parser.add_argument("--workload", metavar="NAME,...",
+                        help=f"only these, or 'all' ({', '.join(names)}); the default leaves {' and '.join(extra)} out")
+    parser.add_argument("--runs", metavar="N", type=cli.whole_number(1, 1000),
+                        help=f"rounds (default {DEFAULT_RUNS}, fewer when time is up)")
+    cli.add_common_options(parser)
+    args = parser.parse_args(argv)
+    chosen, missing = cli.resolve_common_options(parser, args, floor=True)
+    if args.workload is None:
+        wanted = [name for name in names if name not in extra]
+    else:
+        wanted = cli.pick(parser, "--workload", args.workload, names)
+    workloads = [workload for workload in WORKLOADS if workload.name in wanted]
+    args.bench = cli.require(parser, "workloads/random_mixed")
+    return args, workloads, chosen, missing
+
+
+def write_json(path: str, facts: Dict[str, str], outcome: Outcome, workloads: List[Workload], summary: Dict,
+               missing: List[str], quick: bool) -> None:
+    document = {
+        "format": 1,
+        "machine": facts,
+        "compiler": outcome.compiler,
+        "seconds": round(outcome.seconds, 1),
+        "rounds": outcome.rounds,
+        "allocators": outcome.identities,
+        "missing": missing,
+        "workloads": {
+            workload.name: {
+                "text": workload.text,
+                "arguments": workload.arguments(quick),
+                "samples": {
+                    allocator: {
+                        "failure": cell.failure,
+                        "rounds": [sample.round for sample in cell.samples],
+                        "ops_per_second": [sample.throughput for sample in cell.samples],
+                        "peak_rss_kib": [sample.peak_kib for sample in cell.samples],
+                    }
+                    for (name, allocator), cell in outcome.cells.items()
+                    if name == workload.name
+                },
+                "summary": summary[workload.name],
+            }
+            for workload in workloads
+        },
+    }
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(document, file, indent=1)
+        file.write("\n")
+
+
+def main(argv: List[str]) -> int:
+    args, workloads, chosen, missing = parse(argv)
+    facts = machine.describe()
+    try:
+        outcome = measure(args.bench, chosen, workloads, args)
+    except IdentityError as error:
+        sys.stderr.write(f"compare: a run did not use the allocator it names: {error}\n")
+        return 1
+    print(machine.lines(facts))
+    print(f"Harness: random_mixed built by {outcome.compiler}; {outcome.rounds} rounds in {outcome.seconds:.0f} s"
+          + ("; --quick: too short for claims" if args.quick else ""))
+    for allocator in chosen:
+        print(f"  {allocator.name:16} {outcome.identities.get(allocator.name, 'no run succeeded')}")
+    for line in missing:
+        print(f"  missing: {line}")
+    print()
+    summary = {w.name: compare_table.summarise(w, chosen, outcome.cells) for w in workloads}
+    compare_table.write(sys.stdout, workloads, summary)
+    if args.json:
+        write_json(args.json, facts, outcome, workloads, summary, missing, args.quick)
+    failures = [(key, cell.failure) for key, cell in outcome.cells.items() if cell.failure]
+    for (workload, allocator), failure in failures:
+        sys.stderr.write(f"compare: {workload} on {allocator} failed: {failure}\n")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.stderr.write("\ncompare: interrupted\n")
+        sys.exit(130)

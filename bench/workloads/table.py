@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The workloads of random_mixed as //bench:compare and //bench:ab know them: rows of table.inc."""
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Dict, FrozenSet, List, Tuple
+
+FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "table.inc")
+LOOP = re.compile(r"^LOOP\((\w+), ([A-Z_ |]+)\)$", re.M)
+WORKLOAD = re.compile(r'^WORKLOAD\("([\w-]+)", (\w+), (\d+), (\d+), (\d+), (\d+), (\d+), (\d+), (\w+), (\w+),\s+"([^"\\]*)"\)$',
+                      re.M)
+
+
+@dataclass(frozen=True)
+class Workload:
+    name: str
+    text: str
+    cycles: int
+    ws: int
+    threads: int
+    takes: FrozenSet[str]  # of its loop
+    default: bool
+    extra: Tuple[str, ...] = ()  # more options of random_mixed
+
+    def arguments(self, quick: bool) -> List[str]:
+        cycles = self.cycles // 4 if quick else self.cycles
+        return [str(cycles), str(self.ws), "--workload", self.name, *self.extra]
+
+    @property
+    def shuffled(self) -> bool:
+        """In another order each round: memory that the run before has freed is warm, and a first touch of it costs less."""
+        return "FIRST_TOUCH" in self.takes
+
+
+def read(text: str) -> Tuple[Workload, ...]:
+    """The workloads of a table that compare and ab know. ValueError if a row has another form than the two above."""
+    loops: Dict[str, FrozenSet[str]] = {name: frozenset(takes.split(" | ")) for name, takes in LOOP.findall(text)}
+    found = WORKLOAD.findall(text)
+    rows = len(re.findall(r"^\w+\(", text, re.M))
+    if rows != len(loops) + len(found):
+        raise ValueError(f"table.inc has {rows} rows, of which {len(loops) + len(found)} can be read")
+    workloads = []
+    for name, loop, cycles, ws, _, _, threads, _, _, who, shown in found:
+        if loop not in loops or who not in ("COMPARED", "NAMED", "ALONE"):
+            raise ValueError(f"table.inc: the row of {name} names no loop, or nobody who runs it")
+        if who != "ALONE":
+            workloads.append(Workload(name, shown, int(cycles), int(ws), int(threads), loops[loop], who == "COMPARED"))
+    return tuple(workloads)
+
+
+with open(FILE, encoding="utf-8") as stream:
+    WORKLOADS = read(stream.read())
