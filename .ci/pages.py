@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Checks that the Markdown pages name what exists: every relative link leads to a file, and to a heading of it where it
-says so; every file in backquotes on the pages that are lists of files (FILES) is in the repository."""
+says so; every file in backquotes on the pages that are lists of files (FILES) is in the repository. No file of docs/ is
+longer than 50 KB, and docs/analysis/README.md names every page below it."""
 
 import pathlib
 import re
@@ -12,8 +13,11 @@ import sys
 FILES = ("CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/GLOSSARY.md", "docs/MEMORY.md", "docs/WHERE.md")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAME = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:c|h|cc|inc|py|bzl|bazel|md|txt|sh|json|dict|tsv|in))`")
+# The page that lists the notes, and how long a file of docs/ may be.
+NOTES = "docs/analysis/README.md"
+LONGEST = 50_000
 # What a tool writes, and what a reader makes.
-NOT_THERE = re.compile(r"NAME|docs/analysis/ci-long\.md")
+NOT_THERE = re.compile(r"NAME|docs/analysis/testing/ci-long\.md")
 
 
 def anchors(text):
@@ -44,7 +48,15 @@ def problems(pages, tracked):
             for name in NAME.findall(line) if path in FILES else []:
                 if not {name, "allocator/" + name} & tracked and not NOT_THERE.search(name):
                     found.append(f"{path}:{number}: no file {name}")
+        if path.startswith("docs/analysis/") and path != NOTES and f"]({path[len('docs/analysis/'):]})" not in pages.get(NOTES, ""):
+            found.append(f"{NOTES} does not name {path}")
     return found
+
+
+def too_long(sizes):
+    """`sizes` are those of all files by their path."""
+    return [f"{path} has {size} bytes, more than {LONGEST}" for path, size in sorted(sizes.items())
+            if path.startswith("docs/") and size > LONGEST]
 
 
 def self_check():
@@ -61,6 +73,9 @@ def self_check():
     ]:
         changed = problems(dict(pages, **{"docs/WHERE.md": page.replace(old, new)}), tracked)
         assert len(changed) == 1 and what in changed[0], (what, changed)
+    notes = {NOTES: "[a](x/a.md)\n", "docs/analysis/x/a.md": "", "docs/analysis/x/b.md": ""}
+    assert problems(notes, set(notes)) == [f"{NOTES} does not name docs/analysis/x/b.md"]
+    assert len(too_long({"docs/a.md": LONGEST + 1, "docs/b.md": LONGEST, "fuzz/c": LONGEST + 1})) == 1
 
 
 def main():
@@ -73,6 +88,7 @@ def main():
     tracked = set(names) | {str(parent) for name in names for parent in pathlib.PurePosixPath(name).parents}
     pages = {name: (root / name).read_text(encoding="utf-8") for name in names if name.endswith(".md")}
     found = problems(pages, tracked) if pages else ["no page found to check"]
+    found += too_long({name: (root / name).stat().st_size for name in names})
     print("\n".join(found))
     return 1 if found else 0
 

@@ -10,7 +10,7 @@ usage: campaign.sh [OPTION]... TARGET|all MINUTES
   -n               leaves the corpus as it is: nothing is added
   -p PROGRAM       this libFuzzer program of the target instead of one built here
   -c FOLDER        the corpus, fuzz/corpus/TARGET unless given
-  -r REPORT        where the summary goes, docs/analysis/fuzzing.md unless given
+  -r REPORT        where the summary goes, docs/analysis/testing/fuzzing.md unless given
   -o FOLDER        for findings and logs, /tmp/fuzzing unless given
 
 MINUTES are for each target and may be a fraction. While it runs, a line now and then tells how far it is. Inputs that
@@ -81,7 +81,7 @@ class Options:
         self.merges = True
         self.program = None
         self.corpus = None
-        self.report = ROOT / "docs/analysis/fuzzing.md"
+        self.report = ROOT / "docs/analysis/testing/fuzzing.md"
         self.folder = pathlib.Path("/tmp/fuzzing")
         try:
             pairs, rest = getopt.getopt(arguments, "s:j:e:np:c:r:o:")

@@ -4,7 +4,7 @@
 # usage: coverage.sh [-o REPORT] [PROFILE]...
 #
 # Replays the corpora of all fuzz targets in builds with clang's source coverage, one for each build profile, and writes
-# which lines of allocator/ they reach, and why not the others: docs/analysis/fuzz-coverage.md unless -o says otherwise.
+# which lines of allocator/ they reach, and why not the others: docs/analysis/testing/fuzz-coverage.md unless -o says otherwise.
 # A PROFILE limits it to these, and then the report needs a name. Exit status 1: an input brings its target down, the
 # explanations (coverage/unreached.tsv) do not fit, or the total is below the floor; 2: it cannot be measured.
 set -u
@@ -20,7 +20,7 @@ complain() {
   exit 2
 }
 
-report=$root/docs/analysis/fuzz-coverage.md
+report=$root/docs/analysis/testing/fuzz-coverage.md
 named=''
 if [ "${1-}" = -o ]; then
   [ "$#" -ge 2 ] || complain '-o needs a file'

@@ -3,7 +3,7 @@
 """Every misuse of the matrix (misuse_case.h), each in a process of its own, against the verdicts that are committed.
 
   bazel test //allocator/test:misuse_matrix                         all profiles; any change of a verdict fails
-  bazel run //allocator/test:misuse_matrix -- --update              writes the verdicts, and docs/analysis/misuse.md
+  bazel run //allocator/test:misuse_matrix -- --update              writes the verdicts, and docs/analysis/scorecards/misuse.md
   bazel run //allocator/test:misuse_matrix -- --update-peers        runs glibc and the installed peers, and writes theirs
   bazel run //allocator/test:misuse_matrix -- --table               prints the table of all that is committed
   bazel run //allocator/test:misuse_matrix -- --show PART [--plain-run LIB.so]
@@ -28,7 +28,7 @@ import misuse_run  # noqa: E402
 import misuse_table  # noqa: E402
 
 VERDICTS = os.path.join("allocator", "test", "misuse_verdicts")
-PAGE = os.path.join("docs", "analysis", "misuse.md")
+PAGE = os.path.join("docs", "analysis", "scorecards", "misuse.md")
 # Profiles that place blocks at random: the verdict is certain, the message is not.
 BY_CHANCE = ("hardened",)
 # What else chance decides is settled: a block that happened to get guard pages of its own has verdicts of its own.

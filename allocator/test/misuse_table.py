@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/analysis/misuse.md from the committed verdicts, ours and those of peers."""
+"""docs/analysis/scorecards/misuse.md from the committed verdicts, ours and those of peers."""
 
 ORDER = ("standard", "fast", "observe", "hardened")
 WORDS = {
@@ -46,7 +46,7 @@ that no other block's bytes changed and that no block was handed out twice, ends
 | – | the allocator lacks the function, or keeps no data near the block |
 
 A cell without numbers applies to all sizes, same and remote; otherwise it counts the cases. Files with every case and the
-messages: [allocator/test/misuse_verdicts](../../allocator/test/misuse_verdicts). Peers run under LD_PRELOAD.
+messages: [allocator/test/misuse_verdicts](../../../allocator/test/misuse_verdicts). Peers run under LD_PRELOAD.
 
 """
 

@@ -27,7 +27,7 @@ from bench.workloads.table import WORKLOADS, Workload
 
 DEFAULT_WORKLOADS = ("mixed-400", "mixed-20k", "mixed-100k", "small-400", "exchange", "large")
 DEFAULT_RUNS = 10
-NOTES = os.path.join("docs", "analysis")
+NOTES = os.path.join("docs", "analysis", "decisions")
 
 
 def parser() -> cli.Parser:

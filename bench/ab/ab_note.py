@@ -192,10 +192,10 @@ def note(title: str, comparison: Comparison, facts: Dict[str, str], command: str
         parts += ["", "**Counters** of one run of each (`hak_stats`):", "", _markdown_table(counters(comparison))]
     parts += ["", _wrap("**Verdict.** " + " ".join(
         verdict_line(metric, comparison.overall(metric)) + "." for metric in comparison.metrics))]
-    parts += ["", "**Command.** GO, NO-GO and NEUTRAL are those of [README.md](README.md).", "", f"    {command}"]
+    parts += ["", "**Command.** GO, NO-GO and NEUTRAL are those of [README.md](../README.md).", "", f"    {command}"]
     return scrub("\n".join(parts)) + "\n"
 
 
 def index_line(file: str, title: str) -> str:
     """The row for the table in docs/analysis/README.md."""
-    return f"| [{file}]({file}) | {scrub(title)} |"
+    return f"| [{file}](decisions/{file}) | {scrub(title)} |"

@@ -205,7 +205,7 @@ class RefusalTest(unittest.TestCase):
 class OutputTest(unittest.TestCase):
     def test_table_note_and_json(self):
         with tempfile.TemporaryDirectory() as directory:
-            notes = os.path.join(directory, "docs", "analysis")
+            notes = os.path.join(directory, "docs", "analysis", "decisions")
             os.makedirs(notes)
             shutil.copy(os.path.realpath(NOOP), os.path.join(directory, "mine.so"))
             command = ("--a", "HAKMEM_PROFILE=lean HAKMEM_BORROW=0", "--b", f"lib:{directory}/mine.so", "--quick",
@@ -216,7 +216,7 @@ class OutputTest(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr)
             name = "ab-standard-hakmem-borrow-0-hakmem-profile-vs-lib-mine-so.md"
             self.assertEqual(os.listdir(notes), [name])
-            self.assertIn(f"| [{name}]({name}) |", done.stdout)
+            self.assertIn(f"| [{name}](decisions/{name}) |", done.stdout)
             for word in ("Machine:", "Throughput (higher", "Peak RSS (lower", "Memory system calls (lower", "exchange",
                          "all (geometric mean)", "hakmem 0.1.0 standard", "noop"):
                 self.assertIn(word, done.stdout)

@@ -62,7 +62,7 @@ def cell(text):
 
 
 def render(mutants, results):
-    """The page docs/analysis/mutants.md."""
+    """The page docs/analysis/testing/mutants.md."""
     all_planted, all_killed = planted(mutants), killed(mutants, results)
     rate = 100 * len(all_killed) / len(all_planted)
     lines = [
