@@ -50,7 +50,7 @@ def problems(text, sources):
     files = {path: pathlib.PurePosixPath(path) for path in sources}
     boxes = {path for path, pure in files.items() if len(pure.parts) == 2 and pure.parts[0] in ROOMS and is_box(pure)}
     tests = {path for path, pure in files.items() if len(pure.parts) == 2 and pure.parts[0] in ROOMS and is_test(pure)}
-    gates = set(re.findall(r'"(HAKMEM_[A-Z_]+)"', sources.get("gate/gate_table.inc", "")))
+    gates = set(re.findall(r'"(HAKMEM_[A-Z_]+)"', sources.get("policy/gate_table.inc", "")))
     stats = re.search(r"typedef struct hak_stats \{(.*?)\n\}", sources.get("include/hakmem/hakmem.h", ""), re.S)
     statistics = set(re.findall(r"^ *uint\d+_t (\w+);", stats.group(1), re.M)) - {"version"} if stats else set()
     headers = "\n".join(content for path, content in sorted(sources.items()) if path.endswith(".h"))
@@ -114,11 +114,11 @@ def self_check():
         "os/a.c": "",
         "os/a_test.cc": "",
         "os/test_help.h": "",
-        "gate/gate_table.inc": 'HAK_GATE("HAKMEM_A")',
+        "policy/gate_table.inc": 'HAK_GATE("HAKMEM_A")',
         "include/hakmem/hakmem.h": "typedef struct hak_stats {\n  uint32_t version;\n  uint64_t many;  // of it\n} hak_stats;",
     }
     head = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n"
-    table = "| `gate/gate_table` | gates | L0 | – | – | – | – |\n"
+    table = "| `policy/gate_table` | gates | L0 | – | – | – | – |\n"
     good = "| `os/a` | does it | L3 | `hak_a` | `HAKMEM_A` | `many` | `os/a_test.cc` |\n"
     assert not problems(head + table + good, sources), problems(head + table + good, sources)
     assert problems(head, {}) == ["no box, no gate or no statistic found to check"]

@@ -265,21 +265,21 @@ def read_script(path, target, fuzz):
 
 def gate_dictionary(fuzz):
     """Names and choices of the table of gates, and what numbers begin and end with."""
-    gate = fuzz / ".." / "allocator" / "gate"
-    table = (gate / "gate_table.inc").read_text()
-    names = re.findall(r'HAK_GATE_\w+\(\s*\w+,\s*"(\w+)"', table)
+    path = fuzz / ".." / "allocator" / "policy" / "gate_table.inc"
+    table = path.read_text()
+    names = re.findall(r'HAK_GATE_\w+\(\s*\w+,[\w\s,]*"(\w+)"', table)
     words = [name + "=" for name in names] + [name[len("HAKMEM_"):].lower() + "=" for name in names]
-    for body in re.findall(r"_names\[\] = \{([^}]*)\}", (gate / "gate.c").read_text()):
-        words += re.findall(r'"([^"]+)"', body)
+    for choices in re.findall(r"HAK_CHOICES\(([^.)]*)\)", table):
+        words += re.findall(r'"([^"]+)"', choices)
     words += re.findall(r"MIXED_\w+", table)
-    for least, most in re.findall(r'HAK_GATE_NUMBER\(\s*\w+,\s*"\w+",\s*(\d+),\s*(\d+)', table):
+    for least, most in re.findall(r'HAK_GATE_NUMBER\([\w\s,]*"\w+",\s*(\d+),\s*(\d+)', table):
         words += [least, most, str(int(most) + 1)]
     words += ["4294967296", "9223372036854775808", "18446744073709551615", "18446744073709551616", "-1", "+1", "0x",
               " ", ",", "\\x0a", "="]
     if len(words) < 30:
-        raise ScriptError("the table of gates is not found in %s" % gate)
+        raise ScriptError("the table of gates is not found in %s" % path)
     head = ("# SPDX-License-Identifier: Apache-2.0\n"
-            "# Made by make_seeds.py from allocator/gate: names and values of gates, and numbers beside their edges.\n")
+            "# Made by make_seeds.py from the table of gates: names and values of gates, and numbers beside their edges.\n")
     return (head + "".join('"%s"\n' % word for word in dict.fromkeys(words))).encode()
 
 

@@ -30,7 +30,7 @@ expect 'the committed seeds' 0 '' sh -c '"$0" --check "$1" && echo same' "$tool"
 
 mkdir -p "$scratch/copy/allocator" "$scratch/scripts"
 cp -RL "$fuzz" "$scratch/copy/fuzz"
-cp -RL "$fuzz/../allocator/gate" "$scratch/copy/allocator/gate"
+cp -RL "$fuzz/../allocator/policy" "$scratch/copy/allocator/policy"
 chmod -R u+w "$scratch/copy"
 copy=$scratch/copy/fuzz
 expect 'the copy' 0 'same' sh -c '"$0" --check "$1" && echo same' "$tool" "$copy"

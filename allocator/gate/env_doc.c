@@ -24,7 +24,7 @@ static void print_value(const struct hak_gate *gate, uint64_t value) {
 
 int main(void) {
   printf("<!-- SPDX-License-Identifier: Apache-2.0 -->\n");
-  printf("<!-- Written from allocator/gate/gate_table.inc by //allocator/gate:env_doc; do not edit. -->\n");
+  printf("<!-- Written from allocator/policy/gate_table.inc by //allocator/gate:env_doc; do not edit. -->\n");
   printf("# Environment variables\n\n");
   printf("STANDARD, OBSERVE and HARDENED builds read these variables before the first allocation. In FAST builds\n");
   printf(

@@ -11,11 +11,6 @@
 static const char program_source[] = "hak_conf";
 static const char build_source[] = "//configs:conf";
 
-static const char *const preset_names[] = {"balanced", "speed", "lean", NULL};
-static const char *const slab_map_names[] = {"auto", "flat", "two_level", NULL};
-static const char *const switch_names[] = {"0", "1", NULL};
-static const char *const decommit_names[] = {"OFF", "FREE", "DONTNEED", NULL};
-static const char *const huge_page_names[] = {"auto", "on", "off", NULL};
 static_assert(HAK_DECOMMIT_OFF == 0 && HAK_DECOMMIT_FREE == 1 && HAK_DECOMMIT_DONTNEED == 2, "order of the names");
 static_assert(HAK_HUGE_PAGES_AUTO == 0 && HAK_HUGE_PAGES_ON == 1 && HAK_HUGE_PAGES_OFF == 2, "order of the names");
 static_assert(HAK_SLAB_MAP_AUTO == 0 && HAK_SLAB_MAP_FLAT == 1 && HAK_SLAB_MAP_TWO_LEVEL == 2, "order of the names");
@@ -31,25 +26,25 @@ static const struct {
 };
 
 const struct hak_gate hak_gates[HAK_GATE_COUNT] = {
-#define HAK_GATE_CHOICE(id, name_, choices_, balanced_, speed_, lean_, layer_, change_, text_) \
-  [HAK_GATE_##id] = {.name = (name_),                                                          \
-                     .choices = (choices_),                                                    \
-                     .preset = {(balanced_), (speed_), (lean_)},                               \
-                     .layer = (layer_),                                                        \
-                     .change = (change_),                                                      \
+#define HAK_CHOICES(...) ((const char *const[]){__VA_ARGS__, NULL})
+#define HAK_GATE_CHOICE(id, field, type, name_, choices_, balanced_, speed_, lean_, layer_, change_, text_) \
+  [HAK_GATE_##id] = {.name = (name_),                                                                       \
+                     .choices = (choices_),                                                                 \
+                     .preset = {(balanced_), (speed_), (lean_)},                                            \
+                     .layer = (layer_),                                                                     \
+                     .change = (change_),                                                                   \
                      .text = (text_)},
-#define HAK_GATE_NUMBER(id, name_, least_, most_, unit_, balanced_, speed_, lean_, layer_, change_, text_) \
-  [HAK_GATE_##id] = {.name = (name_),                                                                      \
-                     .least = (least_),                                                                    \
-                     .most = (most_),                                                                      \
-                     .unit = (unit_),                                                                      \
-                     .preset = {(balanced_), (speed_), (lean_)},                                           \
-                     .layer = (layer_),                                                                    \
-                     .change = (change_),                                                                  \
+#define HAK_GATE_NUMBER(id, field, name_, least_, most_, unit_, balanced_, speed_, lean_, layer_, change_, text_) \
+  [HAK_GATE_##id] = {.name = (name_),                                                                             \
+                     .least = (least_),                                                                           \
+                     .most = (most_),                                                                             \
+                     .unit = (unit_),                                                                             \
+                     .preset = {(balanced_), (speed_), (lean_)},                                                  \
+                     .layer = (layer_),                                                                           \
+                     .change = (change_),                                                                         \
                      .text = (text_)},
-#include "allocator/gate/gate_table.inc"
-#undef HAK_GATE_CHOICE
-#undef HAK_GATE_NUMBER
+#include "allocator/policy/gate_table.inc"
+#undef HAK_CHOICES
 };
 
 static bool parse_number(const char *text, uint64_t *value) {

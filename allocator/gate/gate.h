@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Gates: the settings that an operator may change by environment variables, a program by hak_conf, and a build by
-// //configs:conf. One table (gate_table.inc) names each with its values, default and meaning; it drives the parser,
-// HAKMEM_SHOW_CONFIG and docs/ENV.md.
+// //configs:conf. One table (policy/gate_table.inc) names each with its values, default and meaning; it drives the
+// parser, HAKMEM_SHOW_CONFIG and docs/ENV.md.
 //
 // All sources are read once, before the first block is handed out. For each gate the environment overrides hak_conf,
 // which overrides //configs:conf, which overrides the preset. A process with raised privileges (AT_SECURE) does not
@@ -18,15 +18,11 @@
 HAK_C_BEGIN
 
 enum hak_gate_id {
-#define HAK_GATE_CHOICE(id, name, choices, balanced, speed, lean, layer, change, text) HAK_GATE_##id,
-#define HAK_GATE_NUMBER(id, name, least, most, unit, balanced, speed, lean, layer, change, text) HAK_GATE_##id,
-#include "allocator/gate/gate_table.inc"
-#undef HAK_GATE_CHOICE
-#undef HAK_GATE_NUMBER
+#define HAK_GATE_CHOICE(id, ...) HAK_GATE_##id,
+#define HAK_GATE_NUMBER(id, ...) HAK_GATE_##id,
+#include "allocator/policy/gate_table.inc"
   HAK_GATE_COUNT
 };
-
-enum hak_preset { HAK_PRESET_BALANCED, HAK_PRESET_SPEED, HAK_PRESET_LEAN, HAK_PRESET_COUNT };
 
 // In the order of precedence. From HAK_GATE_FROM_BUILD on somebody asked for this very gate.
 enum hak_gate_origin {

@@ -102,35 +102,21 @@ const char *hak_gate_get(const char *name, const char **origin) {
 
 // ---- Changing it --------------------------------------------------------------------------------
 
-// What differs, so that a setting for which nobody asked is not even written. Relaxed: each is read by itself, under no
-// lock (HAK_SETTING).
-#define PUBLISH(field) \
-  if (next.field != last.field) __atomic_store_n(&hak_config.field, next.field, __ATOMIC_RELAXED)
-
-// All but what nothing reads after the start.
+// Sets the fields of hak_config that may change. Only what differs, so that a setting for which nobody asked is not
+// even written. Relaxed: each is read by itself, under no lock (HAK_SETTING).
+// NOLINTNEXTLINE(readability-function-cognitive-complexity): the same line for each row of the table.
 static void publish(const struct hak_gate_values *before) {
   struct hak_config last;
   struct hak_config next;
   hak_gate_fill_config(before, &last);
   hak_gate_fill_config(&now.values, &next);
-  PUBLISH(decommit_deadline_ms);
-  PUBLISH(lean_decommit);
-  PUBLISH(lean_target_bytes);
-  PUBLISH(thread_cache_bytes);
-  PUBLISH(thread_cache_share);
-  PUBLISH(idle_cache_ms);
-  PUBLISH(keep_superslabs);
-  PUBLISH(keep_free_bytes);
-  PUBLISH(mapping_cache_bytes);
-  PUBLISH(memory_limit_bytes);
-  PUBLISH(guard_sample);
-  PUBLISH(cgroup_limit);
-  PUBLISH(page_purge);
-  PUBLISH(idle_watch);
-  PUBLISH(background);
-  PUBLISH(borrow);
-  PUBLISH(stats_at_exit);
-  PUBLISH(huge_pages);
+#define PUBLISH(id, field)                                                              \
+  if (hak_gates[HAK_GATE_##id].change == HAK_GATE_ANY_TIME && next.field != last.field) \
+    __atomic_store_n(&hak_config.field, next.field, __ATOMIC_RELAXED);
+#define HAK_GATE_NUMBER(id, field, ...) PUBLISH(id, field)
+#define HAK_GATE_CHOICE(id, field, ...) PUBLISH(id, field)
+#include "allocator/policy/gate_table.inc"
+#undef PUBLISH
 }
 
 // Gates that follow the preset: that may change, and for which nobody asked.

@@ -362,36 +362,37 @@ class GateInit : public testing::Test {
   }
 };
 
-// Every field, by the gates' values. The binding names them all: a field that is added does not compile until it has
-// its line here.
+uint64_t Scale(const hak_gate &gate) {
+  const std::string unit = gate.unit != nullptr ? gate.unit : "";
+  return unit == "KiB" ? uint64_t{1} << 10 : unit == "MiB" ? uint64_t{1} << 20 : 1;
+}
+
+TEST(GateTable, AFieldOfBytesSaysSo) {
+  int of_bytes = 0;
+  const auto expect = [&of_bytes](const hak_gate &gate, const std::string &field) {
+    const std::string end = "_bytes";
+    const bool counts_bytes = field.size() > end.size() && field.substr(field.size() - end.size()) == end;
+    EXPECT_EQ(counts_bytes, Scale(gate) != 1) << field;
+    of_bytes += counts_bytes;
+  };
+#define HAK_GATE_NUMBER(id, field, ...) expect(hak_gates[HAK_GATE_##id], #field);
+#include "allocator/policy/gate_table.inc"
+  EXPECT_GT(of_bytes, 3);
+}
+
+// Every field, by the gates' values.
 void ExpectConfig(const std::vector<uint64_t> &value) {
-  const auto &[decommit_deadline_ms, lean_decommit, lean_target_bytes, prewarm_superslabs, prewarm_suppressed,
-               thread_cache_bytes, thread_cache_share, idle_cache_ms, keep_superslabs, keep_free_bytes,
-               mapping_cache_bytes, memory_limit_bytes, guard_sample, cgroup_limit, page_purge, idle_watch, background,
-               fine_classes, borrow, stats_at_exit, huge_pages, slab_map_form] = hak_config;
-  EXPECT_EQ(decommit_deadline_ms, value[HAK_GATE_DECOMMIT_DEADLINE]);
   const bool lean = value[HAK_GATE_SS_MEM_LEAN] != 0;  // never from the environment here, see ss_mem_lean_test
-  EXPECT_EQ(lean_decommit, lean ? value[HAK_GATE_SS_MEM_LEAN_DECOMMIT] : uint64_t{HAK_DECOMMIT_OFF});
-  EXPECT_EQ(lean_target_bytes, value[HAK_GATE_SS_MEM_LEAN_TARGET] * 1024 * 1024);
-  EXPECT_EQ(prewarm_superslabs, lean ? 0 : value[HAK_GATE_SS_PREWARM]);
-  EXPECT_EQ(prewarm_suppressed, lean ? value[HAK_GATE_SS_PREWARM] : 0);
-  EXPECT_EQ(thread_cache_bytes, value[HAK_GATE_THREAD_CACHE] * 1024);
-  EXPECT_EQ(thread_cache_share, value[HAK_GATE_THREAD_CACHE_SHARE]);
-  EXPECT_EQ(idle_cache_ms, value[HAK_GATE_IDLE_CACHE]);
-  EXPECT_EQ(keep_superslabs, value[HAK_GATE_KEEP_SUPERSLABS]);
-  EXPECT_EQ(keep_free_bytes, value[HAK_GATE_KEEP_FREE] * 1024);
-  EXPECT_EQ(mapping_cache_bytes, value[HAK_GATE_MAPPING_CACHE] * 1024);
-  EXPECT_EQ(memory_limit_bytes, value[HAK_GATE_MEMORY_LIMIT] * 1024 * 1024);
-  EXPECT_EQ(guard_sample, value[HAK_GATE_GUARD_SAMPLE]);
-  EXPECT_EQ(uint64_t{cgroup_limit}, value[HAK_GATE_CGROUP_LIMIT]);
-  EXPECT_EQ(uint64_t{page_purge}, value[HAK_GATE_PAGE_PURGE]);
-  EXPECT_EQ(uint64_t{idle_watch}, value[HAK_GATE_IDLE_WATCH]);
-  EXPECT_EQ(uint64_t{background}, value[HAK_GATE_BACKGROUND]);
-  EXPECT_EQ(uint64_t{fine_classes}, value[HAK_GATE_FINE_CLASSES]);
-  EXPECT_EQ(uint64_t{borrow}, value[HAK_GATE_BORROW]);
-  EXPECT_EQ(uint64_t{stats_at_exit}, value[HAK_GATE_STATS_AT_EXIT]);
-  EXPECT_EQ(uint64_t{huge_pages}, value[HAK_GATE_THP]);
-  EXPECT_EQ(uint64_t{slab_map_form}, value[HAK_GATE_SLAB_MAP]);
+  const auto expect = [&](uint32_t id, const char *field, uint64_t is) {
+    uint64_t wanted = value[id] * Scale(hak_gates[id]);
+    if (id == HAK_GATE_SS_MEM_LEAN_DECOMMIT && !lean) wanted = HAK_DECOMMIT_OFF;
+    if (id == HAK_GATE_SS_PREWARM && lean) wanted = 0;
+    EXPECT_EQ(is, wanted) << field;
+  };
+#define HAK_GATE_NUMBER(id, field, ...) expect(HAK_GATE_##id, #field, hak_config.field);
+#define HAK_GATE_CHOICE(id, field, ...) expect(HAK_GATE_##id, #field, hak_config.field);
+#include "allocator/policy/gate_table.inc"
+  EXPECT_EQ(hak_config.prewarm_suppressed, lean ? value[HAK_GATE_SS_PREWARM] : 0);
 }
 
 std::vector<uint64_t> Values(hak_preset preset) {

@@ -9,7 +9,6 @@ void hak_ss_mem_lean_resolve(const struct hak_gate_values *values, struct hak_co
   const bool lean = values->value[HAK_GATE_SS_MEM_LEAN] != 0;
   const enum hak_decommit_mode mode = (enum hak_decommit_mode)values->value[HAK_GATE_SS_MEM_LEAN_DECOMMIT];
   config->lean_decommit = lean ? mode : HAK_DECOMMIT_OFF;
-  config->lean_target_bytes = values->value[HAK_GATE_SS_MEM_LEAN_TARGET] << 20;
 
   const uint64_t wanted = values->value[HAK_GATE_SS_PREWARM];
   const bool prewarm = !lean || (user_set(values, HAK_GATE_SS_PREWARM) && !user_set(values, HAK_GATE_SS_MEM_LEAN));

@@ -12,7 +12,7 @@
 
 HAK_C_BEGIN
 
-// Fills in config->lean_decommit, lean_target_bytes, prewarm_superslabs and prewarm_suppressed.
+// Sets config->lean_decommit, prewarm_superslabs and prewarm_suppressed.
 //
 // LEAN suppresses the prewarm. An explicit value overrides a preset: a prewarm that the environment, hak_conf or
 // //configs:conf requests is done if LEAN comes only from the preset.

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "allocator/gate/gate.h"
+#include "allocator/gate/gate_config.h"
 #include "allocator/policy/config.h"
 
 namespace {
@@ -20,21 +20,16 @@ constexpr hak_gate_origin kOrigins[] = {HAK_GATE_BUILT_IN, HAK_GATE_FROM_PRESET,
 bool Asked(hak_gate_origin origin) { return origin != HAK_GATE_BUILT_IN && origin != HAK_GATE_FROM_PRESET; }
 constexpr hak_decommit_mode kModes[] = {HAK_DECOMMIT_OFF, HAK_DECOMMIT_FREE, HAK_DECOMMIT_DONTNEED};
 
-// Fills in a configuration in which those fields have other values.
 struct hak_config Lean(const hak_gate_values &values) {
   struct hak_config config = {};
-  config.lean_decommit = HAK_DECOMMIT_FREE;
-  config.lean_target_bytes = 12345;
-  config.prewarm_superslabs = 12345;
   config.prewarm_suppressed = 12345;
-  hak_ss_mem_lean_resolve(&values, &config);
+  hak_gate_fill_config(&values, &config);
   return config;
 }
 
 // What is in each byte of a configuration but for the fields that LEAN decides.
 std::vector<unsigned char> Others(struct hak_config *config) {
   config->lean_decommit = HAK_DECOMMIT_OFF;
-  config->lean_target_bytes = 0;
   config->prewarm_superslabs = 0;
   config->prewarm_suppressed = 0;
   std::vector<unsigned char> bytes(sizeof *config);

@@ -185,35 +185,42 @@ TEST_F(ConfigSet, ThePurgeThreadComesAndGoes) {
   EXPECT_NE(PurgeThread(), 0);
 }
 
-// Threads allocate while all settings that can change do, as fast as they can.
-TEST_F(ConfigSet, AnyTimeWhileThreadsAllocate) {
-  static constexpr struct {
-    const char *name;
-    const char *values[3];
-  } kSettings[] = {
-      {"HAKMEM_PROFILE", {"lean", "speed", "balanced"}},
-      {"HAKMEM_DECOMMIT_DEADLINE_MS", {"0", "1", "10000"}},
-      {"HAKMEM_SS_MEM_LEAN", {"0", "1", "1"}},
-      {"HAKMEM_SS_MEM_LEAN_DECOMMIT", {"OFF", "FREE", "DONTNEED"}},
-      {"HAKMEM_SS_MEM_LEAN_TARGET_MB", {"0", "1", "10"}},
-      {"HAKMEM_THREAD_CACHE_KB", {"0", "64", "4096"}},
-      {"HAKMEM_THREAD_CACHE_SHARE", {"0", "8", "1024"}},
-      {"HAKMEM_IDLE_CACHE_MS", {"0", "1", "100"}},
-      {"HAKMEM_PAGE_PURGE", {"0", "1", "1"}},
-      {"HAKMEM_IDLE_WATCH", {"0", "1", "1"}},
-      {"HAKMEM_BACKGROUND", {"0", "1", "1"}},
-      {"HAKMEM_BORROW", {"0", "1", "1"}},
-      {"HAKMEM_MAPPING_CACHE_KB", {"0", "2048", "32768"}},
-      {"HAKMEM_KEEP_SUPERSLABS", {"0", "1", "16"}},
-      {"HAKMEM_KEEP_FREE_KB", {"0", "64", "512"}},
+struct Setting {
+  const char *name;
+  std::vector<std::string> values;
+};
+
+// Each setting that may change at any time, with values of all kinds.
+std::vector<Setting> SettingsThatMayChange() {
+  enum { HAK_GATE_AT_START, HAK_GATE_ANY_TIME };
+  // Others would refuse every request, guard every block, or print.
+  const std::map<std::string, std::vector<std::string>> own = {
       {"HAKMEM_MEMORY_LIMIT_MB", {"0", "100000", "200000"}},
       {"HAKMEM_GUARD_SAMPLE", {"0", "2", "2000"}},
-      {"HAKMEM_CGROUP_LIMIT", {"0", "1", "1"}},
-      {"HAKMEM_THP", {"auto", "on", "off"}},
-      {"HAKMEM_STATS_AT_EXIT", {"0", "0", "0"}},
+      {"HAKMEM_STATS_AT_EXIT", {"0"}},
   };
+  std::vector<Setting> settings;
+  const auto add = [&](int change, const char *name, const std::vector<std::string> &values) {
+    if (change == HAK_GATE_ANY_TIME) settings.push_back({name, own.count(name) != 0 ? own.at(name) : values});
+  };
+#define HAK_CHOICES(...) {__VA_ARGS__}
+#define HAK_GATE_CHOICE(id, field, type, name, choices, balanced, speed, lean, layer, change, text) \
+  add(change, name, choices);
+#define HAK_GATE_NUMBER(id, field, name, least, most, unit, balanced, speed, lean, layer, change, text)   \
+  add(change, name,                                                                                       \
+      {std::to_string(least), std::to_string(least + 1), std::to_string(balanced), std::to_string(speed), \
+       std::to_string(lean)});
+#include "allocator/policy/gate_table.inc"
+#undef HAK_CHOICES
+  return settings;
+}
+
+// Threads allocate while all settings that can change do, as fast as they can.
+TEST_F(ConfigSet, AnyTimeWhileThreadsAllocate) {
+  const std::vector<Setting> settings = SettingsThatMayChange();
+  EXPECT_GT(settings.size(), 10u);
   std::vector<std::string> before;
-  for (const auto &setting : kSettings) before.push_back(Value(setting.name));
+  for (const Setting &setting : settings) before.push_back(Value(setting.name));
   std::atomic<bool> stop{false};
   std::atomic<int> damaged{0};
   std::vector<std::thread> threads;
@@ -236,15 +243,16 @@ TEST_F(ConfigSet, AnyTimeWhileThreadsAllocate) {
   Random random(TestSeed(99));
   const uint64_t changes = Scaled(6000);
   for (uint64_t i = 0; i < changes; i++) {
-    const auto &setting = kSettings[random.Index(sizeof kSettings / sizeof kSettings[0])];
-    ASSERT_EQ(hak_config_set(setting.name, setting.values[random.Index(3)]), 0) << setting.name;
+    const Setting &setting = settings[random.Index(settings.size())];
+    const std::string &value = setting.values[random.Index(setting.values.size())];
+    ASSERT_EQ(hak_config_set(setting.name, value.c_str()), 0) << setting.name << '=' << value;
     if (i % 50 == 0) SleepMs(1);
   }
   stop = true;
   for (std::thread &thread : threads) thread.join();
   EXPECT_EQ(damaged, 0);
   for (size_t i = 0; i < before.size(); i++) {
-    ASSERT_EQ(hak_config_set(kSettings[i].name, before[i].c_str()), 0) << kSettings[i].name;
+    ASSERT_EQ(hak_config_set(settings[i].name, before[i].c_str()), 0) << settings[i].name;
   }
 }
 
