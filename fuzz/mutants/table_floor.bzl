@@ -360,10 +360,10 @@ FLOOR_MUTANTS = [
     {
         "name": "set_not_published",
         "file": "allocator/gate/gate_now.c",
-        "old": "  PUBLISH(keep_free_bytes);\n",
-        "new": "",
+        "old": "next.field != last.field",
+        "new": "next.field > last.field",
         "kind": "lost update",
-        "breaks": "a setting that the program changes takes no effect",
+        "breaks": "a setting that the program makes smaller takes no effect",
         "killer": "//allocator/gate:gate_now_test",
     },
     {
