@@ -23,6 +23,52 @@
 // Figures read one after another while other threads work need not fit together: nothing goes below zero.
 static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
+// X(version that has it first, field of hak_stats, value, by the names of `gather`), in the order of hak_stats. What is
+// filled in, what a caller of an older version gets, and what HAKMEM_STATS_AT_EXIT prints is made from it.
+// clang-format off
+#define STATISTICS(X) \
+  X(1, live_blocks, live_blocks) \
+  X(1, live_bytes, live_bytes) \
+  X(1, cached_blocks, heaps.cached_blocks) \
+  X(1, cached_bytes, heaps.cached_bytes) \
+  X(1, mapped_bytes, os.mapped) \
+  X(1, committed_bytes, less(os.mapped, without_memory)) \
+  X(1, peak_mapped_bytes, os.peak_mapped) \
+  X(1, metadata_bytes, records + heads) \
+  X(1, superslabs, pool.superslabs) \
+  X(1, slabs_used, pool.slabs_used) \
+  X(1, slabs_free, pool.slabs_free) \
+  X(1, large_blocks, large_blocks) \
+  X(1, large_bytes, large_bytes) \
+  X(1, refills, heaps.refills) \
+  X(1, flushes, heaps.flushes) \
+  X(1, remote_batches, heaps.remote_batches) \
+  X(1, slabs_adopted, heaps.adopted) \
+  X(1, decommitted_bytes, os.decommitted_bytes) \
+  X(1, os_calls, os.calls) \
+  X(2, heap_free_bytes, heaps.free_bytes) \
+  X(2, pool_free_bytes, pool.slabs_free_dirty * HAK_SLAB_SIZE) \
+  X(2, purged_bytes, hak_slab_purged_bytes()) \
+  X(2, decommits, os.decommits) \
+  X(2, lazy_bytes, os.lazy_bytes) \
+  X(2, deadline_releases, pool.counters.deadline_releases) \
+  X(2, deadline_bytes, pool.counters.deadline_bytes) \
+  X(2, lean_decommits, pool.counters.lean_decommits) \
+  X(2, lean_bytes, pool.counters.lean_bytes) \
+  X(2, superslabs_unmapped, pool.counters.unmapped_superslabs) \
+  X(2, superslabs_prewarmed, pool.counters.prewarmed) \
+  X(2, prewarm_skipped, hak_config.prewarm_suppressed) \
+  X(2, idle_blocks_taken, atomic_load_explicit(&hak_stolen_blocks, memory_order_relaxed)) \
+  X(2, background_rounds, atomic_load_explicit(&hak_background_round_count, memory_order_relaxed)) \
+  X(2, limit_purges, limits.purges) \
+  X(2, limit_refusals, limits.refusals) \
+  X(3, guard_pages, hak_slab_guard_count()) \
+  X(3, quarantined_blocks, guarded.held + heaps.held_blocks) \
+  X(3, sampled_blocks, guarded.sampled) \
+  X(4, long_lock_waits, waits.count) \
+  X(4, longest_lock_wait_us, waits.longest_us)
+// clang-format on
+
 static void gather(hak_stats *stats) {
   hak_heap_close_left();
   const struct hak_pool_totals pool = hak_pool_totals();
@@ -30,65 +76,54 @@ static void gather(hak_stats *stats) {
   const struct hak_mapping_totals mappings = hak_mapping_totals();
   const struct hak_guarded_totals guarded = hak_guarded_totals();
   const struct hak_os_totals os = hak_os_totals();
+  const struct hak_limit_totals limits = hak_limit_totals();
+  const struct hak_lock_waits waits = hak_lock_waits();
   const uint64_t records = hak_meta_mapped();
   const uint64_t gone_records = less(records, hak_meta_committed());
   const uint64_t heads = hak_superslab_records_apart() ? 0 : pool.superslabs * HAK_SUPERSLAB_HEAD;
-  stats->threads = heaps.threads;
   // In builds with guards, spans and mappings are blocks without them, which are among the guarded ones.
-  stats->large_blocks = HAK_GUARDED ? guarded.blocks : pool.spans + mappings.blocks;
-  stats->large_bytes = HAK_GUARDED ? guarded.bytes : pool.span_bytes + mappings.bytes;
-  stats->cached_blocks = heaps.cached_blocks;
-  stats->cached_bytes = heaps.cached_bytes;
-  stats->live_blocks = less(pool.tiny_blocks, heaps.cached_blocks + pool.remote_blocks + heaps.rest_blocks) +
-                       stats->large_blocks + hak_empty_count();
-  stats->live_bytes =
+  const uint64_t large_blocks = HAK_GUARDED ? guarded.blocks : pool.spans + mappings.blocks;
+  const uint64_t large_bytes = HAK_GUARDED ? guarded.bytes : pool.span_bytes + mappings.bytes;
+  const uint64_t live_blocks = less(pool.tiny_blocks, heaps.cached_blocks + pool.remote_blocks + heaps.rest_blocks) +
+                               large_blocks + hak_empty_count();
+  const uint64_t live_bytes =
       less(pool.tiny_bytes, heaps.cached_bytes + pool.remote_bytes + heaps.rest_bytes + heaps.canary_bytes) +
-      stats->large_bytes;
-  stats->mapped_bytes = os.mapped;
-  stats->peak_mapped_bytes = os.peak_mapped;
+      large_bytes;
   const uint64_t without_memory = (pool.slabs_free - pool.slabs_free_dirty) * HAK_SLAB_SIZE + hak_slab_purged_bytes() +
                                   guarded.closed + gone_records;
-  stats->committed_bytes = less(os.mapped, without_memory);
-  stats->metadata_bytes = records + heads;
-  stats->superslabs = pool.superslabs;
-  stats->slabs_used = pool.slabs_used;
-  stats->slabs_free = pool.slabs_free;
-  stats->refills = heaps.refills;
-  stats->flushes = heaps.flushes;
-  stats->remote_batches = heaps.remote_batches;
-  stats->slabs_adopted = heaps.adopted;
-  stats->decommitted_bytes = os.decommitted_bytes;
-  stats->os_calls = os.calls;
-  stats->heap_free_bytes = heaps.free_bytes;
-  stats->pool_free_bytes = pool.slabs_free_dirty * HAK_SLAB_SIZE;
-  stats->purged_bytes = hak_slab_purged_bytes();
-  stats->decommits = os.decommits;
-  stats->lazy_bytes = os.lazy_bytes;
-  stats->deadline_releases = pool.counters.deadline_releases;
-  stats->deadline_bytes = pool.counters.deadline_bytes;
-  stats->lean_decommits = pool.counters.lean_decommits;
-  stats->lean_bytes = pool.counters.lean_bytes;
-  stats->superslabs_unmapped = pool.counters.unmapped_superslabs;
-  stats->superslabs_prewarmed = pool.counters.prewarmed;
-  stats->prewarm_skipped = hak_config.prewarm_suppressed;
-  stats->idle_blocks_taken = atomic_load_explicit(&hak_stolen_blocks, memory_order_relaxed);
-  stats->background_rounds = atomic_load_explicit(&hak_background_round_count, memory_order_relaxed);
-  stats->guard_pages = hak_slab_guard_count();
-  stats->quarantined_blocks = guarded.held + heaps.held_blocks;
-  stats->sampled_blocks = guarded.sampled;
-  const struct hak_limit_totals limits = hak_limit_totals();
-  stats->limit_purges = limits.purges;
-  stats->limit_refusals = limits.refusals;
-  const struct hak_lock_waits waits = hak_lock_waits();
-  stats->long_lock_waits = waits.count;
-  stats->longest_lock_wait_us = waits.longest_us;
+  stats->threads = heaps.threads;
+#define FILL(since, field, value) stats->field = (value);
+  STATISTICS(FILL)
+#undef FILL
 }
+
+static const struct {
+  const char *name;
+  uint32_t since;
+} statistics[] = {
+#define NAME(since, field, value) {#field, since},
+    STATISTICS(NAME)
+#undef NAME
+};
+enum {
+#define INDEX(since, field, value) INDEX_##field,
+  STATISTICS(INDEX)
+#undef INDEX
+      COUNT
+};
+#define FIRST offsetof(hak_stats, live_blocks)
+#define IN_ORDER(since, field, value)                                                                              \
+  static_assert(offsetof(hak_stats, field) == FIRST + INDEX_##field * sizeof(uint64_t), "the order of hak_stats"); \
+  static_assert((since) >= 1 && (since) <= HAK_STATS_VERSION, "a version that there is");
+STATISTICS(IN_ORDER)
+#undef IN_ORDER
+static_assert(sizeof(hak_stats) == FIRST + COUNT * sizeof(uint64_t), "every statistic has a row");
 
 // Bytes of the structure as the caller's version knows it.
 static size_t known_bytes(uint32_t version) {
-  if (version == 1) return offsetof(hak_stats, heap_free_bytes);
-  if (version == 2) return offsetof(hak_stats, guard_pages);
-  return version == 3 ? offsetof(hak_stats, long_lock_waits) : sizeof(hak_stats);
+  size_t count = 0;
+  while (count < COUNT && statistics[count].since <= version) count++;
+  return FIRST + count * sizeof(uint64_t);
 }
 
 void hak_statistics_gather(hak_stats *stats) {
@@ -99,29 +134,6 @@ void hak_statistics_gather(hak_stats *stats) {
 }
 
 // ---- Dump ---------------------------------------------------------------------------------------
-
-// clang-format off
-#define FIELDS(X) \
-  X(live_blocks) X(live_bytes) X(cached_blocks) X(cached_bytes) X(mapped_bytes) \
-  X(committed_bytes) X(peak_mapped_bytes) X(metadata_bytes) X(superslabs) X(slabs_used) \
-  X(slabs_free) X(large_blocks) X(large_bytes) X(refills) X(flushes) \
-  X(remote_batches) X(slabs_adopted) X(decommitted_bytes) X(os_calls) X(heap_free_bytes) \
-  X(pool_free_bytes) X(purged_bytes) X(decommits) X(lazy_bytes) X(deadline_releases) \
-  X(deadline_bytes) X(lean_decommits) X(lean_bytes) X(superslabs_unmapped) X(superslabs_prewarmed) \
-  X(prewarm_skipped) X(idle_blocks_taken) X(background_rounds) X(limit_purges) X(limit_refusals) \
-  X(guard_pages) X(quarantined_blocks) X(sampled_blocks) X(long_lock_waits) X(longest_lock_wait_us)
-// clang-format on
-
-static const struct {
-  const char *name;
-  size_t offset;
-} fields[] = {
-#define FIELD(name) {#name, offsetof(hak_stats, name)},
-    FIELDS(FIELD)
-#undef FIELD
-};
-static_assert(sizeof fields / sizeof fields[0] == (sizeof(hak_stats) - 2 * sizeof(uint32_t)) / sizeof(uint64_t),
-              "every figure is printed");
 
 static void dump_one(const char *name, uint64_t value) {
   struct hak_line line = {.length = 0};
@@ -137,9 +149,9 @@ void hak_statistics_dump(void) {
   stats.version = HAK_STATS_VERSION;
   hak_statistics_gather(&stats);
   dump_one("threads", stats.threads);
-  for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+  for (size_t i = 0; i < COUNT; i++) {
     uint64_t value;
-    memcpy(&value, (const char *)&stats + fields[i].offset, sizeof value);
-    dump_one(fields[i].name, value);
+    memcpy(&value, (const char *)&stats + FIRST + i * sizeof value, sizeof value);
+    dump_one(statistics[i].name, value);
   }
 }
