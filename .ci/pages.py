@@ -11,7 +11,7 @@ import sys
 
 # Pages whose backquoted names with a folder and an ending are files, from the root or below allocator/.
 FILES = ("CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/GLOSSARY.md", "docs/MEMORY.md", "docs/WHERE.md")
-LINK = re.compile(r"\]\(([^)\s]+)\)")
+LINK = re.compile(r"(?:\]\(|\b(?:src|srcset|href)=\")([^)\s\"]+)[)\"]")
 NAME = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:c|h|cc|inc|py|bzl|bazel|md|txt|sh|json|dict|tsv|in))`")
 # The page that lists the notes, and how long a file of docs/ may be.
 NOTES = "docs/analysis/README.md"
@@ -67,6 +67,7 @@ def self_check():
     assert not problems(pages, tracked), problems(pages, tracked)
     for old, new, what in [
         ("b/c.md#two", "b/d.md", "no docs/b/d.md"),
+        ("b/c.md#two", 'b/c.md) <img src="b/e.svg"> (', "no docs/b/e.svg"),
         ("#two", "#three", "has no heading #three"),
         ("#one-thing", "#another", "has no heading #another"),
         ("`x/y.h`", "`x/z.h`", "no file x/z.h"),
