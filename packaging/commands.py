@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the tests of packages start commands."""
+"""What the tests of packages share: how they start commands, and a folder for their files."""
 
+import os
+import pathlib
+import re
 import subprocess
+import tempfile
+import unittest
 
 
 def run(*command, cwd=None, check=False, text=True, **variables):
@@ -16,3 +21,28 @@ def run(*command, cwd=None, check=False, text=True, **variables):
     if check and done.returncode != 0:
         raise AssertionError((command, done.stdout, done.stderr))
     return done
+
+
+def files_below(root):
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def version_of(prefix):
+    """The version in the header of an installed tree."""
+    header = (prefix / "include/hakmem/hakmem.h").read_text()
+    return ".".join(re.findall(r"define HAK_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", header))
+
+
+class PackageTest(unittest.TestCase):
+    """Has a temporary folder `scratch`, the same for all its tests."""
+
+    maxDiff = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory(dir=os.environ.get("TEST_TMPDIR"))
+        cls.scratch = pathlib.Path(cls.folder.name).resolve()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()

@@ -12,10 +12,9 @@ import pathlib
 import re
 import stat
 import sys
-import tempfile
 import unittest
 
-from commands import run
+from commands import PackageTest, files_below, run, version_of
 
 INSTALL, CONSUMER, SOURCES = sys.argv[1], pathlib.Path(sys.argv[2]).resolve(), sys.argv[3:]
 SERVES = re.compile(r"hakmem \d+\.\d+\.\d+ \w+ header=\w+ serves\n")
@@ -31,25 +30,13 @@ def install(*arguments, **variables):
     return run(INSTALL, *SOURCES, *arguments, **variables)
 
 
-def files_below(root):
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_symlink() or not path.is_dir())
-
-
-class Installed(unittest.TestCase):
-    maxDiff = None
-
+class Installed(PackageTest):
     @classmethod
     def setUpClass(cls):
-        cls.folder = tempfile.TemporaryDirectory(dir=os.environ.get("TEST_TMPDIR"))
-        cls.scratch = pathlib.Path(cls.folder.name).resolve()
+        super().setUpClass()
         cls.prefix = cls.scratch / "prefix"
         cls.said = install(cls.prefix, check=True).stdout
-        header = (cls.prefix / "include/hakmem/hakmem.h").read_text()
-        cls.version = ".".join(re.findall(r"define HAK_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", header))
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.folder.cleanup()
+        cls.version = version_of(cls.prefix)
 
     def ok(self, *command, **how):
         return run(*command, check=True, **how).stdout

@@ -12,19 +12,12 @@ set -u
   exit 2
 }
 cd "$(dirname "$0")/.." || exit 1
-scratch=$(mktemp -d) || exit 1
-server=''
-
-one=$scratch/a/one
-other=$scratch/b/the/other
 . toolchains/copies.sh
-
+server=''
 end() {
   [ -z "$server" ] || kill "$server" 2>/dev/null
-  remove_copies "$one" "$other"
 }
-trap end EXIT
-trap 'exit 1' HUP INT TERM
+two_copies
 
 # The server ends by itself after ten minutes, whatever becomes of this script.
 cat >"$scratch/cache.py" <<'END'
@@ -69,7 +62,6 @@ done
 cache=http://127.0.0.1:$(cat "$scratch/cache/port")
 
 for copy in "$one" "$other"; do
-  copy_tree "$copy" || exit 1
   in_copy "$copy" build --config=ci --config=remote --disk_cache= --remote_cache="$cache" //allocator:libhakmem.so \
     >"$scratch/log" 2>&1 || {
     cat "$scratch/log" >&2
@@ -78,12 +70,12 @@ for copy in "$one" "$other"; do
   grep -E 'processes?:' "$scratch/log" | sed "s|^|$(basename "$copy"): |"
   cp "$scratch/log" "$scratch/log.$(basename "$copy")"
 done
-if grep -q 'remote cache hit' "$scratch/log.one"; then
+if grep -q 'remote cache hit' "$scratch/log.a"; then
   echo "FAILED: the first copy found something in an empty cache" >&2
   exit 1
 fi
-hits=$(sed -n 's/.* \([0-9]*\) remote cache hit.*/\1/p' "$scratch/log.other")
-if [ "${hits:-0}" -lt 40 ] || grep -qE '[0-9]+ (linux-sandbox|processwrapper-sandbox|local)' "$scratch/log.other"; then
+hits=$(sed -n 's/.* \([0-9]*\) remote cache hit.*/\1/p' "$scratch/log.longer")
+if [ "${hits:-0}" -lt 40 ] || grep -qE '[0-9]+ (linux-sandbox|processwrapper-sandbox|local)' "$scratch/log.longer"; then
   echo "FAILED: the second copy did not take all from the cache" >&2
   exit 1
 fi

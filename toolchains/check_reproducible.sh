@@ -23,18 +23,8 @@ done
 [ $# -gt 0 ] || set -- gcc
 
 cd "$(dirname "$0")/.." || exit 1
-scratch=$(mktemp -d) || exit 1
-one=$scratch/a
-other=$scratch/another/path/which/is/longer
-
 . toolchains/copies.sh
-
-trap 'remove_copies "$one" "$other"' EXIT
-trap 'exit 1' HUP INT TERM
-
-for copy in "$one" "$other"; do
-  copy_tree "$copy" || exit 1
-done
+two_copies
 
 bad=0
 for config in "$@"; do

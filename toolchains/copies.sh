@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# For scripts that build copies of this tree; they source it with `$scratch` set and the tree as current folder.
+# For scripts that build copies of this tree; they source it with the tree as current folder, and with `$scratch` set
+# unless they call two_copies.
 
 # copy_tree FOLDER: what git tracks and what it would track; .bazelrc.user, with its cache, is neither.
 copy_tree() {
@@ -18,9 +19,22 @@ in_copy() (
   exec ./bazelw --nohome_rc --output_base="$(pwd)/../output_base" --max_idle_secs=60 "$@"
 )
 
-# remove_copies COPY...: ends their servers, and removes $scratch with all that is in it.
+# two_copies: makes the copies $one and $other, at paths of different length below $scratch, a temporary folder. When the
+# script ends, so do their servers, and the folder goes. A script with something of its own to end defines `end`.
+two_copies() {
+  scratch=$(mktemp -d) || exit 1
+  one=$scratch/a
+  other=$scratch/another/path/which/is/longer
+  trap remove_copies EXIT
+  trap 'exit 1' HUP INT TERM
+  copy_tree "$one" && copy_tree "$other" || exit 1
+}
+
+end() { :; }
+
 remove_copies() {
-  for removed_copy in "$@"; do
+  end
+  for removed_copy in "$one" "$other"; do
     if [ -d "$removed_copy" ]; then in_copy "$removed_copy" shutdown >/dev/null 2>&1; fi
   done
   # Bazel takes the right to write from what it made.
