@@ -10,9 +10,9 @@
 #include "allocator/api/watch.h"
 #include "allocator/heap/bin.h"
 #include "allocator/heap/give_back.h"
-#include "allocator/heap/quarantine.h"
 #include "allocator/heap/thread_cache.h"
 #include "allocator/hot/alloc.h"
+#include "allocator/hot/free_checks.h"
 #include "allocator/large/large.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/guard_budget.h"
@@ -73,7 +73,7 @@ static void *take_tiny(uint32_t class_id, bool aligned, bool *fresh) {
       return NULL;
     }
   }
-  if (HAK_BLOCK_CHECKS) hak_block_take_out(block, class_id);
+  hak_block_take_out(block, class_id);
   return block;
 }
 
@@ -150,7 +150,7 @@ static uint32_t checked_class(const void *block, const char *complaint) {
 static void free_tiny(void *block, uint32_t class_id) {
   struct hak_heap *heap = hak_thread_heap_to_free();
   if (heap == NULL) {
-    if (HAK_BLOCK_CHECKS) hak_block_check_in(block, class_id);
+    hak_block_take_in(block, class_id);
     hak_late_enter();
     hak_give_back(NULL, &block, 1);
     hak_late_leave();
@@ -158,12 +158,8 @@ static void free_tiny(void *block, uint32_t class_id) {
   }
   struct hak_bin *bin = &heap->cache.bins[class_id];
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
-  if (!HAK_FAST && (hak_slot_load(top) == block || hak_slot_load(top - 1) == block)) hak_fatal("double free", block);
-  if (HAK_BLOCK_CHECKS) hak_block_check_in(block, class_id);
-  if (HAK_HARDENED && heap->quarantine != NULL) {
-    block = hak_quarantine_swap(heap, class_id, block);
-    if (block == NULL) return;
-  }
+  if (hak_bin_is_latest(top, block)) hak_fatal("double free", block);
+  if (HAK_FREE_IS_HOOKED && (block = hak_free_take_in(heap, block, class_id)) == NULL) return;
   if (top < hak_bin_limit(bin)) {
     // First use, or a slab map that the fast path cannot read.
     hak_slot_store(top + 1, block);
@@ -183,8 +179,7 @@ HAK_INLINE bool push_between_looks(void *block) {
   // No room for what is no small block.
   struct hak_bin *bin = &heap->cache.bins[hak_slab_map_look_up(block)];
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
-  if (top >= hak_bin_limit(bin) || hak_slot_load(top) == block || hak_slot_load(top - 1) == block ||
-      !hak_slab_is_block_start(block, bin->reciprocal)) {
+  if (top >= hak_bin_limit(bin) || hak_bin_is_latest(top, block) || !hak_slab_is_block_start(block, bin->reciprocal)) {
     return false;
   }
   hak_slot_store(top + 1, block);
@@ -194,7 +189,7 @@ HAK_INLINE bool push_between_looks(void *block) {
 
 HAK_COLD void hak_cold_free(void *block) {
   if (block == NULL) return;
-  if (!HAK_BLOCK_CHECKS && !HAK_HARDENED && push_between_looks(block)) return;
+  if (!HAK_FREE_IS_HOOKED && push_between_looks(block)) return;
   const uint32_t class_id = checked_class(block, "invalid free");
   if (hak_class_is_tiny(class_id)) {
     free_tiny(block, class_id);
@@ -205,18 +200,13 @@ HAK_COLD void hak_cold_free(void *block) {
   }
 }
 
-// Whether the block is one of the thread's two latest frees of its class.
-static bool is_latest_free(const void *block, uint32_t class_id) {
-  void **top = atomic_load_explicit(&hak_thread_cache->bins[class_id].top, memory_order_relaxed);
-  return hak_slot_peek(top) == block || hak_slot_peek(top - 1) == block;
-}
-
 HAK_NOINLINE size_t hak_slow_usable(const void *block) {
   if (block == NULL) return 0;
   const uint32_t class_id = checked_class(block, "invalid pointer");
   if (hak_class_is_tiny(class_id)) {
     if (HAK_BLOCK_CHECKS) hak_block_check_live(block, class_id);
-    if (!HAK_FAST && is_latest_free(block, class_id)) hak_fatal("invalid pointer", block);
+    const struct hak_bin *bin = &hak_thread_cache->bins[class_id];
+    if (HAK_BIN_TELLS && hak_bin_is_latest(hak_bin_top(bin), block)) hak_fatal("invalid pointer", block);
     return hak_class_usable(class_id);
   }
   const size_t usable = hak_large_usable(block);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What is checked of a small block when it changes hands, by its header and its poison. Only in builds with headers;
-// without them HAK_BLOCK_CHECKS is 0 and the calls are never made. A check that fails ends the process.
+// without them HAK_BLOCK_CHECKS is 0, hak_block_take_out and hak_block_take_in do nothing, and the other calls are
+// never made. A check that fails ends the process.
 #ifndef HAKMEM_BLOCK_BLOCK_CHECK_H_
 #define HAKMEM_BLOCK_BLOCK_CHECK_H_
 
@@ -44,6 +45,7 @@ HAK_INLINE void hak_block_check_out(void *block, uint32_t class_id) {
 
 // The same where a canary is still to be written (api/guarded_entry.h): that makes the block live.
 HAK_INLINE void hak_block_take_out(void *block, uint32_t class_id) {
+  if (!HAK_BLOCK_CHECKS) return;
   hak_block_require_unused(block, class_id);
   if (!HAK_GUARDED) tiny_region_id_set_live(block, class_id);
 }
@@ -82,6 +84,16 @@ HAK_INLINE void hak_block_check_in_live(void *block, uint32_t class_id) {
 HAK_INLINE void hak_block_check_in(void *block, uint32_t class_id) {
   hak_block_require_live(block, class_id, "double free", "invalid free");
   hak_block_check_in_live(block, class_id);
+}
+
+// One of the two: guarded builds have found the block live (api/guarded_entry.h).
+HAK_INLINE void hak_block_take_in(void *block, uint32_t class_id) {
+  if (!HAK_BLOCK_CHECKS) return;
+  if (HAK_GUARDED) {
+    hak_block_check_in_live(block, class_id);
+  } else {
+    hak_block_check_in(block, class_id);
+  }
 }
 
 // Ends the process when a freed block, or its header, was written to since.

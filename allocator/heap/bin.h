@@ -83,6 +83,14 @@ HAK_INLINE uint32_t hak_bin_capacity(const struct hak_bin *bin) {
   return hak_bin_base(bin) == NULL ? 0 : (uint32_t)(hak_bin_limit(bin) - hak_bin_base(bin)) - 1;
 }
 
+// Whether the latest entries are looked at for double frees: FAST does not, and headers tell more.
+#define HAK_BIN_TELLS (!HAK_FAST && HAK_HEADER != HAK_HEADER_MODE_ALWAYS)
+// Whether `block` is one of the two latest of the bin with this top, and so was freed and not taken since. Two NULL
+// slots lie below every stack.
+HAK_INLINE bool hak_bin_is_latest(void *const *top, const void *block) {
+  return HAK_BIN_TELLS && (hak_slot_peek(top) == block || hak_slot_peek(top - 1) == block);
+}
+
 struct hak_cache {
   struct hak_bin bins[HAK_CLASS_IDS];
 };

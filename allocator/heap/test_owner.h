@@ -51,7 +51,7 @@ class __attribute__((visibility("hidden"))) Owner {
       return;
     }
     // As the fast path looks for a double free.
-    if (hak_slot_peek(top) == block || hak_slot_peek(top - 1) == block) abort();
+    if (hak_bin_is_latest(top, block)) abort();
     if (pause_ != nullptr) pause_();
     hak_slot_store(top + 1, block);
     if (pause_ != nullptr) pause_();

@@ -7,11 +7,11 @@
 #include "allocator/block/block_check.h"
 #include "allocator/block/size_class.h"
 #include "allocator/heap/bin.h"
-#include "allocator/heap/quarantine.h"
+#include "allocator/heap/heap.h"
 #include "allocator/hot/cold_entry.h"
+#include "allocator/hot/free_checks.h"
 #include "allocator/hot/thread.h"
 #include "allocator/os/atomic.h"
-#include "allocator/slab/slab.h"
 #include "allocator/slab/slab_map.h"
 
 // Takes a block from the cache. NULL: call the slow path. The cache is passed by the address of the thread's variable
@@ -26,7 +26,7 @@ HAK_INLINE void *hak_hot_take(struct hak_cache *const *cache, size_t size) {
   void *block = hak_slot_load(top);
   if (HAK_UNLIKELY(block == NULL)) return NULL;
   atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed);
-  if (HAK_BLOCK_CHECKS) hak_block_take_out(block, class_id);
+  hak_block_take_out(block, class_id);
   return block;
 }
 
@@ -40,17 +40,11 @@ HAK_INLINE bool hak_hot_push(struct hak_cache *const *cache, void *block, size_t
   struct hak_bin *bin = &(*cache)->bins[class_id];
   // Relaxed: as above. Steps O4, O5 and O6 of idle_cache.pml.
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
-  // Comparing with the two latest frees of the class catches the common double frees at once where there is no header.
-  // Two NULL slots lie below every stack.
-  if (HAK_UNLIKELY(top >= hak_bin_limit(bin)) ||
-      (!HAK_FAST && HAK_HEADER != HAK_HEADER_MODE_ALWAYS &&
-       HAK_UNLIKELY(hak_slot_peek(top) == block || hak_slot_peek(top - 1) == block))) {
-    return false;
-  }
-  if (HAK_BLOCK_CHECKS) (HAK_GUARDED ? hak_block_check_in_live : hak_block_check_in)(block, (uint32_t)class_id);
-  if (HAK_HARDENED) {
-    struct hak_heap *heap = hak_heap_of_cache(*cache);
-    if (heap->quarantine != NULL && (block = hak_quarantine_swap(heap, (uint32_t)class_id, block)) == NULL) return true;
+  // Comparing with the two latest frees of the class catches the common double frees at once.
+  if (HAK_UNLIKELY(top >= hak_bin_limit(bin)) || HAK_UNLIKELY(hak_bin_is_latest(top, block))) return false;
+  if (HAK_FREE_IS_HOOKED) {
+    block = hak_free_take_in(hak_heap_of_cache(*cache), block, (uint32_t)class_id);
+    if (block == NULL) return true;
   }
   hak_slot_store(top + 1, block);
   atomic_store_explicit(&bin->top, top + 1, memory_order_relaxed);
@@ -70,7 +64,7 @@ HAK_INLINE bool hak_hot_give(struct hak_cache *const *cache, void *block) {
   // NULL, foreign and large blocks have a class whose bin never has room.
   const size_t class_id = hak_slab_map_class(granule);
   struct hak_bin *bin = &(*cache)->bins[class_id];
-  if (!HAK_FAST && HAK_UNLIKELY(!hak_slab_is_block_start_by(block, bin->reciprocal, bin->start_least))) return false;
+  if (HAK_UNLIKELY(!hak_free_is_start(block, bin))) return false;
   return hak_hot_push(cache, block, class_id);
 }
 

@@ -114,7 +114,7 @@ CALL_MUTANTS = [
     {
         "name": "hot_start_unchecked",
         "file": "allocator/hot/alloc.h",
-        "old": "if (!HAK_FAST && HAK_UNLIKELY(!hak_slab_is_block_start_by(block, bin->reciprocal, bin->start_least))) return false;",
+        "old": "if (HAK_UNLIKELY(!hak_free_is_start(block, bin))) return false;",
         "new": "",
         "kind": "missing check",
         "breaks": "a pointer into a block can be freed",
@@ -122,7 +122,7 @@ CALL_MUTANTS = [
     },
     {
         "name": "hot_second_latest_unseen",
-        "file": "allocator/hot/alloc.h",
+        "file": "allocator/heap/bin.h",
         "old": "hak_slot_peek(top) == block || hak_slot_peek(top - 1) == block",
         "new": "hak_slot_peek(top) == block",
         "kind": "missing check",
