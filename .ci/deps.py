@@ -7,7 +7,8 @@ These are errors:
   - a target of a room with files of two boxes. A box is a row of docs/BOXES.md
   - an include whose header is neither the target's own nor one of a direct dependency
   - a dependency that no include needs. `# link: WHY` behind it in the BUILD file excuses one that only the linker needs
-  - a target below allocator/ that a package may use and does not use. Tests of other packages use the target `room`
+  - a library, program or test below allocator/ that is visible to a package which does not use it. Tests of other packages
+    use the target `room`, so boxes are visible to the rooms above alone
   - a target `room` without one of the room's libraries
 
 A target without files, such as `room`, stands for its dependencies. Tests of one package with the same list of deps, such
