@@ -50,6 +50,16 @@ static HAK_ATOMIC(bool) initialised;   // written once under init_lock (release)
 static pthread_key_t end_key;          // constant once have_end_key is true
 static HAK_ATOMIC(bool) have_end_key;  // written once (release), read before the key (acquire)
 
+// Under it one thread at a time sets the values of the gates.
+static void enter_init(void) HAK_ACQUIRE(init_lock, hak_gate_role)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("the role comes with the lock") {
+  hak_lock_acquire(&init_lock);
+}
+static void leave_init(void) HAK_RELEASE(init_lock, hak_gate_role)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("the role goes with the lock") {
+  hak_lock_release(&init_lock);
+}
+
 // ---- Threads ------------------------------------------------------------------------------------
 
 static void close_heap(struct hak_heap *heap) {
@@ -119,7 +129,7 @@ static void set_hooks(void) {
 static void initialise(void) {
   // Acquire: pairs with the store below, and sees all that was set before it; relaxed under the lock.
   if (HAK_LIKELY(atomic_load_explicit(&initialised, memory_order_acquire))) return;
-  hak_lock_acquire(&init_lock);
+  enter_init();
   if (!atomic_load_explicit(&initialised, memory_order_relaxed)) {
     hak_gate_init();
     // A program that forbids itself `open` says so by this setting.
@@ -136,17 +146,17 @@ static void initialise(void) {
     // Release: see above.
     atomic_store_explicit(&initialised, true, memory_order_release);
   }
-  hak_lock_release(&init_lock);
+  leave_init();
 }
 
 int hak_process_configure(const char *name, const char *value) {
   initialise();
   const int saved = errno;
   // One change at a time, none of them while a fork is under way.
-  hak_lock_acquire(&init_lock);
+  enter_init();
   const int error = hak_gate_set(name, value);
   if (error == 0 && strcmp(name, hak_gates[HAK_GATE_CGROUP_LIMIT].name) == 0) hak_limit_read_group();
-  hak_lock_release(&init_lock);
+  leave_init();
   if (error == 0) {
     hak_limit_changed();
     hak_background_follow();
@@ -218,7 +228,7 @@ static void before_fork(void) HAK_NO_THREAD_SAFETY_ANALYSIS("fork has the locks 
   // First the lock on the list of streams: fflush holds it while it waits for a stream, whose holder may wait for us.
   if (_IO_list_lock != NULL) _IO_list_lock();
   // In the order of the ranks; then no thread is in the middle of a change that the child would inherit half done.
-  hak_lock_acquire(&init_lock);
+  enter_init();
   hak_heap_lock_all();
   hak_pool_lock();
   hak_mapping_lock_for_fork();
@@ -232,7 +242,7 @@ static void unlock_after_fork(void) HAK_NO_THREAD_SAFETY_ANALYSIS("fork has the 
   hak_mapping_unlock_after_fork();
   hak_pool_unlock();
   hak_heap_unlock_all();
-  hak_lock_release(&init_lock);
+  leave_init();
 }
 
 static void after_fork(void) {

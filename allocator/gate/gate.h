@@ -13,9 +13,13 @@
 #define HAKMEM_GATE_GATE_H_
 
 #include "allocator/os/base.h"
+#include "allocator/os/lock_annotations.h"
 #include "allocator/policy/config.h"
 
 HAK_C_BEGIN
+
+// The right to set the values of the gates: of one thread at a time, which the caller sees to (api/process.c).
+extern struct hak_role hak_gate_role;
 
 enum hak_gate_id {
 #define HAK_GATE_CHOICE(id, ...) HAK_GATE_##id,

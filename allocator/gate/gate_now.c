@@ -27,11 +27,10 @@ struct number_page {
 static_assert(sizeof(struct number_page) <= 4096, "a page");
 static_assert(HAK_GATE_COUNT <= NUMBERS_IN_PAGE, "what the process starts with needs no memory from the system");
 
-// Touched by hak_gate_now_init and hak_gate_set alone, of which one runs at a time.
 static struct number_page first_page;
-static struct number_page *pages = &first_page;
+static struct number_page *pages HAK_GUARDED_BY(hak_gate_role) HAK_PT_GUARDED_BY(hak_gate_role) = &first_page;
 
-static const char *find_number(uint64_t value) {
+static const char *find_number(uint64_t value) HAK_REQUIRES(hak_gate_role) {
   for (const struct number_page *page = pages; page != NULL; page = page->older) {
     for (uint32_t i = 0; i < page->used; i++) {
       if (page->numbers[i].value == value) return page->numbers[i].text;
@@ -41,7 +40,7 @@ static const char *find_number(uint64_t value) {
 }
 
 // NULL: out of memory.
-static const char *number_text(uint64_t value) {
+static const char *number_text(uint64_t value) HAK_REQUIRES(hak_gate_role) {
   const char *known = find_number(value);
   if (known != NULL) return known;
   if (pages->used == NUMBERS_IN_PAGE) {
@@ -59,19 +58,19 @@ static const char *number_text(uint64_t value) {
   return number->text;
 }
 
-static const char *value_text(uint32_t id, uint64_t value) {
+static const char *value_text(uint32_t id, uint64_t value) HAK_REQUIRES(hak_gate_role) {
   return hak_gates[id].choices != NULL ? hak_gates[id].choices[value] : number_text(value);
 }
 
 // ---- What holds ---------------------------------------------------------------------------------
 
 static struct {
-  struct hak_gate_values values;                  // one thread at a time
+  struct hak_gate_values values HAK_GUARDED_BY(hak_gate_role);
   HAK_ATOMIC(const char *) text[HAK_GATE_COUNT];  // NULL until the gates are resolved. Release: the text is complete.
   HAK_ATOMIC(uint8_t) origin[HAK_GATE_COUNT];     // relaxed: stands for itself
 } now;
 
-static void tell(uint32_t id, const char *text) {
+static void tell(uint32_t id, const char *text) HAK_REQUIRES(hak_gate_role) {
   // Relaxed: see its declaration. Release: pairs with hak_gate_get.
   atomic_store_explicit(&now.origin[id], now.values.origin[id], memory_order_relaxed);
   atomic_store_explicit(&now.text[id], text, memory_order_release);
@@ -105,7 +104,7 @@ const char *hak_gate_get(const char *name, const char **origin) {
 // Sets the fields of hak_config that may change. Only what differs, so that a setting for which nobody asked is not
 // even written. Relaxed: each is read by itself, under no lock (HAK_SETTING).
 // NOLINTNEXTLINE(readability-function-cognitive-complexity): the same line for each row of the table.
-static void publish(const struct hak_gate_values *before) {
+static void publish(const struct hak_gate_values *before) HAK_REQUIRES(hak_gate_role) {
   struct hak_config last;
   struct hak_config next;
   hak_gate_fill_config(before, &last);
@@ -120,7 +119,7 @@ static void publish(const struct hak_gate_values *before) {
 }
 
 // Gates that follow the preset: that may change, and for which nobody asked.
-static bool follows(uint32_t id) {
+static bool follows(uint32_t id) HAK_REQUIRES(hak_gate_role) {
   return hak_gates[id].change == HAK_GATE_ANY_TIME && now.values.origin[id] < HAK_GATE_FROM_BUILD;
 }
 

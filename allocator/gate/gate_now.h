@@ -6,11 +6,12 @@
 
 #include "allocator/gate/gate.h"
 #include "allocator/os/base.h"
+#include "allocator/os/lock_annotations.h"
 
 HAK_C_BEGIN
 
 // Sets the values. Called by hak_gate_init, before any other thread asks.
-void hak_gate_now_init(const struct hak_gate_values *values);
+void hak_gate_now_init(const struct hak_gate_values *values) HAK_REQUIRES(hak_gate_role);
 
 // The value of the gate with this environment variable as text, and its source (hak_gate_origin_name; `origin` may be
 // NULL). Static strings. NULL: no such gate, or the gates are not resolved yet. Thread-safe; if another thread changes
@@ -22,7 +23,7 @@ const char *hak_gate_get(const char *name, const char **origin);
 // below what the process already uses), EPERM (the gate is read only at the start, or the values are fixed in this
 // build) or ENOMEM (for the value's text: each different number takes 32 bytes for good). One thread at a time; others
 // may read.
-int hak_gate_set(const char *name, const char *text);
+int hak_gate_set(const char *name, const char *text) HAK_REQUIRES(hak_gate_role);
 
 HAK_C_END
 

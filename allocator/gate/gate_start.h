@@ -4,12 +4,14 @@
 #ifndef HAKMEM_GATE_GATE_START_H_
 #define HAKMEM_GATE_GATE_START_H_
 
+#include "allocator/gate/gate.h"
 #include "allocator/os/base.h"
+#include "allocator/os/lock_annotations.h"
 
 HAK_C_BEGIN
 
 // Resolves the process's gates into hak_config. Called once, by process initialisation.
-void hak_gate_init(void);
+void hak_gate_init(void) HAK_REQUIRES(hak_gate_role);
 // The environment to read where the C library has none yet. Before hak_gate_init; later it does nothing.
 void hak_gate_set_environment(char *const *environment);
 
