@@ -17,7 +17,7 @@ import subprocess
 import sys
 
 COLUMNS = ["box", "job", "layer", "API", "gates", "counters", "tests"]
-ROOMS = {"api", "block", "gate", "heap", "hot", "large", "meta", "observe", "os", "policy", "reclaim", "slab"}
+ROOMS = {"api", "block", "gate", "heap", "hot", "large", "meta", "observe", "os", "pages", "policy", "reclaim", "slab"}
 LAYERS = {"L0", "L1", "L2", "L3", "api"}
 ENDINGS = {".c", ".cc", ".h", ".inc"}
 TOKEN = re.compile(r"`([^`]*)`")

@@ -15,12 +15,13 @@
 #include "allocator/heap/give_back.h"
 #include "allocator/heap/remote.h"
 #include "allocator/os/unit_test.h"
+#include "allocator/policy/memory_limit.h"
 #include "fuzz/block_lane_engine.h"
 #include "fuzz/controls.h"
+#include "fuzz/page_heap_engine.h"
 #include "fuzz/release_policy_engine.h"
 #include "fuzz/remote_queue_engine.h"
 #include "fuzz/slab_map_engine.h"
-#include "fuzz/span_store_engine.h"
 #include "fuzz/thread_cache_engine.h"
 
 namespace hak_fuzz {
@@ -81,80 +82,152 @@ INSTANTIATE_TEST_SUITE_P(Forms, SlabMapControl, testing::Values(HAK_SLAB_MAP_FLA
                            return form.param == HAK_SLAB_MAP_FLAT ? "Flat" : "TwoLevel";
                          });
 
-// ---- Large blocks -------------------------------------------------------------------------------
+// ---- Page heap ----------------------------------------------------------------------------------
 
-void ExpectSpanStore(const SpanStoreCalls &calls, const testing::Matcher<const std::string &> &what) {
-  // In OBSERVE and HARDENED large blocks are guarded ones, and no span is ever taken.
-  if (HAK_GUARDED) GTEST_SKIP() << "this profile has no spans";
-  ExpectFinds([&](const uint8_t *data, size_t size) { RunSpanStoreInput(calls, data, size); }, what);
+void ExpectPageHeap(const PageHeapCalls &calls, const testing::Matcher<const std::string &> &what) {
+  ExpectFinds([&](const uint8_t *data, size_t size) { RunPageHeapInput(calls, data, size); }, what);
 }
 
-TEST(SpanStoreControl, NothingPlanted) { ExpectSpanStore({}, "nothing"); }
+TEST(PageHeapControl, NothingPlanted) { ExpectPageHeap({}, "nothing"); }
 
-TEST(SpanStoreControl, NotCleared) {
-  SpanStoreCalls calls;
-  calls.alloc = [](size_t size, size_t align, bool, bool grow) { return hak_large_alloc(size, align, false, grow); };
-  ExpectSpanStore(calls, "not zero");
+TEST(PageHeapControl, NotCleared) {
+  PageHeapCalls calls;
+  calls.clear = [](void *, size_t) {};
+  ExpectPageHeap(calls, "not zero");
 }
 
-TEST(SpanStoreControl, GivenTwice) {
+TEST(PageHeapControl, ClearsHalf) {
+  PageHeapCalls calls;
+  calls.clear = [](void *start, size_t size) { hak_page_map_clear(start, size / 2); };
+  ExpectPageHeap(calls, "not zero");
+}
+
+TEST(PageHeapControl, TakenTwice) {
   static void *last;
-  SpanStoreCalls calls;
-  calls.alloc = [](size_t size, size_t align, bool zero, bool grow) {
-    if (last != nullptr && !zero && hak_large_usable(last) == hak_round_up(size, HAK_SLAB_SIZE)) return last;
-    last = hak_large_alloc(size, align, zero, grow);
+  PageHeapCalls calls;
+  calls.take = [](const struct hak_page_request *request) {
+    if (last != nullptr && request->align == hak_os_page_size()) {
+      const struct hak_page_block found = hak_page_heap_look(last);
+      if (found.size == request->size && found.front == request->front) return last;
+    }
+    last = hak_page_heap_take(request);
     return last;
   };
-  calls.free = [](void *block) {
-    if (block == last) last = nullptr;
-    return hak_large_free(block);
+  // One that is taken twice has the tag of the first time.
+  ExpectPageHeap(calls, testing::AnyOf("two blocks share pages", "another tag"));
+}
+
+TEST(PageHeapControl, NotAligned) {
+  PageHeapCalls calls;
+  calls.take = [](const struct hak_page_request *request) {
+    struct hak_page_request other = *request;
+    other.align = hak_os_page_size();
+    return hak_page_heap_take(&other);
   };
-  ExpectSpanStore(calls, "two blocks share memory");
+  ExpectPageHeap(calls, "not aligned");
 }
 
-TEST(SpanStoreControl, UsableOfTheRequest) {
-  SpanStoreCalls calls;
-  calls.usable = [](const void *block) { return hak_large_usable(block) / 2; };
-  ExpectSpanStore(calls, "another usable size");
+TEST(PageHeapControl, ForgetsTheTag) {
+  PageHeapCalls calls;
+  calls.resize = [](void *block, size_t size, uint16_t, bool may_move) {
+    return hak_page_heap_resize(block, size, 0, may_move);
+  };
+  ExpectPageHeap(calls, "another tag");
 }
 
-TEST(SpanStoreControl, ResizeLosesBytes) {
-  SpanStoreCalls calls;
-  calls.resize = [](void *block, size_t size, bool may_move) {
-    void *now = hak_large_resize(block, size, may_move);
-    if (now != nullptr) *static_cast<unsigned char *>(now) ^= 0xFF;
+TEST(PageHeapControl, AnotherSize) {
+  PageHeapCalls calls;
+  calls.look = [](const void *block) {
+    struct hak_page_block found = hak_page_heap_look(block);
+    found.size /= 2;
+    return found;
+  };
+  ExpectPageHeap(calls, "another size");
+}
+
+TEST(PageHeapControl, ResizeLosesBytes) {
+  PageHeapCalls calls;
+  calls.resize = [](void *block, size_t size, uint16_t tag, bool may_move) {
+    void *now = hak_page_heap_resize(block, size, tag, may_move);
+    if (now != nullptr)
+      *(reinterpret_cast<unsigned char *>(reinterpret_cast<uintptr_t>(now) | (HAK_PAGE_SIZE - 1))) ^= 0xFF;
     return now;
   };
-  ExpectSpanStore(calls, "a block lost its contents");
+  ExpectPageHeap(calls, "a block lost its contents");
 }
 
-TEST(SpanStoreControl, ResizeRefusesForNothing) {
-  SpanStoreCalls calls;
-  calls.resize = [](void *, size_t, bool) -> void * { return nullptr; };
-  ExpectSpanStore(calls, "a span is resized where there is no room, or not where there is");
-}
-
-TEST(SpanStoreControl, KnowsTheMiddle) {
-  SpanStoreCalls calls;
-  calls.usable = [](const void *block) {
-    return hak_large_usable(reinterpret_cast<const void *>(reinterpret_cast<uintptr_t>(block) & ~uintptr_t{63}));
+TEST(PageHeapControl, ResizeRefusesToShrink) {
+  PageHeapCalls calls;
+  calls.resize = [](void *block, size_t size, uint16_t tag, bool may_move) -> void * {
+    return size < hak_page_heap_look(block).size ? nullptr : hak_page_heap_resize(block, size, tag, may_move);
   };
-  ExpectSpanStore(calls, "the middle of a block is taken for a block");
+  ExpectPageHeap(
+      calls, testing::AnyOf("a block cannot be made smaller", "what follows is free, and the block cannot have it"));
 }
 
-TEST(SpanStoreControl, LeaksFrees) {
-  SpanStoreCalls calls;
-  calls.free = [](void *block) { return hak_large_usable(block) != 0; };
-  // The address space of a leaked block is never given again, so it is the totals that tell.
-  ExpectSpanStore(calls, "spans are miscounted");
-}
-
-TEST(SpanStoreControl, FailsNow) {
-  SpanStoreCalls calls;
-  calls.alloc = [](size_t size, size_t align, bool zero, bool grow) {
-    return Strikes() ? nullptr : hak_large_alloc(size, align, zero, grow);
+TEST(PageHeapControl, ResizeRefusesToGrow) {
+  PageHeapCalls calls;
+  calls.resize = [](void *block, size_t size, uint16_t tag, bool may_move) -> void * {
+    return size > hak_page_heap_look(block).size ? nullptr : hak_page_heap_resize(block, size, tag, may_move);
   };
-  ExpectSpanStore(calls, "a block is refused for no reason");
+  ExpectPageHeap(calls, "what follows is free, and the block cannot have it");
+}
+
+TEST(PageHeapControl, MovesWithoutLeave) {
+  PageHeapCalls calls;
+  calls.resize = [](void *block, size_t size, uint16_t tag, bool) {
+    return hak_page_heap_resize(block, size, tag, true);
+  };
+  ExpectPageHeap(calls, "moved without leave");
+}
+
+TEST(PageHeapControl, KnowsTheMiddle) {
+  PageHeapCalls calls;
+  calls.look = [](const void *block) {
+    return hak_page_heap_look(reinterpret_cast<const void *>(reinterpret_cast<uintptr_t>(block) & ~uintptr_t{63}));
+  };
+  ExpectPageHeap(calls, "the middle of a block is taken for a block");
+}
+
+TEST(PageHeapControl, LeaksFrees) {
+  PageHeapCalls calls;
+  calls.give = [](void *block) { return !Strikes() ? hak_page_heap_give(block) : hak_page_heap_look(block).size != 0; };
+  // The addresses of a leaked block are never given again.
+  ExpectPageHeap(calls, "a freed block is taken for a block");
+}
+
+TEST(PageHeapControl, FailsNow) {
+  PageHeapCalls calls;
+  calls.take = [](const struct hak_page_request *request) { return Strikes() ? nullptr : hak_page_heap_take(request); };
+  ExpectPageHeap(calls, "a block is refused for no reason");
+}
+
+TEST(PageHeapControl, TrimKeepsMemory) {
+  PageHeapCalls calls;
+  calls.trim = []() -> size_t { return 0; };
+  ExpectPageHeap(calls, "a trim leaves memory");
+}
+
+TEST(PageHeapControl, TrimMiscounts) {
+  PageHeapCalls calls;
+  calls.trim = [] { return hak_page_heap_trim() / 2; };
+  ExpectPageHeap(calls, "a trim is miscounted");
+}
+
+TEST(PageHeapControl, TicksThatSayNothing) {
+  PageHeapCalls calls;
+  calls.tick = [](uint64_t now) { return hak_page_heap_tick(now) && false; };
+  ExpectPageHeap(calls, "a tick is not what it says");
+}
+
+TEST(PageHeapControl, CommitsTwice) {
+  PageHeapCalls calls;
+  calls.take = [](const struct hak_page_request *request) {
+    void *block = hak_page_heap_take(request);
+    if (block != nullptr) hak_commit_add(request->size);
+    return block;
+  };
+  ExpectPageHeap(calls, "committed memory is miscounted");
 }
 
 // ---- Thread cache -------------------------------------------------------------------------------

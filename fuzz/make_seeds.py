@@ -118,11 +118,6 @@ FORMATS = {
         {"set": 0, "refused": 96, "look": 128},
         {"region": Field(1), "superslab": Field(2, 2), "slab": Field(4), "count": Field(5), "class": Field(6),
          "where": Field(7)}, False, bytes([0, 0, 0, 0, 0, 0, 0, 1])),
-    "span_store_fuzzer": (
-        {"totals": 0, "give_back": 241, "strangers": 2, "refuse": 3, "resize": 4, "alloc": 8, "free": 8},
-        {"block": Field(1), "kind": Field(2, words={"few": 0, "slabs": 96, "any": 160, "mapping": 250, "small": 252}),
-         "zero": Field(3, bits=1), "move": Field(3, shift=1, bits=1), "align": Field(3, shift=2, bits=6),
-         "size": Field(4, 2), "calls": Field(6), "nth": Field(7)}, False, bytes([0, 0, 96, 0, 0, 0, 0, 0])),
     "thread_cache_fuzzer": (
         {"flush": 0, "totals": 1, "bound": 2, "share": 3, "malloc": 4, "free": 10},
         {"times": Field(1), "parts": Field(1), "class": Field(2), "order": Field(3), "borrow": Field(3),
@@ -130,6 +125,13 @@ FORMATS = {
     "remote_queue_fuzzer": (
         {"take": 0, "push": 3, "give_back": 5, "drain": 6, "check": 7, "close": 135},
         {"heap": Field(1), "class": Field(2), "count": Field(3), "from": Field(4, 2)}, False, bytes(RECORD)),
+    "page_heap_fuzzer": (
+        {"totals": 0, "tick": 1, "trim": 209, "strangers": 2, "settings": 130, "refuse": 3, "there_and_back": 4,
+         "resize": 5, "take": 8, "give": 8},
+        {"block": Field(1), "kind": Field(2, words={"few": 0, "more": 160, "chunks": 224, "many": 248}),
+         "zero": Field(3, bits=1), "move": Field(3, shift=1, bits=1), "align": Field(3, shift=2, bits=6),
+         "size": Field(4, 2), "ms": Field(4, 2), "count": Field(4), "high_calls": Field(5), "front": Field(6),
+         "calls": Field(6), "setting": Field(6), "tag": Field(7), "nth": Field(7)}, False, bytes(RECORD)),
     "nextptr_header_fuzzer": (
         {"turn": 0, "link": 3, "damage_header": 5, "write": 6, "forge": 7},
         {"block": Field(1), "link": Field(2, 2), "at": Field(2, 2), "class": Field(4), "value": Field(5),

@@ -101,7 +101,7 @@ class Input {
   void Set(size_t region, size_t superslab, const uint8_t *record) {
     const uint32_t first = record[4] % HAK_SLABS_PER_SUPERSLAB;
     const uint32_t count = 1 + record[5] % (HAK_SLABS_PER_SUPERSLAB - first);
-    const uint32_t class_id = record[6] % HAK_CLASS_IDS;
+    const uint32_t class_id = record[6] % HAK_CLASS_COUNT;
     const size_t granule = superslab * HAK_SLABS_PER_SUPERSLAB + first;
     runs_.push_back({region, granule, count});
     calls_.set(At(RegionStart(region) + granule * HAK_SLAB_SIZE), count, class_id);

@@ -10,6 +10,7 @@
 #include "allocator/api/watch.h"
 #include "allocator/heap/bin.h"
 #include "allocator/heap/give_back.h"
+#include "allocator/heap/medium_cache.h"
 #include "allocator/heap/thread_cache.h"
 #include "allocator/hot/alloc.h"
 #include "allocator/hot/free_checks.h"
@@ -84,6 +85,17 @@ static bool empty_before_growth(struct hak_heap *heap) {
   return emptied;
 }
 
+// The heap of a thread whose fast paths are on; NULL: it has none, or its calls are watched.
+HAK_INLINE struct hak_heap *unwatched_heap(void) {
+  return hak_thread_cache != &hak_no_cache ? hak_heap_of_cache(hak_thread_cache) : NULL;
+}
+
+// A medium block from the thread's cache; NULL: it has none.
+static void *take_medium(size_t size) {
+  struct hak_heap *heap = unwatched_heap();
+  return heap != NULL && hak_medium_is(size) ? hak_medium_take(heap, size) : NULL;
+}
+
 HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero) {
   // A request larger than the address space can never succeed, so do not return memory for it.
   if (HAK_UNLIKELY((size | align) >= HAK_ADDRESS_SPACE)) {
@@ -109,21 +121,27 @@ HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero) {
 // What the fast path would do, for a thread that is watched and whose calls come fast. NULL: it goes the long way.
 HAK_INLINE void *pop_between_looks(size_t size) {
   struct hak_heap *heap = hak_thread_between_looks();
-  return heap != NULL && HAK_LIKELY(size <= HAK_TINY_MAX) ? pop(heap, hak_class_of(size)) : NULL;
+  return heap != NULL ? pop(heap, hak_class_of(size)) : NULL;
 }
 
 HAK_COLD void *hak_cold_malloc(size_t size) {
   bool fresh;
+  if (size > HAK_TINY_MAX) {
+    void *block = take_medium(size);
+    return block != NULL ? block : hak_slow_large(size, HAK_MIN_ALIGN, false);
+  }
   if (!HAK_BLOCK_CHECKS) {
     void *block = pop_between_looks(size);
     if (block != NULL) return block;
   }
-  return size <= HAK_TINY_MAX ? take_tiny(hak_class_of(size), false, &fresh)
-                              : hak_slow_large(size, HAK_MIN_ALIGN, false);
+  return take_tiny(hak_class_of(size), false, &fresh);
 }
 
 HAK_NOINLINE void *hak_slow_calloc(size_t size) {
-  if (size > HAK_TINY_MAX) return hak_slow_large(size, HAK_MIN_ALIGN, true);
+  if (size > HAK_TINY_MAX) {
+    void *block = take_medium(size);
+    return block != NULL ? memset(block, 0, size) : hak_slow_large(size, HAK_MIN_ALIGN, true);
+  }
   bool fresh;
   void *block = take_tiny(hak_class_of(size), false, &fresh);
   if (block != NULL && !fresh) memset(block, 0, size);
@@ -187,16 +205,27 @@ HAK_INLINE bool push_between_looks(void *block) {
   return true;
 }
 
+// A block that is in no slab.
+static void free_large(void *block) {
+  struct hak_heap *heap = unwatched_heap();
+  const enum hak_medium_given given = HAK_MEDIUM_ON && heap != NULL ? hak_medium_give(heap, block) : HAK_MEDIUM_REFUSED;
+  if (HAK_LIKELY(given == HAK_MEDIUM_CACHED)) return;
+  if (given == HAK_MEDIUM_REFUSED && !hak_large_free(block)) hak_fatal("invalid free", block);
+  hak_watch_after_large(hak_thread_heap_if_any());
+}
+
 HAK_COLD void hak_cold_free(void *block) {
   if (block == NULL) return;
+  if (HAK_MEDIUM_ON && hak_slab_map_look_up(block) == HAK_CLASS_NONE) {
+    free_large(block);
+    return;
+  }
   if (!HAK_FREE_IS_HOOKED && push_between_looks(block)) return;
   const uint32_t class_id = checked_class(block, "invalid free");
   if (hak_class_is_tiny(class_id)) {
     free_tiny(block, class_id);
   } else {
-    if (!hak_large_free(block)) hak_fatal("invalid free", block);
-    struct hak_heap *heap = hak_thread_heap_if_any();
-    hak_watch_after_large(heap);
+    free_large(block);
   }
 }
 

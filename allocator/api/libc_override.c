@@ -88,7 +88,7 @@ HAK_EXPORT int mallopt(int parameter, int value) {
 }
 
 static hak_stats gather(void) {
-  hak_stats stats;
+  hak_stats stats = {.version = HAK_STATS_VERSION};
   hak_statistics_gather(&stats);
   return stats;
 }

@@ -3,13 +3,14 @@
 
 #include "allocator/api/process.h"
 #include "allocator/heap/heap_life.h"
+#include "allocator/heap/medium_cache.h"
 #include "allocator/heap/page_purge.h"
 #include "allocator/heap/quarantine.h"
 #include "allocator/heap/remote.h"
 #include "allocator/heap/thread_cache.h"
 #include "allocator/large/guarded_held.h"
-#include "allocator/large/mapping.h"
 #include "allocator/meta/meta.h"
+#include "allocator/pages/page_heap.h"
 #include "allocator/reclaim/reclaim.h"
 #include "allocator/slab/slab_release.h"
 
@@ -18,6 +19,7 @@ void hak_release_thread(void) {
   if (heap == NULL) return;
   hak_heap_enter(heap);
   hak_quarantine_flush(heap);
+  hak_medium_flush(heap);
   hak_thread_cache_flush_all(heap);
   hak_remote_drain(heap);
   hak_heap_release_empty(heap);
@@ -49,6 +51,6 @@ size_t hak_release_all(size_t keep_bytes) {
   hak_reclaim_gone();  // First: it may give this thread's own blocks back.
   hak_release_thread();
   hak_reclaim_all(hak_thread_heap());
-  const size_t bytes = hak_pool_trim(keep_bytes) + hak_mapping_trim() + hak_held_trim() + trim_records();
+  const size_t bytes = hak_pool_trim(keep_bytes) + hak_page_heap_trim() + hak_held_trim() + trim_records();
   return keep_bytes == 0 ? bytes + purge_pages() : bytes;
 }

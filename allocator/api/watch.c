@@ -3,6 +3,7 @@
 
 #include "allocator/api/background.h"
 #include "allocator/api/thread_state.h"
+#include "allocator/heap/medium_cache.h"
 #include "allocator/heap/quarantine.h"
 #include "allocator/heap/remote.h"
 #include "allocator/heap/thread_cache.h"
@@ -67,6 +68,7 @@ static void empty_cache(struct hak_heap *heap, uint64_t now) {
   if (held) heap->watch.held_ms = now;
   hak_heap_enter(heap);
   if (held) hak_quarantine_flush(heap);
+  hak_medium_flush(heap);
   hak_thread_cache_shrink_all(heap);
   hak_remote_drain(heap);
   hak_heap_release_empty(heap);

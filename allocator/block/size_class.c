@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/block/size_class.h"
 
-const struct hak_class_info hak_class_info[HAK_CLASS_IDS] = {
+const struct hak_class_info hak_class_info[HAK_CLASS_COUNT] = {
 #define HAK_SIZE_CLASS(id, band_, stride_, reciprocal_, half_) \
   [id] = {.stride = (stride_), .reciprocal = (reciprocal_), .band = (band_)},
 #include "allocator/block/size_class_table.inc"
@@ -59,7 +59,7 @@ void hak_class_refine(void) {
   static_assert((stride_) <= HAK_TINY_STRIDE_MAX, "the last class is the limit");
 #include "allocator/block/size_class_table.inc"
 #undef HAK_SIZE_CLASS
-static_assert(HAK_CLASS_IDS <= 256, "a class id fits the slab map's byte");
+static_assert(HAK_CLASS_COUNT <= 256, "a class id fits the slab map's byte");
 
 uint32_t hak_class_of_aligned(size_t size, size_t align) {
   if (size > HAK_TINY_MAX || align > HAK_TINY_ALIGN_MAX) return HAK_CLASS_NONE;

@@ -5,8 +5,7 @@
 // Some classes ("halves") are for large heaps only: they save rounding, but each class costs pages of its own, which a
 // small heap feels more. hak_class_refine switches them on, once and for the whole process.
 //
-// Class 0 stands for "no small block". Classes 1 .. HAK_CLASS_COUNT - 1 are the rows of size_class_table.inc. Two more
-// ids mark granules of large spans in the slab map; like 0 they have no room in any thread cache.
+// Class 0 stands for "no small block". Classes 1 .. HAK_CLASS_COUNT - 1 are the rows of size_class_table.inc.
 #ifndef HAKMEM_BLOCK_SIZE_CLASS_H_
 #define HAKMEM_BLOCK_SIZE_CLASS_H_
 
@@ -15,10 +14,7 @@
 HAK_C_BEGIN
 
 #define HAK_CLASS_NONE 0u
-#define HAK_CLASS_COUNT 89u                        // class ids of small blocks are below this one
-#define HAK_CLASS_SPAN HAK_CLASS_COUNT             // first granule of a span
-#define HAK_CLASS_SPAN_REST (HAK_CLASS_COUNT + 1)  // its other granules
-#define HAK_CLASS_IDS (HAK_CLASS_COUNT + 2)
+#define HAK_CLASS_COUNT 89u  // class ids of small blocks are below this one
 #define HAK_BAND_COUNT 8u
 
 #define HAK_TINY_STRIDE_MAX ((size_t)32 * 1024)
@@ -33,7 +29,7 @@ struct hak_class_info {
   uint32_t reciprocal;  // ceil(2^32 / stride)
   uint8_t band;         // C0 .. C7
 };
-extern const struct hak_class_info hak_class_info[HAK_CLASS_IDS];
+extern const struct hak_class_info hak_class_info[HAK_CLASS_COUNT];
 
 // The class of a request, indexed by the request and its header rounded up to 16 bytes, in units of 16 bytes.
 // Relaxed: hak_class_refine may change entries at any time, and either class serves.

@@ -92,7 +92,7 @@ HAK_INLINE bool hak_bin_is_latest(void *const *top, const void *block) {
 }
 
 struct hak_cache {
-  struct hak_bin bins[HAK_CLASS_IDS];
+  struct hak_bin bins[HAK_CLASS_COUNT];
 };
 
 // A cache without room and without blocks: what a thread has before its first slow call and after its end.

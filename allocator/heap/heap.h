@@ -30,6 +30,7 @@ HAK_C_BEGIN
 // ---- Heap ---------------------------------------------------------------------------------------
 
 struct hak_quarantine;
+struct hak_medium_cache;
 
 struct hak_class_heap {
   struct hak_slab *lists[HAK_LIST_COUNT] HAK_GUARDED_BY(hak_heap_role);  // heads, by enum hak_slab_list
@@ -69,6 +70,8 @@ struct hak_heap {
   struct hak_purge_cursor purge;                          // page_purge_state.h
   struct hak_drain_state drain;                           // remote_state.h
   struct hak_quarantine *quarantine;  // set under the heap's lock, by the owner thread; NULL: it has none
+  // The same. Statistics read it without the lock (release and acquire): what it points at is never unmapped.
+  HAK_ATOMIC(struct hak_medium_cache *) medium;
   struct hak_heap_counts counts;
   struct hak_heap_place place;  // heap_records_state.h; under the registry's lock
   // Says that the thread has ended without closing its heap. Set by the thread, outside all locks.

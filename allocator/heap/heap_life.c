@@ -8,6 +8,7 @@
 #include "allocator/heap/heap.h"
 #include "allocator/heap/heap_records.h"
 #include "allocator/heap/idle_cache.h"
+#include "allocator/heap/medium_cache.h"
 #include "allocator/heap/quarantine.h"
 #include "allocator/heap/remote.h"
 #include "allocator/heap/thread_cache.h"
@@ -161,6 +162,7 @@ static void empty(struct hak_heap *heap) {
   if (heap->open) {
     hak_freed_require_untouched(heap);
     hak_quarantine_detach(heap);
+    hak_medium_destroy(heap);
     hak_thread_cache_flush_all(heap);
     hak_remote_drain(heap);
     hak_heap_release_empty(heap);
@@ -265,6 +267,7 @@ static void add_heap(const struct hak_heap *heap, struct hak_heap_totals *totals
   totals->flushes += atomic_load_explicit(&heap->counts.flushes, memory_order_relaxed);
   totals->remote_batches += atomic_load_explicit(&heap->counts.remote_batches, memory_order_relaxed);
   add_cached(heap, totals);
+  hak_medium_count(heap, &totals->cached_large_blocks, &totals->cached_large_bytes);
   const uint64_t held = atomic_load_explicit(&heap->counts.held_blocks, memory_order_relaxed);
   totals->rest_blocks += atomic_load_explicit(&heap->drain.rest, memory_order_relaxed) >> 32;
   totals->rest_bytes += atomic_load_explicit(&heap->drain.rest_bytes, memory_order_relaxed);

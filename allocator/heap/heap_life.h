@@ -19,6 +19,8 @@ struct hak_heap_totals {
   uint32_t threads;
   uint64_t cached_blocks;  // those in quarantine among them
   uint64_t cached_bytes;
+  uint64_t cached_large_blocks;  // medium ones
+  uint64_t cached_large_bytes;
   uint64_t held_blocks;   // in quarantine
   uint64_t canary_bytes;  // behind live blocks
   uint64_t free_bytes;    // of blocks that lie free in the heaps' slabs

@@ -277,7 +277,7 @@ void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *b
 }
 
 void hak_thread_cache_init(struct hak_heap *heap) {
-  for (uint32_t id = 0; id < HAK_CLASS_IDS; id++) hak_bin_clear(&heap->cache.bins[id], 0);
+  for (uint32_t id = 0; id < HAK_CLASS_COUNT; id++) hak_bin_clear(&heap->cache.bins[id], 0);
   heap->upkeep.tick_due = false;
   heap->upkeep.cache_bytes = 0;
   heap->upkeep.events = 0;

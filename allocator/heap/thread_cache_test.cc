@@ -112,7 +112,7 @@ class ThreadCache : public testing::Test {
 };
 
 TEST_F(ThreadCache, TheEmptyCacheHasNeitherBlocksNorRoom) {
-  for (uint32_t id = 0; id < HAK_CLASS_IDS; id++) {
+  for (uint32_t id = 0; id < HAK_CLASS_COUNT; id++) {
     for (const hak_cache *cache : {&hak_no_cache, static_cast<const hak_cache *>(&heap_->cache)}) {
       const hak_bin &bin = cache->bins[id];
       void **top = atomic_load_explicit(&bin.top, memory_order_relaxed);

@@ -3,11 +3,11 @@
 
 #include "allocator/block/block_tail.h"
 #include "allocator/large/guarded_held.h"
-#include "allocator/large/mapping_lock.h"
 #include "allocator/meta/address_table.h"
 #include "allocator/os/decommit.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
+#include "allocator/pages/mapping_lock.h"
 #include "allocator/policy/guard_budget.h"
 #include "allocator/policy/memory_limit.h"
 
@@ -103,7 +103,8 @@ static struct hak_guarded *leave(struct hak_address_entry **link) {
 
 // A record for a range of so many bytes of pages, whose figures are set: *again: one that was used before. NULL: out of
 // memory, or, *no_mappings, there are none to be had for guards.
-static struct hak_guarded *new_range(size_t data_bytes, size_t align, bool *again, bool *no_mappings) {
+static struct hak_guarded *new_range(size_t data_bytes, size_t align, bool *again, bool *no_mappings)
+    HAK_REQUIRES(hak_mapping_mutex) {
   const size_t page = hak_os_page_size();
   struct hak_guarded *one = align <= page ? hak_held_reuse(data_bytes) : NULL;
   *again = one != NULL;
@@ -121,7 +122,8 @@ static struct hak_guarded *new_range(size_t data_bytes, size_t align, bool *agai
 
 // Opens the range and makes it a block; steps out of the lock. False: out of memory, and the record is no longer the
 // caller's.
-static bool make_block(struct hak_guarded *one, size_t size, size_t align, bool at_end, bool again) {
+static bool make_block(struct hak_guarded *one, size_t size, size_t align, bool at_end, bool again)
+    HAK_REQUIRES(hak_mapping_mutex) {
   // Counted before, so that many threads at once do not pass the limit.
   hak_commit_add(one->data_bytes);
   table.at_end += at_end;

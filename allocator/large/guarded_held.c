@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/large/guarded_held.h"
 
-#include "allocator/large/mapping_lock.h"
 #include "allocator/meta/meta.h"
 #include "allocator/os/decommit.h"
 #include "allocator/os/os.h"
+#include "allocator/pages/mapping_lock.h"
 #include "allocator/policy/guard_budget.h"
 #include "allocator/policy/memory_limit.h"
 
@@ -125,7 +125,7 @@ static struct hak_guarded *take_next_out(void) {
 // ---- Unmapping ----------------------------------------------------------------------------------
 
 // The range is on no list; steps out of the lock. False: the kernel refuses (the limit on mappings), and it stays.
-static bool unmap(struct hak_guarded *one, size_t *bytes) {
+static bool unmap(struct hak_guarded *one, size_t *bytes) HAK_REQUIRES(hak_mapping_mutex) {
   const bool out = hak_mapping_step_out();
   const bool gone = hak_os_unmap(one->start, one->mapped);
   hak_mapping_step_in(out);

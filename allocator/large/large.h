@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Large blocks: requests over HAK_TINY_MAX bytes, or with an alignment that no size class has. Up to 1 MiB a block is a
-// span of slabs; above, it has a mapping of its own. In OBSERVE and HARDENED all are guarded blocks (guarded.h), whose
-// usable size is the requested size.
+// Large blocks: requests over HAK_TINY_MAX bytes, or with an alignment that no size class has. They come from the page
+// heap; those without a requested alignment begin at a cache line in turn (pages/colour.h). In OBSERVE and HARDENED all
+// are guarded blocks (guarded.h), whose usable size is the requested size.
 #ifndef HAKMEM_LARGE_LARGE_H_
 #define HAKMEM_LARGE_LARGE_H_
 
@@ -11,8 +11,8 @@
 HAK_C_BEGIN
 
 // Returns a block of `size` bytes at a multiple of `align`, a power of two; with `zero` it is zero-filled, without
-// touching pages that are zero already. NULL: out of memory, `size` or `align` over PTRDIFF_MAX, or a superslab would
-// have to be mapped for a span and `grow` forbids it.
+// touching pages that are zero already. NULL: out of memory, `size` or `align` over PTRDIFF_MAX, or new addresses would
+// have to be mapped and `grow` forbids it.
 void *hak_large_alloc(size_t size, size_t align, bool zero, bool grow);
 // Frees the block. False: `block` is not a live large block, and nothing was done.
 bool hak_large_free(void *block);

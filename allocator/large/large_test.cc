@@ -7,17 +7,14 @@
 #include <algorithm>
 #include <vector>
 
+#include "allocator/block/size_class.h"
 #include "allocator/large/guarded.h"
 #include "allocator/large/guarded_held.h"
-#include "allocator/large/mapping.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/os.h"
 #include "allocator/os/unit_test.h"
+#include "allocator/pages/page_heap.h"
 #include "allocator/policy/config.h"
-#include "allocator/slab/slab_map.h"
-#include "allocator/slab/slab_pool.h"
-#include "allocator/slab/slab_pool_look.h"
-#include "allocator/slab/slab_release.h"
 
 namespace {
 
@@ -25,23 +22,19 @@ using hak_unit::FaultPlan;
 using hak_unit::IsZero;
 using hak_unit::Random;
 
-constexpr size_t kSpanMax = HAK_SPAN_SLABS_MAX * HAK_SLAB_SIZE;
+constexpr size_t kMebibyte = size_t{1} << 20;
+constexpr size_t k64 = size_t{64} << 10;
 
 class Large : public testing::Test {
  protected:
-  static void SetUpTestSuite() { hak_slab_map_init(HAK_SLAB_MAP_AUTO); }
   Large() {
     hak_config.decommit_deadline_ms = uint64_t{3600} * 1000;
     hak_config.mapping_cache_bytes = size_t{32} << 20;
-    hak_config.keep_superslabs = 1;
   }
   ~Large() override {
-    EXPECT_EQ(hak_pool_totals().spans, 0u);
-    EXPECT_EQ(hak_mapping_totals().blocks, 0u);
-    EXPECT_EQ(hak_pool_verify(), nullptr);
-    EXPECT_EQ(hak_mapping_verify(), nullptr);
-    hak_pool_trim(0);
-    hak_mapping_trim();
+    EXPECT_EQ(hak_page_heap_totals().blocks, 0u);
+    EXPECT_EQ(hak_page_heap_verify(), nullptr);
+    hak_page_heap_trim();
   }
 };
 
@@ -51,22 +44,18 @@ char *Alloc(size_t size, size_t align = 16, bool zero = false) {
 
 #if !HAK_GUARDED
 
-TEST_F(Large, SpansUpToAMebibyteMappingsAbove) {
-  const size_t sizes[] = {
-      0, 1, HAK_TINY_MAX + 1, HAK_SLAB_SIZE, HAK_SLAB_SIZE + 1, kSpanMax - 1, kSpanMax, kSpanMax + 1, 5 * kSpanMax};
+TEST_F(Large, BlocksOfEverySizeAndAlignment) {
+  const size_t sizes[] = {0, 1, HAK_TINY_MAX + 1, k64, k64 + 1, kMebibyte - 1, kMebibyte, kMebibyte + 1, 5 * kMebibyte};
   for (const size_t size : sizes) {
     for (size_t align = 16; align <= size_t{4} << 20; align *= 4) {
       char *block = Alloc(size, align);
       ASSERT_NE(block, nullptr);
       EXPECT_EQ(reinterpret_cast<uintptr_t>(block) % align, 0u);
-      const bool span = size <= kSpanMax && align <= HAK_SLAB_SIZE;
-      EXPECT_EQ(hak_pool_totals().spans, span ? 1u : 0u) << size << ' ' << align;
-      EXPECT_EQ(hak_mapping_totals().blocks, span ? 0u : 1u) << size << ' ' << align;
+      EXPECT_EQ(hak_page_heap_totals().blocks, 1u) << size << ' ' << align;
       const size_t usable = hak_large_usable(block);
       EXPECT_GE(usable, std::max(size, size_t{1}));
       if (align == 16 && size > HAK_TINY_MAX) {
-        EXPECT_GE(usable, hak_large_good_size(size));
-        EXPECT_LE(usable, hak_large_good_size(size) * 9 / 8);
+        EXPECT_EQ(usable, hak_large_good_size(size));
       }
       memset(block, 0xAB, usable);
       EXPECT_TRUE(hak_large_free(block));
@@ -77,12 +66,11 @@ TEST_F(Large, SpansUpToAMebibyteMappingsAbove) {
 }
 
 TEST_F(Large, GoodSizeIsWhatARequestGets) {
-  for (size_t size = HAK_TINY_MAX + 1; size < 3 * kSpanMax; size += 77777) {
+  for (size_t size = HAK_TINY_MAX + 1; size < 3 * kMebibyte; size += 77777) {
     char *block = Alloc(size);
     EXPECT_EQ(hak_large_usable(block), hak_large_good_size(size)) << size;
     EXPECT_EQ(hak_large_good_size(hak_large_good_size(size)), hak_large_good_size(size));
     EXPECT_TRUE(hak_large_free(block));
-    hak_mapping_trim();  // or the next request may reuse a mapping that is a little larger
   }
 }
 
@@ -95,18 +83,18 @@ TEST_F(Large, RefusesImpossibleRequests) {
 }
 
 TEST_F(Large, KnowsOnlyItsOwnBlocks) {
-  char *span = Alloc(3 * HAK_SLAB_SIZE);
-  char *mapping = Alloc(2 * kSpanMax);
+  char *medium = Alloc(3 * k64);
+  char *large = Alloc(2 * kMebibyte);
   int local;
-  for (char *other : {static_cast<char *>(nullptr), span + 16, span + HAK_SLAB_SIZE, mapping + 16, mapping + 65536,
+  for (char *other : {static_cast<char *>(nullptr), medium + 16, medium + 64, medium + k64, large + 16, large + 65536,
                       reinterpret_cast<char *>(&local), reinterpret_cast<char *>(UINTPTR_MAX)}) {
     EXPECT_FALSE(hak_large_free(other));
     EXPECT_EQ(hak_large_usable(other), 0u);
-    EXPECT_EQ(hak_large_resize(other, 3 * kSpanMax, true), nullptr);
+    EXPECT_EQ(hak_large_resize(other, 3 * kMebibyte, true), nullptr);
   }
-  EXPECT_EQ(hak_large_usable(span), 3 * HAK_SLAB_SIZE);
-  EXPECT_TRUE(hak_large_free(span));
-  EXPECT_TRUE(hak_large_free(mapping));
+  EXPECT_EQ(hak_large_usable(medium), hak_large_good_size(3 * k64));
+  EXPECT_TRUE(hak_large_free(medium));
+  EXPECT_TRUE(hak_large_free(large));
 }
 
 TEST_F(Large, ZeroedBlocksAreZeroWhateverWasThereBefore) {
@@ -115,12 +103,12 @@ TEST_F(Large, ZeroedBlocksAreZeroWhateverWasThereBefore) {
     // Leave dirt of different lengths side by side, some of it released.
     std::vector<char *> dirt;
     for (int i = 0; i < 5; i++) {
-      dirt.push_back(Alloc(1 + random.Below(kSpanMax + kSpanMax / 4)));
+      dirt.push_back(Alloc(1 + random.Below(kMebibyte + kMebibyte / 4)));
       memset(dirt.back(), 0xD1, hak_large_usable(dirt.back()));
     }
     for (char *block : dirt) ASSERT_TRUE(hak_large_free(block));
-    if (random.OneIn(3)) hak_pool_trim(0);
-    const size_t size = random.Below(kSpanMax + kSpanMax / 4);
+    if (random.OneIn(3)) hak_page_heap_trim();
+    const size_t size = random.Below(kMebibyte + kMebibyte / 4);
     char *block = Alloc(size, 16, true);
     ASSERT_NE(block, nullptr);
     ASSERT_TRUE(IsZero(block, size)) << size;
@@ -129,32 +117,32 @@ TEST_F(Large, ZeroedBlocksAreZeroWhateverWasThereBefore) {
 }
 
 TEST_F(Large, ZeroedFreshMemoryIsNotTouched) {
-  hak_pool_trim(0);
-  hak_mapping_trim();
-  char *block = Alloc(8 * kSpanMax, 16, true);
+  hak_page_heap_trim();
+  char *block = Alloc(8 * kMebibyte, 16, true);
   char *first_page = block - reinterpret_cast<uintptr_t>(block) % hak_os_page_size();
-  EXPECT_EQ(hak_unit::ResidentPages(first_page, 8 * kSpanMax), 0u);
+  EXPECT_EQ(hak_unit::ResidentPages(first_page, 8 * kMebibyte), 0u);
   EXPECT_TRUE(hak_large_free(block));
 }
 
-TEST_F(Large, SpansGrowIntoFreeSlabsAndShrinkInPlace) {
-  char *block = Alloc(2 * HAK_SLAB_SIZE);
-  memset(block, 'a', 2 * HAK_SLAB_SIZE);
-  ASSERT_EQ(hak_large_resize(block, 6 * HAK_SLAB_SIZE, false), block);
-  EXPECT_EQ(hak_large_usable(block), 6 * HAK_SLAB_SIZE);
+TEST_F(Large, BlocksGrowIntoFreePagesAndShrinkInPlace) {
+  hak_page_heap_trim();
+  char *block = Alloc(2 * k64);
+  memset(block, 'a', 2 * k64);
+  ASSERT_EQ(hak_large_resize(block, 6 * k64, false), block);
+  EXPECT_EQ(hak_large_usable(block), hak_large_good_size(6 * k64));
   // A neighbour right behind stops it.
-  ASSERT_EQ(hak_large_resize(block, 3 * HAK_SLAB_SIZE, false), block);
+  ASSERT_EQ(hak_large_resize(block, 3 * k64, false), block);
   std::vector<char *> neighbours;
-  while (neighbours.empty() || neighbours.back() != block + 3 * HAK_SLAB_SIZE) {
-    neighbours.push_back(Alloc(HAK_SLAB_SIZE));
+  const size_t rest = hak_large_good_size(6 * k64) - hak_large_good_size(3 * k64);
+  while (neighbours.empty() || neighbours.back() < block || neighbours.back() > block + 5 * k64) {
+    neighbours.push_back(Alloc(rest / 2));
     ASSERT_LT(neighbours.size(), 200u);
   }
-  EXPECT_EQ(hak_large_resize(block, 4 * HAK_SLAB_SIZE, true), nullptr);
-  EXPECT_EQ(hak_large_usable(block), 3 * HAK_SLAB_SIZE);
-  EXPECT_EQ(hak_large_resize(block, HAK_SLAB_SIZE - 1, false), block);
-  EXPECT_EQ(hak_large_usable(block), HAK_SLAB_SIZE);
-  for (size_t i = 0; i < HAK_SLAB_SIZE - 1; i++) ASSERT_EQ(block[i], 'a');
-  EXPECT_EQ(hak_large_resize(block, kSpanMax + 1, true), nullptr) << "becomes a mapping: the caller copies";
+  EXPECT_EQ(hak_large_resize(block, 6 * k64, true), nullptr);
+  EXPECT_EQ(hak_large_usable(block), hak_large_good_size(3 * k64));
+  EXPECT_EQ(hak_large_resize(block, k64 - 1, false), block);
+  EXPECT_EQ(hak_large_usable(block), hak_large_good_size(k64 - 1));
+  for (size_t i = 0; i < k64 - 1; i++) ASSERT_EQ(block[i], 'a');
   EXPECT_EQ(hak_large_resize(block, SIZE_MAX, true), nullptr);
   for (char *neighbour : neighbours) EXPECT_TRUE(hak_large_free(neighbour));
   EXPECT_TRUE(hak_large_free(block));
@@ -163,9 +151,9 @@ TEST_F(Large, SpansGrowIntoFreeSlabsAndShrinkInPlace) {
 // A program may ask for a byte more and must not be told that it gets less; malloc gives what good_size says.
 TEST_F(Large, UsableSizesDoNotFall) {
   size_t last = 0;
-  for (size_t page = HAK_TINY_MAX; page <= kSpanMax; page += 4096) {
+  for (size_t page = HAK_TINY_MAX; page <= 2 * kMebibyte; page += 4096) {
     for (const size_t size : {page - 64, page - 63, page - 1, page, page + 1, page + 64}) {
-      if (size <= HAK_TINY_MAX || size > kSpanMax) continue;
+      if (size <= HAK_TINY_MAX) continue;
       const size_t good = hak_large_good_size(size);
       ASSERT_GE(good, size);
       ASSERT_GE(good, last) << size;
@@ -177,60 +165,41 @@ TEST_F(Large, UsableSizesDoNotFall) {
   }
 }
 
-TEST_F(Large, PagesBehindAShrunkSpanGoBackAFewTimes) {
-  const auto give_back = [] { return hak_os_totals().decommits; };
-  char *block = Alloc(HAK_SLAB_SIZE);
-  const size_t small = 33000;
-  uint64_t before = give_back();
-  for (int i = 0; i < 20; i++) {
-    memset(block, 'a', HAK_SLAB_SIZE);
-    ASSERT_EQ(hak_large_resize(block, small, false), block);
-    EXPECT_EQ(hak_large_usable(block), HAK_SLAB_SIZE);
-    for (size_t at = 0; at < small; at++) ASSERT_EQ(block[at], 'a');
-    ASSERT_EQ(hak_large_resize(block, HAK_SLAB_SIZE, false), block);
-  }
-  if (hak_os_page_size() <= HAK_SLAB_SIZE / 4) {
-    EXPECT_GE(give_back() - before, 1u);
-  }
-  EXPECT_LE(give_back() - before, 4u);
-  // What the program cannot have touched is left alone, and so is what the kernel does not take.
-  EXPECT_TRUE(hak_large_free(block));
-  block = Alloc(small);
-  before = give_back();
-  ASSERT_EQ(hak_large_resize(block, small + 100, false), block);
-  ASSERT_EQ(hak_large_resize(block, small - 100, false), block);
-  EXPECT_EQ(give_back(), before);
-  ASSERT_EQ(hak_large_resize(block, HAK_SLAB_SIZE, false), block);
-  memset(block, 'b', HAK_SLAB_SIZE);
-  {
-    const FaultPlan plan(HAK_FAULT_DECOMMIT);
-    ASSERT_EQ(hak_large_resize(block, small, false), block);
-    EXPECT_EQ(block[HAK_SLAB_SIZE - 1], 'b');
-  }
+// malloc(32769): with pages of 4 KiB, nine of them.
+TEST_F(Large, TheSmallestTakesLittle) {
+  char *block = Alloc(HAK_TINY_MAX + 1);
+  EXPECT_LE(hak_page_heap_look(block).size, hak_round_up(36864, hak_os_page_size()));
   EXPECT_TRUE(hak_large_free(block));
 }
 
-TEST_F(Large, MappingsDoNotBecomeSpans) {
-  char *block = Alloc(3 * kSpanMax);
-  EXPECT_EQ(hak_large_resize(block, kSpanMax, true), nullptr);
-  EXPECT_EQ(hak_large_usable(block), hak_large_good_size(3 * kSpanMax));
-  EXPECT_EQ(hak_large_resize(block, 2 * kSpanMax, false), block);
+// What a shrunk block gives up serves others, and goes back to the system with the rest.
+TEST_F(Large, TheEndOfAShrunkBlockIsFree) {
+  char *block = Alloc(8 * kMebibyte);
+  memset(block, 'a', 8 * kMebibyte);
+  const uint64_t before = hak_page_heap_free_memory();
+  ASSERT_EQ(hak_large_resize(block, kMebibyte, false), block);
+  EXPECT_GE(hak_page_heap_free_memory(), before + 6 * kMebibyte);
+  EXPECT_GE(hak_page_heap_trim(), 6 * kMebibyte);
+  char *start = block - reinterpret_cast<uintptr_t>(block) % hak_os_page_size();
+  const size_t resident = hak_unit::ResidentPages(start + 3 * kMebibyte, 4 * kMebibyte);
+  EXPECT_TRUE(resident == 0 || resident == SIZE_MAX) << "SIZE_MAX: no longer mapped";
+  for (size_t at = 0; at < kMebibyte; at++) ASSERT_EQ(block[at], 'a');
   EXPECT_TRUE(hak_large_free(block));
 }
 
 TEST_F(Large, FailsWithoutMemoryAndRecovers) {
-  hak_pool_trim(0);
-  hak_mapping_trim();
+  hak_page_heap_trim();
   std::vector<char *> held;
   {
     const FaultPlan plan(HAK_FAULT_MAP);
-    EXPECT_EQ(Alloc(2 * kSpanMax), nullptr);
-    // Superslabs that are kept serve until they are full.
-    for (char *block; held.size() < 100 && (block = Alloc(kSpanMax)) != nullptr;) held.push_back(block);
-    EXPECT_EQ(Alloc(kSpanMax), nullptr);
+    EXPECT_EQ(Alloc(64 * kMebibyte), nullptr);
+    // What is mapped serves until it is used up.
+    for (char *block; held.size() < 100 && (block = Alloc(kMebibyte)) != nullptr;) held.push_back(block);
+    EXPECT_EQ(Alloc(kMebibyte), nullptr);
+    EXPECT_EQ(hak_page_heap_verify(), nullptr);
   }
-  held.push_back(Alloc(kSpanMax));
-  held.push_back(Alloc(2 * kSpanMax));
+  held.push_back(Alloc(kMebibyte));
+  held.push_back(Alloc(64 * kMebibyte));
   for (char *block : held) EXPECT_TRUE(hak_large_free(block));
 }
 
@@ -252,7 +221,7 @@ TEST_F(Large, RandomCallsKeepContents) {
     block->start[0] = block->start[block->size / 2] = block->start[block->size - 1] = block->fill;
   };
   for (int op = 0; op < hak_unit::Operations(4000); op++) {
-    const size_t size = random.Below(random.OneIn(4) ? 3 * kSpanMax : kSpanMax / 3);
+    const size_t size = random.Below(random.OneIn(4) ? 3 * kMebibyte : kMebibyte / 3);
     if (blocks.size() < 40 && random.OneIn(2)) {
       Block block = {Alloc(size, size_t{16} << random.Below(15), random.OneIn(3)), size, 0};
       ASSERT_NE(block.start, nullptr);
@@ -278,8 +247,7 @@ TEST_F(Large, RandomCallsKeepContents) {
       }
     }
     if (op % 64 == 0) {
-      ASSERT_EQ(hak_pool_verify(), nullptr);
-      ASSERT_EQ(hak_mapping_verify(), nullptr);
+      ASSERT_EQ(hak_page_heap_verify(), nullptr);
     }
   }
   for (const Block &block : blocks) {
@@ -291,7 +259,7 @@ TEST_F(Large, RandomCallsKeepContents) {
 #else
 
 TEST_F(Large, AreGuardedBlocks) {
-  for (const size_t size : {HAK_TINY_MAX + 1, HAK_SLAB_SIZE, kSpanMax, 5 * kSpanMax + 3}) {
+  for (const size_t size : {HAK_TINY_MAX + 1, k64, kMebibyte, 5 * kMebibyte + 3}) {
     for (size_t align = 16; align <= size_t{4} << 20; align *= 4) {
       char *block = Alloc(size, align, true);
       ASSERT_NE(block, nullptr);

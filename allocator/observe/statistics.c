@@ -8,11 +8,12 @@
 #include "allocator/heap/heap_life.h"
 #include "allocator/heap/idle_cache.h"
 #include "allocator/large/guarded.h"
-#include "allocator/large/mapping.h"
 #include "allocator/meta/meta.h"
 #include "allocator/os/lock.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
+#include "allocator/pages/page_heap.h"
+#include "allocator/pages/page_map.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/memory_limit.h"
 #include "allocator/reclaim/reclaim.h"
@@ -34,7 +35,7 @@ static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
   X(1, mapped_bytes, os.mapped) \
   X(1, committed_bytes, less(os.mapped, without_memory)) \
   X(1, peak_mapped_bytes, os.peak_mapped) \
-  X(1, metadata_bytes, records + heads) \
+  X(1, metadata_bytes, records + page_map + heads) \
   X(1, superslabs, pool.superslabs) \
   X(1, slabs_used, pool.slabs_used) \
   X(1, slabs_free, pool.slabs_free) \
@@ -73,24 +74,26 @@ static void gather(hak_stats *stats) {
   hak_heap_close_left();
   const struct hak_pool_totals pool = hak_pool_totals();
   const struct hak_heap_totals heaps = hak_heap_totals();
-  const struct hak_mapping_totals mappings = hak_mapping_totals();
+  const struct hak_page_heap_totals pages = hak_page_heap_totals();
   const struct hak_guarded_totals guarded = hak_guarded_totals();
   const struct hak_os_totals os = hak_os_totals();
   const struct hak_limit_totals limits = hak_limit_totals();
   const struct hak_lock_waits waits = hak_lock_waits();
+  // Of the page map, which is a reservation, what belongs to memory of the page heap is in use.
+  const uint64_t page_map = pages.mapped_bytes / HAK_CHUNK_SIZE * sizeof(struct hak_chunk);
   const uint64_t records = hak_meta_mapped();
   const uint64_t gone_records = less(records, hak_meta_committed());
   const uint64_t heads = hak_superslab_records_apart() ? 0 : pool.superslabs * HAK_SUPERSLAB_HEAD;
-  // In builds with guards, spans and mappings are blocks without them, which are among the guarded ones.
-  const uint64_t large_blocks = HAK_GUARDED ? guarded.blocks : pool.spans + mappings.blocks;
-  const uint64_t large_bytes = HAK_GUARDED ? guarded.bytes : pool.span_bytes + mappings.bytes;
+  // In builds with guards, the blocks of the page heap are those without them, which are among the guarded ones.
+  const uint64_t large_blocks = HAK_GUARDED ? guarded.blocks : less(pages.blocks, heaps.cached_large_blocks);
+  const uint64_t large_bytes = HAK_GUARDED ? guarded.bytes : less(pages.bytes, heaps.cached_large_bytes);
   const uint64_t live_blocks = less(pool.tiny_blocks, heaps.cached_blocks + pool.remote_blocks + heaps.rest_blocks) +
                                large_blocks + hak_empty_count();
   const uint64_t live_bytes =
       less(pool.tiny_bytes, heaps.cached_bytes + pool.remote_bytes + heaps.rest_bytes + heaps.canary_bytes) +
       large_bytes;
   const uint64_t without_memory = (pool.slabs_free - pool.slabs_free_dirty) * HAK_SLAB_SIZE + hak_slab_purged_bytes() +
-                                  guarded.closed + gone_records;
+                                  guarded.closed + gone_records + less(pages.free_bytes, pages.cached_bytes);
   stats->threads = heaps.threads;
 #define FILL(since, field, value) stats->field = (value);
   STATISTICS(FILL)

@@ -4,8 +4,8 @@
 #include "allocator/heap/bin.h"
 #include "allocator/heap/idle_cache.h"
 #include "allocator/large/guarded.h"
-#include "allocator/large/mapping.h"
 #include "allocator/os/atomic.h"
+#include "allocator/pages/page_heap.h"
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool_look.h"
 
@@ -65,7 +65,7 @@ static const char *check_cache(const struct hak_heap *heap) {
 
 const char *hak_verify(struct hak_heap *heap) {
   const char *fault = hak_pool_verify();
-  if (fault == NULL) fault = hak_mapping_verify();
+  if (fault == NULL) fault = hak_page_heap_verify();
   if (fault == NULL) fault = hak_guarded_verify();
   if (fault == NULL) {
     hak_orphanage_enter();

@@ -12,9 +12,11 @@
 #include "allocator/heap/give_back.h"
 #include "allocator/heap/heap_life.h"
 #include "allocator/heap/thread_cache.h"
-#include "allocator/large/mapping.h"
 #include "allocator/meta/meta.h"
 #include "allocator/os/unit_test.h"
+#include "allocator/pages/free_runs.h"
+#include "allocator/pages/page_heap.h"
+#include "allocator/pages/page_map.h"
 #include "allocator/policy/config.h"
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool.h"
@@ -231,26 +233,6 @@ TEST_F(Verify, ThePoolsRecords) {
   Expect("slab with a wrong number");
 }
 
-TEST_F(Verify, Spans) {
-  uint32_t dirty;
-  char *span = static_cast<char *>(hak_pool_take_span(4, &dirty, true));
-  hak_slab *first = hak_slab_of(span);
-  Expect(nullptr);
-  {
-    const Changed<uint32_t> changed(&first->span_slabs, 3);
-    Expect("span of the wrong length");
-  }
-  {
-    const Changed<uint32_t> changed(&first->span_slabs, 5);
-    Expect("span of the wrong length");
-  }
-  {
-    const Changed<uint8_t> changed(&first[2].class_id, static_cast<uint8_t>(HAK_CLASS_SPAN));
-    EXPECT_NE(hak_verify(heap_), nullptr);
-  }
-  EXPECT_TRUE(hak_pool_give_span(first));
-}
-
 TEST_F(Verify, TheThreadCache) {
   int foreign;
   {
@@ -287,56 +269,54 @@ TEST_F(Verify, ABlockThatIsCachedTwice) {
   EXPECT_NE(hak_verify(heap_), nullptr);
 }
 
-// Records of mappings are found where the allocator of records puts the next one of their size.
-TEST_F(Verify, Mappings) {
-  struct Record {  // as in mapping.c
-    Record *next_in_bucket;
-    char *address;
-    Record *next;
-    char *start;
-    size_t size;
-    size_t front;
-    uint64_t freed_ms;
-    size_t resident;
+TEST_F(Verify, ThePageHeap) {
+  const size_t page = hak_os_page_size();
+  const auto take = [page](size_t size) {
+    struct hak_page_request request = {};
+    request.size = size;
+    request.align = page;
+    request.grow = true;
+    return hak_page_heap_take(&request);
   };
-  bool zero;
-  // The first call makes the table.
-  void *first = hak_mapping_take(size_t{2} << 20, 16, &zero);
-  Record *record = static_cast<Record *>(hak_meta_alloc(sizeof(Record)));
-  hak_meta_free(record, sizeof(Record));
-  void *second = hak_mapping_take(size_t{3} << 20, 16, &zero);
-  ASSERT_EQ(record->start + record->front, second) << "the record is elsewhere: this test has to learn where";
-  ASSERT_EQ(record->size, (size_t{3} << 20) + hak_os_page_size());
+  void *first = take(size_t{1} << 20);
+  void *second = take(size_t{1} << 20);
+  ASSERT_TRUE(first != nullptr && second != nullptr);
+  hak_mapping_lock();
+  hak_run *live = hak_page_map_run(first);
+  hak_mapping_unlock();
+  ASSERT_EQ(live->start, first);
   Expect(nullptr);
   {
-    const Changed<size_t> changed(&record->size, record->size + (1 << 16));
-    Expect("mappings miscounted");
+    const Changed<size_t> changed(&live->size, live->size + 1);
+    Expect("run off page boundaries");
   }
   {
-    const Changed<size_t> changed(&record->size, record->size + 1);
-    Expect("mapping off page boundaries");
+    const Changed<char *> changed(&live->start, live->start + page);
+    Expect("run that the page map does not know");
   }
   {
-    const Changed<char *> changed(&record->start, record->start + 1);
-    Expect("mapping off page boundaries");
+    const Changed<uint32_t> changed(&live->front, 64);
+    Expect("blocks of pages miscounted");
   }
-  {
-    bool found = false;
-    for (size_t i = 1; i < 20 && !found; i++) {
-      const Changed<char *> changed(&record->address, record->address + i * 65536);
-      const char *fault = hak_verify(heap_);
-      found = fault != nullptr && strcmp(fault, "mapping in the wrong bucket") == 0;
-    }
-    EXPECT_TRUE(found);
-  }
-  EXPECT_TRUE(hak_mapping_give(second));
+  ASSERT_TRUE(hak_page_heap_give(first));
+  hak_mapping_lock();
+  hak_run *free = hak_run_oldest_dirty();
+  hak_mapping_unlock();
+  ASSERT_NE(free, nullptr);
   Expect(nullptr);
   {
-    const Changed<size_t> changed(&record->resident, record->resident + 1);
-    Expect("store miscounted");
+    const Changed<size_t> changed(&free->dirty, free->dirty - page);
+    Expect("free run miscounted");
   }
-  EXPECT_TRUE(hak_mapping_give(first));
-  hak_mapping_trim();
+  {
+    const Changed<uint64_t> changed(&free->freed_ms, free->freed_ms);
+    const Changed<hak_run *> unqueued(&free->newer, free);
+    const Changed<uint8_t> taken(&free->state, HAK_RUN_LIVE);
+    EXPECT_NE(hak_verify(heap_), nullptr);
+  }
+  EXPECT_TRUE(hak_page_heap_give(second));
+  Expect(nullptr);
+  hak_page_heap_trim();
 }
 
 }  // namespace

@@ -94,6 +94,20 @@ void *hak_os_map(size_t size, size_t align) {
   return aligned;
 }
 
+bool hak_os_map_at(void *start, size_t size) {
+  if (hak_fault_due(HAK_FAULT_MAP)) return false;
+  // A hint: nothing that is there is replaced.
+  const long now = hak_sys_mmap(start, size, PROT_READ | PROT_WRITE, MAP_FLAGS);
+  hak_os_count_call();
+  if (failed(now)) return false;
+  if ((void *)now != start) {
+    unmap_quietly((void *)now, size);
+    return false;
+  }
+  count_mapped(size);
+  return true;
+}
+
 void *hak_os_reserve(size_t size) { return map_anywhere(size, PROT_READ, RESERVE_FLAGS); }
 void *hak_os_reserve_closed(size_t size) { return map_anywhere(size, PROT_NONE, RESERVE_FLAGS); }
 
@@ -132,28 +146,18 @@ bool hak_os_unmap(void *start, size_t size) {
   return true;
 }
 
-static bool remap(void *start, size_t old_size, size_t new_size, int flags, void **moved_to) {
+bool hak_os_move_onto(void *start, size_t size, void *target, size_t new_size) {
   if (hak_fault_due(HAK_FAULT_REMAP)) return false;
-  const long now = hak_sys_mremap(start, old_size, new_size, flags);
+  const long now = hak_sys_mremap(start, size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, target);
   hak_os_count_call();
-  if (failed(now)) return false;
-  if (new_size >= old_size) {
-    count_mapped(new_size - old_size);
-  } else {
-    count_unmapped(old_size - new_size);
+  if (!failed(now)) {
+    count_unmapped(size);
+    return true;
   }
-  *moved_to = (void *)now;
-  return true;
-}
-
-bool hak_os_resize(void *start, size_t old_size, size_t new_size) {
-  void *now;
-  return remap(start, old_size, new_size, 0, &now);
-}
-
-void *hak_os_move(void *start, size_t old_size, size_t new_size) {
-  void *now;
-  return remap(start, old_size, new_size, MREMAP_MAYMOVE, &now) ? now : NULL;
+  // The kernel may have unmapped the target before it gave up.
+  hak_sys_mmap(target, new_size, PROT_READ | PROT_WRITE, MAP_FLAGS | MAP_FIXED);
+  hak_os_count_call();
+  return false;
 }
 
 uint64_t hak_os_now_ms(void) {

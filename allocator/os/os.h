@@ -16,6 +16,9 @@ size_t hak_os_page_size(void);
 // zero. NULL: the kernel refused.
 void *hak_os_map(size_t size, size_t align);
 
+// The same at `start`; false: something else is there, or the kernel refused.
+bool hak_os_map_at(void *start, size_t size);
+
 // Maps `size` bytes that read as zero and cannot be written. This costs only address space, also where the kernel does
 // not overcommit. hak_os_commit makes parts of it writable.
 void *hak_os_reserve(size_t size);
@@ -34,10 +37,10 @@ bool hak_os_protect(void *start, size_t size);
 // False: the range is still mapped and still the caller's.
 bool hak_os_unmap(void *start, size_t size);
 
-// Changes the size of a mapping in place; true on success.
-bool hak_os_resize(void *start, size_t old_size, size_t new_size);
-// Changes the size of a mapping, moving it if necessary. NULL: nothing changed.
-void *hak_os_move(void *start, size_t old_size, size_t new_size);
+// Moves the pages of [start, start + size) to the `new_size` >= `size` bytes at `target`, which are mapped too: what
+// they held is lost, and what is beyond `size` there reads as zero. [start, start + size) is no longer mapped. False:
+// the pages are where they were, and all of the target reads as zero.
+bool hak_os_move_onto(void *start, size_t size, void *target, size_t new_size);
 
 // Milliseconds of a monotonic clock, at the resolution of the scheduler tick.
 uint64_t hak_os_now_ms(void);

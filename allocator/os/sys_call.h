@@ -50,8 +50,8 @@ HAK_INLINE long hak_sys_mmap(void *at, size_t size, int protection, int flags) {
   HAK_SYS_OF_LIBC(mmap(at, size, protection, flags, -1, 0));
 }
 HAK_INLINE long hak_sys_munmap(void *start, size_t size) { HAK_SYS_OF_LIBC(munmap(start, size)); }
-HAK_INLINE long hak_sys_mremap(void *start, size_t size, size_t new_size, int flags) {
-  HAK_SYS_OF_LIBC(mremap(start, size, new_size, flags));
+HAK_INLINE long hak_sys_mremap(void *start, size_t size, size_t new_size, int flags, void *target) {
+  HAK_SYS_OF_LIBC(mremap(start, size, new_size, flags, target));
 }
 HAK_INLINE long hak_sys_mprotect(void *start, size_t size, int protection) {
   HAK_SYS_OF_LIBC(mprotect(start, size, protection));
@@ -104,8 +104,8 @@ HAK_INLINE long hak_sys_mmap(void *at, size_t size, int protection, int flags) {
 HAK_INLINE long hak_sys_munmap(void *start, size_t size) {
   return hak_sys_call(SYS_munmap, (long)start, (long)size, 0, 0, 0, 0);
 }
-HAK_INLINE long hak_sys_mremap(void *start, size_t size, size_t new_size, int flags) {
-  return hak_sys_call(SYS_mremap, (long)start, (long)size, (long)new_size, flags, 0, 0);
+HAK_INLINE long hak_sys_mremap(void *start, size_t size, size_t new_size, int flags, void *target) {
+  return hak_sys_call(SYS_mremap, (long)start, (long)size, (long)new_size, flags, (long)target, 0);
 }
 HAK_INLINE long hak_sys_mprotect(void *start, size_t size, int protection) {
   return hak_sys_call(SYS_mprotect, (long)start, (long)size, protection, 0, 0, 0);

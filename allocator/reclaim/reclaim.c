@@ -4,12 +4,13 @@
 #include "allocator/heap/heap_life.h"
 #include "allocator/heap/heap_records.h"
 #include "allocator/heap/idle_cache.h"
+#include "allocator/heap/medium_cache.h"
 #include "allocator/heap/page_purge.h"
 #include "allocator/heap/quarantine.h"
 #include "allocator/heap/remote.h"
-#include "allocator/large/mapping.h"
 #include "allocator/meta/meta.h"
 #include "allocator/os/os.h"
+#include "allocator/pages/page_heap.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/memory_limit.h"
 #include "allocator/policy/ss_release_policy.h"
@@ -38,6 +39,7 @@ static void visit_heap(struct hak_heap *heap, void *context) HAK_REQUIRES(heap->
     taken = hak_idle_cache_steal(heap, visit->now, visit->idle_ms);
     hak_idle_cache_uncount(heap);
   }
+  if (asked || much) taken += hak_medium_flush_idle(heap, visit->now, visit->idle_ms);
   if (HAK_HARDENED) taken += hak_quarantine_flush_idle(heap, visit->now, visit->idle_ms);
   if (hak_reclaim_worth_watching()) hak_idle_cache_trip(heap);
   // What was freed into the slabs of a busy thread is that thread's to take in. Relaxed: a hint, the drain looks again.
@@ -86,7 +88,7 @@ static bool release_step(uint64_t now) {
   const bool closed = close_abandoned();
   const bool rested = hak_heap_tick_records(now);
   const bool fewer = hak_meta_tick(now);
-  return hak_mapping_tick() || released || closed || rested || fewer;
+  return hak_page_heap_tick(now) || released || closed || rested || fewer;
 }
 
 static bool purge_orphans(uint64_t now) {
@@ -192,7 +194,7 @@ static uint64_t free_bytes(void) {
   // What one thread has added and another one has not yet may make the sum negative for a moment.
   const int64_t in_heaps = (int64_t)atomic_load_explicit(&hak_heaps_free_bytes, memory_order_relaxed);
   const int64_t with_memory = in_heaps - (int64_t)hak_slab_purged_bytes();
-  return (with_memory > 0 ? (uint64_t)with_memory : 0) + hak_pool_free_bytes() + hak_mapping_stored_bytes() +
+  return (with_memory > 0 ? (uint64_t)with_memory : 0) + hak_pool_free_bytes() + hak_page_heap_free_memory() +
          hak_heap_records_idle_bytes() + hak_meta_idle_bytes();
 }
 

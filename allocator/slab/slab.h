@@ -25,8 +25,6 @@ HAK_C_BEGIN
 struct hak_heap;
 
 #define HAK_SLAB_BLOCKS_MAX (HAK_SLAB_SIZE / HAK_MIN_ALIGN)
-// What a span whose block does not begin at its start leaves unused in all, in front of the block and behind it.
-#define HAK_SPAN_FRONT_MAX ((size_t)63 * HAK_CACHE_LINE)
 // Words of a bitmap that fits the descriptor: enough for strides from 128 bytes on. Smaller blocks have theirs
 // elsewhere.
 #define HAK_SLAB_INLINE_WORDS 8u
@@ -42,7 +40,7 @@ enum hak_slab_list {
   HAK_LIST_COUNT,
 };
 
-// Descriptor of a slab in use for small blocks, of the first slab of a span, or of a free slab.
+// Descriptor of a slab in use for small blocks, or of a free slab.
 //
 // "Owner" is the thread of the heap that `owner` names, or the holder of the orphanage lock for slabs of the orphanage.
 // Free slabs belong to the pool and its lock. Invariants of a slab of small blocks:
@@ -59,18 +57,13 @@ struct hak_slab {
   uint32_t capacity;                // constant while in use
   uint32_t stride;                  // constant while in use
   uint32_t reciprocal;              // constant while in use
-  union {
-    uint32_t first_word;  // no bit is set in a lower word of `free`
-    uint32_t span_front;  // of a span's first slab: bytes from its start to the block; 0, or it has a colour (the
-                          // block's owner)
-  };
-  uint64_t *free;       // bitmap: block i lies free in the slab; the pointer is constant while in use
-  uint8_t class_id;     // constant while in use; HAK_CLASS_NONE: free slab
-  uint8_t index;        // number in its superslab, constant
-  uint8_t list;         // enum hak_slab_list
-  uint8_t zeroed;       // memory that is not carved yet reads as zero
-  uint32_t span_slabs;  // of a span's first slab: how many slabs it has (pool lock)
-  uint32_t seen_ms;     // when free_count was first seen to be seen_free, cut to 32 bits
+  uint32_t first_word;              // no bit is set in a lower word of `free`
+  uint64_t *free;                   // bitmap: block i lies free in the slab; the pointer is constant while in use
+  uint8_t class_id;                 // constant while in use; HAK_CLASS_NONE: free slab
+  uint8_t index;                    // number in its superslab, constant
+  uint8_t list;                     // enum hak_slab_list
+  uint8_t zeroed;                   // memory that is not carved yet reads as zero
+  uint32_t seen_ms;                 // when free_count was first seen to be seen_free, cut to 32 bits
   uint16_t seen_free;
   uint16_t purged;  // bit i: page i of the slab (of HAK_PURGE_PAGES) holds no memory
 
@@ -84,11 +77,6 @@ struct hak_slab {
   // and never freed while on one.
   HAK_ATOMIC(uint64_t) remote;
   struct hak_slab *pending_next;  // written by the notifier before it publishes the slab, read by the drainer
-  // Of a span's first slab; the block's holder's alone. Pages of 4 KiB from its start that the program may have
-  // touched, and how often those beyond were given back.
-  uint16_t span_pages;
-  uint8_t span_trims;
-  bool span_room;  // the block leaves room for a colour: HAK_SPAN_FRONT_MAX bytes less to use (statistics read it)
 
   // Line 2: what `free` points at when it is large enough; otherwise that is a record (meta/meta.h). Out of reach of
   // the blocks either way. The owner's alone.

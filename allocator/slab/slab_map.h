@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The slab map: one byte for each 64 KiB granule of the address space, the class id of what begins or lies there.
-// HAK_CLASS_NONE for everything that is not a slab or span: NULL, foreign memory, blocks with a mapping of their own.
+// HAK_CLASS_NONE for everything that is not a slab: NULL, foreign memory, blocks of the page heap.
 //
 // Flat form: one reserved array over a window of addresses, 1 TiB around where the kernel had put the array itself, of
 // which only the parts that were written are backed. What the kernel maps later lies there too, unless the program has

@@ -94,7 +94,7 @@ void ExpectWorks() {
     for (int i = 0; i < 20; i++) {
       const uint32_t first = random.Below(HAK_SLABS_PER_SUPERSLAB);
       const uint32_t count = 1 + random.Below(HAK_SLABS_PER_SUPERSLAB - first);
-      const uint32_t class_id = random.Below(HAK_CLASS_IDS);
+      const uint32_t class_id = random.Below(HAK_CLASS_COUNT);
       hak_slab_map_set(At(superslab + first * HAK_SLAB_SIZE), count, class_id);
       for (uint32_t j = first; j < first + count; j++) model[superslab / HAK_SLAB_SIZE + j] = class_id;
     }

@@ -18,8 +18,6 @@
 #define SLAB0_STRIDE_MAX 4096u
 // A heap of so many superslabs is large: rounding costs it more than additional classes do.
 #define REFINE_SUPERSLABS 16u
-// Superslabs that one call may look at for a span.
-#define SPAN_SEARCH_MAX 32u
 // Slabs in small pages that are used up before a large heap maps another superslab.
 #define LAST_FEW 8u
 
@@ -159,114 +157,6 @@ void hak_pool_give(struct hak_slab *slab) {
   disclaim(ss, slab->index, 1);
   hak_pool_note_free(ss, now);
   hak_lock_release(&hak_pool.lock);
-}
-
-// The first of `count` consecutive bits of `mask`, or HAK_SLABS_PER_SUPERSLAB.
-static uint32_t find_run(uint32_t mask, uint32_t count) {
-  // After the loop bit i is set where bits i .. i + count - 1 were.
-  for (uint32_t have = 1; have < count && mask != 0;) {
-    const uint32_t step = have < count - have ? have : count - have;
-    mask &= mask >> step;
-    have += step;
-  }
-  return mask == 0 ? HAK_SLABS_PER_SUPERSLAB : (uint32_t)__builtin_ctz(mask);
-}
-
-// A superslab of a ground with `slabs` consecutive free slabs, those that have memory first; *first: where. NULL: none.
-static struct hak_superslab *find_span_on(uint32_t ground, uint32_t slabs, uint32_t *first) {
-  uint32_t looked_at = 0;
-  uint64_t lists =
-      hak_pool.grounds[ground].nonempty & (((uint64_t)1 << HAK_POOL_FULL) - 1) & ~(((uint64_t)1 << slabs) - 1);
-  for (; lists != 0 && looked_at < SPAN_SEARCH_MAX; lists &= lists - 1) {
-    struct hak_superslab *ss = hak_pool.grounds[ground].lists[__builtin_ctzll(lists)];
-    for (; ss != NULL && looked_at < SPAN_SEARCH_MAX; ss = hak_superslab_next(ss), looked_at++) {
-      // Slab 0 is not whole, nor is one with a guard page.
-      const uint32_t free_whole = ss->free_mask & ~(ss->guard_mask | 1u);
-      *first = find_run(free_whole & ss->dirty_mask, slabs);
-      if (*first == HAK_SLABS_PER_SUPERSLAB) *first = find_run(free_whole, slabs);
-      if (*first != HAK_SLABS_PER_SUPERSLAB) return ss;
-    }
-  }
-  return NULL;
-}
-
-// The same on either ground, or a new superslab. Spans belong in small pages: what the program touches of one is not
-// known. NULL: out of memory.
-static struct hak_superslab *find_span(uint32_t slabs, uint32_t *first, bool grow) {
-  const bool huge = hak_ground_wants_huge(false);
-  struct hak_superslab *ss = find_span_on(huge, slabs, first);
-  if (ss == NULL && lends(!huge)) ss = find_span_on(!huge, slabs, first);
-  if (ss != NULL || !grow) return ss;
-  *first = 1;
-  ss = map_superslab(huge);
-  return ss != NULL ? ss : find_span_on(!huge, slabs, first);
-}
-
-// How much of slabs first .. first + count - 1 would be committed anew.
-static uint64_t new_bytes(const struct hak_superslab *ss, uint32_t first, uint32_t count) {
-  return hak_popcount(hak_pool_run(first, count) & ~ss->dirty_mask) * HAK_SLAB_SIZE;
-}
-
-void *hak_pool_take_span(uint32_t slabs, uint32_t *dirty, bool grow) {
-  void *start = NULL;
-  uint32_t first;
-  hak_lock_acquire(&hak_pool.lock);
-  struct hak_superslab *found = find_span(slabs, &first, grow);
-  if (found != NULL && hak_limit_admit(new_bytes(found, first, slabs))) {
-    *dirty = claim(found, first, slabs);
-    struct hak_slab *slab = &found->slabs[first];
-    for (uint32_t i = 1; i < slabs; i++) slab[i].class_id = HAK_CLASS_SPAN_REST;
-    slab->class_id = HAK_CLASS_SPAN;
-    slab->span_slabs = slabs;
-    slab->span_front = 0;
-    slab->span_room = false;
-    start = hak_slab_begin(slab);
-    hak_slab_map_set(start, 1, HAK_CLASS_SPAN);
-    if (slabs > 1) hak_slab_map_set((char *)start + HAK_SLAB_SIZE, slabs - 1, HAK_CLASS_SPAN_REST);
-  } else if (found != NULL) {
-    hak_pool_note_free(found, hak_os_now_ms());  // A superslab mapped for nothing is not to stay for good.
-  }
-  hak_lock_release(&hak_pool.lock);
-  return start;
-}
-
-bool hak_pool_give_span(struct hak_slab *slab) {
-  const uint64_t now = hak_os_now_ms();
-  hak_lock_acquire(&hak_pool.lock);
-  const bool is_span = slab->class_id == HAK_CLASS_SPAN;
-  if (is_span) {
-    struct hak_superslab *ss = hak_superslab_of_slab(slab);
-    disclaim(ss, slab->index, slab->span_slabs);
-    hak_pool_note_free(ss, now);
-  }
-  hak_lock_release(&hak_pool.lock);
-  return is_span;
-}
-
-bool hak_pool_resize_span(struct hak_slab *slab, uint32_t slabs) {
-  struct hak_superslab *ss = hak_superslab_of_slab(slab);
-  const uint64_t now = hak_os_now_ms();
-  hak_lock_acquire(&hak_pool.lock);
-  const uint32_t first = slab->index;
-  const uint32_t old = slab->span_slabs;
-  bool done = slab->class_id == HAK_CLASS_SPAN;  // If not, another thread has freed it meanwhile.
-  if (done && slabs < old) {
-    slab->span_slabs = slabs;
-    disclaim(ss, first + slabs, old - slabs);
-    hak_pool_note_free(ss, now);
-  } else if (done && slabs > old) {
-    const uint32_t extra = hak_pool_run(first + old, slabs - old);
-    done = first + slabs <= HAK_SLABS_PER_SUPERSLAB && (ss->free_mask & ~ss->guard_mask & extra) == extra &&
-           hak_limit_admit(new_bytes(ss, first + old, slabs - old));
-    if (done) {
-      claim(ss, first + old, slabs - old);
-      for (uint32_t i = old; i < slabs; i++) slab[i].class_id = HAK_CLASS_SPAN_REST;
-      hak_slab_map_set(hak_slab_begin(&slab[old]), slabs - old, HAK_CLASS_SPAN_REST);
-      slab->span_slabs = slabs;
-    }
-  }
-  hak_lock_release(&hak_pool.lock);
-  return done;
 }
 
 void hak_pool_prewarm(uint64_t count) {

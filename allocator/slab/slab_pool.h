@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The pool: all superslabs of the process and their free slabs. Heaps take single slabs, large blocks take spans of
-// several; the fullest superslab that can serve is taken first, so that emptier ones can empty. Free slabs keep their
+// The pool: all superslabs of the process and their free slabs. Heaps take single slabs; the fullest superslab that can
+// serve is taken first, so that emptier ones can empty. Free slabs keep their
 // memory until the release policy's deadline, and go back to the operating system in bounded slices, on the way of
 // later calls.
 //
@@ -15,8 +15,6 @@
 
 HAK_C_BEGIN
 
-#define HAK_SPAN_SLABS_MAX 16u
-
 // A slab of `class_id`, formatted, owned by `owner`, registered in the slab map. NULL: out of memory, or a superslab
 // would have to be mapped and `grow` forbids it.
 struct hak_slab *hak_pool_take(uint32_t class_id, struct hak_heap *owner, bool grow);
@@ -24,15 +22,6 @@ struct hak_slab *hak_pool_take(uint32_t class_id, struct hak_heap *owner, bool g
 struct hak_slab *hak_pool_take_further(uint32_t class_id, struct hak_heap *owner, bool grow);
 // Takes back a slab none of whose blocks is in use.
 void hak_pool_give(struct hak_slab *slab);
-
-// A span of `slabs` (1 .. HAK_SPAN_SLABS_MAX) consecutive slabs; its first byte, or NULL. Bit i of *dirty: slab i of
-// the span may hold something else than zero. `grow` as above.
-void *hak_pool_take_span(uint32_t slabs, uint32_t *dirty, bool grow);
-// Takes back the span that begins with `slab`. False, and nothing done, when no span begins there.
-bool hak_pool_give_span(struct hak_slab *slab);
-// Changes the span's length without moving it. False, and nothing done, when what follows is not free, or no span
-// begins there.
-bool hak_pool_resize_span(struct hak_slab *slab, uint32_t slabs);
 
 // Maps `count` superslabs and fills them with memory.
 void hak_pool_prewarm(uint64_t count);

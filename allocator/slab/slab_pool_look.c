@@ -37,14 +37,6 @@ static bool add_to_totals(struct hak_slab *slab, void *context) {
       totals->slabs_free_dirty += (ss->dirty_mask >> index) & 1;
       break;
     }
-    case HAK_CLASS_SPAN:
-      totals->spans++;
-      // Relaxed: a figure; the block's owner writes it.
-      totals->span_bytes += slab->span_slabs * HAK_SLAB_SIZE;
-      if (__atomic_load_n(&slab->span_room, __ATOMIC_RELAXED)) totals->span_bytes -= HAK_SPAN_FRONT_MAX;
-      break;
-    case HAK_CLASS_SPAN_REST:
-      break;
     default: {
       const uint64_t held = hak_slab_carved(slab) - hak_slab_free_count(slab);
       // Relaxed: a figure, the links are not followed.
@@ -77,18 +69,15 @@ static const char *verify_superslab(const struct hak_superslab *ss, uint32_t gro
   if (hak_superslab_of(memory) != ss) return "superslab's records are not found";
   if ((ss->lazy_mask & ~(ss->free_mask & ss->dirty_mask)) != 0) return "lazily decommitted slab in use";
   if (!ss->queued && (ss->free_mask & ss->dirty_mask) != 0) return "free memory that no deadline watches";
-  uint32_t rest = 0;  // slabs that still belong to the span before
   for (uint32_t i = 0; i < HAK_SLABS_PER_SUPERSLAB; i++) {
     const struct hak_slab *slab = &ss->slabs[i];
     const bool is_free = ((ss->free_mask >> i) & 1) != 0;
     if (is_free != (slab->class_id == HAK_CLASS_NONE)) return "free mask and slab disagree";
-    if ((slab->class_id == HAK_CLASS_SPAN_REST) != (rest != 0)) return "span of the wrong length";
-    rest = rest != 0 ? rest - 1 : slab->class_id == HAK_CLASS_SPAN ? slab->span_slabs - 1 : 0;
     const char *inside = memory + i * HAK_SLAB_SIZE + HAK_SUPERSLAB_HEAD;
     if (hak_slab_map_find(inside) != slab->class_id) return "slab map and slab disagree";
     if (!is_free && slab->index != i) return "slab with a wrong number";
   }
-  return rest == 0 ? NULL : "span beyond its superslab";
+  return NULL;
 }
 
 struct counts {

@@ -15,11 +15,9 @@ struct hak_pool_totals {
   uint64_t slabs_used;  // for small blocks
   uint64_t slabs_free;
   uint64_t slabs_free_dirty;  // of these: may have memory
-  uint64_t spans;
-  uint64_t span_bytes;
-  uint64_t tiny_blocks;    // carved and not free in their slab: held by the program, a cache or a remote chain
-  uint64_t tiny_bytes;     // their usable bytes
-  uint64_t remote_blocks;  // of these: on remote chains
+  uint64_t tiny_blocks;       // carved and not free in their slab: held by the program, a cache or a remote chain
+  uint64_t tiny_bytes;        // their usable bytes
+  uint64_t remote_blocks;     // of these: on remote chains
   uint64_t remote_bytes;
   struct hak_pool_counters counters;
 };

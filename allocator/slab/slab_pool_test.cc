@@ -57,7 +57,6 @@ class Pool : public testing::Test {
     hak_pool_trim(0);
     EXPECT_EQ(hak_pool_verify(), nullptr);
     EXPECT_EQ(hak_pool_totals().slabs_used, 0u);
-    EXPECT_EQ(hak_pool_totals().spans, 0u);
     EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
   }
 };
@@ -95,14 +94,6 @@ FreeSlabs LookAtFreeSlabs() {
       },
       &found);
   return found;
-}
-
-bool HasRun(uint32_t mask, uint32_t count) {
-  for (uint32_t first = 1, have = 0; first < HAK_SLABS_PER_SUPERSLAB; first++) {
-    have = (mask >> first) & 1 ? have + 1 : 0;
-    if (have == count) return true;
-  }
-  return false;
 }
 
 // Free memory of a prewarmed superslab goes back while its neighbours are in use: theirs stays.
@@ -143,24 +134,19 @@ TEST_F(Pool, ASlabComesFormattedOwnedAndOnTheMap) {
 
 TEST_F(Pool, TotalsCountWhatIsThere) {
   hak_slab *slab = TakeUsed(kSmall);
-  uint32_t dirty;
-  char *span = static_cast<char *>(hak_pool_take_span(5, &dirty, true));
-  ASSERT_TRUE(slab != nullptr && span != nullptr);
+  ASSERT_NE(slab, nullptr);
   std::vector<void *> out(10);
   ASSERT_EQ(hak_slab_carve(slab, out.data(), 10), 10u);
   ASSERT_TRUE(hak_slab_put(slab, hak_slab_block_index(slab, out[3])));
   const struct hak_pool_totals totals = hak_pool_totals();
   EXPECT_EQ(totals.slabs_used, 1u);
-  EXPECT_EQ(totals.spans, 1u);
-  EXPECT_EQ(totals.span_bytes, 5 * HAK_SLAB_SIZE);
-  EXPECT_EQ(totals.slabs_free, totals.superslabs * 32 - 6);
+  EXPECT_EQ(totals.slabs_free, totals.superslabs * 32 - 1);
   EXPECT_EQ(totals.slabs_free_dirty, 0u);
   EXPECT_EQ(totals.tiny_blocks, 10u);
   EXPECT_EQ(totals.tiny_bytes, 10 * hak_class_usable(kSmall));
   EXPECT_EQ(totals.remote_blocks, 0u);
-  EXPECT_TRUE(hak_pool_give_span(hak_slab_of(span)));
   hak_pool_give(slab);
-  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 6u);
+  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 1u);
 }
 
 TEST_F(Pool, LargeStridesStayOutOfTheShortSlab) {
@@ -182,18 +168,11 @@ TEST_F(Pool, LargeStridesStayOutOfTheShortSlab) {
   GiveAll(slabs);
 }
 
-struct Span {
-  char *start;
-  uint32_t slabs;
-};
-
 // Random calls against a model: nothing overlaps, contents stay, what is called zero is zero, the fullest superslab
 // that can serve is taken, and no superslab is mapped while one of the present can serve.
 TEST_F(Pool, RandomCallsAgreeWithAModel) {
-  if (HAK_HARDENED) GTEST_SKIP() << "spans would lie across the slabs' guards: HARDENED has none";
   Random random(5);
   std::vector<hak_slab *> slabs;
-  std::vector<Span> spans;
   std::map<uintptr_t, unsigned char> granules;  // in use, and what they are filled with
   unsigned char next_fill = 1;
   const auto claim = [&](char *start, uint32_t count) {
@@ -219,8 +198,8 @@ TEST_F(Pool, RandomCallsAgreeWithAModel) {
   for (int op = 0; op < hak_unit::Operations(3000); op++) {
     if (random.OneIn(50)) hak_config.decommit_deadline_ms = random.OneIn(2) ? 0 : kHour;
     if (random.OneIn(50)) hak_config.keep_superslabs = random.Below(4);
-    const bool grow = slabs.size() + 4 * spans.size() < (op / 300 % 2 == 0 ? 300 : 30);
-    switch (random.Below(8)) {
+    const bool grow = slabs.size() < (op / 300 % 2 == 0 ? 300 : 30);
+    switch (random.Below(5)) {
       case 0:
       case 1:
         if (grow) {
@@ -263,55 +242,6 @@ TEST_F(Pool, RandomCallsAgreeWithAModel) {
           slabs.pop_back();
         }
         break;
-      case 4:
-        if (grow) {
-          const uint32_t count = 1 + random.Below(HAK_SPAN_SLABS_MAX);
-          const FreeSlabs before = LookAtFreeSlabs();
-          bool fits = false;
-          for (const auto &[superslab, mask] : before) fits = fits || HasRun(mask, count);
-          uint32_t dirty = 0;
-          char *start = static_cast<char *>(hak_pool_take_span(count, &dirty, true));
-          ASSERT_NE(start, nullptr);
-          ASSERT_EQ(reinterpret_cast<uintptr_t>(start) % HAK_SLAB_SIZE, 0u);
-          ASSERT_EQ(dirty >> count, 0u);
-          if (before.size() <= 32) {  // as far as a search goes
-            ASSERT_EQ(before.count(hak_superslab_of(start)) == 1, fits);
-          }
-          for (uint32_t i = 0; i < count; i++) {
-            ASSERT_EQ(hak_slab_map_find(start + i * HAK_SLAB_SIZE), i == 0 ? HAK_CLASS_SPAN : HAK_CLASS_SPAN_REST);
-            if (((dirty >> i) & 1) == 0) {
-              ASSERT_TRUE(IsZero(start + i * HAK_SLAB_SIZE, HAK_SLAB_SIZE));
-            }
-          }
-          claim(start, count);
-          spans.push_back({start, count});
-        }
-        break;
-      case 5:
-        if (!spans.empty()) {
-          const size_t at = random.Below(spans.size());
-          disclaim(spans[at].start, spans[at].slabs);
-          ASSERT_TRUE(hak_pool_give_span(hak_slab_of(spans[at].start)));
-          spans[at] = spans.back();
-          spans.pop_back();
-        }
-        break;
-      case 6:
-        if (!spans.empty()) {
-          Span &span = spans[random.Below(spans.size())];
-          const uint32_t count = 1 + random.Below(HAK_SPAN_SLABS_MAX);
-          hak_slab *slab = hak_slab_of(span.start);
-          bool room = true;
-          for (uint32_t i = span.slabs; i < count; i++) {
-            room = room && slab->index + i < 32 && slab[i].class_id == HAK_CLASS_NONE;
-          }
-          // Before the call: what becomes free may lose its memory at once.
-          if (count < span.slabs) disclaim(span.start + count * HAK_SLAB_SIZE, span.slabs - count);
-          ASSERT_EQ(hak_pool_resize_span(slab, count), room);
-          if (room && count > span.slabs) claim(span.start + span.slabs * HAK_SLAB_SIZE, count - span.slabs);
-          if (room) span.slabs = count;
-        }
-        break;
       default:
         if (random.OneIn(20)) {
           hak_pool_trim(random.OneIn(2) ? 0 : random.Below(20) * HAK_SLAB_SIZE);
@@ -322,26 +252,8 @@ TEST_F(Pool, RandomCallsAgreeWithAModel) {
     const char *fault = hak_pool_verify();
     ASSERT_EQ(fault, nullptr) << fault << " after " << op;
     ASSERT_EQ(hak_pool_totals().slabs_used, slabs.size());
-    ASSERT_EQ(hak_pool_totals().spans, spans.size());
   }
   for (hak_slab *slab : slabs) hak_pool_give(slab);
-  for (const Span &span : spans) {
-    disclaim(span.start, span.slabs);
-    EXPECT_TRUE(hak_pool_give_span(hak_slab_of(span.start)));
-  }
-}
-
-TEST_F(Pool, WhatBeginsNoSpanIsNotTakenBack) {
-  hak_slab *slab = hak_pool_take(kSmall, SomeOwner(), true);
-  uint32_t dirty;
-  char *span = static_cast<char *>(hak_pool_take_span(3, &dirty, true));
-  EXPECT_FALSE(hak_pool_give_span(slab));
-  EXPECT_FALSE(hak_pool_give_span(hak_slab_of(span + HAK_SLAB_SIZE)));
-  EXPECT_EQ(hak_pool_totals().spans, 1u);
-  EXPECT_TRUE(hak_pool_give_span(hak_slab_of(span)));
-  EXPECT_FALSE(hak_pool_give_span(hak_slab_of(span)));
-  for (const uint32_t slabs : {1u, 3u, 6u}) EXPECT_FALSE(hak_pool_resize_span(hak_slab_of(span), slabs));
-  hak_pool_give(slab);
 }
 
 TEST_F(Pool, ADeadlineOfZeroReturnsEverythingAtOnce) {
@@ -513,9 +425,7 @@ TEST_F(Pool, WithoutMemoryTakesFailAndLaterSucceed) {
   const uint64_t mapped = hak_os_totals().mapped;
   {
     const FaultPlan plan(HAK_FAULT_MAP);
-    uint32_t dirty;
     EXPECT_EQ(hak_pool_take(kSmall, SomeOwner(), true), nullptr);
-    EXPECT_EQ(hak_pool_take_span(4, &dirty, true), nullptr);
     EXPECT_EQ(hak_pool_verify(), nullptr);
   }
   EXPECT_EQ(hak_os_totals().mapped, mapped);
@@ -536,13 +446,8 @@ TEST_F(Pool, EveryCallToTheKernelMayFail) {
       if (slab != nullptr) slabs.push_back(slab);
     }
     EXPECT_GE(slabs.size(), 39u);
-    uint32_t dirty;
-    char *span = static_cast<char *>(hak_pool_take_span(9, &dirty, true));
     ASSERT_EQ(hak_pool_verify(), nullptr) << k;
     GiveAll(slabs);
-    if (span != nullptr) {
-      EXPECT_TRUE(hak_pool_give_span(hak_slab_of(span)));
-    }
     ASSERT_EQ(hak_pool_verify(), nullptr) << k;
     hak_pool_trim(0);
     ASSERT_EQ(hak_pool_verify(), nullptr) << k;
@@ -571,10 +476,6 @@ TEST_F(Pool, ThreadsShareIt) {
         } else if (!slabs.empty()) {
           hak_pool_give(slabs.back());
           slabs.pop_back();
-        } else {
-          uint32_t dirty;
-          void *span = hak_pool_take_span(1 + random.Below(16), &dirty, true);
-          if (span == nullptr || !hak_pool_give_span(hak_slab_of(span))) failures++;
         }
         if (i % 64 == 0) hak_pool_tick(hak_os_now_ms());
       }
@@ -683,7 +584,7 @@ TEST_F(HugeGround, AdviceMayFail) {
   hak_pool_give(slab);
 }
 
-// Slabs that may stay nearly empty, and spans, stay out of huge pages, until there is much free in these.
+// Slabs that may stay nearly empty stay out of huge pages, until there is much free in these.
 TEST_F(HugeGround, EachKindOfSlabHasItsGround) {
   if (HAK_HARDENED) GTEST_SKIP() << "none are wanted unasked";
   hak_config.huge_pages = HAK_HUGE_PAGES_AUTO;
@@ -697,10 +598,6 @@ TEST_F(HugeGround, EachKindOfSlabHasItsGround) {
     slabs.push_back(TakeUsed(kSmall));
     EXPECT_FALSE(IsHuge(slabs.back())) << i;
   }
-  uint32_t dirty;
-  void *span = hak_pool_take_span(3, &dirty, true);
-  EXPECT_FALSE(IsHuge(hak_slab_of(span)));
-  hak_pool_give_span(hak_slab_of(span));
   // Two more: then there is much free in huge pages, and nothing else is mapped.
   std::vector<hak_slab *> many;
   for (int i = 0; i < 70; i++) many.push_back(hak_pool_take_further(kSmall, SomeOwner(), true));

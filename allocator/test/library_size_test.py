@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""How big the shared libraries are, and whether the machine code of the first stays within 92 KiB.
+"""How big the shared libraries are, and whether the machine code of the first stays within 96 KiB.
 
 usage: library_size_test.py NAME=LIBRARY...
 
@@ -13,7 +13,7 @@ is not a 64-bit little-endian ELF file.
 import struct
 import sys
 
-LIMIT = 92 * 1024  # bytes, optimised; -c dbg is not held to it
+LIMIT = 96 * 1024  # bytes, optimised; -c dbg is not held to it
 
 SHT_NOBITS = 8
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_TLS = 1, 2, 4, 0x400

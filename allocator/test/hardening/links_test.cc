@@ -39,10 +39,14 @@ Record *Chosen(Value value, char *target, size_t offset, size_t no_record) {
   return reinterpret_cast<Record *>(aligned + (value == Value::kLikeARecord ? offset : no_record));
 }
 
+// Blocks of which two fill a slab, and so many superslabs of them.
+constexpr size_t kHalfSlab = 30000;
+constexpr size_t kHalves = size_t{2} * 31 * 6;
+
 // Superslabs that have something in use and something free, on lists of several.
 std::vector<void *> Fill() {
   std::vector<void *> blocks;
-  for (int i = 0; i < 31 * 6; ++i) blocks.push_back(hak_malloc(65536));
+  for (size_t i = 0; i < kHalves; ++i) blocks.push_back(hak_malloc(kHalfSlab));
   for (int i = 0; i < 64 * 40; ++i) blocks.push_back(hak_malloc(1024));
   for (void *block : blocks) memset(block, 1, 64);
   return blocks;
@@ -51,9 +55,12 @@ std::vector<void *> Fill() {
 int Suffer(const Attack &attack, char *target) {
   std::vector<void *> blocks = Fill();
   // Half of the slabs free, so that there are lists and a queue.
-  for (size_t i = 0; i < blocks.size(); i += 2) hak_free(blocks[i]);
+  const auto is_first = [](size_t i) { return i < kHalves ? i % 4 < 2 : i % 2 == 0; };
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (is_first(i)) hak_free(blocks[i]);
+  }
   hak_thread_flush();
-  const size_t at = attack.victim == Victim::kSlabList ? blocks.size() - 501 : 31 * 4 + 1;
+  const size_t at = attack.victim == Victim::kSlabList ? blocks.size() - 501 : kHalves * 2 / 3 + 3;
   struct hak_superslab *ss = hak_superslab_of(blocks[at]);
   struct hak_slab *slab = hak_slab_of(blocks[at]);
   switch (attack.victim) {
@@ -71,9 +78,11 @@ int Suffer(const Attack &attack, char *target) {
       break;
   }
   // Whatever moves the record to another list, or walks over it.
-  for (size_t i = 1; i < blocks.size(); i += 2) hak_free(blocks[i]);
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (!is_first(i)) hak_free(blocks[i]);
+  }
   hak_thread_flush();
-  for (int i = 0; i < 300; ++i) blocks.push_back(hak_malloc(i % 2 == 0 ? 1024 : 200000));
+  for (int i = 0; i < 300; ++i) blocks.push_back(hak_malloc(i % 2 == 0 ? 1024 : kHalfSlab));
   hak_trim(0);
   return 0;
 }

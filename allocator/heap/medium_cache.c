@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The cache of medium blocks.
+#include "allocator/heap/medium_cache.h"
+
+#include "allocator/meta/meta.h"
+#include "allocator/os/report.h"
+#include "allocator/pages/page_heap.h"
+#include "allocator/policy/config.h"
+
+// What the slots of one thread may hold together, also by the bound on its caches of small blocks.
+#define BYTES_MAX ((uint64_t)1024 * 1024)
+
+static uint64_t bytes_bound(void) {
+  const uint64_t all = HAK_SETTING(thread_cache_bytes);
+  return all < BYTES_MAX ? all : BYTES_MAX;
+}
+
+// Relaxed: by the thread itself, or under the heap's lock.
+static struct hak_medium_cache *cache_of(const struct hak_heap *heap) {
+  return atomic_load_explicit(&heap->medium, memory_order_relaxed);
+}
+
+// The block in the slot, which is now empty. Acquire: sees what the thread that freed it wrote before. Release is more
+// than is needed.
+static void *exchange(HAK_ATOMIC(void *) * slot) {
+  if (atomic_load_explicit(slot, memory_order_relaxed) == NULL) return NULL;  // Relaxed: the exchange looks again.
+  return atomic_exchange_explicit(slot, NULL, memory_order_acq_rel);
+}
+
+// A block that leaves a cache is live again; its holder's alone.
+static void set_live(void *block) {
+  HAK_ATOMIC(uint16_t) *at = hak_medium_tag_at(block);
+  const uint32_t tag = atomic_load_explicit(at, memory_order_relaxed);
+  atomic_store_explicit(at, (uint16_t)(tag & ~HAK_TAG_CACHED), memory_order_relaxed);
+}
+
+// Returns a block that was in a slot to the page heap.
+static void give_back(void *block) {
+  set_live(block);
+  if (!hak_page_heap_give(block)) hak_fatal("corrupted cache of large blocks", block);
+}
+
+static uint32_t empty_slots(HAK_ATOMIC(void *) * slots, uint32_t count) {
+  uint32_t emptied = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    void *block = exchange(&slots[i]);
+    if (block == NULL) continue;
+    give_back(block);
+    emptied++;
+  }
+  return emptied;
+}
+
+void *hak_medium_take(struct hak_heap *heap, size_t size) {
+  struct hak_medium_cache *cache = cache_of(heap);
+  if (cache == NULL) return NULL;
+  const uint32_t class_id = hak_medium_class(size);
+  for (uint32_t used = cache->used[class_id]; used != 0;) {
+    void *block = exchange(&cache->slots[class_id][--used]);
+    if (HAK_UNLIKELY(block == NULL)) continue;  // Another thread has taken it.
+    cache->used[class_id] = (uint8_t)used;
+    cache->bytes -= hak_medium_bytes(class_id);
+    set_live(block);
+    return block;
+  }
+  return NULL;
+}
+
+static HAK_COLD struct hak_medium_cache *attach(struct hak_heap *heap) {
+  struct hak_medium_cache *cache = hak_meta_alloc(sizeof *cache);
+  hak_heap_enter(heap);
+  // Release: see hak_medium_count.
+  atomic_store_explicit(&heap->medium, cache, memory_order_release);
+  hak_heap_leave(heap);
+  return cache;
+}
+
+// Empties the cache where the bound asks for it, and counts anew. False: there is no room even so.
+static HAK_COLD bool make_room(struct hak_medium_cache *cache, size_t bytes) {
+  if (bytes > bytes_bound()) return false;
+  for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
+    empty_slots(cache->slots[class_id], HAK_MEDIUM_SLOTS);
+    cache->used[class_id] = 0;
+  }
+  cache->bytes = 0;
+  return true;
+}
+
+// All slots of the class may hold a block: the two oldest go back, and the later ones move down, so that the latest is
+// taken first.
+static HAK_COLD void make_slots(struct hak_medium_cache *cache, uint32_t class_id) {
+  HAK_ATOMIC(void *) *slots = cache->slots[class_id];
+  cache->bytes -= HAK_MEDIUM_SLOTS / 2 * hak_medium_bytes(class_id);
+  empty_slots(slots, HAK_MEDIUM_SLOTS / 2);
+  for (uint32_t i = HAK_MEDIUM_SLOTS / 2; i < HAK_MEDIUM_SLOTS; i++) {
+    void *block = exchange(&slots[i]);
+    // Release: pairs with the exchange of another thread.
+    atomic_store_explicit(&slots[i - HAK_MEDIUM_SLOTS / 2], block, memory_order_release);
+  }
+  cache->used[class_id] = HAK_MEDIUM_SLOTS / 2;
+}
+
+enum hak_medium_given hak_medium_give(struct hak_heap *heap, void *block) {
+  HAK_ATOMIC(uint16_t) *at = hak_medium_tag_at(block);
+  if (at == NULL) return HAK_MEDIUM_REFUSED;
+  const uint32_t tag = atomic_load_explicit(at, memory_order_relaxed);
+  if (!hak_medium_begins(tag, block)) return HAK_MEDIUM_REFUSED;
+  if (HAK_UNLIKELY((tag & HAK_TAG_CACHED) != 0)) hak_fatal("double free", block);
+  struct hak_medium_cache *cache = cache_of(heap);
+  if (HAK_UNLIKELY(cache == NULL) && (cache = attach(heap)) == NULL) return HAK_MEDIUM_REFUSED;
+  const uint32_t class_id = hak_medium_class_of_tag(tag);
+  const size_t bytes = hak_medium_bytes(class_id);
+  const bool is_over = cache->bytes + bytes > bytes_bound();
+  if (HAK_UNLIKELY(is_over) && !make_room(cache, bytes)) return HAK_MEDIUM_REFUSED;
+  const bool is_full = cache->used[class_id] == HAK_MEDIUM_SLOTS;
+  if (HAK_UNLIKELY(is_full)) make_slots(cache, class_id);
+  const uint32_t slot = cache->used[class_id]++;
+  cache->bytes += bytes;
+  // Relaxed: a hint, which the owner alone writes.
+  atomic_store_explicit(&cache->given, atomic_load_explicit(&cache->given, memory_order_relaxed) + 1,
+                        memory_order_relaxed);
+  atomic_store_explicit(at, (uint16_t)(tag | HAK_TAG_CACHED), memory_order_relaxed);
+  // Release: pairs with the exchange of whoever takes it.
+  atomic_store_explicit(&cache->slots[class_id][slot], block, memory_order_release);
+  return HAK_UNLIKELY(is_over || is_full) ? HAK_MEDIUM_MOVED_OTHERS : HAK_MEDIUM_CACHED;
+}
+
+uint32_t hak_medium_flush(struct hak_heap *heap) {
+  struct hak_medium_cache *cache = cache_of(heap);
+  uint32_t count = 0;
+  if (cache == NULL) return 0;
+  for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
+    count += empty_slots(cache->slots[class_id], HAK_MEDIUM_SLOTS);
+  }
+  return count;
+}
+
+uint32_t hak_medium_flush_idle(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) {
+  struct hak_medium_cache *cache = cache_of(heap);
+  if (cache == NULL) return 0;
+  const uint64_t given = atomic_load_explicit(&cache->given, memory_order_relaxed);  // Relaxed: a hint.
+  if (given != cache->seen_given) {
+    cache->seen_given = given;
+    cache->seen_since_ms = now;
+  }
+  return now >= cache->seen_since_ms && now - cache->seen_since_ms >= idle_ms ? hak_medium_flush(heap) : 0;
+}
+
+void hak_medium_destroy(struct hak_heap *heap) {
+  struct hak_medium_cache *cache = cache_of(heap);
+  if (cache == NULL) return;
+  hak_medium_flush(heap);
+  atomic_store_explicit(&heap->medium, NULL, memory_order_release);  // Release: as in attach.
+  hak_meta_free(cache, sizeof *cache);
+}
+
+void hak_medium_count(const struct hak_heap *heap, uint64_t *blocks, uint64_t *bytes) {
+  // Acquire: pairs with attach.
+  const struct hak_medium_cache *cache = atomic_load_explicit(&heap->medium, memory_order_acquire);
+  if (cache == NULL) return;
+  for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
+    for (uint32_t i = 0; i < HAK_MEDIUM_SLOTS; i++) {
+      // Relaxed: a figure.
+      if (atomic_load_explicit(&cache->slots[class_id][i], memory_order_relaxed) == NULL) continue;
+      *blocks += 1;
+      *bytes += hak_medium_usable(class_id);
+    }
+  }
+}

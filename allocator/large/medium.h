@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Medium blocks: large blocks of up to 1 MiB without a requested alignment, which threads cache (heap/medium_cache.h).
+// Their runs have one of 40 sizes, eight to a doubling, and each begins at a cache line in turn (pages/colour.h). The
+// page map has a tag at the page in which such a block begins, so that a free finds its class without a lock.
+#ifndef HAKMEM_LARGE_MEDIUM_H_
+#define HAKMEM_LARGE_MEDIUM_H_
+
+#include "allocator/block/size_class.h"
+#include "allocator/os/atomic.h"
+#include "allocator/os/base.h"
+#include "allocator/pages/colour.h"
+#include "allocator/pages/page_map.h"
+
+HAK_C_BEGIN
+
+// In builds with guards every large block has its request's size, and none is medium.
+#define HAK_MEDIUM_ON (!HAK_GUARDED)
+#define HAK_MEDIUM_BYTES_MAX ((size_t)1024 * 1024)
+#define HAK_MEDIUM_STEPS_SHIFT 3u  // eight sizes to a doubling
+#define HAK_MEDIUM_COUNT 40u
+static_assert((HAK_TINY_STRIDE_MAX << (HAK_MEDIUM_COUNT >> HAK_MEDIUM_STEPS_SHIFT)) == HAK_MEDIUM_BYTES_MAX,
+              "the sizes go from the largest small block to 1 MiB");
+static_assert(HAK_TINY_STRIDE_MAX >> HAK_MEDIUM_STEPS_SHIFT == HAK_PAGE_SIZE, "the smallest step is a page");
+
+// The largest request that is a medium block.
+#define HAK_MEDIUM_MAX (HAK_MEDIUM_BYTES_MAX - HAK_COLOUR_BYTES)
+
+HAK_INLINE bool hak_medium_is(size_t size) { return HAK_MEDIUM_ON && size <= HAK_MEDIUM_MAX; }
+
+// The medium class of a request over HAK_TINY_STRIDE_MAX bytes, from 0 on.
+HAK_INLINE uint32_t hak_medium_class(size_t size) {
+  const size_t last = size + HAK_COLOUR_BYTES - 1;
+  const uint32_t doubling = 63u - (uint32_t)__builtin_clzll(last);  // 2^doubling <= last
+  const uint32_t step = (uint32_t)(last >> (doubling - HAK_MEDIUM_STEPS_SHIFT)) & 7u;
+  return ((doubling - 15u) << HAK_MEDIUM_STEPS_SHIFT) + step;
+}
+static_assert(HAK_TINY_STRIDE_MAX == (size_t)1 << 15, "the first doubling");
+
+// Bytes of a block of the class with what lies in front of it and behind it; less than its run where the kernel's pages
+// are larger than the step.
+HAK_INLINE size_t hak_medium_bytes(uint32_t class_id) {
+  const uint32_t doubling = 15u + (class_id >> HAK_MEDIUM_STEPS_SHIFT);
+  return (size_t)(8u + (class_id & 7u) + 1u) << (doubling - HAK_MEDIUM_STEPS_SHIFT);
+}
+HAK_INLINE size_t hak_medium_usable(uint32_t class_id) { return hak_medium_bytes(class_id) - HAK_COLOUR_BYTES; }
+
+// ---- Tags ---------------------------------------------------------------------------------------
+
+// A tag: the class, counted from 1; whether the block lies in a cache; and where in its page the block begins.
+#define HAK_TAG_CLASS 0x7fu
+#define HAK_TAG_CACHED 0x80u
+HAK_INLINE uint16_t hak_medium_tag(uint32_t class_id, size_t front) {
+  return (uint16_t)(front / HAK_CACHE_LINE << 8 | (class_id + 1));
+}
+static_assert(HAK_COLOURS < 256 && HAK_MEDIUM_COUNT < HAK_TAG_CLASS, "a tag is 16 bits");
+
+// The tag of the page with this address, for its block's holder to read and write; NULL when the page heap has nothing
+// there.
+HAK_INLINE HAK_ATOMIC(uint16_t) * hak_medium_tag_at(const void *block) {
+  struct hak_chunk *chunk = hak_chunk_of(block);
+  return HAK_LIKELY(chunk != NULL) ? &chunk->tag[hak_chunk_page(block)] : NULL;
+}
+// Whether this is the tag of a medium block that begins at `block`.
+HAK_INLINE bool hak_medium_begins(uint32_t tag, const void *block) {
+  return (tag & HAK_TAG_CLASS) != 0 && (size_t)(tag >> 8) * HAK_CACHE_LINE == ((uintptr_t)block & (HAK_PAGE_SIZE - 1));
+}
+HAK_INLINE uint32_t hak_medium_class_of_tag(uint32_t tag) { return (tag & HAK_TAG_CLASS) - 1; }
+
+HAK_C_END
+
+#endif  // HAKMEM_LARGE_MEDIUM_H_

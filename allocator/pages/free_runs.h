@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Free runs and the records of all runs. A run that becomes free merges with its free neighbours; those that hold
+// memory stand in a queue, the longest free ones first. Everything is under the lock of mapping_lock.h unless it says
+// otherwise.
+#ifndef HAKMEM_PAGES_FREE_RUNS_H_
+#define HAKMEM_PAGES_FREE_RUNS_H_
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/base.h"
+#include "allocator/pages/mapping_lock.h"
+#include "allocator/pages/run.h"
+
+HAK_C_BEGIN
+
+// ---- Records ------------------------------------------------------------------------------------
+
+// Makes sure that `count` calls of hak_run_new succeed. False: out of memory.
+bool hak_run_reserve(uint32_t count) HAK_REQUIRES(hak_mapping_mutex);
+// An address among the records, which the kernel has chosen; NULL: there are none yet.
+const char *hak_run_records(void) HAK_REQUIRES(hak_mapping_mutex);
+// A record for pages that are in no run: its state is HAK_RUN_TRANSIT. After hak_run_reserve.
+struct hak_run *hak_run_new(char *start, size_t size, size_t dirty) HAK_REQUIRES(hak_mapping_mutex);
+// Drops the record; its pages are in no run any more.
+void hak_run_drop(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex);
+// Cuts the run, which is not free, after its first `size` bytes; returns a run of the rest in state HAK_RUN_TRANSIT.
+// After hak_run_reserve(1). Of a run in transit both parts know how much of them is dirty.
+struct hak_run *hak_run_split(struct hak_run *run, size_t size) HAK_REQUIRES(hak_mapping_mutex);
+// Calls `visit` for each record in use, in no order.
+void hak_run_for_each(void (*visit)(const struct hak_run *run, void *context), void *context)
+    HAK_REQUIRES(hak_mapping_mutex);
+
+// ---- Free runs ----------------------------------------------------------------------------------
+
+// Makes a run in transit free since `since` (milliseconds), and merges it with its free neighbours. Needs no record.
+void hak_run_make_free(struct hak_run *run, uint64_t since) HAK_REQUIRES(hak_mapping_mutex);
+// Takes a free run out: its state is HAK_RUN_TRANSIT.
+void hak_run_take_out(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex);
+// The smallest, lowest free run that has `size` bytes at a multiple of `align`; NULL: there is none. Of very many runs
+// that are large enough but lie badly, one that is larger by the alignment may be preferred.
+struct hak_run *hak_run_find(size_t size, size_t align) HAK_REQUIRES(hak_mapping_mutex);
+// The free run that begins where `run` ends; NULL: there is none.
+struct hak_run *hak_run_free_after(const struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex);
+// The run with memory that has been free for longest; NULL: no free run holds memory.
+struct hak_run *hak_run_oldest_dirty(void) HAK_REQUIRES(hak_mapping_mutex);
+// The largest free run; NULL: there is none.
+struct hak_run *hak_run_largest(void) HAK_REQUIRES(hak_mapping_mutex);
+// A free run with no other run at either end; NULL: there is none.
+struct hak_run *hak_run_next_alone(void) HAK_REQUIRES(hak_mapping_mutex);
+
+// Bytes of free runs, and how many of them may hold memory. Without the lock: a hint.
+uint64_t hak_free_runs_bytes(void);
+uint64_t hak_free_runs_dirty(void);
+// NULL, or what is wrong.
+const char *hak_free_runs_verify(void) HAK_REQUIRES(hak_mapping_mutex);
+
+HAK_C_END
+
+#endif  // HAKMEM_PAGES_FREE_RUNS_H_

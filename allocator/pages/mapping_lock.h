@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The lock on the records of mappings, and how to make system calls that are too long to make under it: unmapping a
+// gibibyte takes a tenth of a second or more. The caller first takes its record out of every list, releases the lock
+// for the call, and records the result afterwards. Fork waits for such calls, so that no child inherits a range of
+// addresses without an owner.
+#ifndef HAKMEM_PAGES_MAPPING_LOCK_H_
+#define HAKMEM_PAGES_MAPPING_LOCK_H_
+
+#include "allocator/os/base.h"
+#include "allocator/os/lock.h"
+#include "allocator/os/lock_annotations.h"
+
+HAK_C_BEGIN
+
+// How much memory one system call returns, so that other threads' calls can run in between: a multiple of every page
+// size, including huge pages.
+#define HAK_MAPPING_SLICE ((size_t)16 * 1024 * 1024)
+
+// Only for annotations: others take it by the functions below.
+extern struct hak_lock hak_mapping_mutex;
+
+void hak_mapping_lock(void) HAK_ACQUIRE(hak_mapping_mutex);
+void hak_mapping_unlock(void) HAK_RELEASE(hak_mapping_mutex);
+// Call it between two steps of long work: a thread that waits for the lock gets it first.
+void hak_mapping_pass(void) HAK_REQUIRES(hak_mapping_mutex);
+
+// Releases the lock for a system call; hak_mapping_step_in, with the result of this function, takes it again. False: a
+// fork waits or is under way, the lock is still held, and the call must be made under it. While the lock was released,
+// every list may have changed. The annotations take the lock for held in between: what is done there must be on records
+// that nobody else finds.
+bool hak_mapping_step_out(void) HAK_REQUIRES(hak_mapping_mutex);
+void hak_mapping_step_in(bool out) HAK_REQUIRES(hak_mapping_mutex);
+
+// Waits for up to a millisecond, without the lock, for one that has stepped out. False: nobody has.
+bool hak_mapping_wait_for_others(void) HAK_REQUIRES(hak_mapping_mutex);
+
+// Around fork. When it returns, no such call is under way.
+void hak_mapping_lock_for_fork(void) HAK_ACQUIRE(hak_mapping_mutex);
+void hak_mapping_unlock_after_fork(void) HAK_RELEASE(hak_mapping_mutex);
+
+HAK_C_END
+
+#endif  // HAKMEM_PAGES_MAPPING_LOCK_H_

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/pages/mapping_lock.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "allocator/os/lock.h"
+
+namespace {
+
+void InAnotherThread(void (*run)()) { std::thread(run).join(); }
+
+// Who has stepped out keeps nobody waiting, but is within a call that a handler of a signal must not wait for.
+TEST(MappingLock, OthersComeInWhileOneIsOut) {
+  hak_mapping_lock();
+  const bool out = hak_mapping_step_out();
+  EXPECT_TRUE(out);
+  EXPECT_TRUE(hak_lock_is_within());
+  InAnotherThread([] {
+    hak_mapping_lock();
+    const bool too = hak_mapping_step_out();
+    EXPECT_TRUE(too);
+    hak_mapping_step_in(too);
+    hak_mapping_unlock();
+  });
+  hak_mapping_step_in(out);
+  hak_mapping_unlock();
+  EXPECT_FALSE(hak_lock_is_within());
+}
+
+TEST(MappingLock, AForkWaitsForWhoIsOut) {
+  static std::atomic<bool> locked;
+  locked = false;
+  hak_mapping_lock();
+  const bool out = hak_mapping_step_out();
+  std::thread fork([] {
+    hak_mapping_lock_for_fork();
+    locked = true;
+    hak_mapping_unlock_after_fork();
+  });
+  // As soon as it waits, nobody else steps out.
+  static std::atomic<bool> shut;
+  shut = false;
+  while (!shut) {
+    InAnotherThread([] {
+      hak_mapping_lock();
+      const bool too = hak_mapping_step_out();
+      hak_mapping_step_in(too);
+      shut = !too;
+      hak_mapping_unlock();
+    });
+  }
+  EXPECT_FALSE(locked);
+  hak_mapping_step_in(out);
+  hak_mapping_unlock();
+  fork.join();
+  EXPECT_TRUE(locked);
+  hak_mapping_lock();
+  const bool again = hak_mapping_step_out();
+  EXPECT_TRUE(again);
+  hak_mapping_step_in(again);
+  hak_mapping_unlock();
+}
+
+TEST(MappingLock, WaitsAsLongAsSomebodyIsOut) {
+  hak_mapping_lock();
+  EXPECT_FALSE(hak_mapping_wait_for_others()) << "nobody is";
+  hak_mapping_unlock();
+  static std::atomic<bool> is_out;
+  static std::atomic<bool> may_come;
+  is_out = may_come = false;
+  std::thread other([] {
+    hak_mapping_lock();
+    const bool out = hak_mapping_step_out();
+    is_out = true;
+    while (!may_come) std::this_thread::yield();
+    hak_mapping_step_in(out);
+    hak_mapping_unlock();
+  });
+  while (!is_out) std::this_thread::yield();
+  hak_mapping_lock();
+  for (int i = 0; i < 3; i++) EXPECT_TRUE(hak_mapping_wait_for_others());
+  may_come = true;
+  // It lets the other one in.
+  while (hak_mapping_wait_for_others()) {
+  }
+  hak_mapping_unlock();
+  other.join();
+}
+
+TEST(MappingLock, WithinAForkTheCallIsMadeUnderTheLock) {
+  hak_mapping_lock_for_fork();
+  EXPECT_FALSE(hak_mapping_step_out());
+  hak_mapping_step_in(false);
+  EXPECT_FALSE(hak_mapping_wait_for_others());
+  hak_mapping_unlock_after_fork();
+  EXPECT_FALSE(hak_lock_is_within());
+}
+
+// A child that was made without handlers while another thread was out waits for nobody.
+TEST(MappingLock, ThreadsThatDoNotExistAreNotWaitedFor) {
+  hak_mapping_lock();
+  const bool out = hak_mapping_step_out();
+  static HAK_ATOMIC(uint32_t) word;
+  word = 0;
+  hak_lock_fork_word = &word;
+  InAnotherThread([] {
+    hak_mapping_lock_for_fork();
+    hak_mapping_unlock_after_fork();
+  });
+  hak_lock_fork_word = nullptr;
+  // As the parent does, whose count is its own.
+  hak_mapping_lock();
+  const bool undone = hak_mapping_step_out();
+  hak_mapping_step_in(undone);
+  hak_mapping_unlock();
+  hak_lock_count_out();
+  EXPECT_TRUE(out);
+  EXPECT_FALSE(hak_lock_is_within());
+}
+
+}  // namespace

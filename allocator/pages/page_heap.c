@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The page heap: taking, giving and resizing blocks.
+#include "allocator/pages/page_heap.h"
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/os.h"
+#include "allocator/pages/colour.h"
+#include "allocator/pages/free_runs.h"
+#include "allocator/pages/mapping_lock.h"
+#include "allocator/pages/page_map.h"
+#include "allocator/pages/run_ground.h"
+#include "allocator/pages/run_release.h"
+#include "allocator/policy/memory_limit.h"
+
+// From this size on the kernel moves pages faster than memory can be copied.
+#define MOVE_BYTES ((size_t)1024 * 1024)
+
+static struct {
+  uint64_t blocks;
+  uint64_t bytes;  // usable
+} live HAK_GUARDED_BY(hak_mapping_mutex);
+
+static char *page_of(const void *block) { return (char *)((uintptr_t)block & ~(HAK_PAGE_SIZE - 1)); }
+
+static size_t usable(const struct hak_run *run) { return run->size - (run->front != 0 ? HAK_COLOUR_BYTES : 0); }
+
+static void count_in(const struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
+  live.blocks++;
+  live.bytes += usable(run);
+}
+static void count_out(const struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
+  live.blocks--;
+  live.bytes -= usable(run);
+}
+
+// The run of a live block, or NULL.
+static struct hak_run *find(const void *block) HAK_REQUIRES(hak_mapping_mutex) {
+  struct hak_run *run = hak_page_map_run(page_of(block));
+  return run != NULL && run->state == HAK_RUN_LIVE && run->start + run->front == block ? run : NULL;
+}
+
+static void set_tag(char *page, uint16_t tag) {
+  // Relaxed: see hak_chunk.
+  atomic_store_explicit(&hak_chunk_of(page)->tag[hak_chunk_page(page)], tag, memory_order_relaxed);
+}
+
+static uint16_t get_tag(const char *page) {
+  return atomic_load_explicit(&hak_chunk_of(page)->tag[hak_chunk_page(page)], memory_order_relaxed);
+}
+
+// ---- Taking -------------------------------------------------------------------------------------
+
+// Cuts `size` bytes at `at` out of a run in transit; the other parts are free again. After hak_run_reserve(2).
+static struct hak_run *cut(struct hak_run *run, char *at, size_t size) HAK_REQUIRES(hak_mapping_mutex) {
+  const uint64_t since = run->freed_ms;
+  if (at != run->start) {
+    struct hak_run *head = run;
+    run = hak_run_split(head, (size_t)(at - head->start));
+    hak_run_make_free(head, since);
+  }
+  if (run->size != size) hak_run_make_free(hak_run_split(run, size), since);
+  return run;
+}
+
+// The part of a run that takes memory when `size` bytes at `at` of it are touched: these, and what else of the huge
+// pages at both ends belongs to the run.
+static struct hak_range touched_part(const struct hak_run *run, char *at, size_t size) {
+  char *from = at;
+  char *to = at + size;
+  if (hak_chunk_of(from)->huge) from = (char *)((uintptr_t)from & ~(HAK_CHUNK_SIZE - 1));
+  if (hak_chunk_of(to - 1)->huge) to = (char *)hak_round_up((uintptr_t)to, HAK_CHUNK_SIZE);
+  if (from < run->start) from = run->start;
+  if (to > hak_run_end(run)) to = hak_run_end(run);
+  return (struct hak_range){.start = from, .size = (size_t)(to - from)};
+}
+
+// Takes a free run out whose `size` bytes at `at` are about to be used, and accounts for the memory that they take.
+// False: it would pass the limit, and nothing changed.
+static bool take_out(struct hak_run *run, char *at, size_t size) HAK_REQUIRES(hak_mapping_mutex) {
+  const struct hak_range part = touched_part(run, at, size);
+  const size_t clean = run->dirty == 0 ? part.size : part.size - hak_page_map_dirty(part.start, part.size);
+  if (clean != 0 && !hak_limit_admit(clean)) return false;
+  hak_run_take_out(run);
+  hak_commit_add(clean);
+  char *const end = at + size;
+  const size_t in_front = (size_t)(at - part.start);
+  const size_t behind = (size_t)(part.start + part.size - end);
+  if (in_front + behind == 0) return true;
+  if (run->dirty == 0) run->freed_ms = hak_os_now_ms();
+  run->dirty += in_front - hak_page_map_dirty(part.start, in_front) + behind - hak_page_map_dirty(end, behind);
+  hak_page_map_set_dirty(part.start, in_front, true);
+  hak_page_map_set_dirty(end, behind, true);
+  return true;
+}
+
+// A free run that serves, cut to size; NULL: there is none, or its memory would pass the limit.
+static struct hak_run *reuse(size_t size, size_t align) HAK_REQUIRES(hak_mapping_mutex) {
+  struct hak_run *run = hak_run_find(size, align);
+  if (run == NULL) return NULL;
+  char *const at = (char *)hak_round_up((uintptr_t)run->start, align);
+  if (!take_out(run, at, size)) return NULL;
+  run = cut(run, at, size);
+  hak_run_release_dip();
+  return run;
+}
+
+// Ranges that are mapped for one request at most: another thread may take what the first one is to be added to.
+#define MAPS_MAX 3
+
+// The same, with new addresses where there is none.
+static struct hak_run *reuse_or_map(size_t size, size_t align, bool sparse) HAK_REQUIRES(hak_mapping_mutex) {
+  struct hak_run *run = reuse(size, align);
+  for (int maps = 0; run == NULL && maps < MAPS_MAX; maps++) {
+    if (!hak_limit_admit(size)) return NULL;
+    hak_run_release_before_growth(size);
+    struct hak_run *more = hak_run_ground_map(size, align, sparse);
+    if (more == NULL || !hak_run_reserve(2)) {
+      if (more != NULL) hak_run_make_free(more, 0);
+      return NULL;
+    }
+    hak_run_make_free(more, 0);
+    run = reuse(size, align);
+  }
+  return run;
+}
+
+// Before memory is refused, what other threads have in transit is waited for, about so many milliseconds.
+#define WAITS_MAX 20
+
+static struct hak_run *take_run(const struct hak_page_request *request) HAK_REQUIRES(hak_mapping_mutex) {
+  if (!hak_run_reserve(2)) return NULL;
+  if (!request->grow) return reuse(request->size, request->align);
+  struct hak_run *run = reuse_or_map(request->size, request->align, request->sparse);
+  for (int waits = 0; run == NULL && waits < WAITS_MAX && hak_mapping_wait_for_others(); waits++) {
+    if (hak_run_reserve(2)) run = reuse_or_map(request->size, request->align, request->sparse);
+  }
+  return run;
+}
+
+void *hak_page_heap_take(const struct hak_page_request *request) {
+  char *block = NULL;
+  hak_mapping_lock();
+  struct hak_run *run = take_run(request);
+  if (run != NULL) {
+    run->front = request->front;
+    run->state = HAK_RUN_LIVE;
+    run->dirty = 0;
+    set_tag(run->start, request->tag);
+    count_in(run);
+    block = run->start + run->front;
+  }
+  hak_mapping_unlock();
+  return block;
+}
+
+// ---- Giving -------------------------------------------------------------------------------------
+
+// All pages of a run that was live may hold something.
+static void retire(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
+  run->state = HAK_RUN_TRANSIT;
+  run->dirty = run->size;
+  hak_run_release_or_keep(run);
+}
+
+bool hak_page_heap_give(void *block) {
+  hak_mapping_lock();
+  struct hak_run *run = find(block);
+  if (run != NULL) {
+    count_out(run);
+    set_tag(run->start, 0);
+    run->front = 0;
+    run->grown = false;
+    retire(run);
+  }
+  hak_mapping_unlock();
+  return run != NULL;
+}
+
+struct hak_page_block hak_page_heap_look(const void *block) {
+  hak_mapping_lock();
+  const struct hak_run *run = find(block);
+  struct hak_page_block found = {.size = 0, .front = 0};
+  if (run != NULL) found = (struct hak_page_block){.size = run->size, .front = run->front};
+  hak_mapping_unlock();
+  return found;
+}
+
+// ---- Resizing -----------------------------------------------------------------------------------
+
+// After hak_run_reserve(1).
+static void shrink(struct hak_run *run, size_t size) HAK_REQUIRES(hak_mapping_mutex) {
+  live.bytes -= run->size - size;
+  retire(hak_run_split(run, size));
+}
+
+// Takes the first `more` bytes of the free run behind a live one. After hak_run_reserve(1).
+static bool grow_in_place(struct hak_run *run, size_t more) HAK_REQUIRES(hak_mapping_mutex) {
+  struct hak_run *after = hak_run_free_after(run);
+  if (after == NULL || after->size < more) return false;
+  if (!take_out(after, after->start, more)) return false;
+  after = cut(after, after->start, more);
+  hak_run_drop(after);
+  run->size += more;
+  live.bytes += more;
+  hak_page_map_set_run(run->start, run->size, run);
+  hak_run_release_dip();
+  return true;
+}
+
+// Has the kernel move the run's pages to new addresses of `size` bytes; steps out of the lock. False: it stays as it
+// was.
+static bool move(struct hak_run *run, size_t new_size) HAK_REQUIRES(hak_mapping_mutex) {
+  char *const old = run->start;
+  const size_t bytes_before = run->size;
+  count_out(run);
+  run->state = HAK_RUN_TRANSIT;  // Nobody resizes or frees it meanwhile.
+  struct hak_run *target = reuse_or_map(new_size, hak_os_page_size(), false);
+  bool moved = false;
+  // The old addresses are forgotten before: as soon as the pages have left them another thread may have them.
+  const uint16_t tag = get_tag(old);
+  if (target != NULL) {
+    set_tag(old, 0);
+    hak_run_ground_forget(old, bytes_before);
+    run->state = HAK_RUN_LEAVING;
+    const bool out = hak_mapping_step_out();
+    moved = hak_os_move_onto(old, bytes_before, target->start, new_size);
+    hak_mapping_step_in(out);
+    target->dirty = moved ? 0 : new_size;
+    hak_page_map_set_dirty(target->start, new_size, !moved);
+    if (!moved) {
+      set_tag(old, tag);
+      hak_run_ground_remember(bytes_before);
+      hak_run_make_free(target, hak_os_now_ms());
+    }
+  }
+  run->state = HAK_RUN_LIVE;
+  if (moved) {
+    hak_run_ground_left();
+    hak_commit_sub(bytes_before);
+    run->start = target->start;
+    run->size = new_size;
+    hak_run_drop(target);
+    hak_page_map_set_run(run->start, new_size, run);
+  }
+  count_in(run);
+  return moved;
+}
+
+static bool resize(struct hak_run *run, size_t size, bool may_move) HAK_REQUIRES(hak_mapping_mutex) {
+  if (size == run->size) return true;
+  if (size < run->size) {
+    shrink(run, size);
+    return true;
+  }
+  if (!grow_in_place(run, size - run->size)) {
+    const size_t page = hak_os_page_size();
+    const size_t extra = run->grown ? hak_round_up(size / 8, page) : 0;
+    if (!may_move || run->size < MOVE_BYTES || !move(run, size + extra)) return false;
+  }
+  run->grown = true;
+  return true;
+}
+
+void *hak_page_heap_resize(void *block, size_t size, uint16_t tag, bool may_move) {
+  char *now = NULL;
+  hak_mapping_lock();
+  struct hak_run *run = find(block);
+  if (run != NULL && hak_run_reserve(2)) {
+    if (resize(run, size, may_move)) {
+      set_tag(run->start, tag);
+      now = run->start + run->front;
+    }
+  }
+  hak_mapping_unlock();
+  return now;
+}
+
+// ---- The whole ----------------------------------------------------------------------------------
+
+bool hak_page_heap_tick(uint64_t now) {
+  if (!hak_run_release_may_be_due(now)) return false;
+  hak_mapping_lock();
+  const bool worked = hak_run_release_due(now);
+  hak_mapping_unlock();
+  return worked;
+}
+
+size_t hak_page_heap_trim(void) {
+  hak_mapping_lock();
+  const size_t bytes = hak_run_release_all();
+  hak_mapping_unlock();
+  return bytes;
+}
+
+struct hak_page_heap_totals hak_page_heap_totals(void) {
+  hak_mapping_lock();
+  const struct hak_page_heap_totals totals = {.blocks = live.blocks,
+                                              .bytes = live.bytes,
+                                              .free_bytes = hak_free_runs_bytes(),
+                                              .cached_bytes = hak_free_runs_dirty(),
+                                              .mapped_bytes = hak_run_ground_mapped()};
+  hak_mapping_unlock();
+  return totals;
+}
+
+uint64_t hak_page_heap_free_memory(void) { return hak_free_runs_dirty(); }
+
+struct sums {
+  uint64_t blocks;
+  uint64_t bytes;
+  uint64_t mapped;
+};
+
+static void add_up(const struct hak_run *run, void *context) {
+  struct sums *sums = context;
+  if (run->state != HAK_RUN_LEAVING) sums->mapped += run->size;
+  if (run->state != HAK_RUN_LIVE) return;
+  sums->blocks++;
+  sums->bytes += usable(run);
+}
+
+const char *hak_page_heap_verify(void) {
+  struct sums sums = {.blocks = 0};
+  hak_mapping_lock();
+  const char *fault = hak_free_runs_verify();
+  hak_run_for_each(add_up, &sums);
+  if (fault == NULL && (sums.blocks != live.blocks || sums.bytes != live.bytes)) fault = "blocks of pages miscounted";
+  if (fault == NULL && sums.mapped != hak_run_ground_mapped()) fault = "runs do not add up to what is mapped";
+  hak_mapping_unlock();
+  return fault;
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The page heap: blocks of whole pages, of any size. They are cut out of runs of free pages, the smallest run that
+// serves first and of these the lowest, and merge with their free neighbours when they are freed.
+//
+// Thread-safe: one lock (mapping_lock.h), which is never held during a system call that returns memory. A block's
+// record is apart from all blocks.
+#ifndef HAKMEM_PAGES_PAGE_HEAP_H_
+#define HAKMEM_PAGES_PAGE_HEAP_H_
+
+#include "allocator/os/base.h"
+
+HAK_C_BEGIN
+
+struct hak_page_request {
+  size_t size;     // of the run: a multiple of the kernel's page size, not 0
+  size_t align;    // of the run: a power of two, at least the kernel's page size
+  uint32_t front;  // bytes from the run's start to the block, less than HAK_PAGE_SIZE
+  uint16_t tag;    // of the block in the page map; 0: none
+  bool grow;       // new address ranges may be mapped
+  bool sparse;     // the program may leave most of it untouched: new ranges stay on small pages
+};
+// A block; NULL: out of memory, or, without `grow`, no free run serves. Its pages hold what the page map says
+// (hak_page_map_clear).
+void *hak_page_heap_take(const struct hak_page_request *request);
+
+// Frees a block. False: `block` is not one, and nothing was done.
+bool hak_page_heap_give(void *block);
+
+// The run of a block.
+struct hak_page_block {
+  size_t size;  // 0: `block` is not one
+  uint32_t front;
+};
+struct hak_page_block hak_page_heap_look(const void *block);
+
+// Makes the block's run `size` bytes long: in place, cut or with the free pages behind it; or, with `may_move`,
+// wherever the kernel moves its pages. A run that grows again gets an eighth more than that where its pages move.
+// Returns the block's address; NULL: this is not possible, and nothing changed. `tag`: from now on.
+void *hak_page_heap_resize(void *block, size_t size, uint16_t tag, bool may_move);
+
+// Returns a slice of what has not been needed until the deadline. False: nothing is due.
+bool hak_page_heap_tick(uint64_t now);
+// Returns the memory of all free runs, and the addresses of large ones; how many bytes of memory.
+size_t hak_page_heap_trim(void);
+
+struct hak_page_heap_totals {
+  uint64_t blocks;
+  uint64_t bytes;         // that their holders may use
+  uint64_t free_bytes;    // of free runs
+  uint64_t cached_bytes;  // of these: what may hold memory
+  uint64_t mapped_bytes;  // of all runs
+};
+struct hak_page_heap_totals hak_page_heap_totals(void);
+// Memory of free runs. A hint: read without the lock.
+uint64_t hak_page_heap_free_memory(void);
+// NULL, or what is wrong with the records.
+const char *hak_page_heap_verify(void);
+
+HAK_C_END
+
+#endif  // HAKMEM_PAGES_PAGE_HEAP_H_

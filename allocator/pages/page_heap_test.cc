@@ -1,0 +1,894 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allocator/pages/page_heap.h"
+
+#include <gtest/gtest.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "allocator/os/fault.h"
+#include "allocator/os/os.h"
+#include "allocator/os/unit_test.h"
+#include "allocator/pages/page_map.h"
+#include "allocator/policy/config.h"
+#include "allocator/policy/memory_limit.h"
+
+namespace {
+
+using hak_unit::FaultPlan;
+using hak_unit::IsMapped;
+using hak_unit::IsZero;
+using hak_unit::Random;
+using hak_unit::ResidentPages;
+
+constexpr uint64_t kHour = uint64_t{3600} * 1000;
+constexpr size_t kMiB = size_t{1} << 20;
+const size_t kPage = hak_os_page_size();
+
+char *Take(size_t size, size_t align = 0, uint32_t front = 0, bool grow = true) {
+  hak_page_request request = {};
+  request.size = hak_round_up(size, kPage);
+  request.align = std::max(align, kPage);
+  request.front = front;
+  request.grow = grow;
+  return static_cast<char *>(hak_page_heap_take(&request));
+}
+bool Give(char *block) { return hak_page_heap_give(block); }
+size_t SizeOf(const char *block) { return hak_page_heap_look(block).size; }
+char *Resize(char *block, size_t size, bool may_move) {
+  return static_cast<char *>(hak_page_heap_resize(block, hak_round_up(size, kPage), 0, may_move));
+}
+// What a block takes beyond the totals; records of runs and pages are among the rest.
+uint64_t CommittedBeside(uint64_t live) { return hak_commit_now() - live - hak_page_heap_totals().cached_bytes; }
+
+class PageHeap : public testing::Test {
+ protected:
+  PageHeap() {
+    hak_config.decommit_deadline_ms = kHour;
+    hak_config.mapping_cache_bytes = 256 * kMiB;
+    hak_config.lean_decommit = HAK_DECOMMIT_OFF;
+    hak_config.huge_pages = HAK_HUGE_PAGES_OFF;
+    hak_config.memory_limit_bytes = 0;
+    hak_limit_changed();
+    EXPECT_EQ(hak_page_heap_totals().mapped_bytes, 0u);
+  }
+  ~PageHeap() override {
+    EXPECT_STREQ(hak_page_heap_verify(), nullptr);
+    hak_page_heap_trim();
+    EXPECT_STREQ(hak_page_heap_verify(), nullptr);
+    const struct hak_page_heap_totals left = hak_page_heap_totals();
+    EXPECT_EQ(left.blocks, 0u);
+    EXPECT_EQ(left.bytes, 0u);
+    EXPECT_EQ(left.cached_bytes, 0u);
+    EXPECT_EQ(left.mapped_bytes, 0u) << "all addresses go back with a trim when nothing is live";
+  }
+};
+
+TEST_F(PageHeap, BlocksAreWholePagesAligned) {
+  for (size_t align = kPage; align <= 64 * kMiB; align *= 2) {
+    for (const size_t size : {kPage, 2 * kPage, 9 * kPage, kMiB, 2 * kMiB, 2 * kMiB + kPage, 5 * kMiB}) {
+      char *block = Take(size, align);
+      ASSERT_NE(block, nullptr);
+      ASSERT_EQ(reinterpret_cast<uintptr_t>(block) % align, 0u);
+      ASSERT_EQ(SizeOf(block), size);
+      ASSERT_TRUE(IsMapped(block, size));
+      block[0] = block[size - 1] = 1;
+      ASSERT_STREQ(hak_page_heap_verify(), nullptr);
+      ASSERT_TRUE(Give(block));
+    }
+  }
+  // 64 MiB at a multiple of as much needs no more than twice that.
+  EXPECT_LE(hak_page_heap_totals().mapped_bytes, 160 * kMiB);
+}
+
+TEST_F(PageHeap, RefusesImpossibleRequests) {
+  for (const size_t size : {SIZE_MAX / 2 + 1 - 65536, size_t{1} << 62, size_t{1} << 48}) {
+    EXPECT_EQ(Take(size), nullptr);
+    EXPECT_EQ(Take(size, 64 * kMiB), nullptr);
+  }
+  EXPECT_EQ(Take(kPage, size_t{1} << 63), nullptr);
+  EXPECT_EQ(Take(kPage, size_t{1} << 62), nullptr);
+  EXPECT_STREQ(hak_page_heap_verify(), nullptr);
+}
+
+TEST_F(PageHeap, AFrontIsWhereTheBlockBegins) {
+  char *block = Take(2 * kMiB, 0, 192);
+  ASSERT_NE(block, nullptr);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(block) % kPage, 192u);
+  EXPECT_EQ(hak_page_heap_look(block).front, 192u);
+  EXPECT_EQ(SizeOf(block - 192), 0u);
+  EXPECT_FALSE(Give(block - 192));
+  EXPECT_EQ(Resize(block - 192, 3 * kMiB, true), nullptr);
+  EXPECT_EQ(Resize(block, kMiB, true), block);
+  strcpy(block, "contents");
+  char *moved = Resize(block, 70 * kMiB, true);
+  ASSERT_NE(moved, nullptr);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(moved) % kPage, 192u);
+  EXPECT_STREQ(moved, "contents");
+  EXPECT_TRUE(Give(moved));
+}
+
+TEST_F(PageHeap, OnlyAddressesOfLiveBlocksAreKnown) {
+  char *block = Take(2 * kMiB);
+  int local;
+  for (char *other : {static_cast<char *>(nullptr), block + 1, block + kPage, block - kPage, block + 2 * kMiB - kPage,
+                      reinterpret_cast<char *>(&local), reinterpret_cast<char *>(UINTPTR_MAX)}) {
+    EXPECT_EQ(SizeOf(other), 0u);
+    EXPECT_FALSE(Give(other));
+    EXPECT_EQ(Resize(other, 5 * kMiB, true), nullptr);
+  }
+  EXPECT_TRUE(Give(block));
+  EXPECT_FALSE(Give(block));
+  EXPECT_EQ(SizeOf(block), 0u);
+  EXPECT_EQ(Resize(block, 5 * kMiB, true), nullptr);
+}
+
+TEST_F(PageHeap, TotalsAreOfLiveAndFreeRuns) {
+  char *a = Take(3 * kMiB);
+  char *b = Take(kMiB, 0, 64);
+  struct hak_page_heap_totals totals = hak_page_heap_totals();
+  EXPECT_EQ(totals.blocks, 2u);
+  // With a front, not all of the run is usable.
+  EXPECT_LT(totals.bytes, 4 * kMiB);
+  EXPECT_GE(totals.bytes, 4 * kMiB - 4096);
+  EXPECT_EQ(totals.cached_bytes, 0u);
+  EXPECT_EQ(totals.mapped_bytes, totals.free_bytes + 4 * kMiB);
+  ASSERT_TRUE(Give(a));
+  totals = hak_page_heap_totals();
+  EXPECT_EQ(totals.blocks, 1u);
+  EXPECT_EQ(totals.cached_bytes, 3 * kMiB);
+  EXPECT_EQ(hak_page_heap_free_memory(), 3 * kMiB);
+  EXPECT_EQ(totals.mapped_bytes, totals.free_bytes + kMiB);
+  ASSERT_TRUE(Give(b));
+}
+
+// ---- Which pages ----------------------------------------------------------------------------------
+
+TEST_F(PageHeap, AHoleIsUsedBeforeNewAddresses) {
+  std::vector<char *> blocks;
+  for (int i = 0; i < 16; i++) blocks.push_back(Take(kMiB));
+  const uint64_t mapped = hak_page_heap_totals().mapped_bytes;
+  // The second hole fits exactly; the first one is larger and lies lower.
+  for (const size_t i : {2u, 3u, 8u}) ASSERT_TRUE(Give(blocks[i]));
+  const uint64_t calls = hak_os_totals().calls;
+  char *again = Take(kMiB);
+  EXPECT_EQ(again, blocks[8]);
+  char *both = Take(2 * kMiB);
+  EXPECT_EQ(both, std::min(blocks[2], blocks[3])) << "two freed neighbours are one run";
+  EXPECT_EQ(hak_os_totals().calls, calls) << "without a call";
+  EXPECT_EQ(hak_page_heap_totals().mapped_bytes, mapped);
+  EXPECT_EQ(hak_page_heap_totals().cached_bytes, 0u);
+  ASSERT_TRUE(Give(again));
+  ASSERT_TRUE(Give(both));
+  for (size_t i = 0; i < blocks.size(); i++) {
+    if (i != 2 && i != 3 && i != 8) {
+      ASSERT_TRUE(Give(blocks[i]));
+    }
+  }
+}
+
+TEST_F(PageHeap, APartOfAHoleServesToo) {
+  char *block = Take(8 * kMiB);
+  char *wall = Take(kPage);
+  ASSERT_TRUE(Give(block));
+  char *smaller = Take(6 * kMiB + kPage);
+  EXPECT_EQ(smaller, block);
+  EXPECT_EQ(SizeOf(smaller), 6 * kMiB + kPage);
+  char *rest = Take(2 * kMiB - kPage, 0, 0, false);
+  EXPECT_EQ(rest, block + 6 * kMiB + kPage);
+  for (char *taken : {wall, smaller, rest}) ASSERT_TRUE(Give(taken));
+}
+
+TEST_F(PageHeap, WithoutLeaveToGrowOnlyFreeRunsServe) {
+  EXPECT_EQ(Take(kPage, 0, 0, false), nullptr);
+  EXPECT_EQ(hak_page_heap_totals().mapped_bytes, 0u);
+  char *block = Take(kPage);
+  const uint64_t mapped = hak_page_heap_totals().mapped_bytes;
+  EXPECT_EQ(Take(mapped, 0, 0, false), nullptr);
+  char *rest = Take(mapped - kPage, 0, 0, false);
+  EXPECT_NE(rest, nullptr) << "the whole rest of the range";
+  EXPECT_EQ(Take(kPage, 0, 0, false), nullptr);
+  EXPECT_EQ(hak_page_heap_totals().mapped_bytes, mapped);
+  EXPECT_TRUE(Give(block));
+  EXPECT_TRUE(Give(rest));
+}
+
+// A free run at the end of the heap is a part of what comes next.
+TEST_F(PageHeap, TheHeapGrowsFromItsFreeEnd) {
+  char *block = Take(4 * kMiB);
+  ASSERT_TRUE(Give(block));
+  const uint64_t mapped = hak_page_heap_totals().mapped_bytes;
+  char *larger = Take(mapped + 4 * kMiB);
+  EXPECT_EQ(hak_page_heap_totals().mapped_bytes, mapped + 4 * kMiB);
+  EXPECT_TRUE(Give(larger));
+}
+
+TEST_F(PageHeap, ThousandsOfBlocksAreAllFound) {
+  std::set<char *> blocks;
+  constexpr uint64_t kBlocks = 5000;
+  for (uint64_t i = 0; i < kBlocks; i++) {
+    char *block = Take(kPage);
+    ASSERT_NE(block, nullptr);
+    ASSERT_TRUE(blocks.insert(block).second);
+    if (i % 500 == 0) {
+      ASSERT_STREQ(hak_page_heap_verify(), nullptr);
+    }
+  }
+  EXPECT_EQ(hak_page_heap_totals().blocks, kBlocks);
+  EXPECT_EQ(hak_page_heap_totals().bytes, kBlocks * kPage);
+  for (char *block : blocks) ASSERT_EQ(SizeOf(block), kPage);
+  for (char *block : blocks) ASSERT_TRUE(Give(block));
+  for (char *block : blocks) ASSERT_EQ(SizeOf(block), 0u);
+  EXPECT_EQ(hak_page_heap_totals().cached_bytes, kBlocks * kPage);
+}
+
+// ---- Contents -------------------------------------------------------------------------------------
+
+TEST_F(PageHeap, FreshPagesAreCleanAndFreedOnesAreCleared) {
+  char *block = Take(4 * kMiB);
+  EXPECT_TRUE(IsZero(block, 4 * kMiB));
+  hak_page_map_clear(block, 4 * kMiB);
+  EXPECT_EQ(ResidentPages(block, 4 * kMiB), 4 * kMiB / kPage) << "read above";
+  ASSERT_TRUE(Give(block));
+  hak_page_heap_trim();
+  block = Take(4 * kMiB);
+  hak_page_map_clear(block, 4 * kMiB);
+  EXPECT_EQ(ResidentPages(block, 4 * kMiB), 0u) << "no page is touched that is zero already";
+  memset(block, 0xAB, 4 * kMiB);
+  ASSERT_TRUE(Give(block));
+  char *again = Take(4 * kMiB);
+  EXPECT_EQ(again, block);
+  EXPECT_EQ(again[0], static_cast<char>(0xAB)) << "nobody cleared it";
+  hak_page_map_clear(again, 3 * kMiB);
+  EXPECT_TRUE(IsZero(again, 3 * kMiB));
+  EXPECT_EQ(again[3 * kMiB], static_cast<char>(0xAB));
+  ASSERT_TRUE(Give(again));
+}
+
+// A block of which some pages are fresh and others were used.
+TEST_F(PageHeap, OfAMixedRunOnlyTheUsedPagesAreCleared) {
+  char *block = Take(8 * kMiB);
+  char *wall = Take(2 * kMiB);
+  ASSERT_EQ(hak_page_heap_totals().free_bytes, 0u);
+  ASSERT_TRUE(Give(block));
+  {
+    const FaultPlan plan(HAK_FAULT_UNMAP);
+    hak_page_heap_trim();
+  }
+  char *part = Take(kMiB);
+  ASSERT_EQ(part, block) << "its addresses stayed";
+  memset(part, 1, kMiB);
+  ASSERT_TRUE(Give(part));
+  block = Take(8 * kMiB);
+  ASSERT_EQ(block, part);
+  hak_page_map_clear(block, 8 * kMiB);
+  EXPECT_EQ(ResidentPages(block, 8 * kMiB), kMiB / kPage);
+  EXPECT_TRUE(IsZero(block, 8 * kMiB));
+  for (char *taken : {wall, block}) ASSERT_TRUE(Give(taken));
+}
+
+// ---- Resizing -------------------------------------------------------------------------------------
+
+TEST_F(PageHeap, ResizesAndMovesWithTheContents) {
+  char *block = Take(2 * kMiB);
+  memset(block, 'x', 2 * kMiB);
+  // Smaller always works in place.
+  ASSERT_EQ(Resize(block, kMiB + 1, false), block);
+  EXPECT_EQ(SizeOf(block), hak_round_up(kMiB + 1, kPage));
+  EXPECT_EQ(hak_page_heap_totals().cached_bytes, kMiB - kPage);
+  EXPECT_EQ(Resize(block, kMiB + 2, false), block) << "the same pages";
+  char *moved = Resize(block, 300 * kMiB, true);
+  ASSERT_NE(moved, nullptr);
+  EXPECT_EQ(SizeOf(moved), 300 * kMiB);
+  if (moved != block) {
+    EXPECT_EQ(SizeOf(block), 0u);
+  }
+  for (size_t i = 0; i <= kMiB; i++) ASSERT_EQ(moved[i], 'x');
+  EXPECT_TRUE(IsZero(moved + 200 * kMiB, kPage));
+  EXPECT_EQ(hak_page_heap_totals().blocks, 1u);
+  EXPECT_EQ(hak_page_heap_totals().bytes, 300 * kMiB);
+  EXPECT_STREQ(hak_page_heap_verify(), nullptr);
+  EXPECT_EQ(Resize(moved, SIZE_MAX / 2 - 65535, true), nullptr);
+  EXPECT_EQ(Resize(moved, size_t{1} << 48, true), nullptr);
+  EXPECT_EQ(SizeOf(moved), 300 * kMiB);
+  EXPECT_TRUE(Give(moved));
+}
+
+TEST_F(PageHeap, GrowsInPlaceIntoFreePages) {
+  char *block = Take(kMiB);
+  char *hole = Take(2 * kMiB);
+  char *wall = Take(kMiB);
+  ASSERT_EQ(hole, block + kMiB);
+  ASSERT_EQ(wall, hole + 2 * kMiB);
+  EXPECT_EQ(Resize(block, kMiB + kPage, false), nullptr);
+  ASSERT_TRUE(Give(hole));
+  const uint64_t calls = hak_os_totals().calls;
+  EXPECT_EQ(Resize(block, 3 * kMiB + kPage, false), nullptr) << "one page more than there is";
+  EXPECT_EQ(Resize(block, kMiB + kPage, false), block);
+  EXPECT_EQ(SizeOf(block), kMiB + kPage);
+  EXPECT_STREQ(hak_page_heap_verify(), nullptr);
+  EXPECT_EQ(Resize(block, 3 * kMiB, false), block);
+  EXPECT_EQ(hak_os_totals().calls, calls);
+  EXPECT_EQ(hak_page_heap_totals().cached_bytes, 0u);
+  EXPECT_EQ(SizeOf(hole), 0u);
+  EXPECT_STREQ(hak_page_heap_verify(), nullptr);
+  for (char *taken : {block, wall}) ASSERT_TRUE(Give(taken));
+}
+
+// The kernel moves the pages: nothing is copied, so that no page is faulted in but of records.
+TEST_F(PageHeap, PagesMoveWithoutACopy) {
+  constexpr size_t kSize = 64 * kMiB;
+  char *block = Take(kSize);
+  char *wall = Take(kPage);
+  for (size_t at = 0; at < kSize; at += kPage) block[at] = static_cast<char>(at / kPage);
+  const auto faults = [] {
+    rusage usage = {};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_minflt;
+  };
+  const long before = faults();
+  char *moved = Resize(block, 2 * kSize, true);
+  const long after = faults();
+  ASSERT_NE(moved, nullptr);
+  EXPECT_NE(moved, block);
+  EXPECT_LT(after - before, static_cast<long>(kSize / HAK_PAGE_SIZE / 16));
+  for (size_t at = 0; at < kSize; at += kPage) ASSERT_EQ(moved[at], static_cast<char>(at / kPage));
+  EXPECT_FALSE(IsMapped(block, kPage)) << "the old addresses are the kernel's again";
+  EXPECT_FALSE(IsMapped(block + kSize - kPage, kPage));
+  for (char *taken : {wall, moved}) ASSERT_TRUE(Give(taken));
+}
+
+// One that grows again and again gets more than it asked for, so that it moves seldom.
+TEST_F(PageHeap, WhatGrowsAgainMovesSeldom) {
+  char *block = Take(2 * kMiB);
+  int moves = 0;
+  std::vector<char *> walls;
+  for (size_t size = 2 * kMiB + kPage; size < 20 * kMiB; size += 64 * 1024) {
+    if (SizeOf(block) >= size) continue;
+    char *now = Resize(block, size, true);
+    ASSERT_NE(now, nullptr);
+    ASSERT_GE(SizeOf(now), size);
+    if (now != block) {
+      moves++;
+      walls.push_back(Take(kPage));
+    }
+    block = now;
+  }
+  EXPECT_LE(moves, 40);
+  for (char *wall : walls) ASSERT_TRUE(Give(wall));
+  ASSERT_TRUE(Give(block));
+}
+
+TEST_F(PageHeap, SmallBlocksDoNotMove) {
+  char *block = Take(4 * kPage);
+  char *wall = Take(kPage);
+  EXPECT_EQ(Resize(block, 64 * kPage, true), nullptr);
+  EXPECT_EQ(SizeOf(block), 4 * kPage);
+  for (char *taken : {block, wall}) ASSERT_TRUE(Give(taken));
+}
+
+TEST_F(PageHeap, AMoveThatFailsChangesNothing) {
+  char *block = Take(2 * kMiB, 0, 128);
+  char *wall = Take(kPage);
+  strcpy(block, "contents");
+  const uint64_t committed = CommittedBeside(2 * kMiB + kPage);
+  const FaultPlan plan(HAK_FAULT_REMAP);
+  EXPECT_EQ(Resize(block, 40 * kMiB, true), nullptr);
+  EXPECT_GE(hak_fault_hits(), 1u);
+  EXPECT_EQ(SizeOf(block), 2 * kMiB);
+  EXPECT_STREQ(block, "contents");
+  EXPECT_STREQ(hak_page_heap_verify(), nullptr);
+  EXPECT_EQ(CommittedBeside(2 * kMiB + kPage), committed);
+  // What was to be the new place is clean.
+  char *other = Take(30 * kMiB, 0, 0, false);
+  ASSERT_NE(other, nullptr);
+  hak_page_map_clear(other, 30 * kMiB);
+  EXPECT_TRUE(IsZero(other, 30 * kMiB));
+  for (char *taken : {block, wall, other}) ASSERT_TRUE(Give(taken));
+}
+
+// ---- Giving back ----------------------------------------------------------------------------------
+
+TEST_F(PageHeap, TrimReturnsMemoryAndAddresses) {
+  char *block = Take(40 * kMiB);
+  char *wall = Take(kPage);
+  char *small = Take(kMiB);
+  memset(block, 1, 40 * kMiB);
+  memset(small, 1, kMiB);
+  const uint64_t resident = hak_os_resident_bytes();
+  ASSERT_TRUE(Give(block));
+  ASSERT_TRUE(Give(small));
+  EXPECT_EQ(hak_page_heap_free_memory(), 41 * kMiB);
+  EXPECT_EQ(hak_page_heap_trim(), 41 * kMiB);
+  EXPECT_EQ(hak_page_heap_free_memory(), 0u);
+  EXPECT_EQ(hak_page_heap_trim(), 0u);
+  if (!hak_test::kSlowBuild) {
+    EXPECT_LE(hak_os_resident_bytes() + 38 * kMiB, resident);
+  }
+  EXPECT_FALSE(IsMapped(block, kPage));
+  EXPECT_FALSE(IsMapped(block + 40 * kMiB - kPage, kPage));
+  EXPECT_EQ(SizeOf(wall), kPage);
+  EXPECT_STREQ(hak_page_heap_verify(), nullptr);
+  ASSERT_TRUE(Give(wall));
+}
+
+TEST_F(PageHeap, WithoutABoundOrADeadlineNothingIsKept) {
+  for (const bool bound : {true, false}) {
+    hak_config.mapping_cache_bytes = bound ? 0 : 32 * kMiB;
+    hak_config.decommit_deadline_ms = bound ? kHour : 0;
+    char *block = Take(2 * kMiB);
+    memset(block, 1, 2 * kMiB);
+    EXPECT_TRUE(Give(block));
+    EXPECT_EQ(hak_page_heap_free_memory(), 0u);
+    if (IsMapped(block, 2 * kMiB)) {
+      EXPECT_LE(ResidentPages(block, 2 * kMiB), 1u) << "that of zeros";
+    }
+    char *again = Take(2 * kMiB);
+    hak_page_map_clear(again, 2 * kMiB);
+    EXPECT_TRUE(IsZero(again, 2 * kMiB));
+    EXPECT_TRUE(Give(again));
+  }
+}
+
+// The limit on mappings: what cannot be unmapped stays ours, without memory, and is used or unmapped later.
+TEST_F(PageHeap, AnUnmapThatFailsIsTriedAgain) {
+  char *block = Take(4 * kMiB);
+  memset(block, 9, 4 * kMiB);
+  {
+    const FaultPlan plan(HAK_FAULT_UNMAP);
+    EXPECT_TRUE(Give(block));
+    EXPECT_EQ(hak_page_heap_trim(), 4 * kMiB);
+    EXPECT_GE(hak_fault_hits(), 1u);
+    EXPECT_TRUE(IsMapped(block, 4 * kMiB));
+    EXPECT_LE(ResidentPages(block, 4 * kMiB), 1u);  // that of zeros
+    EXPECT_EQ(hak_page_heap_free_memory(), 0u);
+    EXPECT_STREQ(hak_page_heap_verify(), nullptr);
+    EXPECT_EQ(Take(4 * kMiB, 0, 0, false), block);
+    hak_page_map_clear(block, 4 * kMiB);
+    EXPECT_TRUE(IsZero(block, 4 * kMiB));
+    EXPECT_TRUE(Give(block));
+  }
+  hak_page_heap_trim();
+  EXPECT_FALSE(IsMapped(block, kPage));
+}
+
+TEST_F(PageHeap, AnUnmapAndADecommitThatFailKeepTheMemoryAndSayIt) {
+  char *block = Take(4 * kMiB);
+  memset(block, 9, 4 * kMiB);
+  {
+    const FaultPlan plan(HAK_FAULT_UNMAP | HAK_FAULT_DECOMMIT);
+    EXPECT_TRUE(Give(block));
+    EXPECT_EQ(hak_page_heap_trim(), 0u);
+    EXPECT_EQ(hak_page_heap_free_memory(), 4 * kMiB);
+    EXPECT_STREQ(hak_page_heap_verify(), nullptr);
+    EXPECT_EQ(hak_page_heap_trim(), 0u);
+    EXPECT_EQ(Take(4 * kMiB, 0, 0, false), block);
+    hak_page_map_clear(block, 4 * kMiB);
+    EXPECT_TRUE(IsZero(block, 4 * kMiB));
+    EXPECT_TRUE(Give(block));
+  }
+  EXPECT_EQ(hak_page_heap_trim(), 4 * kMiB);
+  EXPECT_FALSE(IsMapped(block, kPage));
+}
+
+TEST_F(PageHeap, AnUnmapThatFailsInTheMiddleKeepsTheRest) {
+  char *block = Take(40 * kMiB);
+  memset(block, 9, 40 * kMiB);
+  ASSERT_TRUE(Give(block));
+  for (uint64_t k = 1; k <= 4; k++) {
+    const FaultPlan plan(HAK_FAULT_UNMAP, k, 1);
+    hak_page_heap_trim();
+    ASSERT_STREQ(hak_page_heap_verify(), nullptr) << k;
+    ASSERT_EQ(hak_page_heap_free_memory(), 0u);
+    char *again = Take(40 * kMiB);
+    hak_page_map_clear(again, 40 * kMiB);
+    ASSERT_TRUE(IsZero(again, 40 * kMiB)) << k;
+    memset(again, 9, 40 * kMiB);
+    ASSERT_TRUE(Give(again));
+  }
+}
+
+TEST_F(PageHeap, TicksDoNothingBeforeTheDeadline) {
+  char *block = Take(4 * kMiB);
+  ASSERT_TRUE(Give(block));
+  const uint64_t calls = hak_os_totals().calls;
+  EXPECT_FALSE(hak_page_heap_tick(hak_os_now_ms()));
+  EXPECT_EQ(hak_os_totals().calls, calls);
+  EXPECT_EQ(hak_page_heap_free_memory(), 4 * kMiB);
+}
+
+// ---- The limit ------------------------------------------------------------------------------------
+
+TEST_F(PageHeap, NothingIsTakenBeyondTheLimit) {
+  char *first = Take(kMiB);
+  hak_config.memory_limit_bytes = hak_commit_now() + 16 * kMiB;
+  hak_limit_changed();
+  char *block = Take(12 * kMiB);
+  ASSERT_NE(block, nullptr);
+  const uint64_t mapped = hak_page_heap_totals().mapped_bytes;
+  EXPECT_EQ(Take(12 * kMiB), nullptr);
+  EXPECT_EQ(hak_page_heap_totals().mapped_bytes, mapped);
+  EXPECT_STREQ(hak_page_heap_verify(), nullptr);
+  // Freed memory counts until it goes back, and serves again without counting twice.
+  ASSERT_TRUE(Give(block));
+  block = Take(12 * kMiB);
+  ASSERT_NE(block, nullptr);
+  EXPECT_EQ(Resize(block, 40 * kMiB, true), nullptr);
+  EXPECT_EQ(SizeOf(block), 12 * kMiB);
+  ASSERT_TRUE(Give(block));
+  hak_page_heap_trim();
+  block = Take(12 * kMiB);
+  EXPECT_NE(block, nullptr);
+  EXPECT_TRUE(Give(block));
+  EXPECT_TRUE(Give(first));
+}
+
+TEST_F(PageHeap, WhatIsCommittedIsLiveBlocksAndFreeMemory) {
+  Random random(3);
+  std::vector<char *> blocks;
+  uint64_t live = 0;
+  const uint64_t before = CommittedBeside(0);
+  for (int i = 0; i < hak_unit::Operations(4000); i++) {
+    if (random.OneIn(100)) hak_page_heap_trim();
+    if (random.OneIn(2) || blocks.empty()) {
+      char *block = Take((1 + random.Below(random.OneIn(8) ? 2000 : 40)) * kPage, kPage << random.Below(6));
+      ASSERT_NE(block, nullptr);
+      live += SizeOf(block);
+      blocks.push_back(block);
+    } else {
+      const size_t n = random.Below(blocks.size());
+      live -= SizeOf(blocks[n]);
+      if (random.OneIn(3)) {
+        char *resized = Resize(blocks[n], (1 + random.Below(2000)) * kPage, random.OneIn(2));
+        if (resized != nullptr) blocks[n] = resized;
+        live += SizeOf(blocks[n]);
+      } else {
+        ASSERT_TRUE(Give(blocks[n]));
+        blocks[n] = blocks.back();
+        blocks.pop_back();
+      }
+    }
+    // Records of runs may have been added.
+    ASSERT_GE(CommittedBeside(live), before) << i;
+    ASSERT_LE(CommittedBeside(live), before + kMiB) << i;
+  }
+  for (char *block : blocks) ASSERT_TRUE(Give(block));
+}
+
+// ---- Addresses ------------------------------------------------------------------------------------
+
+// However blocks move, and in whatever order addresses go back: a heap that becomes no larger stays where it is, for
+// each chunk that it ever had keeps a record.
+TEST_F(PageHeap, AddressesThatWentBackAreUsedAgain) {
+  Random random(5);
+  std::set<uintptr_t> chunks;
+  uint64_t map_bytes = 0;
+  for (int round = 0; round < 200; round++) {
+    std::vector<char *> blocks;
+    for (int i = 0; i < 8; i++) {
+      char *block = Take((1 + random.Below(500)) * kPage, kPage << random.Below(10));
+      ASSERT_NE(block, nullptr);
+      char *moved = random.OneIn(2) ? Resize(block, 4 * SizeOf(block), true) : nullptr;
+      blocks.push_back(moved != nullptr ? moved : block);
+      chunks.insert(reinterpret_cast<uintptr_t>(blocks.back()) / HAK_CHUNK_SIZE);
+    }
+    for (char *block : blocks) ASSERT_TRUE(Give(block));
+    if (random.OneIn(2)) hak_page_heap_trim();
+    if (round == 100) map_bytes = hak_page_map_bytes();
+  }
+  EXPECT_LE(chunks.size() * HAK_CHUNK_SIZE / kMiB, 512u * kPage / 4096);
+  EXPECT_EQ(hak_page_map_bytes(), map_bytes);
+}
+
+// A block that grows by moving again and again, beside one that stays.
+TEST_F(PageHeap, MovesDoNotUseAddressesUp) {
+  std::set<uintptr_t> chunks;
+  char *wall = Take(kPage);
+  for (int round = 0; round < 100; round++) {
+    char *block = Take(kMiB);
+    for (size_t size = 2 * kMiB; size <= 32 * kMiB; size *= 2) {
+      char *between = Take(kPage);
+      char *now = Resize(block, size, true);
+      ASSERT_NE(now, nullptr);
+      block = now;
+      chunks.insert(reinterpret_cast<uintptr_t>(block) / HAK_CHUNK_SIZE);
+      ASSERT_TRUE(Give(between));
+    }
+    ASSERT_TRUE(Give(block));
+    if (round % 10 == 0) hak_page_heap_trim();
+  }
+  EXPECT_LE(chunks.size(), 100u);
+  ASSERT_TRUE(Give(wall));
+}
+
+// ---- Refusals by the kernel -----------------------------------------------------------------------
+
+TEST_F(PageHeap, TakesFailCleanlyAndRecover) {
+  const uint64_t mapped = hak_os_totals().mapped;
+  {
+    const FaultPlan plan(HAK_FAULT_MAP);
+    EXPECT_EQ(Take(2 * kMiB), nullptr);
+    EXPECT_EQ(Take(2 * kMiB, 4 * kMiB), nullptr);
+    EXPECT_STREQ(hak_page_heap_verify(), nullptr);
+    EXPECT_EQ(hak_page_heap_totals().blocks, 0u);
+  }
+  EXPECT_EQ(hak_os_totals().mapped, mapped);
+  char *block = Take(2 * kMiB);
+  EXPECT_NE(block, nullptr);
+  EXPECT_TRUE(Give(block));
+}
+
+// One refused call after another, or all from one on: of one kind or of any.
+TEST_F(PageHeap, EveryCallToTheKernelMayFail) {
+  hak_config.huge_pages = HAK_HUGE_PAGES_ON;
+  for (const uint64_t deadline : {uint64_t{0}, kHour}) {
+    hak_config.decommit_deadline_ms = deadline;
+    for (const uint32_t kinds :
+         {HAK_FAULT_MAP, HAK_FAULT_UNMAP, HAK_FAULT_REMAP, HAK_FAULT_DECOMMIT, HAK_FAULT_ADVISE, HAK_FAULT_ALL}) {
+      for (const uint64_t count : {uint64_t{1}, UINT64_MAX}) {
+        for (uint64_t k = 1;; k++) {
+          bool done;
+          {
+            const FaultPlan plan(kinds, k, count);
+            std::vector<char *> blocks;
+            for (size_t i = 0; i < 4; i++) {
+              char *block = Take((i + 2) * kMiB, i == 2 ? 8 * kMiB : 0);
+              if (block == nullptr) continue;
+              *block = static_cast<char>(i + 1);
+              blocks.push_back(block);
+            }
+            for (char *&block : blocks) {
+              const char mark = *block;
+              char *resized = Resize(block, 7 * kMiB, true);
+              if (resized != nullptr) block = resized;
+              ASSERT_EQ(*block, mark) << kinds << " " << k;
+            }
+            ASSERT_STREQ(hak_page_heap_verify(), nullptr) << kinds << " " << k;
+            for (char *block : blocks) ASSERT_TRUE(Give(block));
+            hak_page_heap_trim();
+            ASSERT_STREQ(hak_page_heap_verify(), nullptr) << kinds << " " << k;
+            done = hak_fault_hits() == 0;
+          }
+          hak_page_heap_trim();
+          ASSERT_STREQ(hak_page_heap_verify(), nullptr) << kinds << " " << k;
+          ASSERT_EQ(hak_page_heap_totals().mapped_bytes, 0u) << kinds << " " << k;
+          if (done) break;
+          ASSERT_LT(k, 1000u);
+        }
+      }
+    }
+  }
+}
+
+// ---- Models ---------------------------------------------------------------------------------------
+
+struct Held {
+  size_t size = 0;
+  uint32_t front = 0;
+  uint64_t mark = 0;
+};
+
+// Every page's first word, or, on the first page, the block's, and the last word.
+template <typename Visit>
+void EachMark(char *block, const Held &held, const Visit &visit) {
+  visit(block);
+  char *const end = block - held.front + held.size;
+  for (char *page = block - held.front + HAK_PAGE_SIZE; page < end; page += HAK_PAGE_SIZE) visit(page);
+  visit(end - sizeof(uint64_t));
+}
+
+class Model {
+ public:
+  explicit Model(uint64_t seed) : random_(seed) {}
+  ~Model() {
+    for (const auto &held : held_) hak_page_heap_give(held.first);
+  }
+
+  void Step(bool faults) {
+    const uint32_t choice = random_.Below(16);
+    if (choice < 7) {
+      TakeOne(faults);
+    } else if (choice < 11) {
+      GiveOne();
+    } else if (choice < 14) {
+      ResizeOne();
+    } else if (choice == 14) {
+      if (random_.OneIn(8)) hak_page_heap_trim();
+    } else {
+      hak_page_heap_tick(hak_os_now_ms());
+    }
+  }
+  void CheckTotals() const {
+    const struct hak_page_heap_totals totals = hak_page_heap_totals();
+    uint64_t runs = 0;
+    for (const auto &held : held_) runs += held.second.size;
+    ASSERT_EQ(totals.blocks, held_.size());
+    ASSERT_EQ(totals.mapped_bytes, totals.free_bytes + runs);
+    ASSERT_LE(totals.cached_bytes, totals.free_bytes);
+    ASSERT_STREQ(hak_page_heap_verify(), nullptr);
+  }
+
+ private:
+  size_t SomeSize() {
+    const size_t pages = random_.OneIn(20) ? 3000 : random_.OneIn(4) ? 600 : 30;
+    return (1 + random_.Below(pages)) * kPage;
+  }
+  void Mark(char *block, Held *held) {
+    held->mark = random_.Next();
+    EachMark(block, *held, [&](char *at) { memcpy(at, &held->mark, sizeof held->mark); });
+  }
+  static void CheckMarks(char *block, const Held &held, size_t size) {
+    const char *const end = block - held.front + size;
+    EachMark(block, held, [&](char *at) {
+      if (at + sizeof held.mark <= end) {
+        ASSERT_EQ(memcmp(at, &held.mark, sizeof held.mark), 0) << "contents";
+      }
+    });
+  }
+  std::map<char *, Held>::iterator Any() {
+    auto it = held_.lower_bound(reinterpret_cast<char *>(random_.Next() >> 17));
+    if (it == held_.end()) it = std::next(held_.begin(), random_.Below(held_.size()));
+    return it;
+  }
+  void CheckPlace(std::map<char *, Held>::iterator it) {
+    char *const start = it->first - it->second.front;
+    ASSERT_EQ(SizeOf(it->first), it->second.size);
+    if (it != held_.begin()) {
+      const auto before = std::prev(it);
+      ASSERT_LE(before->first - before->second.front + before->second.size, start) << "two blocks share pages";
+    }
+    const auto after = std::next(it);
+    if (after != held_.end()) {
+      ASSERT_LE(start + it->second.size, after->first - after->second.front) << "two blocks share pages";
+    }
+  }
+
+  void TakeOne(bool faults) {
+    if (held_.size() > 60) return;
+    Held held;
+    held.size = SomeSize();
+    held.front = random_.OneIn(2) ? 64 * (1 + random_.Below(63)) : 0;
+    const size_t align = random_.OneIn(4) ? kPage << random_.Below(12) : kPage;
+    const bool grow = !random_.OneIn(4);
+    char *block = Take(held.size, align, held.front, grow);
+    if (block == nullptr) {
+      ASSERT_TRUE(faults || !grow);
+      return;
+    }
+    ASSERT_EQ(reinterpret_cast<uintptr_t>(block - held.front) % align, 0u);
+    if (random_.OneIn(3)) {
+      const size_t usable = held.size - held.front;
+      hak_page_map_clear(block, usable);
+      ASSERT_TRUE(IsZero(block, std::min<size_t>(usable, 40 * HAK_PAGE_SIZE)));
+      EachMark(block, held, [&](const char *at) { ASSERT_TRUE(IsZero(at, sizeof(uint64_t))); });
+    }
+    Mark(block, &held);
+    const auto added = held_.emplace(block, held);
+    ASSERT_TRUE(added.second);
+    CheckPlace(added.first);
+  }
+  void GiveOne() {
+    if (held_.empty()) return;
+    const auto it = Any();
+    CheckMarks(it->first, it->second, it->second.size);
+    ASSERT_TRUE(Give(it->first));
+    ASSERT_EQ(SizeOf(it->first), 0u);
+    held_.erase(it);
+  }
+  void ResizeOne() {
+    if (held_.empty()) return;
+    const auto it = Any();
+    char *const block = it->first;
+    Held held = it->second;
+    const size_t size = std::max(SomeSize(), kPage);
+    const bool may_move = random_.OneIn(2);
+    char *now = Resize(block, size, may_move);
+    if (now == nullptr) {
+      ASSERT_GT(size, held.size) << "smaller always works";
+      ASSERT_EQ(SizeOf(block), held.size);
+      CheckMarks(block, held, held.size);
+      return;
+    }
+    ASSERT_TRUE(may_move || now == block);
+    CheckMarks(now, held, std::min(held.size, size));
+    held.size = SizeOf(now);
+    ASSERT_GE(held.size, size);
+    ASSERT_LE(held.size, size + size / 8 + kPage);
+    held_.erase(it);
+    Mark(now, &held);
+    const auto added = held_.emplace(now, held);
+    ASSERT_TRUE(added.second);
+    CheckPlace(added.first);
+  }
+
+  Random random_;
+  std::map<char *, Held> held_;
+};
+
+TEST_F(PageHeap, AgreesWithAModel) {
+  for (const auto huge : {HAK_HUGE_PAGES_OFF, HAK_HUGE_PAGES_AUTO, HAK_HUGE_PAGES_ON}) {
+    hak_config.huge_pages = huge;
+    for (const size_t bound : {size_t{0}, 8 * kMiB, 256 * kMiB}) {
+      hak_config.mapping_cache_bytes = bound;
+      hak_config.decommit_deadline_ms = bound == 8 * kMiB ? 3 : kHour;
+      Model model(100 * static_cast<uint64_t>(huge) + bound / kMiB);
+      for (int i = 0; i < hak_unit::Operations(1500); i++) {
+        model.Step(false);
+        if (i % 16 == 0) model.CheckTotals();
+        ASSERT_FALSE(HasFatalFailure()) << huge << " " << bound << " " << i;
+      }
+    }
+  }
+}
+
+TEST_F(PageHeap, AgreesWithAModelWhileCallsFail) {
+  hak_config.mapping_cache_bytes = 16 * kMiB;
+  Random random(7);
+  for (int round = 0; round < 20; round++) {
+    hak_config.huge_pages = round % 2 == 0 ? HAK_HUGE_PAGES_ON : HAK_HUGE_PAGES_OFF;
+    Model model(1000 + static_cast<uint64_t>(round));
+    for (int i = 0; i < hak_unit::Operations(400); i++) {
+      if (i % 8 == 0) {
+        hak_fault_set(random.Below(HAK_FAULT_ALL + 1), 1 + random.Below(4), 1 + random.Below(20));
+      }
+      model.Step(true);
+      if (i % 16 == 0) model.CheckTotals();
+      if (HasFatalFailure()) break;
+    }
+    hak_fault_clear();
+    ASSERT_FALSE(HasFatalFailure()) << round;
+  }
+}
+
+TEST_F(PageHeap, ThreadsShareIt) {
+  hak_config.decommit_deadline_ms = 1;
+  hak_config.mapping_cache_bytes = 4 * kMiB;
+  std::atomic<int> failures{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; t++) {
+    threads.emplace_back([t, &failures] {
+      Random random(static_cast<uint64_t>(t));
+      std::vector<char *> mine;
+      const char mark = static_cast<char>(t + 1);
+      for (int i = 0; i < hak_unit::Operations(2000); i++) {
+        if (mine.size() < 8 && !random.OneIn(3)) {
+          char *block = Take(kPage * (1 + random.Below(random.OneIn(8) ? 1000 : 40)));
+          if (block == nullptr) {
+            failures++;
+            continue;
+          }
+          if (random.OneIn(4)) {
+            hak_page_map_clear(block, kPage);
+            if (!IsZero(block, kPage)) failures++;
+          }
+          *block = mark;
+          mine.push_back(block);
+        } else if (!mine.empty()) {
+          char *block = mine.back();
+          char *resized = Resize(block, kPage * (1 + random.Below(1000)), true);
+          if (resized != nullptr) block = resized;
+          if (*block != mark || !Give(block)) failures++;
+          mine.pop_back();
+        }
+        if (i % 16 == 0) hak_page_heap_tick(hak_os_now_ms());
+        if (i % 256 == 0) hak_page_heap_trim();
+        if (i % 64 == 0 && hak_page_heap_verify() != nullptr) failures++;
+      }
+      for (char *block : mine) {
+        if (!Give(block)) failures++;
+      }
+    });
+  }
+  for (std::thread &thread : threads) thread.join();
+  EXPECT_EQ(failures.load(), 0);
+}
+
+}  // namespace

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What gives the memory of free runs back.
+#include "allocator/pages/run_release.h"
+
+#include "allocator/os/atomic.h"
+#include "allocator/os/decommit.h"
+#include "allocator/os/os.h"
+#include "allocator/pages/free_runs.h"
+#include "allocator/pages/mapping_lock.h"
+#include "allocator/pages/page_map.h"
+#include "allocator/pages/run_ground.h"
+#include "allocator/policy/config.h"
+#include "allocator/policy/low_water.h"
+#include "allocator/policy/memory_limit.h"
+#include "allocator/policy/ss_release_policy.h"
+
+// Memory that one call gives back: whole huge pages, and whole pages of every size.
+#define SLICE_BYTES ((size_t)4 * 1024 * 1024)
+// A free run of this size or more gives up its addresses too: page tables and, where the kernel does not overcommit,
+// its promise are worth more than one mapping.
+#define UNMAP_BYTES ((size_t)128 * 1024 * 1024)
+// What a freed block may have beyond the bound before its end goes back without ever having been kept.
+#define BEYOND_BYTES ((size_t)64 * 1024 * 1024)
+
+static struct {
+  struct hak_low_water water;
+  uint64_t peak;  // the most bytes that were committed
+} release HAK_GUARDED_BY(hak_mapping_mutex);
+// Nothing is due before. Written under the lock; read without it, relaxed: a hint.
+static HAK_ATOMIC(uint64_t) next_look_ms;
+
+// ---- Giving back --------------------------------------------------------------------------------
+
+// What a run in transit may hold after its last `given_back` bytes went back.
+static void settle(struct hak_run *run, size_t given_back) HAK_REQUIRES(hak_mapping_mutex) {
+  const bool all = run->dirty == run->size;
+  const size_t size = run->size - given_back;
+  hak_page_map_set_dirty(run->start + size, given_back, false);
+  if (all && size != 0) hak_page_map_set_dirty(run->start, size, true);
+  const size_t left = all ? size : hak_page_map_dirty(run->start, size);
+  hak_commit_sub(run->dirty - left);
+  run->dirty = left;
+}
+
+// Returns the memory of a run in transit, all of whose dirty pages the page map names; steps out of the lock. Returns
+// the bytes that went back.
+static size_t give_memory(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
+  const size_t before = run->dirty;
+  struct hak_ground_edges edges;
+  hak_run_ground_split(run, &edges);
+  const bool renew = hak_run_ground_may_renew();
+  const bool out = hak_mapping_step_out();
+  hak_run_ground_advise_edges(&edges);
+  size_t left = run->size;
+  while (left != 0) {
+    const size_t slice = left < HAK_MAPPING_SLICE ? left : HAK_MAPPING_SLICE;
+    if (!hak_run_ground_decommit(run->start + left - slice, slice)) break;
+    left -= slice;
+  }
+  if (renew) hak_run_ground_renew(run->start + left, run->size - left);
+  hak_mapping_step_in(out);
+  if (renew) hak_run_ground_note_renewed(run->start + left, run->size - left);
+  settle(run, run->size - left);
+  return before - run->dirty;
+}
+
+// Returns a run in transit with its addresses, as far as the kernel lets it go; steps out of the lock. The record of a
+// run that is gone is dropped. Returns whether it is.
+static bool give_addresses(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
+  // All of it is forgotten before: as soon as a page is unmapped another thread may have it.
+  hak_page_map_set_dirty(run->start, run->size, false);
+  hak_run_ground_forget(run->start, run->size);
+  run->state = HAK_RUN_LEAVING;
+  const bool out = hak_mapping_step_out();
+  size_t left = run->size;
+  while (left != 0) {
+    const size_t slice = left < HAK_MAPPING_SLICE ? left : HAK_MAPPING_SLICE;
+    if (!hak_os_unmap(run->start + left - slice, slice)) break;
+    left -= slice;
+  }
+  hak_mapping_step_in(out);
+  const size_t dirty = run->dirty < left ? run->dirty : left;
+  hak_commit_sub(run->dirty - dirty);
+  if (left == 0) {
+    hak_run_ground_left();
+    hak_run_drop(run);
+    return true;
+  }
+  // Which pages hold memory is forgotten: all of what is left may, if any does.
+  run->state = HAK_RUN_TRANSIT;
+  run->size = left;
+  run->dirty = dirty != 0 ? left : 0;
+  hak_commit_add(run->dirty - dirty);
+  hak_page_map_set_dirty(run->start, left, dirty != 0);
+  hak_run_ground_remember(left);
+  hak_page_map_set_run(run->start, left, run);
+  return false;
+}
+
+// Returns a run in transit and makes what remains of it free. Returns the bytes that went back.
+static size_t give_back(struct hak_run *run, bool with_addresses) HAK_REQUIRES(hak_mapping_mutex) {
+  const uint64_t since = hak_os_now_ms();
+  const size_t before = run->dirty;
+  if (with_addresses && give_addresses(run)) return before;
+  if (run->dirty != 0) give_memory(run);
+  const size_t bytes = before - run->dirty;
+  hak_run_make_free(run, since);
+  return bytes;
+}
+
+// ---- What may be kept ---------------------------------------------------------------------------
+
+static void note_peak(void) HAK_REQUIRES(hak_mapping_mutex) {
+  const uint64_t committed = hak_commit_now();
+  if (committed > release.peak) release.peak = committed;
+}
+
+// How much memory free runs may hold.
+static uint64_t bound(void) HAK_REQUIRES(hak_mapping_mutex) {
+  const uint64_t setting = HAK_SETTING(mapping_cache_bytes);
+  if (setting == 0 || HAK_SETTING(decommit_deadline_ms) == 0) return 0;
+  return release.peak / 4 > setting ? release.peak / 4 : setting;
+}
+
+static bool returns_eagerly(const struct hak_run *run) {
+  const struct hak_lean_facts facts = {.mode = HAK_SETTING(lean_decommit),
+                                       .committed = hak_commit_now(),
+                                       .target = HAK_SETTING(lean_target_bytes),
+                                       .free_bytes = hak_free_runs_dirty() + run->dirty,
+                                       .keep_free_bytes = 0};
+  return hak_release_eagerly(&facts);
+}
+
+// Marks a run that a program freed as holding memory, and makes it free.
+static void keep(struct hak_run *run, uint64_t now) HAK_REQUIRES(hak_mapping_mutex) {
+  hak_page_map_set_dirty(run->start, run->size, true);
+  hak_run_make_free(run, now);
+}
+
+// The last whole chunks of the range that may hold memory, as many as `most` bytes but at least one; size 0: there are
+// none.
+static struct hak_range last_chunks(char *start, size_t size, size_t most) HAK_REQUIRES(hak_mapping_mutex) {
+  struct hak_range range = {.start = NULL, .size = 0};
+  char *const first = (char *)hak_round_up((uintptr_t)start, HAK_CHUNK_SIZE);
+  char *const last = (char *)((uintptr_t)(start + size) & ~(HAK_CHUNK_SIZE - 1));
+  if (last <= first) return range;
+  char *const end = hak_page_map_last_dirty(first, (size_t)(last - first));
+  if (end == first) return range;
+  char *const to = (char *)hak_round_up((uintptr_t)end, HAK_CHUNK_SIZE);
+  const size_t wanted = hak_round_up(most != 0 ? most : 1, HAK_CHUNK_SIZE);
+  range.size = (size_t)(to - first) < wanted ? (size_t)(to - first) : wanted;
+  range.start = to - range.size;
+  return range;
+}
+
+// Returns a part of a free run; what is left of it is free again. Returns the bytes that went back. After
+// hak_run_reserve(2).
+static size_t give_part(struct hak_run *run, struct hak_range part, bool with_addresses)
+    HAK_REQUIRES(hak_mapping_mutex) {
+  const uint64_t since = run->freed_ms;
+  hak_run_take_out(run);
+  if (part.start != run->start) {
+    struct hak_run *head = run;
+    run = hak_run_split(head, (size_t)(part.start - head->start));
+    hak_run_make_free(head, since);
+  }
+  if (run->size != part.size) hak_run_make_free(hak_run_split(run, part.size), since);
+  return give_back(run, with_addresses);
+}
+
+// Free runs that one search for whole chunks looks at.
+#define CHUNK_LOOKS 64u
+
+// The run that has been free for longest of those with whole chunks that may hold memory; NULL: none found. *part: some
+// of these, as many as `most` bytes but at least one.
+static struct hak_run *find_chunks(size_t most, struct hak_range *part) HAK_REQUIRES(hak_mapping_mutex) {
+  struct hak_run *run = hak_run_oldest_dirty();
+  for (uint32_t look = 0; run != NULL && look < CHUNK_LOOKS; look++, run = run->newer) {
+    *part = last_chunks(run->start, run->size, most);
+    if (part->size != 0) return run;
+  }
+  return NULL;
+}
+
+// Returns whole chunks of free runs, about `bytes` at most. Returns the bytes that went back.
+static size_t give_chunks(uint64_t bytes) HAK_REQUIRES(hak_mapping_mutex) {
+  size_t given = 0;
+  while (given < bytes && hak_run_reserve(2)) {
+    const uint64_t left = bytes - given;
+    struct hak_range part;
+    struct hak_run *run = find_chunks(left < SLICE_BYTES ? (size_t)left : SLICE_BYTES, &part);
+    const size_t step = run != NULL ? give_part(run, part, run->size >= UNMAP_BYTES) : 0;
+    if (step == 0) break;
+    given += step;
+  }
+  return given;
+}
+
+void hak_run_release_or_keep(struct hak_run *run) {
+  const uint64_t now = hak_os_now_ms();
+  note_peak();
+  const uint64_t most = bound();
+  const uint64_t held = hak_free_runs_dirty();
+  const size_t room = held < most ? (size_t)(most - held) & ~(HAK_CHUNK_SIZE - 1) : 0;
+  if (most == 0 || returns_eagerly(run)) {
+    give_back(run, run->size >= UNMAP_BYTES);
+  } else if (run->size > room + BEYOND_BYTES && hak_run_reserve(1)) {
+    struct hak_run *rest = run;
+    if (room != 0) {
+      rest = hak_run_split(run, room);
+      keep(run, now);
+    }
+    give_back(rest, true);
+  } else {
+    keep(run, now);
+    if (hak_free_runs_dirty() > most) give_chunks(hak_free_runs_dirty() - most);
+  }
+  hak_run_release_note(now);
+}
+
+void hak_run_release_before_growth(size_t bytes) {
+  note_peak();
+  // Below the peak memory may come back that the program has had before.
+  if (hak_commit_now() + bytes <= release.peak || hak_free_runs_dirty() < HAK_CHUNK_SIZE) return;
+  hak_low_water_took(&release.water, give_chunks(bytes));
+}
+
+void hak_run_release_dip(void) { hak_low_water_dip(&release.water, hak_free_runs_dirty()); }
+
+void hak_run_release_note(uint64_t now) {
+  note_peak();
+  hak_low_water_note(&release.water, hak_free_runs_dirty(), now, HAK_SETTING(decommit_deadline_ms));
+}
+
+bool hak_run_release_may_be_due(uint64_t now) {
+  return hak_free_runs_dirty() != 0 && now >= atomic_load_explicit(&next_look_ms, memory_order_relaxed);
+}
+
+// What of a free run goes back next: whole chunks first, then all that is left.
+static struct hak_range next_part(struct hak_run *run, uint64_t due) HAK_REQUIRES(hak_mapping_mutex) {
+  const size_t most = due < SLICE_BYTES ? (size_t)due & ~(hak_os_page_size() - 1) : SLICE_BYTES;
+  const struct hak_range chunks = last_chunks(run->start, run->size, most);
+  if (chunks.size != 0) return chunks;
+  char *const end = hak_page_map_last_dirty(run->start, run->size);
+  const size_t size = (size_t)(end - run->start);
+  const size_t slice = size < most ? size : most;
+  return (struct hak_range){.start = end - slice, .size = slice};
+}
+
+bool hak_run_release_due(uint64_t now) {
+  const uint64_t deadline = HAK_SETTING(decommit_deadline_ms);
+  hak_run_release_note(now);
+  const uint64_t due = hak_low_water_due(&release.water);
+  struct hak_run *run = hak_run_oldest_dirty();
+  if (due < hak_os_page_size() || run == NULL || !hak_run_reserve(2)) {
+    // Relaxed: a hint.
+    atomic_store_explicit(&next_look_ms, now + deadline / HAK_LOW_WATER_PARTS + 1, memory_order_relaxed);
+    return false;
+  }
+  const size_t bytes = give_part(run, next_part(run, due), run->size >= UNMAP_BYTES);
+  hak_low_water_took(&release.water, bytes != 0 ? bytes : due);
+  hak_run_release_note(now);
+  return bytes != 0;
+}
+
+// ---- All of it ----------------------------------------------------------------------------------
+
+// What one trim has done and still may do: other threads that take and free runs all the while must not keep it busy.
+struct trim {
+  uint64_t left;  // bytes of runs that may still be looked at
+  size_t bytes;   // of memory that went back
+  // Runs that the kernel would not take: they wait here until the end, or they would be found again and again.
+  struct hak_run *refused;
+};
+
+static void trim_run(struct trim *trim, struct hak_run *run, bool with_addresses) HAK_REQUIRES(hak_mapping_mutex) {
+  hak_run_take_out(run);
+  const size_t before = run->dirty;
+  trim->left -= run->size < trim->left ? run->size : trim->left;
+  if (with_addresses && give_addresses(run)) {
+    trim->bytes += before;
+  } else {
+    if (run->dirty != 0) give_memory(run);
+    trim->bytes += before - run->dirty;
+    run->older = trim->refused;
+    trim->refused = run;
+  }
+  hak_mapping_pass();
+}
+
+size_t hak_run_release_all(void) {
+  struct trim trim = {.left = hak_free_runs_bytes(), .bytes = 0, .refused = NULL};
+  struct hak_run *run;
+  while (trim.left != 0 && (run = hak_run_largest()) != NULL && run->size >= HAK_CHUNK_SIZE) trim_run(&trim, run, true);
+  while (trim.left != 0 && (run = hak_run_next_alone()) != NULL) trim_run(&trim, run, true);
+  while (trim.left != 0 && (run = hak_run_oldest_dirty()) != NULL) trim_run(&trim, run, false);
+  while ((run = trim.refused) != NULL) {
+    trim.refused = run->older;
+    hak_run_make_free(run, hak_os_now_ms());
+  }
+  hak_run_ground_tidy();
+  hak_low_water_took(&release.water, UINT64_MAX);
+  hak_run_release_note(hak_os_now_ms());
+  return trim.bytes;
+}
