@@ -15,7 +15,7 @@ void hak_ground_split(struct hak_superslab *ss, void *goes_back) {
 }
 
 void hak_ground_split_for(struct hak_superslab *ss, void *goes_back) {
-  hak_lock_acquire(&hak_pool.lock);
+  hak_lock_acquire(&hak_pool_mutex);
   hak_ground_split(ss, goes_back);
-  hak_lock_release(&hak_pool.lock);
+  hak_lock_release(&hak_pool_mutex);
 }

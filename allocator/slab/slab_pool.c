@@ -24,7 +24,7 @@
 // ---- Taking and giving --------------------------------------------------------------------------
 
 // All slabs have memory now, and wait for the deadline as all free memory does. That they read as zero is forgotten.
-static void fill(struct hak_superslab *ss) {
+static void fill(struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mutex) {
   // Dirty slabs have their number: it says where the memory is that goes back.
   for (uint32_t i = 0; i < HAK_SLABS_PER_SUPERSLAB; i++) ss->slabs[i].index = (uint8_t)i;
   hak_pool_set_masks(ss, ss->free_mask, HAK_ALL_SLABS);
@@ -33,7 +33,7 @@ static void fill(struct hak_superslab *ss) {
   hak_pool.counters.huge_superslabs++;
 }
 
-static struct hak_superslab *map_superslab(bool huge) {
+static struct hak_superslab *map_superslab(bool huge) HAK_REQUIRES(hak_pool_mutex) {
   void *memory = hak_pool.uncovered;
   hak_pool.uncovered = NULL;
   if (memory == NULL) memory = hak_os_map(HAK_SUPERSLAB_SIZE, HAK_SUPERSLAB_SIZE);
@@ -59,7 +59,7 @@ static struct hak_superslab *map_superslab(bool huge) {
 
 // Marks slabs first .. first + count - 1 as in use; returns which of them may hold something else than zero (bit 0:
 // first).
-static uint32_t claim(struct hak_superslab *ss, uint32_t first, uint32_t count) {
+static uint32_t claim(struct hak_superslab *ss, uint32_t first, uint32_t count) HAK_REQUIRES(hak_pool_mutex) {
   const uint32_t run = hak_pool_run(first, count);
   const uint32_t dirty = ss->dirty_mask & run;
   hak_pool_set_masks(ss, ss->free_mask & ~run, ss->dirty_mask | run);
@@ -75,7 +75,7 @@ static uint32_t claim(struct hak_superslab *ss, uint32_t first, uint32_t count) 
 }
 
 // Marks slabs first .. first + count - 1 as free.
-static void disclaim(struct hak_superslab *ss, uint32_t first, uint32_t count) {
+static void disclaim(struct hak_superslab *ss, uint32_t first, uint32_t count) HAK_REQUIRES(hak_pool_mutex) {
   const uint32_t run = hak_pool_run(first, count);
   for (uint32_t i = first; i < first + count; i++) ss->slabs[i].class_id = HAK_CLASS_NONE;
   hak_slab_map_set(hak_slab_start(&ss->slabs[first]), count, HAK_CLASS_NONE);
@@ -84,7 +84,7 @@ static void disclaim(struct hak_superslab *ss, uint32_t first, uint32_t count) {
 }
 
 // The fullest superslab of a ground that has a free slab among `usable`; NULL: there is none.
-static struct hak_superslab *find_on(uint32_t ground, uint32_t usable) {
+static struct hak_superslab *find_on(uint32_t ground, uint32_t usable) HAK_REQUIRES(hak_pool_mutex) {
   uint64_t lists = hak_pool.grounds[ground].nonempty & (((uint64_t)1 << HAK_POOL_FULL) - 1);
   if ((usable & 1) == 0) lists &= ~(uint64_t)1;
   return lists != 0 ? hak_pool.grounds[ground].lists[__builtin_ctzll(lists)] : NULL;
@@ -92,7 +92,7 @@ static struct hak_superslab *find_on(uint32_t ground, uint32_t usable) {
 
 // Whether a ground has slabs for those who belong on the other one: more than mapping a superslab would give, or, of
 // small pages in a large heap, the last few.
-static bool lends(uint32_t ground) {
+static bool lends(uint32_t ground) HAK_REQUIRES(hak_pool_mutex) {
   const uint64_t free_slabs = hak_pool.grounds[ground].free_slabs;
   if (free_slabs > HAK_SLABS_PER_SUPERSLAB) return true;
   return ground == 0 && free_slabs <= LAST_FEW && hak_commit_now() >= HAK_HUGE_LARGE_HEAP;
@@ -100,7 +100,7 @@ static bool lends(uint32_t ground) {
 
 // A superslab with a free slab among `usable`, or a new one. NULL: out of memory, or a slab that has no memory yet
 // would pass the limit.
-static struct hak_superslab *find_slab(uint32_t usable, bool further, bool grow) {
+static struct hak_superslab *find_slab(uint32_t usable, bool further, bool grow) HAK_REQUIRES(hak_pool_mutex) {
   const bool huge = hak_ground_wants_huge(further);
   struct hak_superslab *ss = find_on(huge, usable);
   if (ss == NULL && lends(!huge)) ss = find_on(!huge, usable);
@@ -112,7 +112,7 @@ static struct hak_superslab *find_slab(uint32_t usable, bool further, bool grow)
 
 static struct hak_slab *take(uint32_t class_id, struct hak_heap *owner, bool further, bool grow) {
   const uint32_t usable = hak_class_stride(class_id) > SLAB0_STRIDE_MAX ? ~1u : HAK_ALL_SLABS;
-  hak_lock_acquire(&hak_pool.lock);
+  hak_lock_acquire(&hak_pool_mutex);
   struct hak_superslab *ss = find_slab(usable, further, grow);
   struct hak_slab *slab = NULL;
   if (ss != NULL) {
@@ -133,7 +133,7 @@ static struct hak_slab *take(uint32_t class_id, struct hak_heap *owner, bool fur
       hak_pool_note_free(ss, hak_os_now_ms());
     }
   }
-  hak_lock_release(&hak_pool.lock);
+  hak_lock_release(&hak_pool_mutex);
   return slab;
 }
 
@@ -148,7 +148,7 @@ struct hak_slab *hak_pool_take_further(uint32_t class_id, struct hak_heap *owner
 void hak_pool_give(struct hak_slab *slab) {
   struct hak_superslab *ss = hak_superslab_of_slab(slab);
   const uint64_t now = hak_os_now_ms();
-  hak_lock_acquire(&hak_pool.lock);
+  hak_lock_acquire(&hak_pool_mutex);
   const bool touched = hak_slab_carved(slab) != 0 || !slab->zeroed;
   if (!touched) hak_pool_set_masks(ss, ss->free_mask, ss->dirty_mask & ~(1u << slab->index));
   hak_slab_unformat(slab);
@@ -156,11 +156,11 @@ void hak_pool_give(struct hak_slab *slab) {
   atomic_store_explicit(&slab->owner, NULL, memory_order_release);
   disclaim(ss, slab->index, 1);
   hak_pool_note_free(ss, now);
-  hak_lock_release(&hak_pool.lock);
+  hak_lock_release(&hak_pool_mutex);
 }
 
 void hak_pool_prewarm(uint64_t count) {
-  hak_lock_acquire(&hak_pool.lock);
+  hak_lock_acquire(&hak_pool_mutex);
   for (; count > 0 && hak_limit_admit(HAK_SUPERSLAB_SIZE); count--) {
     struct hak_superslab *ss = map_superslab(hak_ground_wants_huge(false));
     if (ss == NULL) break;
@@ -173,8 +173,8 @@ void hak_pool_prewarm(uint64_t count) {
     hak_pool_note_free(ss, hak_os_now_ms());
     hak_pool.counters.prewarmed++;
   }
-  hak_lock_release(&hak_pool.lock);
+  hak_lock_release(&hak_pool_mutex);
 }
 
-void hak_pool_lock(void) { hak_lock_acquire(&hak_pool.lock); }
-void hak_pool_unlock(void) { hak_lock_release(&hak_pool.lock); }
+void hak_pool_lock(void) { hak_lock_acquire(&hak_pool_mutex); }
+void hak_pool_unlock(void) { hak_lock_release(&hak_pool_mutex); }

@@ -11,6 +11,7 @@
 
 #include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
+#include "allocator/slab/pool_lock.h"
 #include "allocator/slab/slab.h"
 
 HAK_C_BEGIN
@@ -27,8 +28,8 @@ void hak_pool_give(struct hak_slab *slab);
 void hak_pool_prewarm(uint64_t count);
 
 // Around fork.
-void hak_pool_lock(void);
-void hak_pool_unlock(void);
+void hak_pool_lock(void) HAK_ACQUIRE(hak_pool_mutex);
+void hak_pool_unlock(void) HAK_RELEASE(hak_pool_mutex);
 
 HAK_C_END
 

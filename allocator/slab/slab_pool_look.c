@@ -8,7 +8,7 @@
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool_state.h"
 
-static bool visit_all(bool (*visit)(struct hak_slab *slab, void *context), void *context) {
+static bool visit_all(bool (*visit)(struct hak_slab *slab, void *context), void *context) HAK_REQUIRES(hak_pool_mutex) {
   for (uint32_t list = 0; list < HAK_POOL_GROUNDS * HAK_POOL_LISTS; list++) {
     struct hak_superslab *ss = hak_pool.grounds[list / HAK_POOL_LISTS].lists[list % HAK_POOL_LISTS];
     for (; ss != NULL; ss = hak_superslab_next(ss)) {
@@ -21,9 +21,9 @@ static bool visit_all(bool (*visit)(struct hak_slab *slab, void *context), void 
 }
 
 bool hak_pool_visit(bool (*visit)(struct hak_slab *slab, void *context), void *context) {
-  hak_lock_acquire(&hak_pool.lock);
+  hak_lock_acquire(&hak_pool_mutex);
   const bool all = visit_all(visit, context);
-  hak_lock_release(&hak_pool.lock);
+  hak_lock_release(&hak_pool_mutex);
   return all;
 }
 
@@ -54,11 +54,11 @@ static bool add_to_totals(struct hak_slab *slab, void *context) {
 
 struct hak_pool_totals hak_pool_totals(void) {
   struct hak_pool_totals totals = {.superslabs = 0};
-  hak_lock_acquire(&hak_pool.lock);
+  hak_lock_acquire(&hak_pool_mutex);
   totals.superslabs = hak_pool.superslabs;
   totals.counters = hak_pool.counters;
   visit_all(add_to_totals, &totals);
-  hak_lock_release(&hak_pool.lock);
+  hak_lock_release(&hak_pool_mutex);
   return totals;
 }
 
@@ -108,7 +108,7 @@ static const char *verify_ground(uint32_t number, struct counts *counts) {
 const char *hak_pool_verify(void) {
   const char *fault = NULL;
   struct counts counts = {.superslabs = 0};
-  hak_lock_acquire(&hak_pool.lock);
+  hak_lock_acquire(&hak_pool_mutex);
   for (uint32_t number = 0; number < HAK_POOL_GROUNDS && fault == NULL; number++) {
     fault = verify_ground(number, &counts);
   }
@@ -117,6 +117,6 @@ const char *hak_pool_verify(void) {
   }
   if (fault == NULL && counts.free_dirty != atomic_load_explicit(&hak_pool.free_dirty, memory_order_relaxed))
     fault = "free slabs with memory are miscounted";
-  hak_lock_release(&hak_pool.lock);
+  hak_lock_release(&hak_pool_mutex);
   return fault;
 }

@@ -5,7 +5,8 @@
 #include "allocator/policy/memory_limit.h"
 #include "allocator/slab/list_links.h"
 
-struct hak_pool hak_pool = {.lock = HAK_LOCK_INIT(HAK_RANK_POOL)};
+struct hak_lock hak_pool_mutex = HAK_LOCK_INIT(HAK_RANK_POOL);
+struct hak_pool hak_pool;
 
 // ---- Lists --------------------------------------------------------------------------------------
 

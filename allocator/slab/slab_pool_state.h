@@ -7,7 +7,7 @@
 
 #include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
-#include "allocator/os/lock.h"
+#include "allocator/slab/pool_lock.h"
 #include "allocator/slab/slab.h"
 #include "allocator/slab/slab_pool_counters.h"
 
@@ -21,11 +21,10 @@ HAK_C_BEGIN
 // Two sets of such lists: of superslabs in small pages, and in huge ones.
 #define HAK_POOL_GROUNDS 2u
 
-// All under `lock`. Invariants: every superslab is on the list that hak_pool_list_of names, of its ground; it is queued
-// exactly when it has a free slab that may hold memory or has no slab in use and is not parked; the queue is in order
-// of dirty_since.
+// All under hak_pool_mutex. Invariants: every superslab is on the list that hak_pool_list_of names, of its ground; it
+// is queued exactly when it has a free slab that may hold memory or has no slab in use and is not parked; the queue is
+// in order of dirty_since.
 struct hak_pool {
-  struct hak_lock lock;
   struct hak_pool_ground {
     struct hak_superslab *lists[HAK_POOL_LISTS];
     uint64_t nonempty;    // bit i: lists[i] is not empty
@@ -40,7 +39,7 @@ struct hak_pool {
   HAK_ATOMIC(uint64_t) free_dirty;  // slabs that are free and may hold memory; also read without the lock, relaxed
   struct hak_pool_counters counters;
 };
-extern struct hak_pool hak_pool;
+extern struct hak_pool hak_pool HAK_GUARDED_BY(hak_pool_mutex);
 
 // The bits of slabs first .. first + count - 1, count being 1 .. 32.
 HAK_INLINE uint32_t hak_pool_run(uint32_t first, uint32_t count) {
@@ -51,25 +50,25 @@ HAK_INLINE uint32_t hak_pool_list_of(const struct hak_superslab *ss) {
   return ss->free_mask == 0 ? HAK_POOL_FULL : hak_popcount(ss->free_mask >> 1);
 }
 
-HAK_INLINE struct hak_pool_ground *hak_pool_ground_of(const struct hak_superslab *ss) {
+HAK_INLINE struct hak_pool_ground *hak_pool_ground_of(const struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mutex) {
   return &hak_pool.grounds[hak_ground_is_huge(ss)];
 }
 
-HAK_INLINE void hak_pool_add_free_dirty(int32_t change) {
+HAK_INLINE void hak_pool_add_free_dirty(int32_t change) HAK_REQUIRES(hak_pool_mutex) {
   const uint64_t now = atomic_load_explicit(&hak_pool.free_dirty, memory_order_relaxed);
   atomic_store_explicit(&hak_pool.free_dirty, now + (uint64_t)(int64_t)change, memory_order_relaxed);
 }
 
 // Puts a superslab on the list that its free slabs name, or takes it off. Under the lock, as all that follows.
-void hak_pool_link(struct hak_superslab *ss);
-void hak_pool_unlink(struct hak_superslab *ss);
+void hak_pool_link(struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mutex);
+void hak_pool_unlink(struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mutex);
 // Changes which slabs are free and which may hold memory, and keeps lists, counts and the account of committed memory
 // true.
-void hak_pool_set_masks(struct hak_superslab *ss, uint32_t free_mask, uint32_t dirty_mask);
+void hak_pool_set_masks(struct hak_superslab *ss, uint32_t free_mask, uint32_t dirty_mask) HAK_REQUIRES(hak_pool_mutex);
 
 // Puts a superslab at the end of the purge queue, and takes it off.
-void hak_pool_enqueue(struct hak_superslab *ss, uint64_t now);
-void hak_pool_dequeue(struct hak_superslab *ss);
+void hak_pool_enqueue(struct hak_superslab *ss, uint64_t now) HAK_REQUIRES(hak_pool_mutex);
+void hak_pool_dequeue(struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mutex);
 
 HAK_C_END
 

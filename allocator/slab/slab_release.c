@@ -30,7 +30,7 @@ static bool idle(const struct hak_superslab *ss) {
 // Gives the memory of slabs first .. first + count - 1 back; unless lazily, they then read as zero. *bytes: how much
 // went back. False: nothing changed.
 static bool decommit_slabs(struct hak_superslab *ss, uint32_t first, uint32_t count, enum hak_decommit_mode mode,
-                           size_t *bytes) {
+                           size_t *bytes) HAK_REQUIRES(hak_pool_mutex) {
   char *const begin = hak_slab_begin(&ss->slabs[first]);
   char *const end = hak_slab_start(&ss->slabs[first + count - 1]) + HAK_SLAB_SIZE;
   char *whole = (char *)hak_round_up((uintptr_t)begin, hak_os_page_size());
@@ -47,7 +47,8 @@ static bool decommit_slabs(struct hak_superslab *ss, uint32_t first, uint32_t co
 }
 
 // Gives the memory of all free slabs of `ss` back. Returns the bytes; slabs that the kernel would not take stay dirty.
-static size_t decommit_free(struct hak_superslab *ss, enum hak_decommit_mode mode, uint64_t now) {
+static size_t decommit_free(struct hak_superslab *ss, enum hak_decommit_mode mode, uint64_t now)
+    HAK_REQUIRES(hak_pool_mutex) {
   const bool lazily = mode == HAK_DECOMMIT_FREE;
   size_t bytes = 0;
   uint32_t left = ss->free_mask & ss->dirty_mask;
@@ -74,7 +75,7 @@ static size_t decommit_free(struct hak_superslab *ss, enum hak_decommit_mode mod
 }
 
 // Unmaps a superslab without a slab in use, which is not queued. False: the limit on mappings; it stays ours.
-static bool unmap_superslab(struct hak_superslab *ss) {
+static bool unmap_superslab(struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mutex) {
   const uint32_t dirty = hak_popcount(ss->dirty_mask);
   const uint64_t guards = hak_slab_guards_of(ss);
   const bool apart = hak_superslab_is_apart(ss);
@@ -94,7 +95,8 @@ static bool unmap_superslab(struct hak_superslab *ss) {
 }
 
 // Releases what `verdict` says; returns the bytes that went back. `ss` may be gone afterwards.
-static size_t release(struct hak_superslab *ss, enum hak_release_verdict verdict, uint64_t now) {
+static size_t release(struct hak_superslab *ss, enum hak_release_verdict verdict, uint64_t now)
+    HAK_REQUIRES(hak_pool_mutex) {
   hak_pool_dequeue(ss);
   // One in huge pages goes back whole where it can.
   if (verdict == HAK_RELEASE_UNMAP || (ss->free_mask == HAK_ALL_SLABS && hak_ground_is_huge(ss))) {
@@ -106,7 +108,8 @@ static size_t release(struct hak_superslab *ss, enum hak_release_verdict verdict
   return bytes;
 }
 
-static struct hak_release_facts facts_of(const struct hak_superslab *ss, uint64_t now, uint64_t deadline) {
+static struct hak_release_facts facts_of(const struct hak_superslab *ss, uint64_t now, uint64_t deadline)
+    HAK_REQUIRES(hak_pool_mutex) {
   const struct hak_release_facts facts = {
       .now_ms = now,
       .free_since_ms = ss->dirty_since,
@@ -121,7 +124,7 @@ static struct hak_release_facts facts_of(const struct hak_superslab *ss, uint64_
 }
 
 // Releases one superslab that is due. False: none is, or the kernel did not take it.
-static bool release_due(uint64_t now) {
+static bool release_due(uint64_t now) HAK_REQUIRES(hak_pool_mutex) {
   struct hak_superslab *ss = hak_pool.queue_first;
   if (ss == NULL || !hak_refusal_is_over(&hak_decommit_refusal, now)) return false;
   const struct hak_release_facts facts = facts_of(ss, now, HAK_SETTING(decommit_deadline_ms));
@@ -152,9 +155,9 @@ void hak_pool_note_free(struct hak_superslab *ss, uint64_t now) {
 }
 
 bool hak_pool_tick(uint64_t now) {
-  hak_lock_acquire(&hak_pool.lock);
+  hak_lock_acquire(&hak_pool_mutex);
   const bool more = release_due(now);
-  hak_lock_release(&hak_pool.lock);
+  hak_lock_release(&hak_pool_mutex);
   return more;
 }
 
@@ -166,7 +169,7 @@ size_t hak_pool_make_way(size_t bytes) {
   size_t released = 0;
   const uint64_t now = hak_os_now_ms();
   if (!hak_refusal_is_over(&hak_decommit_refusal, now)) return 0;
-  hak_lock_acquire(&hak_pool.lock);
+  hak_lock_acquire(&hak_pool_mutex);
   // What is idle goes; near a limit whatever is free. What the program will soon use again would only be faulted in
   // again.
   const bool near = !hak_limit_has_room(bytes);
@@ -182,13 +185,13 @@ size_t hak_pool_make_way(size_t bytes) {
       released += step;
     }
   }
-  hak_lock_release(&hak_pool.lock);
+  hak_lock_release(&hak_pool_mutex);
   return released;
 }
 
 // Unmaps the wholly free superslabs that stayed mapped without memory; all are on the list of the emptiest. Lets others
 // in between two of them.
-static void unmap_parked_on(uint32_t ground) {
+static void unmap_parked_on(uint32_t ground) HAK_REQUIRES(hak_pool_mutex) {
   struct hak_superslab **const list = &hak_pool.grounds[ground].lists[HAK_POOL_FULL - 1];
   uint32_t pass = 0;  // of those that stay
   for (;;) {
@@ -199,17 +202,17 @@ static void unmap_parked_on(uint32_t ground) {
     if (!parked || !unmap_superslab(ss)) {
       pass++;
     } else {
-      hak_lock_pass(&hak_pool.lock);
+      hak_lock_pass(&hak_pool_mutex);
     }
   }
 }
 
-static void unmap_parked(void) {
+static void unmap_parked(void) HAK_REQUIRES(hak_pool_mutex) {
   for (uint32_t ground = 0; ground < HAK_POOL_GROUNDS; ground++) unmap_parked_on(ground);
 }
 
 // The first of the queue that is not among the first that together have at most `keep_bytes`.
-static struct hak_superslab *first_above(size_t keep_bytes) {
+static struct hak_superslab *first_above(size_t keep_bytes) HAK_REQUIRES(hak_pool_mutex) {
   struct hak_superslab *ss = hak_pool.queue_first;
   if (keep_bytes == 0) return ss;
   size_t kept = 0;
@@ -221,7 +224,7 @@ static struct hak_superslab *first_above(size_t keep_bytes) {
   return NULL;
 }
 
-static uint32_t queue_length(void) {
+static uint32_t queue_length(void) HAK_REQUIRES(hak_pool_mutex) {
   uint32_t count = 0;
   for (struct hak_superslab *ss = hak_pool.queue_first; ss != NULL; ss = hak_superslab_queue_next(ss)) count++;
   return count;
@@ -230,7 +233,7 @@ static uint32_t queue_length(void) {
 size_t hak_pool_trim(size_t keep_bytes) {
   const uint64_t now = hak_os_now_ms();
   size_t bytes = 0;
-  hak_lock_acquire(&hak_pool.lock);
+  hak_lock_acquire(&hak_pool_mutex);
   // Once through the queue: what cannot be released comes back behind its present end. Others, who have the pool
   // between two superslabs, may change it.
   for (uint32_t left = queue_length(); left > 0; left--) {
@@ -240,9 +243,9 @@ size_t hak_pool_trim(size_t keep_bytes) {
     facts.keep_superslabs = 0;
     facts.keep_free_bytes = 0;
     bytes += release(ss, hak_release_superslab(&facts), now);
-    hak_lock_pass(&hak_pool.lock);
+    hak_lock_pass(&hak_pool_mutex);
   }
   if (keep_bytes == 0) unmap_parked();
-  hak_lock_release(&hak_pool.lock);
+  hak_lock_release(&hak_pool_mutex);
   return bytes;
 }

@@ -6,6 +6,7 @@
 #define HAKMEM_SLAB_SLAB_RELEASE_H_
 
 #include "allocator/os/base.h"
+#include "allocator/slab/pool_lock.h"
 #include "allocator/slab/slab.h"
 
 HAK_C_BEGIN
@@ -24,7 +25,7 @@ uint64_t hak_pool_free_bytes(void);
 
 // After slabs became free: LEAN may decommit them at once; else they wait for the deadline from now on, unless the
 // superslab waits already. Then releases a slice of what is due. Under the pool lock.
-void hak_pool_note_free(struct hak_superslab *ss, uint64_t now);
+void hak_pool_note_free(struct hak_superslab *ss, uint64_t now) HAK_REQUIRES(hak_pool_mutex);
 
 HAK_C_END
 
