@@ -47,6 +47,16 @@ const struct hak_gate hak_gates[HAK_GATE_COUNT] = {
 #undef HAK_CHOICES
 };
 
+const char *hak_gate_other_name(uint32_t id) { return id == HAK_GATE_PROFILE ? "HAKMEM_PRESET" : NULL; }
+
+uint32_t hak_gate_named(const char *name) {
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
+    const char *other = hak_gate_other_name(id);
+    if (strcmp(hak_gates[id].name, name) == 0 || (other != NULL && strcmp(other, name) == 0)) return id;
+  }
+  return HAK_GATE_COUNT;
+}
+
 static bool parse_number(const char *text, uint64_t *value) {
   if (*text == '\0') return false;
   uint64_t number = 0;
@@ -100,8 +110,20 @@ static void add_quoted(struct hak_line *line, const char *text, size_t length) {
   hak_line_text(line, "\"");
 }
 
+// Says so where a profile of the build was given as the preset.
+static void add_hint(struct hak_line *line, const struct hak_gate *gate, const char *text) {
+  static const char *const profiles[] = {"fast", "standard", "observe", "hardened"};
+  if (gate != &hak_gates[HAK_GATE_PROFILE]) return;
+  for (size_t i = 0; i < sizeof profiles / sizeof profiles[0]; i++) {
+    if (strcmp(text, profiles[i]) != 0) continue;
+    hak_line_text(line, "; ");
+    hak_line_text(line, profiles[i]);
+    hak_line_text(line, " is a profile, which is chosen when hakmem is built");
+  }
+}
+
 // The end of a line on a bad value, and the line.
-static void finish_bad_value(struct hak_line *line, const struct hak_gate *gate, uint64_t used) {
+static void finish_bad_value(struct hak_line *line, const struct hak_gate *gate, const char *text, uint64_t used) {
   hak_line_text(line, " is not accepted; accepted: ");
   if (gate->choices != NULL) {
     for (size_t i = 0; gate->choices[i] != NULL; i++) {
@@ -117,16 +139,17 @@ static void finish_bad_value(struct hak_line *line, const struct hak_gate *gate,
   }
   hak_line_text(line, "; using ");
   add_value(line, gate, used);
+  add_hint(line, gate, text);
   hak_line_write(line);
 }
 
-static void report_bad_variable(const struct hak_gate *gate, const char *text, uint64_t used) {
+static void report_bad_variable(const char *name, const struct hak_gate *gate, const char *text, uint64_t used) {
   struct hak_line line = {.length = 0};
   hak_line_text(&line, "hakmem: ");
-  hak_line_text(&line, gate->name);
+  hak_line_text(&line, name);
   hak_line_text(&line, "=");
   add_quoted(&line, text, SIZE_MAX);
-  finish_bad_value(&line, gate, used);
+  finish_bad_value(&line, gate, text, used);
 }
 
 const char *hak_gate_variable(char *const *environment, const char *name) {
@@ -137,12 +160,17 @@ const char *hak_gate_variable(char *const *environment, const char *name) {
   return NULL;
 }
 
+static bool names_gate(const struct hak_conf_item *item, uint32_t id) {
+  const char *other = hak_gate_other_name(id);
+  return hak_conf_names(item, hak_gates[id].name) || (other != NULL && hak_conf_names(item, other));
+}
+
 // What the text of settings says of this gate, if anything: the last accepted value counts.
 static void take_conf(const char *text, enum hak_gate_origin origin, uint32_t id, struct hak_gate_values *values) {
   if (text == NULL || hak_conf_too_long(text)) return;
   struct hak_conf_item item;
   while (hak_conf_next(&text, &item)) {
-    if (!item.is_pair || !hak_conf_names(&item, hak_gates[id].name)) continue;
+    if (!item.is_pair || !names_gate(&item, id)) continue;
     if (hak_gate_parse(&hak_gates[id], item.value, &values->value[id])) values->origin[id] = (uint8_t)origin;
   }
 }
@@ -159,18 +187,23 @@ static void resolve_one(const struct hak_gate_sources *sources, uint32_t id, uin
   hak_gate_preset(id, preset, values);
   take_conf(sources->build, HAK_GATE_FROM_BUILD, id, values);
   take_conf(sources->program, HAK_GATE_FROM_PROGRAM, id, values);
-  const char *text = hak_gate_variable(sources->environment, gate->name);
+  const char *name = gate->name;
+  const char *text = hak_gate_variable(sources->environment, name);
+  if (text == NULL && hak_gate_other_name(id) != NULL) {
+    name = hak_gate_other_name(id);
+    text = hak_gate_variable(sources->environment, name);
+  }
   if (text == NULL) return;
   if (hak_gate_parse(gate, text, &values->value[id])) {
     values->origin[id] = HAK_GATE_FROM_ENVIRONMENT;
   } else {
-    report_bad_variable(gate, text, values->value[id]);
+    report_bad_variable(name, gate, text, values->value[id]);
   }
 }
 
 static uint32_t find_gate(const struct hak_conf_item *item) {
   uint32_t id = 0;
-  while (id < HAK_GATE_COUNT && !hak_conf_names(item, hak_gates[id].name)) id++;
+  while (id < HAK_GATE_COUNT && !names_gate(item, id)) id++;
   return id;
 }
 
@@ -198,7 +231,7 @@ static void report_conf(const char *source, const char *text, const struct hak_g
     hak_line_text(&line, ": ");
     add_quoted(&line, item.text, item.length);
     if (id != HAK_GATE_COUNT) {
-      finish_bad_value(&line, &hak_gates[id], values->value[id]);
+      finish_bad_value(&line, &hak_gates[id], item.is_pair ? item.value : "", values->value[id]);
     } else {
       hak_line_text(&line, " is not accepted; accepted: NAME=VALUE, with a NAME that HAKMEM_SHOW_CONFIG=1 lists");
       hak_line_write(&line);

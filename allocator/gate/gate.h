@@ -65,6 +65,10 @@ struct hak_gate_sources {
   const char *build;         // //configs:conf: the same
 };
 
+// Another name of the gate's variable; NULL: it has none. The gate with a name of either kind; HAK_GATE_COUNT: none.
+const char *hak_gate_other_name(uint32_t id);
+uint32_t hak_gate_named(const char *name);
+
 // The value of the variable in the environment, which may be NULL; NULL: it has none.
 const char *hak_gate_variable(char *const *environment, const char *name);
 

@@ -81,15 +81,8 @@ void hak_gate_now_init(const struct hak_gate_values *values) {
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) tell(id, value_text(id, values->value[id]));
 }
 
-// HAK_GATE_COUNT: there is none.
-static uint32_t find_gate(const char *name) {
-  uint32_t id = 0;
-  while (id < HAK_GATE_COUNT && strcmp(hak_gates[id].name, name) != 0) id++;
-  return id;
-}
-
 const char *hak_gate_get(const char *name, const char **origin) {
-  const uint32_t id = find_gate(name);
+  const uint32_t id = hak_gate_named(name);
   if (id == HAK_GATE_COUNT) return NULL;
   // Acquire: pairs with the store of the text, whose bytes are read by the caller. Relaxed: the origin.
   const char *text = atomic_load_explicit(&now.text[id], memory_order_acquire);
@@ -125,7 +118,7 @@ static bool follows(uint32_t id) HAK_REQUIRES(hak_gate_role) {
 
 int hak_gate_set(const char *name, const char *text) {
   uint64_t value;
-  const uint32_t changed = find_gate(name);
+  const uint32_t changed = hak_gate_named(name);
   if (changed == HAK_GATE_COUNT || !hak_gate_parse(&hak_gates[changed], text, &value)) return EINVAL;
   if (HAK_FAST || hak_gates[changed].change != HAK_GATE_ANY_TIME) return EPERM;
   if (changed == HAK_GATE_MEMORY_LIMIT && value != 0 && value <= hak_gate_limit_floor()) return EINVAL;

@@ -103,7 +103,10 @@ TEST(Sources, EveryGateCanBeSetByEach) {
 
 TEST(BadItems, AreOneLineWithTheirSourceAndWhatIsAccepted) {
   EXPECT_EQ(Resolve({}, "profile=fast", nullptr).messages,
-            "hakmem: hak_conf: \"profile=fast\" is not accepted; accepted: balanced, speed, lean; using balanced\n");
+            "hakmem: hak_conf: \"profile=fast\" is not accepted; accepted: balanced, speed, lean; using balanced; "
+            "fast is a profile, which is chosen when hakmem is built\n");
+  EXPECT_EQ(Resolve({}, "preset=quick", nullptr).messages,
+            "hakmem: hak_conf: \"preset=quick\" is not accepted; accepted: balanced, speed, lean; using balanced\n");
   EXPECT_EQ(Resolve({}, nullptr, "HAKMEM_THREAD_CACHE_KB=-1").messages,
             "hakmem: //configs:conf: \"HAKMEM_THREAD_CACHE_KB=-1\" is not accepted; accepted: 0 to 1048576 KiB; using "
             "4096\n");

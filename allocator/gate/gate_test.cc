@@ -272,6 +272,27 @@ TEST(GateReport, ABadValueIsOneLineWithItsGateItselfAndWhatIsAccepted) {
             "hakmem: HAKMEM_SHOW_CONFIG=\"2\" is not accepted; accepted: 0, 1; using 0\n");
 }
 
+TEST(GateResolve, ThePresetHasAnotherName) {
+  const auto preset = [](const Resolved &resolved) { return resolved.values.value[HAK_GATE_PROFILE]; };
+  EXPECT_EQ(preset(Resolve({"HAKMEM_PRESET=lean"})), uint64_t{HAK_PRESET_LEAN});
+  EXPECT_EQ(preset(Resolve({"HAKMEM_PRESET=lean", "HAKMEM_PROFILE=speed"})), uint64_t{HAK_PRESET_SPEED});
+  EXPECT_EQ(preset(Resolve({"HAKMEM_PRESETS=lean"})), uint64_t{HAK_PRESET_BALANCED});
+  EXPECT_EQ(Resolve({"HAKMEM_PRESET=bogus"}).messages,
+            "hakmem: HAKMEM_PRESET=\"bogus\" is not accepted; accepted: balanced, speed, lean; using balanced\n");
+  EXPECT_EQ(hak_gate_named("HAKMEM_PRESET"), uint32_t{HAK_GATE_PROFILE});
+  EXPECT_EQ(hak_gate_named("HAKMEM_THP"), uint32_t{HAK_GATE_THP});
+  EXPECT_EQ(hak_gate_named("HAKMEM_PRESE"), uint32_t{HAK_GATE_COUNT});
+}
+
+TEST(GateReport, AProfileIsNoPreset) {
+  for (const std::string profile : {"fast", "standard", "observe", "hardened"}) {
+    EXPECT_EQ(Resolve({"HAKMEM_PROFILE=" + profile}).messages,
+              "hakmem: HAKMEM_PROFILE=\"" + profile +
+                  "\" is not accepted; accepted: balanced, speed, lean; using balanced; " + profile +
+                  " is a profile, which is chosen when hakmem is built\n");
+  }
+}
+
 TEST(GateReport, TheGatesOfLeanToo) {
   EXPECT_EQ(Resolve({"HAKMEM_SS_MEM_LEAN_TARGET_MB=-1"}).messages,
             "hakmem: HAKMEM_SS_MEM_LEAN_TARGET_MB=\"-1\" is not accepted; accepted: 0 to 1048576 MiB; using 10\n");
