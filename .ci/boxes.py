@@ -16,9 +16,8 @@ import re
 import subprocess
 import sys
 
-COLUMNS = ["box", "job", "layer", "API", "gates", "counters", "tests"]
+COLUMNS = ["box", "job", "API", "gates", "counters", "tests"]
 ROOMS = {"api", "block", "gate", "heap", "hot", "large", "meta", "observe", "os", "pages", "policy", "reclaim", "slab"}
-LAYERS = {"L0", "L1", "L2", "L3", "api"}
 ENDINGS = {".c", ".cc", ".h", ".inc"}
 TOKEN = re.compile(r"`([^`]*)`")
 
@@ -80,8 +79,6 @@ def problems(text, sources):
         if not token["box"]:
             wrong("names no box")
         named_files |= own
-        if cell["layer"] not in LAYERS:
-            wrong(f"{cell['layer']} is no layer")
         own_text = "\n".join(sources[path] for path in sorted(own))
         for name in token["API"]:
             if not re.search(rf"\b{re.escape(name)}\b", own_text):
@@ -118,8 +115,8 @@ def self_check():
         "include/hakmem/hakmem.h": "typedef struct hak_stats {\n  uint32_t version;\n  uint64_t many;  // of it\n} hak_stats;",
     }
     head = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n"
-    table = "| `policy/gate_table` | gates | L0 | – | – | – | – |\n"
-    good = "| `os/a` | does it | L3 | `hak_a` | `HAKMEM_A` | `many` | `os/a_test.cc` |\n"
+    table = "| `policy/gate_table` | gates | – | – | – | – |\n"
+    good = "| `os/a` | does it | `hak_a` | `HAKMEM_A` | `many` | `os/a_test.cc` |\n"
     assert not problems(head + table + good, sources), problems(head + table + good, sources)
     assert problems(head, {}) == ["no box, no gate or no statistic found to check"]
     for old, new, what in [
@@ -127,7 +124,6 @@ def self_check():
         (good, good + good, "has a row already"),
         ("`os/a`", "`os/a` `os/b`", "no file allocator/os/b.*"),
         ("`os/a`", "os a", "names no box"),
-        ("L3", "L4", "is no layer"),
         ("`hak_a`", "`hak_b`", "not in the box's files"),
         ("`HAKMEM_A`", "`HAKMEM_B`", "HAKMEM_B is no gate"),
         ("`HAKMEM_A`", "–", "no row names the gate HAKMEM_A"),
@@ -136,7 +132,7 @@ def self_check():
         ("`os/a_test.cc`", "`os/b_test.cc`", "no file allocator/os/b_test.cc"),
         ("`os/a_test.cc`", "–", "no row names the test allocator/os/a_test.cc"),
         ("does it", "", "nothing in the column job"),
-        ("does it", "does it | twice", "8 cells"),
+        ("does it", "does it | twice", "7 cells"),
     ]:
         changed = problems(head + table + good.replace(old, new), sources)
         assert any(what in line for line in changed), (what, changed)
