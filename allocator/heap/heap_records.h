@@ -58,7 +58,7 @@ void hak_heap_record_keep(struct hak_heap *heap, uint64_t now) HAK_REQUIRES(hak_
 
 // Bytes of the records that still have memory and do not stay warm. Relaxed: a hint.
 uint64_t hak_heap_records_idle_bytes(void);
-// Whether there are such records, and the kernel has not refused lately at `now`. A hint, without the lock.
+// Whether there are such records, and the kernel may be asked at `now` to take their memory. A hint, without the lock.
 bool hak_heap_records_may_rest(uint64_t now);
 
 // Returning memory takes three steps. The second step is outside the lock.
