@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The end of the process when a small block is not in the state that it must be in.
 #include "allocator/block/block_check.h"
 
 HAK_COLD __attribute__((noreturn)) void hak_block_complain(const void *block, enum hak_region_state state,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What is checked of a small block when it changes hands, by its header and its poison. Only in builds with headers;
-// without them HAK_BLOCK_CHECKS is 0, hak_block_take_out and hak_block_take_in do nothing, and the other calls are
-// never made. A check that fails ends the process.
+// Checks of a small block when it changes hands, by its header and its poison. Only in builds with headers: without
+// them HAK_BLOCK_CHECKS is 0, hak_block_take_out and hak_block_take_in do nothing, and the other functions are never
+// called. A check that fails ends the process.
 #ifndef HAKMEM_BLOCK_BLOCK_CHECK_H_
 #define HAKMEM_BLOCK_BLOCK_CHECK_H_
 
@@ -15,17 +15,17 @@ HAK_C_BEGIN
 
 #define HAK_BLOCK_CHECKS (HAK_HEADER != HAK_HEADER_MODE_NONE)
 
-// Ends the process with what is wrong with a block in the state: one of the two complaints, or a corrupted header.
+// Ends the process with a message for the block's state: `if_free`, `if_other`, or a corrupted header.
 __attribute__((noreturn)) void hak_block_complain(const void *block, enum hak_region_state state, const char *if_free,
                                                   const char *if_other);
 
-// Whether what follows the block is a header that an overflow has not touched.
+// Whether the bytes behind the block are an intact header, that is, no overflow has changed them.
 HAK_INLINE bool hak_block_behind_is_intact(const void *block, uint32_t class_id) {
   const char *behind = (const char *)block + hak_class_stride(class_id);
   return HAK_HEADER != HAK_HEADER_MODE_ALWAYS || tiny_region_id_state(behind, class_id) != HAK_REGION_IS_BROKEN;
 }
 
-// Ends the process unless the block can be handed out: it is free, or was never handed out, and nobody wrote to it.
+// Ends the process unless the block can be handed out: it is free or was never handed out, and nobody wrote to it.
 HAK_INLINE void hak_block_require_unused(const void *block, uint32_t class_id) {
   if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) {
     const enum hak_region_state state = tiny_region_id_state(block, class_id);
@@ -43,18 +43,19 @@ HAK_INLINE void hak_block_check_out(void *block, uint32_t class_id) {
   tiny_region_id_set_live(block, class_id);
 }
 
-// The same where a canary is still to be written (api/guarded_entry.h): that makes the block live.
+// As hak_block_check_out, for a block that still gets a canary (api/guarded_entry.h): writing the canary makes it live.
 HAK_INLINE void hak_block_take_out(void *block, uint32_t class_id) {
   if (!HAK_BLOCK_CHECKS) return;
   hak_block_require_unused(block, class_id);
   if (!HAK_GUARDED) tiny_region_id_set_live(block, class_id);
 }
 
-// A live block's canary is whole whenever another thread looks at it (freed_check.h), or it would be taken for damaged:
-// who changes it says first that the block is not live, and that it is live last. Acquire and release, on both sides
-// what orders the state and the canary between; on x86-64 it binds the compiler alone.
+// Whenever another thread reads the canary of a live block (heap/freed_check.h), the canary must be whole; otherwise
+// that thread reports an overflow. So a thread that changes a canary first marks the block as not live, and marks it
+// live again last. Acquire and release: on both sides this fence orders the state and the canary. On x86-64 it is only
+// a compiler barrier.
 HAK_INLINE void hak_block_keep_order(void) { __atomic_thread_fence(__ATOMIC_ACQ_REL); }
-// From here to hak_block_end_change the canary of a live block may change.
+// Between this call and hak_block_end_change the canary of a live block may change.
 HAK_INLINE void hak_block_begin_change(void *block, uint32_t class_id) {
   tiny_region_id_set_free(block, class_id);
   hak_block_keep_order();
@@ -64,29 +65,29 @@ HAK_INLINE void hak_block_end_change(void *block, uint32_t class_id) {
   tiny_region_id_set_live(block, class_id);
 }
 
-// Ends the process with one complaint or the other unless the block is live: `if_free` when it was freed, `if_other`
-// when it was never handed out.
+// Ends the process unless the block is live: with `if_free` when it was freed, with `if_other` when it was never handed
+// out.
 HAK_INLINE void hak_block_require_live(const void *block, uint32_t class_id, const char *if_free,
                                        const char *if_other) {
   const enum hak_region_state state = tiny_region_id_state(block, class_id);
   if (HAK_UNLIKELY(state != HAK_REGION_IS_LIVE)) hak_block_complain(block, state, if_free, if_other);
 }
 
-// The program gives back a block that hak_block_require_live found live. Call it once for each free, before the block
-// can be handed out again.
+// The program frees a block that hak_block_require_live found live. Call it once for each free, before the block can be
+// handed out again.
 HAK_INLINE void hak_block_check_in_live(void *block, uint32_t class_id) {
   if (HAK_UNLIKELY(!hak_block_behind_is_intact(block, class_id))) hak_fatal("overflow", block);
   hak_block_begin_change(block, class_id);
   hak_poison_fill(block, hak_class_usable(class_id));
 }
 
-// The same for a block that nobody has looked at yet.
+// The same for a block that has not been checked yet.
 HAK_INLINE void hak_block_check_in(void *block, uint32_t class_id) {
   hak_block_require_live(block, class_id, "double free", "invalid free");
   hak_block_check_in_live(block, class_id);
 }
 
-// One of the two: guarded builds have found the block live (api/guarded_entry.h).
+// Checks in a freed block. Guarded builds have already found it live (api/guarded_entry.h).
 HAK_INLINE void hak_block_take_in(void *block, uint32_t class_id) {
   if (!HAK_BLOCK_CHECKS) return;
   if (HAK_GUARDED) {
@@ -96,7 +97,7 @@ HAK_INLINE void hak_block_take_in(void *block, uint32_t class_id) {
   }
 }
 
-// Ends the process when a freed block, or its header, was written to since.
+// Ends the process when a freed block, or its header, was written to after the free.
 HAK_INLINE void hak_block_require_untouched(const void *block, uint32_t class_id) {
   if (HAK_HEADER != HAK_HEADER_MODE_ALWAYS) return;
   const enum hak_region_state state = tiny_region_id_state(block, class_id);
@@ -106,7 +107,7 @@ HAK_INLINE void hak_block_require_untouched(const void *block, uint32_t class_id
   }
 }
 
-// The program names the block as its own (realloc, usable size).
+// The program passes the block as its own, to realloc or to ask for its usable size.
 HAK_INLINE void hak_block_check_live(const void *block, uint32_t class_id) {
   hak_block_require_live(block, class_id, "invalid pointer", "invalid pointer");
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Runs in the header mode of each profile (always in OBSERVE, none elsewhere), and its copies block_check_test_preserve
-// and _always in the others. Without headers the checks are never called, and that is all there is to test.
+// Runs in the header mode of each profile (`always` in OBSERVE, `none` elsewhere). Its copies block_check_test_preserve
+// and _always run in the other modes. Without headers the checks are never called, and the test checks only that.
 #include "allocator/block/block_check.h"
 
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@
 
 namespace {
 
-// A block with its header and that of the block behind, as the slab carves them.
+// A block with its header and the header of the block behind, as carving writes them.
 class BlockCheck : public testing::Test {
  protected:
   static void SetUpTestSuite() { printf("header mode: %s\n", HAK_HEADER_NAME); }
@@ -65,7 +65,7 @@ TEST_F(BlockCheck, ASmashedHeaderIsFound) {
 
 #if HAK_HEADER == HAK_HEADER_MODE_PRESERVE
 
-// The mode knows no state: what the header says of a free block is what it says of a live one.
+// The mode `preserve` has no state: the header of a free block equals that of a live one.
 TEST_F(BlockCheck, PreserveSeesNoDoubleFree) {
   Carve(5);
   hak_block_check_out(block_, 5);
@@ -105,7 +105,7 @@ TEST_F(BlockCheck, AnOverflowByOneByteIsFound) {
       Carve(id);
       hak_block_check_out(block_, id);
       block_[hak_class_usable(id)] = static_cast<unsigned char>(byte);  // the first byte that is not the program's
-      // Where headers are masked, a byte in a hundred is a valid one.
+      // Where headers are masked, one byte in a hundred is a valid header.
       if (HAK_HARDENED && tiny_region_id_state(block_ + hak_class_stride(id), id) != HAK_REGION_IS_BROKEN) continue;
       HAK_EXPECT_FATAL(hak_block_check_in(block_, id), "overflow", block_);
     }
@@ -132,7 +132,7 @@ TEST_F(BlockCheck, PoisonFillsWhatIsFreed) {
   }
 }
 
-// Poison is for OBSERVE builds; with the header alone the write stays unnoticed.
+// Poison is for OBSERVE builds; with the header alone the write is not noticed.
 TEST_F(BlockCheck, AWriteAfterFreeIsFoundWhenTheBlockIsHandedOut) {
   for (const uint32_t id : kClasses) {
     for (const size_t offset : {size_t{0}, hak_class_usable(id) / 2, hak_class_usable(id) - 1}) {
@@ -149,12 +149,12 @@ TEST_F(BlockCheck, AWriteAfterFreeIsFoundWhenTheBlockIsHandedOut) {
   }
 }
 
-// Of every class, but of the larger ones only their ends: all between is one loop.
+// All bytes of small classes, but only the ends of larger ones: all bytes in between are checked by one loop.
 TEST_F(BlockCheck, PoisonTellsOfEachBit) {
   constexpr size_t kEnds = 200;
   for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) {
     const size_t usable = hak_class_usable(id);
-    memset(memory_, 0xA5, sizeof memory_);  // what stands around the block does not count
+    memset(memory_, 0xA5, sizeof memory_);  // the bytes around the block do not matter
     hak_poison_fill(block_, usable);
     ASSERT_TRUE(hak_poison_intact(block_, usable));
     for (size_t at = 0; at < usable; at++) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The bytes in front of a slab's lowest block, up to its header: they belong to no block, whose canary would tell of a
-// write. In OBSERVE and HARDENED they hold the poison from the carving on.
+// The front: the bytes before a slab's lowest block, up to the block's header. They belong to no block, so no canary
+// covers them. In OBSERVE and HARDENED they hold the poison pattern from the time the block is carved.
 #ifndef HAKMEM_BLOCK_BLOCK_FRONT_H_
 #define HAKMEM_BLOCK_BLOCK_FRONT_H_
 
@@ -10,7 +10,7 @@
 
 HAK_C_BEGIN
 
-// What a block's start is a multiple of, less the header: so much lies there in every slab.
+// The alignment of a block's start, less the header: every slab has at least this many bytes there.
 #define HAK_FRONT_BYTES (HAK_MIN_ALIGN - 1)
 
 HAK_INLINE void hak_block_front_fill(void *lowest) {

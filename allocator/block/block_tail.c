@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The canary behind a small block: the table of its ends, and runs of pattern bytes.
 #include "allocator/block/block_tail.h"
 
 // The canary's second byte is zero; in memory the lowest byte comes first.
@@ -28,6 +30,6 @@ void hak_tail_fill_front(const void *block, void *start, size_t bytes) {
 
 bool hak_tail_front_intact(const void *block, const void *start, size_t bytes) {
   const unsigned char *byte = (const unsigned char *)start;
-  // A row of equal bytes: each is equal to the one before it.
+  // All bytes of the pattern are equal: compare each with the one before it.
   return bytes == 0 || (byte[0] == hak_tail_byte(hak_tail_code(block)) && memcmp(byte, byte + 1, bytes - 1) == 0);
 }

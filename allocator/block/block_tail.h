@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// block_tail: the end of a small block at its very request, in OBSERVE and HARDENED. Behind the bytes that the program
-// asked for stands a canary up to the end of the block, whose last eight bytes say twice how long it is:
+// block_tail: in OBSERVE and HARDENED a small block ends exactly where its request ends. A canary fills the block from
+// the end of the request. The last eight bytes of the block encode the length of the canary twice:
 //
 //   | request | pattern ............ | word |
 //
-// Both depend on a secret and on the block's address. The first byte behind the request is never below 0x80, so a
-// string's terminating zero, or text that runs over by one byte, never goes unnoticed; another byte does with a
-// probability of 1/128. The second one is zero: whoever reads a string that fills its block without a zero of its own
-// stops there. It may be the pattern's or the word's.
+// Both depend on a secret and on the block's address. The first byte behind the request is always at least 0x80, so a
+// string's terminating zero, or text that overflows by one byte, is always noticed. Any other byte goes unnoticed with
+// a probability of 1/128. The second byte is zero: a read of a string without a terminating zero stops there. The
+// second byte can belong to the pattern or to the word.
 #ifndef HAKMEM_BLOCK_BLOCK_TAIL_H_
 #define HAKMEM_BLOCK_BLOCK_TAIL_H_
 
@@ -20,52 +20,54 @@
 
 HAK_C_BEGIN
 
-// What a request needs at least beyond its size.
+// The least number of bytes that a block has beyond the request.
 #define HAK_TAIL_BYTES (HAK_GUARDED ? (size_t)8 : (size_t)0)
-// And what one of `size` bytes gets: with the header of the block behind, the canary of a block of 4 KiB and more takes
-// all of the 16 bytes in front of that block, so a write there is never one into the request.
+// The number for a request of `size` bytes: together with the header of the block behind, the canary of a block of
+// 4 KiB or more takes all 16 bytes in front of that block. So a write there never changes the request.
 #define HAK_TAIL_WIDE ((size_t)4096)
 #define HAK_TAIL_WIDE_BYTES (HAK_TAIL_BYTES + (HAK_GUARDED ? (size_t)7 : (size_t)0))
 HAK_INLINE size_t hak_tail_bytes(size_t size) { return size < HAK_TAIL_WIDE ? HAK_TAIL_BYTES : HAK_TAIL_WIDE_BYTES; }
 
-// The pattern for the `bytes` at `start`, which lie behind `block`; and whether it is still there.
+// Writes the pattern to the `bytes` bytes at `start`, which lie behind `block`; and tells whether it is still there.
 void hak_tail_fill(const void *block, void *start, size_t bytes);
 bool hak_tail_intact(const void *block, const void *start, size_t bytes);
-// The same for bytes that lie in front of `block`: no byte is zero.
+// The same for bytes in front of `block`: there no byte of the pattern is zero.
 void hak_tail_fill_front(const void *block, void *start, size_t bytes);
 bool hak_tail_front_intact(const void *block, const void *start, size_t bytes);
 
-// What the length is XORed with; its highest bit is set.
+// The length is XORed with this code. Its highest bit is set.
 HAK_INLINE uint64_t hak_tail_code(const void *block) {
   const uint64_t mixed = hak_nextptr_mixed(block);
   return (mixed ^ mixed >> 29) | (uint64_t)1 << 63;
 }
 
-// The bytes of the pattern are all the same, but for the second: the upper ones of the code are the better mixed ones.
+// All bytes of the pattern are equal, except the second one. They come from the upper bits of the code, which are mixed
+// best.
 HAK_INLINE unsigned char hak_tail_byte(uint64_t code) { return (unsigned char)(code >> 56); }
 HAK_INLINE uint64_t hak_tail_row(uint64_t code) { return hak_tail_byte(code) * (UINT64_MAX / 0xFF); }
 HAK_INLINE uint64_t hak_tail_first_row(uint64_t code) { return hak_tail_row(code) & ~(uint64_t)0xFF00; }
 
-// The word behind a canary of so many bytes. Twice, so that a changed byte makes two lengths that differ. The byte with
-// the highest bit comes first, and the second byte behind the request is zero where that is one of the word's.
+// The word behind a canary of `canary` bytes. It holds the length twice, so that a changed byte makes the two lengths
+// differ. The byte with the highest bit comes first. The second byte behind the request is zero if it belongs to the
+// word.
 HAK_INLINE uint64_t hak_tail_word(uint64_t code, uint64_t canary) {
   const uint64_t zero = canary < 2 ? (uint64_t)0xFF << 48 << 8 * canary : 0;
   return __builtin_bswap64(((canary << 32 | canary) ^ code) & ~zero);
 }
 
-// HARDENED looks at no more of a canary than its first eight bytes, its last eight, and the word: an overflow, or a
-// write in front of the block behind, that does not skip them is found, and one that does, but stays in the block,
-// harms nobody. The time that a loop of unforeseeable length takes is well spent in OBSERVE only.
+// HARDENED checks only the first eight bytes of a canary, its last eight, and the word. It finds an overflow, or a
+// write in front of the block behind, unless the write skips these bytes; a write that skips them and stays in the
+// block damages nothing. Only OBSERVE takes the time for a loop of unpredictable length.
 #define HAK_TAIL_WATCHED (HAK_HARDENED ? (size_t)8 : SIZE_MAX)
 
-// Where the last eight bytes of a canary begin, or its first.
+// The offset of the last eight bytes of a canary, or 0 when it is shorter.
 HAK_INLINE size_t hak_tail_last(size_t bytes) { return bytes > 8 ? bytes - 8 : 0; }
 
-// A canary is written and read by words: eight bytes of the block follow it, so the last word may reach into them.
+// A canary is written and read by words. Eight bytes of the block follow it, so the last word may reach into them.
 HAK_INLINE void hak_tail_canary_fill(char *start, size_t bytes, uint64_t code) {
   const uint64_t first = hak_tail_first_row(code);
   const uint64_t row = hak_tail_row(code);
-  // The last eight bytes may be some of the first.
+  // The last eight bytes may overlap the first eight.
   if (HAK_HARDENED) memcpy(start + hak_tail_last(bytes), &row, sizeof row);
   memcpy(start, &first, sizeof first);
   for (size_t i = sizeof row; i < bytes && i < HAK_TAIL_WATCHED; i += sizeof row) memcpy(start + i, &row, sizeof row);
@@ -81,13 +83,14 @@ HAK_INLINE bool hak_tail_canary_intact(const char *start, size_t bytes, uint64_t
     row = hak_tail_row(code);
   }
   memcpy(&word, start + i, sizeof word);
-  // The last bytes alone, by two shifts: one cannot shift out all of a word. A branch here would be unpredictable.
+  // Masks the last bytes by two shifts, because one shift cannot shift out a whole word. A branch here would be
+  // unpredictable.
   const size_t last = bytes - i < sizeof word ? bytes - i : sizeof word;
   wrong |= (word ^ row) << 4 * (8 - last) << 4 * (8 - last);
   if (HAK_HARDENED) {
     memcpy(&word, start + hak_tail_last(bytes), sizeof word);
     row = hak_tail_row(code);
-    // The second byte of all is not of the pattern: it is the first of these where there are nine.
+    // The second byte of the canary is not the pattern's. If nine bytes are left, it is the first of them.
     const uint64_t looked_at = bytes > 9 ? UINT64_MAX : bytes == 9 ? ~(uint64_t)0xFF : 0;
     wrong |= (word ^ row) & looked_at;
   }
@@ -95,7 +98,7 @@ HAK_INLINE bool hak_tail_canary_intact(const char *start, size_t bytes, uint64_t
 }
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "a word's first bytes are its low ones");
 
-// The block, which has `usable` bytes, is now one of `size` <= usable - HAK_TAIL_BYTES.
+// Makes the block, which has `usable` bytes, a block of `size` <= usable - HAK_TAIL_BYTES bytes.
 HAK_INLINE void hak_tail_seal(void *block, size_t usable, size_t size) {
   const size_t canary = usable - HAK_TAIL_BYTES - size;
   const uint64_t code = hak_tail_code(block);
@@ -105,7 +108,7 @@ HAK_INLINE void hak_tail_seal(void *block, size_t usable, size_t size) {
   memcpy(end + canary, &word, sizeof word);
 }
 
-// Whether the canary is as it was written; *size: what the block was sealed with.
+// Whether the canary is intact; *size: the size that the block was sealed with.
 HAK_INLINE bool hak_tail_read(const void *block, size_t usable, size_t *size) {
   const size_t most = usable - HAK_TAIL_BYTES;
   const uint64_t code = hak_tail_code(block);
@@ -117,8 +120,8 @@ HAK_INLINE bool hak_tail_read(const void *block, size_t usable, size_t *size) {
          hak_tail_canary_intact((const char *)block + most - canary, canary, code);
 }
 
-// Of a canary of so many bytes, or of ten and more: which of the eight bytes in front of the word are the canary's,
-// and which bytes of these and of the word are not zero.
+// For a canary of n bytes (the last row: ten or more): which of the eight bytes in front of the word belong to the
+// canary, and which bytes of these eight and of the word are not zero.
 struct hak_tail_end {
   uint64_t known;
   uint64_t row;
@@ -127,8 +130,8 @@ struct hak_tail_end {
 #define HAK_TAIL_ENDS 10u
 extern const struct hak_tail_end hak_tail_ends[HAK_TAIL_ENDS + 1];
 
-// Whether the last eight bytes of the canary, or all that there are, and the word are as they were written; or hold
-// `unused` instead of the word. Without branches, which would be coins' tosses: half of all neighbours are free.
+// Whether the last eight bytes of the canary (or all of a shorter one) and the word are intact, or `unused` stands in
+// place of the word. Without branches, because they would be unpredictable: half of all neighbours are free.
 HAK_INLINE bool hak_tail_end_intact(const void *block, size_t usable, uint64_t unused) {
   const size_t most = usable - HAK_TAIL_BYTES;
   const uint64_t code = hak_tail_code(block);
@@ -142,7 +145,7 @@ HAK_INLINE bool hak_tail_end_intact(const void *block, size_t usable, uint64_t u
   return (((wrong_row | wrong_word) == 0) | (word == unused)) != 0;
 }
 
-// The size that the block was sealed with. Ends the process when the canary is not what it was.
+// The size that the block was sealed with. Ends the process when the canary is damaged.
 HAK_INLINE size_t hak_tail_size(const void *block, size_t usable) {
   size_t size;
   if (HAK_UNLIKELY(!hak_tail_read(block, usable, &size))) hak_fatal("overflow", block);

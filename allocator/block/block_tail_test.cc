@@ -28,7 +28,8 @@ class BlockTail : public testing::Test {
 
 constexpr size_t kWord = 8;
 
-// Whether the byte counts: all of a canary in OBSERVE, its first and last eight bytes in HARDENED; its word in both.
+// Whether the byte is checked: the whole canary in OBSERVE, its first and last eight bytes in HARDENED; the word in
+// both.
 bool IsWatched(size_t usable, size_t size, size_t at) {
   return at - size < HAK_TAIL_WATCHED || at + 2 * kWord >= usable;
 }
@@ -63,7 +64,7 @@ TEST_F(BlockTail, EachWatchedByteIsWatched) {
   }
 }
 
-// What overflows write most: the zero of a string, text, and what only differs in one bit.
+// The bytes that overflows write most: the zero of a string, text, and bytes that differ in one bit.
 TEST_F(BlockTail, OneChangedByteAnywhereIsFound) {
   constexpr size_t kUsable = 31;
   for (const size_t size : {size_t{0}, size_t{7}, size_t{22}, size_t{23}}) {
@@ -102,7 +103,7 @@ TEST_F(BlockTail, TheSecondByteEndsAString) {
   }
 }
 
-// What the block behind looks at: the word, and up to eight bytes of the canary.
+// The bytes that the block behind checks: the word, and up to eight bytes of the canary.
 TEST_F(BlockTail, ItsEndIsSeenFromBehind) {
   constexpr uint64_t kUnused = HAK_POISON_WORD;
   for (const size_t usable : {size_t{15}, size_t{31}, size_t{127}}) {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Blocks of size 0 in HARDENED: one bit for each address of a range that nobody can touch.
 #include "allocator/block/empty_blocks.h"
 
 #include "allocator/os/atomic.h"
 #include "allocator/os/os.h"
 
 #define WORDS (HAK_EMPTY_BLOCKS / 64)
-// Places that one call looks at. Of a range that is full to seven eighths most calls find one within the first ten.
+// Addresses that one call tries. When seven eighths of the range are live, most calls find one within the first ten.
 #define LOOKS_MAX 256u
 #define LIVE_MAX (HAK_EMPTY_BLOCKS / 8 * 7)
 
@@ -15,10 +17,10 @@ struct empties {
 };
 static_assert(sizeof(struct empties) % 65536 == 0, "whole pages of every size");
 
-// Set once, the bits first (release): who finds the range (acquire) finds them, too.
+// Set once, the bits first (release). A thread that finds the range (acquire) finds the bits too.
 static HAK_ATOMIC(struct empties *) bits;
 static HAK_ATOMIC(char *) range;
-// Relaxed: where to look next is a hint, the bits decide; and a figure.
+// Relaxed: `next` is a hint, and the bits decide; `count` is a statistic.
 static HAK_ATOMIC(size_t) next;
 static HAK_ATOMIC(uint64_t) count;
 
@@ -27,14 +29,14 @@ static char *get_range(void) { return atomic_load_explicit(&range, memory_order_
 static struct empties *get_bits(void) { return atomic_load_explicit(&bits, memory_order_acquire); }
 uint64_t hak_empty_count(void) { return atomic_load_explicit(&count, memory_order_relaxed); }
 
-// Each of two threads may map; the second gives its bits back, and leaves its range of addresses, which holds nothing.
+// Two threads may map at once. The loser unmaps its bits. It leaves its range of addresses, which holds no memory.
 static bool make(void) {
   struct empties *new_bits = get_bits();
   if (new_bits == NULL) {
     new_bits = hak_os_map(sizeof *new_bits, hak_os_page_size());
     struct empties *none = NULL;
     if (new_bits == NULL) return false;
-    // Release, or acquire of the other's: see above.
+    // Release, or acquire of the other thread's pointer: see above.
     if (!atomic_compare_exchange_strong_explicit(&bits, &none, new_bits, memory_order_release, memory_order_acquire)) {
       hak_os_unmap(new_bits, sizeof *new_bits);
     }
@@ -42,7 +44,7 @@ static bool make(void) {
   char *new_range = hak_os_reserve_closed(HAK_EMPTY_BYTES);
   char *none = NULL;
   if (new_range == NULL) return false;
-  // Release, or acquire of the other's: see above.
+  // Release, or acquire of the other thread's pointer: see above.
   atomic_compare_exchange_strong_explicit(&range, &none, new_range, memory_order_release, memory_order_acquire);
   return true;
 }
@@ -61,7 +63,7 @@ void *hak_empty_take(size_t align) {
     const uintptr_t address = hak_round_up((uintptr_t)start + from * HAK_MIN_ALIGN, align);
     const size_t index = (address - (uintptr_t)start) / HAK_MIN_ALIGN;
     if (index >= HAK_EMPTY_BLOCKS) continue;
-    // Relaxed: the bit is all that there is to know of the block.
+    // Relaxed: a block has no other state than its bits.
     const uint64_t before = atomic_fetch_or_explicit(word_of(all->live, index), bit_of(index), memory_order_relaxed);
     if ((before & bit_of(index)) != 0) continue;
     atomic_fetch_or_explicit(word_of(all->used, index), bit_of(index), memory_order_relaxed);
@@ -71,7 +73,7 @@ void *hak_empty_take(size_t align) {
   return NULL;
 }
 
-// The block's number; HAK_EMPTY_BLOCKS: it is none.
+// The index of the block; HAK_EMPTY_BLOCKS: `block` is not an empty block.
 static size_t index_of(const void *block) {
   const char *const start = get_range();
   const uintptr_t offset = (uintptr_t)block - (uintptr_t)start;

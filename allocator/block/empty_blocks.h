@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Blocks of size 0, in HARDENED: addresses in a range that nobody can touch, so that reading or writing even one byte
-// faults. Each is an address of its own, and is not used again before all others of the range were. Costs a bit a
-// block.
+// faults. Each block has an address of its own. An address is not used again before all others of the range were used.
+// Costs one bit per block.
 //
-// Thread-safe, no lock.
+// Thread-safe, without a lock.
 #ifndef HAKMEM_BLOCK_EMPTY_BLOCKS_H_
 #define HAKMEM_BLOCK_EMPTY_BLOCKS_H_
 
@@ -12,7 +12,7 @@
 
 HAK_C_BEGIN
 
-// Addresses of the range. Seven eighths of them may be live at a time.
+// Addresses in the range. At most seven eighths of them are live at a time.
 #define HAK_EMPTY_BLOCKS ((size_t)1 << 20)
 #define HAK_EMPTY_BYTES (HAK_EMPTY_BLOCKS * HAK_MIN_ALIGN)
 
@@ -21,7 +21,7 @@ HAK_C_BEGIN
 void *hak_empty_take(size_t align);
 
 enum hak_empty_state {
-  HAK_EMPTY_FOREIGN,  // an address outside of the range, or one that no block ever had
+  HAK_EMPTY_FOREIGN,  // an address outside the range, or one that was never a block
   HAK_EMPTY_LIVE,
   HAK_EMPTY_FREED,
 };
@@ -29,7 +29,7 @@ enum hak_empty_state hak_empty_state_of(const void *block);
 // Takes back a block; returns what it was before.
 enum hak_empty_state hak_empty_give(void *block);
 
-// Live ones now. Relaxed: a figure.
+// Blocks that are live now. Relaxed: a statistic.
 uint64_t hak_empty_count(void);
 
 HAK_C_END

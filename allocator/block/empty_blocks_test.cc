@@ -17,7 +17,7 @@ namespace {
 
 using hak_unit::FaultPlan;
 
-// First: the range is mapped once.
+// Must run first: the range is mapped once.
 TEST(EmptyBlocks, AAreNoneWithoutMemory) {
   for (uint64_t nth = 1; nth <= 2; nth++) {
     const FaultPlan plan(HAK_FAULT_MAP);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Poison: in OBSERVE and HARDENED builds with the header lane on `always`, a free small block is filled with a pattern,
-// and whoever gets it next checks that nobody wrote to it meanwhile. In HARDENED the pattern is zero, so that a freed
-// block's contents are gone and a stale pointer in it is NULL. Does nothing elsewhere.
+// Poison: in OBSERVE and HARDENED builds with the header lane on `always`, a free small block is filled with a pattern.
+// The next allocation of the block checks that nobody wrote to it in between. In HARDENED the pattern is zero, so that
+// a freed block's contents are gone and a stale pointer in it is NULL. Does nothing in other builds.
 #ifndef HAKMEM_BLOCK_POISON_H_
 #define HAKMEM_BLOCK_POISON_H_
 
@@ -24,7 +24,7 @@ HAK_INLINE void hak_poison_fill(void *block, size_t usable) {
 // The first eight bytes, where a free block may have carried a link.
 HAK_INLINE void hak_poison_link(void *block) { hak_poison_fill(block, 8); }
 
-// What is wrong with sixteen bytes, and with 64: zero when they are the pattern.
+// The difference between the pattern and 16 bytes, or 64 bytes: zero when they hold the pattern.
 typedef uint64_t hak_poison_row __attribute__((vector_size(16)));
 HAK_INLINE hak_poison_row hak_poison_wrong(const char *bytes) {
   hak_poison_row row;
@@ -36,8 +36,8 @@ HAK_INLINE hak_poison_row hak_poison_wrong_64(const char *bytes) {
          hak_poison_wrong(bytes + 48);
 }
 
-// Whether the block, of at least eight bytes, still holds the pattern. By hand: the branches of memcmp depend on sizes
-// that nobody can foretell, this has one.
+// Whether the block, of at least eight bytes, still holds the pattern. Not memcmp: its branches depend on sizes that
+// are unpredictable; this function has one branch.
 HAK_INLINE bool hak_poison_intact(const void *block, size_t usable) {
   if (!HAK_POISON_ON) return true;
   const char *const bytes = (const char *)block;

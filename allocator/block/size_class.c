@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The tables of size classes, and the step from whole classes to half classes.
 #include "allocator/block/size_class.h"
 
 const struct hak_class_info hak_class_info[HAK_CLASS_COUNT] = {
@@ -8,9 +10,8 @@ const struct hak_class_info hak_class_info[HAK_CLASS_COUNT] = {
 #undef HAK_SIZE_CLASS
 };
 
-// Each class covers the units above the class before it, up to its own stride. Band 0 steps by 16 bytes; band b > 0
-// covers (128 << b, 256 << b] in eight steps, which are 16 << b bytes too; a half ends half a step before the next
-// class.
+// Each class covers the units above the class before it, up to its own stride. Band 0 steps by 16 bytes. Band b > 0
+// covers (128 << b, 256 << b] in eight steps of 16 << b bytes. A half class ends half a step before the next class.
 #define UNITS(stride) ((stride) / HAK_MIN_ALIGN)
 #define STEP(band_) (16u << (band_))
 #define FIRST_UNIT(step_, stride_) (UNITS((stride_) - (step_)) + 1)
@@ -24,7 +25,7 @@ uint8_t hak_class_of_units[HAK_TINY_STRIDE_MAX / HAK_MIN_ALIGN + 1] = {
 #undef HAK_SIZE_CLASS
 };
 
-// Relaxed: a request that still reads the old entry gets a whole class's block, which serves it too.
+// Relaxed: a request that still reads the old entry gets a block of the whole class, which is large enough too.
 static void use_half(uint32_t class_id) {
   const uint32_t stride = hak_class_info[class_id].stride;
   const uint32_t half_step = STEP(hak_class_info[class_id].band) / 2;

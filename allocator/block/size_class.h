@@ -2,8 +2,9 @@
 //
 // Size classes of small blocks: which class a request gets, and the stride of each class.
 //
-// Some classes ("halves") are for large heaps only: they save rounding, but each class costs pages of its own, which a
-// small heap feels more. hak_class_refine switches them on, once and for the whole process.
+// Some classes ("half classes") are for large heaps only. They waste less by rounding, but each class needs pages of
+// its own, which costs a small heap more than it saves. hak_class_refine switches them on, once and for the whole
+// process.
 //
 // Class 0 stands for "no small block". Classes 1 .. HAK_CLASS_COUNT - 1 are the rows of size_class_table.inc.
 #ifndef HAKMEM_BLOCK_SIZE_CLASS_H_
@@ -21,7 +22,7 @@ HAK_C_BEGIN
 // The largest request that is a small block.
 #define HAK_TINY_MAX (HAK_TINY_STRIDE_MAX - HAK_HEADER_BYTES)
 
-// The largest alignment that a small block can have: what a slab's end is a multiple of, at most the largest stride.
+// The largest alignment of a small block: the end of a slab is a multiple of it, and it is at most the largest stride.
 #define HAK_TINY_ALIGN_MAX (HAK_SLAB_GUARD != 0 ? HAK_SLAB_GUARD : HAK_TINY_STRIDE_MAX)
 
 struct hak_class_info {
@@ -31,29 +32,29 @@ struct hak_class_info {
 };
 extern const struct hak_class_info hak_class_info[HAK_CLASS_COUNT];
 
-// The class of a request, indexed by the request and its header rounded up to 16 bytes, in units of 16 bytes.
-// Relaxed: hak_class_refine may change entries at any time, and either class serves.
+// The class of a request, indexed by the size of request and header in units of 16 bytes, rounded up. Relaxed:
+// hak_class_refine may change entries at any time, and both classes are large enough.
 extern uint8_t hak_class_of_units[HAK_TINY_STRIDE_MAX / HAK_MIN_ALIGN + 1];
 
-// From now on requests get the halves too. Thread-safe.
+// From now on requests get the half classes too. Thread-safe.
 void hak_class_refine(void);
 bool hak_class_is_half(uint32_t class_id);
 
-// The class for `size` <= HAK_TINY_MAX bytes. Size 0 gets the smallest.
+// The class for `size` <= HAK_TINY_MAX bytes. Size 0 gets the smallest class.
 HAK_INLINE uint32_t hak_class_of(size_t size) {
   const size_t units = (size + HAK_HEADER_BYTES + HAK_MIN_ALIGN - 1) / HAK_MIN_ALIGN;
-  // Relaxed: hak_class_refine may change the entry, and either answer serves.
+  // Relaxed: hak_class_refine may change the entry, and both classes are large enough.
   return __atomic_load_n(&hak_class_of_units[units], __ATOMIC_RELAXED);
 }
 
 HAK_INLINE size_t hak_class_stride(uint32_t class_id) { return hak_class_info[class_id].stride; }
 
-// What a program may use of a block of the class.
+// The number of bytes of a block of the class that a program may use.
 HAK_INLINE size_t hak_class_usable(uint32_t class_id) { return hak_class_info[class_id].stride - HAK_HEADER_BYTES; }
 
-// Whether a small block with room for `usable` bytes goes on serving a program that now needs `size` of them. If not, a
-// move saves a fifth or more: the copy is short, and what the program cuts once it often keeps long. For the smallest
-// blocks a move costs more than it saves, down to the half.
+// Whether realloc keeps a small block with room for `usable` bytes when the program now needs `size` of them. Otherwise
+// a move saves a fifth of the block or more: the copy is short, and a program often keeps a block for long after it has
+// shrunk it. For the smallest blocks a move costs more than it saves until half of the block is unused.
 #define HAK_SHRINK_SMALL 512u
 HAK_INLINE bool hak_class_still_serves(size_t usable, size_t size) {
   return size <= usable && (usable <= HAK_SHRINK_SMALL ? size >= usable / 2 : usable - size <= size / 4);
@@ -62,7 +63,7 @@ HAK_INLINE bool hak_class_still_serves(size_t usable, size_t size) {
 HAK_INLINE bool hak_class_is_tiny(uint32_t class_id) { return class_id - 1 < HAK_CLASS_COUNT - 1; }
 
 // The smallest class whose blocks hold `size` bytes and are all at multiples of `align`, a power of two; HAK_CLASS_NONE
-// when there is none. Blocks are counted from the slab's end, so a stride that `align` divides is enough.
+// when there is none. Blocks are counted from the slab's end, so it is enough that `align` divides the stride.
 uint32_t hak_class_of_aligned(size_t size, size_t align);
 
 HAK_C_END

@@ -6,8 +6,8 @@
 
 namespace {
 
-// The smallest class that fits, by looking at all of them; HAK_CLASS_NONE when there is none.
-// With or without the halves.
+// The smallest class that fits, found by trying all classes; HAK_CLASS_NONE when there is none. With or without the
+// half classes.
 uint32_t NaiveClass(size_t size, size_t align, bool halves = false) {
   for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) {
     if (!halves && hak_class_is_half(id)) continue;
@@ -29,14 +29,14 @@ TEST(SizeClass, TableIsDenseAndRising) {
       EXPECT_GE(info.band, hak_class_info[id - 1].band) << id;
       EXPECT_LE(info.band, hak_class_info[id - 1].band + 1) << id;
     }
-    // Band 0 in steps of 16 bytes, each doubling after it in eight.
+    // Band 0 has steps of 16 bytes; each doubling after it has eight steps.
     if (info.band == 0) {
       EXPECT_EQ(info.stride, 16 * id);
     } else {
       EXPECT_GT(info.stride, 128u << info.band) << id;
       EXPECT_LE(info.stride, 256u << info.band) << id;
       EXPECT_EQ(info.stride % ((16u << info.band) / (hak_class_is_half(id) ? 2 : 1)), 0u) << id;
-      // A half stands in the middle between two others, from 256 to 1,024 bytes.
+      // A half class is in the middle between two other classes, from 256 to 1,024 bytes.
       EXPECT_EQ(hak_class_is_half(id), info.stride < 1024 && info.stride % (16u << info.band) != 0) << id;
       if (hak_class_is_half(id)) {
         EXPECT_EQ(2 * info.stride, hak_class_info[id - 1].stride + hak_class_info[id + 1].stride) << id;
@@ -83,7 +83,7 @@ TEST(SizeClass, WastesAtMostAnEighthBeyond256Bytes) {
 TEST(SizeClass, AlignedRequestsGetTheSmallestClassWhoseStrideTheAlignmentDivides) {
   for (size_t align = 1; align <= HAK_TINY_ALIGN_MAX; align *= 2) {
     for (size_t size = 0; size <= HAK_TINY_MAX; size++) {
-      // Every size around the edges of classes, and some between.
+      // Every size near the edges of classes, and some in between.
       if (size % 16 > 1 && size % 16 < 14) continue;
       ASSERT_EQ(hak_class_of_aligned(size, align), NaiveClass(size, align)) << size << " at " << align;
     }
@@ -102,7 +102,7 @@ TEST(SizeClass, AlignedRequestsThatNoClassServes) {
   EXPECT_EQ(hak_class_of_aligned(HAK_TINY_MAX, HAK_TINY_ALIGN_MAX), HAK_CLASS_COUNT - 1);
 }
 
-// Last: it changes the process's table for good.
+// Must run last: it changes the process's table permanently.
 TEST(SizeClassRefined, EverySizeGetsTheSmallestClassOfAll) {
   hak_class_refine();
   for (size_t size = 0; size <= HAK_TINY_MAX; size++) {

@@ -36,7 +36,8 @@ TEST_F(NextPtr, OnlyTheFirstEightBytesAreTouched) {
   }
 }
 
-// The header of a block is the byte before it, that of the block behind the last byte of its own stride.
+// The header of a block is the byte before it. The header of the block behind is the last byte of the block's own
+// stride.
 TEST_F(NextPtr, NoClassLosesAHeader) {
   for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) {
     EXPECT_TRUE(tiny_nextptr_preserves_header(id)) << id;
@@ -46,7 +47,7 @@ TEST_F(NextPtr, NoClassLosesAHeader) {
     EXPECT_FALSE(tiny_nextptr_preserves_header(id)) << id;
   }
   memory_[15] = 0xEE;
-  memory_[31] = 0xDD;  // the smallest block's successor
+  memory_[31] = 0xDD;  // the header of the block behind the smallest one
   tiny_nextptr_store(block_, HAK_SLAB_BLOCKS_MAX);
   EXPECT_EQ(memory_[15], 0xEE);
   EXPECT_EQ(memory_[31], 0xDD);
@@ -88,7 +89,7 @@ TEST_F(NextPtr, GuessedBytesDecodeToNoIndex) {
   }
 }
 
-// Links of all blocks of a slab differ, so that none can be copied from one block to another.
+// The links of all blocks of a slab are encoded differently, so that none can be copied from one block to another.
 TEST_F(NextPtr, TheSameLinkLooksDifferentInEveryBlock) {
   if (HAK_FAST) GTEST_SKIP() << "FAST links are plain";
   const char *slab = reinterpret_cast<const char *>(uintptr_t{0x7f12'3456'0000});

@@ -6,7 +6,7 @@
 //   preserve  written once when the block is carved, kept while the block is free, checked on free: the class.
 //   always    written on every malloc and free, checked on free and on malloc: the class and the state.
 //
-// A header costs the block one usable byte, the last of its stride, which belongs to the block behind.
+// A header costs the block one usable byte, the last of its stride, which holds the header of the next block.
 #ifndef HAKMEM_BLOCK_TINY_REGION_ID_H_
 #define HAKMEM_BLOCK_TINY_REGION_ID_H_
 
@@ -20,7 +20,7 @@ HAK_C_BEGIN
 // Layout of the byte: the class in the low seven bits, the live bit above. Class ids are never 0, so a zeroed header is
 // never valid.
 #define HAK_REGION_LIVE 0x80u
-// In place of a class: carved and never yet handed out, so its contents are nobody's.
+// Stands in place of a class: the block was carved but never handed out, so nobody owns its contents.
 #define HAK_REGION_FRESH 0x7Fu
 static_assert(HAK_CLASS_COUNT <= HAK_REGION_FRESH, "a class id fits below the live bit and is not the fresh mark");
 
@@ -31,15 +31,15 @@ enum hak_region_state {
   HAK_REGION_IS_BROKEN,
 };
 
-// In HARDENED what stands in memory is XORed with this, so that nobody can write a valid header without knowing the
-// secret, nor find the secret's bits by reading one. The highest bit stays: a live block's header is never a character
-// of text or zero, so a write of such a byte before a block is always found.
+// In HARDENED the byte in memory is XORed with this mask, so that nobody can write a valid header without the secret,
+// or learn bits of the secret by reading a header. The highest bit is not masked: a live block's header is never an
+// ASCII character or zero, so a write of such a byte in front of a block is always found.
 HAK_INLINE uint8_t tiny_region_id_mask(const void *block) {
   return HAK_HARDENED ? (uint8_t)(hak_nextptr_mixed(block) >> 57) : 0;
 }
 
-// Relaxed: a header is changed by who holds its block, and read by the holder of the block before as well, who only
-// asks whether the byte is one of the valid values, and by that of the block behind, who looks more than once
+// Relaxed. Only the holder of the block writes its header. The holder of the block before reads it too, and only asks
+// whether the byte is a valid value. The holder of the block behind reads it too, and reads it more than once
 // (heap/freed_check.h).
 HAK_INLINE uint8_t tiny_region_id_load(const void *block) {
   return __atomic_load_n((const uint8_t *)block - 1, __ATOMIC_RELAXED) ^ tiny_region_id_mask(block);
@@ -48,7 +48,7 @@ HAK_INLINE void tiny_region_id_store(void *block, uint32_t value) {
   __atomic_store_n((uint8_t *)block - 1, (uint8_t)value ^ tiny_region_id_mask(block), __ATOMIC_RELAXED);
 }
 
-// What the header says of a block of `class_id`.
+// The state that the header gives for a block of `class_id`.
 HAK_INLINE enum hak_region_state tiny_region_id_state(const void *block, uint32_t class_id) {
   const uint8_t header = tiny_region_id_load(block);
   if (header == (HAK_REGION_LIVE | class_id)) return HAK_REGION_IS_LIVE;
@@ -56,8 +56,8 @@ HAK_INLINE enum hak_region_state tiny_region_id_state(const void *block, uint32_
   return header == class_id ? HAK_REGION_IS_FREE : HAK_REGION_IS_BROKEN;
 }
 
-// The block comes into being. `preserve` knows no other state than live. `always` also marks the byte behind the block,
-// the header of a block that may not exist yet: so what follows a block is always a valid header.
+// Writes the header of a block that is carved. `preserve` has no state but live. `always` also marks the byte behind
+// the block, the header of a block that may not exist yet, so that a valid header always follows a block.
 HAK_INLINE void tiny_region_id_carve(void *block, uint32_t class_id) {
   if (HAK_HEADER == HAK_HEADER_MODE_PRESERVE) tiny_region_id_store(block, HAK_REGION_LIVE | class_id);
   if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) tiny_region_id_store(block, HAK_REGION_FRESH);

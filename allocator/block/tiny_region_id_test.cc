@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The mode of the header lane is fixed when it is compiled. This test runs in the mode of each profile (none, but
-// always in OBSERVE), and its copies tiny_region_id_test_preserve and _always in the others; it prints which.
+// The mode of the header lane is fixed at compile time. This test runs in the mode of each profile (`none`, but
+// `always` in OBSERVE). Its copies tiny_region_id_test_preserve and _always run in the other modes. It prints the mode.
 #include "allocator/block/tiny_region_id.h"
 
 #include <gtest/gtest.h>
@@ -19,7 +19,7 @@ class RegionId : public testing::Test {
 
   static constexpr unsigned char kFill = 0x33;
   uint8_t Header() const { return block_[-1] ^ tiny_region_id_mask(block_); }
-  // Nothing but the block's header may have been written.
+  // Only the block's header may have been written.
   void ExpectOnlyHeadersChanged(size_t stride) const {
     for (size_t i = 0; i < sizeof memory_; i++) {
       const unsigned char *at = memory_ + i;
@@ -111,7 +111,8 @@ TEST_F(RegionId, AlwaysFollowsTheBlocksLife) {
   }
 }
 
-// A free block of one class is never a live or fresh one of another, and a cleared header is none of all.
+// A header of a free block of one class is never a live or fresh header of another class, and a cleared header is none
+// of these.
 TEST_F(RegionId, HeadersOfClassesAreDistinct) {
   for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) {
     tiny_region_id_set_live(block_, id);

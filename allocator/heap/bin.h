@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The bin: the cached blocks of one class of one thread, and the cache, all bins of a thread. Who may touch what of it
-// stands here; what fills and empties it is in thread_cache.h, idle_cache.h and hot/alloc.h.
+// The bin: the cached blocks of one class of one thread; and the cache: all bins of a thread. This file says who may
+// touch which part of it. The code that fills and empties it is in thread_cache.h, idle_cache.h and hot/alloc.h.
 #ifndef HAKMEM_HEAP_BIN_H_
 #define HAKMEM_HEAP_BIN_H_
 
@@ -11,9 +11,9 @@
 
 HAK_C_BEGIN
 
-// Slots are read and written by the owner thread without any lock or fence, and by another thread that empties the
-// cache of an idle one (idle_cache.h). Release: pairs with that one's exchange; on the machines themselves the barrier
-// orders it, ThreadSanitizer needs to be told. All else about slots is relaxed.
+// Slots are read and written by the owner thread without a lock or fence, and by another thread that empties the cache
+// of an idle thread (idle_cache.h). Release: pairs with the exchange of that other thread. In hardware the barrier does
+// the ordering, but ThreadSanitizer needs the release. All other accesses to slots are relaxed.
 #if defined(__SANITIZE_THREAD__)
 #define HAK_SLOT_STORE_ORDER __ATOMIC_RELEASE
 #elif defined(__has_feature)
@@ -24,31 +24,31 @@ HAK_C_BEGIN
 #ifndef HAK_SLOT_STORE_ORDER
 #define HAK_SLOT_STORE_ORDER __ATOMIC_RELAXED
 #endif
-// Relaxed: the barrier orders it.
+// Relaxed: the barrier does the ordering.
 HAK_INLINE void *hak_slot_load(void *const *slot) { return __atomic_load_n(slot, __ATOMIC_RELAXED); }
-// For a slot whose block is only compared. A plain load becomes part of the comparison, which an atomic one does not;
-// an aligned pointer is read whole either way. Relaxed under ThreadSanitizer, for that reason.
+// For a slot whose block is only compared. The compiler folds a plain load into the comparison, but not an atomic one;
+// an aligned pointer is read whole in both cases. Under ThreadSanitizer the load is atomic and relaxed.
 HAK_INLINE void *hak_slot_peek(void *const *slot) {
   return HAK_SLOT_STORE_ORDER == __ATOMIC_RELAXED ? *slot : __atomic_load_n(slot, __ATOMIC_RELAXED);
 }
 HAK_INLINE void hak_slot_store(void **slot, void *block) { __atomic_store_n(slot, block, HAK_SLOT_STORE_ORDER); }
 
-// Cached blocks of one class: an array stack. slot[0] and slot[1] of the array are always NULL, so that looking at the
-// two latest entries needs no check; `top` points at the latest entry, or at slot[1] when there is none. Invariant:
-// base + 1 <= top <= limit; the array has limit - base + 1 slots. Slots that another thread took the block out of are
+// Cached blocks of one class: a stack in an array. slot[0] and slot[1] of the array are always NULL, so that the two
+// latest entries can be read without a check. `top` points at the latest entry, or at slot[1] when there is none.
+// Invariant: base + 1 <= top <= limit; the array has limit - base + 1 slots. A slot whose block another thread took is
 // NULL until the owner's next slow call.
 struct hak_bin {
   // The owner thread writes; statistics read, relaxed.
   HAK_ATOMIC(void **) top;
-  void **limit;          // the last slot that may be used; not over `top` in a bin without room. Written under the
-                         // heap's lock, also by others (idle_cache.h); read through hak_bin_limit
-  uint32_t reciprocal;   // of the class's stride; 0 in the ids that are no small class
+  void **limit;  // the last usable slot; not above `top` in a bin without room. Written under the heap's lock, also by
+                 // other threads (idle_cache.h); read through hak_bin_limit
+  uint32_t reciprocal;   // of the class's stride; 0 for ids that are not small classes
   uint32_t start_least;  // 0 - reciprocal: see hak_slab_is_block_start_by
   HAK_ATOMIC(void **)
-  base;  // slot[0]; NULL as long as the class has no array. The owner writes, statistics read, relaxed.
+  base;  // slot[0]; NULL until the class has an array. The owner writes, statistics read, relaxed.
 };
 static_assert(sizeof(struct hak_bin) == 32, "two bins in a cache line");
-// Relaxed: a limit seen late lets one more block into the room that is there.
+// Relaxed: a thread that reads an old limit frees one more block into room that exists.
 HAK_INLINE void **hak_bin_limit(const struct hak_bin *bin) {
   return (void **)hak_slot_peek((void *const *)&bin->limit);
 }
@@ -59,7 +59,7 @@ HAK_INLINE void hak_bin_set_limit(struct hak_bin *bin, void **limit) {
 // The two NULL slots at the bottom of each array.
 #define HAK_BIN_SENTINELS 2u
 
-// Relaxed, all four: the bin is the calling thread's own, or an idle one's, looked at under its heap's lock; statistics
+// Relaxed, all four: the bin is the calling thread's own, or an idle thread's, read under that heap's lock; statistics
 // read at any time.
 HAK_INLINE void **hak_bin_top(const struct hak_bin *bin) {
   return atomic_load_explicit(&bin->top, memory_order_relaxed);
@@ -73,9 +73,9 @@ HAK_INLINE void **hak_bin_base(const struct hak_bin *bin) {
 HAK_INLINE void hak_bin_set_base(struct hak_bin *bin, void **base) {
   atomic_store_explicit(&bin->base, base, memory_order_relaxed);  // Relaxed: as above.
 }
-// The first slot for a block; not of a bin without an array.
+// The first slot for a block. Not for a bin without an array.
 HAK_INLINE void **hak_bin_first(const struct hak_bin *bin) { return hak_bin_base(bin) + HAK_BIN_SENTINELS; }
-// Blocks in the bin, and what it has room for. Slots that another thread emptied count as blocks.
+// The number of blocks in the bin, and its capacity. Slots that another thread emptied count as blocks.
 HAK_INLINE uint32_t hak_bin_count(const struct hak_bin *bin) {
   return hak_bin_base(bin) == NULL ? 0 : (uint32_t)(hak_bin_top(bin) - hak_bin_base(bin)) - 1;
 }
@@ -83,10 +83,10 @@ HAK_INLINE uint32_t hak_bin_capacity(const struct hak_bin *bin) {
   return hak_bin_base(bin) == NULL ? 0 : (uint32_t)(hak_bin_limit(bin) - hak_bin_base(bin)) - 1;
 }
 
-// Whether the latest entries are looked at for double frees: FAST does not, and headers tell more.
+// Whether a free compares with the latest entries to find double frees. FAST does not; headers find more.
 #define HAK_BIN_TELLS (!HAK_FAST && HAK_HEADER != HAK_HEADER_MODE_ALWAYS)
-// Whether `block` is one of the two latest of the bin with this top, and so was freed and not taken since. Two NULL
-// slots lie below every stack.
+// Whether `block` is one of the two latest entries of the bin with this top, that is, it was freed and not taken since.
+// Two NULL slots lie below every stack.
 HAK_INLINE bool hak_bin_is_latest(void *const *top, const void *block) {
   return HAK_BIN_TELLS && (hak_slot_peek(top) == block || hak_slot_peek(top - 1) == block);
 }
@@ -95,10 +95,10 @@ struct hak_cache {
   struct hak_bin bins[HAK_CLASS_COUNT];
 };
 
-// A cache without room and without blocks: what a thread has before its first slow call and after its end.
+// A cache without room and without blocks: a thread has it before its first slow call and after its end.
 extern const struct hak_cache hak_no_cache;
 
-// Makes the bin of a small class, or of any other id, one without an array.
+// Makes the bin of a small class (or of any other id, with reciprocal 0) a bin without an array.
 void hak_bin_clear(struct hak_bin *bin, uint32_t reciprocal);
 
 HAK_C_END

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Checks of freed small blocks and of the bytes in front of them.
 #include "allocator/heap/freed_check.h"
 
 #include "allocator/block/block_check.h"
@@ -9,13 +11,14 @@
 #include "allocator/os/report.h"
 #include "allocator/slab/list_links.h"
 
-// Bytes of blocks in slabs that one check reads: some milliseconds.
+// Bytes of blocks in slabs that one check reads: this takes some milliseconds.
 #define SLAB_BYTES_MAX ((size_t)32 * 1024 * 1024)
 
-// Looks at the canary of another thread's block before it counts as damaged.
+// How many times a damaged canary of another thread's block is read before it is reported.
 #define LOOKS 64
 
-// ThreadSanitizer is not told of reads of a canary that its thread may be changing: what they find is not used then.
+// Hides from ThreadSanitizer the reads of a canary that its thread may be changing. The result of such a read is not
+// used.
 #define HAK_RACES __attribute__((no_sanitize("thread")))
 
 static HAK_NOINLINE bool is_last_index(const void *block) {
@@ -23,7 +26,7 @@ static HAK_NOINLINE bool is_last_index(const void *block) {
   return hak_slab_block_index(slab, block) + 1 == slab->capacity;
 }
 
-// Whether the block is the lowest of its slab. Most are told from it by their place alone.
+// Whether the block is the lowest of its slab. For most blocks the address alone rules this out.
 HAK_INLINE bool is_lowest(const void *block, size_t stride) {
   const uintptr_t offset = (uintptr_t)block & (HAK_SUPERSLAB_SIZE - 1);
   const uintptr_t begin = offset < HAK_SLAB_SIZE ? HAK_SUPERSLAB_HEAD : 0;
@@ -34,8 +37,8 @@ static void require_lowest_front(const void *lowest) {
   if (HAK_UNLIKELY(!hak_block_front_intact(lowest))) hak_fatal("underflow", lowest);
 }
 
-// The block's canary, if it is live all the time. Its thread may free it and have it again between the looks, but
-// hardly each time; one that is stopped in the middle of that has a block that is not live.
+// Checks the block's canary, unless the block is not live at some point. Its thread may free the block and allocate it
+// again between two reads, but hardly each time. If that thread is stopped in between, the block is not live.
 static HAK_NOINLINE HAK_RACES void require_tail(const void *block, uint32_t class_id) {
   for (int looks = 0; looks < LOOKS; looks++) {
     size_t size;
@@ -51,7 +54,7 @@ static HAK_NOINLINE HAK_RACES void require_tail(const void *block, uint32_t clas
 HAK_RACES void hak_freed_require_front(const void *block, uint32_t class_id) {
   if (!HAK_POISON_ON) return;
   const size_t stride = hak_class_stride(class_id);
-  // The header of the block before is a cache line away, its canary is not.
+  // The header of the block before is a cache line away, but its canary is not, so check the canary first.
   if (HAK_UNLIKELY(is_lowest(block, stride))) {
     require_lowest_front(block);
   } else if (HAK_UNLIKELY(
@@ -70,7 +73,7 @@ static void require_untouched(const void *block, uint32_t class_id) {
   }
 }
 
-// Blocks that lie free in the slab. They are the owner's, as its bitmap.
+// Checks the free blocks of the slab. They belong to the owner, like the slab's bitmap.
 static size_t require_slab(const struct hak_slab *slab) {
   const uint32_t free_count = hak_slab_free_count(slab);
   if (free_count == 0) return 0;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Returns blocks to their slabs, at once or in remote chains.
 #include "allocator/heap/give_back.h"
 
 #include "allocator/block/block_check.h"
@@ -7,12 +9,13 @@
 #include "allocator/os/atomic.h"
 #include "allocator/os/report.h"
 
-// Blocks whose slab descriptors are fetched ahead while a batch is returned.
+// How many blocks ahead slab descriptors are prefetched while a batch is returned.
 #define PREFETCH_AHEAD 6u
-// Remote slabs that one return keeps apart; a power of two.
+// The number of chains of remote blocks that one return builds; a power of two.
 #define CHAINS 32u
 
-// Chains of remote blocks, by a hash of their slab; the bits of `used` tell which are there, so nothing needs clearing.
+// Chains of remote blocks, by a hash of their slab. The bits of `used` tell which chains are in use, so nothing needs
+// clearing.
 struct chain_table {
   uint32_t used;
   uint64_t bytes;  // pushed so far
@@ -40,10 +43,10 @@ static void add_remote(struct hak_heap *heap, struct chain_table *table, struct 
   hak_chain_add(chain, block);
 }
 
-// A block of an orphaned slab. False: the slab was adopted meanwhile.
+// Returns a block of an orphaned slab. False: the slab was adopted meanwhile.
 static bool return_orphan(struct hak_slab *slab, void *block) HAK_REQUIRES(hak_heap_role) {
   hak_lock_acquire(&hak_orphanage_lock);
-  // Relaxed: what makes or unmakes an orphan does so under this lock. Step T2 of remote.pml.
+  // Relaxed: slabs become orphans, or stop being orphans, under this lock. Step T2 of remote.pml.
   const bool orphan = atomic_load_explicit(&slab->owner, memory_order_relaxed) == &hak_orphanage;
   if (orphan) hak_heap_put(&hak_orphanage, slab, block);
   hak_lock_release(&hak_orphanage_lock);
@@ -59,7 +62,7 @@ void hak_give_back(struct hak_heap *heap, void **blocks, uint32_t count) {
     void *block = blocks[i];
     struct hak_slab *slab = hak_slab_of(block);
     if (HAK_POISON_ON) hak_block_require_untouched(block, slab->class_id);
-    // Acquire: pairs with the store of whoever gave the slab to its present owner. Step T1 of remote.pml.
+    // Acquire: pairs with the store that gave the slab to its present owner. Step T1 of remote.pml.
     struct hak_heap *owner = atomic_load_explicit(&slab->owner, memory_order_acquire);
     if (HAK_LIKELY(owner == heap && owner != NULL)) {
       hak_heap_put(heap, slab, block);
@@ -70,6 +73,6 @@ void hak_give_back(struct hak_heap *heap, void **blocks, uint32_t count) {
     }
   }
   for (uint32_t rest = table.used; rest != 0; rest &= rest - 1) push_chain(heap, &table, (uint32_t)__builtin_ctz(rest));
-  // They lie free until their owners take them in.
+  // These blocks count as free until their owners collect them.
   if (table.bytes != 0) atomic_fetch_add_explicit(&hak_heaps_free_bytes, table.bytes, memory_order_relaxed);
 }

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The slabs of a heap: its lists, taking blocks, adopting slabs, putting blocks back.
 #include "allocator/heap/heap.h"
 
 #include "allocator/block/block_check.h"
@@ -65,7 +67,7 @@ static void relink(struct hak_heap *heap, struct hak_slab *slab) HAK_REQUIRES(ha
 
 static bool wholly_free(const struct hak_slab *slab) { return hak_slab_free_count(slab) == hak_slab_carved(slab); }
 
-// Takes blocks out of the slab's bitmap, or puts one in, and keeps the heap's figure true.
+// Takes blocks out of the slab's bitmap, and updates the heap's count of free bytes.
 static uint32_t take_free(struct hak_heap *heap, struct hak_slab *slab, void **out, uint32_t want) {
   const uint32_t got = hak_slab_take_free(slab, out, want);
   add_free_bytes(heap, -(int64_t)((uint64_t)got * slab->stride));
@@ -92,18 +94,18 @@ void hak_heap_release_empty(struct hak_heap *heap) {
 
 // ---- Taking -------------------------------------------------------------------------------------
 
-// One slab of the class from the orphanage, now owned by `heap`; NULL when there is none with room.
+// Adopts one slab of the class from the orphanage for `heap`; NULL: no slab there has room.
 static struct hak_slab *adopt(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role) {
   struct hak_class_heap *orphans = &hak_orphanage.classes[class_id];
-  // Relaxed: a hint, the lock decides. Step H4 of remote.pml.
+  // Relaxed: a hint; the check under the lock decides. Step H4 of remote.pml.
   if (HAK_LIKELY(atomic_load_explicit(&orphans->with_room, memory_order_relaxed) == 0)) return NULL;
   struct hak_slab *slab = NULL;
   hak_lock_acquire(&hak_orphanage_lock);
   for (uint32_t list = 0; list < HAK_LIST_FULL && slab == NULL; list++) slab = orphans->lists[list];
   if (slab != NULL) {
     hak_heap_unlink(&hak_orphanage, slab);
-    // Release: a thread that frees into the slab and reads the new owner finds the heap as it is.
-    // Step H5 of remote.pml.
+    // Release: a thread that frees into the slab and reads the new owner sees the heap's present state. Step H5 of
+    // remote.pml.
     atomic_store_explicit(&slab->owner, heap, memory_order_release);
     atomic_fetch_add_explicit(&hak_adopted_slabs, 1, memory_order_relaxed);
   }
@@ -112,8 +114,8 @@ static struct hak_slab *adopt(struct hak_heap *heap, uint32_t class_id) HAK_REQU
   return slab;
 }
 
-// The first slab of a list whose blocks may be used; NULL: none. Near the memory limit that leaves out slabs with pages
-// that were given back.
+// The first slab of a list whose blocks may be used; NULL: none. Near the memory limit this skips slabs with purged
+// pages.
 static struct hak_slab *first_admitted(const struct hak_heap *heap, uint32_t class_id, uint32_t list)
     HAK_REQUIRES(hak_heap_role) {
   struct hak_slab *slab = heap->classes[class_id].lists[list];
@@ -136,7 +138,7 @@ uint32_t hak_heap_take_recycled(struct hak_heap *heap, uint32_t class_id, void *
   return got;
 }
 
-// Blocks from a slab that is not carved to the end: its free ones, or else new ones.
+// Takes blocks of a slab that is not carved to the end: free ones, otherwise newly carved ones.
 static uint32_t take_from_carved(struct hak_heap *heap, struct hak_slab *slab, void **out, uint32_t want, bool *fresh)
     HAK_REQUIRES(hak_heap_role) {
   uint32_t got = take_free(heap, slab, out, want);
@@ -150,15 +152,15 @@ static uint32_t take_from_carved(struct hak_heap *heap, struct hak_slab *slab, v
   return got;
 }
 
-// Whether another slab of the class will be filled before long: of those that the heap has all are full, if there are
-// any.
+// Whether a new slab of the class will soon be full too: the heap is large, or it is not small and has full slabs of
+// the class.
 static bool is_further(const struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role) {
   const uint64_t bytes = (uint64_t)heap->slabs * HAK_SLAB_SIZE;
   return bytes >= HAK_HUGE_LARGE_HEAP ||
          (bytes >= HAK_HUGE_LEAST_HEAP && heap->classes[class_id].lists[HAK_LIST_FULL] != NULL);
 }
 
-// Blocks of a slab from the pool; 0: there is none.
+// Takes blocks of a slab from the pool; 0: the pool has none.
 static uint32_t take_from_pool(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh,
                                bool grow) HAK_REQUIRES(hak_heap_role) {
   struct hak_slab *slab = (is_further(heap, class_id) ? hak_pool_take_further : hak_pool_take)(class_id, heap, grow);
@@ -227,7 +229,7 @@ void hak_heap_report(struct hak_heap *heap) {
 static const char *check_slab(const struct hak_heap *heap, const struct hak_slab *slab, uint32_t class_id,
                               uint32_t list) {
   if (slab->class_id != class_id) return "slab of another class on a class's list";
-  // Relaxed: under the lock under which it was written.
+  // Relaxed: it was written under the lock that is held here.
   if (slab->list != list || hak_slab_list_for(slab) != list) return "slab on the wrong list";
   if (atomic_load_explicit(&slab->owner, memory_order_relaxed) != heap) return "slab of another owner on a heap's list";
   if (hak_slab_carved(slab) > slab->capacity) return "slab carved beyond its capacity";

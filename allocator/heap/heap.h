@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The heap of a thread: its caches and the slabs it owns. And the orphanage, the heap without a thread, which holds the
-// slabs of ended threads until somebody adopts them, and serves threads that are already past their own end.
+// The heap of a thread: its caches and the slabs it owns. And the orphanage, the heap without a thread: it holds the
+// slabs of ended threads until other threads adopt them, and serves threads that are past their own end.
 //
-// Who may touch what: a heap is its thread's alone, but for the fields marked otherwise; the orphanage is its lock
-// holder's. Heap records are never unmapped and never used for anything else, so a stale pointer to one is harmless: of
-// a closed heap others read `pending` and nothing more. A record that no thread has may give its memory back
-// (heap_records.h); it then reads as zero, and zero is a closed heap.
+// Access: only its thread touches a heap, except the fields marked otherwise; the holder of its lock touches the
+// orphanage. Heap records are never unmapped and never used for anything else, so a stale pointer to one is harmless:
+// other threads read only `pending` of a closed heap. A record without a thread may return its memory (heap_records.h).
+// It then reads as zero, and zero is a closed heap.
 #ifndef HAKMEM_HEAP_HEAP_H_
 #define HAKMEM_HEAP_HEAP_H_
 
@@ -34,8 +34,8 @@ struct hak_medium_cache;
 
 struct hak_class_heap {
   struct hak_slab *lists[HAK_LIST_COUNT] HAK_GUARDED_BY(hak_heap_role);  // heads, by enum hak_slab_list
-  // Slabs on the lists before HAK_LIST_FULL. Written by whoever owns the heap; read by all threads in the orphanage to
-  // see whether adopting is worth the lock (relaxed: a hint).
+  // Slabs on the lists before HAK_LIST_FULL. Written by the owner of the heap. All threads read it in the orphanage, to
+  // decide whether adopting is worth the lock (relaxed: a hint).
   HAK_ATOMIC(uint32_t) with_room;
   struct hak_bin_upkeep upkeep;
   struct hak_bin_idle idle;
@@ -48,44 +48,44 @@ struct hak_heap_counts {
   HAK_ATOMIC(uint64_t) refills;
   HAK_ATOMIC(uint64_t) flushes;
   HAK_ATOMIC(uint64_t) remote_batches;
-  // What canaries take behind blocks that this thread got, less those that it freed: only the sum over all heaps is a
-  // number, so it stays when the heap changes threads. Relaxed.
+  // Bytes of the canaries behind blocks that this thread allocated, minus those behind blocks that it freed. Only the
+  // sum over all heaps is meaningful, so the value stays when the heap changes threads. Relaxed.
   HAK_ATOMIC(uint64_t) canary_bytes;
 };
 
-// All but the tops and slots of the cache is under `lock`, which the owner takes for each slow call; others take it to
-// reclaim what an idle thread keeps. Each part is described, and its fields are explained, where its box declares it.
+// Everything except the tops and slots of the cache is under `lock`. The owner takes it for each slow call; other
+// threads take it to reclaim the memory of an idle thread. The box that declares a part explains its fields.
 struct hak_heap {
   struct hak_cache cache;  // bin.h
   struct hak_lock lock;
   bool open HAK_GUARDED_BY(hak_heap_role);      // from hak_heap_open to hak_heap_close
   bool took_new HAK_GUARDED_BY(hak_heap_role);  // the last hak_heap_take gave blocks from fresh memory
-  struct hak_watch_clock watch;                 // policy/watch_policy.h; the owner's alone, without the lock
+  struct hak_watch_clock watch;                 // policy/watch_policy.h; only the owner's, without the lock
   struct hak_class_heap classes[HAK_CLASS_COUNT];
   uint64_t slabs HAK_GUARDED_BY(hak_heap_role);  // on the lists of all classes
-  HAK_ATOMIC(uint64_t) free_bytes;  // of blocks that lie free in the heap's slabs; statistics read, relaxed
+  HAK_ATOMIC(uint64_t) free_bytes;               // of free blocks in the heap's slabs; statistics read, relaxed
   uint64_t reported_bytes HAK_GUARDED_BY(hak_heap_role);  // of these: already in hak_heaps_free_bytes
   struct hak_cache_upkeep upkeep;                         // thread_cache_state.h
   struct hak_cache_idle idle;                             // idle_cache_state.h
   struct hak_purge_cursor purge;                          // page_purge_state.h
   struct hak_drain_state drain;                           // remote_state.h
   struct hak_quarantine *quarantine;  // set under the heap's lock, by the owner thread; NULL: it has none
-  // The same. Statistics read it without the lock (release and acquire): what it points at is never unmapped.
+  // As `quarantine`. Statistics read it without the lock (release and acquire): the record is never unmapped.
   HAK_ATOMIC(struct hak_medium_cache *) medium;
   struct hak_heap_counts counts;
   struct hak_heap_place place;  // heap_records_state.h; under the registry's lock
   // Says that the thread has ended without closing its heap. Set by the thread, outside all locks.
   struct hak_thread_mark mark;
-  // Slabs with new remote frees, linked by pending_next up to HAK_PENDING_END: pushed by anyone (release), taken whole
-  // by the owner (acquire). HAK_PENDING_CLOSED: no thread has this heap.
+  // Slabs with new remote frees, linked by pending_next up to HAK_PENDING_END. Any thread pushes (release); the owner
+  // takes the whole list (acquire). HAK_PENDING_CLOSED: no thread has this heap.
   HAK_ALIGNAS(HAK_CACHE_LINE) HAK_ATOMIC(struct hak_slab *) pending;
 };
 #define HAK_PENDING_CLOSED ((struct hak_slab *)(uintptr_t)0)
 #define HAK_PENDING_END ((struct hak_slab *)(uintptr_t)1)
-// What stands behind a slab, or at the list's head; NULL: nothing.
+// The slab at the list's head, or after another slab; NULL: the end.
 HAK_INLINE struct hak_slab *hak_pending_slab(struct hak_slab *link) { return link == HAK_PENDING_END ? NULL : link; }
 
-// Counts one more of the owner's events. Outside FAST. Relaxed, and no read-modify-write: only the owner writes,
+// Counts one event of the owner. Does nothing in FAST. Relaxed, and no read-modify-write: only the owner writes,
 // statistics read.
 HAK_INLINE void hak_heap_count(HAK_ATOMIC(uint64_t) * counter) {
   if (!HAK_FAST) {
@@ -97,9 +97,9 @@ HAK_INLINE void hak_heap_count(HAK_ATOMIC(uint64_t) * counter) {
 HAK_INLINE struct hak_heap *hak_heap_of_cache(struct hak_cache *cache) { return (struct hak_heap *)(void *)cache; }
 static_assert(offsetof(struct hak_heap, cache) == 0, "a thread's cache pointer is its heap pointer");
 
-// Bytes that lie free in slabs of all heaps, about: each heap reports from time to time. Relaxed: a hint.
+// The approximate number of free bytes in slabs of all heaps: each heap reports from time to time. Relaxed: a hint.
 extern HAK_ATOMIC(uint64_t) hak_heaps_free_bytes;
-// Bytes that lie free in the heap's slabs. Relaxed: one thread at a time writes, under the heap's lock.
+// Free bytes in the heap's slabs. Relaxed: one thread at a time writes, under the heap's lock.
 HAK_INLINE uint64_t hak_heap_free_bytes(const struct hak_heap *heap) {
   return atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
 }
@@ -111,8 +111,8 @@ extern struct hak_heap hak_orphanage;
 // Slabs adopted so far; relaxed: a statistic.
 extern HAK_ATOMIC(uint64_t) hak_adopted_slabs;
 
-// From this stride on new blocks are carved one at a time: then every block in a cache was used before, and a block
-// that comes straight from the carving is known to be zero without being read or written.
+// Blocks of this stride or more are carved one at a time. Then every block in a cache was used before, and a block that
+// was just carved is known to be zero without being read or written.
 #define HAK_CARVE_SINGLY 4096u
 
 HAK_INLINE void hak_late_enter(void) HAK_ACQUIRE(hak_late_lock, hak_heap_role)
@@ -124,12 +124,13 @@ HAK_INLINE void hak_late_leave(void) HAK_RELEASE(hak_late_lock, hak_heap_role)
   hak_lock_release(&hak_late_lock);
 }
 
-// What follows is called under the heap's lock, or the orphanage's lock for hak_orphanage, unless it says otherwise.
+// The functions below are called under the heap's lock, or the orphanage's lock for hak_orphanage, unless they say
+// otherwise.
 HAK_INLINE void hak_heap_enter(struct hak_heap *heap) HAK_ACQUIRE(heap->lock, hak_heap_role)
     HAK_NO_THREAD_SAFETY_ANALYSIS("the role comes with the lock") {
   hak_gated_acquire(&heap->lock);
 }
-// False: another thread is in it, and was not waited for.
+// False: another thread holds the lock. This does not wait for it.
 HAK_INLINE bool hak_heap_try_enter(struct hak_heap *heap) HAK_TRY_ACQUIRE(true, heap->lock, hak_heap_role)
     HAK_NO_THREAD_SAFETY_ANALYSIS("the role comes with the lock") {
   return hak_gated_try(&heap->lock);
@@ -138,7 +139,7 @@ HAK_INLINE void hak_heap_leave(struct hak_heap *heap) HAK_RELEASE(heap->lock, ha
     HAK_NO_THREAD_SAFETY_ANALYSIS("the role goes with the lock") {
   hak_lock_release(&heap->lock);
 }
-// For a thread that is in no heap: one that is in its own takes the lock alone.
+// For a thread that holds no heap's lock. A thread in its own heap takes only the lock of the orphanage.
 HAK_INLINE void hak_orphanage_enter(void) HAK_ACQUIRE(hak_orphanage_lock, hak_heap_role)
     HAK_NO_THREAD_SAFETY_ANALYSIS("the role comes with the lock") {
   hak_lock_acquire(&hak_orphanage_lock);
@@ -148,33 +149,34 @@ HAK_INLINE void hak_orphanage_leave(void) HAK_RELEASE(hak_orphanage_lock, hak_he
   hak_lock_release(&hak_orphanage_lock);
 }
 
-// Takes up to `want` blocks of the class into out[]: from slabs that have free ones, the fullest first; then from new
-// ground. `fresh` (may be NULL): set when out[0] is the only block, never used before and zero. Returns how many, 0
-// when memory cannot be had.
+// Takes up to `want` blocks of the class into out[]: from slabs that have free ones, the fullest first; then from fresh
+// memory. `fresh` (may be NULL): set when out[0] is the only block, was never used before and is zero. Returns how
+// many; 0: out of memory.
 uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh)
     HAK_REQUIRES(hak_heap_role);
 
 // The same without mapping new memory: 0 when that would be needed.
 uint32_t hak_heap_take_mapped(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh)
     HAK_REQUIRES(hak_heap_role);
-// The same from the bitmaps of slabs that were carved to the end: all of these blocks were used before.
+// The same from the bitmaps of slabs that are carved to the end: all of these blocks were used before.
 uint32_t hak_heap_take_recycled(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want)
     HAK_REQUIRES(hak_heap_role);
-// Whether the class has blocks that were used before and lie free in their slabs.
+// Whether the class has free blocks in its slabs that were used before.
 bool hak_heap_has_recycled(const struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role);
 
-// Puts one block back into its slab, which `heap` owns; a slab that becomes empty may go back to the pool.
-// A block that is not carved or is free already ends the process.
+// Puts one block back into its slab, which `heap` owns. A slab that becomes empty may be returned to the pool. Ends the
+// process when the block is not carved or is already free.
 void hak_heap_put(struct hak_heap *heap, struct hak_slab *slab, void *block) HAK_REQUIRES(hak_heap_role);
 
-// Returns the wholly free slabs that the heap keeps for itself to the pool.
+// Returns the wholly free slabs that the heap keeps to the pool.
 void hak_heap_release_empty(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 
 // Puts a slab on the list that its counts name, or takes it off. For the orphanage and for adoption.
 void hak_heap_link(struct hak_heap *heap, struct hak_slab *slab) HAK_REQUIRES(hak_heap_role);
 void hak_heap_unlink(struct hak_heap *heap, struct hak_slab *slab) HAK_REQUIRES(hak_heap_role);
 
-// Checks the slabs of one heap: NULL, or what is wrong. The caller owns it as for hak_heap_take.
+// Checks the slabs of one heap. NULL: they are correct; otherwise what is wrong. The caller holds the lock as for
+// hak_heap_take.
 const char *hak_heap_check(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 
 HAK_C_END

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Opening and closing heaps, the orphanage, the registry of all heaps, and fork.
 #include "allocator/heap/heap_life.h"
 
 #include <string.h>
@@ -17,20 +19,20 @@
 #include "allocator/policy/config.h"
 
 static struct {
-  struct hak_heap_list heaps;      // those with a thread
-  struct hak_heap_list closing;    // those without one that somebody is about to empty
-  struct hak_heap_list abandoned;  // those that a fork left behind
-  struct hak_heap *visited;        // where hak_heap_visit_next goes on
-  struct hak_heap *looked_at;      // where take_left goes on
-  // What ended threads had counted.
+  struct hak_heap_list heaps;      // heaps with a thread
+  struct hak_heap_list closing;    // heaps without a thread that some thread is about to empty
+  struct hak_heap_list abandoned;  // heaps that a fork left behind
+  struct hak_heap *visited;        // where hak_heap_visit_next continues
+  struct hak_heap *looked_at;      // where take_left continues
+  // The counts of ended threads.
   uint64_t canary_bytes;
   uint64_t refills;
   uint64_t flushes;
   uint64_t remote_batches;
 } registry HAK_GUARDED_BY(hak_registry_lock);
 // Written under the registry's lock, read without it. Relaxed: hints.
-static HAK_ATOMIC(bool) some_abandoned;  // that list is not empty
-static HAK_ATOMIC(uint32_t) threads;     // heaps on the first list
+static HAK_ATOMIC(bool) some_abandoned;  // the list `abandoned` is not empty
+static HAK_ATOMIC(uint32_t) threads;     // heaps on the list `heaps`
 
 static uint32_t registry_threads(void) { return atomic_load_explicit(&threads, memory_order_relaxed); }
 static void set_threads(uint32_t count) { atomic_store_explicit(&threads, count, memory_order_relaxed); }
@@ -48,7 +50,7 @@ static void unlink_heap(struct hak_heap *heap) HAK_REQUIRES(hak_registry_lock) {
   set_threads(registry_threads() - 1);
 }
 
-// Moves all of a list in front of the abandoned ones, without a look at them.
+// Moves a whole list to the front of the abandoned heaps, without touching the heaps in between.
 static void abandon(struct hak_heap_list *list) HAK_REQUIRES(hak_registry_lock) {
   if (list->first == NULL) return;
   list->last->place.next = registry.abandoned.first;
@@ -62,12 +64,12 @@ static void abandon(struct hak_heap_list *list) HAK_REQUIRES(hak_registry_lock) 
   *list = (struct hak_heap_list){NULL, NULL};
 }
 
-// Heaps that an opening looks at for one whose thread has ended: more than one, so that those that nobody closed
-// otherwise become fewer.
+// How many heaps are checked for an ended thread when a heap is opened: more than one, so that the number of heaps that
+// nobody closed shrinks.
 #define LOOKS_AT_OPEN 2u
 
-// A heap whose thread has ended without closing it, for the caller to close; NULL: none among the next `looks`. Under
-// the registry's lock.
+// A heap whose thread ended without closing it, for the caller to close; NULL: there is none among the next `looks`
+// heaps. Under the registry's lock.
 static struct hak_heap *take_left(uint32_t looks) HAK_REQUIRES(hak_registry_lock) {
   for (; looks > 0; looks--) {
     if (registry.looked_at == NULL) registry.looked_at = registry.heaps.first;
@@ -99,14 +101,14 @@ struct hak_heap *hak_heap_open(void) {
     return NULL;
   }
   link_heap(heap);
-  // Before the registry lets go of it: a fork then finds the heap ready or not open.
+  // Before the registry's lock is released: a fork then finds the heap ready or not open.
   hak_heap_enter(heap);
   hak_lock_release(&hak_registry_lock);
   hak_thread_cache_init(heap);
   if (HAK_HARDENED) hak_quarantine_attach(heap);
   heap->open = true;
-  // Release: a notifier that finds the list open finds the heap ready. Relaxed would do as nothing else is read through
-  // it. Step L1 of remote.pml.
+  // Release: a notifier that finds the list open finds the heap ready. Relaxed would be enough, because nothing else is
+  // read through it. Step L1 of remote.pml.
   atomic_store_explicit(&heap->pending, HAK_PENDING_END, memory_order_release);
   hak_heap_leave(heap);
   return heap;
@@ -126,15 +128,15 @@ static void orphan_slabs(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
       }
     }
   }
-  // Only now: whoever finds the list closed looks at the owner again and must not find this heap. Acquire: pairs with
-  // the pushes of the notifiers. Release is more than is needed: who still sees the old owner looks
-  // again. Step L3 of remote.pml.
+  // Only after the owners have changed: a notifier that finds the list closed reads the owner again and must not find
+  // this heap. Acquire: pairs with the pushes of the notifiers. Release is stronger than needed: a notifier that still
+  // sees the old owner reads the owner again. Step L3 of remote.pml.
   struct hak_slab *slab =
       hak_pending_slab(atomic_exchange_explicit(&heap->pending, HAK_PENDING_CLOSED, memory_order_acq_rel));
   struct hak_slab *foreign = NULL;
   while (slab != NULL) {
     struct hak_slab *next = hak_pending_slab(slab->pending_next);
-    // Relaxed: what makes or unmakes an orphan does so under this lock. Step L4 of remote.pml.
+    // Relaxed: slabs become orphans, or stop being orphans, under this lock. Step L4 of remote.pml.
     if (atomic_load_explicit(&slab->owner, memory_order_relaxed) == &hak_orphanage) {
       hak_remote_collect(&hak_orphanage, slab);
     } else {
@@ -151,12 +153,12 @@ static void orphan_slabs(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   }
 }
 
-// Relaxed: a statistic, of a heap that nobody has.
+// Relaxed: a statistic of a heap without a thread.
 static void move_count(HAK_ATOMIC(uint64_t) * from, uint64_t *to) {
   *to += atomic_exchange_explicit(from, 0, memory_order_relaxed);
 }
 
-// Takes everything out of the heap. By its thread, or when that is gone.
+// Empties the heap. Called by its thread, or after that thread is gone.
 static void empty(struct hak_heap *heap) {
   hak_heap_enter(heap);
   if (heap->open) {
@@ -193,7 +195,7 @@ void hak_heap_close(struct hak_heap *heap) {
   hak_lock_release(&hak_registry_lock);
 }
 
-// A heap on the list of those to be closed.
+// Closes a heap that is on the list `closing`.
 static void close_left(struct hak_heap *heap) {
   memset(&heap->mark, 0, sizeof heap->mark);
   empty(heap);
@@ -204,7 +206,7 @@ static void close_left(struct hak_heap *heap) {
   hak_lock_release(&hak_registry_lock);
 }
 
-// One slice of records that were closed at or before `until`. Returns the bytes that went back.
+// One slice of the records that were closed at or before `until`. Returns the bytes that were returned.
 static HAK_COLD size_t release_records(uint64_t until, uint64_t now, uint32_t warm) {
   hak_lock_acquire(&hak_registry_lock);
   struct hak_heap_rest *rest = hak_heap_records_lend(until, warm);
@@ -244,14 +246,14 @@ void hak_heap_close_left(void) {
   hak_lock_release(&hak_registry_lock);
 }
 
-// Relaxed: figures from a thread that goes on meanwhile.
+// Relaxed: statistics of a thread that keeps running.
 static void add_cached(const struct hak_heap *heap, struct hak_heap_totals *totals) {
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     const struct hak_bin *bin = &heap->cache.bins[class_id];
     void **base = hak_bin_base(bin);
     void **top = hak_bin_top(bin);
     if (base == NULL) continue;
-    // The owner may change both between the two loads: such a moment counts as an empty bin.
+    // The owner may change both between the two loads. Then the bin counts as empty.
     const uint32_t stolen = atomic_load_explicit(&heap->classes[class_id].idle.stolen, memory_order_relaxed);
     const ptrdiff_t blocks = top - base - 1 - (ptrdiff_t)stolen;
     if (blocks <= 0 || blocks > (ptrdiff_t)HAK_SLAB_BLOCKS_MAX) continue;
@@ -313,8 +315,8 @@ bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), 
       hak_heap_list_add(&registry.closing, heap);
     } else {
       busy = !hak_heap_try_enter(heap);
-      // A heap that is open stays so as long as its lock is held; the record of one that is not may be used again as
-      // soon as the registry's lock is free, and whoever does that waits for the heap's.
+      // An open heap stays open as long as its lock is held. The record of a heap that is not open may be used again as
+      // soon as the registry's lock is free; the thread that uses it waits for the heap's lock.
       if (!busy && !heap->open) {
         hak_heap_leave(heap);
         busy = true;
@@ -325,7 +327,7 @@ bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), 
   if (left != NULL) {
     close_left(left);
   } else if (heap != NULL && !busy) {
-    // Threads that start, end or visit others do not wait for this.
+    // Without the registry's lock, so that threads that start, end or visit other heaps do not wait for this.
     reclaim(heap, context);
     hak_heap_leave(heap);
   }
@@ -356,8 +358,9 @@ void hak_heap_unlock_all(void) {
 }
 
 void hak_heap_abandon_others(struct hak_heap *mine) {
-  // The threads do not exist in this process. Each was outside its slow calls, whose lock is held here, and at most in
-  // one operation of a fast path: a block that it was taking is still cached, one that it was freeing is lost.
+  // The threads do not exist in this process. Each was outside its slow calls, because their lock is held here. Each
+  // was in at most one operation of a fast path: a block that it was taking is still cached, and a block that it was
+  // freeing is lost.
   if (mine != NULL) {
     unlink_heap(mine);
     hak_fork_gate_reset(&mine->lock);  // Another thread may have been about to step back from it.
@@ -378,7 +381,7 @@ bool hak_heap_close_abandoned(void) {
   if (heap != NULL) {
     hak_heap_list_remove(&registry.abandoned, heap);
     hak_heap_list_add(&registry.closing, heap);
-    // Nobody is in it. Another thread may have been about to step back from it when the process was forked.
+    // No thread is in it. Another thread may have been about to step back from it when the process forked.
     hak_fork_gate_reset(&heap->lock);
     if (HAK_HARDENED) hak_quarantine_reset_lock(heap);
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The life of heaps: a thread gets one, ends, and leaves its slabs to the orphanage; the registry of all heaps, visits
-// to the heaps of others, totals, and fork. Thread-safe, and called without a lock.
+// The life of heaps: a thread opens one, ends, and leaves its slabs to the orphanage; the registry of all heaps, visits
+// to other threads' heaps, totals, and fork. Thread-safe, and called without a lock.
 #ifndef HAKMEM_HEAP_HEAP_LIFE_H_
 #define HAKMEM_HEAP_HEAP_LIFE_H_
 
@@ -10,21 +10,21 @@
 
 HAK_C_BEGIN
 
-// A heap for the calling thread, new or of an ended thread; NULL: out of memory.
+// Opens a heap for the calling thread: a new one, or one of an ended thread. NULL: out of memory.
 struct hak_heap *hak_heap_open(void);
-// Ends the calling thread's heap: caches are flushed, empty slabs returned, the others given to the orphanage.
+// Ends the calling thread's heap: flushes the caches, returns empty slabs, and gives the others to the orphanage.
 void hak_heap_close(struct hak_heap *heap);
 
 struct hak_heap_totals {
   uint32_t threads;
-  uint64_t cached_blocks;  // those in quarantine among them
+  uint64_t cached_blocks;  // including those in quarantine
   uint64_t cached_bytes;
-  uint64_t cached_large_blocks;  // medium ones
+  uint64_t cached_large_blocks;  // medium blocks
   uint64_t cached_large_bytes;
   uint64_t held_blocks;   // in quarantine
   uint64_t canary_bytes;  // behind live blocks
-  uint64_t free_bytes;    // of blocks that lie free in the heaps' slabs
-  uint64_t rest_blocks;   // on chains that are off their slabs and not taken in yet
+  uint64_t free_bytes;    // of free blocks in the heaps' slabs
+  uint64_t rest_blocks;   // on chains that are detached from their slabs and not put back yet
   uint64_t rest_bytes;
   uint64_t refills;
   uint64_t flushes;
@@ -34,27 +34,27 @@ struct hak_heap_totals {
 struct hak_heap_totals hak_heap_totals(void);
 
 // Calls reclaim(heap, context) under the heap's lock for one heap that has a thread, a different one each time. False:
-// there is none. A heap whose lock is held is passed over, not waited for: its thread may be in a long call. A heap
-// whose thread has ended without closing it is closed instead. Takes the registry's lock, but not over the call.
+// there is none. A heap whose lock is held is skipped, because its thread may be in a long call. A heap whose thread
+// ended without closing it is closed instead. Takes the registry's lock, but does not hold it during the call.
 bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), void *context);
 // How many heaps hak_heap_visit_next would visit in one round. A hint: not read under the lock.
 uint32_t hak_heap_threads(void);
 // Closes every heap whose thread has ended without closing it.
 void hak_heap_close_left(void);
 
-// Gives the memory of some records back that have had no thread for long enough at `now` (milliseconds). False: there
-// are none. No lock is held, as for the next.
+// Returns the memory of some records that have been without a thread for long enough at `now` (milliseconds). False:
+// there are none. No lock is held, as for the next function.
 bool hak_heap_tick_records(uint64_t now);
-// And of all that have none. Returns the bytes that went back.
+// Returns the memory of all records without a thread. Returns the bytes.
 size_t hak_heap_trim_records(void);
 
-// Around fork. No other thread is in a slow call meanwhile, and heaps that do nothing are not written to. The child
-// keeps the calling thread's heap (NULL: it has none) and leaves the others alone.
+// Around fork. No other thread is in a slow call meanwhile, and idle heaps are not written to. The child keeps the
+// calling thread's heap (NULL: it has none) and does not touch the others.
 void hak_heap_lock_all(void) HAK_ACQUIRE(hak_registry_lock, hak_late_lock, hak_orphanage_lock);
 void hak_heap_unlock_all(void) HAK_RELEASE(hak_registry_lock, hak_late_lock, hak_orphanage_lock);
 void hak_heap_abandon_others(struct hak_heap *mine) HAK_REQUIRES(hak_registry_lock);
-// Closes one of the heaps that a fork left behind, of threads that this process does not have: what lies free in them
-// serves again. Each costs copies of the pages that its records are on. False: there is none.
+// Closes one of the heaps that a fork left behind, whose threads do not exist in this process, so that its free memory
+// is used again. Each costs copies of the pages that its records are on. False: there is none.
 bool hak_heap_close_abandoned(void);
 
 HAK_C_END

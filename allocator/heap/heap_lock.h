@@ -12,14 +12,14 @@ HAK_C_BEGIN
 
 // The list of all heaps.
 extern struct hak_lock hak_registry_lock;
-// The orphanage's.
+// The lock of the orphanage.
 extern struct hak_lock hak_orphanage_lock;
-// Taken, in place of a heap's lock, by a thread without a heap that frees: fork waits for it, so that no child inherits
-// a slab whose remote chain has blocks and whose owner will never be told.
+// A thread without a heap takes it, in place of a heap's lock, when it frees. Fork waits for it, so that no child
+// inherits a slab whose remote chain has blocks but whose owner never gets a notice.
 extern struct hak_lock hak_late_lock;
 
-// The right to what is "under the heap's lock": of the thread that has the lock of the heap in question, or one of the
-// two above in its place.
+// The right to what is "under the heap's lock". The thread has it that holds the lock of the heap in question, or one
+// of the two locks above in its place.
 extern struct hak_role hak_heap_role;
 
 HAK_C_END

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Keeps the records of closed heaps for reuse, and returns their memory.
 #include "allocator/heap/heap_records.h"
 
 #include <string.h>
@@ -8,12 +10,12 @@
 #include "allocator/os/os.h"
 #include "allocator/policy/refusal.h"
 
-// Room of the first stack of resting records.
+// The capacity of the first stack of resting records.
 #define STACK_LEAST 64u
 
 static struct {
   struct hak_heap_list warm;  // the latest first
-  // Those that rest have no memory for a link.
+  // A stack of pointers: resting records have no memory for a link.
   struct hak_heap **resting;
   uint32_t resting_count;
   uint32_t resting_room;
@@ -51,7 +53,7 @@ static struct hak_heap *take_used(void) HAK_REQUIRES(hak_registry_lock) {
 struct hak_heap *hak_heap_record_take(void) {
   struct hak_heap *heap = take_used();
   if (heap == NULL) heap = hak_meta_alloc(sizeof *heap);
-  // Nobody has it, also where it is zero.
+  // No thread has the record, also if it reads as zero.
   if (heap != NULL) heap->lock.rank = HAK_RANK_HEAP;
   return heap;
 }
@@ -64,7 +66,7 @@ void hak_heap_record_keep(struct hak_heap *heap, uint64_t now) {
 
 // ---- Giving back --------------------------------------------------------------------------------
 
-// Room for a slice more. False: there is no memory for it.
+// Makes room for one more slice. False: out of memory.
 static HAK_COLD bool reserve_stack(void) HAK_REQUIRES(hak_registry_lock) {
   if (records.resting_room - records.resting_count >= HAK_HEAP_RECORDS_SLICE) return true;
   const uint32_t room = records.resting_room != 0 ? 2 * records.resting_room : STACK_LEAST;
@@ -90,7 +92,7 @@ HAK_COLD struct hak_heap_rest *hak_heap_records_lend(uint64_t until, uint32_t wa
     slice->resting[slice->count] = false;
     slice->records[slice->count++] = heap;
   }
-  // Each thread has its own; in the child of a fork the thread that forked still has it.
+  // Each thread has its own hak_locks_held. In the child of a fork, the thread that forked has the same address.
   slice->thread = &hak_locks_held;
   return slice->count != 0 ? slice : NULL;
 }
@@ -118,6 +120,6 @@ HAK_COLD size_t hak_heap_records_return(struct hak_heap_rest *rest, uint64_t now
 }
 
 HAK_COLD void hak_heap_records_forked(void) {
-  // A record that was at it reads as a closed heap, whatever is gone of it.
+  // A record whose memory was partly returned reads as a closed heap, whatever part is gone.
   if (records.slice.thread != &hak_locks_held) hak_heap_records_return(&records.slice, hak_os_now_ms());
 }

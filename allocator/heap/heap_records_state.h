@@ -13,7 +13,7 @@ HAK_C_BEGIN
 struct hak_heap;
 
 struct hak_heap_place {
-  // On the list that the heap is on: of heaps with a thread, of those that a fork left behind, or of records without a
+  // On the list that the heap is on: of heaps with a thread, of heaps that a fork left behind, or of records without a
   // thread.
   struct hak_heap *next HAK_GUARDED_BY(hak_registry_lock);
   struct hak_heap *prev HAK_GUARDED_BY(hak_registry_lock);

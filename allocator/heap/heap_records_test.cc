@@ -30,7 +30,7 @@ constexpr uint32_t kClass = 8;  // 128 bytes
 constexpr uint64_t kDeadline = uint64_t{3600} * 1000;
 constexpr size_t kHeaps = 3 * HAK_HEAP_RECORDS_WARM;
 
-// Several heaps may belong to one thread as long as it is alone.
+// Several heaps may belong to one thread as long as it is the only thread.
 class HeapRecords : public testing::Test {
  protected:
   static void SetUpTestSuite() { hak_slab_map_init(HAK_SLAB_MAP_AUTO); }
@@ -50,14 +50,14 @@ class HeapRecords : public testing::Test {
   void CloseAll() {
     for (hak_heap *heap : heaps_) hak_heap_close(heap);
   }
-  // A record that rests reads as zero.
+  // A resting record reads as zero.
   static bool HasMemory(const hak_heap *heap) { return heap->lock.rank != 0; }
   size_t WithMemory() const {
     size_t count = 0;
     for (const hak_heap *heap : heaps_) count += HasMemory(heap);
     return count;
   }
-  // All records are there, each once, and work.
+  // Checks that all records are there, each once, and work.
   static bool AllServe(const std::vector<hak_heap *> &heaps) {
     std::set<hak_heap *> wanted(heaps.begin(), heaps.end());
     std::set<hak_heap *> got;
@@ -104,7 +104,7 @@ TEST_F(HeapRecords, ATrimTakesAll) {
   EXPECT_EQ(hak_meta_mapped(), mapped);
 }
 
-// A thread that comes after another one has ended costs no call of the kernel, also when records are due all the time.
+// A thread that starts after another one has ended costs no system call, even if records are always due.
 TEST_F(HeapRecords, ThreadsThatComeAndGoUseWarmOnes) {
   hak_heap_trim_records();
   for (int i = 0; i < 10; i++) hak_heap_close(hak_heap_open());
@@ -132,7 +132,7 @@ TEST_F(HeapRecords, ARefusalLosesNone) {
   EXPECT_TRUE(AllServe(heaps_));
 }
 
-// A thread has read who owns a slab, and then the owner's thread ends and its record's memory goes.
+// A thread has read who owns a slab; then the owner's thread ends and its record's memory is returned.
 TEST_F(HeapRecords, ALateNoticeToAHeapWithoutMemoryReachesTheOwner) {
   hak_heap *ended = hak_heap_open();
   hak_heap *owner = hak_heap_open();
@@ -142,7 +142,7 @@ TEST_F(HeapRecords, ALateNoticeToAHeapWithoutMemoryReachesTheOwner) {
   ASSERT_NE(hak_heap_trim_records(), 0u);
   ASSERT_FALSE(HasMemory(ended));
   hak_slab *slab = hak_slab_of(blocks[0]);
-  // What that thread has seen.
+  // The owner that the other thread has read.
   atomic_store_explicit(&slab->owner, ended, memory_order_release);
   std::atomic<bool> done{false};
   std::thread late([&] {
@@ -165,7 +165,8 @@ TEST_F(HeapRecords, ALateNoticeToAHeapWithoutMemoryReachesTheOwner) {
   EXPECT_TRUE(AllServe(heaps_));
 }
 
-// Blocks outlive their thread and its record; then they are freed by others, who have the record by then or do not.
+// Blocks outlive their thread and its record. Then other threads free them, with or without the old record as their
+// own.
 TEST_F(HeapRecords, BlocksOfAThreadWhoseRecordIsGoneAreFreed) {
   for (const bool reused : {false, true}) {
     std::vector<void *> blocks(3000);
@@ -200,7 +201,7 @@ TEST_F(HeapRecords, AChildHasThoseThatRest) {
   EXPECT_TRUE(AllServe(heaps_));
 }
 
-// Another thread is in the middle of a slice when the process forks: before, within and behind the call of the kernel.
+// Another thread is in the middle of a slice when the process forks: before, during and after the system call.
 TEST_F(HeapRecords, AChildLosesNoneThatWereInHand) {
   for (int step = 0; step < 3; step++) {
     const uint64_t now = hak_os_now_ms();
@@ -227,7 +228,8 @@ TEST_F(HeapRecords, AChildLosesNoneThatWereInHand) {
   }
 }
 
-// The thread that forks has a slice in hand itself, when the fork is in the handler of a signal: it goes on with it.
+// The thread that forks is in the middle of a slice itself, because the fork is in a signal handler: it continues with
+// the slice.
 TEST_F(HeapRecords, AChildGoesOnWithItsOwn) {
   const uint64_t now = hak_os_now_ms();
   hak_heap_rest *slice = hak_heap_records_lend(now, 0);

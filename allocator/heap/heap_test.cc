@@ -31,7 +31,7 @@ using hak_unit::Random;
 constexpr uint32_t kClass = 8;  // 128 bytes
 constexpr uint32_t kBig = 84;   // 24 KiB: two to a slab, in every header mode
 
-// The fast path's half of an allocation: NULL when the bin is empty.
+// The part of an allocation that the fast path does: NULL when the bin is empty.
 void *Pop(hak_heap *heap, uint32_t class_id) {
   hak_bin *bin = &heap->cache.bins[class_id];
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
@@ -39,7 +39,7 @@ void *Pop(hak_heap *heap, uint32_t class_id) {
   return *top;
 }
 
-// Several heaps may belong to one thread as long as it is alone.
+// Several heaps may belong to one thread as long as it is the only thread.
 class Heap : public testing::Test {
  protected:
   static void SetUpTestSuite() { hak_slab_map_init(HAK_SLAB_MAP_AUTO); }
@@ -129,9 +129,9 @@ TEST_F(Heap, TheFullestSlabGivesFirst) {
   std::map<hak_slab *, std::vector<void *>> by_slab;
   for (void *block : blocks) by_slab[hak_slab_of(block)].push_back(block);
   ASSERT_GE(by_slab.size(), 5u);
-  // Slabs with ever more free blocks.
+  // Slabs with more and more free blocks.
   std::vector<hak_slab *> order;
-  const uint32_t parts[] = {0, 12, 6, 3, 1};  // one block in so many is freed; 0: none
+  const uint32_t parts[] = {0, 12, 6, 3, 1};  // one block in this many is freed; 0: none
   std::set<void *> held(blocks.begin(), blocks.end());
   uint32_t at = 0;
   for (auto &[slab, list] : by_slab) {
@@ -212,7 +212,7 @@ TEST_F(Heap, FreshMeansOneUnusedZeroBlock) {
   Put(heap_, other);
 }
 
-// A slab whose memory was used by another class is not called zero.
+// A slab whose memory another class used is not called zero.
 TEST_F(Heap, DirtySlabsAreNotFresh) {
   hak_pool_trim(0);
   std::vector<void *> blocks = Take(heap_, kClass, 512);
@@ -266,7 +266,7 @@ TEST_F(Heap, SlabsOfEndedThreadsAreAdopted) {
   for (void *block : blocks) {
     ASSERT_TRUE(static_cast<unsigned char *>(block)[7] == 0x42);
   }
-  // Blocks of the adopted slab are now this heap's, the others still the orphanage's.
+  // Blocks of the adopted slab are now this heap's; the others are still the orphanage's.
   hak_give_back(heap_, blocks.data(), static_cast<uint32_t>(blocks.size()));
   Put(heap_, mine[0]);
   EXPECT_EQ(hak_heap_check(&hak_orphanage), nullptr);
@@ -282,7 +282,7 @@ TEST_F(Heap, AClosedRecordIsOpenedAgain) {
   EXPECT_EQ(hak_heap_check(again), nullptr);
   EXPECT_EQ(Take(again, kClass, 3).size(), 3u);
   hak_heap_close(again);
-  // Its three blocks are live: freed by nobody's thread.
+  // Its three blocks are live, and no thread will free them.
   std::vector<void *> lost;
   hak_pool_visit(
       [](hak_slab *slab, void *context) {
@@ -310,7 +310,7 @@ TEST_F(Heap, RunsOutCleanlyAndRecovers) {
     void *block;
     EXPECT_EQ(hak_heap_take(heap_, kBig, &block, 1, nullptr), 0u);
     EXPECT_EQ(hak_heap_check(heap_), nullptr);
-    // New heaps run out too, once the records do.
+    // New heaps cannot be allocated either, once the records are used up.
     std::vector<hak_heap *> heaps;
     while (heaps.size() < 1000) {
       hak_heap *heap = hak_heap_open();
@@ -353,14 +353,16 @@ TEST_F(Heap, ManyShortThreadsLeaveNoGrowth) {
   EXPECT_EQ(hak_pool_totals().tiny_blocks, 0u);
 }
 
-// While a heap is visited, for however long, threads start and end, others visit other heaps, and figures are read.
+// While a heap is visited, for however long, threads start and end, other threads visit other heaps, and statistics are
+// read.
 TEST_F(Heap, NobodyWaitsForAVisit) {
   hak_heap *other = hak_heap_open();
   int visits = 0;
   for (uint32_t i = 0; i < hak_heap_threads(); i++) {
     hak_heap_visit_next(
         [](hak_heap *heap, void *count) {
-          // Not in this thread: it holds a lock. An open heap is passed over, not waited for, while it is visited.
+          // In another thread, because this thread holds a lock. An open heap is skipped, not waited for, while it is
+          // visited.
           std::thread([heap, count] {
             for (uint32_t more = 2 * hak_heap_threads(); more > 0; more--) {
               hak_heap_visit_next([](hak_heap *seen, void *taken) { EXPECT_NE(seen, taken); }, heap);
@@ -395,9 +397,9 @@ TEST_F(Heap, TheChildOfAForkKeepsItsOwnHeap) {
     bool good = hak_heap_totals().threads == 1;
     good = good && Take(heap_, kClass, 600).size() == 600;
     hak_give_back(heap_, mine.data(), 5);
-    hak_give_back(heap_, theirs.data(), 5);  // collects on the slab
+    hak_give_back(heap_, theirs.data(), 5);  // collects the chain of the slab
     good = good && hak_heap_check(heap_) == nullptr && hak_pool_totals().remote_blocks == 5;
-    // The other heap is left alone, until it is closed: its blocks are taken in, and its record used again.
+    // The other heap is not touched until it is closed: its blocks are collected, and its record is used again.
     int visits = 0;
     for (int i = 0; i < 3; i++) hak_heap_visit_next([](hak_heap *, void *n) { ++*static_cast<int *>(n); }, &visits);
     good = good && visits == 3 && hak_pool_totals().remote_blocks == 5;

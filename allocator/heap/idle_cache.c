@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The protocol by which a thread empties the cache of an idle thread: idle_cache.h explains it.
 #include "allocator/heap/idle_cache.h"
 
 #include "allocator/heap/bin.h"
 #include "allocator/heap/give_back.h"
 #include "allocator/os/barrier.h"
 
-// Blocks taken between two barriers.
+// The most blocks taken between two barriers.
 #define ROUND 128u
 
-// The idle caches of all threads together may keep so much unless the program asks (a trim, a limit that is met, the
-// purge thread).
+// The idle caches of all threads together may keep this much, unless the program asks for memory back (by a trim, a
+// limit that is reached, or the purge thread).
 #define MUCH_BYTES ((uint64_t)4 * 1024 * 1024)
 
 HAK_ATOMIC(uint64_t) hak_stolen_blocks;
-// What heap->idle.bytes adds up to. Relaxed: a figure.
+// The sum of heap->idle.bytes over all heaps. Relaxed: a statistic.
 static HAK_ATOMIC(uint64_t) idle_bytes;
 
 struct taken {
@@ -27,7 +29,7 @@ struct round {
   struct taken taken[ROUND];
 };
 
-// Whether the bin has not changed since an earlier look that was at least `idle_ms` ago.
+// Whether the bin has not changed since an earlier check that was at least `idle_ms` ago.
 static bool is_idle(struct hak_class_heap *class_heap, const struct hak_bin *bin, uint64_t now, uint64_t idle_ms)
     HAK_REQUIRES(hak_heap_role) {
   void **const top = hak_bin_top(bin);
@@ -38,14 +40,14 @@ static bool is_idle(struct hak_class_heap *class_heap, const struct hak_bin *bin
   return now >= class_heap->idle.seen_since_ms && now - class_heap->idle.seen_since_ms >= idle_ms;
 }
 
-// Exchanges slots of the bin, from `slot` on and below its top, with NULL. Returns the first slot not looked at; NULL
+// Exchanges slots of the bin, from `slot` on and below its top, with NULL. Returns the first slot not checked; NULL
 // when the bin is done.
 static void **take_from_bin(struct hak_bin *bin, void **slot, struct round *round) {
-  // The top is no more than a hint here. Step I0 of idle_cache.pml.
+  // The top is only a hint here. Step I0 of idle_cache.pml.
   for (; slot < hak_bin_top(bin); slot++) {
     if (round->count == ROUND) return slot;
-    // Relaxed: the exchange looks again. Acquire: pairs with the owner's stores of slots. Release is more
-    // than is needed: an owner that finds NULL takes the lock. Steps I1 and I2 of idle_cache.pml.
+    // Relaxed: the exchange checks the slot again. Acquire: pairs with the owner's stores of slots. Release is stronger
+    // than needed: an owner that finds NULL takes the lock. Steps I1 and I2 of idle_cache.pml.
     void *block =
         __atomic_load_n(slot, __ATOMIC_RELAXED) != NULL ? __atomic_exchange_n(slot, NULL, __ATOMIC_ACQ_REL) : NULL;
     if (block == NULL) continue;
@@ -54,7 +56,8 @@ static void **take_from_bin(struct hak_bin *bin, void **slot, struct round *roun
   return NULL;
 }
 
-// Decides for each block of the round whether it is the stealer's, and returns those that are to their slabs; how many.
+// Decides for each block of the round whether it belongs to the thief, and returns those that do to their slabs.
+// Returns how many.
 static uint32_t settle_round(struct hak_heap *heap, struct round *round) HAK_REQUIRES(hak_heap_role) {
   void *mine[ROUND];
   void **tops[ROUND];
@@ -63,13 +66,15 @@ static uint32_t settle_round(struct hak_heap *heap, struct round *round) HAK_REQ
   const bool reached = hak_os_barrier();
   for (uint32_t i = 0; i < round->count; i++) tops[i] = hak_bin_top(round->taken[i].bin);
   if (!hak_os_barrier() || !reached) {
-    // Nothing is known. Each slot counts as the top: its block goes back where nothing was put meanwhile.
+    // The owner's state is unknown. Each slot counts as the top: its block is put back unless the slot was filled
+    // meanwhile.
     for (uint32_t i = 0; i < round->count; i++) tops[i] = round->taken[i].slot;
   }
   for (uint32_t i = 0; i < round->count; i++) {
     const struct taken *taken = &round->taken[i];
     if (taken->slot < tops[i]) {
-      // Relaxed: the barrier has ordered it. Not NULL: popped, and another one pushed. Step I6 of idle_cache.pml.
+      // Relaxed: the barrier has ordered it. Not NULL: the owner popped a block and pushed another one. Step I6 of
+      // idle_cache.pml.
       if (__atomic_load_n(taken->slot, __ATOMIC_RELAXED) != NULL) continue;
       struct hak_class_heap *class_heap = &heap->classes[taken->bin - heap->cache.bins];
       const uint32_t stolen = atomic_load_explicit(&class_heap->idle.stolen, memory_order_relaxed);
@@ -79,7 +84,7 @@ static uint32_t settle_round(struct hak_heap *heap, struct round *round) HAK_REQ
       mine[count++] = taken->block;
     } else if (taken->slot <= tops[i] + 1) {
       void *empty = NULL;
-      // Release: as the owner's own store would be. Step I8 of idle_cache.pml.
+      // Release: like the owner's own store. Step I8 of idle_cache.pml.
       __atomic_compare_exchange_n(taken->slot, &empty, taken->block, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
     }
   }
@@ -129,7 +134,7 @@ uint32_t hak_idle_cache_steal(struct hak_heap *heap, uint64_t now, uint64_t idle
     if (slot == NULL || !is_idle(&heap->classes[class_id], bin, now, idle_ms)) continue;
     slot += HAK_BIN_SENTINELS + atomic_load_explicit(&heap->classes[class_id].idle.stolen, memory_order_relaxed);
     if (slot >= hak_bin_top(bin)) continue;
-    // Before anything is taken: without the barrier nothing may be.
+    // Before any block is taken: without a working barrier no block may be taken.
     if (!asked && !hak_os_barrier()) return 0;
     asked = true;
     while ((slot = take_from_bin(bin, slot, &round)) != NULL) count += settle_round(heap, &round);
@@ -146,8 +151,8 @@ void hak_idle_cache_trip(struct hak_heap *heap) {
     if (hak_bin_base(bin) == NULL || class_heap->idle.full_limit != NULL) continue;
     class_heap->idle.full_limit = hak_bin_limit(bin);
     class_heap->idle.touched = true;
-    // No top is ever below this slot. An owner that has just seen the old limit frees one more block into the room that
-    // is there. Step I9 of idle_cache.pml.
+    // No top is ever below this slot. An owner that still uses the old limit frees one more block into room that
+    // exists. Step I9 of idle_cache.pml.
     hak_bin_set_limit(bin, hak_bin_base(bin) + 1);
   }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Emptying the caches of threads that are not idle at all. The oracle knows who holds each block: a block handed out
-// that somebody holds, or a block that nobody has in the end, ends the run. Positive controls: the same run with a
-// thief that leaves out a step of the protocol must be caught.
+// Empties the caches of threads that are not idle at all. The oracle knows who holds each block. A run ends if a block
+// is handed out that another thread holds, or if no one has a block in the end. Positive controls: the same run with a
+// thief that omits a step of the protocol must be caught.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <string.h>
@@ -39,7 +39,7 @@ constexpr size_t kOwners = 3;
 constexpr size_t kShared = 64;
 constexpr size_t kMostHeld = 3000;
 constexpr int kSteps = 100000;
-constexpr int kSlowSteps = 3000;  // where owners and thieves make pauses
+constexpr int kSlowSteps = 3000;  // where owners and thieves pause
 
 // Exit codes of a run.
 enum Code { kGood = 0, kTwice = 10, kNotHeld = 11, kOverwritten = 12, kLost = 13, kNoMemory = 14, kIdle = 15 };
@@ -47,8 +47,8 @@ constexpr unsigned kAlarmSeconds = 100;
 
 // ---- Oracle -------------------------------------------------------------------------------------
 
-// Who holds each block: 0 nobody, else the number of an owner. All relaxed: the oracle orders nothing, so that
-// ThreadSanitizer sees the allocator's own order alone.
+// Who holds each block: 0 means nobody, otherwise the number of an owner. All relaxed: the oracle must not order
+// anything, so that ThreadSanitizer sees only the allocator's own ordering.
 class Holders {
  public:
   void Take(void *block, uint32_t who) {
@@ -62,7 +62,7 @@ class Holders {
     memset(block, 0xEE, 8);
     if (Of(block).exchange(0, std::memory_order_relaxed) != who) _exit(kNotHeld);
   }
-  // From one to another, by whoever holds it.
+  // Passes the block from one holder to another. Called by the holder.
   void Pass(void *block, uint32_t from, uint32_t to) {
     if (Of(block).exchange(to, std::memory_order_relaxed) != from) _exit(kNotHeld);
     memcpy(block, &to, sizeof to);
@@ -113,11 +113,11 @@ struct Shared {
 };
 constexpr uint32_t kInExchange = 1000;
 
-// Goes on as a program does that is now busy and now is not: bursts of one class, the top up and down over the same
-// slots, blocks to and from other threads, pauses of every length.
+// Behaves like a program that is sometimes busy and sometimes not: bursts of one class, the top up and down over the
+// same slots, blocks to and from other threads, pauses of every length.
 class Program {
  public:
-  // A slow one may be held up in the middle of any operation.
+  // A slow one may be delayed in the middle of any operation.
   Program(Shared *shared, uint32_t who, bool slow) : shared_(shared), who_(who), slow_(slow), random_(who) { Begin(); }
 
   void Run(int steps) {
@@ -145,7 +145,7 @@ class Program {
     Free(held_.back());
     held_.pop_back();
   }
-  // As fast as it goes: the oracle looks in the middle only.
+  // At full speed: the oracle checks only in the middle.
   void Swing(uint32_t class_id, uint32_t swing) {
     void *blocks[12];
     for (uint32_t i = 0; i < swing; i++) {
@@ -199,7 +199,7 @@ class Program {
         std::this_thread::yield();
         break;
       default:
-        if (random_.OneIn(200)) {  // The thread ends and another one begins; what it holds it goes on holding.
+        if (random_.OneIn(200)) {  // The thread ends and another one begins; it keeps the blocks that it holds.
           Begin();
         } else if (random_.OneIn(4)) {
           usleep(random_.Below(300));
@@ -230,7 +230,7 @@ uint32_t Steal(Visit *visit, hak_heap *heap) {
   return visit->kind == Thief::kSlowReal ? hak_test_slow_steal(heap, 1, 0) : visit->copy.Steal(heap);
 }
 
-// As the common work visits heaps (reclaim.c).
+// Visits heaps like the common work (reclaim.c).
 void VisitHeap(hak_heap *heap, void *context) {
   auto *visit = static_cast<Visit *>(context);
   visit->taken += Steal(visit, heap);
@@ -241,7 +241,7 @@ void VisitHeap(hak_heap *heap, void *context) {
 
 // ---- Runs ---------------------------------------------------------------------------------------
 
-// The process ends with another code than kGood when the oracle catches something.
+// The process ends with a code other than kGood when the oracle catches something.
 Code Run(Visit *visit) {
   const bool slow = visit->kind != Thief::kReal;
   const int steps = hak_unit::Operations(slow ? kSlowSteps : kSteps);
@@ -251,7 +251,7 @@ Code Run(Visit *visit) {
   shared->running = kOwners;
   for (uint32_t i = 0; i < kOwners; i++) {
     threads.emplace_back([&shared, i, slow, steps] {
-      // One of them goes at full speed in any case.
+      // One of them always runs at full speed.
       Program(shared.get(), i + 1, slow && i != 0).Run(steps);
       shared->running.fetch_sub(1);
     });
@@ -271,7 +271,7 @@ Code Run(Visit *visit) {
   return kGood;
 }
 
-// Runs until the thief has met what it is to meet, or is caught.
+// Runs until the thief has met all states that it should meet, or is caught.
 [[noreturn]] void Child(Thief kind, int runs) {
   alarm(kAlarmSeconds);
   hak_slab_map_init(HAK_SLAB_MAP_AUTO);
@@ -293,7 +293,7 @@ class IdleCacheRace : public testing::Test {
   void SetUp() override {
     hak_os_barrier_init();
     if (!hak_os_barrier()) GTEST_SKIP() << "this kernel has no membarrier: nothing is ever taken";
-    // A process of its own for each run. ThreadSanitizer wants no threads in a process that was only forked.
+    // Each run is its own process. ThreadSanitizer allows no threads in a process that was only forked.
     testing::FLAGS_gtest_death_test_style = HAK_SLOT_STORE_ORDER == __ATOMIC_RELEASE ? "threadsafe" : "fast";
   }
 };
@@ -306,12 +306,13 @@ TEST_F(IdleCacheRace, NorByAThiefThatTakesItsTime) {
   EXPECT_EXIT(Child(Thief::kSlowReal, 20), testing::ExitedWithCode(kGood), "");
 }
 
-// So the pauses do show every state of an owner that the protocol tells apart.
+// This shows that the pauses reach every state of an owner that the protocol distinguishes.
 TEST_F(IdleCacheRace, NorByACopyThatMeetsEveryState) {
   EXPECT_EXIT(Child(Thief::kCopy, 20), testing::ExitedWithCode(kGood), "");
 }
 
-// By the oracle, the allocator's own checks or the sanitizer: anything but a good end, a hang, or no end.
+// Caught by the oracle, by the allocator's own checks or by the sanitizer: anything except a good end, a run in
+// which the thief met too little, or a hang.
 bool Caught(int status) {
   if (WIFSIGNALED(status)) return WTERMSIG(status) != SIGALRM;
   return WEXITSTATUS(status) != kGood && WEXITSTATUS(status) != kIdle;

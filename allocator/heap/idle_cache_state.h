@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What idle_cache.c keeps in a heap: what others saw of it and did to it.
+// What idle_cache.c keeps in a heap: what other threads saw of its cache and did to it.
 #ifndef HAKMEM_HEAP_IDLE_CACHE_STATE_H_
 #define HAKMEM_HEAP_IDLE_CACHE_STATE_H_
 
@@ -15,21 +15,21 @@ HAK_C_BEGIN
 struct hak_bin_idle {
   // Set when another thread emptied slots of the bin or closed it; cleared by hak_cache_settle.
   bool touched HAK_GUARDED_BY(hak_heap_role);
-  // Slots of the bin that another thread emptied and that are NULL since. Written under the heap's lock; statistics
+  // Slots of the bin that another thread emptied and that are still NULL. Written under the heap's lock; statistics
   // read, relaxed.
   HAK_ATOMIC(uint32_t) stolen;
   // The bin's limit while another thread has closed the bin, so that the owner's next free takes the slow path; NULL
   // otherwise.
   void **full_limit HAK_GUARDED_BY(hak_heap_role);
-  // What others saw of the bin, and since when it has not changed.
+  // What other threads saw of the bin, and since when it has not changed.
   void **seen_top HAK_GUARDED_BY(hak_heap_role);
   uint64_t seen_since_ms HAK_GUARDED_BY(hak_heap_role);
 };
 
 // For all classes.
 struct hak_cache_idle {
-  uint64_t bytes HAK_GUARDED_BY(hak_heap_role);  // in the cache, as others counted them last
-  // What others saw of the slow calls, and since when there were no more.
+  uint64_t bytes HAK_GUARDED_BY(hak_heap_role);  // in the cache, as other threads counted them last
+  // What other threads saw of the slow calls, and since when there have been no more.
   uint64_t seen_calls HAK_GUARDED_BY(hak_heap_role);
   uint64_t seen_calls_ms HAK_GUARDED_BY(hak_heap_role);
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Emptying a heap's cache step by step, in one thread that plays both parts; idle_cache_race_test.cc has the threads.
+// Empties a heap's cache step by step, in one thread that plays both parts. idle_cache_race_test.cc uses threads.
 #include "allocator/heap/idle_cache.h"
 
 #include <errno.h>
@@ -38,7 +38,7 @@ using hak_unit::Random;
 
 constexpr uint32_t kClass = 4;
 constexpr uint32_t kOther = 9;
-// The smallest, some with end marks of several lines, one carved singly, the largest.
+// The smallest class, some classes in between, and the largest, whose blocks are carved singly.
 constexpr uint32_t kClasses[] = {1, kClass, kOther, 33, HAK_CLASS_COUNT - 1};
 constexpr uint64_t kNow = 1000000;
 
@@ -67,7 +67,7 @@ void Drain(const Owner &owner) {
   hak_heap_leave(owner.heap());
 }
 
-// The slots of the bin up to its top, the end marks left out.
+// The slots of the bin up to its top, without the sentinels.
 std::vector<void *> Slots(const Owner &owner, uint32_t class_id) {
   if (owner.Base(class_id) == nullptr) return {};
   return std::vector<void *>(owner.Base(class_id) + 2, owner.Top(class_id) + 1);
@@ -118,11 +118,11 @@ class IdleCache : public testing::Test {
   void FreeMany(size_t owner, const std::vector<void *> &blocks) {
     for (void *block : blocks) Free(owner, block);
   }
-  // Leaves blocks in the class's bin, which the program had.
+  // Leaves blocks in the class's bin that the program had.
   void Fill(size_t owner, uint32_t class_id, size_t count) { FreeMany(owner, MallocMany(owner, class_id, count)); }
 
-  // Every block is in one place: with the program, in one slot of one cache, on a remote chain or what is left of one,
-  // or free in its slab.
+  // Every block is in exactly one place: with the program, in one slot of one cache, on a remote chain or the rest of
+  // one, or free in its slab.
   void ExpectSound() {
     std::set<void *> seen = live_;
     uint64_t cached = 0;
@@ -278,7 +278,7 @@ TEST_F(IdleCache, BlocksAboveAndBelowAGapAreFound) {
   Fill(0, kClass, 20);
   ASSERT_GT(Steal(*owners_[0]), 0u);
   FreeMany(0, std::vector<void *>(blocks.begin(), blocks.begin() + 5));
-  ASSERT_GT(Steal(*owners_[0]), 0u);  // only some of these, and the slots below are counted once
+  ASSERT_GT(Steal(*owners_[0]), 0u);  // only some of these; the slots below are counted once
   ExpectSound();
   std::set<void *> again;
   for (size_t i = 0; i < 60; i++) again.insert(Malloc(0, kClass));
@@ -313,7 +313,7 @@ TEST_F(IdleCache, DecayFindsTheGaps) {
   Fill(0, kClass, 2000);
   const size_t room = static_cast<size_t>(hak_bin_limit(owners_[0]->Bin(kClass)) - owners_[0]->Base(kClass));
   ASSERT_GT(Steal(*owners_[0]), 50u);
-  // Slow events of another class, until each class was looked at three times: the first time the misses still count.
+  // Slow events of another class, until each class was checked three times: at the first check the misses still count.
   std::vector<void *> others;
   for (uint32_t i = 0; i < 3 * 32 * HAK_CLASS_COUNT; i++) {
     hak_heap_enter(owners_[0]->heap());
@@ -385,7 +385,7 @@ TEST_F(IdleCache, AClosedBinSurvivesEverythingElse) {
 constexpr long kLetThrough = 0x5EED;  // as membarrier's unused third argument
 volatile int g_barriers_left;
 
-// Stands in for the kernel, which has refused the call: does it as long as some are left.
+// Stands in for the kernel, which has refused the call: makes the call as long as some are left.
 void OnSigsys(int, siginfo_t *, void *context) {
   greg_t *registers = static_cast<ucontext_t *>(context)->uc_mcontext.gregs;
   const bool allowed = g_barriers_left > 0;
@@ -394,7 +394,7 @@ void OnSigsys(int, siginfo_t *, void *context) {
   registers[REG_RAX] = result;
 }
 
-// From now on `count` barriers succeed, and no more. False: this kernel lets nobody do that.
+// From now on `count` barriers succeed, and no more. False: this kernel does not allow the test.
 bool BarriersEndAfter(int count) {
   struct sigaction action = {};
   action.sa_sigaction = OnSigsys;
@@ -413,7 +413,7 @@ bool BarriersEndAfter(int count) {
   return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
-// The kernel may refuse one for want of memory, and a program may forbid the call while it runs.
+// The kernel may refuse a barrier for lack of memory, and a program may forbid the call while it runs.
 TEST_F(IdleCache, WithoutBarriersNothingIsTaken) {
   for (int barriers = 0; barriers < 8; barriers++) {
     HAK_EXPECT_PASSES_IN_CHILD({
@@ -429,7 +429,7 @@ TEST_F(IdleCache, WithoutBarriersNothingIsTaken) {
       };
       const std::vector<void *> before = slots();
       const uint32_t taken = Steal(*owners_[0]);
-      // The first one only asks; each round of up to 128 blocks takes two.
+      // The first barrier only asks; each round of up to 128 blocks takes two.
       EXPECT_LE(taken, static_cast<uint32_t>((barriers - 1) / 2) * 128);
       if (barriers < 3) {
         EXPECT_EQ(slots(), before);
@@ -473,7 +473,7 @@ TEST_F(IdleCache, RandomOperationsAgreeWithTheModel) {
         if (random.OneIn(4)) FlushAll(*owners_[owner]);
         if (random.OneIn(2)) Drain(*owners_[owner]);
         if (random.OneIn(20)) {
-          owners_[owner].reset();  // What its thread still held becomes an orphan's.
+          owners_[owner].reset();  // The blocks that its thread still held become an orphan's.
           owners_[owner] = std::make_unique<Owner>();
         }
         if (random.OneIn(4)) ExpectVerifies();
@@ -486,8 +486,8 @@ TEST_F(IdleCache, RandomOperationsAgreeWithTheModel) {
 
 // ---- What the barriers are for ------------------------------------------------------------------
 //
-// An owner whose stores arrive late, as late as the thief's barriers allow: the test holds them back, which a processor
-// does too seldom for a test to wait for. The thief's first barrier is the one that it asks whether there are barriers.
+// An owner whose stores arrive late, as late as the thief's barriers allow. The test delays them, because a processor
+// does so too seldom for a test. The thief's first barrier is the one that asks whether barriers work.
 
 std::vector<std::function<void()>> g_arrivals;  // what arrives at each barrier
 size_t g_barriers;
@@ -497,7 +497,7 @@ void ArriveAtBarrier() {
   g_barriers++;
 }
 
-// What is still on its way when the thief has gone arrives then.
+// Stores that are still delayed when the thief has finished arrive then.
 void StealWith(const Owner &owner, const std::vector<std::function<void()>> &arrivals) {
   g_arrivals = arrivals;
   g_barriers = 0;
@@ -514,7 +514,7 @@ TEST_F(IdleCache, WhatTheOwnerPoppedBeforeIsSeenByTheFirstBarrier) {
   hak_bin *bin = owners_[0]->Bin(kClass);
   void **const top = owners_[0]->Top(kClass);
   ASSERT_GE(top - owners_[0]->Base(kClass), 8);
-  // Three blocks are in the program's hands; that the top went down is not known yet.
+  // The program has three blocks; the decrease of the top is not visible yet.
   for (int i = 0; i < 3; i++) live_.insert(top[-i]);
   StealWith(*owners_[0], {[] {}, [&] { atomic_store_explicit(&bin->top, top - 3, memory_order_relaxed); }});
   EXPECT_GT(Stolen(*owners_[0], kClass), 0u);
@@ -527,8 +527,8 @@ TEST_F(IdleCache, WhatTheOwnerPushedBeforeIsSeenByTheSecondBarrier) {
   hak_bin *bin = owners_[0]->Bin(kClass);
   void **const top = owners_[0]->Top(kClass);
   ASSERT_GE(top - owners_[0]->Base(kClass), 8);
-  // The program pops three blocks and pushes two, into the place of the third and of the second. That the top is now
-  // the second's place is known before what stands there.
+  // The program pops three blocks and pushes two, into the places of the third and the second. The top at the second
+  // place becomes visible before the slots.
   void *const first = top[0];
   live_.insert(top[-1]);
   live_.insert(top[-2]);

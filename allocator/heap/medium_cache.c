@@ -8,7 +8,7 @@
 #include "allocator/pages/page_heap.h"
 #include "allocator/policy/config.h"
 
-// What the slots of one thread may hold together, also by the bound on its caches of small blocks.
+// The slots of one thread together hold at most this much. The bound on its caches of small blocks applies too.
 #define BYTES_MAX ((uint64_t)1024 * 1024)
 
 static uint64_t bytes_bound(void) {
@@ -16,19 +16,19 @@ static uint64_t bytes_bound(void) {
   return all < BYTES_MAX ? all : BYTES_MAX;
 }
 
-// Relaxed: by the thread itself, or under the heap's lock.
+// Relaxed: called by the thread itself, or under the heap's lock.
 static struct hak_medium_cache *cache_of(const struct hak_heap *heap) {
   return atomic_load_explicit(&heap->medium, memory_order_relaxed);
 }
 
-// The block in the slot, which is now empty. Acquire: sees what the thread that freed it wrote before. Release is more
-// than is needed.
+// Empties the slot and returns its block. Acquire: the caller sees what the thread that freed the block wrote before.
+// Release is stronger than needed.
 static void *exchange(HAK_ATOMIC(void *) * slot) {
-  if (atomic_load_explicit(slot, memory_order_relaxed) == NULL) return NULL;  // Relaxed: the exchange looks again.
+  if (atomic_load_explicit(slot, memory_order_relaxed) == NULL) return NULL;  // Relaxed: the exchange checks again.
   return atomic_exchange_explicit(slot, NULL, memory_order_acq_rel);
 }
 
-// A block that leaves a cache is live again; its holder's alone.
+// Marks a block that leaves a cache as live. Called by the block's holder.
 static void set_live(void *block) {
   HAK_ATOMIC(uint16_t) *at = hak_medium_tag_at(block);
   const uint32_t tag = atomic_load_explicit(at, memory_order_relaxed);
@@ -76,7 +76,7 @@ static HAK_COLD struct hak_medium_cache *attach(struct hak_heap *heap) {
   return cache;
 }
 
-// Empties the cache where the bound asks for it, and counts anew. False: there is no room even so.
+// Empties the cache because the bound requires it, and resets the counts. False: the block is larger than the bound.
 static HAK_COLD bool make_room(struct hak_medium_cache *cache, size_t bytes) {
   if (bytes > bytes_bound()) return false;
   for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
@@ -87,8 +87,8 @@ static HAK_COLD bool make_room(struct hak_medium_cache *cache, size_t bytes) {
   return true;
 }
 
-// All slots of the class may hold a block: the two oldest go back, and the later ones move down, so that the latest is
-// taken first.
+// Every slot of the class may hold a block. The two oldest blocks are returned and the newer ones move down, so that
+// the newest is taken first.
 static HAK_COLD void make_slots(struct hak_medium_cache *cache, uint32_t class_id) {
   HAK_ATOMIC(void *) *slots = cache->slots[class_id];
   cache->bytes -= HAK_MEDIUM_SLOTS / 2 * hak_medium_bytes(class_id);
@@ -117,11 +117,11 @@ enum hak_medium_given hak_medium_give(struct hak_heap *heap, void *block) {
   if (HAK_UNLIKELY(is_full)) make_slots(cache, class_id);
   const uint32_t slot = cache->used[class_id]++;
   cache->bytes += bytes;
-  // Relaxed: a hint, which the owner alone writes.
+  // Relaxed: a hint; only the owner writes it.
   atomic_store_explicit(&cache->given, atomic_load_explicit(&cache->given, memory_order_relaxed) + 1,
                         memory_order_relaxed);
   atomic_store_explicit(at, (uint16_t)(tag | HAK_TAG_CACHED), memory_order_relaxed);
-  // Release: pairs with the exchange of whoever takes it.
+  // Release: pairs with the exchange of the thread that takes the block.
   atomic_store_explicit(&cache->slots[class_id][slot], block, memory_order_release);
   return HAK_UNLIKELY(is_over || is_full) ? HAK_MEDIUM_MOVED_OTHERS : HAK_MEDIUM_CACHED;
 }
@@ -161,7 +161,7 @@ void hak_medium_count(const struct hak_heap *heap, uint64_t *blocks, uint64_t *b
   if (cache == NULL) return;
   for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
     for (uint32_t i = 0; i < HAK_MEDIUM_SLOTS; i++) {
-      // Relaxed: a figure.
+      // Relaxed: a statistic.
       if (atomic_load_explicit(&cache->slots[class_id][i], memory_order_relaxed) == NULL) continue;
       *blocks += 1;
       *bytes += hak_medium_usable(class_id);

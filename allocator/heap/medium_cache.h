@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The medium blocks (large/medium.h) that a thread has freed and not taken again: up to four of each size, and 1 MiB in
-// all. The thread takes and gives without a lock. Others empty the cache of a thread that does not use it: whoever
-// exchanges a slot with NULL has the block, so that no barrier is needed. Not in builds with guards.
+// The cache of medium blocks (large/medium.h) that a thread has freed: up to four blocks of each size, and 1 MiB in
+// all. The thread takes and gives without a lock. Other threads empty the cache of a thread that does not use it. The
+// thread that exchanges a slot with NULL has the block, so no barrier is needed. Not in builds with guards.
 #ifndef HAKMEM_HEAP_MEDIUM_CACHE_H_
 #define HAKMEM_HEAP_MEDIUM_CACHE_H_
 
@@ -16,37 +16,39 @@ HAK_C_BEGIN
 #define HAK_MEDIUM_SLOTS 4u
 
 struct hak_medium_cache {
-  // The owner puts a block where it finds NULL (release); whoever exchanges it with NULL has it (acquire).
+  // The owner puts a block into a slot that is NULL (release). The thread that exchanges the slot with NULL has the
+  // block (acquire).
   HAK_ATOMIC(void *) slots[HAK_MEDIUM_COUNT][HAK_MEDIUM_SLOTS];
-  // How often the owner has given a block; others read, relaxed: a hint.
+  // How often the owner has given a block; other threads read it, relaxed: a hint.
   HAK_ATOMIC(uint64_t) given;
-  // The owner's alone: at least what the slots hold together, and for each class how many slots from the first on may
-  // hold a block. Others may have emptied some.
+  // The owner's alone: an upper bound of the bytes in all slots, and for each class how many of the first slots may
+  // hold a block. Other threads may have emptied some.
   uint64_t bytes;
   uint8_t used[HAK_MEDIUM_COUNT];
-  // Under the heap's lock: what others saw of `given`, and since when it has not changed.
+  // Under the heap's lock: what other threads saw of `given`, and since when it has not changed.
   uint64_t seen_given;
   uint64_t seen_since_ms;
 };
 
-// A cached block that serves a request of `size` bytes, which is a medium one; NULL: there is none. By the thread.
+// Takes a cached block for a request of `size` bytes, which is a medium one; NULL: there is none. Called by the thread.
 void *hak_medium_take(struct hak_heap *heap, size_t size);
 enum hak_medium_given {
-  HAK_MEDIUM_REFUSED,       // it is no medium block, or must go to the page heap, and nothing was done
+  HAK_MEDIUM_REFUSED,       // not a medium block, or it must go to the page heap; nothing was done
   HAK_MEDIUM_CACHED,        // it is in the cache
-  HAK_MEDIUM_MOVED_OTHERS,  // it is too, and others went to the page heap
+  HAK_MEDIUM_MOVED_OTHERS,  // it is in the cache, and other blocks went to the page heap
 };
-// Puts a live block into the cache. Ends the process when the block is in a cache already. By the thread.
+// Puts a live block into the cache. Ends the process when the block is in a cache already. Called by the thread.
 enum hak_medium_given hak_medium_give(struct hak_heap *heap, void *block);
 
-// Returns all blocks to the page heap. By the thread, or under the heap's lock, as all that follows. Returns how many.
+// Returns all blocks to the page heap; returns how many. Called by the thread, or under the heap's lock, as all
+// functions below.
 uint32_t hak_medium_flush(struct hak_heap *heap);
 // The same, if the thread has not given a block for `idle_ms`.
 uint32_t hak_medium_flush_idle(struct hak_heap *heap, uint64_t now, uint64_t idle_ms);
-// Returns all blocks and the record. By the thread, under the heap's lock, or when it is gone.
+// Returns all blocks and frees the record. Called by the thread under the heap's lock, or after the thread is gone.
 void hak_medium_destroy(struct hak_heap *heap);
 
-// Adds up the blocks in the cache; a hint while the thread goes on.
+// Counts the blocks in the cache. A hint while the thread runs.
 void hak_medium_count(const struct hak_heap *heap, uint64_t *blocks, uint64_t *bytes);
 
 HAK_C_END

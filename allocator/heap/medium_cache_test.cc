@@ -138,7 +138,7 @@ TEST_F(MediumCache, HoldsAMegabyteAtMost) {
   }
 }
 
-// What others took out of the cache does not count against the bound for ever.
+// Blocks that other threads took out of the cache do not count against the bound for ever.
 TEST_F(MediumCache, TheBoundForgetsWhatOthersTook) {
   const Owner owner;
   for (int round = 0; round < 20; round++) {
@@ -170,7 +170,7 @@ TEST_F(MediumCache, ASecondFreeEndsTheProcess) {
   char *block = Take(100 * kKiB);
   ASSERT_TRUE(Give(owner, block));
   HAK_EXPECT_FATAL(Give(owner, block), "double free", block);
-  // Also by another thread, and when others lie above it.
+  // Also by another thread, and when other blocks lie above it.
   const Owner another;
   HAK_EXPECT_FATAL(Give(another, block), "double free", block);
   char *later = Take(100 * kKiB);
@@ -182,7 +182,7 @@ TEST_F(MediumCache, ASecondFreeEndsTheProcess) {
 TEST_F(MediumCache, WithoutARecordNothingIsCached) {
   const Owner owner;
   char *block = Take(100 * kKiB);
-  // Records may be left of earlier tests, so that the kernel need not be asked.
+  // Earlier tests may have left records. Then no system call is needed.
   const FaultPlan plan(HAK_FAULT_MAP | HAK_FAULT_COMMIT);
   if (Give(owner, block)) {
     EXPECT_EQ(FromCache(owner, 100 * kKiB), block);
@@ -201,7 +201,7 @@ TEST_F(MediumCache, AnIdleCacheIsEmptied) {
   ASSERT_TRUE(Give(owner, block));
   EXPECT_EQ(FlushIdle(owner, 1000, 50), 0u) << "just given";
   EXPECT_EQ(FlushIdle(owner, 1049, 50), 0u);
-  // Who goes on giving is not idle.
+  // A thread that keeps giving blocks is not idle.
   ASSERT_EQ(FromCache(owner, 100 * kKiB), block);
   ASSERT_TRUE(Give(owner, block));
   EXPECT_EQ(FlushIdle(owner, 1060, 50), 0u);
@@ -273,7 +273,7 @@ TEST_F(MediumCache, AgreesWithAModel) {
       Flush(owner);
       ASSERT_EQ(hak_page_heap_totals().blocks, live.size());
     }
-    // Those that went back are no longer cached.
+    // Blocks that were returned are no longer cached.
     for (auto it = cached.begin(); it != cached.end();) {
       HAK_ATOMIC(uint16_t) *at = hak_medium_tag_at(*it);
       const bool in_cache =
@@ -286,8 +286,8 @@ TEST_F(MediumCache, AgreesWithAModel) {
   for (const auto &held : live) ASSERT_TRUE(hak_large_free(held.first));
 }
 
-// Others empty the cache while its thread uses it. A block that two had would lose its mark, and one that nobody has
-// would stay in the page heap.
+// Other threads empty the cache while its thread uses it. A block that two threads have would lose its mark, and a
+// block that nobody has would stay in the page heap.
 TEST_F(MediumCache, OthersEmptyItWhileItIsUsed) {
   std::atomic<uint32_t> emptied{0};
   std::atomic<int> failures{0};
@@ -300,7 +300,7 @@ TEST_F(MediumCache, OthersEmptyItWhileItIsUsed) {
         Random random(10 + t);
         const Owner &owner = owners[t];
         std::vector<char *> mine;
-        // Until both have met the other often enough.
+        // Until both threads have met the other often enough.
         for (int i = 0; i < hak_unit::Operations(40000) || (emptied < 1000 && i < 100000000); i++) {
           if (mine.size() < 6 && random.OneIn(2)) {
             const size_t size = 33 * kKiB + random.Below(3) * 8 * kKiB;

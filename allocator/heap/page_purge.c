@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Purges pages of slabs that are partly in use: passes in slices, and the trickle.
 #include "allocator/heap/page_purge.h"
 
 #include "allocator/os/atomic.h"
@@ -8,14 +10,14 @@
 #include "allocator/slab/list_links.h"
 #include "allocator/slab/slab_purge.h"
 
-// Slabs that one slice looks at, and runs of pages that it gives back.
+// The most slabs that one slice checks, and the most runs of pages that it returns.
 #define SLICE_SLABS 1024u
 #define SLICE_RUNS 32u
-// Slabs that a slice looks at whose memory goes back whatever its age.
+// The most slabs that a slice checks when it returns memory of any age.
 #define SLICE_SLABS_OF_ALL 32u
-// One pass over all slabs of a heap begins at most so often.
+// The shortest time between two passes over all slabs of a heap.
 #define PASS_MS_MIN 50u
-// The trickle: slabs it looks at in one call, and how long it pauses after a run of pages and between two passes.
+// The trickle: the slabs that one call checks, and the pauses after a run of pages and between two passes.
 #define TRICKLE_SLABS 64u
 #define TRICKLE_DEADLINES 5u
 #define TRICKLE_MS_MIN 5000u
@@ -24,13 +26,13 @@
 struct slice {
   uint64_t now;
   uint64_t deadline_ms;
-  uint32_t slabs;  // that may still be looked at
-  uint32_t runs;   // that may still be given back
+  uint32_t slabs;  // that may still be checked
+  uint32_t runs;   // that may still be returned
   size_t bytes;
-  bool spare_huge;  // huge pages are not taken apart
+  bool spare_huge;  // do not split huge pages
 };
 
-// Whether the slab's free blocks have not changed until the deadline, as far as earlier looks tell.
+// Whether the number of free blocks of the slab has not changed for the deadline, as far as earlier checks tell.
 static bool is_idle(struct hak_slab *slab, const struct slice *slice) {
   const uint16_t free_count = (uint16_t)hak_slab_free_count(slab);
   if (slab->seen_free != free_count) {
@@ -41,8 +43,8 @@ static bool is_idle(struct hak_slab *slab, const struct slice *slice) {
 }
 static_assert(HAK_SLAB_BLOCKS_MAX < UINT16_MAX, "seen_free holds every count, and one that is none");
 
-// Looks at the slabs of one list from `from` on. Returns the first that it did not get to, for the slice is used up;
-// NULL: the list is done.
+// Purges the slabs of one list from `from` on. Returns the first slab that it did not finish, because the slice is used
+// up; NULL: the list is done.
 static struct hak_slab *purge_list(struct hak_slab *from, struct slice *slice) {
   struct hak_slab *slab = from;
   for (; slab != NULL; slab = hak_slab_next(slab)) {
@@ -50,13 +52,13 @@ static struct hak_slab *purge_list(struct hak_slab *from, struct slice *slice) {
     slice->slabs--;
     if (slice->spare_huge && hak_ground_is_huge(hak_superslab_of_slab(slab))) continue;
     if (is_idle(slab, slice)) slice->bytes += hak_slab_purge(slab, &slice->runs);
-    // The slab may have more: the next slice looks at it again.
+    // The slab may have more free pages: the next slice checks it again.
     if (slice->runs == 0) return slab;
   }
   return NULL;
 }
 
-// Slabs with few free blocks have no free page, but for the smallest of blocks.
+// Slabs with fewer free blocks have no free page, except those with the smallest blocks.
 #define FIRST_LIST HAK_LIST_SOME
 #define LAST_LIST HAK_LIST_CARVE
 
@@ -68,8 +70,8 @@ static bool purge_class(struct hak_heap *heap, uint32_t class_id, struct slice *
   return true;
 }
 
-// A slice of the pass, from where the last one stopped. heap->purge.class_id, heap->purge.list and heap->purge.next
-// name that place; hak_heap_unlink keeps it true when the slab leaves its list.
+// Continues the pass for one slice. heap->purge.class_id, heap->purge.list and heap->purge.next tell where;
+// hak_heap_unlink updates them when that slab leaves its list.
 static void purge_on(struct hak_heap *heap, struct slice *slice) HAK_REQUIRES(hak_heap_role) {
   for (;;) {
     heap->purge.next = purge_list(heap->purge.next, slice);
@@ -97,9 +99,9 @@ static bool possible(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   return HAK_SETTING(page_purge) && HAK_HEADER == HAK_HEADER_MODE_NONE && heap->slabs != 0;
 }
 
-// A heap with little free memory gives one run of pages back every few seconds. Its classes' peaks come at different
-// times, each touches a page that was not touched before, and without this its memory would creep up for ever. (In huge
-// pages nothing creeps.)
+// A heap with little free memory returns one run of pages every few seconds. The peaks of its classes come at different
+// times, and each peak touches some fresh pages, so without this the heap's memory would grow slowly for ever. (This
+// does not happen in huge pages.)
 static bool trickle(struct hak_heap *heap, uint64_t now) HAK_REQUIRES(hak_heap_role) {
   if (now < heap->purge.trickle_ms) return false;
   struct slice slice = {.now = now,
@@ -112,7 +114,7 @@ static bool trickle(struct hak_heap *heap, uint64_t now) HAK_REQUIRES(hak_heap_r
   if (slice.runs == 0) {
     const uint64_t pause = TRICKLE_DEADLINES * HAK_SETTING(decommit_deadline_ms);
     heap->purge.trickle_ms = now + (pause > TRICKLE_MS_MIN ? pause : TRICKLE_MS_MIN);
-    return false;  // It is no work that is due.
+    return false;  // This is not work that was due.
   }
   heap->purge.trickle_class = class_id;
   if (class_id + 1 == HAK_CLASS_COUNT) {
@@ -146,7 +148,7 @@ bool hak_page_purge_begin(struct hak_heap *heap) {
 }
 
 bool hak_page_purge_on(struct hak_heap *heap, size_t *bytes) {
-  // Bounded by its slabs alone: what the kernel refuses is not tried twice in a pass.
+  // Only the number of slabs bounds the slice: a page that the kernel refuses is not tried twice in a pass.
   struct slice slice = {.slabs = SLICE_SLABS_OF_ALL, .runs = UINT32_MAX};
   if (heap->purge.class_id != 0) purge_on(heap, &slice);
   *bytes += slice.bytes;

@@ -25,7 +25,7 @@ using hak_unit::Random;
 constexpr bool kHeaders = HAK_HEADER != HAK_HEADER_MODE_NONE;
 constexpr uint64_t kDeadline = 1000;
 
-// The clock is injected: nothing here sleeps.
+// The tests pass the time to the code: nothing here sleeps.
 class PagePurge : public testing::Test {
  protected:
   static void SetUpTestSuite() { hak_slab_map_init(HAK_SLAB_MAP_AUTO); }
@@ -47,7 +47,7 @@ class PagePurge : public testing::Test {
   }
 
   void Put(void *block) { hak_heap_put(heap_, hak_slab_of(block), block); }
-  // Takes `count` blocks and fills each with a byte of its own.
+  // Takes `count` blocks and fills each with its own byte.
   void Grow(uint32_t class_id, uint32_t count) {
     while (count > 0) {
       void *out[64];
@@ -61,7 +61,7 @@ class PagePurge : public testing::Test {
       count -= got;
     }
   }
-  // Frees all but every `keep`th block.
+  // Frees all blocks except every `keep`th.
   void Thin(size_t keep) {
     size_t number = 0;
     for (auto entry = live_.begin(); entry != live_.end();) {
@@ -80,7 +80,7 @@ class PagePurge : public testing::Test {
       for (size_t i = 0; i < usable; i++) ASSERT_EQ(block[i], byte);
     }
   }
-  // Slices until one finds nothing, at one moment.
+  // Does slices until one finds nothing, all at one time.
   size_t PurgeAt(uint64_t now) {
     const uint64_t before = hak_slab_purged_bytes();
     for (int idle = 0; idle < 200; idle++) {
@@ -88,7 +88,7 @@ class PagePurge : public testing::Test {
     }
     return hak_slab_purged_bytes() - before;
   }
-  // Pages of the superslabs of live blocks that have memory.
+  // Whether the page, in a superslab of live blocks, has memory.
   static bool Resident(const void *page) {
     unsigned char flag = 0;
     EXPECT_EQ(mincore(const_cast<void *>(page), 1, &flag), 0);
@@ -112,7 +112,7 @@ TEST_F(PagePurge, GivesFreePagesBackAfterTheDeadlineAndNotBefore) {
     EXPECT_EQ(bytes, 0u) << "free blocks have headers";
     return;
   }
-  // A hundredth of the blocks lives, each of which holds one page or two.
+  // A hundredth of the blocks is live, and each of these keeps one or two pages.
   EXPECT_GT(bytes, size_t{20000} * 512 / 2);
   Check();
   const size_t page = hak_os_page_size();
@@ -141,7 +141,7 @@ TEST_F(PagePurge, MemoryThatIsUsedAgainCountsAgain) {
   Check();
 }
 
-// A large heap takes several slices, which come to an end; the heap may change in between.
+// A large heap takes several slices, and the pass ends; the heap may change in between.
 TEST_F(PagePurge, AWholePassIsCutIntoSlices) {
   if (kHeaders) return;
   const uint32_t class_id = ClassOf(1024);
@@ -157,7 +157,7 @@ TEST_F(PagePurge, AWholePassIsCutIntoSlices) {
   EXPECT_FALSE(hak_page_purge_on(heap_, &bytes));
 }
 
-// Somebody sleeps for the heap's lock: one slice is done, and no more.
+// A thread waits for the heap's lock: one slice is done, and no more.
 TEST_F(PagePurge, AWaiterEndsThePass) {
   if (kHeaders) return;
   Grow(ClassOf(1024), 10000);
@@ -174,7 +174,7 @@ TEST_F(PagePurge, ASlabThatChangesIsLeftAlone) {
   Grow(class_id, 20000);
   Thin(100);
   PurgeAt(1000);
-  // One block more in use in every slab.
+  // In every slab one more block is in use.
   for (uint64_t now = 2000; now < 6000; now += 600) {
     std::vector<unsigned char *> first;
     const hak_slab *last = nullptr;
@@ -227,7 +227,7 @@ TEST_F(PagePurge, ADecommitThatFailsLeavesThePageAsItIs) {
   EXPECT_EQ(hak_page_purge_all(heap_) != 0, !kHeaders);
 }
 
-// Every class, at random: contents stay, records hold.
+// All classes, at random: contents stay, records are correct.
 TEST_F(PagePurge, RandomUseOfAllClasses) {
   Random random(7);
   for (int round = 0; round < hak_unit::Operations(60); round++) {

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The quarantine of small blocks, and the random numbers that it uses.
 #include "allocator/heap/quarantine.h"
 
 #include "allocator/heap/give_back.h"
@@ -14,7 +16,7 @@ static uint32_t half_of(uint32_t class_id) {
 }
 static size_t array_bytes(uint32_t class_id) { return (size_t)2 * half_of(class_id) * sizeof(void *); }
 
-// Written under the quarantine's lock: no read-modify-write is needed. Relaxed: figures.
+// Relaxed: statistics. Written under the quarantine's lock, so no read-modify-write is needed.
 static void add_figure(HAK_ATOMIC(uint64_t) * figure, uint64_t change) {
   atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + change, memory_order_relaxed);
 }
@@ -25,7 +27,7 @@ static void count(struct hak_heap *heap, uint32_t class_id, int64_t blocks) {
 }
 
 uint32_t hak_quarantine_random(struct hak_heap *heap, uint32_t bound) {
-  // A counter that a secret start and a mixing function hide; a new start now and then.
+  // A counter with a secret start, hidden by a mixing function. The secret is renewed from time to time.
   struct hak_quarantine *quarantine = heap->quarantine;
   if (quarantine->draws-- == 0) {
     quarantine->seed ^= hak_os_random();
@@ -85,8 +87,8 @@ void *hak_quarantine_swap(struct hak_heap *heap, uint32_t class_id, void *block)
   return again;
 }
 
-// Under the heap's lock, where nobody waits at the gate of fork: the thread that closed it waits for that lock. That
-// one has every lock.
+// Called under the heap's lock, so no thread waits at the fork gate here: the thread that closed the gate waits for the
+// heap's lock. That thread itself holds every lock.
 static void lock_within(struct hak_quarantine *quarantine) HAK_ACQUIRE(hak_quarantine_role)
     HAK_NO_THREAD_SAFETY_ANALYSIS("the role comes with the lock") {
   if (!hak_lock_holds_all) hak_lock_acquire(&quarantine->lock);

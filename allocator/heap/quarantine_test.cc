@@ -65,7 +65,7 @@ TEST_F(Quarantine, NothingIsLostNorUsedAgainEarly) {
     void *again = hak_quarantine_swap(heap_, kClass, block);
     if (again == nullptr) continue;
     ASSERT_EQ(went_in.count(again), 1u);
-    // It was in the queue for a whole turn of it at least.
+    // It was in the queue for at least one whole turn.
     EXPECT_GE(frees - went_in[again], kHalf / 2);
     went_in.erase(again);
     out.push_back(again);

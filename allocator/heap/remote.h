@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Remote frees: blocks that a thread gives back to slabs it does not own, a batch at a time.
+// Remote frees: blocks that a thread returns to slabs it does not own, a batch at a time.
 #ifndef HAKMEM_HEAP_REMOTE_H_
 #define HAKMEM_HEAP_REMOTE_H_
 
@@ -11,7 +11,7 @@ HAK_C_BEGIN
 // A chain of blocks of one slab, linked by tiny_nextptr.
 struct hak_chain {
   struct hak_slab *slab;
-  uint32_t first;  // index of the first block, plus 1; 0 for an empty chain
+  uint32_t first;  // index of the first block, plus 1; 0: the chain is empty
   uint32_t count;
   void *last;  // the last block, whose link is not written yet
 };
@@ -19,35 +19,35 @@ struct hak_chain {
 // Puts `block` at the head of the chain.
 void hak_chain_add(struct hak_chain *chain, void *block);
 
-// Gives the chain's blocks to its slab, whoever owns it, in one compare-and-swap, and tells the owner when it has to
-// know. Returns their bytes, which the caller adds to hak_heaps_free_bytes.
+// Pushes the chain's blocks to their slab, whichever heap owns it, by one compare-and-swap, and notifies the owner if
+// needed. Returns their bytes, which the caller adds to hak_heaps_free_bytes.
 uint64_t hak_remote_push(const struct hak_chain *chain) HAK_REQUIRES(hak_heap_role);
 
-// Takes the slab's remote chain off it: the word that `remote` held. Called by the owner, on the notice of the slab
-// only.
+// Detaches the slab's remote chain: returns the word that `remote` held. Called by the owner, only on the notice of the
+// slab.
 uint64_t hak_remote_detach(struct hak_slab *slab);
 
-// Puts the first blocks of such a chain into the slab's bitmap, `most` at most. Returns what is left of the chain, 0
-// when all is done; then the slab may be gone. Called by the owner.
+// Puts the first blocks of a detached chain into the slab's bitmap, at most `most`. Returns the rest of the chain; 0:
+// nothing is left, and the slab may be gone. Called by the owner.
 uint64_t hak_remote_put(struct hak_heap *owner, struct hak_slab *slab, uint64_t chain, uint32_t most)
     HAK_REQUIRES(hak_heap_role);
 
-// Takes all of the slab's remote blocks into its bitmap. Called by the owner, on the notice of the slab only.
+// Collects all of the slab's remote blocks into its bitmap. Called by the owner, only on the notice of the slab.
 void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab) HAK_REQUIRES(hak_heap_role);
 
-// Tells the owner of `slab` that its remote chain is no longer empty.
+// Notifies the owner of `slab` that its remote chain is no longer empty.
 void hak_remote_notify(struct hak_slab *slab) HAK_REQUIRES(hak_heap_role);
 
-// Under the lock of `heap`, all three.
+// The three functions below are called under the lock of `heap`.
 
-// Takes in all blocks that others freed into this heap's slabs since the last time.
+// Collects all blocks that other threads freed into this heap's slabs since the last time.
 void hak_remote_drain(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
-// What one call of the program takes in of them: a bounded number of blocks and of slabs, the earliest first. The rest
-// waits for the next call. True: something waits.
+// Collects as many of them as one call of the program should: a bounded number of blocks and of slabs, the earliest
+// first. The rest waits for the next call. True: some still wait.
 bool hak_remote_drain_some(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
-// Blocks that hak_remote_drain_some takes in at most.
+// The most blocks that hak_remote_drain_some collects.
 #define HAK_DRAIN_BLOCKS 256u
-// Whether something waits. Relaxed: a hint, the drain looks again.
+// Whether any blocks wait. Relaxed: a hint, the drain checks again.
 HAK_INLINE bool hak_remote_waiting(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   const struct hak_slab *pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);
   return (pending != HAK_PENDING_END && pending != HAK_PENDING_CLOSED) || heap->drain.slabs != NULL ||

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What remote.c keeps in a heap: what hak_remote_drain_some has taken in hand and not done.
+// What remote.c keeps in a heap: what hak_remote_drain_some has begun and not finished.
 #ifndef HAKMEM_HEAP_REMOTE_STATE_H_
 #define HAKMEM_HEAP_REMOTE_STATE_H_
 
@@ -15,7 +15,7 @@ HAK_C_BEGIN
 struct hak_drain_state {
   // Slabs from the heap's pending list, linked by pending_next, whose chains are still on them.
   struct hak_slab *slabs HAK_GUARDED_BY(hak_heap_role);
-  // The rest of one chain that is off its slab.
+  // The rest of one chain that is detached from its slab.
   struct hak_slab *rest_slab HAK_GUARDED_BY(hak_heap_role);
   HAK_ATOMIC(uint64_t) rest;        // as hak_slab.remote; statistics read, relaxed
   HAK_ATOMIC(uint64_t) rest_bytes;  // of its blocks; the same, relaxed

@@ -141,7 +141,7 @@ TEST_F(Remote, WhatWaitsWhenAHeapClosesIsTakenIn) {
   hak_give_back(heap_, out + 2, 2);
 }
 
-// However its two frees are chained: by one thread or two, alone or with all other blocks of the slab.
+// In all ways to chain its two frees: by one thread or two, alone or with all other blocks of the slab.
 TEST_F(Remote, ABlockThatIsFreedTwiceIsNoticed) {
   std::vector<void *> b = Take(3);
   const auto fatal = [&](const std::vector<std::vector<void *>> &pushes, void *block) {
@@ -161,7 +161,7 @@ TEST_F(Remote, ABlockThatIsFreedTwiceIsNoticed) {
   Push(b);
 }
 
-// The slab went back to the pool between the look at its owner and the push.
+// The slab was returned to the pool between the load of its owner and the push.
 TEST_F(Remote, APushIntoAFreeSlabIsNoticed) {
   hak_heap *other = hak_heap_open();
   void *block;
@@ -172,7 +172,7 @@ TEST_F(Remote, APushIntoAFreeSlabIsNoticed) {
   HAK_EXPECT_FATAL(hak_remote_push(&chain), "double free", block);
 }
 
-// A heap record that was opened anew passes notices for its former slabs on.
+// A heap record that was opened again passes on notices for its former slabs.
 TEST_F(Remote, AStaleNoticeReachesTheOwner) {
   std::vector<void *> blocks = Take(4);
   hak_slab *slab = hak_slab_of(blocks[0]);
@@ -190,15 +190,15 @@ TEST_F(Remote, AStaleNoticeReachesTheOwner) {
   hak_heap_close(other);
 }
 
-// So does one that comes in when the heap has drained for the last time and not yet closed its list. The orphanage's
-// lock, which closing waits for, holds it in that moment.
+// The same for a notice that arrives when the heap has drained for the last time and has not closed its list yet. The
+// heap waits there for the orphanage's lock, which the test holds.
 TEST_F(Remote, AStaleNoticeToAClosingHeapReachesTheOwner) {
   std::vector<void *> blocks = Take(4);
   hak_slab *slab = hak_slab_of(blocks[0]);
   hak_heap *other = hak_heap_open();
   hak_lock_acquire(&hak_orphanage_lock);
   std::thread closing([&] { hak_heap_close(other); });
-  // 2: somebody waits for the lock, who can be no other.
+  // 2: a thread waits for the lock; it can only be that one.
   while (atomic_load_explicit(&hak_orphanage_lock.state, memory_order_relaxed) != 2) std::this_thread::yield();
   atomic_store_explicit(&slab->owner, other, memory_order_release);
   Push({blocks[0]});
@@ -214,7 +214,7 @@ TEST_F(Remote, AStaleNoticeToAClosingHeapReachesTheOwner) {
   hak_remote_drain(heap_);
 }
 
-// Several threads free the blocks of one owner, who drains and takes all the while.
+// Several threads free the blocks of one owner, which drains and takes blocks all the time.
 TEST_F(Remote, ThreadsPushWhileTheOwnerDrains) {
   constexpr int kThreads = 4;
   std::mutex lock;
@@ -252,7 +252,7 @@ TEST_F(Remote, ThreadsPushWhileTheOwnerDrains) {
       const std::lock_guard<std::mutex> guard(lock);
       handed.insert(handed.end(), blocks.begin(), blocks.end());
     }
-    // Often, and without the lock: then nothing but the chains orders this after what was done to the blocks before.
+    // Often, and without the lock: then only the chains order this after the earlier accesses to the blocks.
     for (int drain = 0; drain < 10; drain++) {
       hak_remote_drain(heap_);
       std::this_thread::yield();
@@ -275,7 +275,7 @@ class RemoteForged : public Remote {
     slab_ = hak_slab_of(blocks_[0]);
   }
   ~RemoteForged() override { hak_give_back(heap_, blocks_.data(), 8); }
-  // Frees three blocks from afar, writes to the one that is `at`-th on the chain, and lets the owner drain.
+  // Frees three blocks from another thread, writes to the `at`-th one on the chain, and lets the owner drain.
   void DrainForged(size_t at, uint64_t bytes) {
     Push({blocks_[2], blocks_[1], blocks_[0]});
     memcpy(blocks_[at], &bytes, sizeof bytes);
@@ -293,16 +293,16 @@ TEST_F(RemoteForged, AWildLinkEndsTheProcessNamingItsBlock) {
   }
 }
 
-// In FAST, whose links are plain, it looks like the end of a shorter chain.
+// In FAST, whose links are not encoded, this looks like the end of a shorter chain.
 TEST_F(RemoteForged, AZeroedLinkEndsTheProcess) {
   HAK_EXPECT_FATAL(DrainForged(0, 0), HAK_FAST ? "double free" : "corrupted block", blocks_[0]);
 }
 
-// Outside FAST a plain index of another block is as wrong as anything else.
+// Outside FAST the plain index of another block is as wrong as any other value.
 TEST_F(RemoteForged, AGuessedIndexEndsTheProcess) {
-  const uint64_t guess = hak_slab_block_index(slab_, blocks_[1]) + 1;  // in FAST the right one
+  const uint64_t guess = hak_slab_block_index(slab_, blocks_[1]) + 1;  // in FAST, the correct one
   if (HAK_FAST) {
-    // Links are plain: a link to itself is a double free.
+    // Links are not encoded here: a link to itself is a double free.
     const uint64_t itself = hak_slab_block_index(slab_, blocks_[0]) + 1;
     HAK_EXPECT_FATAL(DrainForged(0, itself), "double free", blocks_[0]);
   } else {
@@ -310,13 +310,13 @@ TEST_F(RemoteForged, AGuessedIndexEndsTheProcess) {
   }
 }
 
-// The link of the last block steers nothing, but that it is no longer the end says that the block was written to.
+// The link of the last block leads nowhere, but if it is no longer the end, the block was written to.
 TEST_F(RemoteForged, AForgedEndEndsTheProcess) {
   HAK_EXPECT_FATAL(DrainForged(2, 0x4141414141414141), "corrupted block", blocks_[2]);
 }
 
-// Links that are well-formed, but make the chain shorter or longer than the slab's record says: an old link that was
-// written back, say.
+// Valid links that make the chain shorter or longer than the slab's record says: for example, an old link that was
+// written back.
 TEST_F(RemoteForged, AChainOfAnotherLengthEndsTheProcess) {
   const auto drain = [&](size_t at, uint32_t next) {
     Push({blocks_[2], blocks_[1], blocks_[0]});

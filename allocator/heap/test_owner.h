@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// For tests: the thread of a heap as hot/alloc.h and api/cold.c make it, without the floors above. What others do to
-// its cache meanwhile is what the tests are about.
+// For tests: the thread of a heap, which does what hot/alloc.h and api/cold.c do, without the rooms above. The tests
+// are about what other threads do to its cache meanwhile.
 #ifndef HAKMEM_HEAP_TEST_OWNER_H_
 #define HAKMEM_HEAP_TEST_OWNER_H_
 
@@ -32,11 +32,11 @@ class __attribute__((visibility("hidden"))) Owner {
   void **Top(uint32_t class_id) const { return atomic_load_explicit(&Bin(class_id)->top, memory_order_relaxed); }
   void **Base(uint32_t class_id) const { return atomic_load_explicit(&Bin(class_id)->base, memory_order_relaxed); }
 
-  // A block of the class, or of the next larger one where that was lent; NULL: out of memory.
+  // A block of the class, or of the next larger class if one was borrowed; NULL: out of memory.
   void *Malloc(uint32_t class_id) {
     void *block = Pop(class_id);
     if (block != nullptr) return block;
-    block = Pop(class_id);  // The slow path looks once more, still without the lock.
+    block = Pop(class_id);  // The slow path tries once more, still without the lock.
     return block != nullptr ? block : Refill(class_id);
   }
 
@@ -50,7 +50,7 @@ class __attribute__((visibility("hidden"))) Owner {
       hak_heap_leave(heap_);
       return;
     }
-    // As the fast path looks for a double free.
+    // Checks for a double free like the fast path.
     if (hak_bin_is_latest(top, block)) abort();
     if (pause_ != nullptr) pause_();
     hak_slot_store(top + 1, block);

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Pauses for idle_cache_race_test, and hak_idle_cache_steal compiled with them.
 #include "allocator/heap/test_pause.h"
 
 #include <sched.h>
@@ -44,7 +46,7 @@ static bool slow_barrier(void) {
   return done;
 }
 
-// The thief under other names.
+// The thief, with other names.
 #define hak_stolen_blocks hak_test_stolen_blocks
 #define hak_idle_cache_steal hak_test_slow_steal
 #define hak_idle_cache_no_event hak_test_no_event

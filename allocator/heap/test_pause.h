@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// For idle_cache_race_test: pauses in the windows of the protocol of idle_cache.h, and the real thief with them.
+// For idle_cache_race_test: pauses within the protocol of idle_cache.h, and the real thief with these pauses.
 #ifndef HAKMEM_HEAP_TEST_PAUSE_H_
 #define HAKMEM_HEAP_TEST_PAUSE_H_
 
@@ -9,15 +9,15 @@
 HAK_C_BEGIN
 
 void hak_test_spin(uint32_t times);
-// Some spinning, a yield or a short sleep, at random; and the same once in 16 times.
+// Spins, yields or sleeps for a short time, at random; and the same once in 16 calls.
 void hak_test_pause(void);
 void hak_test_pause_seldom(void);
 
 // hak_idle_cache_steal, compiled from the same source, with pauses around barriers and before each exchange.
 uint32_t hak_test_slow_steal(struct hak_heap *heap, uint64_t now, uint64_t idle_ms);
 
-// What hak_test_slow_steal calls within each of its barriers: a test lets the owner's delayed stores arrive there.
-// NULL: nothing.
+// hak_test_slow_steal calls it within each of its barriers, so that a test can let the owner's delayed stores arrive
+// there. NULL: nothing is called.
 extern void (*hak_test_at_barrier)(void);
 
 HAK_C_END

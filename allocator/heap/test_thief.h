@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// For idle_cache_race_test: thieves that take their time, so that the owners get far between any two of their steps,
-// and thieves that make mistakes.
+// For idle_cache_race_test: slow thieves, so that the owners do much between any two of their steps, and thieves that
+// make mistakes.
 #ifndef HAKMEM_HEAP_TEST_THIEF_H_
 #define HAKMEM_HEAP_TEST_THIEF_H_
 
@@ -17,7 +17,7 @@ namespace hak_unit {
 enum class Thief {
   kReal,           // hak_idle_cache_steal
   kSlowReal,       // the same code with pauses between its steps
-  kCopy,           // the copy below, with such pauses, which tells what it met
+  kCopy,           // the copy below, with such pauses, which records what it met
   kDoesNotJudge,   // keeps whatever it took
   kKeepsTop,       // keeps what it must put back
   kKeepsRefilled,  // keeps a block whose slot was filled again
@@ -36,7 +36,7 @@ class __attribute__((visibility("hidden"))) ThiefCopy {
       void **slot = atomic_load_explicit(&bin->base, memory_order_relaxed);
       if (slot == nullptr) continue;
       slot += 2 + atomic_load_explicit(&heap->classes[class_id].idle.stolen, memory_order_relaxed);
-      void **const seen_top = Top(bin);  // old by the time it is used
+      void **const seen_top = Top(bin);  // outdated by the time it is used
       hak_test_pause();
       std::vector<Taken> taken;
       for (; slot < seen_top; slot++) {
@@ -50,7 +50,7 @@ class __attribute__((visibility("hidden"))) ThiefCopy {
     return count;
   }
 
-  // Whether it has met owners in every state that the protocol tells apart.
+  // Whether it has met owners in every state that the protocol distinguishes.
   bool MetAll() const { return met_[kMine] && met_[kRefilled] && met_[kPutBack] && met_[kPrograms]; }
 
  private:

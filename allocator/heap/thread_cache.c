@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The slow side of the thread caches: refills, overflows, flushes, decay, and borrowing.
 #include "allocator/heap/thread_cache.h"
 
 #include <string.h>
@@ -20,23 +22,23 @@
 
 // The first array of a class is one cache line or two.
 #define FIRST_SLOTS 16u
-// Bounds of one class's capacity; at least LEAST blocks even when they are large. With its end marks the largest array
-// is 16 KiB.
+// Bounds of one class's capacity: it is at least LEAST blocks, even when they are large. The largest array has 16 KiB,
+// including its sentinels.
 #define BLOCKS_MAX 2046u
 #define BYTES_MAX ((size_t)256 * 1024)
 #define LEAST 4u
-// The share of a small heap's caches is at least this many bytes.
+// The caches of a small heap may hold at least this many bytes.
 #define SHARE_LEAST ((uint64_t)1024 * 1024)
-// One refill hands out no more than this many bytes, so that little lies idle when a program stops growing.
+// One refill takes at most this many bytes, so that little memory is idle when a program stops growing.
 #define REFILL_BYTES_MAX ((size_t)64 * 1024)
-// Every so many slow events one class is looked at for decay, and some of the common work is due (reclaim.h).
+// After this many slow events, one class is checked for decay, and some of the common work is due (reclaim.h).
 #define DECAY_EVENTS 32u
-// A class may borrow one block of the next larger ones for each that refills of its own brought, BORROW_MOST in a row,
-// and a few before its first refill. Each loan is a slow call, and what was borrowed is freed into another bin: a class
-// that lived on loans would never have a stock of its own.
+// A class may borrow one block of the next larger classes for each block that its own refills brought, up to
+// BORROW_MOST in a row, and a few before its first refill. Each loan is a slow call, and a borrowed block is freed into
+// another bin. So a class that only borrowed would never have blocks of its own.
 #define BORROW_MOST 4096u
 #define BORROW_FIRST 16u
-// Cached blocks of a class that a smaller class does not take.
+// Cached blocks of a class that a smaller class must leave.
 #define BORROW_LEAVES 4u
 
 // ---- Capacity -----------------------------------------------------------------------------------
@@ -47,12 +49,12 @@ static uint32_t capacity_bound(size_t stride) {
   return by_bytes < BLOCKS_MAX ? (uint32_t)by_bytes : BLOCKS_MAX;
 }
 
-// The bytes of an array that has at least `capacity` slots for blocks: 64, 128, 256, ...
+// The bytes of an array with at least `capacity` slots for blocks: 64, 128, 256, ...
 static size_t array_bytes(uint32_t capacity) {
   return hak_meta_usable((capacity + HAK_BIN_SENTINELS) * sizeof(void *));
 }
 
-// Gives the bin an array for `capacity` blocks, which holds all that it has now. False: it stays as it is.
+// Gives the bin an array for `capacity` blocks, which is enough for all blocks in it. False: nothing changed.
 static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capacity) HAK_REQUIRES(hak_heap_role) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
   const uint32_t old_capacity = hak_bin_capacity(bin);
@@ -64,7 +66,7 @@ static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capa
     memcpy(slots, old, (count + HAK_BIN_SENTINELS) * sizeof(void *));
     hak_meta_free(old, array_bytes(old_capacity));
   }
-  // Relaxed: stealers read it under the heap's lock, which is held here; statistics may read it at any moment.
+  // Relaxed: thieves read it under the heap's lock, which is held here; statistics may read it at any time.
   hak_bin_set_base(bin, slots);
   hak_bin_set_limit(bin, slots + 1 + capacity);
   hak_bin_set_top(bin, slots + 1 + count);
@@ -73,21 +75,21 @@ static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capa
   return true;
 }
 
-// What the caches of the thread may hold together: a share of its heap, so that what they keep from others stays small
-// beside what the program holds.
+// The most bytes that the caches of the thread may hold together: a share of its heap, so that the memory that they
+// keep from other uses stays small beside the memory that the program uses.
 static uint64_t cache_bound(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   const uint64_t most = HAK_SETTING(thread_cache_bytes);
   const uint64_t parts = HAK_SETTING(thread_cache_share);
   if (parts == 0) return most;
   const uint64_t bytes = heap->slabs * HAK_SLAB_SIZE;
   const uint64_t share = bytes / parts;
-  // A thread that owns next to nothing only frees: it needs batches, not a stock.
+  // A thread that owns almost nothing only frees: it needs batches, not a stock.
   const uint64_t least = bytes < SHARE_LEAST ? SHARE_LEAST / 4 : SHARE_LEAST;
   const uint64_t bound = share > least ? share : least;
   return bound < most ? bound : most;
 }
 
-// Doubles the bin's capacity where the bounds allow it. False: it has what it may have.
+// Doubles the bin's capacity if the bounds allow it. False: they do not.
 static bool grow(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
   const uint32_t old = hak_bin_capacity(bin);
@@ -134,7 +136,8 @@ void hak_thread_cache_shrink_all(struct hak_heap *heap) {
 
 // ---- Decay --------------------------------------------------------------------------------------
 
-// A class without a slow event since the last look has more than it needs: it returns half and keeps half the room.
+// A class without a slow event since the last check has more blocks than it needs: it returns half of them and halves
+// its capacity.
 static void decay_step(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   heap->upkeep.decay_class = heap->upkeep.decay_class + 1 < HAK_CLASS_COUNT ? heap->upkeep.decay_class + 1 : 1;
   const uint32_t class_id = heap->upkeep.decay_class;
@@ -172,7 +175,7 @@ static void earn_credit(struct hak_class_heap *class_heap, uint32_t blocks) HAK_
 bool hak_thread_cache_empty_before_growth(struct hak_heap *heap) {
   if (heap == &hak_orphanage || heap->slabs < heap->upkeep.empty_at_slabs) return false;
   if (!hak_release_before_growth(hak_heap_free_bytes(heap), heap->slabs * HAK_SLAB_SIZE)) return false;
-  // Not again before the heap has grown by a superslab.
+  // Not again until the heap has grown by a superslab.
   heap->upkeep.empty_at_slabs = heap->slabs + HAK_SLABS_PER_SUPERSLAB;
   hak_thread_cache_flush_all(heap);
   hak_remote_drain_some(heap);
@@ -180,7 +183,7 @@ bool hak_thread_cache_empty_before_growth(struct hak_heap *heap) {
   return true;
 }
 
-// As hak_heap_take; what only caches keep in use may serve before new memory is mapped.
+// As hak_heap_take. Before new memory is mapped, it tries the blocks that only the caches keep in use.
 static uint32_t take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh)
     HAK_REQUIRES(hak_heap_role) {
   uint32_t got = hak_heap_take_mapped(heap, class_id, out, want, fresh);
@@ -196,7 +199,7 @@ void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fres
   slow_event(heap, class_id);
   const bool waiting = hak_remote_drain_some(heap);
   hak_cache_settle(heap, class_id);
-  if (hak_bin_count(bin) != 0) {  // Others had emptied slots above it.
+  if (hak_bin_count(bin) != 0) {  // Other threads had emptied the slots above it.
     void **top = hak_bin_top(bin);
     hak_bin_set_top(bin, top - 1);
     if (fresh != NULL) *fresh = false;
@@ -206,7 +209,7 @@ void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fres
   const uint32_t capacity = hak_bin_capacity(bin);
   const size_t by_bytes = REFILL_BYTES_MAX / hak_class_stride(class_id);
   uint32_t want = capacity / 2 < by_bytes ? capacity / 2 : (uint32_t)by_bytes;
-  // No more goes out than came in, or what waits would become more and more.
+  // Takes no more than a drain collects; otherwise ever more remote frees would wait.
   if (waiting && want > HAK_DRAIN_BLOCKS / 2) want = HAK_DRAIN_BLOCKS / 2;
   void *single;
   if (want <= 1 || hak_bin_base(bin) == NULL) {
@@ -224,14 +227,14 @@ void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fres
   return slots[got - 1];
 }
 
-// A block of class `larger` that was used before, from its slabs or from the thread's cache.
+// Takes a block of class `larger` that was used before, from the heap's slabs or from the thread's cache.
 static void *take_used(struct hak_heap *heap, uint32_t larger) HAK_REQUIRES(hak_heap_role) {
   void *block;
   if (hak_heap_take_recycled(heap, larger, &block, 1) == 1) return block;
   hak_cache_settle(heap, larger);
   struct hak_bin *bin = &heap->cache.bins[larger];
   void **const top = hak_bin_top(bin);
-  // What lies above the untouched ones was freed by the program. A few stay for the class itself.
+  // The program freed the blocks above the untouched ones. A few stay for the class itself.
   if (hak_bin_count(bin) <= heap->classes[larger].upkeep.untouched + BORROW_LEAVES) return NULL;
   hak_bin_set_top(bin, top - 1);
   return hak_slot_load(top);
@@ -265,7 +268,7 @@ void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *b
   hak_cache_settle(heap, class_id);
   if (hak_bin_top(bin) >= hak_bin_limit(bin) && !grow(heap, class_id)) {
     const uint32_t count = hak_bin_count(bin);
-    if (count == 0) {  // No memory for an array.
+    if (count == 0) {  // Out of memory for an array.
       hak_give_back(heap, &block, 1);
       return;
     }

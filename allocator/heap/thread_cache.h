@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The slow side of the thread caches: what happens when one is empty or full.
+// The slow side of the thread caches: what happens when a bin is empty or full.
 //
-// Capacity adapts: a class starts small, doubles when its bin runs empty and when it overflows, up to a bound in
-// blocks, one in bytes, and one for all classes of the thread together; classes that had no slow event for a while
-// shrink again.
+// The capacity adapts. A class starts small, and doubles when its bin runs empty or overflows. It is bounded in blocks,
+// in bytes, and by one bound for all classes of the thread together. Classes without a slow event for a while shrink
+// again.
 #ifndef HAKMEM_HEAP_THREAD_CACHE_H_
 #define HAKMEM_HEAP_THREAD_CACHE_H_
 
@@ -12,37 +12,37 @@
 
 HAK_C_BEGIN
 
-// All are called by the heap's thread under its lock; what another thread may call says so.
+// All functions are called by the heap's thread under its lock, unless they say otherwise.
 
 // Makes the cache of a newly opened heap empty and without arrays.
 void hak_thread_cache_init(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
-// Gives the arrays of an empty cache back.
+// Frees the arrays of an empty cache.
 void hak_thread_cache_destroy(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 
-// A block of the class for a bin that is empty; the bin is filled on the way. `fresh` as in hak_heap_take, or NULL.
-// NULL: out of memory.
+// Takes a block of a class whose bin is empty, and fills the bin. `fresh` as in hak_heap_take, or NULL. Returns NULL:
+// out of memory.
 void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fresh) HAK_REQUIRES(hak_heap_role);
 
-// A block that serves a request of the class without touching new memory; NULL when hak_thread_cache_miss must be
-// asked: a class may borrow a few, and then has to fill its own bin.
+// A block that serves a request of the class without touching fresh memory. NULL: call hak_thread_cache_miss. A class
+// may borrow a few blocks, and then must fill its own bin.
 //
-// It is one of a slightly larger class, when the class itself has none that was used before and its neighbour has:
-// taken from the neighbour's slabs or from the thread's cache. It wastes at most an eighth of the block, where fresh
-// memory would be touched for the peak of one class while the other is in a trough. Only one at a time, straight to the
-// program, so that a bin holds blocks of its own class alone. NULL: there is none. Never with headers, which name the
-// class. The block has its own class's alignment. Not for requests with an alignment.
+// The block is of a slightly larger class, if the class itself has no block that was used before and the larger class
+// has one, in its slabs or in the thread's cache. It wastes at most an eighth of the block. Without it, fresh memory
+// would be touched for the peak of one class while the other class needs little. One block at a time goes straight to
+// the program, so that a bin holds only blocks of its own class. Never with headers, because a header names the class.
+// The block has the alignment of its own class. Not for requests with an alignment.
 void *hak_thread_cache_borrow(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role);
 
-// Before the heap takes new memory: empties its caches and gives its free slabs to the pool, when much of the heap lies
-// free in slabs that are in use. False: nothing was done, and the heap may grow.
+// Call it before the heap takes new memory: if much of the heap is free in slabs that are in use, it empties the heap's
+// caches and gives its free slabs to the pool. False: nothing was done, and the heap may grow.
 bool hak_thread_cache_empty_before_growth(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 
-// Makes room in a bin that is full, and pushes `block`.
+// Makes room in a full bin, and pushes `block`.
 void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *block) HAK_REQUIRES(hak_heap_role);
 
-// Gives all cached blocks back to their slabs.
+// Returns all cached blocks to their slabs.
 void hak_thread_cache_flush_all(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
-// And lets every class begin again with a small bin.
+// The same, and every class starts again with a small bin.
 void hak_thread_cache_shrink_all(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 
 HAK_C_END

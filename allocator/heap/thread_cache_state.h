@@ -13,7 +13,7 @@ HAK_C_BEGIN
 // For each class.
 struct hak_bin_upkeep {
   uint32_t misses HAK_GUARDED_BY(hak_heap_role);  // slow events of the class's bin since the last decay
-  uint32_t credit HAK_GUARDED_BY(hak_heap_role);  // blocks that refills of the class brought and no loan has used up
+  uint32_t credit HAK_GUARDED_BY(hak_heap_role);  // blocks that the class's refills brought, minus loans
   // How many of the lowest cached blocks in the bin came from fresh memory and may never have been touched.
   uint32_t untouched HAK_GUARDED_BY(hak_heap_role);
 };
@@ -25,8 +25,8 @@ struct hak_cache_upkeep {
   uint64_t cache_bytes HAK_GUARDED_BY(hak_heap_role);  // sum over the bins of capacity * stride
   uint64_t slow_calls HAK_GUARDED_BY(hak_heap_role);   // slow events so far
   uint32_t events HAK_GUARDED_BY(hak_heap_role);       // slow events since the last decay step
-  uint32_t decay_class HAK_GUARDED_BY(hak_heap_role);  // the class that the next decay step looks at
-  // The thread has had enough slow events to do some of the common work. The thread's alone, also without the lock.
+  uint32_t decay_class HAK_GUARDED_BY(hak_heap_role);  // the class that the last decay step checked
+  // The thread has had enough slow events to do some of the common work. Only the thread's, also without the lock.
   bool tick_due;
 };
 

@@ -25,7 +25,7 @@ namespace {
 using hak_unit::FaultPlan;
 using hak_unit::Random;
 
-// As DESIGN.md promises: bounded in blocks and bytes, but never below a few blocks.
+// The bounds of DESIGN.md: in blocks and bytes, but never below a few blocks.
 constexpr size_t kBlocksMax = 2046;
 constexpr size_t kBytesMax = size_t{256} << 10;
 constexpr size_t kFirst = 14;  // capacity of the first array
@@ -61,7 +61,7 @@ class ThreadCache : public testing::Test {
     return std::vector<void *>(Base(class_id) + 2, Top(class_id) + 1);
   }
 
-  // As the fast paths and what they fall to.
+  // As the fast paths and the slow paths that they call.
   void *Malloc(uint32_t class_id) {
     void **top = Top(class_id);
     if (*top == nullptr) return hak_thread_cache_miss(heap_, class_id, nullptr);
@@ -162,7 +162,7 @@ TEST_F(ThreadCache, MissesDoubleTheCapacityUpToItsBound) {
 TEST_F(ThreadCache, OverflowsDoubleItTooAndThenFlushTheOlderHalf) {
   const size_t bound = Bound(kClass);
   std::vector<void *> blocks;
-  // Blocks from the slabs directly, so that no miss makes the bin grow.
+  // Takes blocks directly from the slabs, so that no miss makes the bin grow.
   while (blocks.size() < 3 * bound) {
     void *out[64];
     const uint32_t got = hak_heap_take(heap_, kClass, out, 64, nullptr);
@@ -243,7 +243,7 @@ TEST_F(ThreadCache, AnIdleClassShrinksAndReturnsItsBlocks) {
   const size_t grown = Capacity(kOther);
   ASSERT_GT(grown, 200u);
   ASSERT_GT(Count(kOther), 100u);
-  // Slow events of another class only: misses of one that is flushed over and over.
+  // Only slow events of another class: misses of a class that is flushed again and again.
   size_t last = grown;
   std::vector<void *> blocks;
   for (int i = 0; i < 32 * 73 * 12; i++) {
@@ -296,7 +296,7 @@ TEST_F(ThreadCache, DestroyingGivesTheArraysBack) {
   EXPECT_EQ(hak_meta_mapped(), mapped);
 }
 
-// A slab that is adopted while another thread waits to return a block of it to the orphans.
+// A slab is adopted while another thread waits to return one of its blocks to the orphanage.
 TEST_F(ThreadCache, ABlockOfASlabAdoptedMeanwhileGoesToItsNewOwner) {
   hak_heap *ended = hak_heap_open();
   void *blocks[2];
@@ -305,7 +305,7 @@ TEST_F(ThreadCache, ABlockOfASlabAdoptedMeanwhileGoesToItsNewOwner) {
   hak_heap_close(ended);
   hak_lock_acquire(&hak_orphanage_lock);
   std::thread returning([&] { hak_give_back(nullptr, blocks, 1); });
-  // 2: somebody waits for the lock, who can be no other.
+  // 2: a thread waits for the lock; it can only be that one.
   while (atomic_load_explicit(&hak_orphanage_lock.state, memory_order_relaxed) != 2) std::this_thread::yield();
   hak_heap_unlink(&hak_orphanage, slab);
   atomic_store_explicit(&slab->owner, heap_, memory_order_release);
@@ -343,7 +343,7 @@ TEST_F(ThreadCache, ReturnsEachBlockToWhoeverOwnsItsSlab) {
   }
   hak_remote_drain(other);
   EXPECT_EQ(hak_slab_free_count(slabs[1]), 29u);
-  // A thread without a heap may do it too.
+  // A thread without a heap may do this too.
   hak_give_back(nullptr, kept.data(), 3);
   hak_remote_drain(heap_);
   hak_remote_drain(other);
@@ -390,7 +390,7 @@ TEST_F(ThreadCache, ACachedDoubleFreeIsFoundByTheFlush) {
   FreeAll(kClass, blocks);
 }
 
-// Without memory for an array blocks go past the cache, and the array comes later.
+// Without memory for an array, blocks bypass the cache. The array is allocated later.
 TEST_F(ThreadCache, WorksWithoutAnArray) {
   void *spare[2];
   ASSERT_EQ(hak_heap_take(heap_, kClass, spare, 2, nullptr), 2u);
@@ -421,7 +421,7 @@ TEST_F(ThreadCache, WorksWithoutAnArray) {
   EXPECT_EQ(Count(kClass), 2u);
 }
 
-// Free blocks of the next larger class serve a class in need, but not for ever: each loan is a slow call.
+// Free blocks of the next larger class serve a class that has none, but not for ever: each loan is a slow call.
 class Loans : public ThreadCache {
  protected:
   static constexpr uint32_t kClass = 8, kLarger = 9;  // 128 bytes, 144 bytes
@@ -435,7 +435,7 @@ class Loans : public ThreadCache {
     FreeAll(kLarger, kept_);
     hak_config.borrow = false;
   }
-  // As the fast path and what it falls to.
+  // As the fast path and the slow path that it calls.
   void *Get(size_t *slow_calls, size_t *loans) {
     if (*Top(kClass) != nullptr) return Malloc(kClass);
     ++*slow_calls;

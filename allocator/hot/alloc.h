@@ -15,12 +15,12 @@
 #include "allocator/slab/slab_map.h"
 
 // Takes a block from the cache. NULL: call the slow path. The cache is passed by the address of the thread's variable
-// (thread.h), which becomes part of the instruction.
+// (thread.h), so that this address becomes part of the instruction.
 HAK_INLINE void *hak_hot_take(struct hak_cache *const *cache, size_t size) {
   if (HAK_UNLIKELY(size > HAK_TINY_MAX)) return NULL;
   const uint32_t class_id = hak_class_of(size);
   struct hak_bin *bin = &(*cache)->bins[class_id];
-  // Relaxed: the bin is this thread's; others that read it are statistics, and stealers (heap/idle_cache.h), whose
+  // Relaxed: the bin is this thread's. It is also read for statistics, and by thieves (heap/idle_cache.h), whose
   // barriers do the ordering. Steps O1, O2 and O3 of idle_cache.pml.
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   void *block = hak_slot_load(top);
@@ -35,12 +35,12 @@ HAK_INLINE void *hak_hot_malloc(size_t size) {
   return HAK_LIKELY(block != NULL) ? block : hak_cold_malloc(size);
 }
 
-// The end of hak_hot_give: puts the block into its class's bin. False: call the slow path.
+// The last step of hak_hot_give: puts the block into its class's bin. False: call the slow path.
 HAK_INLINE bool hak_hot_push(struct hak_cache *const *cache, void *block, size_t class_id) {
   struct hak_bin *bin = &(*cache)->bins[class_id];
   // Relaxed: as above. Steps O4, O5 and O6 of idle_cache.pml.
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
-  // Comparing with the two latest frees of the class catches the common double frees at once.
+  // Comparing with the two latest frees of the class finds the common double frees at once.
   if (HAK_UNLIKELY(top >= hak_bin_limit(bin)) || HAK_UNLIKELY(hak_bin_is_latest(top, block))) return false;
   if (HAK_FREE_IS_HOOKED) {
     block = hak_free_take_in(hak_heap_of_cache(*cache), block, (uint32_t)class_id);
@@ -51,8 +51,8 @@ HAK_INLINE bool hak_hot_push(struct hak_cache *const *cache, void *block, size_t
   return true;
 }
 
-// Guarded builds have checked the block already (api/guarded_entry.h) and call this directly, with a live block or with
-// one that is in no slab.
+// Guarded builds have checked the block already (api/guarded_entry.h). They call this function directly, with a live
+// block or with a block that is in no slab.
 HAK_INLINE void hak_hot_put(void *block, size_t class_id) {
   if (HAK_UNLIKELY(!hak_hot_push(&hak_thread_cache, block, class_id))) hak_cold_free(block);
 }
@@ -61,7 +61,7 @@ HAK_INLINE void hak_hot_put(void *block, size_t class_id) {
 HAK_INLINE bool hak_hot_give(struct hak_cache *const *cache, void *block) {
   const uintptr_t granule = hak_slab_map_granule(block);
   if (HAK_UNLIKELY(!hak_slab_map_covers(granule))) return false;
-  // NULL, foreign and large blocks have a class whose bin never has room.
+  // NULL, foreign blocks and large blocks have a class whose bin never has room.
   const size_t class_id = hak_slab_map_class(granule);
   struct hak_bin *bin = &(*cache)->bins[class_id];
   if (HAK_UNLIKELY(!hak_free_is_start(block, bin))) return false;

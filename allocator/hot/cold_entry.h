@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The slow paths that the fast paths call. These are the only calls from this layer to others; allocator/api/cold.c
-// defines them. All set errno like the C library, only on failure.
+// The slow paths that the fast paths call. These are the only calls from this layer to other layers;
+// allocator/api/cold.c defines them. All set errno like the C library, and only on failure.
 #ifndef HAKMEM_HOT_COLD_ENTRY_H_
 #define HAKMEM_HOT_COLD_ENTRY_H_
 
@@ -12,11 +12,11 @@ HAK_C_BEGIN
 HAK_COLD void *hak_cold_malloc(size_t size);
 HAK_COLD void hak_cold_free(void *block);
 
-// Not as cold, but never inlined. `size` is the whole request.
+// Not marked as cold, but never inlined. `size` is the whole request.
 HAK_NOINLINE void *hak_slow_calloc(size_t size);
 HAK_NOINLINE void *hak_slow_realloc(void *block, size_t size);
 HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size);
-// Returns a large block, whatever its size.
+// Returns a large block for any size.
 HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero);
 HAK_NOINLINE size_t hak_slow_usable(const void *block);
 

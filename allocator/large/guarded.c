@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Guarded blocks: mapping, canaries, and the table of live blocks.
 #include "allocator/large/guarded.h"
 
 #include "allocator/block/block_tail.h"
@@ -11,15 +13,15 @@
 #include "allocator/policy/guard_budget.h"
 #include "allocator/policy/memory_limit.h"
 
-// Live blocks at the end of their pages: each takes three of the mappings that the kernel allows a process.
+// The most live blocks at the end of their pages: each takes three of the mappings that the kernel allows a process.
 #define AT_END_MAX 1000u
 
 // All under the lock of mapping_lock.h.
 static struct {
   struct hak_address_table live;
-  uint64_t bytes;        // of live blocks, as asked for
+  uint64_t bytes;        // of live blocks, as requested
   uint64_t guard_bytes;  // of their closed pages
-  uint64_t at_end;       // of live blocks, and of those that are about to be
+  uint64_t at_end;       // live blocks at the end of their pages, including those about to be live
   uint64_t sampled;      // blocks so far that were placed at the end of their pages
 } table;
 
@@ -47,10 +49,10 @@ static void require_intact(const struct hak_guarded *one) {
 
 // ---- Interface ----------------------------------------------------------------------------------
 
-// The range's pages, without the lock.
+// The state of the range's pages. The functions that return it run without the lock.
 enum pages {
-  PAGES_OPEN,     // to be had, and zero
-  PAGES_CLOSED,   // not to be had; the range is mapped
+  PAGES_OPEN,     // accessible, and zero
+  PAGES_CLOSED,   // inaccessible; the range is mapped
   PAGES_MISSING,  // nothing is mapped
 };
 
@@ -58,7 +60,7 @@ static enum pages missing_or_closed(const struct hak_guarded *one) {
   return hak_os_unmap(one->start, one->mapped) ? PAGES_MISSING : PAGES_CLOSED;
 }
 
-// The range is mapped as a whole: many such lie in one mapping of the kernel's.
+// Maps the range as a whole and guards it in the page table, so that many such ranges lie in one mapping of the kernel.
 static enum pages map_lightly(struct hak_guarded *one, size_t page) {
   one->start = hak_os_map(one->mapped, page);
   if (one->start == NULL) return PAGES_MISSING;
@@ -101,8 +103,8 @@ static struct hak_guarded *leave(struct hak_address_entry **link) {
   return one;
 }
 
-// A record for a range of so many bytes of pages, whose figures are set: *again: one that was used before. NULL: out of
-// memory, or, *no_mappings, there are none to be had for guards.
+// A record for a range with `data_bytes` bytes of pages, with its sizes set. *again: the range was used before. NULL:
+// out of memory, or, with *no_mappings, there are no mappings left for guards.
 static struct hak_guarded *new_range(size_t data_bytes, size_t align, bool *again, bool *no_mappings)
     HAK_REQUIRES(hak_mapping_mutex) {
   const size_t page = hak_os_page_size();
@@ -124,7 +126,7 @@ static struct hak_guarded *new_range(size_t data_bytes, size_t align, bool *agai
 // caller's.
 static bool make_block(struct hak_guarded *one, size_t size, size_t align, bool at_end, bool again)
     HAK_REQUIRES(hak_mapping_mutex) {
-  // Counted before, so that many threads at once do not pass the limit.
+  // Counted before the pages are opened, so that many threads at once do not exceed the limit.
   hak_commit_add(one->data_bytes);
   table.at_end += at_end;
   const bool out = hak_mapping_step_out();
@@ -228,7 +230,7 @@ bool hak_guarded_resize(void *block, size_t size, bool keep_pages) {
   if (link != NULL) {
     struct hak_guarded *one = guarded_of(*link);
     require_intact(one);
-    // A block at the end of its pages only gets smaller, where it is.
+    // A block at the end of its pages can only shrink in place.
     const size_t most = one->at_end ? one->size : one->data_bytes;
     const bool same_pages = !one->at_end && size != 0 && hak_round_up(size, hak_os_page_size()) == one->data_bytes;
     if (size <= most && (same_pages || keep_pages)) {

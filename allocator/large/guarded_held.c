@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The quarantine of guarded blocks, and the ranges that wait to be reused.
 #include "allocator/large/guarded_held.h"
 
 #include "allocator/meta/meta.h"
@@ -11,13 +13,13 @@
 // Bounds of the quarantine: blocks, and bytes of addresses.
 #define HELD_MAX 128u
 #define HELD_BYTES_MAX ((uint64_t)1 << 32)
-// Ranges that wait to be used again, and how many open pages they have at most.
+// The most ranges that wait to be reused, and the most open pages that such a range has.
 #define WAITING_MAX 256u
 #define WAITING_PAGES 64u
-// Ranges that one free unmaps at most.
+// The most ranges that one free unmaps.
 #define UNMAPS_MAX 2u
 
-// The oldest first.
+// Ordered: the oldest first.
 struct queue {
   struct hak_guarded *first;
   struct hak_guarded *last;
@@ -28,11 +30,11 @@ struct queue {
 static struct {
   struct hak_guarded *closing;                     // freed, and not in quarantine yet
   struct queue held;                               // the quarantine
-  struct hak_guarded *waiting[WAITING_PAGES + 1];  // ranges to be used again, by their open pages, the latest first
-  uint64_t waits;                                  // how many
-  uint32_t next_out;                               // of which size the next one goes when they are too many
+  struct hak_guarded *waiting[WAITING_PAGES + 1];  // ranges to be reused, by their open pages, the latest first
+  uint64_t waits;                                  // ranges in `waiting`
+  uint32_t next_out;                               // the size whose range is unmapped next when too many wait
   uint64_t held_bytes;                             // mapped, of the quarantine
-  uint64_t bytes;                                  // mapped, of all three
+  uint64_t bytes;                                  // mapped, of all three kinds
   uint64_t open;                                   // of these, pages that could not be closed
   struct hak_guarded *spare;
 } table;
@@ -80,7 +82,7 @@ static struct hak_guarded *take_held(void) {
   return one;
 }
 
-// The range is counted, or no longer.
+// Adds the range to the totals, or subtracts it.
 static void count_in(const struct hak_guarded *one) {
   table.bytes += one->mapped;
   if (!one->closed) table.open += one->data_bytes;
@@ -103,7 +105,8 @@ static void add_waiting(struct hak_guarded *one) {
   table.waits++;
 }
 
-// The latest of so many pages, whose entries in the page table are most likely in the caches; NULL: there is none.
+// The latest range with `pages` open pages; NULL: there is none. The latest, because its page table entries are most
+// likely in the caches.
 static struct hak_guarded *take_waiting(size_t pages) {
   struct hak_guarded *one = table.waiting[pages];
   if (one == NULL) return NULL;
@@ -112,7 +115,7 @@ static struct hak_guarded *take_waiting(size_t pages) {
   return one;
 }
 
-// One of each size in turn. There is one.
+// Takes a range of the next size in turn. At least one range must wait.
 static struct hak_guarded *take_next_out(void) {
   struct hak_guarded *one;
   do {
@@ -124,7 +127,8 @@ static struct hak_guarded *take_next_out(void) {
 
 // ---- Unmapping ----------------------------------------------------------------------------------
 
-// The range is on no list; steps out of the lock. False: the kernel refuses (the limit on mappings), and it stays.
+// Unmaps a range that is on no list; steps out of the lock. False: the kernel refuses (the limit on mappings), and the
+// range goes into quarantine.
 static bool unmap(struct hak_guarded *one, size_t *bytes) HAK_REQUIRES(hak_mapping_mutex) {
   const bool out = hak_mapping_step_out();
   const bool gone = hak_os_unmap(one->start, one->mapped);
@@ -141,7 +145,7 @@ static bool unmap(struct hak_guarded *one, size_t *bytes) HAK_REQUIRES(hak_mappi
   return true;
 }
 
-// A range that is too much; NULL: there is none.
+// A range that exceeds the bounds; NULL: there is none.
 static struct hak_guarded *take_surplus(void) {
   while (table.held.count > HELD_MAX || table.held_bytes > HELD_BYTES_MAX) {
     struct hak_guarded *one = take_held();
@@ -159,7 +163,7 @@ static struct hak_guarded *take_any(void) {
 size_t hak_held_trim(void) {
   size_t bytes = 0;
   hak_mapping_lock();
-  // No more than there are now: other threads go on.
+  // No more ranges than there are now, because other threads may add some all the time.
   for (uint64_t left = table.waits + table.held.count; left > 0; left--) {
     struct hak_guarded *one = take_any();
     if (one == NULL || !unmap(one, &bytes)) break;
@@ -262,7 +266,7 @@ const char *hak_held_verify(void) {
   uint64_t waits = 0;
   for (size_t pages = 0; pages <= WAITING_PAGES; pages++) waits += sum(table.waiting[pages], &mapped);
   if (waits != table.waits) return "waiting ranges miscounted";
-  // What another thread is closing or unmapping is counted and on no list, or on that of the closing ones.
+  // A range that another thread is closing or unmapping is counted, but is on no list or on `closing`.
   if (mapped > table.bytes) return "bytes of freed guarded blocks miscounted";
   return NULL;
 }

@@ -42,7 +42,7 @@ class Guarded : public testing::Test {
     EXPECT_EQ(totals.bytes, 0u);
     EXPECT_EQ(totals.closed, 0u);
     EXPECT_EQ(totals.held, 0u);
-    // Records stay: they are meta's.
+    // Records stay: they belong to meta.
     EXPECT_LE(hak_commit_now(), committed_ + kMiB);
     EXPECT_LE(hak_os_totals().mapped, mapped_ + kMiB);
   }
@@ -149,10 +149,10 @@ TEST_F(Guarded, TheQuarantineIsBoundedAndHoldsNoMemory) {
   EXPECT_EQ(hak_guarded_verify(), nullptr);
 }
 
-// Those of moderate size, so that a block takes two calls to the kernel in its life. As long as the quarantine is long
-// they are closed first.
+// Ranges of moderate size are reused, so that a block takes two system calls in its life. Before that they stay closed
+// for the length of the quarantine.
 TEST_F(Guarded, PagesAreUsedAgainAfterTheQuarantine) {
-  const size_t size = std::max(size_t{48} * 1024, kPage) - 5;  // Whole pages, but for the canary.
+  const size_t size = std::max(size_t{48} * 1024, kPage) - 5;  // Whole pages, except the canary.
   std::vector<char *> given;
   const auto pair = [&] {
     char *block = Take(size);
@@ -204,7 +204,7 @@ TEST_F(Guarded, ResizesWithinItsPages) {
     EXPECT_FALSE(hak_guarded_resize(block, size, false)) << size;
   }
   EXPECT_EQ(hak_guarded_size(block), kPage + 1);
-  // Where nothing else can be had.
+  // Where no other memory is available.
   EXPECT_FALSE(hak_guarded_resize(block, 2 * kPage + 1, true));
   EXPECT_TRUE(hak_guarded_resize(block, 10, true));
   EXPECT_EQ(hak_guarded_size(block), 10u);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Large blocks: which run of the page heap a request gets.
+// Large blocks: chooses the run of the page heap for each request.
 #include "allocator/large/large.h"
 
 #include "allocator/large/guarded.h"
@@ -39,17 +39,17 @@ static size_t usable(size_t run, size_t front, uint32_t class_id) {
 
 static bool is_too_large(size_t size) { return size > PTRDIFF_MAX - hak_os_page_size() - HAK_COLOUR_BYTES; }
 
-// From this size on a block that is asked for zeroed may stay mostly untouched.
+// From this size on, a block that is requested zeroed may stay mostly untouched.
 #define SPARSE_BYTES ((size_t)1024 * 1024)
 
 // ---- Blocks without guards ------------------------------------------------------------------------
 
 static HAK_ATOMIC(uint32_t) turn;  // of the colours
 
-// Fewer colours than these would make too many blocks begin at one line.
+// Fewer colours than this would make too many blocks begin at the same line.
 #define COLOURS_LEAST 6u
 
-// How many colours a block of `size` bytes may have: those that cost no page, if these are enough.
+// The number of colours of a block of `size` bytes: those that fit into its last page, if there are enough of these.
 static uint32_t colours_of(size_t size) {
   const size_t rest = hak_round_up(size, HAK_PAGE_SIZE) - size;
   const uint32_t free_ones = (uint32_t)(rest / HAK_CACHE_LINE);
@@ -61,7 +61,8 @@ static void *take_plain(size_t size, size_t align, bool zero, bool grow) {
   if (is_too_large(size)) return NULL;
   const size_t page = hak_os_page_size();
   struct hak_page_request request = {.align = align > page ? align : page, .grow = grow};
-  // Tables that are asked for zeroed are often used in few places only, and much may lie between aligned blocks.
+  // Tables that are requested zeroed are often used in few places only, and there may be much space between aligned
+  // blocks.
   request.sparse = (zero && size >= SPARSE_BYTES) || align > size;
   if (align <= HAK_MIN_ALIGN) {
     const struct fit fit = fit_coloured(size);
@@ -78,12 +79,12 @@ static void *take_plain(size_t size, size_t align, bool zero, bool grow) {
   return block;
 }
 
-// Between guards, or, where there are no mappings for them, without.
+// Takes a block between guards, or without guards if there are no mappings for them.
 static void *take_guarded(size_t size, size_t align, bool zero, bool grow) {
   bool without = false;
   void *block = hak_guarded_take(size, align, false, &without);
   if (HAK_LIKELY(!without)) return block;
-  // At a page: its canary ends with one.
+  // It begins at a page boundary and its canary ends at one.
   block = take_plain(size, align > hak_os_page_size() ? align : hak_os_page_size(), zero, grow);
   if (block != NULL && !hak_guarded_enter(block, size)) {
     hak_page_heap_give(block);
@@ -110,7 +111,7 @@ size_t hak_large_usable(const void *block) {
     const size_t size = hak_guarded_size(block);
     return size != SIZE_MAX ? size : 0;
   }
-  // Relaxed: the block's holder reads it.
+  // Relaxed: only the block's holder reads it.
   HAK_ATOMIC(uint16_t) *at = hak_medium_tag_at(block);
   const uint32_t tag = at != NULL ? atomic_load_explicit(at, memory_order_relaxed) : 0;
   if (hak_medium_begins(tag, block)) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Large blocks: requests over HAK_TINY_MAX bytes, or with an alignment that no size class has. They come from the page
-// heap; those without a requested alignment begin at a cache line in turn (pages/colour.h). In OBSERVE and HARDENED all
-// are guarded blocks (guarded.h), whose usable size is the requested size.
+// heap. Those without a requested alignment begin at different cache lines in turn (pages/colour.h). In OBSERVE and
+// HARDENED all are guarded blocks (guarded.h), whose usable size is the requested size.
 #ifndef HAKMEM_LARGE_LARGE_H_
 #define HAKMEM_LARGE_LARGE_H_
 

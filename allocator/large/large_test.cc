@@ -100,7 +100,7 @@ TEST_F(Large, KnowsOnlyItsOwnBlocks) {
 TEST_F(Large, ZeroedBlocksAreZeroWhateverWasThereBefore) {
   Random random(2);
   for (int round = 0; round < 60; round++) {
-    // Leave dirt of different lengths side by side, some of it released.
+    // Leaves dirty runs of different lengths side by side, and releases some of them.
     std::vector<char *> dirt;
     for (int i = 0; i < 5; i++) {
       dirt.push_back(Alloc(1 + random.Below(kMebibyte + kMebibyte / 4)));
@@ -130,7 +130,7 @@ TEST_F(Large, BlocksGrowIntoFreePagesAndShrinkInPlace) {
   memset(block, 'a', 2 * k64);
   ASSERT_EQ(hak_large_resize(block, 6 * k64, false), block);
   EXPECT_EQ(hak_large_usable(block), hak_large_good_size(6 * k64));
-  // A neighbour right behind stops it.
+  // A neighbour directly behind it prevents this.
   ASSERT_EQ(hak_large_resize(block, 3 * k64, false), block);
   std::vector<char *> neighbours;
   const size_t rest = hak_large_good_size(6 * k64) - hak_large_good_size(3 * k64);
@@ -148,7 +148,7 @@ TEST_F(Large, BlocksGrowIntoFreePagesAndShrinkInPlace) {
   EXPECT_TRUE(hak_large_free(block));
 }
 
-// A program may ask for a byte more and must not be told that it gets less; malloc gives what good_size says.
+// A program may request one byte more, and must not get a smaller usable size; malloc gives what good_size says.
 TEST_F(Large, UsableSizesDoNotFall) {
   size_t last = 0;
   for (size_t page = HAK_TINY_MAX; page <= 2 * kMebibyte; page += 4096) {
@@ -172,7 +172,7 @@ TEST_F(Large, TheSmallestTakesLittle) {
   EXPECT_TRUE(hak_large_free(block));
 }
 
-// What a shrunk block gives up serves others, and goes back to the system with the rest.
+// The end that a shrunk block gives up is used for other blocks, and is returned to the system with the rest.
 TEST_F(Large, TheEndOfAShrunkBlockIsFree) {
   char *block = Alloc(8 * kMebibyte);
   memset(block, 'a', 8 * kMebibyte);
@@ -193,7 +193,7 @@ TEST_F(Large, FailsWithoutMemoryAndRecovers) {
   {
     const FaultPlan plan(HAK_FAULT_MAP);
     EXPECT_EQ(Alloc(64 * kMebibyte), nullptr);
-    // What is mapped serves until it is used up.
+    // Mapped memory is used until it is used up.
     for (char *block; held.size() < 100 && (block = Alloc(kMebibyte)) != nullptr;) held.push_back(block);
     EXPECT_EQ(Alloc(kMebibyte), nullptr);
     EXPECT_EQ(hak_page_heap_verify(), nullptr);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Medium blocks: large blocks of up to 1 MiB without a requested alignment, which threads cache (heap/medium_cache.h).
-// Their runs have one of 40 sizes, eight to a doubling, and each begins at a cache line in turn (pages/colour.h). The
-// page map has a tag at the page in which such a block begins, so that a free finds its class without a lock.
+// Their runs have one of 40 sizes, eight per doubling, and they begin at different cache lines in turn
+// (pages/colour.h). The page map has a tag for the page in which such a block begins, so that a free finds its class
+// without a lock.
 #ifndef HAKMEM_LARGE_MEDIUM_H_
 #define HAKMEM_LARGE_MEDIUM_H_
 
@@ -14,7 +15,7 @@
 
 HAK_C_BEGIN
 
-// In builds with guards every large block has its request's size, and none is medium.
+// In builds with guards the size of every large block is its requested size, and no block is medium.
 #define HAK_MEDIUM_ON (!HAK_GUARDED)
 #define HAK_MEDIUM_BYTES_MAX ((size_t)1024 * 1024)
 #define HAK_MEDIUM_STEPS_SHIFT 3u  // eight sizes to a doubling
@@ -28,7 +29,7 @@ static_assert(HAK_TINY_STRIDE_MAX >> HAK_MEDIUM_STEPS_SHIFT == HAK_PAGE_SIZE, "t
 
 HAK_INLINE bool hak_medium_is(size_t size) { return HAK_MEDIUM_ON && size <= HAK_MEDIUM_MAX; }
 
-// The medium class of a request over HAK_TINY_STRIDE_MAX bytes, from 0 on.
+// The medium class, counted from 0, of a request over HAK_TINY_STRIDE_MAX bytes.
 HAK_INLINE uint32_t hak_medium_class(size_t size) {
   const size_t last = size + HAK_COLOUR_BYTES - 1;
   const uint32_t doubling = 63u - (uint32_t)__builtin_clzll(last);  // 2^doubling <= last
@@ -37,8 +38,8 @@ HAK_INLINE uint32_t hak_medium_class(size_t size) {
 }
 static_assert(HAK_TINY_STRIDE_MAX == (size_t)1 << 15, "the first doubling");
 
-// Bytes of a block of the class with what lies in front of it and behind it; less than its run where the kernel's pages
-// are larger than the step.
+// The bytes of a block of the class, including the bytes in front of it and behind it. This is less than its run if the
+// kernel's pages are larger than the step.
 HAK_INLINE size_t hak_medium_bytes(uint32_t class_id) {
   const uint32_t doubling = 15u + (class_id >> HAK_MEDIUM_STEPS_SHIFT);
   return (size_t)(8u + (class_id & 7u) + 1u) << (doubling - HAK_MEDIUM_STEPS_SHIFT);
@@ -47,7 +48,7 @@ HAK_INLINE size_t hak_medium_usable(uint32_t class_id) { return hak_medium_bytes
 
 // ---- Tags ---------------------------------------------------------------------------------------
 
-// A tag: the class, counted from 1; whether the block lies in a cache; and where in its page the block begins.
+// A tag: the class, counted from 1; whether the block is in a cache; and where in its page the block begins.
 #define HAK_TAG_CLASS 0x7fu
 #define HAK_TAG_CACHED 0x80u
 HAK_INLINE uint16_t hak_medium_tag(uint32_t class_id, size_t front) {
@@ -55,8 +56,8 @@ HAK_INLINE uint16_t hak_medium_tag(uint32_t class_id, size_t front) {
 }
 static_assert(HAK_COLOURS < 256 && HAK_MEDIUM_COUNT < HAK_TAG_CLASS, "a tag is 16 bits");
 
-// The tag of the page with this address, for its block's holder to read and write; NULL when the page heap has nothing
-// there.
+// The tag of the page with this address, for the block's holder to read and write; NULL when the page heap has no
+// memory there.
 HAK_INLINE HAK_ATOMIC(uint16_t) * hak_medium_tag_at(const void *block) {
   struct hak_chunk *chunk = hak_chunk_of(block);
   return HAK_LIKELY(chunk != NULL) ? &chunk->tag[hak_chunk_page(block)] : NULL;

@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t kFirst = HAK_TINY_STRIDE_MAX + 1;
 
-// The smallest class that serves, by trying all.
+// The smallest class that is large enough, found by trying all classes.
 uint32_t ClassByTrying(size_t size) {
   uint32_t class_id = 0;
   while (class_id < HAK_MEDIUM_COUNT && hak_medium_usable(class_id) < size) class_id++;
@@ -31,7 +31,7 @@ TEST(Medium, ClassesGrowByAnEighthOfADoubling) {
   EXPECT_EQ(hak_medium_usable(HAK_MEDIUM_COUNT - 1), HAK_MEDIUM_MAX);
 }
 
-// All requests at the edges of classes, and one in a line of those between.
+// All requests at the edges of classes, and one per cache line in between.
 TEST(Medium, EachRequestGetsTheSmallestClassThatServes) {
   uint32_t last = 0;
   for (size_t size = kFirst; size <= HAK_MEDIUM_MAX; size += size % 4096 < 128 ? 1 : 64) {
@@ -52,7 +52,7 @@ TEST(Medium, EachRequestGetsTheSmallestClassThatServes) {
 
 TEST(Medium, TheFirstRequestBeyondSmallBlocksTakesNinePages) {
   EXPECT_LE(hak_medium_bytes(hak_medium_class(kFirst)), size_t{36864});
-  // No request up to a megabyte takes more than an eighth beyond itself and its colour.
+  // Rounding adds at most an eighth to a request of up to 1 MiB and its colour.
   for (size_t size = kFirst; size <= HAK_MEDIUM_MAX; size += 61) {
     const size_t bytes = hak_medium_bytes(hak_medium_class(size));
     ASSERT_LE((bytes - size - HAK_COLOUR_BYTES) * 8, size + HAK_COLOUR_BYTES) << size;
@@ -95,7 +95,7 @@ TEST(Medium, ATagSaysTheClassAndWhereTheBlockBegins) {
       ASSERT_FALSE(hak_medium_begins(tag, page + front - HAK_CACHE_LINE));
     }
   }
-  // No tag: nothing begins there.
+  // No tag: no medium block begins there.
   EXPECT_FALSE(hak_medium_begins(0, nullptr));
   EXPECT_FALSE(hak_medium_begins(HAK_TAG_CACHED, nullptr));
 }
@@ -112,7 +112,7 @@ uint32_t TagAt(const void *block) {
   return at != nullptr ? atomic_load_explicit(at, memory_order_relaxed) : 0u;
 }
 
-// The tag follows the block through its life.
+// The tag of a block changes with the block.
 TEST(Medium, TheTagOfALargeBlock) {
   if (!HAK_MEDIUM_ON) GTEST_SKIP() << "no block is medium";
   auto *block = static_cast<char *>(hak_large_alloc(100000, 1, false, true));
@@ -123,7 +123,7 @@ TEST(Medium, TheTagOfALargeBlock) {
   EXPECT_EQ(hak_large_usable(block), hak_medium_usable(hak_medium_class(100000)));
   EXPECT_EQ(hak_large_usable(block + HAK_CACHE_LINE), 0u);
   EXPECT_EQ(TagAt(block + HAK_PAGE_SIZE), 0u);
-  // Another class; no class; and one again.
+  // Another class; then no class; then a class again.
   ASSERT_EQ(hak_large_resize(block, 40000, false), block);
   EXPECT_EQ(hak_medium_class_of_tag(TagAt(block)), hak_medium_class(40000));
   EXPECT_EQ(hak_large_usable(block), hak_medium_usable(hak_medium_class(40000)));
@@ -137,7 +137,7 @@ TEST(Medium, TheTagOfALargeBlock) {
   EXPECT_TRUE(hak_large_free(block));
   EXPECT_EQ(TagAt(block), 0u);
   EXPECT_EQ(hak_large_usable(block), 0u);
-  // One with an alignment begins at its page, and has none.
+  // A block with an alignment begins at its page, and has no tag.
   block = static_cast<char *>(hak_large_alloc(100000, 4096, false, true));
   ASSERT_NE(block, nullptr);
   EXPECT_EQ(TagAt(block), 0u);

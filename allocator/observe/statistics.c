@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Gathers the statistics of all boxes, and prints them.
 #include "allocator/observe/statistics.h"
 
 #include <string.h>
@@ -21,7 +23,8 @@
 #include "allocator/slab/slab_pool_look.h"
 #include "allocator/slab/superslab_records.h"
 
-// Figures read one after another while other threads work need not fit together: nothing goes below zero.
+// Statistics are read one after another while other threads work, so they may not fit together. The difference is never
+// below zero.
 static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
 // X(version that has it first, field of hak_stats, value, by the names of `gather`), in the order of hak_stats. What is
@@ -79,12 +82,13 @@ static void gather(hak_stats *stats) {
   const struct hak_os_totals os = hak_os_totals();
   const struct hak_limit_totals limits = hak_limit_totals();
   const struct hak_lock_waits waits = hak_lock_waits();
-  // Of the page map, which is a reservation, what belongs to memory of the page heap is in use.
+  // The page map is a reservation. Only the part that describes memory of the page heap is in use.
   const uint64_t page_map = pages.mapped_bytes / HAK_CHUNK_SIZE * sizeof(struct hak_chunk);
   const uint64_t records = hak_meta_mapped();
   const uint64_t gone_records = less(records, hak_meta_committed());
   const uint64_t heads = hak_superslab_records_apart() ? 0 : pool.superslabs * HAK_SUPERSLAB_HEAD;
-  // In builds with guards, the blocks of the page heap are those without them, which are among the guarded ones.
+  // In builds with guards, the blocks of the page heap are the blocks without guards, which are counted as guarded
+  // blocks too.
   const uint64_t large_blocks = HAK_GUARDED ? guarded.blocks : less(pages.blocks, heaps.cached_large_blocks);
   const uint64_t large_bytes = HAK_GUARDED ? guarded.bytes : less(pages.bytes, heaps.cached_large_bytes);
   const uint64_t live_blocks = less(pool.tiny_blocks, heaps.cached_blocks + pool.remote_blocks + heaps.rest_blocks) +
@@ -122,7 +126,7 @@ STATISTICS(IN_ORDER)
 #undef IN_ORDER
 static_assert(sizeof(hak_stats) == FIRST + COUNT * sizeof(uint64_t), "every statistic has a row");
 
-// Bytes of the structure as the caller's version knows it.
+// Bytes of the structure in the caller's version.
 static size_t known_bytes(uint32_t version) {
   size_t count = 0;
   while (count < COUNT && statistics[count].since <= version) count++;

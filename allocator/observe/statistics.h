@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Statistics of the process, gathered from the boxes that keep them.
+// Statistics of the process, gathered from the boxes that count them.
 #ifndef HAKMEM_OBSERVE_STATISTICS_H_
 #define HAKMEM_OBSERVE_STATISTICS_H_
 
@@ -13,7 +13,7 @@ HAK_C_BEGIN
 // As hak_stats_get, for a version that is not 0.
 void hak_statistics_gather(hak_stats *stats);
 
-// Writes every figure to stderr, a line each: "hakmem: NAME=VALUE". Allocates nothing.
+// Writes every statistic to stderr, one per line: "hakmem: NAME=VALUE". Allocates nothing.
 void hak_statistics_dump(void);
 
 HAK_C_END

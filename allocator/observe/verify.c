@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Checks the invariants of the pool, the large blocks, the orphanage and the calling thread's heap.
 #include "allocator/observe/verify.h"
 
 #include "allocator/heap/bin.h"
@@ -9,8 +11,8 @@
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool_look.h"
 
-// What is wrong with one cached block, or NULL. Blocks of other heaps' slabs are only checked for what their owner does
-// not change; *own says whether it is this heap's.
+// What is wrong with one cached block, or NULL. For a block of another heap's slab, checks only what its owner does not
+// change. *own: whether the slab is this heap's.
 static const char *check_cached_block(const struct hak_heap *heap, uint32_t class_id, const void *block, bool *own) {
   *own = false;
   if (hak_slab_map_find(block) != class_id) return "cached block of another class";
@@ -31,8 +33,8 @@ static void flip_bit(const void *block) {
   slab->free[index / 64] ^= (uint64_t)1 << (index % 64);
 }
 
-// Every cached block must be a carved block of its class that is not also free in its slab, and be cached once: blocks
-// seen are marked as free meanwhile, in slabs that are this thread's own.
+// Every cached block must be a carved block of its class, must not also be free in its slab, and must be cached once.
+// To find a block that is cached twice, blocks already seen are marked as free meanwhile, in this thread's own slabs.
 static const char *check_bin(const struct hak_heap *heap, uint32_t class_id) {
   const struct hak_bin *bin = &heap->cache.bins[class_id];
   // Relaxed: base and top are this thread's own.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Checks all records that the calling thread may look at.
+// Checks all records that the calling thread may read.
 #ifndef HAKMEM_OBSERVE_VERIFY_H_
 #define HAKMEM_OBSERVE_VERIFY_H_
 
@@ -8,8 +8,8 @@
 
 HAK_C_BEGIN
 
-// The pool, the large blocks, the orphanage, and `heap` (the calling thread's, or NULL). NULL when all invariants hold,
-// otherwise what is wrong.
+// Checks the pool, the large blocks, the orphanage, and `heap` (the calling thread's, or NULL). NULL: all invariants
+// hold; otherwise what is wrong.
 const char *hak_verify(struct hak_heap *heap);
 
 HAK_C_END

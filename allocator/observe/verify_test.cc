@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Positive controls: each invariant that hak_verify is there for is broken by hand, and it must say so, in these words.
+// Positive controls: each test breaks one invariant that hak_verify checks, and hak_verify must report it in these
+// words.
 #include "allocator/observe/verify.h"
 
 #include <gtest/gtest.h>
@@ -26,7 +27,7 @@ namespace {
 
 constexpr uint32_t kClass = 4;
 
-// Changes a value for the time of a scope.
+// Changes a value for the duration of a scope.
 template <typename T>
 class Changed {
  public:
@@ -217,7 +218,7 @@ TEST_F(Verify, ThePoolsRecords) {
     EXPECT_NE(hak_verify(heap_), nullptr);
   }
   {
-    // One bit for another, so that the superslab is on the right list all the same.
+    // Exchanges one bit for another, so that the superslab is still on the right list.
     const uint32_t free_bit = superslab_->free_mask & ~(superslab_->free_mask - 1) & ~1u;
     ASSERT_NE(free_bit, 0u);
     ASSERT_NE(bit, 1u << 31);
@@ -263,7 +264,7 @@ TEST_F(Verify, TheThreadCache) {
   Expect("thread cache beyond its bounds");
 }
 
-// The trace of a double free: the same block twice in the cache.
+// The result of a double free: the same block is in the cache twice.
 TEST_F(Verify, ABlockThatIsCachedTwice) {
   const Changed<void *> changed(&base_[3], base_[6]);
   EXPECT_NE(hak_verify(heap_), nullptr);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Colour: the offset from the start of its first page at which a large block begins, if the program requested no
-// alignment. Arrays of one size that all begin at a page boundary and are read in step compete for the same few sets of
-// every cache, so blocks begin at different cache lines in turn. Never 0, so that 0 means that a block has no colour.
+// Colour: the offset of a large block from the start of its first page, if the program requested no alignment. If
+// several arrays of one size all begin at a page boundary and are read in step, they compete for the same few sets of
+// every cache. So blocks begin at different cache lines in turn. The colour is never 0: 0 means that a block has no
+// colour.
 #ifndef HAKMEM_PAGES_COLOUR_H_
 #define HAKMEM_PAGES_COLOUR_H_
 
@@ -11,7 +12,7 @@
 
 HAK_C_BEGIN
 
-// The cache lines of the smallest page, except the first: how many colours there are.
+// The number of colours: the cache lines of the smallest page, except the first.
 #define HAK_COLOURS 63u
 #define HAK_COLOUR_BYTES ((size_t)HAK_COLOURS * HAK_CACHE_LINE)
 

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Free runs: merging, index, queue; and the records of all runs.
+// Free runs: merging, the index and the queue; and the records of all runs.
 #include "allocator/pages/free_runs.h"
 
 #include "allocator/meta/meta.h"
 #include "allocator/pages/page_map.h"
 #include "allocator/pages/run_tree.h"
 
-// Records come in batches of about this many bytes.
+// Records are allocated in batches of about this many bytes.
 #define BATCH_BYTES ((size_t)4096)
-// Free runs that a request with an alignment looks at before it takes one that is larger by the alignment.
+// How many free runs a request with an alignment tries before it takes a run that is larger by the alignment.
 #define ALIGNED_LOOKS 64u
 
 struct batch {
@@ -103,8 +103,8 @@ uint64_t hak_free_runs_dirty(void) { return atomic_load_explicit(&pages.dirty, m
 // ---- Queue --------------------------------------------------------------------------------------
 
 static void enqueue(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
-  // Mostly behind the newest, or, when part of an old run went back, in front of the oldest. In between, where its time
-  // belongs.
+  // Usually the run goes behind the newest one. If a part of an old run was returned, the rest goes in front of the
+  // oldest one. In other cases it goes where its time belongs.
   const bool is_oldest = pages.oldest != NULL && run->freed_ms <= pages.oldest->freed_ms;
   struct hak_run *older = is_oldest ? NULL : pages.newest;
   while (older != NULL && older->freed_ms > run->freed_ms) older = older->older;
@@ -141,7 +141,7 @@ void hak_run_take_out(struct hak_run *run) {
   run->state = HAK_RUN_TRANSIT;
 }
 
-// Adds the pages of a free run beside it to the run.
+// Merges a free neighbour into the run.
 static void absorb(struct hak_run *run, struct hak_run *free) HAK_REQUIRES(hak_mapping_mutex) {
   hak_run_take_out(free);
   if (free->start < run->start) run->start = free->start;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Free runs and the records of all runs. A run that becomes free merges with its free neighbours; those that hold
-// memory stand in a queue, the longest free ones first. Everything is under the lock of mapping_lock.h unless it says
-// otherwise.
+// Free runs and the records of all runs. A run that becomes free merges with its free neighbours. Free runs that hold
+// memory are in a queue, those that have been free for longest first. Everything is under the lock of mapping_lock.h
+// unless it says otherwise.
 #ifndef HAKMEM_PAGES_FREE_RUNS_H_
 #define HAKMEM_PAGES_FREE_RUNS_H_
 
@@ -15,18 +15,18 @@ HAK_C_BEGIN
 
 // ---- Records ------------------------------------------------------------------------------------
 
-// Makes sure that `count` calls of hak_run_new succeed. False: out of memory.
+// Makes sure that the next `count` calls of hak_run_new succeed. False: out of memory.
 bool hak_run_reserve(uint32_t count) HAK_REQUIRES(hak_mapping_mutex);
-// An address among the records, which the kernel has chosen; NULL: there are none yet.
+// An address among the records, which the kernel chose; NULL: there are no records yet.
 const char *hak_run_records(void) HAK_REQUIRES(hak_mapping_mutex);
-// A record for pages that are in no run: its state is HAK_RUN_TRANSIT. After hak_run_reserve.
+// Makes a record for pages that are in no run; its state is HAK_RUN_TRANSIT. After hak_run_reserve.
 struct hak_run *hak_run_new(char *start, size_t size, size_t dirty) HAK_REQUIRES(hak_mapping_mutex);
-// Drops the record; its pages are in no run any more.
+// Drops the record. Its pages are in no run afterwards.
 void hak_run_drop(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex);
 // Cuts the run, which is not free, after its first `size` bytes; returns a run of the rest in state HAK_RUN_TRANSIT.
-// After hak_run_reserve(1). Of a run in transit both parts know how much of them is dirty.
+// After hak_run_reserve(1). If the run is in transit, the dirty bytes of both parts are counted.
 struct hak_run *hak_run_split(struct hak_run *run, size_t size) HAK_REQUIRES(hak_mapping_mutex);
-// Calls `visit` for each record in use, in no order.
+// Calls `visit` for each record in use, in any order.
 void hak_run_for_each(void (*visit)(const struct hak_run *run, void *context), void *context)
     HAK_REQUIRES(hak_mapping_mutex);
 
@@ -34,14 +34,14 @@ void hak_run_for_each(void (*visit)(const struct hak_run *run, void *context), v
 
 // Makes a run in transit free since `since` (milliseconds), and merges it with its free neighbours. Needs no record.
 void hak_run_make_free(struct hak_run *run, uint64_t since) HAK_REQUIRES(hak_mapping_mutex);
-// Takes a free run out: its state is HAK_RUN_TRANSIT.
+// Takes a free run out of tree and queue; its state is then HAK_RUN_TRANSIT.
 void hak_run_take_out(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex);
-// The smallest, lowest free run that has `size` bytes at a multiple of `align`; NULL: there is none. Of very many runs
-// that are large enough but lie badly, one that is larger by the alignment may be preferred.
+// The smallest, lowest free run that has `size` bytes at a multiple of `align`; NULL: there is none. If very many runs
+// are large enough but badly aligned, it may return a run that is larger by the alignment.
 struct hak_run *hak_run_find(size_t size, size_t align) HAK_REQUIRES(hak_mapping_mutex);
 // The free run that begins where `run` ends; NULL: there is none.
 struct hak_run *hak_run_free_after(const struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex);
-// The run with memory that has been free for longest; NULL: no free run holds memory.
+// The free run with memory that has been free for longest; NULL: no free run holds memory.
 struct hak_run *hak_run_oldest_dirty(void) HAK_REQUIRES(hak_mapping_mutex);
 // The largest free run; NULL: there is none.
 struct hak_run *hak_run_largest(void) HAK_REQUIRES(hak_mapping_mutex);
@@ -51,7 +51,7 @@ struct hak_run *hak_run_next_alone(void) HAK_REQUIRES(hak_mapping_mutex);
 // Bytes of free runs, and how many of them may hold memory. Without the lock: a hint.
 uint64_t hak_free_runs_bytes(void);
 uint64_t hak_free_runs_dirty(void);
-// NULL, or what is wrong.
+// NULL: the records are correct; otherwise what is wrong.
 const char *hak_free_runs_verify(void) HAK_REQUIRES(hak_mapping_mutex);
 
 HAK_C_END

@@ -22,7 +22,7 @@ using hak_unit::Random;
 constexpr size_t kPage = 65536;  // a multiple of every page size
 constexpr uint64_t kLeaf = uint64_t{1} << HAK_LEAF_SHIFT;
 
-// Free runs are only records: their memory is never touched, so that the tests make it up.
+// Free runs are only records: the tests make addresses up, because the memory is never touched.
 class FreeRuns : public testing::Test {
  protected:
   FreeRuns() {
@@ -44,7 +44,7 @@ class FreeRuns : public testing::Test {
     hak_mapping_unlock();
   }
 
-  // A run in transit of so many pages; all of them dirty or none.
+  // A run in transit of `pages` pages; all or none of them are dirty.
   hak_run *New(size_t page, size_t pages, bool dirty = false) const {
     hak_page_map_set_dirty(At(page), pages * kPage, dirty);
     return hak_run_new(At(page), pages * kPage, dirty ? pages * kPage : 0);
@@ -126,13 +126,13 @@ TEST_F(FreeRuns, LiveNeighboursAndThoseInTransitDoNotMerge) {
   EXPECT_EQ(hak_run_free_after(run), nullptr);
 }
 
-// An entry that an earlier run left in the page map is not taken for a neighbour.
+// A stale entry of an earlier run in the page map is not mistaken for a neighbour.
 TEST_F(FreeRuns, StaleEntriesAreNoNeighbours) {
   hak_run *whole = NewFree(0, 6);
   hak_run_take_out(whole);
   hak_run *rest = hak_run_split(whole, 4 * kPage);
   hak_run_make_free(whole, 0);
-  // The entry of page 5 names the rest, whose record is now of a run elsewhere, which ends at page 20.
+  // The entry of page 5 names the rest. Its record is now used for another run, which ends at page 20.
   hak_run_drop(rest);
   hak_run *other = NewFree(17, 3);
   EXPECT_EQ(other, rest);
@@ -152,7 +152,7 @@ TEST_F(FreeRuns, ACleanRunThatMergesLeavesTheTimeOfTheOther) {
 }
 
 TEST_F(FreeRuns, ASplitSharesTheDirtyPages) {
-  // None, all, and some, in parts of which the first or the second one is the shorter one.
+  // No pages, all pages, and some pages; of the two parts, once the first and once the second is shorter.
   for (const size_t cut : {1u, 3u, 7u}) {
     for (unsigned bits = 0; bits < 256; bits++) {
       hak_run *run = New(0, 8, false);
@@ -236,7 +236,7 @@ TEST_F(FreeRuns, TheSmallestAndLowestThatServesIsFound) {
   ExpectRun(hak_run_largest(), 0, 8, 0);
 }
 
-// The one run that serves is found where it lies just right, and where others of its size lie badly.
+// The suitable run is found when it is aligned, also when other runs of its size are badly aligned.
 TEST_F(FreeRuns, AnAlignmentIsFoundWhereThereIsOne) {
   NewFree(1, 4);
   NewFree(9, 4);
@@ -250,7 +250,7 @@ TEST_F(FreeRuns, AnAlignmentIsFoundWhereThereIsOne) {
   EXPECT_EQ(hak_run_find(kPage, 64 * kPage), nullptr);
 }
 
-// Many runs that are large enough and lie badly do not hide a larger one.
+// Many runs that are large enough but badly aligned do not hide a larger one.
 TEST_F(FreeRuns, ManyThatLieBadlyDoNotHideALargerOne) {
   ASSERT_TRUE(hak_run_reserve(200));
   for (size_t i = 0; i < 150; i++) NewFree(1 + 4 * i, 2);
@@ -310,7 +310,7 @@ TEST_F(FreeRuns, VerifyNoticesWhatIsWrong) {
   EXPECT_EQ(fault(), "");
 }
 
-// What each page is, against the records.
+// Compares the state of each page with the records.
 TEST_F(FreeRuns, AgreesWithAModelOfPages) {
   constexpr size_t kPages = 120;
   enum State : uint8_t { kOutside, kFree, kFreeDirty, kLive };
@@ -318,7 +318,7 @@ TEST_F(FreeRuns, AgreesWithAModelOfPages) {
   std::vector<hak_run *> live;
   Random random(1);
   ASSERT_TRUE(hak_run_reserve(kPages + 8));
-  // All of it is the heap's at first, in one run.
+  // At first all pages are in one run.
   NewFree(0, kPages);
   std::fill(pages.begin(), pages.end(), kFree);
   const auto is_free = [&](size_t page) { return pages[page] == kFree || pages[page] == kFreeDirty; };
@@ -328,7 +328,7 @@ TEST_F(FreeRuns, AgreesWithAModelOfPages) {
     if (random.OneIn(2)) {
       const size_t count = 1 + random.Below(random.OneIn(4) ? 30 : 5);
       const size_t align = size_t{1} << random.Below(4);
-      // The smallest and lowest stretch of free pages that has room.
+      // The smallest and lowest sequence of free pages that has room.
       size_t best = kPages;
       size_t best_length = SIZE_MAX;
       for (size_t page = 0; page < kPages; page++) {

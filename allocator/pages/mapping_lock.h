@@ -17,7 +17,7 @@ HAK_C_BEGIN
 // size, including huge pages.
 #define HAK_MAPPING_SLICE ((size_t)16 * 1024 * 1024)
 
-// Only for annotations: others take it by the functions below.
+// Only for annotations: other files take the lock by the functions below.
 extern struct hak_lock hak_mapping_mutex;
 
 void hak_mapping_lock(void) HAK_ACQUIRE(hak_mapping_mutex);
@@ -26,16 +26,16 @@ void hak_mapping_unlock(void) HAK_RELEASE(hak_mapping_mutex);
 void hak_mapping_pass(void) HAK_REQUIRES(hak_mapping_mutex);
 
 // Releases the lock for a system call; hak_mapping_step_in, with the result of this function, takes it again. False: a
-// fork waits or is under way, the lock is still held, and the call must be made under it. While the lock was released,
-// every list may have changed. The annotations take the lock for held in between: what is done there must be on records
-// that nobody else finds.
+// fork waits or is in progress, the lock is still held, and the call must be made under it. While the lock is released,
+// every list may change. The annotations treat the lock as held in between, so the code there must only use records
+// that no other thread can find.
 bool hak_mapping_step_out(void) HAK_REQUIRES(hak_mapping_mutex);
 void hak_mapping_step_in(bool out) HAK_REQUIRES(hak_mapping_mutex);
 
-// Waits for up to a millisecond, without the lock, for one that has stepped out. False: nobody has.
+// Waits for up to a millisecond, without the lock, for a thread that has stepped out. False: no thread has.
 bool hak_mapping_wait_for_others(void) HAK_REQUIRES(hak_mapping_mutex);
 
-// Around fork. When it returns, no such call is under way.
+// Around fork. When it returns, no thread is in such a system call.
 void hak_mapping_lock_for_fork(void) HAK_ACQUIRE(hak_mapping_mutex);
 void hak_mapping_unlock_after_fork(void) HAK_RELEASE(hak_mapping_mutex);
 

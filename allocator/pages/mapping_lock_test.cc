@@ -12,7 +12,8 @@ namespace {
 
 void InAnotherThread(void (*run)()) { std::thread(run).join(); }
 
-// Who has stepped out keeps nobody waiting, but is within a call that a handler of a signal must not wait for.
+// A thread that has stepped out does not make others wait, but a signal handler must not wait for the call that it
+// interrupted.
 TEST(MappingLock, OthersComeInWhileOneIsOut) {
   hak_mapping_lock();
   const bool out = hak_mapping_step_out();
@@ -40,7 +41,7 @@ TEST(MappingLock, AForkWaitsForWhoIsOut) {
     locked = true;
     hak_mapping_unlock_after_fork();
   });
-  // As soon as it waits, nobody else steps out.
+  // As soon as fork waits, no other thread steps out.
   static std::atomic<bool> shut;
   shut = false;
   while (!shut) {
@@ -83,7 +84,7 @@ TEST(MappingLock, WaitsAsLongAsSomebodyIsOut) {
   hak_mapping_lock();
   for (int i = 0; i < 3; i++) EXPECT_TRUE(hak_mapping_wait_for_others());
   may_come = true;
-  // It lets the other one in.
+  // It lets the other thread in.
   while (hak_mapping_wait_for_others()) {
   }
   hak_mapping_unlock();
@@ -99,7 +100,7 @@ TEST(MappingLock, WithinAForkTheCallIsMadeUnderTheLock) {
   EXPECT_FALSE(hak_lock_is_within());
 }
 
-// A child that was made without handlers while another thread was out waits for nobody.
+// A child that was created without fork handlers, while another thread had stepped out, waits for nobody.
 TEST(MappingLock, ThreadsThatDoNotExistAreNotWaitedFor) {
   hak_mapping_lock();
   const bool out = hak_mapping_step_out();
@@ -111,7 +112,7 @@ TEST(MappingLock, ThreadsThatDoNotExistAreNotWaitedFor) {
     hak_mapping_unlock_after_fork();
   });
   hak_lock_fork_word = nullptr;
-  // As the parent does, whose count is its own.
+  // The parent does this; its count is separate.
   hak_mapping_lock();
   const bool undone = hak_mapping_step_out();
   hak_mapping_step_in(undone);

@@ -51,7 +51,7 @@ static uint16_t get_tag(const char *page) {
 
 // ---- Taking -------------------------------------------------------------------------------------
 
-// Cuts `size` bytes at `at` out of a run in transit; the other parts are free again. After hak_run_reserve(2).
+// Cuts `size` bytes at `at` out of a run in transit; the other parts become free again. After hak_run_reserve(2).
 static struct hak_run *cut(struct hak_run *run, char *at, size_t size) HAK_REQUIRES(hak_mapping_mutex) {
   const uint64_t since = run->freed_ms;
   if (at != run->start) {
@@ -63,8 +63,8 @@ static struct hak_run *cut(struct hak_run *run, char *at, size_t size) HAK_REQUI
   return run;
 }
 
-// The part of a run that takes memory when `size` bytes at `at` of it are touched: these, and what else of the huge
-// pages at both ends belongs to the run.
+// The part of a run that takes memory when `size` bytes at `at` are touched: these bytes, and the rest of the huge
+// pages at both ends that belongs to the run.
 static struct hak_range touched_part(const struct hak_run *run, char *at, size_t size) {
   char *from = at;
   char *to = at + size;
@@ -75,8 +75,8 @@ static struct hak_range touched_part(const struct hak_run *run, char *at, size_t
   return (struct hak_range){.start = from, .size = (size_t)(to - from)};
 }
 
-// Takes a free run out whose `size` bytes at `at` are about to be used, and accounts for the memory that they take.
-// False: it would pass the limit, and nothing changed.
+// Takes out a free run whose `size` bytes at `at` are about to be used, and accounts for the memory that they take.
+// False: this would exceed the limit, and nothing changed.
 static bool take_out(struct hak_run *run, char *at, size_t size) HAK_REQUIRES(hak_mapping_mutex) {
   const struct hak_range part = touched_part(run, at, size);
   const size_t clean = run->dirty == 0 ? part.size : part.size - hak_page_map_dirty(part.start, part.size);
@@ -94,7 +94,7 @@ static bool take_out(struct hak_run *run, char *at, size_t size) HAK_REQUIRES(ha
   return true;
 }
 
-// A free run that serves, cut to size; NULL: there is none, or its memory would pass the limit.
+// Takes a suitable free run, cut to size; NULL: there is none, or its memory would exceed the limit.
 static struct hak_run *reuse(size_t size, size_t align) HAK_REQUIRES(hak_mapping_mutex) {
   struct hak_run *run = hak_run_find(size, align);
   if (run == NULL) return NULL;
@@ -105,10 +105,11 @@ static struct hak_run *reuse(size_t size, size_t align) HAK_REQUIRES(hak_mapping
   return run;
 }
 
-// Ranges that are mapped for one request at most: another thread may take what the first one is to be added to.
+// The most ranges that are mapped for one request: another thread may take the free run that a new range was meant to
+// extend.
 #define MAPS_MAX 3
 
-// The same, with new addresses where there is none.
+// The same, and maps new addresses if there is no suitable run.
 static struct hak_run *reuse_or_map(size_t size, size_t align, bool sparse) HAK_REQUIRES(hak_mapping_mutex) {
   struct hak_run *run = reuse(size, align);
   for (int maps = 0; run == NULL && maps < MAPS_MAX; maps++) {
@@ -125,7 +126,7 @@ static struct hak_run *reuse_or_map(size_t size, size_t align, bool sparse) HAK_
   return run;
 }
 
-// Before memory is refused, what other threads have in transit is waited for, about so many milliseconds.
+// Before a request fails, it waits about this many milliseconds for runs that other threads have in transit.
 #define WAITS_MAX 20
 
 static struct hak_run *take_run(const struct hak_page_request *request) HAK_REQUIRES(hak_mapping_mutex) {
@@ -156,7 +157,7 @@ void *hak_page_heap_take(const struct hak_page_request *request) {
 
 // ---- Giving -------------------------------------------------------------------------------------
 
-// All pages of a run that was live may hold something.
+// Releases or keeps a run that was live. All its pages may hold something other than zero.
 static void retire(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
   run->state = HAK_RUN_TRANSIT;
   run->dirty = run->size;
@@ -188,7 +189,7 @@ struct hak_page_block hak_page_heap_look(const void *block) {
 
 // ---- Resizing -----------------------------------------------------------------------------------
 
-// After hak_run_reserve(1).
+// Releases or keeps the end of the run. After hak_run_reserve(1).
 static void shrink(struct hak_run *run, size_t size) HAK_REQUIRES(hak_mapping_mutex) {
   live.bytes -= run->size - size;
   retire(hak_run_split(run, size));
@@ -208,16 +209,16 @@ static bool grow_in_place(struct hak_run *run, size_t more) HAK_REQUIRES(hak_map
   return true;
 }
 
-// Has the kernel move the run's pages to new addresses of `size` bytes; steps out of the lock. False: it stays as it
-// was.
+// Has the kernel move the run's pages to new addresses of `size` bytes; steps out of the lock. False: nothing changed.
 static bool move(struct hak_run *run, size_t new_size) HAK_REQUIRES(hak_mapping_mutex) {
   char *const old = run->start;
   const size_t bytes_before = run->size;
   count_out(run);
-  run->state = HAK_RUN_TRANSIT;  // Nobody resizes or frees it meanwhile.
+  run->state = HAK_RUN_TRANSIT;  // No other thread resizes or frees it meanwhile.
   struct hak_run *target = reuse_or_map(new_size, hak_os_page_size(), false);
   bool moved = false;
-  // The old addresses are forgotten before: as soon as the pages have left them another thread may have them.
+  // The records of the old addresses are removed before the call: as soon as the pages have left, another thread may
+  // get these addresses.
   const uint16_t tag = get_tag(old);
   if (target != NULL) {
     set_tag(old, 0);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The page heap: blocks of whole pages, of any size. They are cut out of runs of free pages, the smallest run that
-// serves first and of these the lowest, and merge with their free neighbours when they are freed.
+// The page heap: blocks of whole pages, of any size. They are cut out of runs of free pages: of the smallest run that
+// is large enough, and of the lowest among these. When they are freed, they merge with their free neighbours.
 //
-// Thread-safe: one lock (mapping_lock.h), which is never held during a system call that returns memory. A block's
-// record is apart from all blocks.
+// Thread-safe: one lock (mapping_lock.h), which is never held during a system call that returns memory. The records of
+// blocks are apart from all blocks.
 #ifndef HAKMEM_PAGES_PAGE_HEAP_H_
 #define HAKMEM_PAGES_PAGE_HEAP_H_
 
@@ -18,43 +18,44 @@ struct hak_page_request {
   uint32_t front;  // bytes from the run's start to the block, less than HAK_PAGE_SIZE
   uint16_t tag;    // of the block in the page map; 0: none
   bool grow;       // new address ranges may be mapped
-  bool sparse;     // the program may leave most of it untouched: new ranges stay on small pages
+  bool sparse;     // the program may leave most of it untouched, so new ranges stay on small pages
 };
-// A block; NULL: out of memory, or, without `grow`, no free run serves. Its pages hold what the page map says
-// (hak_page_map_clear).
+// Takes a block; NULL: out of memory, or, without `grow`, no free run is suitable. The page map says which of its pages
+// are zero (hak_page_map_clear).
 void *hak_page_heap_take(const struct hak_page_request *request);
 
 // Frees a block. False: `block` is not one, and nothing was done.
 bool hak_page_heap_give(void *block);
 
-// The run of a block.
+// The run of a block, as the lookup found it.
 struct hak_page_block {
-  size_t size;  // 0: `block` is not one
+  size_t size;  // 0: `block` is not a block of the page heap
   uint32_t front;
 };
 struct hak_page_block hak_page_heap_look(const void *block);
 
-// Makes the block's run `size` bytes long: in place, cut or with the free pages behind it; or, with `may_move`,
-// wherever the kernel moves its pages. A run that grows again gets an eighth more than that where its pages move.
-// Returns the block's address; NULL: this is not possible, and nothing changed. `tag`: from now on.
+// Makes the block's run `size` bytes long: in place, by cutting it or adding the free pages behind it; or, with
+// `may_move`, wherever the kernel moves its pages. If a run grows again and its pages move, it gets an eighth more than
+// requested. Returns the block's address; NULL: this is not possible, and nothing changed. `tag`: the block's tag from
+// now on.
 void *hak_page_heap_resize(void *block, size_t size, uint16_t tag, bool may_move);
 
-// Returns a slice of what has not been needed until the deadline. False: nothing is due.
+// Returns a slice of the memory that has not been needed for the deadline. False: nothing is due.
 bool hak_page_heap_tick(uint64_t now);
-// Returns the memory of all free runs, and the addresses of large ones; how many bytes of memory.
+// Returns the memory of all free runs, and the addresses of large ones. Returns the bytes of memory.
 size_t hak_page_heap_trim(void);
 
 struct hak_page_heap_totals {
   uint64_t blocks;
-  uint64_t bytes;         // that their holders may use
+  uint64_t bytes;         // usable bytes of live blocks
   uint64_t free_bytes;    // of free runs
-  uint64_t cached_bytes;  // of these: what may hold memory
+  uint64_t cached_bytes;  // the part of free_bytes that may hold memory
   uint64_t mapped_bytes;  // of all runs
 };
 struct hak_page_heap_totals hak_page_heap_totals(void);
-// Memory of free runs. A hint: read without the lock.
+// Bytes of free runs that may hold memory. A hint: read without the lock.
 uint64_t hak_page_heap_free_memory(void);
-// NULL, or what is wrong with the records.
+// NULL: the records are correct; otherwise what is wrong.
 const char *hak_page_heap_verify(void);
 
 HAK_C_END

@@ -46,7 +46,7 @@ size_t SizeOf(const char *block) { return hak_page_heap_look(block).size; }
 char *Resize(char *block, size_t size, bool may_move) {
   return static_cast<char *>(hak_page_heap_resize(block, hak_round_up(size, kPage), 0, may_move));
 }
-// What a block takes beyond the totals; records of runs and pages are among the rest.
+// The committed bytes beyond the blocks' totals; they include records of runs and pages.
 uint64_t CommittedBeside(uint64_t live) { return hak_commit_now() - live - hak_page_heap_totals().cached_bytes; }
 
 class PageHeap : public testing::Test {
@@ -85,7 +85,7 @@ TEST_F(PageHeap, BlocksAreWholePagesAligned) {
       ASSERT_TRUE(Give(block));
     }
   }
-  // 64 MiB at a multiple of as much needs no more than twice that.
+  // 64 MiB at a multiple of 64 MiB needs at most twice that.
   EXPECT_LE(hak_page_heap_totals().mapped_bytes, 160 * kMiB);
 }
 
@@ -136,7 +136,7 @@ TEST_F(PageHeap, TotalsAreOfLiveAndFreeRuns) {
   char *b = Take(kMiB, 0, 64);
   struct hak_page_heap_totals totals = hak_page_heap_totals();
   EXPECT_EQ(totals.blocks, 2u);
-  // With a front, not all of the run is usable.
+  // With a front, a part of the run is not usable.
   EXPECT_LT(totals.bytes, 4 * kMiB);
   EXPECT_GE(totals.bytes, 4 * kMiB - 4096);
   EXPECT_EQ(totals.cached_bytes, 0u);
@@ -156,7 +156,7 @@ TEST_F(PageHeap, AHoleIsUsedBeforeNewAddresses) {
   std::vector<char *> blocks;
   for (int i = 0; i < 16; i++) blocks.push_back(Take(kMiB));
   const uint64_t mapped = hak_page_heap_totals().mapped_bytes;
-  // The second hole fits exactly; the first one is larger and lies lower.
+  // The second hole fits exactly; the first one is larger and lower.
   for (const size_t i : {2u, 3u, 8u}) ASSERT_TRUE(Give(blocks[i]));
   const uint64_t calls = hak_os_totals().calls;
   char *again = Take(kMiB);
@@ -201,7 +201,7 @@ TEST_F(PageHeap, WithoutLeaveToGrowOnlyFreeRunsServe) {
   EXPECT_TRUE(Give(rest));
 }
 
-// A free run at the end of the heap is a part of what comes next.
+// A free run at the end of the heap becomes a part of the next block.
 TEST_F(PageHeap, TheHeapGrowsFromItsFreeEnd) {
   char *block = Take(4 * kMiB);
   ASSERT_TRUE(Give(block));
@@ -253,7 +253,7 @@ TEST_F(PageHeap, FreshPagesAreCleanAndFreedOnesAreCleared) {
   ASSERT_TRUE(Give(again));
 }
 
-// A block of which some pages are fresh and others were used.
+// Some pages of the block are fresh and others were used.
 TEST_F(PageHeap, OfAMixedRunOnlyTheUsedPagesAreCleared) {
   char *block = Take(8 * kMiB);
   char *wall = Take(2 * kMiB);
@@ -323,7 +323,7 @@ TEST_F(PageHeap, GrowsInPlaceIntoFreePages) {
   for (char *taken : {block, wall}) ASSERT_TRUE(Give(taken));
 }
 
-// The kernel moves the pages: nothing is copied, so that no page is faulted in but of records.
+// The kernel moves the pages: nothing is copied, so that only pages of records are faulted in.
 TEST_F(PageHeap, PagesMoveWithoutACopy) {
   constexpr size_t kSize = 64 * kMiB;
   char *block = Take(kSize);
@@ -346,7 +346,7 @@ TEST_F(PageHeap, PagesMoveWithoutACopy) {
   for (char *taken : {wall, moved}) ASSERT_TRUE(Give(taken));
 }
 
-// One that grows again and again gets more than it asked for, so that it moves seldom.
+// A block that grows again and again gets more than it requested, so that it moves seldom.
 TEST_F(PageHeap, WhatGrowsAgainMovesSeldom) {
   char *block = Take(2 * kMiB);
   int moves = 0;
@@ -387,7 +387,7 @@ TEST_F(PageHeap, AMoveThatFailsChangesNothing) {
   EXPECT_STREQ(block, "contents");
   EXPECT_STREQ(hak_page_heap_verify(), nullptr);
   EXPECT_EQ(CommittedBeside(2 * kMiB + kPage), committed);
-  // What was to be the new place is clean.
+  // The range that was meant as the new place is clean.
   char *other = Take(30 * kMiB, 0, 0, false);
   ASSERT_NE(other, nullptr);
   hak_page_map_clear(other, 30 * kMiB);
@@ -438,7 +438,8 @@ TEST_F(PageHeap, WithoutABoundOrADeadlineNothingIsKept) {
   }
 }
 
-// The limit on mappings: what cannot be unmapped stays ours, without memory, and is used or unmapped later.
+// The limit on mappings: a range that cannot be unmapped stays in the heap, without memory, and is used or unmapped
+// later.
 TEST_F(PageHeap, AnUnmapThatFailsIsTriedAgain) {
   char *block = Take(4 * kMiB);
   memset(block, 9, 4 * kMiB);
@@ -448,7 +449,7 @@ TEST_F(PageHeap, AnUnmapThatFailsIsTriedAgain) {
     EXPECT_EQ(hak_page_heap_trim(), 4 * kMiB);
     EXPECT_GE(hak_fault_hits(), 1u);
     EXPECT_TRUE(IsMapped(block, 4 * kMiB));
-    EXPECT_LE(ResidentPages(block, 4 * kMiB), 1u);  // that of zeros
+    EXPECT_LE(ResidentPages(block, 4 * kMiB), 1u);  // the zero page
     EXPECT_EQ(hak_page_heap_free_memory(), 0u);
     EXPECT_STREQ(hak_page_heap_verify(), nullptr);
     EXPECT_EQ(Take(4 * kMiB, 0, 0, false), block);
@@ -517,7 +518,7 @@ TEST_F(PageHeap, NothingIsTakenBeyondTheLimit) {
   EXPECT_EQ(Take(12 * kMiB), nullptr);
   EXPECT_EQ(hak_page_heap_totals().mapped_bytes, mapped);
   EXPECT_STREQ(hak_page_heap_verify(), nullptr);
-  // Freed memory counts until it goes back, and serves again without counting twice.
+  // Freed memory counts until it is returned. If it is used again, it is not counted twice.
   ASSERT_TRUE(Give(block));
   block = Take(12 * kMiB);
   ASSERT_NE(block, nullptr);
@@ -565,8 +566,8 @@ TEST_F(PageHeap, WhatIsCommittedIsLiveBlocksAndFreeMemory) {
 
 // ---- Addresses ------------------------------------------------------------------------------------
 
-// However blocks move, and in whatever order addresses go back: a heap that becomes no larger stays where it is, for
-// each chunk that it ever had keeps a record.
+// Blocks move in many ways, and addresses are returned in any order. A heap that becomes no larger must stay where it
+// is, because each chunk that it ever had keeps a record.
 TEST_F(PageHeap, AddressesThatWentBackAreUsedAgain) {
   Random random(5);
   std::set<uintptr_t> chunks;
@@ -588,7 +589,7 @@ TEST_F(PageHeap, AddressesThatWentBackAreUsedAgain) {
   EXPECT_EQ(hak_page_map_bytes(), map_bytes);
 }
 
-// A block that grows by moving again and again, beside one that stays.
+// A block grows by moving again and again, beside another one that stays.
 TEST_F(PageHeap, MovesDoNotUseAddressesUp) {
   std::set<uintptr_t> chunks;
   char *wall = Take(kPage);
@@ -626,7 +627,7 @@ TEST_F(PageHeap, TakesFailCleanlyAndRecover) {
   EXPECT_TRUE(Give(block));
 }
 
-// One refused call after another, or all from one on: of one kind or of any.
+// Single calls fail, or all calls from one on: calls of one kind or of any kind.
 TEST_F(PageHeap, EveryCallToTheKernelMayFail) {
   hak_config.huge_pages = HAK_HUGE_PAGES_ON;
   for (const uint64_t deadline : {uint64_t{0}, kHour}) {
@@ -676,7 +677,7 @@ struct Held {
   uint64_t mark = 0;
 };
 
-// Every page's first word, or, on the first page, the block's, and the last word.
+// The first word and the last word of every page; on the first page, the first word of the block.
 template <typename Visit>
 void EachMark(char *block, const Held &held, const Visit &visit) {
   visit(block);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The page map: records of chunks and the bits of their pages.
+// The page map: records of chunks, and the dirty bits of their pages.
 #include "allocator/pages/page_map.h"
 
 #include <string.h>
@@ -12,10 +12,10 @@
 HAK_ATOMIC(struct hak_branch *) hak_page_map_root[HAK_ROOT_BRANCHES];
 
 static HAK_ATOMIC(uint64_t) leaf_bytes;
-// Relaxed: a figure.
+// Relaxed: a statistic.
 uint64_t hak_page_map_bytes(void) { return atomic_load_explicit(&leaf_bytes, memory_order_relaxed); }
 
-// A leaf that was reserved, but could not be made writable; NULL: there is none.
+// A leaf that was reserved but could not be made writable; NULL: there is none.
 static struct hak_chunk *spare HAK_GUARDED_BY(hak_mapping_mutex);
 
 static bool cover_leaf(uintptr_t at) HAK_REQUIRES(hak_mapping_mutex) {
@@ -67,7 +67,7 @@ void hak_page_map_set_run(void *start, size_t size, struct hak_run *run) {
 struct part {
   HAK_ATOMIC(uint64_t) * word;
   uint64_t mask;
-  char *next;  // where the range goes on
+  char *next;  // where the range continues
 };
 
 static struct part part_of(char *start, const char *end) {
@@ -124,7 +124,7 @@ char *hak_page_map_last_dirty(void *start, size_t size) {
     const size_t index = hak_chunk_page(page);
     const uint64_t word = atomic_load_explicit(&chunk->dirty[index / 64], memory_order_relaxed);
     if ((word >> (index % 64) & 1) != 0) break;
-    // A whole word of clean pages, which begins in the range.
+    // Skips a whole word of clean pages that lies in the range.
     if (word == 0 && index % 64 == 63 && (size_t)(at - (char *)start) >= 64 * HAK_PAGE_SIZE) at -= 63 * HAK_PAGE_SIZE;
   }
   return at;

@@ -19,7 +19,8 @@ namespace {
 using hak_unit::FaultPlan;
 using hak_unit::Random;
 
-// Most of the map never touches the memory that it describes, so that its tests make addresses up, each test others.
+// Most of the map never touches the memory that it describes. So its tests make addresses up, and each test uses other
+// ones.
 char *Address(uint64_t at) { return reinterpret_cast<char *>(static_cast<uintptr_t>(at)); }
 constexpr uint64_t kLeaf = uint64_t{1} << HAK_LEAF_SHIFT;
 constexpr uint64_t kBranch = uint64_t{1} << HAK_BRANCH_SHIFT;
@@ -118,7 +119,7 @@ TEST_F(PageMap, ARunIsKnownAtItsFirstAndItsLastPage) {
 }
 
 TEST_F(PageMap, BitsOfEachRangeOverWordsAndChunks) {
-  // Two words on both sides of a border between chunks, and one of a leaf.
+  // Two words on both sides of a border between chunks, and of a border between leaves.
   for (const uint64_t border : {27 * kBranch + HAK_CHUNK_SIZE, 27 * kBranch + kLeaf}) {
     constexpr size_t kPages = 256;
     char *const start = Address(border) - kPages / 2 * HAK_PAGE_SIZE;
@@ -160,7 +161,7 @@ TEST_F(PageMap, BitsAgreeWithAModel) {
   Random random(1);
   for (int i = 0; i < hak_unit::Operations(8000); i++) {
     const size_t from = random.Below(kPages);
-    // Short ranges, and seldom long ones, mostly cleared, so that there are long clean stretches too.
+    // Short ranges and a few long ones, mostly cleared, so that there are long clean sequences too.
     const size_t count = 1 + random.Below(random.OneIn(8) ? kPages - from : std::min<size_t>(kPages - from, 20));
     char *const at = start + from * HAK_PAGE_SIZE;
     const size_t size = count * HAK_PAGE_SIZE;
@@ -179,13 +180,13 @@ TEST_F(PageMap, BitsAgreeWithAModel) {
   }
 }
 
-// Real memory: what is dirty in the range is zero afterwards, everything else is as it was.
+// With real memory: dirty pages in the range are zero afterwards, and everything else is unchanged.
 TEST_F(PageMap, ClearsTheDirtyPagesOfTheRangeOnly) {
   constexpr size_t kPages = HAK_CHUNK_PAGES + 160;
   constexpr size_t kBytes = kPages * HAK_PAGE_SIZE;
   auto *memory = static_cast<char *>(hak_os_map(hak_round_up(kBytes, hak_os_page_size()), HAK_CHUNK_SIZE));
   ASSERT_NE(memory, nullptr);
-  // Begins within a word, ends within another one of the next chunk.
+  // The range begins within a word and ends within a word of the next chunk.
   ASSERT_TRUE(hak_page_map_cover(memory, kBytes));
   Random random(2);
   for (int round = 0; round < 40; round++) {

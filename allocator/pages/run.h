@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A run: consecutive pages of the page heap that are all free, or one block, or in transit. Its record is apart from
-// the pages, and is never unmapped, so that a stale entry of the page map can be looked at.
+// the pages and is never unmapped, so that a stale entry of the page map can be read safely.
 #ifndef HAKMEM_PAGES_RUN_H_
 #define HAKMEM_PAGES_RUN_H_
 
@@ -14,19 +14,19 @@ enum hak_run_state {
   HAK_RUN_FREE,     // in the tree; also in the queue when some of its pages hold memory
   HAK_RUN_LIVE,     // a block
   HAK_RUN_TRANSIT,  // the thread that took it is making a system call without the lock
-  HAK_RUN_LEAVING,  // so that its addresses are soon the page heap's no more: not counted, not in the page map
+  HAK_RUN_LEAVING,  // its addresses will soon not be the page heap's: not counted, not in the page map
 };
 
-// All under the lock of mapping_lock.h, but what a live run's holder may read is constant while it is live: start, size
-// and front. Invariants: no two free runs touch each other; the page map has each run, but for those that
+// All under the lock of mapping_lock.h. The fields that a live run's holder may read do not change while it is live:
+// start, size and front. Invariants: no two free runs touch each other; the page map has each run, except those that
 // are leaving, at its first and its last page.
 struct hak_run {
   char *start;
-  size_t size;     // whole pages of the kernel; 0: unused
+  size_t size;     // a multiple of the kernel's page size; 0: unused
   size_t dirty;    // free: bytes that may hold memory
   uint32_t front;  // live: bytes from the start to the block
   uint8_t state;   // enum hak_run_state
-  bool grown;      // live: realloc made it larger before
+  bool grown;      // live: realloc has enlarged it before
   union {
     struct {  // free
       struct hak_run *left;
@@ -34,11 +34,11 @@ struct hak_run {
     };
     struct hak_run *next_unused;
   };
-  // Free, with memory: the queue, in the order of freed_ms.
+  // Free, with memory: the queue, ordered by freed_ms.
   struct hak_run *older;
   struct hak_run *newer;
   uint64_t freed_ms;
-  uint32_t priority;  // free: in the tree
+  uint32_t priority;  // free: the priority in the tree
 };
 
 struct hak_range {

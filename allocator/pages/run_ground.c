@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// New address ranges for the page heap, and their huge pages.
+// Maps new address ranges for the page heap, and decides whether they are in huge pages.
 #include "allocator/pages/run_ground.h"
 
 #include "allocator/os/atomic.h"
@@ -13,24 +13,24 @@
 #include "allocator/policy/huge_pages.h"
 #include "allocator/policy/memory_limit.h"
 
-// New ranges grow with what is mapped, so that their number stays small: one part in so many, but no more than this.
+// New ranges grow with the mapped bytes, so that their number stays small: by this part of them, up to a maximum.
 #define GROWTH_PART 32u
 #define GROWTH_MAX ((size_t)16 * 1024 * 1024)
-// How far below the kernel's own choice for the first range the heap begins, about: there it can grow upwards for long,
-// and what is free at its end merges with what comes next.
+// About how far below the kernel's own choice for the first range the heap begins. From there it can grow upwards for
+// long, and the free run at its end merges with the next range.
 #define BELOW ((uintptr_t)256 * 1024 * 1024 * 1024)
 #define BELOW_VARIES ((uintptr_t)64 * 1024 * 1024 * 1024)
-// A page heap that is smaller than this with what is asked for stays on small pages: a huge page may be much more than
-// such a program touches. Not so a block of half a huge page or more.
+// If the bytes in use and the request together are smaller than this, the page heap stays on small pages, because a
+// huge page may be much more than such a program touches. This does not apply to a block of half a huge page or more.
 #define HUGE_FROM ((uint64_t)2 * 1024 * 1024)
 #define HUGE_BLOCK (HAK_CHUNK_SIZE / 2)
 
 static uint64_t mapped HAK_GUARDED_BY(hak_mapping_mutex);
-// Where the next range is asked for; NULL: not known yet.
+// Where the next range is requested; NULL: not known yet.
 static char *next_start HAK_GUARDED_BY(hak_mapping_mutex);
-// The first such place.
+// The first value of next_start.
 static char *first_start HAK_GUARDED_BY(hak_mapping_mutex);
-// Addresses have left since the place was set: it may be lower.
+// Addresses have been unmapped since next_start was set, so it may be lower.
 static bool may_turn_back HAK_GUARDED_BY(hak_mapping_mutex);
 
 uint64_t hak_run_ground_mapped(void) { return mapped; }
@@ -42,7 +42,7 @@ static bool wants_huge(size_t size) HAK_REQUIRES(hak_mapping_mutex) {
       .available = hak_os_huge_pages() != HAK_HUGE_NEVER,
       .further = in_use >= HUGE_FROM || size >= HUGE_BLOCK,
       .eager = HAK_SETTING(lean_decommit) != HAK_DECOMMIT_OFF || HAK_SETTING(decommit_deadline_ms) == 0,
-      .committed = HAK_HUGE_FROM,  // The page heap has a bound of its own.
+      .committed = HAK_HUGE_FROM,  // The page heap has its own bound.
   };
   return hak_huge_wanted(&facts) && hak_limit_has_room(HAK_CHUNK_SIZE);
 }
@@ -60,7 +60,7 @@ static struct chunks whole_chunks(char *start, size_t size) {
   return chunks;
 }
 
-// The pages of the range are clean, in no run yet, and its whole chunks are huge pages or not.
+// Records a new range: its pages are clean and in no run yet, and its whole chunks are huge pages or not.
 static void begin_range(char *start, size_t size, bool huge) HAK_REQUIRES(hak_mapping_mutex) {
   hak_page_map_set_dirty(start, size, false);
   const struct chunks whole = whole_chunks(start, size);
@@ -72,7 +72,7 @@ static void begin_range(char *start, size_t size, bool huge) HAK_REQUIRES(hak_ma
   mapped += size;
 }
 
-// Tells the kernel before the first touch: advice that comes later neither makes a huge page nor takes one apart.
+// Advises the kernel before the first touch: later advice neither makes a huge page nor splits one.
 static bool advise(char *start, size_t size, bool huge) {
   const struct chunks whole = whole_chunks(start, size);
   if (whole.size == 0) return false;
@@ -87,13 +87,13 @@ static size_t growth(void) HAK_REQUIRES(hak_mapping_mutex) {
   return part < GROWTH_MAX ? part : GROWTH_MAX;
 }
 
-// Where the heap begins to grow, given an address that the kernel has chosen.
+// Where the heap begins to grow, given an address that the kernel chose.
 static char *choose_start(const char *kernels) {
   const uintptr_t below = BELOW + hak_os_random() % BELOW_VARIES;
   return (uintptr_t)kernels > 2 * below ? (char *)(((uintptr_t)kernels - below) & ~(HAK_CHUNK_SIZE - 1)) : NULL;
 }
 
-// The free bytes in front of where the heap grows.
+// The free bytes directly below the address where the heap grows.
 static size_t free_in_front(const char *at) HAK_REQUIRES(hak_mapping_mutex) {
   const struct hak_run *run = at != NULL ? hak_page_map_run(at - HAK_PAGE_SIZE) : NULL;
   return run != NULL && run->state == HAK_RUN_FREE && hak_run_end(run) == at ? run->size : 0;
@@ -104,8 +104,8 @@ static void find_end(const struct hak_run *run, void *context) HAK_REQUIRES(hak_
   if (run->start >= first_start && hak_run_end(run) <= next_start && hak_run_end(run) > *end) *end = hak_run_end(run);
 }
 
-// Where the heap grows: behind its highest run. Addresses that left below it, by moves or in any order by a trim, would
-// else never be used again, and each of their chunks keeps its record in the page map.
+// Where the heap grows: behind its highest run. Addresses can be unmapped below it, by moves, or by a trim in any
+// order. Without this they would never be used again, and each of their chunks would keep its record in the page map.
 static char *where_it_grows(void) HAK_REQUIRES(hak_mapping_mutex) {
   if (next_start == NULL && hak_run_records() != NULL) first_start = next_start = choose_start(hak_run_records());
   if (may_turn_back && next_start != NULL) {
@@ -117,11 +117,11 @@ static char *where_it_grows(void) HAK_REQUIRES(hak_mapping_mutex) {
   return next_start;
 }
 
-// How far on the heap tries the next time when something else lies where it grows.
+// How far ahead the heap tries next time if another mapping lies where it grows.
 #define AROUND ((uintptr_t)1 << HAK_LEAF_SHIFT)
 
-// Maps a range where the heap grows: `more` bytes there are enough. Else `size` bytes anywhere. *next: where the next
-// range is asked for; *bytes: of the range. NULL: the kernel refused.
+// Maps a range where the heap grows: `more` bytes are enough there. Otherwise maps `size` bytes anywhere. *next: where
+// the next range is requested; *bytes: the size of the range. NULL: the kernel refused.
 static char *map_range(char **next, size_t more, size_t size, size_t *bytes) {
   *bytes = more;
   char *at = *next;
@@ -131,7 +131,7 @@ static char *map_range(char **next, size_t more, size_t size, size_t *bytes) {
   }
   *bytes = size;
   char *start = hak_os_map(size, HAK_CHUNK_SIZE);
-  // Something else is in the way, perhaps for good. Behind the kernel's own mappings there is no room to grow.
+  // Another mapping is in the way, perhaps permanently. Behind the kernel's own mappings there is no room to grow.
   if (start != NULL) {
     *next = at != NULL && at < start ? (char *)hak_round_up((uintptr_t)at + AROUND, HAK_CHUNK_SIZE) : NULL;
   }
@@ -143,7 +143,7 @@ static size_t with_growth(size_t size) HAK_REQUIRES(hak_mapping_mutex) {
   return whole > growth() ? whole : growth();
 }
 
-// A range without records that the kernel would not take back; size 0: there is none.
+// A range without records that the kernel refused to unmap; size 0: there is none.
 static struct hak_range useless HAK_GUARDED_BY(hak_mapping_mutex);
 
 void hak_run_ground_tidy(void) {
@@ -151,7 +151,7 @@ void hak_run_ground_tidy(void) {
 }
 
 struct hak_run *hak_run_ground_map(size_t size, size_t align, bool sparse) {
-  // With so much room there is a multiple of the alignment wherever the range lies.
+  // This much room contains a multiple of the alignment wherever the range lies.
   const size_t need = align > hak_os_page_size() ? size + align : size;
   char *const grows_at = where_it_grows();
   const size_t in_front = free_in_front(grows_at);
@@ -160,11 +160,11 @@ struct hak_run *hak_run_ground_map(size_t size, size_t align, bool sparse) {
   const size_t more = with_growth(need > in_front ? need - in_front : 0);
   const size_t whole = with_growth(need);
   bool huge = !sparse && wants_huge(size);
-  // As far as it is known where the range will be, its records are made first.
+  // Makes the records first, if it is known where the range will be.
   if (!hak_run_reserve(3) || (next != NULL && !hak_page_map_cover(next, more))) return NULL;
   const bool out = hak_mapping_step_out();
   char *start = map_range(&next, more, whole, &bytes);
-  // Where addresses are short: no more than what is needed.
+  // If addresses are short, map no more than necessary.
   if (start == NULL) {
     bytes = size;
     start = hak_os_map(size, align);
@@ -172,7 +172,7 @@ struct hak_run *hak_run_ground_map(size_t size, size_t align, bool sparse) {
   if (start != NULL) huge = advise(start, bytes, huge);
   hak_mapping_step_in(out);
   if (start == NULL) return NULL;
-  // Who found another thread's range there knows nothing new of where the heap grows.
+  // If another thread mapped a range there meanwhile, this thread learned nothing new about where the heap grows.
   if (next == start + bytes || (next != grows_at && next_start == grows_at)) next_start = next;
   if (!hak_run_reserve(3) || !hak_page_map_cover(start, bytes)) {
     if (!hak_os_unmap(start, bytes) && useless.size == 0) useless = (struct hak_range){.start = start, .size = bytes};
@@ -186,7 +186,7 @@ struct hak_run *hak_run_ground_map(size_t size, size_t align, bool sparse) {
 void hak_run_ground_remember(size_t bytes) { mapped += bytes; }
 
 void hak_run_ground_forget(char *start, size_t size) {
-  // What stays of a chunk at an edge is no chunk any more.
+  // A chunk of which only a part stays no longer counts as huge or small.
   hak_chunk_of(start)->huge = false;
   hak_chunk_of(start + size - 1)->huge = false;
   hak_chunk_of(start)->small = false;
@@ -198,7 +198,7 @@ void hak_run_ground_left(void) { may_turn_back = true; }
 
 // ---- Chunks that are taken apart -----------------------------------------------------------------
 
-// Takes the chunk with this page apart. The chunk, or NULL when it is in small pages already.
+// Records that the chunk with this page is in small pages. Returns the chunk; NULL: it was in small pages already.
 static char *split(char *page) {
   struct hak_chunk *chunk = hak_chunk_of(page);
   if (!chunk->huge) return NULL;
@@ -225,13 +225,13 @@ void hak_run_ground_advise_edges(const struct hak_ground_edges *edges) {
   }
 }
 
-// The kernel was seen to give back what it said it did. Relaxed: a thread that does not see it looks once more.
+// Whether the kernel was seen to really return memory. Relaxed: a thread that reads an old value checks once more.
 static HAK_ATOMIC(bool) advice_works;
 
 bool hak_run_ground_decommit(char *start, size_t size) {
   if (size < HAK_CHUNK_SIZE) return hak_os_decommit_to_zero(start, size);
-  // Whole huge pages go without a look: one word that is read before the next write would keep the kernel from making a
-  // huge page there, and so would a page that goes alone.
+  // Whole huge pages are returned without a check. To read one word before the next write would keep the kernel from
+  // making a huge page there; so would returning one page separately.
   if (!atomic_load_explicit(&advice_works, memory_order_relaxed)) {
     if (!hak_os_decommit_to_zero(start, hak_os_page_size())) return false;
     atomic_store_explicit(&advice_works, true, memory_order_relaxed);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What gives the memory of free runs back.
+// Returns the memory of free runs: at once, before growth, at the deadline, and for a trim.
 #include "allocator/pages/run_release.h"
 
 #include "allocator/os/atomic.h"
@@ -15,24 +15,24 @@
 #include "allocator/policy/memory_limit.h"
 #include "allocator/policy/ss_release_policy.h"
 
-// Memory that one call gives back: whole huge pages, and whole pages of every size.
+// The most memory that one call returns: a multiple of the huge page and of every page size.
 #define SLICE_BYTES ((size_t)4 * 1024 * 1024)
-// A free run of this size or more gives up its addresses too: page tables and, where the kernel does not overcommit,
-// its promise are worth more than one mapping.
+// A free run of this size or more is unmapped: its page tables and, if the kernel does not overcommit, its reserved
+// memory are worth more than one mapping.
 #define UNMAP_BYTES ((size_t)128 * 1024 * 1024)
-// What a freed block may have beyond the bound before its end goes back without ever having been kept.
+// If a freed block exceeds the bound by more than this, its end is returned without being kept first.
 #define BEYOND_BYTES ((size_t)64 * 1024 * 1024)
 
 static struct {
   struct hak_low_water water;
   uint64_t peak;  // the most bytes that were committed
 } release HAK_GUARDED_BY(hak_mapping_mutex);
-// Nothing is due before. Written under the lock; read without it, relaxed: a hint.
+// Nothing is due before this time. Written under the lock; read without it, relaxed: a hint.
 static HAK_ATOMIC(uint64_t) next_look_ms;
 
 // ---- Giving back --------------------------------------------------------------------------------
 
-// What a run in transit may hold after its last `given_back` bytes went back.
+// Updates the records of a run in transit after its last `given_back` bytes were returned.
 static void settle(struct hak_run *run, size_t given_back) HAK_REQUIRES(hak_mapping_mutex) {
   const bool all = run->dirty == run->size;
   const size_t size = run->size - given_back;
@@ -43,8 +43,8 @@ static void settle(struct hak_run *run, size_t given_back) HAK_REQUIRES(hak_mapp
   run->dirty = left;
 }
 
-// Returns the memory of a run in transit, all of whose dirty pages the page map names; steps out of the lock. Returns
-// the bytes that went back.
+// Returns the memory of a run in transit whose dirty pages are all in the page map; steps out of the lock. Returns the
+// bytes.
 static size_t give_memory(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
   const size_t before = run->dirty;
   struct hak_ground_edges edges;
@@ -65,10 +65,10 @@ static size_t give_memory(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
   return before - run->dirty;
 }
 
-// Returns a run in transit with its addresses, as far as the kernel lets it go; steps out of the lock. The record of a
-// run that is gone is dropped. Returns whether it is.
+// Unmaps a run in transit, as far as the kernel allows; steps out of the lock. If the whole run is unmapped, drops its
+// record and returns true.
 static bool give_addresses(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
-  // All of it is forgotten before: as soon as a page is unmapped another thread may have it.
+  // All its records are removed before the call: as soon as a page is unmapped, another thread may get its address.
   hak_page_map_set_dirty(run->start, run->size, false);
   hak_run_ground_forget(run->start, run->size);
   run->state = HAK_RUN_LEAVING;
@@ -87,7 +87,7 @@ static bool give_addresses(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) 
     hak_run_drop(run);
     return true;
   }
-  // Which pages hold memory is forgotten: all of what is left may, if any does.
+  // It is no longer recorded which pages hold memory: if any does, all of the rest may.
   run->state = HAK_RUN_TRANSIT;
   run->size = left;
   run->dirty = dirty != 0 ? left : 0;
@@ -98,7 +98,7 @@ static bool give_addresses(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) 
   return false;
 }
 
-// Returns a run in transit and makes what remains of it free. Returns the bytes that went back.
+// Returns a run in transit and makes the rest of it free. Returns the bytes that were returned.
 static size_t give_back(struct hak_run *run, bool with_addresses) HAK_REQUIRES(hak_mapping_mutex) {
   const uint64_t since = hak_os_now_ms();
   const size_t before = run->dirty;
@@ -116,7 +116,7 @@ static void note_peak(void) HAK_REQUIRES(hak_mapping_mutex) {
   if (committed > release.peak) release.peak = committed;
 }
 
-// How much memory free runs may hold.
+// The most memory that free runs may hold.
 static uint64_t bound(void) HAK_REQUIRES(hak_mapping_mutex) {
   const uint64_t setting = HAK_SETTING(mapping_cache_bytes);
   if (setting == 0 || HAK_SETTING(decommit_deadline_ms) == 0) return 0;
@@ -138,7 +138,7 @@ static void keep(struct hak_run *run, uint64_t now) HAK_REQUIRES(hak_mapping_mut
   hak_run_make_free(run, now);
 }
 
-// The last whole chunks of the range that may hold memory, as many as `most` bytes but at least one; size 0: there are
+// The last whole chunks of the range that may hold memory, up to `most` bytes but at least one chunk; size 0: there are
 // none.
 static struct hak_range last_chunks(char *start, size_t size, size_t most) HAK_REQUIRES(hak_mapping_mutex) {
   struct hak_range range = {.start = NULL, .size = 0};
@@ -154,7 +154,7 @@ static struct hak_range last_chunks(char *start, size_t size, size_t most) HAK_R
   return range;
 }
 
-// Returns a part of a free run; what is left of it is free again. Returns the bytes that went back. After
+// Returns a part of a free run; the rest of it becomes free again. Returns the bytes that were returned. After
 // hak_run_reserve(2).
 static size_t give_part(struct hak_run *run, struct hak_range part, bool with_addresses)
     HAK_REQUIRES(hak_mapping_mutex) {
@@ -169,11 +169,11 @@ static size_t give_part(struct hak_run *run, struct hak_range part, bool with_ad
   return give_back(run, with_addresses);
 }
 
-// Free runs that one search for whole chunks looks at.
+// The most free runs that one search for whole chunks checks.
 #define CHUNK_LOOKS 64u
 
-// The run that has been free for longest of those with whole chunks that may hold memory; NULL: none found. *part: some
-// of these, as many as `most` bytes but at least one.
+// Of the runs with whole chunks that may hold memory, the one that has been free for longest; NULL: none found. *part:
+// some of these chunks, up to `most` bytes but at least one chunk.
 static struct hak_run *find_chunks(size_t most, struct hak_range *part) HAK_REQUIRES(hak_mapping_mutex) {
   struct hak_run *run = hak_run_oldest_dirty();
   for (uint32_t look = 0; run != NULL && look < CHUNK_LOOKS; look++, run = run->newer) {
@@ -183,7 +183,7 @@ static struct hak_run *find_chunks(size_t most, struct hak_range *part) HAK_REQU
   return NULL;
 }
 
-// Returns whole chunks of free runs, about `bytes` at most. Returns the bytes that went back.
+// Returns whole chunks of free runs, at most about `bytes`. Returns the bytes that were returned.
 static size_t give_chunks(uint64_t bytes) HAK_REQUIRES(hak_mapping_mutex) {
   size_t given = 0;
   while (given < bytes && hak_run_reserve(2)) {
@@ -221,7 +221,7 @@ void hak_run_release_or_keep(struct hak_run *run) {
 
 void hak_run_release_before_growth(size_t bytes) {
   note_peak();
-  // Below the peak memory may come back that the program has had before.
+  // Below the peak, the program may grow back to memory that it has had before.
   if (hak_commit_now() + bytes <= release.peak || hak_free_runs_dirty() < HAK_CHUNK_SIZE) return;
   hak_low_water_took(&release.water, give_chunks(bytes));
 }
@@ -237,7 +237,7 @@ bool hak_run_release_may_be_due(uint64_t now) {
   return hak_free_runs_dirty() != 0 && now >= atomic_load_explicit(&next_look_ms, memory_order_relaxed);
 }
 
-// What of a free run goes back next: whole chunks first, then all that is left.
+// The part of a free run that is returned next: whole chunks first, then the rest.
 static struct hak_range next_part(struct hak_run *run, uint64_t due) HAK_REQUIRES(hak_mapping_mutex) {
   const size_t most = due < SLICE_BYTES ? (size_t)due & ~(hak_os_page_size() - 1) : SLICE_BYTES;
   const struct hak_range chunks = last_chunks(run->start, run->size, most);
@@ -266,11 +266,12 @@ bool hak_run_release_due(uint64_t now) {
 
 // ---- All of it ----------------------------------------------------------------------------------
 
-// What one trim has done and still may do: other threads that take and free runs all the while must not keep it busy.
+// What one trim has done and may still do. The bound exists because other threads may take and free runs all the time,
+// and must not keep the trim busy.
 struct trim {
-  uint64_t left;  // bytes of runs that may still be looked at
-  size_t bytes;   // of memory that went back
-  // Runs that the kernel would not take: they wait here until the end, or they would be found again and again.
+  uint64_t left;  // bytes of runs that may still be checked
+  size_t bytes;   // bytes of memory that were returned
+  // Runs whose memory the kernel refused. They wait here until the end; otherwise they would be found again and again.
   struct hak_run *refused;
 };
 

@@ -46,7 +46,7 @@ void Give(const std::vector<char *> &blocks) {
 }
 uint64_t FreeMemory() { return hak_page_heap_free_memory(); }
 
-// The clock of the deadline is the caller's.
+// The caller sets the clock of the deadline.
 bool Due(uint64_t now) {
   hak_mapping_lock();
   const bool worked = hak_run_release_due(now);
@@ -54,7 +54,7 @@ bool Due(uint64_t now) {
   EXPECT_STREQ(hak_page_heap_verify(), nullptr);
   return worked;
 }
-// Looks every part of the deadline until `until`; what went back.
+// Checks at every part of the deadline until `until`; returns the bytes that were returned.
 uint64_t DueUntil(uint64_t from, uint64_t until) {
   const uint64_t before = FreeMemory();
   for (uint64_t now = from; now <= until; now += kDeadline / 32) {
@@ -64,7 +64,7 @@ uint64_t DueUntil(uint64_t from, uint64_t until) {
   return before - FreeMemory();
 }
 
-// Each case is a process of its own, for the most that was ever committed is a part of every decision.
+// Each case runs in its own process, because every decision depends on the most that was ever committed.
 class RunRelease : public testing::Test {
  protected:
   RunRelease() {
@@ -89,7 +89,7 @@ TEST_F(RunRelease, KeepsWhatTheSettingAllows) {
       EXPECT_STREQ(hak_page_heap_verify(), nullptr);
     }
     EXPECT_EQ(FreeMemory(), 64 * kMiB);
-    // What went back is gone, and what is left is there.
+    // Returned memory is gone, and the rest is resident.
     size_t resident = 0;
     for (char *block : blocks) {
       if (IsMapped(block, 2 * kMiB)) resident += ResidentPages(block, 2 * kMiB) * kPage;
@@ -124,7 +124,7 @@ TEST_F(RunRelease, TheMostIsWhatIsLiveAlready) {
   });
 }
 
-// Of a block that is far beyond the bound only what may stay is ever kept.
+// If a block is far beyond the bound, only the part that may stay is kept.
 TEST_F(RunRelease, TheEndOfAHugeBlockGoesBackWithItsAddresses) {
   IN_CHILD([] {
     hak_config.mapping_cache_bytes = 32 * kMiB;
@@ -218,19 +218,19 @@ TEST_F(RunRelease, TheOldestGoesFirst) {
   });
 }
 
-// Whole huge pages go first, and of these the last.
+// Whole huge pages are returned first, and of these the last ones.
 TEST_F(RunRelease, OfARunWholeChunksGoFirst) {
   IN_CHILD([] {
     char *block = Take(8 * kMiB, 2 * kMiB);
     char *wall = Take(kPage);
-    // One and a half chunks, whole ones, and a quarter.
+    // One and a half chunks, some whole chunks, and a quarter.
     char *keep = block;
     ASSERT_EQ(hak_page_heap_resize(block, kMiB / 2, 0, false), block);
     char *tail = block + 7 * kMiB + kMiB / 2;
     const uint64_t start = hak_os_now_ms();
     EXPECT_FALSE(Due(start));
     EXPECT_TRUE(Due(start + 2 * kDeadline));
-    // 4 MiB of whole chunks are gone: 4 MiB to 8 MiB, for the last chunk is whole too.
+    // 4 MiB of whole chunks are gone: from 4 MiB to 8 MiB, because the last chunk is whole too.
     EXPECT_EQ(FreeMemory(), 7 * kMiB + kMiB / 2 - kSlice);
     EXPECT_LE(ResidentPages(block + 4 * kMiB, 4 * kMiB), 1u);
     EXPECT_LE(ResidentPages(tail, kMiB / 2), 1u);
@@ -245,8 +245,8 @@ TEST_F(RunRelease, OfARunWholeChunksGoFirst) {
   });
 }
 
-// What a program takes and frees again and again stays, however much that is. With the real clock, which is also that
-// of frees.
+// Memory that a program takes and frees again and again stays, however much it is. With the real clock, because frees
+// use it too.
 TEST_F(RunRelease, WhatIsUsedAgainAndAgainStays) {
   IN_CHILD([] {
     hak_config.decommit_deadline_ms = 500;
@@ -264,7 +264,7 @@ TEST_F(RunRelease, WhatIsUsedAgainAndAgainStays) {
       Due(now);
       usleep(5000);
     }
-    // On a machine that lets the program stand still it does look idle.
+    // On a machine that stops the program for a while, the program does look idle.
     if (longest < 200) {
       EXPECT_GE(FreeMemory(), 16 * kMiB);
       EXPECT_LE(FreeMemory(), 16 * kMiB + kSlice);
@@ -313,7 +313,7 @@ TEST_F(RunRelease, MemoryThatTheKernelDoesNotTakeIsNotAskedForAtOnceAgain) {
 
 // ---- Growth ---------------------------------------------------------------------------------------
 
-// Holes that do not serve make way before the process becomes larger than it ever was.
+// Holes that are too small are returned before the process becomes larger than ever before.
 TEST_F(RunRelease, BeforeGrowthHolesMakeWay) {
   IN_CHILD([] {
     std::vector<char *> walls;
@@ -370,7 +370,7 @@ TEST_F(RunRelease, AChunkOfWhichAPartGoesBackIsTakenApart) {
     char *block = Take(6 * kMiB, 2 * kMiB);
     EXPECT_TRUE(IsHuge(block));
     EXPECT_TRUE(IsHuge(block + 2 * kMiB));
-    // The end of the first chunk and all of the others.
+    // Frees the end of the first chunk and all of the others.
     char *wall = Take(2 * kMiB, 2 * kMiB);
     ASSERT_EQ(hak_page_heap_resize(block, kMiB, 0, false), block);
     EXPECT_TRUE(IsHuge(block)) << "all of it is still there";
@@ -385,7 +385,7 @@ TEST_F(RunRelease, AChunkOfWhichAPartGoesBackIsTakenApart) {
     EXPECT_FALSE(IsHuge(block));
     EXPECT_EQ(block[kMiB - 1], 0x5A);
     EXPECT_LE(ResidentPages(block, 2 * kMiB), kMiB / kPage + 1);
-    // What is taken of it from now on takes no more than itself.
+    // From now on a block in it takes only its own memory.
     const uint64_t committed = hak_commit_now();
     char *part = Take(kPage);
     EXPECT_EQ(part, block + kMiB);
@@ -394,7 +394,7 @@ TEST_F(RunRelease, AChunkOfWhichAPartGoesBackIsTakenApart) {
   });
 }
 
-// A chunk that was in small pages may be a huge page once all of it went back.
+// A chunk in small pages may become a huge page after all of it was returned.
 TEST_F(RunRelease, AChunkThatWentBackAsAWholeIsRenewed) {
   if (hak_os_huge_pages() == HAK_HUGE_NEVER) GTEST_SKIP() << "no huge pages";
   IN_CHILD([] {
@@ -410,7 +410,7 @@ TEST_F(RunRelease, AChunkThatWentBackAsAWholeIsRenewed) {
     EXPECT_TRUE(IsHuge(block));
     EXPECT_TRUE(IsHuge(block + 2 * kMiB));
     EXPECT_FALSE(IsHuge(wall));
-    // The first touch of a huge page takes all of it, which is accounted for.
+    // The first touch of a huge page takes all of it, and all of it is counted.
     const uint64_t committed = hak_commit_now();
     char *part = Take(kMiB);
     EXPECT_EQ(part, block);

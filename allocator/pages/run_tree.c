@@ -7,8 +7,9 @@ static bool comes_before(const struct hak_run *run, size_t size, const char *sta
   return run->size != size ? run->size < size : run->start < start;
 }
 
-// Priorities that no order of requests can foresee would take a secret; a balanced enough tree takes only numbers that
-// have nothing to do with size and address. xorshift32 (Marsaglia 2003); under the lock, as the tree.
+// Only unpredictable priorities, from a secret, would resist a hostile order of requests. For a tree that is balanced
+// well enough, it suffices that priorities are independent of size and address. xorshift32 (Marsaglia 2003); under the
+// lock, as the tree.
 static uint32_t draw_priority(void) {
   static uint32_t state = 2463534242u;
   state ^= state << 13;
@@ -22,7 +23,7 @@ void hak_run_tree_insert(struct hak_run **root, struct hak_run *run) {
   while (*link != NULL && (*link)->priority >= run->priority) {
     link = comes_before(*link, run->size, run->start) ? &(*link)->right : &(*link)->left;
   }
-  // What was here is split by the run's key into the run's two sides.
+  // Splits the subtree that was here by the run's key into the run's two subtrees.
   struct hak_run *rest = *link;
   struct hak_run **less = &run->left;
   struct hak_run **more = &run->right;

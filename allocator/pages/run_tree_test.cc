@@ -27,7 +27,7 @@ hak_run MakeRun(size_t size, uintptr_t start) {
   return run;
 }
 
-// Order and priorities below `run`; appends the keys.
+// Checks order and priorities below `run`; appends the keys.
 void Walk(const hak_run *run, std::vector<Key> *keys, size_t depth, size_t *deepest) {
   if (run == nullptr) return;
   *deepest = std::max(*deepest, depth);
@@ -77,7 +77,7 @@ TEST(RunTree, TheSmallestThatServesAndOfTheseTheLowestIsFirst) {
 TEST(RunTree, AgreesWithASortedSet) {
   constexpr size_t kRuns = 300;
   Random random(1);
-  // Addresses are distinct, sizes often are not.
+  // Addresses are distinct; many sizes are equal.
   std::vector<hak_run> runs(kRuns);
   std::vector<bool> inside(kRuns);
   std::set<Key> model;
@@ -100,7 +100,7 @@ TEST(RunTree, AgreesWithASortedSet) {
       inside[n] = false;
     } else {
       runs[n] = MakeRun(1 + random.Below(30), n);
-      // What is left in a record from elsewhere does not matter.
+      // Stale fields of a record do not matter.
       runs[n].left = runs[n].right = &runs[(n + 1) % kRuns];
       hak_run_tree_insert(&root, &runs[n]);
       model.insert(KeyOf(runs[n]));
@@ -112,7 +112,7 @@ TEST(RunTree, AgreesWithASortedSet) {
   CheckTree(root, model);
 }
 
-// Runs that come in the order of their sizes, and go in it, do not make a list of the tree.
+// Runs that arrive and leave in the order of their sizes do not turn the tree into a list.
 TEST(RunTree, StaysFlat) {
   constexpr size_t kRuns = 1 << 14;
   std::vector<hak_run> runs(kRuns);
@@ -123,7 +123,7 @@ TEST(RunTree, StaysFlat) {
     hak_run_tree_insert(&root, &runs[i]);
     model.insert(KeyOf(runs[i]));
   }
-  // Twice the height of a perfect tree is usual, four times has no probability worth naming.
+  // Twice the height of a perfect tree is usual; four times is practically impossible.
   EXPECT_LE(CheckTree(root, model), 4u * 14u);
   for (size_t i = 0; i < kRuns; i += 2) {
     hak_run_tree_remove(&root, &runs[i]);

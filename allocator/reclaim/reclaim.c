@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The steps that return idle memory: release, visits to other heaps, and the decision to watch threads.
 #include "allocator/reclaim/reclaim.h"
 
 #include "allocator/heap/heap_life.h"
@@ -23,15 +25,15 @@ struct visit {
   const struct hak_heap *mine;
   uint64_t now;
   uint64_t idle_ms;
-  bool all;  // whatever its age
+  bool all;  // memory of any age
   uint32_t taken;
-  uint32_t entered;  // heaps that were not passed over
+  uint32_t entered;  // heaps that were not skipped
 };
 
 static void visit_heap(struct hak_heap *heap, void *context) HAK_REQUIRES(heap->lock, hak_heap_role) {
   struct visit *visit = context;
   visit->entered++;
-  if (heap == visit->mine) return;  // Its thread looks after it.
+  if (heap == visit->mine) return;  // Its own thread takes care of it.
   const bool asked = visit->all || HAK_SETTING(background);
   const bool much = hak_idle_cache_much(heap, visit->now, visit->idle_ms);
   uint32_t taken = 0;
@@ -42,8 +44,8 @@ static void visit_heap(struct hak_heap *heap, void *context) HAK_REQUIRES(heap->
   if (asked || much) taken += hak_medium_flush_idle(heap, visit->now, visit->idle_ms);
   if (HAK_HARDENED) taken += hak_quarantine_flush_idle(heap, visit->now, visit->idle_ms);
   if (hak_reclaim_worth_watching()) hak_idle_cache_trip(heap);
-  // What was freed into the slabs of a busy thread is that thread's to take in. Relaxed: a hint, the drain looks again.
-  // Step V1 of remote.pml.
+  // A busy thread collects the remote frees of its own slabs. Relaxed: a hint, the drain checks again. Step V1 of
+  // remote.pml.
   const bool waiting = hak_remote_waiting(heap) && hak_idle_cache_no_event(heap, visit->now, visit->idle_ms);
   if (waiting) hak_remote_drain(heap);
   if (taken != 0 || waiting) hak_heap_release_empty(heap);
@@ -58,21 +60,22 @@ static bool visit_next(struct visit *visit) {
   return visit->taken != before;
 }
 
-// The child of a fork leaves the heaps of its parent's threads alone until it has grown by so much.
+// The child of a fork does not touch the heaps of its parent's threads until it has grown by this much.
 #define GROWTH_BEFORE_CLOSING ((uint64_t)4 * 1024 * 1024)
-// The least that was committed since this process was made. Relaxed: any recent value will do.
+// The least memory that was committed since this process was created. Relaxed: any recent value is good enough.
 static HAK_ATOMIC(uint64_t) least_committed;
 
-// A thread is at the judgement of hak_reclaim_judge: who finds it set leaves that to the other.
+// Set while a thread is in hak_reclaim_judge. A thread that finds it set leaves the decision to that thread.
 static HAK_ATOMIC(bool) judging;
 
 void hak_reclaim_forked(void) {
-  // Relaxed: the child has one thread. The one that judged is not in it.
+  // Relaxed: the child has one thread. The thread that was in hak_reclaim_judge does not exist here.
   atomic_store_explicit(&judging, false, memory_order_relaxed);
   atomic_store_explicit(&least_committed, hak_commit_now(), memory_order_relaxed);
 }
 
-// Most children do little and end soon: to close heaps would cost them more page copies than all they do.
+// Most children do little and end soon. To close heaps would cost such a child more page copies than all its other
+// work.
 static bool close_abandoned(void) {
   const uint64_t now = hak_commit_now();
   const uint64_t least = atomic_load_explicit(&least_committed, memory_order_relaxed);
@@ -99,15 +102,15 @@ static bool purge_orphans(uint64_t now) {
 }
 
 static bool visit_step(struct hak_heap *mine, uint64_t now) {
-  // Without a bound no cache is ever idle; heaps left behind by a fork are closed all the same.
+  // Without a bound no cache is ever idle, but heaps that a fork left behind are still closed.
   const uint64_t idle_ms = HAK_SETTING(idle_cache_ms);
   struct visit visit = {.mine = mine, .now = now, .idle_ms = idle_ms != 0 ? idle_ms : UINT64_MAX};
   const bool worked = visit_next(&visit);
   return purge_orphans(now) || worked;
 }
 
-// When busy threads visit the next heap: each is looked at about four times in the span that makes it idle. Relaxed:
-// two threads that come at once visit two heaps.
+// When busy threads visit the next heap: each heap is visited about four times in the time that makes it idle. Relaxed:
+// two threads that arrive at once visit two heaps.
 static HAK_ATOMIC(uint64_t) next_visit_ms;
 
 bool hak_reclaim_step(struct hak_heap *mine, uint64_t now) {
@@ -137,7 +140,7 @@ bool hak_reclaim_slice(struct hak_heap *mine, uint64_t slice_us) {
     more = release_step(now);
     if (mine != NULL) more |= purge_own(mine, now);
     if (to_visit > 0) {
-      // A heap that gave something back may have more: the round goes on with the others, and comes by again.
+      // A heap that returned memory may have more: the round continues with the others and reaches it again.
       if (visit_step(mine, now)) {
         more = true;
       } else {
@@ -158,7 +161,7 @@ void hak_reclaim_gone(void) {
 
 void hak_reclaim_all(struct hak_heap *mine) {
   struct visit visit = {.mine = mine, .now = hak_os_now_ms(), .idle_ms = 0, .all = true};
-  // Most that were busy in one round are not in the next.
+  // Most heaps that were busy in one round are not busy in the next.
   for (int round = 0; round < ROUNDS_OF_ALL; round++) {
     const uint32_t heaps = hak_heap_threads();
     visit.entered = 0;
@@ -189,16 +192,16 @@ static void trip_heap(struct hak_heap *heap, void *mine) HAK_REQUIRES(hak_heap_r
   if (heap != mine) hak_idle_cache_trip(heap);
 }
 
-// Memory that lies free, about.
+// The approximate amount of free memory.
 static uint64_t free_bytes(void) {
-  // What one thread has added and another one has not yet may make the sum negative for a moment.
+  // If one thread has subtracted before another thread has added, the sum may be negative for a moment.
   const int64_t in_heaps = (int64_t)atomic_load_explicit(&hak_heaps_free_bytes, memory_order_relaxed);
   const int64_t with_memory = in_heaps - (int64_t)hak_slab_purged_bytes();
   return (with_memory > 0 ? (uint64_t)with_memory : 0) + hak_pool_free_bytes() + hak_page_heap_free_memory() +
          hak_heap_records_idle_bytes() + hak_meta_idle_bytes();
 }
 
-// The last judgement left out memory that cannot go back. Relaxed: a hint.
+// Whether the last decision left out memory that cannot be returned. Relaxed: a hint.
 static HAK_ATOMIC(bool) some_is_stuck;
 
 bool hak_reclaim_may_be_worth(void) {
@@ -213,11 +216,11 @@ bool hak_reclaim_judge(struct hak_heap *mine, uint64_t now) {
                                         .committed = hak_commit_now(),
                                         .deadline_ms = HAK_SETTING(decommit_deadline_ms)};
   const bool before = hak_reclaim_worth_watching();
-  // Acquire: sees the state as the last one left it.
+  // Acquire: sees the state as the previous thread left it.
   if (atomic_exchange_explicit(&judging, true, memory_order_acquire)) return before;
   const bool worth = HAK_SETTING(idle_watch) && hak_watch_judge(&state, &facts);
   atomic_store_explicit(&some_is_stuck, state.stuck_bytes != 0, memory_order_relaxed);
-  // Release: see above.
+  // Release: pairs with the exchange above.
   atomic_store_explicit(&judging, false, memory_order_release);
   if (worth != before) atomic_store_explicit(&hak_reclaim_worth, worth, memory_order_relaxed);
   if (worth && !before) {

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Chooses small pages or huge pages for a superslab, and advises the kernel.
 #include "allocator/slab/ground_choice.h"
 
 #include "allocator/os/decommit.h"
@@ -30,7 +32,7 @@ bool hak_ground_populates(void) {
 
 bool hak_ground_prepare(void *memory, bool huge) {
   if (huge) return hak_os_advise_huge(memory, HAK_SUPERSLAB_SIZE, true);
-  // Where the system gives huge pages unasked, the first touch of a superslab would take 2 MiB.
+  // Where the system provides huge pages without advice, the first touch of a superslab would take 2 MiB.
   const enum hak_huge_pages wanted = HAK_SETTING(huge_pages);
   if (wanted != HAK_HUGE_PAGES_AUTO || hak_os_huge_by_default()) {
     hak_os_advise_huge(memory, HAK_SUPERSLAB_SIZE, wanted == HAK_HUGE_PAGES_ON);

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Moves a superslab from huge pages to small pages.
 #include "allocator/slab/ground_split.h"
 
 #include "allocator/os/decommit.h"

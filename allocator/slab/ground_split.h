@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Takes superslabs in huge pages apart (ground_choice.h): one of which a part is to go back before the rest counts as
-// one in small pages from then on. The kernel would else keep the part until memory is short, or fill it again
-// (khugepaged).
+// Splits superslabs in huge pages (ground_choice.h). If a part of one is returned before the rest, it counts as one in
+// small pages from then on. Without the split the kernel would keep the part until memory is short, or populate it
+// again (khugepaged).
 #ifndef HAKMEM_SLAB_GROUND_SPLIT_H_
 #define HAKMEM_SLAB_GROUND_SPLIT_H_
 
@@ -12,10 +12,10 @@
 
 HAK_C_BEGIN
 
-// Takes a huge superslab apart, of which the page at `goes_back` is the first that goes back. Of one in small pages:
-// does nothing. Under the pool lock.
+// Splits a huge superslab; the page at `goes_back` is the first that is returned. Does nothing for a superslab in small
+// pages. Under the pool lock.
 void hak_ground_split(struct hak_superslab *ss, void *goes_back) HAK_REQUIRES(hak_pool_mutex);
-// The same for who does not hold the pool lock.
+// The same for a caller that does not hold the pool lock.
 void hak_ground_split_for(struct hak_superslab *ss, void *goes_back);
 
 HAK_C_END

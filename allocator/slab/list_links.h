@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The links of the doubly linked lists of slabs and superslabs, looked at before they are used. Where records stand in
-// a superslab's head, a linear overflow out of the superslab in front of it reaches them, and a list that follows what
-// it finds writes a value of the attacker's choice to an address of his choice. So a neighbour must lie where records
-// can lie and must point back, and a record without a neighbour in front must be where the list begins; else the
-// process ends. All on slow paths, and of lines that the caller touches anyway.
+// Checks the links of the doubly linked lists of slabs and superslabs before they are used. Where records are in a
+// superslab's head, a linear overflow out of the superslab before it reaches them. A list that trusted an overwritten
+// link would write a value of the attacker's choice to an address of the attacker's choice. So a neighbour must lie
+// where records can lie and must point back, and a record without a predecessor must be the first of its list;
+// otherwise the process ends. All checks are on slow paths and read cache lines that the caller touches anyway.
 #ifndef HAKMEM_SLAB_LIST_LINKS_H_
 #define HAKMEM_SLAB_LIST_LINKS_H_
 
@@ -18,7 +18,8 @@ HAK_C_BEGIN
 #define HAK_LINKS_OF_SUPERSLABS "corrupted list of superslabs"
 #define HAK_LINKS_OF_QUEUE "corrupted purge queue"
 
-// Whether records of superslabs, or descriptors of slabs, can begin at the address. In HARDENED they can anywhere.
+// Whether a superslab's records, or a slab's descriptor, can begin at the address. In HARDENED they can begin at any
+// address.
 HAK_INLINE bool hak_links_superslab(const struct hak_superslab *ss) {
   return HAK_HARDENED || ((uintptr_t)ss & ((HAK_SUPERSLAB_SIZE - 1) | ~(uintptr_t)(HAK_ADDRESS_SPACE - 1))) == 0;
 }
@@ -31,7 +32,7 @@ HAK_INLINE bool hak_links_slab(const struct hak_slab *slab) {
 
 // ---- Lists of slabs -----------------------------------------------------------------------------
 
-// The next slab of the list, which points back; NULL: there is none.
+// The next slab of the list; it must point back. NULL: there is none.
 HAK_INLINE struct hak_slab *hak_slab_next(const struct hak_slab *slab) {
   struct hak_slab *const next = slab->next;
   if (next != NULL && HAK_UNLIKELY(!hak_links_slab(next) || next->prev != slab)) hak_fatal(HAK_LINKS_OF_SLABS, slab);
@@ -42,7 +43,7 @@ HAK_INLINE struct hak_slab *hak_slab_first(struct hak_slab *head) {
   if (head != NULL && HAK_UNLIKELY(head->prev != NULL)) hak_fatal(HAK_LINKS_OF_SLABS, head);
   return head;
 }
-// The slab is on the list that begins at `head`, as far as its neighbours tell.
+// Checks that the slab is on the list that begins at `head`, as far as its neighbours show.
 HAK_INLINE void hak_slab_require_linked(const struct hak_slab *slab, const struct hak_slab *head) {
   const struct hak_slab *const prev = slab->prev;
   if (HAK_UNLIKELY(prev == NULL ? head != slab : !hak_links_slab(prev) || prev->next != slab)) {
@@ -81,7 +82,7 @@ HAK_INLINE struct hak_superslab *hak_superslab_queue_next(const struct hak_super
   }
   return next;
 }
-// The superslab is on the queue from `first` to `last`, as far as its neighbours tell.
+// Checks that the superslab is on the queue from `first` to `last`, as far as its neighbours show.
 HAK_INLINE void hak_superslab_require_queued(const struct hak_superslab *ss, const struct hak_superslab *first,
                                              const struct hak_superslab *last) {
   const struct hak_superslab *const prev = ss->purge_prev;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The life of a slab: format, carve blocks, take and put free blocks; and the account of its purged pages.
 #include "allocator/slab/slab.h"
 
 #include <string.h>
@@ -29,7 +31,7 @@ static bool bitmap_is_inline(uint32_t capacity) { return capacity <= HAK_SLAB_IN
 
 // ---- Pages without a block in use ---------------------------------------------------------------
 
-static HAK_ATOMIC(uint64_t) purged_bytes;  // relaxed: a figure
+static HAK_ATOMIC(uint64_t) purged_bytes;  // relaxed: a statistic
 
 void hak_slab_note_purged(uint64_t bytes) {
   hak_commit_sub(bytes);
@@ -42,7 +44,7 @@ static uint64_t bytes_purged(const struct hak_slab *slab) { return hak_popcount(
 
 HAK_COLD bool hak_slab_purged_admitted(const struct hak_slab *slab) { return hak_limit_admit(bytes_purged(slab)); }
 
-// The slab's pages may be used again.
+// Counts the purged pages as memory again, because blocks in them are about to be used.
 static HAK_NOINLINE void unpurge(struct hak_slab *slab) {
   const uint64_t bytes = bytes_purged(slab);
   slab->purged = 0;
@@ -72,7 +74,7 @@ bool hak_slab_format(struct hak_slab *slab, uint32_t class_id, bool zeroed) {
   slab->purged = 0;
   slab->seen_free = UINT16_MAX;
   slab->pending_next = NULL;
-  // Relaxed: the store of the owner publishes them all. Step P3 of remote.pml.
+  // Relaxed: the store of the owner publishes all three. Step P3 of remote.pml.
   atomic_store_explicit(&slab->free_count, 0, memory_order_relaxed);
   atomic_store_explicit(&slab->carved, 0, memory_order_relaxed);
   atomic_store_explicit(&slab->remote, 0, memory_order_relaxed);
@@ -111,14 +113,14 @@ uint32_t hak_slab_take_free(struct hak_slab *slab, void **out, uint32_t want) {
   return take;
 }
 
-// Fills the pages that `bytes` bytes of blocks from `start` on take up with memory, before they are handed out. The
-// page that the first of them shares with blocks carved before has its memory already.
+// Populates the pages of `bytes` bytes of new blocks from `start` on, before the blocks are handed out. If the first
+// page is shared with blocks that were carved before, it is populated already.
 static void populate(const struct hak_slab *slab, char *start, size_t bytes) {
   const size_t page = hak_os_page_size();
   char *const end = start + bytes;
   if (hak_slab_carved(slab) != 0) start = (char *)hak_round_up((uintptr_t)start, page);
   start -= (uintptr_t)start & (page - 1);
-  // One page alone costs a fault as well as a call.
+  // For a single page a call costs as much as a fault.
   if (end > start + page) hak_os_populate(start, hak_round_up((size_t)(end - start), page));
 }
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Raises guard pages of slabs and heads within the guard budget.
 #include "allocator/slab/slab_guard.h"
 
 #include "allocator/os/os.h"
 #include "allocator/policy/guard_budget.h"
 
-// Written under the pool's lock. Relaxed: a figure.
+// Written under the pool's lock. Relaxed: a statistic.
 static HAK_ATOMIC(uint64_t) guards;
 
 static void set_count(uint64_t count) { atomic_store_explicit(&guards, count, memory_order_relaxed); }

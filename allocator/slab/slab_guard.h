@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Guard pages of slabs, in HARDENED: the last page of each slab in use, and a superslab's head, or what of it lies
-// between records and the first block. A guard stays up as long as its superslab is mapped. Each costs the process two
-// of the kernel's mappings, whose number is limited: past the budget (policy/guard_budget.h), slabs go without. Does
-// nothing in other profiles, nor where pages are larger than the 4 KiB that the layout leaves.
+// Guard pages of slabs, in HARDENED: the last page of each slab in use, and the head of a superslab, or the part of it
+// between its records and the first block. A guard stays up as long as its superslab is mapped. Each guard costs two of
+// the kernel's mappings, whose number is limited. Past the budget (policy/guard_budget.h) slabs have no guard. Does
+// nothing in other profiles, nor where pages are larger than the 4 KiB that the layout leaves for a guard.
 #ifndef HAKMEM_SLAB_SLAB_GUARD_H_
 #define HAKMEM_SLAB_SLAB_GUARD_H_
 
@@ -11,14 +11,14 @@
 
 HAK_C_BEGIN
 
-// Under the pool's lock, all four.
+// All four under the pool's lock.
 void hak_slab_guard_raise(struct hak_superslab *ss, uint32_t index);
 void hak_slab_guard_raise_head(struct hak_superslab *ss);
-// The superslab's guards that are up, and that so many went with a superslab that was unmapped.
+// The number of the superslab's guards that are up; and the call after a superslab with `count` guards was unmapped.
 uint64_t hak_slab_guards_of(const struct hak_superslab *ss);
 void hak_slab_guards_gone(uint64_t count);
 
-// Guards up now. Relaxed: a figure.
+// The number of guards that are up. Relaxed: a statistic.
 uint64_t hak_slab_guard_count(void);
 
 HAK_C_END

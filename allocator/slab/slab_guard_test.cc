@@ -63,7 +63,7 @@ TEST_F(SlabGuard, NobodyReachesAcrossTheEndOfASlabOrTheHead) {
   EXPECT_EQ(hak_slab_guard_count(), 40u + hak_pool_totals().superslabs);
 }
 
-// These superslabs have their records in the head: superslab_records_test.cc has the others.
+// These superslabs have their records in the head. superslab_records_test.cc tests the others.
 TEST_F(SlabGuard, TheHeadStaysOpenUpToTheGuard) {
   hak_slab *slab = Take(3);
   ASSERT_NE(slab, nullptr);
@@ -83,7 +83,7 @@ TEST_F(SlabGuard, NoBlockBeginsInAGuard) {
 
 TEST_F(SlabGuard, GoWithoutPastTheBudget) {
   if (hak_os_page_size() > HAK_SLAB_GUARD) GTEST_SKIP() << "pages are larger than the guards";
-  hak_guard_budget_init(32);  // Room for ten guards, of which a quarter is left to others.
+  hak_guard_budget_init(32);  // Room for ten guards; a quarter is left for other uses.
   for (int i = 0; i < 40; i++) ASSERT_NE(Take(3), nullptr);
   EXPECT_EQ(hak_slab_guard_count(), 7u);
   EXPECT_EQ(hak_guard_budget_used(), 14u);

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The slab map in both forms: setting up, writing, and the lookup outside the window.
 #include "allocator/slab/slab_map.h"
 
 #include "allocator/os/atomic.h"
@@ -19,18 +21,19 @@ uintptr_t hak_slab_map_limit;
 
 static uintptr_t granule_of(const void *address) { return (uintptr_t)address >> HAK_SLAB_SHIFT; }
 
-// Leaf of each 4 GiB of addresses. In the window it points into the flat array once that part is writable. Written
+// The leaf of each 4 GiB of addresses. In the window it points into the flat array once that part is writable. Written
 // under the pool lock (release), read by anyone (acquire).
 static HAK_ATOMIC(HAK_ATOMIC(uint8_t) *) root[ROOT_SIZE];
 
 void hak_slab_map_init(enum hak_slab_map_form form) {
-  // A limit on the address space that is far above what the map takes does not matter.
+  // A limit on the address space does not matter if it is far above the size of the map.
   const bool limited = hak_os_address_space_limit() < 64 * (uint64_t)HAK_WINDOW_GRANULES;
   if (form == HAK_SLAB_MAP_TWO_LEVEL || (form == HAK_SLAB_MAP_AUTO && limited)) return;
   void *flat = hak_os_reserve(HAK_WINDOW_GRANULES);
   if (flat == NULL) return;
   hak_os_leave_out_of_core(flat, HAK_WINDOW_GRANULES);
-  // Kernels map downwards from where they have begun, or upwards. A window that begins with a leaf.
+  // The kernel places later mappings below earlier ones, or above them, so the window extends both ways. It begins at a
+  // leaf.
   const uintptr_t middle = granule_of(flat);
   const uintptr_t base = middle > HAK_WINDOW_GRANULES / 2 ? middle - HAK_WINDOW_GRANULES / 2 : 0;
   hak_slab_map_base = base & ~(LEAF_SIZE - 1);
@@ -54,7 +57,7 @@ bool hak_slab_map_cover(const void *superslab) {
     leaf = hak_os_map(LEAF_SIZE, hak_os_page_size());
     if (leaf == NULL) return false;
   }
-  // Release: whoever finds the leaf finds it mapped and zero.
+  // Release: a thread that finds the leaf finds it mapped and zero.
   atomic_store_explicit(slot, leaf, memory_order_release);
   return true;
 }

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The slab map: one byte for each 64 KiB granule of the address space, the class id of what begins or lies there.
-// HAK_CLASS_NONE for everything that is not a slab: NULL, foreign memory, blocks of the page heap.
+// The slab map: one byte for each 64 KiB granule of the address space, the class id of the slab there. HAK_CLASS_NONE
+// for everything that is not a slab: NULL, foreign memory, blocks of the page heap.
 //
-// Flat form: one reserved array over a window of addresses, 1 TiB around where the kernel had put the array itself, of
-// which only the parts that were written are backed. What the kernel maps later lies there too, unless the program has
-// filled the window with mappings of its own.
-// Two-level form, for what lies outside the window and for limited address spaces: a root of leaves of 64 Ki entries.
-// Without a window hak_slab_map_limit is 0, so that the inline lookup covers no block; the caller's slow path asks
-// hak_slab_map_find.
+// Flat form: one reserved array over a window of addresses, 1 TiB around the address where the kernel put the array
+// itself. Only the written parts of the array are backed by memory. Later mappings of the kernel lie in the window too,
+// unless the program has filled it with mappings of its own. Two-level form, for addresses outside the window and for
+// limited address spaces: a root of leaves of 64 Ki entries. Without a window hak_slab_map_limit is 0, so that the
+// inline lookup covers no block; the slow path of the caller then asks hak_slab_map_find.
 #ifndef HAKMEM_SLAB_SLAB_MAP_H_
 #define HAKMEM_SLAB_SLAB_MAP_H_
 
@@ -30,21 +29,21 @@ HAK_C_BEGIN
 #define HAK_WINDOW_SIZE ((size_t)1 << 40)
 #define HAK_WINDOW_GRANULES ((uintptr_t)1 << (40 - HAK_SLAB_SHIFT))
 
-// Written once, by hak_slab_map_init, before the first slab exists; whoever holds a block got it after that. Three
-// variables rather than a struct: each is then one operand of an instruction.
+// Written once, by hak_slab_map_init, before the first slab exists; a thread that holds a block got it after that.
+// Three variables rather than a struct, because each is then one operand of an instruction.
 extern const uint8_t *hak_slab_map_flat;
 extern uintptr_t hak_slab_map_base;   // the window's first granule
 extern uintptr_t hak_slab_map_limit;  // the last granule that the flat form covers, counted from there; 0: no window
 
-// Chooses the form: AUTO takes the flat one unless the address space is limited; the flat one falls back to two levels
-// when the reservation is refused.
+// Chooses the form. AUTO takes the flat form unless the address space is limited. If the kernel refuses the
+// reservation, the two-level form is used.
 void hak_slab_map_init(enum hak_slab_map_form form);
 
-// Makes sure that the entries of the superslab at `superslab` can be written. False: out of memory. Under the pool
-// lock.
+// Makes the entries of the superslab at `superslab` writable. False: out of memory. Under the pool lock.
 bool hak_slab_map_cover(const void *superslab);
 
-// Sets `count` entries from the granule of `start` on, within a covered superslab. Under the pool lock.
+// Sets `count` entries from the granule of `start` on, within a superslab that hak_slab_map_cover covered. Under the
+// pool lock.
 void hak_slab_map_set(const void *start, uint32_t count, uint32_t class_id);
 
 // The entry of any address, in either form.
@@ -53,7 +52,7 @@ uint32_t hak_slab_map_find(const void *address);
 // Whether the flat form is in use.
 bool hak_slab_map_is_flat(void);
 
-// The granule of an address, counted from the window's first one (below it: a number that is larger than any), and
+// The granule of an address, counted from the first one of the window (below the window: a very large number), and
 // whether the inline form covers it.
 HAK_INLINE uintptr_t hak_slab_map_granule(const void *address) {
   return ((uintptr_t)address >> HAK_SLAB_SHIFT) - hak_slab_map_base;
@@ -64,7 +63,7 @@ HAK_INLINE bool hak_slab_map_covers(uintptr_t granule) { return granule <= hak_s
 // block was handed out, and is written again only after its last block was freed and returned.
 HAK_INLINE size_t hak_slab_map_class(uintptr_t granule) { return hak_slab_map_flat[granule]; }
 
-// The entry of any address, in either form: hak_slab_map_find for paths where a call costs too much.
+// The entry of any address, in either form. As hak_slab_map_find, for paths where a call costs too much.
 HAK_INLINE uint32_t hak_slab_map_look_up(const void *address) {
   const uintptr_t granule = hak_slab_map_granule(address);
   return HAK_LIKELY(hak_slab_map_covers(granule)) ? (uint32_t)hak_slab_map_class(granule) : hak_slab_map_find(address);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A process chooses the form of its slab map once, so each case runs in a child of its own.
+// A process chooses the form of its slab map once, so each case runs in its own child process.
 #include "allocator/slab/slab_map.h"
 
 #include <gtest/gtest.h>
@@ -20,18 +20,18 @@ namespace {
 using hak_unit::FaultPlan;
 using hak_unit::Random;
 
-// Addresses only: the map does not touch what it describes.
+// Only addresses: the map does not touch the memory that it describes.
 const char *At(uintptr_t address) { return reinterpret_cast<const char *>(address); }
 
 constexpr uintptr_t kTop = HAK_GRANULE_COUNT << HAK_SLAB_SHIFT;  // first address beyond the map
 constexpr uintptr_t kLeaf = uintptr_t{1} << 32;                  // addresses of one leaf
 
-// First address of the window; without one, of nothing.
+// The first address of the window; 0 without a window.
 uintptr_t WindowStart() { return hak_slab_map_base << HAK_SLAB_SHIFT; }
-// The first of many addresses outside the window, which may begin with the address space.
+// The first of many addresses outside the window. The window may begin at the start of the address space.
 uintptr_t Outside() { return WindowStart() >= HAK_WINDOW_SIZE ? 0 : WindowStart() + HAK_WINDOW_SIZE; }
 
-// What free() sees: the inline answer where there is one.
+// What free() sees: the inline answer if there is one.
 uint32_t Inline(const void *address) {
   const uintptr_t granule = hak_slab_map_granule(address);
   return hak_slab_map_covers(granule) ? static_cast<uint32_t>(hak_slab_map_class(granule)) : HAK_CLASS_NONE;
@@ -68,14 +68,14 @@ void ExpectNothingAnywhere() {
   }
 }
 
-// Superslabs in all corners, against a map of what was set.
+// Superslabs at all edges of the map, compared with a model of the entries that were set.
 void ExpectWorks() {
   ExpectNothingAnywhere();
   Random random(11);
   std::map<uintptr_t, uint32_t> model;
   std::vector<uintptr_t> superslabs = {HAK_SUPERSLAB_SIZE, kLeaf - HAK_SUPERSLAB_SIZE, kLeaf, kTop / 2,
                                        kTop - HAK_SUPERSLAB_SIZE};
-  // Both sides of both ends of the window, and some inside.
+  // Both sides of both ends of the window, and some addresses inside.
   const uintptr_t end = WindowStart() + HAK_WINDOW_SIZE;
   for (const uintptr_t at : {WindowStart(), WindowStart() - HAK_SUPERSLAB_SIZE, end - HAK_SUPERSLAB_SIZE, end}) {
     if (at != 0 && at < kTop) superslabs.push_back(at);
@@ -118,7 +118,7 @@ void Init(hak_slab_map_form form, bool want_flat) {
   EXPECT_EQ(hak_slab_map_is_flat(), want_flat);
 }
 
-// Sets the limit on the address space for as long as the map is being initialised.
+// Limits the address space while the map is initialised.
 void InitLimited(hak_slab_map_form form, rlim_t limit, bool want_flat) {
   struct rlimit old;
   ASSERT_EQ(getrlimit(RLIMIT_AS, &old), 0);
@@ -163,7 +163,8 @@ TEST(SlabMap, AutoIsFlatUnlessTheAddressSpaceIsLimited) {
     InitLimited(HAK_SLAB_MAP_AUTO, rlim_t{1} << 29, false);
     ExpectWorks();
   });
-  // What is large beside the reservation is no limit. A sanitizer has taken more than that already.
+  // A limit that is large compared with the reservation does not count as a limit. A sanitizer has used more than that
+  // already.
   if (HAK_UNIT_SLOW_BUILD) return;
   HAK_EXPECT_PASSES_IN_CHILD({
     InitLimited(HAK_SLAB_MAP_AUTO, rlim_t{16} << 30, true);
@@ -187,7 +188,7 @@ TEST(SlabMap, TwoLevelsWhenTheKernelRefusesTheReservation) {
   });
 }
 
-// Covering may fail, leaves nothing behind, and works later.
+// Covering may fail; then nothing is left behind, and it works later.
 void ExpectCoverCanFail(uint32_t kind, uintptr_t from) {
   const char *superslab = At(from + 7 * kLeaf + 3 * HAK_SUPERSLAB_SIZE);
   {
@@ -199,7 +200,7 @@ void ExpectCoverCanFail(uint32_t kind, uintptr_t from) {
   ASSERT_TRUE(hak_slab_map_cover(superslab));
   hak_slab_map_set(superslab, 1, 9);
   ExpectEntry(reinterpret_cast<uintptr_t>(superslab), 9);
-  // Others of the same leaf cost no call.
+  // Other superslabs of the same leaf cost no call.
   const FaultPlan plan(HAK_FAULT_ALL);
   EXPECT_TRUE(hak_slab_map_cover(superslab + HAK_SUPERSLAB_SIZE));
   EXPECT_EQ(hak_fault_hits(), 0u);
@@ -220,7 +221,7 @@ TEST(SlabMap, CoveringMayFail) {
   });
 }
 
-// The flat form reserves addresses, and commits no more than a leaf for each 4 GiB in use.
+// The flat form reserves addresses, and commits at most one leaf for each 4 GiB in use.
 TEST(SlabMap, TheFlatFormTakesHardlyAnyMemory) {
   HAK_EXPECT_PASSES_IN_CHILD({
     const uint64_t mapped = hak_os_totals().mapped;
@@ -232,7 +233,7 @@ TEST(SlabMap, TheFlatFormTakesHardlyAnyMemory) {
   });
 }
 
-// What is mapped next lies in the window, wherever the kernel puts it.
+// The next mapping lies in the window, wherever the kernel puts it.
 TEST(SlabMap, TheWindowIsWhereTheKernelMaps) {
   HAK_EXPECT_PASSES_IN_CHILD({
     Init(HAK_SLAB_MAP_FLAT, true);
@@ -244,7 +245,7 @@ TEST(SlabMap, TheWindowIsWhereTheKernelMaps) {
   });
 }
 
-// Readers need no lock: for the thread sanitizer, and for torn or wrong entries.
+// Readers need no lock: checked by the thread sanitizer, and by looking for torn or wrong entries.
 TEST(SlabMap, ReadersGoOnWhileEntriesAreWritten) {
   HAK_EXPECT_PASSES_IN_CHILD({
     Init(HAK_SLAB_MAP_TWO_LEVEL, false);

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Takes slabs from the pool, gives them back, and maps superslabs.
 #include "allocator/slab/slab_pool.h"
 
 #include "allocator/os/decommit.h"
@@ -14,18 +16,19 @@
 #include "allocator/slab/slab_release.h"
 #include "allocator/slab/superslab_records.h"
 
-// A stride over this would waste too much of slab 0, which is shorter.
+// Blocks with a larger stride would waste too much of slab 0, which is shorter.
 #define SLAB0_STRIDE_MAX 4096u
-// A heap of so many superslabs is large: rounding costs it more than additional classes do.
+// A heap with this many superslabs is large: rounding costs it more than additional classes do.
 #define REFINE_SUPERSLABS 16u
-// Slabs in small pages that are used up before a large heap maps another superslab.
+// When this many slabs in small pages are left, a large heap uses them up before it maps another superslab.
 #define LAST_FEW 8u
 
 // ---- Taking and giving --------------------------------------------------------------------------
 
-// All slabs have memory now, and wait for the deadline as all free memory does. That they read as zero is forgotten.
+// All slabs have memory now and wait for the deadline, like all free memory. It is no longer recorded that they read as
+// zero.
 static void fill(struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mutex) {
-  // Dirty slabs have their number: it says where the memory is that goes back.
+  // Dirty slabs need their index: it gives the address of the memory that is returned.
   for (uint32_t i = 0; i < HAK_SLABS_PER_SUPERSLAB; i++) ss->slabs[i].index = (uint8_t)i;
   hak_pool_set_masks(ss, ss->free_mask, HAK_ALL_SLABS);
   ss->filling = true;
@@ -42,9 +45,9 @@ static struct hak_superslab *map_superslab(bool huge) HAK_REQUIRES(hak_pool_mute
     if (!hak_os_unmap(memory, HAK_SUPERSLAB_SIZE)) hak_pool.uncovered = memory;
     return NULL;
   }
-  // Before the head's first page is touched: advice that comes later neither makes a huge page nor takes one apart.
+  // Before the head's first page is touched: later advice neither makes a huge page nor splits one.
   huge = hak_ground_prepare(memory, huge);
-  // The records are zero, so the rest of them says: free slabs, never touched. Their numbers are set on first use.
+  // The records are zero, which means: all slabs are free and untouched. Their indices are set on first use.
   struct hak_superslab *ss = hak_superslab_records_make(memory);
   ss->free_mask = HAK_ALL_SLABS;
   atomic_store_explicit(&ss->huge, huge, memory_order_relaxed);
@@ -57,7 +60,7 @@ static struct hak_superslab *map_superslab(bool huge) HAK_REQUIRES(hak_pool_mute
   return ss;
 }
 
-// Marks slabs first .. first + count - 1 as in use; returns which of them may hold something else than zero (bit 0:
+// Marks slabs first .. first + count - 1 as in use; returns which of them may hold something other than zero (bit 0:
 // first).
 static uint32_t claim(struct hak_superslab *ss, uint32_t first, uint32_t count) HAK_REQUIRES(hak_pool_mutex) {
   const uint32_t run = hak_pool_run(first, count);
@@ -67,7 +70,7 @@ static uint32_t claim(struct hak_superslab *ss, uint32_t first, uint32_t count) 
   const bool waits = (ss->free_mask & ss->dirty_mask) != 0;
   if (ss->queued && (!waits || ss->filling)) {
     hak_pool_dequeue(ss);
-    // While a heap grows into a huge superslab, what it has not come to yet stays.
+    // While a heap grows into a huge superslab, the deadline of the slabs that it has not reached yet starts anew.
     if (waits) hak_pool_enqueue(ss, hak_os_now_ms());
   }
   for (uint32_t i = first; i < first + count; i++) ss->slabs[i].index = (uint8_t)i;
@@ -90,16 +93,16 @@ static struct hak_superslab *find_on(uint32_t ground, uint32_t usable) HAK_REQUI
   return lists != 0 ? hak_pool.grounds[ground].lists[__builtin_ctzll(lists)] : NULL;
 }
 
-// Whether a ground has slabs for those who belong on the other one: more than mapping a superslab would give, or, of
-// small pages in a large heap, the last few.
+// Whether a ground lends slabs to requests for the other ground: if it has more free slabs than a new superslab would
+// add, or, for small pages in a large heap, if only the last few are left.
 static bool lends(uint32_t ground) HAK_REQUIRES(hak_pool_mutex) {
   const uint64_t free_slabs = hak_pool.grounds[ground].free_slabs;
   if (free_slabs > HAK_SLABS_PER_SUPERSLAB) return true;
   return ground == 0 && free_slabs <= LAST_FEW && hak_commit_now() >= HAK_HUGE_LARGE_HEAP;
 }
 
-// A superslab with a free slab among `usable`, or a new one. NULL: out of memory, or a slab that has no memory yet
-// would pass the limit.
+// A superslab with a free slab among `usable`, or a new one. NULL: out of memory, or a slab without memory would exceed
+// the limit.
 static struct hak_superslab *find_slab(uint32_t usable, bool further, bool grow) HAK_REQUIRES(hak_pool_mutex) {
   const bool huge = hak_ground_wants_huge(further);
   struct hak_superslab *ss = find_on(huge, usable);
@@ -117,14 +120,14 @@ static struct hak_slab *take(uint32_t class_id, struct hak_heap *owner, bool fur
   struct hak_slab *slab = NULL;
   if (ss != NULL) {
     const uint32_t candidates = ss->free_mask & usable;
-    const uint32_t warm = candidates & ss->dirty_mask;  // Memory that is there already comes first.
+    const uint32_t warm = candidates & ss->dirty_mask;  // Slabs that have memory already come first.
     const uint32_t index = (uint32_t)__builtin_ctz(warm != 0 ? warm : candidates);
     const bool zeroed = claim(ss, index, 1) == 0;
     if (hak_slab_format(&ss->slabs[index], class_id, zeroed)) {
       slab = &ss->slabs[index];
       hak_slab_guard_raise(ss, index);
-      // Release: whoever reads the owner through a block of this slab sees the formatted descriptor.
-      // Step P1 of remote.pml.
+      // Release: a thread that reads the owner through a block of this slab sees the formatted descriptor. Step P1 of
+      // remote.pml.
       atomic_store_explicit(&slab->owner, owner, memory_order_release);
       hak_slab_map_set(hak_slab_begin(slab), 1, class_id);
     } else {
@@ -152,7 +155,8 @@ void hak_pool_give(struct hak_slab *slab) {
   const bool touched = hak_slab_carved(slab) != 0 || !slab->zeroed;
   if (!touched) hak_pool_set_masks(ss, ss->free_mask, ss->dirty_mask & ~(1u << slab->index));
   hak_slab_unformat(slab);
-  // Release: whoever finds it unowned, a double free, comes after its last use. Step P2 of remote.pml.
+  // Release: a thread that finds no owner, which means a double free, comes after the slab's last use. Step P2 of
+  // remote.pml.
   atomic_store_explicit(&slab->owner, NULL, memory_order_release);
   disclaim(ss, slab->index, 1);
   hak_pool_note_free(ss, now);
@@ -166,9 +170,9 @@ void hak_pool_prewarm(uint64_t count) {
     if (ss == NULL) break;
     const size_t closed = ss->head_guarded ? HAK_SUPERSLAB_HEAD : 0;
     if (!hak_os_populate(hak_superslab_memory(ss) + closed, HAK_SUPERSLAB_SIZE - closed)) break;
-    // Dirty slabs have their number: it says where the memory is that goes back.
+    // Dirty slabs need their index: it gives the address of the memory that is returned.
     for (uint32_t i = 0; i < HAK_SLABS_PER_SUPERSLAB; i++) ss->slabs[i].index = (uint8_t)i;
-    // Pages that are there wait for the deadline, like all free memory; that they read as zero is forgotten.
+    // Populated pages wait for the deadline, like all free memory. It is no longer recorded that they read as zero.
     hak_pool_set_masks(ss, ss->free_mask, HAK_ALL_SLABS);
     hak_pool_note_free(ss, hak_os_now_ms());
     hak_pool.counters.prewarmed++;

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The pool: all superslabs of the process and their free slabs. Heaps take single slabs; the fullest superslab that can
-// serve is taken first, so that emptier ones can empty. Free slabs keep their
-// memory until the release policy's deadline, and go back to the operating system in bounded slices, on the way of
-// later calls.
+// The pool: all superslabs of the process and their free slabs. Heaps take single slabs. Slabs are taken from the
+// fullest superslab that has one, so that the emptier superslabs can become empty. Free slabs keep their memory until
+// the release policy's deadline. Later calls then return it to the operating system in bounded slices.
 //
 // All functions are thread-safe and take the pool lock.
 #ifndef HAKMEM_SLAB_SLAB_POOL_H_
@@ -19,12 +18,12 @@ HAK_C_BEGIN
 // A slab of `class_id`, formatted, owned by `owner`, registered in the slab map. NULL: out of memory, or a superslab
 // would have to be mapped and `grow` forbids it.
 struct hak_slab *hak_pool_take(uint32_t class_id, struct hak_heap *owner, bool grow);
-// The same, of a class of which the owner has full slabs already: of a large heap such a slab is in huge pages.
+// The same for a class of which the owner has only full slabs: in a large heap the slab is in huge pages.
 struct hak_slab *hak_pool_take_further(uint32_t class_id, struct hak_heap *owner, bool grow);
-// Takes back a slab none of whose blocks is in use.
+// Takes back a slab that has no block in use.
 void hak_pool_give(struct hak_slab *slab);
 
-// Maps `count` superslabs and fills them with memory.
+// Maps and populates `count` superslabs.
 void hak_pool_prewarm(uint64_t count);
 
 // Around fork.

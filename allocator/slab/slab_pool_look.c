@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The pool's figures and checks.
+// Totals and checks of the pool.
 #include "allocator/slab/slab_pool_look.h"
 
 #include "allocator/os/atomic.h"
@@ -39,7 +39,7 @@ static bool add_to_totals(struct hak_slab *slab, void *context) {
     }
     default: {
       const uint64_t held = hak_slab_carved(slab) - hak_slab_free_count(slab);
-      // Relaxed: a figure, the links are not followed.
+      // Relaxed: a statistic; the links are not followed.
       const uint64_t remote = atomic_load_explicit(&slab->remote, memory_order_relaxed) >> 32;
       const size_t usable = hak_class_usable(slab->class_id);
       totals->slabs_used++;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The pool's lists, masks and purge queue.
 #include "allocator/slab/slab_pool_state.h"
 
 #include "allocator/os/report.h"

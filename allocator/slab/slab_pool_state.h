@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The pool's records, for the parts of the pool alone: taking and giving (slab_pool.c), release (slab_release.c),
-// looking inside (slab_pool_look.c).
+// The pool's records, only for the parts of the pool: taking and giving (slab_pool.c), release (slab_release.c), stats
+// (slab_pool_look.c).
 #ifndef HAKMEM_SLAB_SLAB_POOL_STATE_H_
 #define HAKMEM_SLAB_SLAB_POOL_STATE_H_
 
@@ -14,15 +14,15 @@
 HAK_C_BEGIN
 
 #define HAK_ALL_SLABS UINT32_MAX
-// Lists 0 .. 31 hold superslabs by the number of their free slabs beyond slab 0; HAK_POOL_FULL those without any free
-// slab.
+// Lists 0 .. 31 hold superslabs by the number of their free slabs other than slab 0; HAK_POOL_FULL holds those without
+// any free slab.
 #define HAK_POOL_FULL 32u
 #define HAK_POOL_LISTS 33u
-// Two sets of such lists: of superslabs in small pages, and in huge ones.
+// There are two sets of such lists: one of superslabs in small pages and one of superslabs in huge pages.
 #define HAK_POOL_GROUNDS 2u
 
 // All under hak_pool_mutex. Invariants: every superslab is on the list that hak_pool_list_of names, of its ground; it
-// is queued exactly when it has a free slab that may hold memory or has no slab in use and is not parked; the queue is
+// is queued exactly when it has a free slab that may hold memory, or has no slab in use and is not parked; the queue is
 // in order of dirty_since.
 struct hak_pool {
   struct hak_pool_ground {
@@ -32,7 +32,8 @@ struct hak_pool {
   } grounds[HAK_POOL_GROUNDS];
   struct hak_superslab *queue_first;
   struct hak_superslab *queue_last;
-  // A superslab's memory: mapped, untouched, but the slab map had no room for it and the kernel kept it.
+  // The memory of a superslab that is mapped and untouched: the slab map had no room for it, and the kernel refused to
+  // unmap it.
   void *uncovered;
   uint64_t superslabs;
   uint64_t empty_superslabs;        // with no slab in use
@@ -59,11 +60,11 @@ HAK_INLINE void hak_pool_add_free_dirty(int32_t change) HAK_REQUIRES(hak_pool_mu
   atomic_store_explicit(&hak_pool.free_dirty, now + (uint64_t)(int64_t)change, memory_order_relaxed);
 }
 
-// Puts a superslab on the list that its free slabs name, or takes it off. Under the lock, as all that follows.
+// Puts a superslab on the list that its free slabs name, or takes it off. Under the lock, as all functions below.
 void hak_pool_link(struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mutex);
 void hak_pool_unlink(struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mutex);
-// Changes which slabs are free and which may hold memory, and keeps lists, counts and the account of committed memory
-// true.
+// Changes which slabs are free and which may hold memory, and updates the lists, the counts and the account of
+// committed memory.
 void hak_pool_set_masks(struct hak_superslab *ss, uint32_t free_mask, uint32_t dirty_mask) HAK_REQUIRES(hak_pool_mutex);
 
 // Puts a superslab at the end of the purge queue, and takes it off.

@@ -36,14 +36,14 @@ constexpr uint32_t kSmall = 4;                  // class ids: 64 bytes
 constexpr uint32_t kBig = HAK_CLASS_COUNT - 1;  // 32 KiB: never in slab 0
 constexpr uint64_t kHour = uint64_t{3600} * 1000;
 
-// The pool compares owners with nothing: any address that is not NULL will do.
+// The pool only stores owners: any address that is not NULL will do.
 hak_heap *SomeOwner() { return reinterpret_cast<hak_heap *>(uintptr_t{64}); }
 
-// Each test begins and ends without a slab in use. Superslabs without memory may stay from one to the next.
+// Each test begins and ends without a slab in use. Superslabs without memory may stay from one test to the next.
 class Pool : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    // Once in a process, for both suites.
+    // Once per process, for both suites.
     static bool done = false;
     if (!done) hak_slab_map_init(HAK_SLAB_MAP_AUTO);
     if (!done) hak_superslab_records_init();
@@ -61,7 +61,7 @@ class Pool : public testing::Test {
   }
 };
 
-// A slab whose memory somebody has used.
+// A slab whose memory was used.
 hak_slab *TakeUsed(uint32_t class_id) {
   hak_slab *slab = hak_pool_take(class_id, SomeOwner(), true);
   void *block;
@@ -80,7 +80,7 @@ void GiveAll(const std::vector<hak_slab *> &slabs) {
   for (hak_slab *slab : slabs) hak_pool_give(slab);
 }
 
-// The free slabs of every superslab, as bits, by looking at all slabs.
+// The free slabs of every superslab, as bits, found by visiting all slabs.
 using FreeSlabs = std::map<hak_superslab *, uint32_t>;
 FreeSlabs LookAtFreeSlabs() {
   FreeSlabs found;
@@ -96,7 +96,7 @@ FreeSlabs LookAtFreeSlabs() {
   return found;
 }
 
-// Free memory of a prewarmed superslab goes back while its neighbours are in use: theirs stays.
+// The free memory of a prewarmed superslab is returned while neighbouring slabs are in use; their memory stays.
 TEST_F(Pool, PrewarmedMemoryGoesBackAroundWhatIsInUse) {
   hak_pool_prewarm(2);
   if (hak_pool_totals().slabs_free_dirty == 0) GTEST_SKIP() << "this kernel does not fill memory on demand";
@@ -168,12 +168,12 @@ TEST_F(Pool, LargeStridesStayOutOfTheShortSlab) {
   GiveAll(slabs);
 }
 
-// Random calls against a model: nothing overlaps, contents stay, what is called zero is zero, the fullest superslab
-// that can serve is taken, and no superslab is mapped while one of the present can serve.
+// Random calls against a model: nothing overlaps, contents stay, memory that is called zero is zero, slabs are taken
+// from the fullest superslab that has one, and no superslab is mapped while a present one has a suitable slab.
 TEST_F(Pool, RandomCallsAgreeWithAModel) {
   Random random(5);
   std::vector<hak_slab *> slabs;
-  std::map<uintptr_t, unsigned char> granules;  // in use, and what they are filled with
+  std::map<uintptr_t, unsigned char> granules;  // in use, and the byte that fills them
   unsigned char next_fill = 1;
   const auto claim = [&](char *start, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {
@@ -194,7 +194,7 @@ TEST_F(Pool, RandomCallsAgreeWithAModel) {
       granules.erase(at);
     }
   };
-  // The whole granule of a tiny slab but the head of slab 0 may be used; the model keeps to slabs 1 and up.
+  // The whole granule of a small block's slab may be used, except the head in slab 0; the model uses slabs 1 and up.
   for (int op = 0; op < hak_unit::Operations(3000); op++) {
     if (random.OneIn(50)) hak_config.decommit_deadline_ms = random.OneIn(2) ? 0 : kHour;
     if (random.OneIn(50)) hak_config.keep_superslabs = random.Below(4);
@@ -223,7 +223,7 @@ TEST_F(Pool, RandomCallsAgreeWithAModel) {
           if (slab->zeroed) {
             ASSERT_TRUE(IsZero(hak_slab_begin(slab), static_cast<size_t>(hak_slab_end(slab) - hak_slab_begin(slab))));
           }
-          // Some slabs are given back without having been used.
+          // Some slabs are given back unused.
           if (slab->index != 0 && !random.OneIn(4)) {
             void *block;
             ASSERT_EQ(hak_slab_carve(slab, &block, 1), 1u);
@@ -268,7 +268,7 @@ TEST_F(Pool, ADeadlineOfZeroReturnsEverythingAtOnce) {
     ASSERT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
     // Slab 0 shares a page with the head.
     if (IsMapped(begin, 1) && reinterpret_cast<uintptr_t>(begin) % hak_os_page_size() == 0) {
-      // One page is that of zeros.
+      // One page is the zero page.
       ASSERT_LE(hak_unit::ResidentPages(begin, static_cast<size_t>(hak_slab_end(slab) - begin)), 1u);
     }
   }
@@ -325,7 +325,7 @@ TEST_F(Pool, TrimReturnsEverythingAboveWhatItMayKeep) {
   GiveAll(slabs);
 }
 
-// Slab 0 shares its first page with the superslab's head, so that page is not the kernel's to clear.
+// Slab 0 shares its first page with the superslab's head, so the kernel cannot clear that page.
 TEST_F(Pool, WhatWasGivenBackReadsAsZeroInTheShortSlabToo) {
   std::vector<hak_slab *> slabs = TakeManyUsed(2);
   hak_slab *const first = slabs[0];
@@ -344,7 +344,7 @@ TEST_F(Pool, ASlabThatGetsNoBitmapIsFreeAgain) {
   const uint64_t all = hak_pool_totals().slabs_free;
   std::vector<hak_slab *> slabs;
   {
-    // Bitmaps of the smallest class are records, of which there are some, but not that many.
+    // Bitmaps of the smallest class are records. Some records exist already, but not that many.
     const FaultPlan plan(HAK_FAULT_MAP);
     while (hak_slab *slab = hak_pool_take(1, SomeOwner(), true)) slabs.push_back(slab);
   }
@@ -368,7 +368,7 @@ TEST_F(Pool, ADecommitThatFailsIsTriedAgain) {
     EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 1u);
     EXPECT_TRUE(IsMapped(block, HAK_SLAB_SIZE));
     EXPECT_EQ(hak_pool_verify(), nullptr);
-    // What may hold something is not called zero.
+    // A slab that may hold data is not called zero.
     hak_slab *again = hak_pool_take(kSmall, SomeOwner(), true);
     EXPECT_EQ(again, returned) << "memory that is there comes first";
     EXPECT_FALSE(again->zeroed);
@@ -379,7 +379,7 @@ TEST_F(Pool, ADecommitThatFailsIsTriedAgain) {
   GiveAll(slabs);
 }
 
-// The limit on mappings: a superslab that cannot be unmapped stays the pool's, without memory, and can be used.
+// The limit on mappings: a superslab that cannot be unmapped stays in the pool, without memory, and can be used.
 TEST_F(Pool, AnUnmapThatFailsKeepsTheSuperslab) {
   hak_config.decommit_deadline_ms = 0;
   hak_slab *slab = TakeUsed(kSmall);
@@ -419,7 +419,7 @@ TEST_F(Pool, AnUnmapThatFailedIsTriedAgainByTrim) {
 }
 
 TEST_F(Pool, WithoutMemoryTakesFailAndLaterSucceed) {
-  // So that each take needs the kernel.
+  // So that each take needs a system call.
   std::vector<hak_slab *> held;
   while (hak_pool_totals().slabs_free != 0) held.push_back(hak_pool_take(kSmall, SomeOwner(), true));
   const uint64_t mapped = hak_os_totals().mapped;
@@ -435,7 +435,7 @@ TEST_F(Pool, WithoutMemoryTakesFailAndLaterSucceed) {
   GiveAll(held);
 }
 
-// A short script with its k-th call to the kernel failing, for every k.
+// A short script with its k-th system call failing, for every k.
 TEST_F(Pool, EveryCallToTheKernelMayFail) {
   hak_config.decommit_deadline_ms = 0;
   for (uint64_t k = 1;; k++) {
@@ -489,7 +489,7 @@ TEST_F(Pool, ThreadsShareIt) {
 
 // ---- Huge pages ---------------------------------------------------------------------------------
 
-// As if the system gave huge pages to who asks, and the operator had asked for them.
+// As if the system gave huge pages on advice, and the operator had asked for them.
 class HugeGround : public Pool {
  protected:
   HugeGround() { hak_config.huge_pages = HAK_HUGE_PAGES_ON; }
@@ -502,7 +502,7 @@ class HugeGround : public Pool {
 bool IsHuge(hak_slab *slab) { return hak_ground_is_huge(hak_superslab_of_slab(slab)); }
 
 TEST_F(HugeGround, ASuperslabHasMemoryFromTheStartAndGoesBackWhole) {
-  hak_pool_give(TakeUsed(kSmall));  // The first one may bring memory for records, which stays.
+  hak_pool_give(TakeUsed(kSmall));  // The first one may map memory for records, which stays.
   hak_pool_trim(0);
   const uint64_t committed = hak_commit_now();
   hak_slab *slab = TakeUsed(kSmall);
@@ -538,7 +538,8 @@ TEST_F(HugeGround, APartThatGoesBackSplitsItOnce) {
   hak_pool_give(slab);
 }
 
-// While a heap grows into it, the deadline counts from the last slab that was taken; once one came back, as ever.
+// While a heap grows into a superslab, the deadline counts from the last slab that was taken. After one was given back,
+// it counts as usual.
 TEST_F(HugeGround, TheDeadlineCountsFromTheLastGrowth) {
   hak_config.decommit_deadline_ms = 2000;
   hak_slab *slab = TakeUsed(kSmall);
@@ -560,7 +561,8 @@ TEST_F(HugeGround, TheDeadlineCountsFromTheLastGrowth) {
   hak_pool_give(other);
 }
 
-// Advice that the kernel refuses leaves a superslab in small pages; a split that it refuses is done all the same.
+// If the kernel refuses the advice, the superslab is in small pages. If it refuses a split, the superslab counts as
+// split anyway.
 TEST_F(HugeGround, AdviceMayFail) {
   hak_slab *slab;
   {
@@ -584,7 +586,7 @@ TEST_F(HugeGround, AdviceMayFail) {
   hak_pool_give(slab);
 }
 
-// Slabs that may stay nearly empty stay out of huge pages, until there is much free in these.
+// Slabs that may stay nearly empty are not in huge pages, unless huge pages have much free memory.
 TEST_F(HugeGround, EachKindOfSlabHasItsGround) {
   if (HAK_HARDENED) GTEST_SKIP() << "none are wanted unasked";
   hak_config.huge_pages = HAK_HUGE_PAGES_AUTO;
@@ -598,7 +600,7 @@ TEST_F(HugeGround, EachKindOfSlabHasItsGround) {
     slabs.push_back(TakeUsed(kSmall));
     EXPECT_FALSE(IsHuge(slabs.back())) << i;
   }
-  // Two more: then there is much free in huge pages, and nothing else is mapped.
+  // Two more: now huge pages have much free memory, and nothing else is mapped.
   std::vector<hak_slab *> many;
   for (int i = 0; i < 70; i++) many.push_back(hak_pool_take_further(kSmall, SomeOwner(), true));
   GiveAll(many);

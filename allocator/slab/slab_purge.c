@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Decommits pages of a slab in use that hold no block in use.
 #include "allocator/slab/slab_purge.h"
 
 #include "allocator/os/decommit.h"
@@ -16,12 +18,12 @@ static bool all_set(const uint64_t *words, uint32_t first, uint32_t last) {
   return true;
 }
 
-// Whether the page that begins `distance` bytes before the slab's end has memory that nobody needs.
+// Whether the page that begins `distance` bytes before the slab's end holds memory that no block needs.
 static bool page_is_free(const struct hak_slab *slab, uint32_t distance, uint32_t page) {
   const uint32_t uncarved = slab->capacity - hak_slab_carved(slab);
   uint32_t first = (distance - page) / slab->stride;
   const uint32_t last = (distance - 1) / slab->stride;
-  // What lies before the slab's first block belongs to the head's page or to nobody: not worth a thought.
+  // A page with bytes before the slab's first block is left out: they belong to the head, or to no block.
   if (last >= slab->capacity) return false;
   if (last < uncarved) return !slab->zeroed;  // Never touched, or left by an earlier use of the slab.
   if (first < uncarved) first = uncarved;

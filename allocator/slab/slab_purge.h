@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Pages without a block in use, of slabs that have others: they go back to the kernel, and count as given back until
-// the slab's blocks there are used again.
+// Purges pages without a block in use, in slabs that have blocks in use: the pages are returned to the kernel, and
+// count as returned until blocks in them are used again.
 #ifndef HAKMEM_SLAB_SLAB_PURGE_H_
 #define HAKMEM_SLAB_SLAB_PURGE_H_
 
@@ -10,11 +10,11 @@
 
 HAK_C_BEGIN
 
-// Gives the free pages of the slab back: those in which no block is carved, or only blocks that lie free in the bitmap.
-// At most *runs runs of pages, which it lowers; returns the bytes. The owner's, and not with headers, which stand in
-// free blocks too.
+// Returns the free pages of the slab to the kernel: those whose blocks are all uncarved or free in the bitmap. Returns
+// at most *runs runs of pages, and lowers *runs by their number. Returns the bytes. Called by the owner. Not in builds
+// with headers, because free blocks have headers too.
 size_t hak_slab_purge(struct hak_slab *slab, uint32_t *runs);
-// Whether every page that counts as given back is free, as it must be.
+// Whether every page that counts as returned is free. False: an invariant is broken.
 bool hak_slab_purge_holds(const struct hak_slab *slab);
 
 HAK_C_END

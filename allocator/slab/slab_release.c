@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The pool's release side: the queue of superslabs with free memory, and what gives that memory back.
+// Releases the pool's free memory: the queue of superslabs that have some, and the ways to return it.
 #include "allocator/slab/slab_release.h"
 
 #include <string.h>
@@ -17,18 +17,18 @@
 #include "allocator/slab/slab_pool_state.h"
 #include "allocator/slab/superslab_records.h"
 
-// Superslabs whose free memory goes back before a mapping of its own is made.
+// The most superslabs that return free memory before memory is taken elsewhere.
 #define MAKE_WAY_SUPERSLABS 8u
 
-// Whether the superslab has something to wait for.
+// Whether the superslab belongs on the purge queue.
 static bool idle(const struct hak_superslab *ss) {
   return (ss->free_mask & ss->dirty_mask) != 0 || ss->free_mask == HAK_ALL_SLABS;
 }
 
 // ---- Decommit -----------------------------------------------------------------------------------
 
-// Gives the memory of slabs first .. first + count - 1 back; unless lazily, they then read as zero. *bytes: how much
-// went back. False: nothing changed.
+// Returns the memory of slabs first .. first + count - 1. Unless the mode is lazy, they then read as zero. *bytes: how
+// much was returned. False: nothing changed.
 static bool decommit_slabs(struct hak_superslab *ss, uint32_t first, uint32_t count, enum hak_decommit_mode mode,
                            size_t *bytes) HAK_REQUIRES(hak_pool_mutex) {
   char *const begin = hak_slab_begin(&ss->slabs[first]);
@@ -41,12 +41,12 @@ static bool decommit_slabs(struct hak_superslab *ss, uint32_t first, uint32_t co
   if (*bytes != 0 && !(to_zero ? hak_os_decommit_to_zero(whole, *bytes) : hak_os_decommit(whole, *bytes, mode))) {
     return false;
   }
-  // Slab 0 shares its first page with the head: that part is cleared by hand.
+  // Slab 0 shares its first page with the head, so that part is cleared with memset.
   if (to_zero) memset(begin, 0, (size_t)(whole - begin));
   return true;
 }
 
-// Gives the memory of all free slabs of `ss` back. Returns the bytes; slabs that the kernel would not take stay dirty.
+// Returns the memory of all free slabs of `ss`. Returns the bytes. Slabs whose memory the kernel refuses stay dirty.
 static size_t decommit_free(struct hak_superslab *ss, enum hak_decommit_mode mode, uint64_t now)
     HAK_REQUIRES(hak_pool_mutex) {
   const bool lazily = mode == HAK_DECOMMIT_FREE;
@@ -74,7 +74,8 @@ static size_t decommit_free(struct hak_superslab *ss, enum hak_decommit_mode mod
   return bytes;
 }
 
-// Unmaps a superslab without a slab in use, which is not queued. False: the limit on mappings; it stays ours.
+// Unmaps a superslab that has no slab in use and is not queued. False: the limit on mappings is reached, and the
+// superslab stays mapped.
 static bool unmap_superslab(struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mutex) {
   const uint32_t dirty = hak_popcount(ss->dirty_mask);
   const uint64_t guards = hak_slab_guards_of(ss);
@@ -94,17 +95,17 @@ static bool unmap_superslab(struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mute
   return true;
 }
 
-// Releases what `verdict` says; returns the bytes that went back. `ss` may be gone afterwards.
+// Does what `verdict` says; returns the bytes that were returned. `ss` may no longer exist afterwards.
 static size_t release(struct hak_superslab *ss, enum hak_release_verdict verdict, uint64_t now)
     HAK_REQUIRES(hak_pool_mutex) {
   hak_pool_dequeue(ss);
-  // One in huge pages goes back whole where it can.
+  // A superslab in huge pages is returned as a whole if possible.
   if (verdict == HAK_RELEASE_UNMAP || (ss->free_mask == HAK_ALL_SLABS && hak_ground_is_huge(ss))) {
     const size_t bytes = (size_t)hak_popcount(ss->dirty_mask) * HAK_SLAB_SIZE;
     if (unmap_superslab(ss)) return bytes;
   }
   const size_t bytes = decommit_free(ss, HAK_DECOMMIT_DONTNEED, now);
-  if ((ss->free_mask & ss->dirty_mask) != 0) hak_pool_enqueue(ss, now);  // Refused: tried again a deadline later.
+  if ((ss->free_mask & ss->dirty_mask) != 0) hak_pool_enqueue(ss, now);  // Refused: wait for another deadline.
   return bytes;
 }
 
@@ -123,7 +124,7 @@ static struct hak_release_facts facts_of(const struct hak_superslab *ss, uint64_
   return facts;
 }
 
-// Releases one superslab that is due. False: none is, or the kernel did not take it.
+// Releases one superslab that is due. False: none is due, or the kernel refused.
 static bool release_due(uint64_t now) HAK_REQUIRES(hak_pool_mutex) {
   struct hak_superslab *ss = hak_pool.queue_first;
   if (ss == NULL || !hak_refusal_is_over(&hak_decommit_refusal, now)) return false;
@@ -170,8 +171,8 @@ size_t hak_pool_make_way(size_t bytes) {
   const uint64_t now = hak_os_now_ms();
   if (!hak_refusal_is_over(&hak_decommit_refusal, now)) return 0;
   hak_lock_acquire(&hak_pool_mutex);
-  // What is idle goes; near a limit whatever is free. What the program will soon use again would only be faulted in
-  // again.
+  // Releases only idle memory; near a limit, any free memory. Memory that the program will soon use again would only be
+  // faulted in again.
   const bool near = !hak_limit_has_room(bytes);
   const uint64_t deadline = near ? 0 : HAK_SETTING(decommit_deadline_ms);
   if (hak_release_before_growth(hak_pool_free_bytes(), hak_commit_now())) {
@@ -189,11 +190,11 @@ size_t hak_pool_make_way(size_t bytes) {
   return released;
 }
 
-// Unmaps the wholly free superslabs that stayed mapped without memory; all are on the list of the emptiest. Lets others
-// in between two of them.
+// Unmaps the wholly free superslabs that stayed mapped without memory; all are on the list of the emptiest. Between two
+// of them, other threads can take the lock.
 static void unmap_parked_on(uint32_t ground) HAK_REQUIRES(hak_pool_mutex) {
   struct hak_superslab **const list = &hak_pool.grounds[ground].lists[HAK_POOL_FULL - 1];
-  uint32_t pass = 0;  // of those that stay
+  uint32_t pass = 0;  // superslabs at the front of the list that stay
   for (;;) {
     struct hak_superslab *ss = *list;
     for (uint32_t i = 0; i < pass && ss != NULL; i++) ss = hak_superslab_next(ss);
@@ -211,7 +212,7 @@ static void unmap_parked(void) HAK_REQUIRES(hak_pool_mutex) {
   for (uint32_t ground = 0; ground < HAK_POOL_GROUNDS; ground++) unmap_parked_on(ground);
 }
 
-// The first of the queue that is not among the first that together have at most `keep_bytes`.
+// Skips the first superslabs of the queue that together have at most `keep_bytes`; returns the next one.
 static struct hak_superslab *first_above(size_t keep_bytes) HAK_REQUIRES(hak_pool_mutex) {
   struct hak_superslab *ss = hak_pool.queue_first;
   if (keep_bytes == 0) return ss;
@@ -234,8 +235,8 @@ size_t hak_pool_trim(size_t keep_bytes) {
   const uint64_t now = hak_os_now_ms();
   size_t bytes = 0;
   hak_lock_acquire(&hak_pool_mutex);
-  // Once through the queue: what cannot be released comes back behind its present end. Others, who have the pool
-  // between two superslabs, may change it.
+  // Passes through the queue once: a superslab that cannot be released is queued again, behind its present end. Other
+  // threads can take the lock between two superslabs and change the queue.
   for (uint32_t left = queue_length(); left > 0; left--) {
     struct hak_superslab *ss = first_above(keep_bytes);
     if (ss == NULL) break;

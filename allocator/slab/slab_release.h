@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How the pool's free memory goes back: a queue of superslabs that have some, oldest first. All but hak_pool_note_free
-// are thread-safe and take the pool lock.
+// Returns the pool's free memory to the system: a queue of superslabs that have some, oldest first. All functions
+// except hak_pool_note_free are thread-safe and take the pool lock.
 #ifndef HAKMEM_SLAB_SLAB_RELEASE_H_
 #define HAKMEM_SLAB_SLAB_RELEASE_H_
 
@@ -11,20 +11,20 @@
 
 HAK_C_BEGIN
 
-// Releases one superslab's free memory that is past the deadline at `now` (milliseconds). False: there is none.
+// Releases the free memory of one superslab that is past the deadline at `now` (milliseconds). False: there is none.
 bool hak_pool_tick(uint64_t now);
-// Releases all free memory above `keep_bytes` at once; returns how many bytes went back.
+// Releases all free memory above `keep_bytes` at once; returns how many bytes were returned to the system.
 size_t hak_pool_trim(size_t keep_bytes);
 
-// Before about `bytes` of new memory are taken elsewhere: where there is much free memory, gives back what is past the
-// deadline, or near a limit any. Bounded; returns the bytes.
+// Call it before about `bytes` of new memory are taken elsewhere. If there is much free memory, it releases what is
+// past the deadline; near a limit, any free memory. Bounded; returns the bytes.
 size_t hak_pool_make_way(size_t bytes);
 
 // Bytes of free slabs that may hold memory. A hint: not read under the lock.
 uint64_t hak_pool_free_bytes(void);
 
-// After slabs became free: LEAN may decommit them at once; else they wait for the deadline from now on, unless the
-// superslab waits already. Then releases a slice of what is due. Under the pool lock.
+// Call it after slabs became free. LEAN may decommit them at once; otherwise they wait for the deadline from now on,
+// unless the superslab waits already. Then releases a slice of what is due. Under the pool lock.
 void hak_pool_note_free(struct hak_superslab *ss, uint64_t now) HAK_REQUIRES(hak_pool_mutex);
 
 HAK_C_END

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The headers that carving writes are tested for the mode of this build (tiny_region_id_test says which).
+// The headers that carving writes are tested for the mode of this build (tiny_region_id_test prints it).
 #include "allocator/slab/slab.h"
 
 #include <gtest/gtest.h>
@@ -19,7 +19,7 @@ namespace {
 
 using hak_unit::Random;
 
-// Arithmetic only: no such address is touched.
+// Only arithmetic: no such address is touched.
 const char *const kGranule = reinterpret_cast<const char *>(uintptr_t{0x7000'0000'0000});
 
 TEST(SlabArithmetic, BlockStartsAndIndicesForEveryOffsetAndClass) {
@@ -48,7 +48,7 @@ class Slab : public testing::Test {
  protected:
   Slab() {
     superslab_ = static_cast<hak_superslab *>(hak_os_map(HAK_SUPERSLAB_SIZE, HAK_SUPERSLAB_SIZE));
-    // Whether pages were touched is asked below, and a huge page answers for all at once.
+    // The tests below ask whether pages were touched, and a huge page counts as touched as a whole.
     madvise(superslab_, HAK_SUPERSLAB_SIZE, MADV_NOHUGEPAGE);
     for (uint32_t i = 0; i < HAK_SLABS_PER_SUPERSLAB; i++) superslab_->slabs[i].index = static_cast<uint8_t>(i);
   }
@@ -139,7 +139,7 @@ TEST_F(Slab, CarvesFromTheLowestAddressUpTheLowestLast) {
   }
 }
 
-// Without headers carving writes nothing at all; headers touch the pages of the blocks that are carved and no others.
+// Without headers carving writes nothing. With headers it touches only the pages of the blocks that it carves.
 TEST_F(Slab, CarvingTouchesNoMemoryThatIsNotCarved) {
   hak_slab *slab = Format(5, hak_class_of(1000));
   void *out[8];
@@ -156,7 +156,7 @@ TEST_F(Slab, CarvingTouchesNoMemoryThatIsNotCarved) {
   }
 }
 
-// The list by the counts, in words.
+// The list for the counts, computed from its definition.
 hak_slab_list NaiveList(const hak_slab *slab, size_t free_count) {
   if (hak_slab_carved(slab) < slab->capacity) return HAK_LIST_CARVE;
   if (free_count == 0) return HAK_LIST_FULL;
@@ -235,8 +235,8 @@ TEST_F(Slab, FreeingWhatIsNoCarvedBlockEndsTheProcess) {
   HAK_EXPECT_FATAL(hak_slab_index_of_freed(slab, block + 16), "invalid free", block + 16);
   HAK_EXPECT_FATAL(hak_slab_index_of_freed(slab, block + 1), "invalid free", block + 1);
   HAK_EXPECT_FATAL(hak_slab_index_of_freed(slab, block + slab->stride), "invalid free", block + slab->stride);
-  // Below the lowest block the slab has a tail that is no block, though its distance is a multiple of the stride in
-  // slab 0, whose head it would lie in.
+  // Below the lowest block the slab has a tail that is not a block. In slab 0 its distance is a multiple of the stride,
+  // and a block there would lie in the head.
   slab = Format(0, hak_class_of(100));
   const std::vector<void *> room(slab->capacity);
   std::vector<void *> all = room;

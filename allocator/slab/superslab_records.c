@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The records of superslabs, in the head or apart from it, and the table that finds them.
 #include "allocator/slab/superslab_records.h"
 
 #include "allocator/meta/meta.h"
@@ -11,7 +13,7 @@
 #define TABLE_BYTES ((HAK_WINDOW_SIZE >> HAK_SUPERSLAB_SHIFT) * sizeof(void *))
 #define PIECES (TABLE_BYTES / PIECE)
 
-// Bit i of word i / 64: piece i can be written. Under the pool's lock.
+// Bit i % 64 of word i / 64: piece i is writable. Under the pool's lock.
 static uint64_t writable[HAK_HARDENED ? PIECES / 64 : 1];
 static_assert(PIECES % 64 == 0, "whole words");
 
@@ -24,7 +26,7 @@ void hak_superslab_records_init(void) {
 
 bool hak_superslab_records_apart(void) { return hak_superslab_table != NULL; }
 
-// The table's entry for the memory, which can be written; NULL: out of memory, or outside the window.
+// The table's entry for the memory, made writable; NULL: out of memory, or outside the window.
 static struct hak_superslab **entry_for(const void *memory) {
   const uintptr_t granule = hak_slab_map_granule(memory);
   if (!hak_slab_map_covers(granule)) return NULL;

@@ -37,7 +37,7 @@ class SuperslabRecords : public testing::Test {
     if (slab != nullptr) slabs_.push_back(slab);
     return slab;
   }
-  // Slabs of `count` superslabs; the superslabs.
+  // Takes the slabs of `count` superslabs; returns the superslabs.
   std::set<hak_superslab *> TakeAll(size_t count) {
     std::set<hak_superslab *> superslabs;
     while (superslabs.size() < count) superslabs.insert(hak_superslab_of_slab(Take()));
@@ -93,7 +93,7 @@ TEST_F(SuperslabRecords, GoWithTheSuperslabAndAreUsedAgain) {
   }
 }
 
-// Records that cannot be had apart are in the head, and nobody notices.
+// Records that cannot be allocated apart are in the head, and everything works the same.
 TEST_F(SuperslabRecords, WithoutMemoryTheyAreInTheHead) {
   if (!hak_superslab_records_apart()) GTEST_SKIP() << "the address space is limited";
   hak_superslab *const *const kept = hak_superslab_table;
