@@ -37,8 +37,8 @@ static void require_lowest_front(const void *lowest) {
   if (HAK_UNLIKELY(!hak_block_front_intact(lowest))) hak_fatal("underflow", lowest);
 }
 
-// Checks the block's canary, unless the block is not live at some point. Its thread may free the block and allocate it
-// again between two reads, but hardly each time. If that thread is stopped in between, the block is not live.
+// Checks the block's canary if the block is live all the time. Its thread may free the block and allocate it again
+// between two reads, but hardly each time. If that thread is stopped in between, the block is not live.
 static HAK_NOINLINE HAK_RACES void require_tail(const void *block, uint32_t class_id) {
   for (int looks = 0; looks < LOOKS; looks++) {
     size_t size;

@@ -104,8 +104,8 @@ static struct hak_slab *adopt(struct hak_heap *heap, uint32_t class_id) HAK_REQU
   for (uint32_t list = 0; list < HAK_LIST_FULL && slab == NULL; list++) slab = orphans->lists[list];
   if (slab != NULL) {
     hak_heap_unlink(&hak_orphanage, slab);
-    // Release: a thread that frees into the slab and reads the new owner sees the heap's present state. Step H5 of
-    // remote.pml.
+    // Release: a thread that frees into the slab and reads the new owner sees the heap's present state.
+    // Step H5 of remote.pml.
     atomic_store_explicit(&slab->owner, heap, memory_order_release);
     atomic_fetch_add_explicit(&hak_adopted_slabs, 1, memory_order_relaxed);
   }

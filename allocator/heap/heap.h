@@ -3,10 +3,10 @@
 // The heap of a thread: its caches and the slabs it owns. And the orphanage, the heap without a thread: it holds the
 // slabs of ended threads until other threads adopt them, and serves threads that are past their own end.
 //
-// Access: only its thread touches a heap, except the fields marked otherwise; the holder of its lock touches the
-// orphanage. Heap records are never unmapped and never used for anything else, so a stale pointer to one is harmless:
-// other threads read only `pending` of a closed heap. A record without a thread may return its memory (heap_records.h).
-// It then reads as zero, and zero is a closed heap.
+// Access: only its own thread touches a heap, except the fields marked otherwise. Only the holder of the orphanage's
+// lock touches the orphanage. Heap records are never unmapped and never used for anything else, so a stale pointer to
+// one is harmless: other threads read only `pending` of a closed heap. A record without a thread may return its memory
+// (heap_records.h). It then reads as zero, and zero is a closed heap.
 #ifndef HAKMEM_HEAP_HEAP_H_
 #define HAKMEM_HEAP_HEAP_H_
 

@@ -64,7 +64,7 @@ void hak_heap_record_keep(struct hak_heap *heap, uint64_t now) {
   set_warm(count_warm() + 1);
 }
 
-// ---- Giving back --------------------------------------------------------------------------------
+// ---- Returning memory ---------------------------------------------------------------------------
 
 // Makes room for one more slice. False: out of memory.
 static HAK_COLD bool reserve_stack(void) HAK_REQUIRES(hak_registry_lock) {

@@ -73,8 +73,8 @@ static uint32_t settle_round(struct hak_heap *heap, struct round *round) HAK_REQ
   for (uint32_t i = 0; i < round->count; i++) {
     const struct taken *taken = &round->taken[i];
     if (taken->slot < tops[i]) {
-      // Relaxed: the barrier has ordered it. Not NULL: the owner popped a block and pushed another one. Step I6 of
-      // idle_cache.pml.
+      // Relaxed: the barrier has ordered it. Not NULL: the owner popped a block and pushed another one.
+      // Step I6 of idle_cache.pml.
       if (__atomic_load_n(taken->slot, __ATOMIC_RELAXED) != NULL) continue;
       struct hak_class_heap *class_heap = &heap->classes[taken->bin - heap->cache.bins];
       const uint32_t stolen = atomic_load_explicit(&class_heap->idle.stolen, memory_order_relaxed);

@@ -224,7 +224,7 @@ void hak_held_keep(struct hak_guarded *one) {
   add_held(one);
 }
 
-// ---- Using again --------------------------------------------------------------------------------
+// ---- Reuse --------------------------------------------------------------------------------------
 
 struct hak_guarded *hak_held_reuse(size_t data_bytes) {
   struct hak_guarded *one = hak_held_is_moderate(data_bytes) ? take_waiting(pages_of(data_bytes)) : NULL;
@@ -232,7 +232,7 @@ struct hak_guarded *hak_held_reuse(size_t data_bytes) {
   return one;
 }
 
-// ---- Figures ------------------------------------------------------------------------------------
+// ---- Totals -------------------------------------------------------------------------------------
 
 static bool is_among(const struct hak_guarded *first, const void *block) {
   for (const struct hak_guarded *one = first; one != NULL; one = one->next) {

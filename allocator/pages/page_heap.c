@@ -277,7 +277,7 @@ void *hak_page_heap_resize(void *block, size_t size, uint16_t tag, bool may_move
   return now;
 }
 
-// ---- The whole ----------------------------------------------------------------------------------
+// ---- The heap as a whole ------------------------------------------------------------------------
 
 bool hak_page_heap_tick(uint64_t now) {
   if (!hak_run_release_may_be_due(now)) return false;

@@ -196,7 +196,7 @@ void hak_run_ground_forget(char *start, size_t size) {
 
 void hak_run_ground_left(void) { may_turn_back = true; }
 
-// ---- Chunks that are taken apart -----------------------------------------------------------------
+// ---- Splitting chunks ----------------------------------------------------------------------------
 
 // Records that the chunk with this page is in small pages. Returns the chunk; NULL: it was in small pages already.
 static char *split(char *page) {

@@ -264,7 +264,7 @@ bool hak_run_release_due(uint64_t now) {
   return bytes != 0;
 }
 
-// ---- All of it ----------------------------------------------------------------------------------
+// ---- Trim ---------------------------------------------------------------------------------------
 
 // What one trim has done and may still do. The bound exists because other threads may take and free runs all the time,
 // and must not keep the trim busy.

@@ -44,8 +44,8 @@ static void visit_heap(struct hak_heap *heap, void *context) HAK_REQUIRES(heap->
   if (asked || much) taken += hak_medium_flush_idle(heap, visit->now, visit->idle_ms);
   if (HAK_HARDENED) taken += hak_quarantine_flush_idle(heap, visit->now, visit->idle_ms);
   if (hak_reclaim_worth_watching()) hak_idle_cache_trip(heap);
-  // A busy thread collects the remote frees of its own slabs. Relaxed: a hint, the drain checks again. Step V1 of
-  // remote.pml.
+  // A busy thread collects the remote frees of its own slabs. Relaxed: a hint, the drain checks again.
+  // Step V1 of remote.pml.
   const bool waiting = hak_remote_waiting(heap) && hak_idle_cache_no_event(heap, visit->now, visit->idle_ms);
   if (waiting) hak_remote_drain(heap);
   if (taken != 0 || waiting) hak_heap_release_empty(heap);

@@ -126,8 +126,8 @@ static struct hak_slab *take(uint32_t class_id, struct hak_heap *owner, bool fur
     if (hak_slab_format(&ss->slabs[index], class_id, zeroed)) {
       slab = &ss->slabs[index];
       hak_slab_guard_raise(ss, index);
-      // Release: a thread that reads the owner through a block of this slab sees the formatted descriptor. Step P1 of
-      // remote.pml.
+      // Release: a thread that reads the owner through a block of this slab sees the formatted descriptor.
+      // Step P1 of remote.pml.
       atomic_store_explicit(&slab->owner, owner, memory_order_release);
       hak_slab_map_set(hak_slab_begin(slab), 1, class_id);
     } else {
@@ -155,8 +155,8 @@ void hak_pool_give(struct hak_slab *slab) {
   const bool touched = hak_slab_carved(slab) != 0 || !slab->zeroed;
   if (!touched) hak_pool_set_masks(ss, ss->free_mask, ss->dirty_mask & ~(1u << slab->index));
   hak_slab_unformat(slab);
-  // Release: a thread that finds no owner, which means a double free, comes after the slab's last use. Step P2 of
-  // remote.pml.
+  // Release: a thread that finds no owner, which means a double free, comes after the slab's last use.
+  // Step P2 of remote.pml.
   atomic_store_explicit(&slab->owner, NULL, memory_order_release);
   disclaim(ss, slab->index, 1);
   hak_pool_note_free(ss, now);
