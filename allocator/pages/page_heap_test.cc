@@ -589,6 +589,20 @@ TEST_F(PageHeap, AddressesThatWentBackAreUsedAgain) {
   EXPECT_EQ(hak_page_map_bytes(), map_bytes);
 }
 
+// Records stay for good: none may be made for addresses that the kernel does not grant.
+TEST_F(PageHeap, ARequestThatIsRefusedLeavesNoRecords) {
+  char *first = Take(kMiB);  // From now on it is known where the heap grows.
+  ASSERT_NE(first, nullptr);
+  const uint64_t map_bytes = hak_page_map_bytes();
+  char *endless = Take(size_t{1} << 46);
+  if (endless != nullptr) {
+    EXPECT_TRUE(Give(endless)) << "this kernel grants everything";
+  } else {
+    EXPECT_EQ(hak_page_map_bytes(), map_bytes);
+  }
+  EXPECT_TRUE(Give(first));
+}
+
 // A block grows by moving again and again, beside another one that stays.
 TEST_F(PageHeap, MovesDoNotUseAddressesUp) {
   std::set<uintptr_t> chunks;

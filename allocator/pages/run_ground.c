@@ -143,6 +143,9 @@ static size_t with_growth(size_t size) HAK_REQUIRES(hak_mapping_mutex) {
   return whole > growth() ? whole : growth();
 }
 
+// The largest range whose records are made before it is mapped.
+#define RECORDS_FIRST ((size_t)1 << HAK_LEAF_SHIFT)
+
 // A range without records that the kernel refused to unmap; size 0: there is none.
 static struct hak_range useless HAK_GUARDED_BY(hak_mapping_mutex);
 
@@ -160,8 +163,10 @@ struct hak_run *hak_run_ground_map(size_t size, size_t align, bool sparse) {
   const size_t more = with_growth(need > in_front ? need - in_front : 0);
   const size_t whole = with_growth(need);
   bool huge = !sparse && wants_huge(size);
-  // Makes the records first, if it is known where the range will be.
-  if (!hak_run_reserve(3) || (next != NULL && !hak_page_map_cover(next, more))) return NULL;
+  // As far as it is known where the range will be, its records are made first. Not those of a huge one, which the
+  // kernel may refuse: records stay for good.
+  const bool is_known = next != NULL && more <= RECORDS_FIRST;
+  if (!hak_run_reserve(3) || (is_known && !hak_page_map_cover(next, more))) return NULL;
   const bool out = hak_mapping_step_out();
   char *start = map_range(&next, more, whole, &bytes);
   // If addresses are short, map no more than necessary.
