@@ -85,7 +85,8 @@ TEST_F(IdleThreads, TrimTakesWhatTheyCache) {
 // Unasked they do so while the caches of all idle threads together hold more than 4 MiB.
 TEST_F(IdleThreads, SlowCallsOfOthersTakeItToo) {
   std::vector<Worker> workers(5 * kWorkers);
-  // In a slow build the first ones would be idle for long enough before the last ones are done. FAST has no such setting.
+  // In a slow build the first ones would be idle for long enough before the last ones are done. FAST has no such
+  // setting.
   hak_config_set("HAKMEM_IDLE_CACHE_MS", "3600000");
   for (Worker &worker : workers) worker.Do(FillCaches);
   const hak_stats full = Stats();
