@@ -180,7 +180,7 @@ TEST_F(Pool, RandomCallsAgreeWithAModel) {
       const bool is_new = granules.emplace(reinterpret_cast<uintptr_t>(start) / HAK_SLAB_SIZE + i, next_fill).second;
       EXPECT_TRUE(is_new) << "handed out twice";
       char *granule = start + i * HAK_SLAB_SIZE;
-      granule[0] = granule[HAK_SLAB_SIZE - 1] = static_cast<char>(next_fill);
+      granule[0] = granule[HAK_SLAB_ROOM - 1] = static_cast<char>(next_fill);
       next_fill = static_cast<unsigned char>(next_fill % 255 + 1);
     }
   };
@@ -190,7 +190,7 @@ TEST_F(Pool, RandomCallsAgreeWithAModel) {
       ASSERT_NE(at, granules.end());
       const unsigned char *granule = reinterpret_cast<unsigned char *>(start) + i * HAK_SLAB_SIZE;
       EXPECT_EQ(granule[0], at->second);
-      EXPECT_EQ(granule[HAK_SLAB_SIZE - 1], at->second);
+      EXPECT_EQ(granule[HAK_SLAB_ROOM - 1], at->second);
       granules.erase(at);
     }
   };

@@ -364,7 +364,7 @@ std::string Text(const Accounts &a) {
 
 std::string Difference(const Accounts &faulty, const Accounts &usual) {
   // Which pages of records are free in the end depends on the order in which records came and went.
-  const auto pages = std::max<unsigned long long>(65536, 4 * static_cast<unsigned long long>(sysconf(_SC_PAGESIZE)));
+  const auto pages = std::max<unsigned long long>(131072, 4 * static_cast<unsigned long long>(sysconf(_SC_PAGESIZE)));
   Accounts same = faulty;
   if (same.committed <= usual.committed + pages && usual.committed <= same.committed + pages) {
     same.committed = usual.committed;
