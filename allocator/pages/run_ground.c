@@ -90,7 +90,9 @@ static size_t growth(void) HAK_REQUIRES(hak_mapping_mutex) {
 // Where the heap begins to grow, given an address that the kernel chose.
 static char *choose_start(const char *kernels) {
   const uintptr_t below = BELOW + hak_os_random() % BELOW_VARIES;
-  return (uintptr_t)kernels > 2 * below ? (char *)(((uintptr_t)kernels - below) & ~(HAK_CHUNK_SIZE - 1)) : NULL;
+  // Where user space is small, in the middle of what lies below.
+  const uintptr_t at = (uintptr_t)kernels > 2 * below ? (uintptr_t)kernels - below : (uintptr_t)kernels / 2;
+  return (char *)(at & ~(HAK_CHUNK_SIZE - 1));
 }
 
 // The free bytes directly below the address where the heap grows.
