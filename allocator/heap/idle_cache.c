@@ -5,6 +5,7 @@
 
 #include "allocator/heap/bin.h"
 #include "allocator/heap/give_back.h"
+#include "allocator/heap/idle_cache_state.h"
 #include "allocator/os/barrier.h"
 
 // The most blocks taken between two barriers.
@@ -94,11 +95,7 @@ static uint32_t settle_round(struct hak_heap *heap, struct round *round) HAK_REQ
 }
 
 bool hak_idle_cache_no_event(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) {
-  if (heap->upkeep.slow_calls != heap->idle.seen_calls) {
-    heap->idle.seen_calls = heap->upkeep.slow_calls;
-    heap->idle.seen_calls_ms = now;
-  }
-  return now >= heap->idle.seen_calls_ms && now - heap->idle.seen_calls_ms >= idle_ms;
+  return hak_idle_since(&heap->idle.seen_calls, &heap->idle.seen_calls_ms, heap->upkeep.slow_calls, now, idle_ms);
 }
 
 static void set_idle_bytes(struct hak_heap *heap, uint64_t bytes) HAK_REQUIRES(hak_heap_role) {

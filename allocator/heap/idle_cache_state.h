@@ -11,6 +11,16 @@
 
 HAK_C_BEGIN
 
+// Whether a count still is what it was in an earlier look, at *since_ms, at least `idle_ms` ago; otherwise, or where it
+// has changed, this is the look that the next one is compared with.
+HAK_INLINE bool hak_idle_since(uint64_t *seen, uint64_t *since_ms, uint64_t count, uint64_t now, uint64_t idle_ms) {
+  if (*seen != count) {
+    *seen = count;
+    *since_ms = now;
+  }
+  return now >= *since_ms && now - *since_ms >= idle_ms;
+}
+
 // For each class.
 struct hak_bin_idle {
   // Set when another thread emptied slots of the bin or closed it; cleared by hak_cache_settle.

@@ -3,6 +3,9 @@
 // The cache of medium blocks.
 #include "allocator/heap/medium_cache.h"
 
+#include <string.h>
+
+#include "allocator/heap/idle_cache_state.h"
 #include "allocator/meta/meta.h"
 #include "allocator/os/report.h"
 #include "allocator/pages/page_heap.h"
@@ -30,7 +33,7 @@ static void *exchange(HAK_ATOMIC(void *) * slot) {
 
 // Marks a block that leaves a cache as live. Called by the block's holder.
 static void set_live(void *block) {
-  HAK_ATOMIC(uint16_t) *at = hak_medium_tag_at(block);
+  HAK_ATOMIC(uint16_t) *at = hak_page_tag_at(block);
   const uint32_t tag = atomic_load_explicit(at, memory_order_relaxed);
   atomic_store_explicit(at, (uint16_t)(tag & ~HAK_TAG_CACHED), memory_order_relaxed);
 }
@@ -50,6 +53,10 @@ static uint32_t empty_slots(HAK_ATOMIC(void *) * slots, uint32_t count) {
     emptied++;
   }
   return emptied;
+}
+
+static uint32_t empty_all(struct hak_medium_cache *cache) {
+  return empty_slots(&cache->slots[0][0], HAK_MEDIUM_COUNT * HAK_MEDIUM_SLOTS);
 }
 
 void *hak_medium_take(struct hak_heap *heap, size_t size) {
@@ -79,10 +86,8 @@ static HAK_COLD struct hak_medium_cache *attach(struct hak_heap *heap) {
 // Empties the cache because the bound requires it, and resets the counts. False: the block is larger than the bound.
 static HAK_COLD bool make_room(struct hak_medium_cache *cache, size_t bytes) {
   if (bytes > bytes_bound()) return false;
-  for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
-    empty_slots(cache->slots[class_id], HAK_MEDIUM_SLOTS);
-    cache->used[class_id] = 0;
-  }
+  empty_all(cache);
+  memset(cache->used, 0, sizeof cache->used);
   cache->bytes = 0;
   return true;
 }
@@ -102,7 +107,7 @@ static HAK_COLD void make_slots(struct hak_medium_cache *cache, uint32_t class_i
 }
 
 enum hak_medium_given hak_medium_give(struct hak_heap *heap, void *block) {
-  HAK_ATOMIC(uint16_t) *at = hak_medium_tag_at(block);
+  HAK_ATOMIC(uint16_t) *at = hak_page_tag_at(block);
   if (at == NULL) return HAK_MEDIUM_REFUSED;
   const uint32_t tag = atomic_load_explicit(at, memory_order_relaxed);
   if (!hak_medium_begins(tag, block)) return HAK_MEDIUM_REFUSED;
@@ -128,23 +133,14 @@ enum hak_medium_given hak_medium_give(struct hak_heap *heap, void *block) {
 
 uint32_t hak_medium_flush(struct hak_heap *heap) {
   struct hak_medium_cache *cache = cache_of(heap);
-  uint32_t count = 0;
-  if (cache == NULL) return 0;
-  for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
-    count += empty_slots(cache->slots[class_id], HAK_MEDIUM_SLOTS);
-  }
-  return count;
+  return cache != NULL ? empty_all(cache) : 0;
 }
 
 uint32_t hak_medium_flush_idle(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) {
   struct hak_medium_cache *cache = cache_of(heap);
   if (cache == NULL) return 0;
   const uint64_t given = atomic_load_explicit(&cache->given, memory_order_relaxed);  // Relaxed: a hint.
-  if (given != cache->seen_given) {
-    cache->seen_given = given;
-    cache->seen_since_ms = now;
-  }
-  return now >= cache->seen_since_ms && now - cache->seen_since_ms >= idle_ms ? hak_medium_flush(heap) : 0;
+  return hak_idle_since(&cache->seen_given, &cache->seen_since_ms, given, now, idle_ms) ? empty_all(cache) : 0;
 }
 
 void hak_medium_destroy(struct hak_heap *heap) {

@@ -275,7 +275,7 @@ TEST_F(MediumCache, AgreesWithAModel) {
     }
     // Blocks that were returned are no longer cached.
     for (auto it = cached.begin(); it != cached.end();) {
-      HAK_ATOMIC(uint16_t) *at = hak_medium_tag_at(*it);
+      HAK_ATOMIC(uint16_t) *at = hak_page_tag_at(*it);
       const bool in_cache =
           (atomic_load_explicit(at, memory_order_relaxed) & HAK_TAG_CACHED) != 0 && live.count(*it) == 0;
       it = in_cache ? std::next(it) : cached.erase(it);

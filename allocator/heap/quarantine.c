@@ -5,6 +5,7 @@
 
 #include "allocator/heap/give_back.h"
 #include "allocator/heap/idle_cache.h"
+#include "allocator/heap/idle_cache_state.h"
 #include "allocator/meta/meta.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/os.h"
@@ -144,11 +145,9 @@ uint32_t hak_quarantine_flush_idle(struct hak_heap *heap, uint64_t now, uint64_t
   if (quarantine == NULL) return 0;
   uint32_t blocks = 0;
   lock_within(quarantine);
-  if (quarantine->seen_swaps != quarantine->swaps) {
-    quarantine->seen_swaps = quarantine->swaps;
-    quarantine->seen_since_ms = now;
+  if (hak_idle_since(&quarantine->seen_swaps, &quarantine->seen_since_ms, quarantine->swaps, now, idle_ms)) {
+    blocks = flush(heap);
   }
-  if (now >= quarantine->seen_since_ms && now - quarantine->seen_since_ms >= idle_ms) blocks = flush(heap);
   unlock_within(quarantine);
   if (blocks != 0) atomic_fetch_add_explicit(&hak_stolen_blocks, blocks, memory_order_relaxed);  // A statistic.
   return blocks;

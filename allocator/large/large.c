@@ -32,11 +32,6 @@ static uint16_t tag_of(const struct fit *fit, size_t front) {
   return fit->class_id < HAK_MEDIUM_COUNT ? hak_medium_tag(fit->class_id, front) : 0;
 }
 
-static size_t usable(size_t run, size_t front, uint32_t class_id) {
-  if (class_id < HAK_MEDIUM_COUNT) return hak_medium_usable(class_id);
-  return run - (front != 0 ? HAK_COLOUR_BYTES : 0);
-}
-
 static bool is_too_large(size_t size) { return size > PTRDIFF_MAX - hak_os_page_size() - HAK_COLOUR_BYTES; }
 
 // From this size on, a block that is requested zeroed may stay mostly untouched.
@@ -112,13 +107,13 @@ size_t hak_large_usable(const void *block) {
     return size != SIZE_MAX ? size : 0;
   }
   // Relaxed: only the block's holder reads it.
-  HAK_ATOMIC(uint16_t) *at = hak_medium_tag_at(block);
+  HAK_ATOMIC(uint16_t) *at = hak_page_tag_at(block);
   const uint32_t tag = at != NULL ? atomic_load_explicit(at, memory_order_relaxed) : 0;
   if (hak_medium_begins(tag, block)) {
     return (tag & HAK_TAG_CACHED) != 0 ? 0 : hak_medium_usable(hak_medium_class_of_tag(tag));
   }
   const struct hak_page_block found = hak_page_heap_look(block);
-  return found.size != 0 ? usable(found.size, found.front, HAK_MEDIUM_COUNT) : 0;
+  return found.size != 0 ? hak_colour_usable(found.size, found.front) : 0;
 }
 
 void *hak_large_resize(void *block, size_t size, bool may_move) {
@@ -135,5 +130,5 @@ void *hak_large_resize(void *block, size_t size, bool may_move) {
 size_t hak_large_good_size(size_t size) {
   if (HAK_GUARDED) return size;
   const struct fit fit = fit_coloured(size);
-  return usable(fit.run, HAK_CACHE_LINE, fit.class_id);
+  return fit.class_id < HAK_MEDIUM_COUNT ? hak_medium_usable(fit.class_id) : hak_colour_usable(fit.run, HAK_CACHE_LINE);
 }

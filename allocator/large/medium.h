@@ -55,13 +55,6 @@ HAK_INLINE uint16_t hak_medium_tag(uint32_t class_id, size_t front) {
   return (uint16_t)(front / HAK_CACHE_LINE << 8 | (class_id + 1));
 }
 static_assert(HAK_COLOURS < 256 && HAK_MEDIUM_COUNT < HAK_TAG_CLASS, "a tag is 16 bits");
-
-// The tag of the page with this address, for the block's holder to read and write; NULL when the page heap has no
-// memory there.
-HAK_INLINE HAK_ATOMIC(uint16_t) * hak_medium_tag_at(const void *block) {
-  struct hak_chunk *chunk = hak_chunk_of(block);
-  return HAK_LIKELY(chunk != NULL) ? &chunk->tag[hak_chunk_page(block)] : NULL;
-}
 // Whether this is the tag of a medium block that begins at `block`.
 HAK_INLINE bool hak_medium_begins(uint32_t tag, const void *block) {
   return (tag & HAK_TAG_CLASS) != 0 && (size_t)(tag >> 8) * HAK_CACHE_LINE == ((uintptr_t)block & (HAK_PAGE_SIZE - 1));

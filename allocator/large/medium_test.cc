@@ -102,13 +102,13 @@ TEST(Medium, ATagSaysTheClassAndWhereTheBlockBegins) {
 
 TEST(Medium, AddressesThatThePageHeapNeverHadHaveNoTag) {
   int local;
-  EXPECT_EQ(hak_medium_tag_at(nullptr), nullptr);
-  EXPECT_EQ(hak_medium_tag_at(&local), nullptr);
-  EXPECT_EQ(hak_medium_tag_at(reinterpret_cast<const void *>(UINTPTR_MAX)), nullptr);
+  EXPECT_EQ(hak_page_tag_at(nullptr), nullptr);
+  EXPECT_EQ(hak_page_tag_at(&local), nullptr);
+  EXPECT_EQ(hak_page_tag_at(reinterpret_cast<const void *>(UINTPTR_MAX)), nullptr);
 }
 
 uint32_t TagAt(const void *block) {
-  HAK_ATOMIC(uint16_t) *at = hak_medium_tag_at(block);
+  HAK_ATOMIC(uint16_t) *at = hak_page_tag_at(block);
   return at != nullptr ? atomic_load_explicit(at, memory_order_relaxed) : 0u;
 }
 

@@ -16,6 +16,9 @@ HAK_C_BEGIN
 #define HAK_COLOURS 63u
 #define HAK_COLOUR_BYTES ((size_t)HAK_COLOURS * HAK_CACHE_LINE)
 
+// What a block may use of a run: with a colour (`front` is not 0), all colours' room less, whichever it has.
+HAK_INLINE size_t hak_colour_usable(size_t run, size_t front) { return run - (front != 0 ? HAK_COLOUR_BYTES : 0); }
+
 // The next colour in turn, of the first `count` (1 .. HAK_COLOURS), in bytes.
 HAK_INLINE size_t hak_colour_next(HAK_ATOMIC(uint32_t) * turn, uint32_t count) {
   // Relaxed: which block gets which colour does not matter.

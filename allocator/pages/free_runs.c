@@ -123,14 +123,24 @@ struct hak_run *hak_run_oldest_dirty(void) { return pages.oldest; }
 
 // ---- Free runs ----------------------------------------------------------------------------------
 
-static struct hak_run *free_before(const struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
-  struct hak_run *before = hak_page_map_run(run->start - HAK_PAGE_SIZE);
-  return before != NULL && before->state == HAK_RUN_FREE && hak_run_end(before) == run->start ? before : NULL;
+// The run that ends or begins at an address, in whatever state; NULL: there is none.
+static struct hak_run *ending_at(const char *address) HAK_REQUIRES(hak_mapping_mutex) {
+  struct hak_run *run = hak_page_map_run(address - HAK_PAGE_SIZE);
+  return run != NULL && run->state != HAK_RUN_UNUSED && hak_run_end(run) == address ? run : NULL;
+}
+static struct hak_run *beginning_at(const char *address) HAK_REQUIRES(hak_mapping_mutex) {
+  struct hak_run *run = hak_page_map_run(address);
+  return run != NULL && run->state != HAK_RUN_UNUSED && run->start == address ? run : NULL;
+}
+
+struct hak_run *hak_run_free_before(const char *address) {
+  struct hak_run *run = ending_at(address);
+  return run != NULL && run->state == HAK_RUN_FREE ? run : NULL;
 }
 
 struct hak_run *hak_run_free_after(const struct hak_run *run) {
-  struct hak_run *after = hak_page_map_run(hak_run_end(run));
-  return after != NULL && after->state == HAK_RUN_FREE && after->start == hak_run_end(run) ? after : NULL;
+  struct hak_run *after = beginning_at(hak_run_end(run));
+  return after != NULL && after->state == HAK_RUN_FREE ? after : NULL;
 }
 
 void hak_run_take_out(struct hak_run *run) {
@@ -153,7 +163,7 @@ static void absorb(struct hak_run *run, struct hak_run *free) HAK_REQUIRES(hak_m
 
 void hak_run_make_free(struct hak_run *run, uint64_t since) {
   run->freed_ms = run->dirty != 0 ? since : 0;
-  struct hak_run *before = free_before(run);
+  struct hak_run *before = hak_run_free_before(run->start);
   struct hak_run *after = hak_run_free_after(run);
   if (before != NULL) absorb(run, before);
   if (after != NULL) absorb(run, after);
@@ -186,10 +196,7 @@ struct hak_run *hak_run_largest(void) {
 }
 
 static bool is_alone(const struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
-  const struct hak_run *before = hak_page_map_run(run->start - HAK_PAGE_SIZE);
-  const struct hak_run *after = hak_page_map_run(hak_run_end(run));
-  return (before == NULL || before->size == 0 || hak_run_end(before) != run->start) &&
-         (after == NULL || after->size == 0 || after->start != hak_run_end(run));
+  return ending_at(run->start) == NULL && beginning_at(hak_run_end(run)) == NULL;
 }
 
 struct hak_run *hak_run_next_alone(void) {
@@ -203,7 +210,6 @@ struct hak_run *hak_run_next_alone(void) {
 struct sums {
   uint64_t bytes;
   uint64_t dirty;
-  uint64_t in_tree;
   uint64_t with_memory;
   const char *fault;
 };

@@ -39,6 +39,8 @@ void hak_run_take_out(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex);
 // The smallest, lowest free run that has `size` bytes at a multiple of `align`; NULL: there is none. If very many runs
 // are large enough but badly aligned, it may return a run that is larger by the alignment.
 struct hak_run *hak_run_find(size_t size, size_t align) HAK_REQUIRES(hak_mapping_mutex);
+// The free run that ends at an address; NULL: there is none.
+struct hak_run *hak_run_free_before(const char *address) HAK_REQUIRES(hak_mapping_mutex);
 // The free run that begins where `run` ends; NULL: there is none.
 struct hak_run *hak_run_free_after(const struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex);
 // The free run with memory that has been free for longest; NULL: no free run holds memory.

@@ -23,7 +23,7 @@ static struct {
 
 static char *page_of(const void *block) { return (char *)((uintptr_t)block & ~(HAK_PAGE_SIZE - 1)); }
 
-static size_t usable(const struct hak_run *run) { return run->size - (run->front != 0 ? HAK_COLOUR_BYTES : 0); }
+static size_t usable(const struct hak_run *run) { return hak_colour_usable(run->size, run->front); }
 
 static void count_in(const struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
   live.blocks++;
@@ -42,11 +42,12 @@ static struct hak_run *find(const void *block) HAK_REQUIRES(hak_mapping_mutex) {
 
 static void set_tag(char *page, uint16_t tag) {
   // Relaxed: see hak_chunk.
-  atomic_store_explicit(&hak_chunk_of(page)->tag[hak_chunk_page(page)], tag, memory_order_relaxed);
+  atomic_store_explicit(hak_page_tag_at(page), tag, memory_order_relaxed);
 }
 
 static uint16_t get_tag(const char *page) {
-  return atomic_load_explicit(&hak_chunk_of(page)->tag[hak_chunk_page(page)], memory_order_relaxed);
+  // Relaxed: see hak_chunk.
+  return atomic_load_explicit(hak_page_tag_at(page), memory_order_relaxed);
 }
 
 // ---- Taking -------------------------------------------------------------------------------------
@@ -68,8 +69,8 @@ static struct hak_run *cut(struct hak_run *run, char *at, size_t size) HAK_REQUI
 static struct hak_range touched_part(const struct hak_run *run, char *at, size_t size) {
   char *from = at;
   char *to = at + size;
-  if (hak_chunk_of(from)->huge) from = (char *)((uintptr_t)from & ~(HAK_CHUNK_SIZE - 1));
-  if (hak_chunk_of(to - 1)->huge) to = (char *)hak_round_up((uintptr_t)to, HAK_CHUNK_SIZE);
+  if (hak_chunk_of(from)->huge) from = hak_chunk_start(from);
+  if (hak_chunk_of(to - 1)->huge) to = hak_chunk_start(to - 1) + HAK_CHUNK_SIZE;
   if (from < run->start) from = run->start;
   if (to > hak_run_end(run)) to = hak_run_end(run);
   return (struct hak_range){.start = from, .size = (size_t)(to - from)};

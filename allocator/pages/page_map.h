@@ -67,12 +67,32 @@ HAK_INLINE struct hak_chunk *hak_chunk_of(const void *address) {
   if (HAK_UNLIKELY(leaf == NULL)) return NULL;
   return &leaf[(at >> HAK_CHUNK_SHIFT) & (HAK_LEAF_CHUNKS - 1)];
 }
+// The first byte of the chunk with this address.
+HAK_INLINE char *hak_chunk_start(const char *address) { return (char *)((uintptr_t)address & ~(HAK_CHUNK_SIZE - 1)); }
+
+struct hak_range {
+  char *start;
+  size_t size;
+};
+// The whole chunks of a range; size 0: it has none.
+HAK_INLINE struct hak_range hak_whole_chunks(char *start, size_t size) {
+  char *const first = hak_chunk_start(start + HAK_CHUNK_SIZE - 1);
+  char *const end = hak_chunk_start(start + size);
+  return (struct hak_range){.start = first, .size = end > first ? (size_t)(end - first) : 0};
+}
 HAK_INLINE size_t hak_chunk_page(const void *address) {
   return ((uintptr_t)address >> HAK_PAGE_SHIFT) & (HAK_CHUNK_PAGES - 1);
 }
 
 // Bytes that are reserved for leaves, most of them never touched. Relaxed: a statistic.
 uint64_t hak_page_map_bytes(void);
+
+// The tag of the page with this address, for its block's holder or under the lock; NULL: the page heap has nothing
+// there.
+HAK_INLINE HAK_ATOMIC(uint16_t) * hak_page_tag_at(const void *address) {
+  struct hak_chunk *chunk = hak_chunk_of(address);
+  return HAK_LIKELY(chunk != NULL) ? &chunk->tag[hak_chunk_page(address)] : NULL;
+}
 
 // Makes records for all chunks of the range. False: out of memory. Under the lock, as all functions below.
 bool hak_page_map_cover(const void *start, size_t size) HAK_REQUIRES(hak_mapping_mutex);

@@ -41,11 +41,6 @@ struct hak_run {
   uint32_t priority;  // free: the priority in the tree
 };
 
-struct hak_range {
-  char *start;
-  size_t size;
-};
-
 HAK_INLINE char *hak_run_end(const struct hak_run *run) { return run->start + run->size; }
 
 HAK_C_END

@@ -37,48 +37,31 @@ uint64_t hak_run_ground_mapped(void) { return mapped; }
 
 static bool wants_huge(size_t size) HAK_REQUIRES(hak_mapping_mutex) {
   const uint64_t in_use = mapped - hak_free_runs_bytes() + size;
-  const struct hak_huge_facts facts = {
-      .wanted = HAK_SETTING(huge_pages),
-      .available = hak_os_huge_pages() != HAK_HUGE_NEVER,
-      .further = in_use >= HUGE_FROM || size >= HUGE_BLOCK,
-      .eager = HAK_SETTING(lean_decommit) != HAK_DECOMMIT_OFF || HAK_SETTING(decommit_deadline_ms) == 0,
-      .committed = HAK_HUGE_FROM,  // The page heap has its own bound.
-  };
+  struct hak_huge_facts facts = hak_huge_facts_now(in_use >= HUGE_FROM || size >= HUGE_BLOCK);
+  facts.committed = HAK_HUGE_FROM;  // The page heap has its own bound.
   return hak_huge_wanted(&facts) && hak_limit_has_room(HAK_CHUNK_SIZE);
-}
-
-// The whole chunks of a range.
-struct chunks {
-  char *first;
-  size_t size;
-};
-
-static struct chunks whole_chunks(char *start, size_t size) {
-  char *const first = (char *)hak_round_up((uintptr_t)start, HAK_CHUNK_SIZE);
-  char *const end = (char *)((uintptr_t)(start + size) & ~(HAK_CHUNK_SIZE - 1));
-  const struct chunks chunks = {.first = first, .size = end > first ? (size_t)(end - first) : 0};
-  return chunks;
 }
 
 // Records a new range: its pages are clean and in no run yet, and its whole chunks are huge pages or not.
 static void begin_range(char *start, size_t size, bool huge) HAK_REQUIRES(hak_mapping_mutex) {
   hak_page_map_set_dirty(start, size, false);
-  const struct chunks whole = whole_chunks(start, size);
-  for (char *at = (char *)((uintptr_t)start & ~(HAK_CHUNK_SIZE - 1)); at < start + size; at += HAK_CHUNK_SIZE) {
+  const struct hak_range whole = hak_whole_chunks(start, size);
+  for (char *at = hak_chunk_start(start); at < start + size; at += HAK_CHUNK_SIZE) {
     struct hak_chunk *chunk = hak_chunk_of(at);
-    chunk->huge = huge && at >= whole.first && at < whole.first + whole.size;
-    chunk->small = !chunk->huge && at >= whole.first && at < whole.first + whole.size;
+    const bool is_whole = at >= whole.start && at < whole.start + whole.size;
+    chunk->huge = is_whole && huge;
+    chunk->small = is_whole && !huge;
   }
   mapped += size;
 }
 
 // Advises the kernel before the first touch: later advice neither makes a huge page nor splits one.
 static bool advise(char *start, size_t size, bool huge) {
-  const struct chunks whole = whole_chunks(start, size);
+  const struct hak_range whole = hak_whole_chunks(start, size);
   if (whole.size == 0) return false;
-  if (huge) return hak_os_advise_huge(whole.first, whole.size, true);
+  if (huge) return hak_os_advise_huge(whole.start, whole.size, true);
   const enum hak_huge_pages wanted = HAK_SETTING(huge_pages);
-  if (wanted != HAK_HUGE_PAGES_AUTO || hak_os_huge_by_default()) hak_os_advise_huge(whole.first, whole.size, false);
+  if (wanted != HAK_HUGE_PAGES_AUTO || hak_os_huge_by_default()) hak_os_advise_huge(whole.start, whole.size, false);
   return false;
 }
 
@@ -92,13 +75,13 @@ static char *choose_start(const char *kernels) {
   const uintptr_t below = BELOW + hak_os_random() % BELOW_VARIES;
   // Where user space is small, in the middle of what lies below.
   const uintptr_t at = (uintptr_t)kernels > 2 * below ? (uintptr_t)kernels - below : (uintptr_t)kernels / 2;
-  return (char *)(at & ~(HAK_CHUNK_SIZE - 1));
+  return hak_chunk_start((const char *)at);
 }
 
 // The free bytes directly below the address where the heap grows.
 static size_t free_in_front(const char *at) HAK_REQUIRES(hak_mapping_mutex) {
-  const struct hak_run *run = at != NULL ? hak_page_map_run(at - HAK_PAGE_SIZE) : NULL;
-  return run != NULL && run->state == HAK_RUN_FREE && hak_run_end(run) == at ? run->size : 0;
+  const struct hak_run *run = at != NULL ? hak_run_free_before(at) : NULL;
+  return run != NULL ? run->size : 0;
 }
 
 static void find_end(const struct hak_run *run, void *context) HAK_REQUIRES(hak_mapping_mutex) {
@@ -211,17 +194,16 @@ static char *split(char *page) {
   if (!chunk->huge) return NULL;
   chunk->huge = false;
   chunk->small = true;
-  return (char *)((uintptr_t)page & ~(HAK_CHUNK_SIZE - 1));
+  return hak_chunk_start(page);
 }
 
 void hak_run_ground_split(const struct hak_run *run, struct hak_ground_edges *edges) {
   char *const end = hak_run_end(run);
-  const bool whole_first = ((uintptr_t)run->start & (HAK_CHUNK_SIZE - 1)) == 0 && run->size >= HAK_CHUNK_SIZE;
-  const bool whole_last = ((uintptr_t)end & (HAK_CHUNK_SIZE - 1)) == 0 && run->size >= HAK_CHUNK_SIZE;
+  const struct hak_range whole = hak_whole_chunks(run->start, run->size);
   edges->pages[0] = run->start;
-  edges->chunks[0] = whole_first ? NULL : split(run->start);
   edges->pages[1] = end - hak_os_page_size();
-  edges->chunks[1] = whole_last ? NULL : split(edges->pages[1]);
+  edges->chunks[0] = whole.size != 0 && whole.start == run->start ? NULL : split(edges->pages[0]);
+  edges->chunks[1] = whole.size != 0 && whole.start + whole.size == end ? NULL : split(edges->pages[1]);
 }
 
 void hak_run_ground_advise_edges(const struct hak_ground_edges *edges) {
@@ -249,16 +231,16 @@ bool hak_run_ground_decommit(char *start, size_t size) {
 bool hak_run_ground_may_renew(void) { return wants_huge(0); }
 
 void hak_run_ground_renew(char *start, size_t size) {
-  const struct chunks whole = whole_chunks(start, size);
-  for (char *at = whole.first; at < whole.first + whole.size; at += HAK_CHUNK_SIZE) {
+  const struct hak_range whole = hak_whole_chunks(start, size);
+  for (char *at = whole.start; at < whole.start + whole.size; at += HAK_CHUNK_SIZE) {
     // Relaxed: the run is in transit, so nobody changes it.
     if (hak_chunk_of(at)->small) hak_os_advise_huge(at, HAK_CHUNK_SIZE, true);
   }
 }
 
 void hak_run_ground_note_renewed(char *start, size_t size) {
-  const struct chunks whole = whole_chunks(start, size);
-  for (char *at = whole.first; at < whole.first + whole.size; at += HAK_CHUNK_SIZE) {
+  const struct hak_range whole = hak_whole_chunks(start, size);
+  for (char *at = whole.start; at < whole.start + whole.size; at += HAK_CHUNK_SIZE) {
     struct hak_chunk *chunk = hak_chunk_of(at);
     chunk->huge = chunk->huge || chunk->small;
     chunk->small = false;

@@ -141,15 +141,11 @@ static void keep(struct hak_run *run, uint64_t now) HAK_REQUIRES(hak_mapping_mut
 // The last whole chunks of the range that may hold memory, up to `most` bytes but at least one chunk; size 0: there are
 // none.
 static struct hak_range last_chunks(char *start, size_t size, size_t most) HAK_REQUIRES(hak_mapping_mutex) {
-  struct hak_range range = {.start = NULL, .size = 0};
-  char *const first = (char *)hak_round_up((uintptr_t)start, HAK_CHUNK_SIZE);
-  char *const last = (char *)((uintptr_t)(start + size) & ~(HAK_CHUNK_SIZE - 1));
-  if (last <= first) return range;
-  char *const end = hak_page_map_last_dirty(first, (size_t)(last - first));
-  if (end == first) return range;
+  struct hak_range range = hak_whole_chunks(start, size);
+  char *const end = hak_page_map_last_dirty(range.start, range.size);
   char *const to = (char *)hak_round_up((uintptr_t)end, HAK_CHUNK_SIZE);
   const size_t wanted = hak_round_up(most != 0 ? most : 1, HAK_CHUNK_SIZE);
-  range.size = (size_t)(to - first) < wanted ? (size_t)(to - first) : wanted;
+  range.size = (size_t)(to - range.start) < wanted ? (size_t)(to - range.start) : wanted;
   range.start = to - range.size;
   return range;
 }

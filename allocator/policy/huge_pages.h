@@ -29,6 +29,9 @@ struct hak_huge_facts {
   uint64_t committed;          // bytes now
 };
 
+// The facts as the settings, the system and the account of memory have them now. Not pure: it reads them.
+struct hak_huge_facts hak_huge_facts_now(bool further);
+
 bool hak_huge_wanted(const struct hak_huge_facts *facts);
 
 // Whether one call populates the pages of a batch of new blocks before they are handed out. Useful where no huge pages

@@ -8,25 +8,14 @@
 #include "allocator/policy/huge_pages.h"
 #include "allocator/policy/memory_limit.h"
 
-static struct hak_huge_facts facts_of(bool further) {
-  const struct hak_huge_facts facts = {
-      .wanted = HAK_SETTING(huge_pages),
-      .available = hak_os_huge_pages() != HAK_HUGE_NEVER,
-      .further = further,
-      .eager = HAK_SETTING(lean_decommit) != HAK_DECOMMIT_OFF || HAK_SETTING(decommit_deadline_ms) == 0,
-      .committed = hak_commit_now(),
-  };
-  return facts;
-}
-
 bool hak_ground_wants_huge(bool further) {
-  const struct hak_huge_facts facts = facts_of(further);
+  const struct hak_huge_facts facts = hak_huge_facts_now(further);
   // Near a limit memory is taken in small steps.
   return hak_huge_wanted(&facts) && hak_limit_has_room(HAK_SUPERSLAB_SIZE);
 }
 
 bool hak_ground_populates(void) {
-  const struct hak_huge_facts facts = facts_of(true);
+  const struct hak_huge_facts facts = hak_huge_facts_now(true);
   return hak_huge_populate_instead(&facts);
 }
 

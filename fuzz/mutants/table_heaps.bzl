@@ -488,9 +488,9 @@ HEAP_MUTANTS = [
     },
     {
         "name": "medium_idle_too_soon",
-        "file": "allocator/heap/medium_cache.c",
-        "old": "now - cache->seen_since_ms >= idle_ms ?",
-        "new": "now - cache->seen_since_ms + 1 >= idle_ms ?",
+        "file": "allocator/heap/idle_cache_state.h",
+        "old": "now - *since_ms >= idle_ms;",
+        "new": "now - *since_ms + 1 >= idle_ms;",
         "kind": "fence-post",
         "breaks": "a cache counts as idle before its time",
         "killer": "//allocator/heap:medium_cache_test",

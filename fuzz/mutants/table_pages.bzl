@@ -69,8 +69,8 @@ PAGE_MUTANTS = [
     {
         "name": "runs_stale_neighbour",
         "file": "allocator/pages/free_runs.c",
-        "old": "before->state == HAK_RUN_FREE && hak_run_end(before) == run->start ? before : NULL;",
-        "new": "before->state == HAK_RUN_FREE ? before : NULL;",
+        "old": "run->state != HAK_RUN_UNUSED && hak_run_end(run) == address ? run : NULL;",
+        "new": "run->state != HAK_RUN_UNUSED ? run : NULL;",
         "kind": "missing check",
         "breaks": "a run merges with one that a stale entry of the page map names",
         "killer": "//allocator/pages:free_runs_test",
