@@ -18,6 +18,7 @@
 #include "allocator/pages/page_map.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/memory_limit.h"
+#include "allocator/test/kernel_support.h"
 
 namespace {
 
@@ -344,7 +345,7 @@ bool IsHuge(const char *at) {
 }
 
 TEST_F(RunRelease, WhatTheProgramMayLeaveUntouchedStaysOnSmallPages) {
-  if (hak_os_huge_pages() == HAK_HUGE_NEVER) GTEST_SKIP() << "no huge pages";
+  if (!hak_test::HasHugePages()) GTEST_SKIP() << "no huge pages";
   IN_CHILD([] {
     hak_config.huge_pages = HAK_HUGE_PAGES_ON;
     hak_page_request request = {};
@@ -364,7 +365,7 @@ TEST_F(RunRelease, WhatTheProgramMayLeaveUntouchedStaysOnSmallPages) {
 }
 
 TEST_F(RunRelease, AChunkOfWhichAPartGoesBackIsTakenApart) {
-  if (hak_os_huge_pages() == HAK_HUGE_NEVER) GTEST_SKIP() << "no huge pages";
+  if (!hak_test::HasHugePages()) GTEST_SKIP() << "no huge pages";
   IN_CHILD([] {
     hak_config.huge_pages = HAK_HUGE_PAGES_ON;
     char *block = Take(6 * kMiB, 2 * kMiB);
@@ -396,7 +397,7 @@ TEST_F(RunRelease, AChunkOfWhichAPartGoesBackIsTakenApart) {
 
 // A chunk in small pages may become a huge page after all of it was returned.
 TEST_F(RunRelease, AChunkThatWentBackAsAWholeIsRenewed) {
-  if (hak_os_huge_pages() == HAK_HUGE_NEVER) GTEST_SKIP() << "no huge pages";
+  if (!hak_test::HasHugePages()) GTEST_SKIP() << "no huge pages";
   IN_CHILD([] {
     char *block = Take(4 * kMiB, 2 * kMiB);
     char *wall = Take(2 * kMiB, 2 * kMiB);

@@ -11,74 +11,32 @@
 #include <thread>
 #include <vector>
 
-#include "allocator/os/decommit.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/os.h"
 #include "allocator/os/unit_test.h"
 #include "allocator/policy/config.h"
-#include "allocator/policy/huge_pages.h"
-#include "allocator/policy/memory_limit.h"
-#include "allocator/slab/ground_choice.h"
-#include "allocator/slab/ground_split.h"
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool_look.h"
 #include "allocator/slab/slab_release.h"
 #include "allocator/slab/superslab_records.h"
+#include "allocator/slab/unit_test.h"
+#include "allocator/test/kernel_support.h"
 
 namespace {
 
 using hak_unit::FaultPlan;
+using hak_unit::GiveAll;
 using hak_unit::IsMapped;
 using hak_unit::IsZero;
+using hak_unit::kHour;
+using hak_unit::kSmall;
+using hak_unit::Pool;
 using hak_unit::Random;
+using hak_unit::SomeOwner;
+using hak_unit::TakeManyUsed;
+using hak_unit::TakeUsed;
 
-constexpr uint32_t kSmall = 4;                  // class ids: 64 bytes
-constexpr uint32_t kBig = HAK_CLASS_COUNT - 1;  // 32 KiB: never in slab 0
-constexpr uint64_t kHour = uint64_t{3600} * 1000;
-
-// The pool only stores owners: any address that is not NULL will do.
-hak_heap *SomeOwner() { return reinterpret_cast<hak_heap *>(uintptr_t{64}); }
-
-// Each test begins and ends without a slab in use. Superslabs without memory may stay from one test to the next.
-class Pool : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    // Once per process, for both suites.
-    static bool done = false;
-    if (!done) hak_slab_map_init(HAK_SLAB_MAP_AUTO);
-    if (!done) hak_superslab_records_init();
-    done = true;
-  }
-  Pool() {
-    hak_config.decommit_deadline_ms = kHour;
-    hak_config.keep_superslabs = 0;
-  }
-  ~Pool() override {
-    hak_pool_trim(0);
-    EXPECT_EQ(hak_pool_verify(), nullptr);
-    EXPECT_EQ(hak_pool_totals().slabs_used, 0u);
-    EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
-  }
-};
-
-// A slab whose memory was used.
-hak_slab *TakeUsed(uint32_t class_id) {
-  hak_slab *slab = hak_pool_take(class_id, SomeOwner(), true);
-  void *block;
-  if (slab == nullptr || hak_slab_carve(slab, &block, 1) != 1) return nullptr;
-  memset(block, 0xEE, hak_class_usable(class_id));
-  return slab;
-}
-
-std::vector<hak_slab *> TakeManyUsed(int count, uint32_t class_id = kSmall) {
-  std::vector<hak_slab *> slabs;
-  for (int i = 0; i < count; i++) slabs.push_back(TakeUsed(class_id));
-  return slabs;
-}
-
-void GiveAll(const std::vector<hak_slab *> &slabs) {
-  for (hak_slab *slab : slabs) hak_pool_give(slab);
-}
+constexpr uint32_t kBig = HAK_CLASS_COUNT - 1;  // class id: 32 KiB, never in slab 0
 
 // The free slabs of every superslab, as bits, found by visiting all slabs.
 using FreeSlabs = std::map<hak_superslab *, uint32_t>;
@@ -99,7 +57,8 @@ FreeSlabs LookAtFreeSlabs() {
 // The free memory of a prewarmed superslab is returned while neighbouring slabs are in use; their memory stays.
 TEST_F(Pool, PrewarmedMemoryGoesBackAroundWhatIsInUse) {
   hak_pool_prewarm(2);
-  if (hak_pool_totals().slabs_free_dirty == 0) GTEST_SKIP() << "this kernel does not fill memory on demand";
+  if (!hak_test::FillsOnDemand()) GTEST_SKIP() << "this kernel does not fill memory on demand";
+  EXPECT_GT(hak_pool_totals().slabs_free_dirty, 0u);
   for (const uint32_t class_id : {kSmall, kBig}) {
     hak_slab *slab = hak_pool_take(class_id, SomeOwner(), true);
     ASSERT_NE(slab, nullptr);
@@ -485,135 +444,6 @@ TEST_F(Pool, ThreadsShareIt) {
   for (std::thread &thread : threads) thread.join();
   EXPECT_EQ(failures.load(), 0);
   EXPECT_EQ(hak_pool_verify(), nullptr);
-}
-
-// ---- Huge pages ---------------------------------------------------------------------------------
-
-// As if the system gave huge pages on advice, and the operator had asked for them.
-class HugeGround : public Pool {
- protected:
-  HugeGround() { hak_config.huge_pages = HAK_HUGE_PAGES_ON; }
-  ~HugeGround() override { hak_config.huge_pages = HAK_HUGE_PAGES_AUTO; }
-  void SetUp() override {
-    if (hak_os_huge_pages() == HAK_HUGE_NEVER) GTEST_SKIP() << "no huge pages on this system";
-  }
-};
-
-bool IsHuge(hak_slab *slab) { return hak_ground_is_huge(hak_superslab_of_slab(slab)); }
-
-TEST_F(HugeGround, ASuperslabHasMemoryFromTheStartAndGoesBackWhole) {
-  hak_pool_give(TakeUsed(kSmall));  // The first one may map memory for records, which stays.
-  hak_pool_trim(0);
-  const uint64_t committed = hak_commit_now();
-  hak_slab *slab = TakeUsed(kSmall);
-  ASSERT_NE(slab, nullptr);
-  EXPECT_TRUE(IsHuge(slab));
-  EXPECT_EQ(slab->zeroed, 0) << "nobody keeps a book on which parts were used";
-  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, HAK_SLABS_PER_SUPERSLAB - 1);
-  EXPECT_EQ(hak_commit_now(), committed + HAK_SUPERSLAB_SIZE);
-  EXPECT_EQ(hak_pool_verify(), nullptr);
-  hak_config.keep_superslabs = 8;
-  const hak_pool_counters before = hak_pool_totals().counters;
-  hak_pool_give(slab);
-  hak_config.decommit_deadline_ms = 0;
-  EXPECT_TRUE(hak_pool_tick(hak_os_now_ms()));
-  EXPECT_EQ(hak_pool_totals().counters.unmapped_superslabs, before.unmapped_superslabs + 1);
-  EXPECT_EQ(hak_pool_totals().counters.split_superslabs, before.split_superslabs);
-  EXPECT_EQ(hak_commit_now(), committed);
-}
-
-TEST_F(HugeGround, APartThatGoesBackSplitsItOnce) {
-  hak_slab *slab = TakeUsed(kSmall);
-  hak_slab *other = TakeUsed(kSmall);
-  ASSERT_TRUE(slab != nullptr && other != nullptr && IsHuge(slab));
-  const hak_pool_counters before = hak_pool_totals().counters;
-  hak_pool_trim(0);
-  EXPECT_FALSE(IsHuge(slab));
-  EXPECT_EQ(hak_pool_totals().counters.split_superslabs, before.split_superslabs + 1);
-  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
-  EXPECT_EQ(hak_pool_verify(), nullptr);
-  hak_pool_give(other);
-  hak_pool_trim(0);
-  EXPECT_EQ(hak_pool_totals().counters.split_superslabs, before.split_superslabs + 1);
-  hak_pool_give(slab);
-}
-
-// While a heap grows into a superslab, the deadline counts from the last slab that was taken. After one was given back,
-// it counts as usual.
-TEST_F(HugeGround, TheDeadlineCountsFromTheLastGrowth) {
-  hak_config.decommit_deadline_ms = 2000;
-  hak_slab *slab = TakeUsed(kSmall);
-  ASSERT_TRUE(slab != nullptr && IsHuge(slab));
-  usleep(150 * 1000);
-  const uint64_t before = hak_os_now_ms();
-  hak_slab *other = TakeUsed(kSmall);
-  const uint64_t after = hak_os_now_ms();
-  EXPECT_FALSE(hak_pool_tick(before + 1990));
-  EXPECT_TRUE(IsHuge(slab));
-  hak_pool_give(other);
-  usleep(150 * 1000);
-  other = TakeUsed(kSmall);
-  EXPECT_TRUE(IsHuge(other));
-  EXPECT_TRUE(hak_pool_tick(after + 2000));
-  EXPECT_FALSE(IsHuge(slab));
-  hak_config.decommit_deadline_ms = kHour;
-  hak_pool_give(slab);
-  hak_pool_give(other);
-}
-
-// If the kernel refuses the advice, the superslab is in small pages. If it refuses a split, the superslab counts as
-// split anyway.
-TEST_F(HugeGround, AdviceMayFail) {
-  hak_slab *slab;
-  {
-    const FaultPlan plan(HAK_FAULT_ADVISE);
-    slab = TakeUsed(kSmall);
-    EXPECT_GT(hak_fault_hits(), 0u);
-  }
-  ASSERT_NE(slab, nullptr);
-  EXPECT_FALSE(IsHuge(slab));
-  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
-  hak_pool_give(slab);
-  hak_pool_trim(0);
-  slab = TakeUsed(kSmall);
-  ASSERT_TRUE(slab != nullptr && IsHuge(slab));
-  {
-    const FaultPlan plan(HAK_FAULT_ADVISE);
-    EXPECT_GT(hak_pool_trim(0), 0u);
-  }
-  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
-  EXPECT_EQ(hak_pool_verify(), nullptr);
-  hak_pool_give(slab);
-}
-
-// Slabs that may stay nearly empty are not in huge pages, unless huge pages have much free memory.
-TEST_F(HugeGround, EachKindOfSlabHasItsGround) {
-  if (HAK_HARDENED) GTEST_SKIP() << "none are wanted unasked";
-  hak_config.huge_pages = HAK_HUGE_PAGES_AUTO;
-  std::vector<hak_slab *> slabs;
-  while (hak_commit_now() < HAK_HUGE_FROM) slabs.push_back(TakeUsed(kSmall));
-  hak_slab *further = hak_pool_take_further(kSmall, SomeOwner(), true);
-  ASSERT_NE(further, nullptr);
-  EXPECT_TRUE(IsHuge(further));
-  slabs.push_back(further);
-  for (int i = 0; i < 40; i++) {
-    slabs.push_back(TakeUsed(kSmall));
-    EXPECT_FALSE(IsHuge(slabs.back())) << i;
-  }
-  // Two more: now huge pages have much free memory, and nothing else is mapped.
-  std::vector<hak_slab *> many;
-  for (int i = 0; i < 70; i++) many.push_back(hak_pool_take_further(kSmall, SomeOwner(), true));
-  GiveAll(many);
-  const uint64_t superslabs = hak_pool_totals().superslabs;
-  int huge = 0;
-  for (int i = 0; i < 90; i++) {
-    slabs.push_back(TakeUsed(kSmall));
-    huge += IsHuge(slabs.back());
-  }
-  EXPECT_GT(huge, 0);
-  EXPECT_LE(hak_pool_totals().superslabs, superslabs + 1);
-  EXPECT_EQ(hak_pool_verify(), nullptr);
-  GiveAll(slabs);
 }
 
 }  // namespace

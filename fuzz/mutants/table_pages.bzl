@@ -154,7 +154,7 @@ PAGE_MUTANTS = [
         "new": "moved = hak_os_move_onto(old, bytes_before, target->start, new_size) || true;",
         "kind": "ignored failure",
         "breaks": "a block counts as moved although the kernel refused",
-        "killer": "//allocator/pages:page_heap_test",
+        "killer": "//allocator/pages:page_heap_resize_test",
     },
     {
         "name": "heap_grows_over_the_rest",
@@ -163,7 +163,7 @@ PAGE_MUTANTS = [
         "new": "if (after == NULL) return false;",
         "kind": "missing check",
         "breaks": "a block grows beyond the free pages behind it",
-        "killer": "//allocator/pages:page_heap_test",
+        "killer": "//allocator/pages:page_heap_resize_test",
     },
     {
         "name": "release_counts_twice",
