@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Prints docs/ENV.md from the table of gates.
+// Prints docs/ENV.md from the table of settings.
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -48,7 +48,8 @@ int main(void) {
   printf(
       "`hak_config_get` and `HAKMEM_SHOW_CONFIG=1` report each value and its source; in FAST builds every source is\n");
   printf("`fixed in this build`.\n\n");
-  printf("| variable | values | `balanced` | `speed` | `lean` | layer | later | meaning |\n");
+  printf("`rooms` names the folders of `allocator/` that a setting takes effect in.\n\n");
+  printf("| variable | values | `balanced` | `speed` | `lean` | rooms | later | meaning |\n");
   printf("| --- | --- | --- | --- | --- | --- | --- | --- |\n");
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
     const struct hak_gate *gate = &hak_gates[id];
@@ -58,7 +59,7 @@ int main(void) {
       printf(" | ");
       print_value(gate, gate->preset[preset]);
     }
-    printf(" | %s | %s | %s |\n", gate->layer, gate->change == HAK_GATE_ANY_TIME ? "yes" : "no", gate->text);
+    printf(" | %s | %s | %s |\n", gate->rooms, gate->change == HAK_GATE_ANY_TIME ? "yes" : "no", gate->text);
   }
   return 0;
 }

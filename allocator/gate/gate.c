@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Resolves the settings from all sources, and reports values that are not accepted.
 #include "allocator/gate/gate.h"
 
 #include <hakmem/hakmem.h>
@@ -15,7 +17,7 @@ static_assert(HAK_DECOMMIT_OFF == 0 && HAK_DECOMMIT_FREE == 1 && HAK_DECOMMIT_DO
 static_assert(HAK_HUGE_PAGES_AUTO == 0 && HAK_HUGE_PAGES_ON == 1 && HAK_HUGE_PAGES_OFF == 2, "order of the names");
 static_assert(HAK_SLAB_MAP_AUTO == 0 && HAK_SLAB_MAP_FLAT == 1 && HAK_SLAB_MAP_TWO_LEVEL == 2, "order of the names");
 
-// Other names that a choice is known by.
+// Other names of choices.
 static const struct {
   enum hak_gate_id gate;
   const char *name;
@@ -27,20 +29,20 @@ static const struct {
 
 const struct hak_gate hak_gates[HAK_GATE_COUNT] = {
 #define HAK_CHOICES(...) ((const char *const[]){__VA_ARGS__, NULL})
-#define HAK_GATE_CHOICE(id, field, type, name_, choices_, balanced_, speed_, lean_, layer_, change_, text_) \
+#define HAK_GATE_CHOICE(id, field, type, name_, choices_, balanced_, speed_, lean_, rooms_, change_, text_) \
   [HAK_GATE_##id] = {.name = (name_),                                                                       \
                      .choices = (choices_),                                                                 \
                      .preset = {(balanced_), (speed_), (lean_)},                                            \
-                     .layer = (layer_),                                                                     \
+                     .rooms = (rooms_),                                                                     \
                      .change = (change_),                                                                   \
                      .text = (text_)},
-#define HAK_GATE_NUMBER(id, field, name_, least_, most_, unit_, balanced_, speed_, lean_, layer_, change_, text_) \
+#define HAK_GATE_NUMBER(id, field, name_, least_, most_, unit_, balanced_, speed_, lean_, rooms_, change_, text_) \
   [HAK_GATE_##id] = {.name = (name_),                                                                             \
                      .least = (least_),                                                                           \
                      .most = (most_),                                                                             \
                      .unit = (unit_),                                                                             \
                      .preset = {(balanced_), (speed_), (lean_)},                                                  \
-                     .layer = (layer_),                                                                           \
+                     .rooms = (rooms_),                                                                           \
                      .change = (change_),                                                                         \
                      .text = (text_)},
 #include "allocator/policy/gate_table.inc"
@@ -99,18 +101,18 @@ static void add_value(struct hak_line *line, const struct hak_gate *gate, uint64
   }
 }
 
-// The text in quotes, cut after 64 bytes.
+// Appends the text in quotes, cut after 64 bytes.
 static void add_quoted(struct hak_line *line, const char *text, size_t length) {
   hak_line_text(line, "\"");
   for (size_t i = 0; i < length && i < 64 && text[i] != '\0'; i++) {
-    // What comes from outside must not fake lines or move the cursor.
+    // Text from outside must not be able to fake a line or move the cursor.
     const char shown[2] = {text[i] >= ' ' && text[i] <= '~' ? text[i] : '?', '\0'};
     hak_line_text(line, shown);
   }
   hak_line_text(line, "\"");
 }
 
-// Says so where a profile of the build was given as the preset.
+// Adds a hint if the value of the preset is the name of a build profile.
 static void add_hint(struct hak_line *line, const struct hak_gate *gate, const char *text) {
   static const char *const profiles[] = {"fast", "standard", "observe", "hardened"};
   if (gate != &hak_gates[HAK_GATE_PROFILE]) return;
@@ -122,7 +124,7 @@ static void add_hint(struct hak_line *line, const struct hak_gate *gate, const c
   }
 }
 
-// The end of a line on a bad value, and the line.
+// Ends and writes the line about a value that is not accepted.
 static void finish_bad_value(struct hak_line *line, const struct hak_gate *gate, const char *text, uint64_t used) {
   hak_line_text(line, " is not accepted; accepted: ");
   if (gate->choices != NULL) {
@@ -165,7 +167,7 @@ static bool names_gate(const struct hak_conf_item *item, uint32_t id) {
   return hak_conf_names(item, hak_gates[id].name) || (other != NULL && hak_conf_names(item, other));
 }
 
-// What the text of settings says of this gate, if anything: the last accepted value counts.
+// Takes the setting's value from a text of settings, if it has one. The last accepted value counts.
 static void take_conf(const char *text, enum hak_gate_origin origin, uint32_t id, struct hak_gate_values *values) {
   if (text == NULL || hak_conf_too_long(text)) return;
   struct hak_conf_item item;
@@ -207,7 +209,7 @@ static uint32_t find_gate(const struct hak_conf_item *item) {
   return id;
 }
 
-// A line for each item of the text that is not accepted. Comes last, when it is known what is used instead.
+// Writes a line for each item of the text that is not accepted. Called last, when the value used instead is known.
 static void report_conf(const char *source, const char *text, const struct hak_gate_values *values) {
   struct hak_conf_item item;
   if (text == NULL) return;

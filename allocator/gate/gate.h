@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Gates: the settings that an operator may change by environment variables, a program by hak_conf, and a build by
-// //configs:conf. One table (policy/gate_table.inc) names each with its values, default and meaning; it drives the
-// parser, HAKMEM_SHOW_CONFIG and docs/ENV.md.
+// //configs:conf. One table (policy/gate_table.inc) has each with its name, values, defaults and meaning. The parser,
+// HAKMEM_SHOW_CONFIG and docs/ENV.md are made from it.
 //
 // All sources are read once, before the first block is handed out. For each gate the environment overrides hak_conf,
 // which overrides //configs:conf, which overrides the preset. A process with raised privileges (AT_SECURE) does not
@@ -18,7 +18,7 @@
 
 HAK_C_BEGIN
 
-// The right to set the values of the gates: of one thread at a time, which the caller sees to (api/process.c).
+// The right to set the values of the settings. One thread at a time has it: api/process.c makes sure of that.
 extern struct hak_role hak_gate_role;
 
 enum hak_gate_id {
@@ -28,7 +28,7 @@ enum hak_gate_id {
   HAK_GATE_COUNT
 };
 
-// In the order of precedence. From HAK_GATE_FROM_BUILD on somebody asked for this very gate.
+// In the order of precedence. From HAK_GATE_FROM_BUILD on, the setting was given explicitly.
 enum hak_gate_origin {
   HAK_GATE_BUILT_IN,
   HAK_GATE_FROM_PRESET,
@@ -38,7 +38,7 @@ enum hak_gate_origin {
   HAK_GATE_FROM_CALL  // hak_config_set
 };
 
-// When a gate may change.
+// When a setting may change.
 enum hak_gate_change { HAK_GATE_AT_START, HAK_GATE_ANY_TIME };
 
 struct hak_gate {
@@ -47,7 +47,7 @@ struct hak_gate {
   uint64_t least, most;               // of a number
   const char *unit;                   // of a number
   uint64_t preset[HAK_PRESET_COUNT];  // the value under each preset
-  const char *layer;                  // the floor that it takes effect on
+  const char *rooms;                  // the rooms that it takes effect in
   enum hak_gate_change change;
   const char *text;
 };
@@ -58,35 +58,36 @@ struct hak_gate_values {
   uint8_t origin[HAK_GATE_COUNT];  // enum hak_gate_origin
 };
 
-// Where settings come from; each may be NULL.
+// The sources of settings; each may be NULL.
 struct hak_gate_sources {
-  char *const *environment;  // NULL-ended "NAME=value" strings; of two with one name the first counts
-  const char *program;       // hak_conf: items as in conf.h; of two with one name the last counts
+  char *const *environment;  // NULL-ended "NAME=value" strings; of two with the same name the first counts
+  const char *program;       // hak_conf: items as in conf.h; of two with the same name the last counts
   const char *build;         // //configs:conf: the same
 };
 
-// Another name of the gate's variable; NULL: it has none. The gate with a name of either kind; HAK_GATE_COUNT: none.
+// The other name of the setting's variable, or NULL if it has none; and the setting that has this name as either of its
+// names, or HAK_GATE_COUNT.
 const char *hak_gate_other_name(uint32_t id);
 uint32_t hak_gate_named(const char *name);
 
-// The value of the variable in the environment, which may be NULL; NULL: it has none.
+// The value of the variable in the environment. NULL: the variable is not set, or `environment` is NULL.
 const char *hak_gate_variable(char *const *environment, const char *name);
 
-// Reads `text` as a value of the gate: false when it is none.
+// Reads `text` as a value of the setting. False: it is not an accepted value.
 bool hak_gate_parse(const struct hak_gate *gate, const char *text, uint64_t *value);
 
-// Values from all sources. What is not accepted is reported on stderr, a line each.
+// Resolves all settings from these sources. Reports each value that is not accepted by a line on stderr.
 void hak_gate_resolve(const struct hak_gate_sources *sources, struct hak_gate_values *values);
 
-// The value that the preset gives the gate, with its origin.
+// Gives the setting the value and origin that the preset implies.
 void hak_gate_preset(uint32_t id, uint64_t preset, struct hak_gate_values *values);
 
-// Writes every gate with its value and where it came from to stderr.
+// Writes every setting to stderr, with its value and the value's source.
 void hak_gate_show(const struct hak_gate_values *values);
 
 // The name of an origin: "default", "preset", "//configs:conf", "hak_conf", "environment", "hak_config_set".
 const char *hak_gate_source_name(enum hak_gate_origin origin);
-// The same as users are told it: in FAST "fixed in this build".
+// The name that users see: in FAST "fixed in this build".
 const char *hak_gate_origin_name(enum hak_gate_origin origin);
 
 HAK_C_END
