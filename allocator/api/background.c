@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The thread that returns idle memory while the program makes no calls.
 #include "allocator/api/background.h"
 
 #include <errno.h>
@@ -15,23 +17,23 @@
 #include "allocator/policy/config.h"
 #include "allocator/reclaim/reclaim.h"
 
-// Sleep between two rounds, and how many rounds without work it takes to wait for a wake-up.
+// The sleep between two rounds, and after how many rounds without work the thread waits to be woken.
 #define ROUND_MS_MIN 20u
 #define ROUND_MS_MAX 500u
 #define QUIET_ROUNDS 16u
-// One round works for so long, then sleeps.
+// The most time that one round works.
 #define SLICE_US 20000u
-// The thread calls nothing deep; the rest is for thread-local storage.
+// The thread's own calls need little; the rest is for thread-local storage.
 #define STACK_BYTES ((size_t)128 * 1024)
 
 enum { ABSENT, RUNNING, WAITING };
-// ABSENT -> RUNNING by whoever starts the thread; RUNNING <-> WAITING by the thread, WAITING -> RUNNING also by who
-// wakes it, RUNNING -> ABSENT by the thread at its end. A futex. Relaxed, but where the thread ends: it carries no
-// data, and a wake-up that comes too late is made good by the next one.
+// A futex. ABSENT -> RUNNING: whoever starts the thread. RUNNING <-> WAITING: the thread. WAITING -> RUNNING: also
+// whoever wakes it. RUNNING -> ABSENT: the thread at its end. Relaxed except where the thread ends: the word publishes
+// no data, and the next wake-up makes up for a missed one.
 static HAK_ATOMIC(uint32_t) state;
 
-// How long to sleep between rounds, and how many rounds without work are enough: what was freed just before the last
-// wake-up is due a deadline later.
+// How long to sleep between rounds. After QUIET_ROUNDS of them, memory that was freed just before the last wake-up is
+// past its deadline.
 struct pace {
   uint64_t sleep_ms;
   uint64_t patience;
@@ -51,7 +53,7 @@ static void pause_ms(uint64_t ms) {
   hak_futex_wait(&never_woken, 0, ms);
 }
 
-// Waits for the next slow calls of some thread, or for a change of the setting.
+// Waits for the next slow call of any thread, or for a change of the setting.
 static void wait_for_work(void) {
   atomic_store_explicit(&state, WAITING, memory_order_relaxed);
   while (atomic_load_explicit(&state, memory_order_relaxed) == WAITING)
@@ -75,14 +77,14 @@ static void *run(void *unused) {
   (void)unused;
   hak_sys_call(SYS_prctl, PR_SET_NAME, (long)"hakmem-purge", 0, 0, 0, 0);
   work();
-  // Acquire and release: pairs with hak_background_follow. The setting may have come back while this thread was still
-  // there for whoever looked.
+  // Acquire and release: pairs with hak_background_follow. The setting may have been switched on again while this
+  // thread was still running.
   atomic_exchange_explicit(&state, ABSENT, memory_order_acq_rel);
   hak_background_start();
   return NULL;
 }
 
-// The system's choice of a stack where `stack_bytes` is 0.
+// With `stack_bytes` 0 the system chooses the stack.
 static bool create_with(size_t stack_bytes) {
   pthread_attr_t attributes;
   if (pthread_attr_init(&attributes) != 0) return false;
@@ -98,7 +100,7 @@ static bool create(void) {
   if (hak_fault_due(HAK_FAULT_THREAD)) return false;
   // The thread inherits the mask: no signal of the program is ever delivered to it.
   const hak_signal_set before = hak_signal_mask(SIG_SETMASK, HAK_SIGNALS_OF_PROGRAM);
-  // The libraries' thread-local storage, or what the processor saves at a signal, may need more.
+  // The thread-local storage of libraries, or the processor's state at a signal, may need more.
   const bool created = create_with(STACK_BYTES) || create_with(0);
   hak_signal_mask(SIG_SETMASK, before);
   return created;
@@ -107,19 +109,19 @@ static bool create(void) {
 void hak_background_start(void) {
   uint32_t expected = ABSENT;
   if (!HAK_SETTING(background) || atomic_load_explicit(&state, memory_order_relaxed) != ABSENT) return;
-  // Before the thread is made: making it allocates, which may come here again.
+  // Before the thread is created, because that allocates, and may call this function again.
   if (!atomic_compare_exchange_strong_explicit(&state, &expected, RUNNING, memory_order_relaxed,
                                                memory_order_relaxed)) {
     return;
   }
   const int saved = errno;
-  if (!create()) atomic_store_explicit(&state, ABSENT, memory_order_relaxed);  // Tried again later.
+  if (!create()) atomic_store_explicit(&state, ABSENT, memory_order_relaxed);  // A later call tries again.
   errno = saved;
 }
 
 void hak_background_follow(void) {
-  // Acquire and release: pairs with the exchange in run(). Either that thread comes second and sees the setting as it
-  // is now, or this one sees that it is gone.
+  // Acquire and release: pairs with the exchange in run(). If that exchange comes second, the thread sees the current
+  // setting; otherwise this call sees that the thread is gone.
   atomic_fetch_or_explicit(&state, 0, memory_order_acq_rel);
   hak_background_start();
   if (!HAK_SETTING(background)) hak_background_wake();

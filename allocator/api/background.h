@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The optional thread that gives idle memory back in a process that makes no call itself (HAKMEM_BACKGROUND).
+// The optional thread that returns idle memory while the program makes no calls (HAKMEM_BACKGROUND).
 //
-// It sleeps, does common work (reclaim/reclaim.h) in slices, and when there is none for a while waits until a thread's
-// slow calls wake it. It never allocates, blocks all signals, and is named hakmem-purge. In the child of a fork there
-// is none until a thread of it has allocated for a while.
+// It sleeps, does reclaim work (reclaim/reclaim.h) in slices, and after a while without work waits until a slow call of
+// another thread wakes it. It never allocates, blocks all signals, and is named hakmem-purge. The child of a fork has
+// no such thread until its own threads have allocated for a while.
 #ifndef HAKMEM_API_BACKGROUND_H_
 #define HAKMEM_API_BACKGROUND_H_
 
@@ -12,14 +12,13 @@
 
 HAK_C_BEGIN
 
-// Starts the thread if the gates want it and it does not run. Not while any lock is held.
+// Starts the thread if the settings request it and it does not run. Hold no lock.
 void hak_background_start(void);
-// The setting changed: starts the thread, or has it end within its next round, half a second at most. Not while any
-// lock is held.
+// Follows a change of the setting: starts the thread, or makes it end within half a second. Hold no lock.
 void hak_background_follow(void);
-// Wakes the thread if it waits for work. Cheap when there is no thread.
+// Wakes the thread if it waits for work. Cheap without a thread.
 void hak_background_wake(void);
-// In the child of a fork: the thread is gone.
+// Call it in the child of a fork, where the thread does not exist.
 void hak_background_forget(void);
 
 HAK_C_END

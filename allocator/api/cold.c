@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the fast paths fall to: sorts out which floor serves a call, retries after giving memory back, and sets errno.
+// The slow paths of malloc and free: choose the box that serves a call, retry after memory was returned, and set errno.
 #include <errno.h>
 #include <string.h>
 
@@ -30,7 +30,7 @@ static void *take_orphan(uint32_t class_id, bool *fresh) {
   return got == 1 ? block : NULL;
 }
 
-// As the fast path does it; relaxed for the same reasons.
+// As in the fast path; relaxed for the same reasons.
 static void *pop(struct hak_heap *heap, uint32_t class_id) {
   struct hak_bin *bin = &heap->cache.bins[class_id];
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
@@ -39,7 +39,7 @@ static void *pop(struct hak_heap *heap, uint32_t class_id) {
   return block;
 }
 
-// From the class's neighbour, from slabs, or from fresh memory.
+// Takes a block from the next larger class, from slabs, or from fresh memory.
 static void *refill(struct hak_heap *heap, uint32_t class_id, bool aligned, bool *fresh) {
   hak_heap_enter(heap);
   void *block = aligned ? NULL : hak_thread_cache_borrow(heap, class_id);
@@ -48,12 +48,12 @@ static void *refill(struct hak_heap *heap, uint32_t class_id, bool aligned, bool
   hak_heap_leave(heap);
   hak_watch_after_slow(heap);
   if (HAK_GUARDED) hak_guard_budget_tell();
-  // In the child of a fork. From malloc only: some callers of free hold locks that making a thread needs.
+  // Needed in the child of a fork. From malloc only: some callers of free hold locks that creating a thread needs.
   if (HAK_UNLIKELY(tick)) hak_background_start();
   return block;
 }
 
-// `aligned`: the block must be of this very class, whose stride the alignment divides.
+// `aligned`: the block must be of exactly this class, whose stride is a multiple of the alignment.
 static void *take_once(uint32_t class_id, bool aligned, bool *fresh) {
   struct hak_heap *heap = hak_thread_heap();
   *fresh = false;
@@ -62,7 +62,7 @@ static void *take_once(uint32_t class_id, bool aligned, bool *fresh) {
   return block != NULL ? block : refill(heap, class_id, aligned, fresh);
 }
 
-// A small block of the class. *fresh: it is known to be zero.
+// Takes a small block of the class. *fresh: the block is known to be zero.
 static void *take_tiny(uint32_t class_id, bool aligned, bool *fresh) {
   void *block = take_once(class_id, aligned, fresh);
   if (HAK_UNLIKELY(block == NULL)) {
@@ -102,7 +102,7 @@ HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero) {
     errno = ENOMEM;
     return NULL;
   }
-  struct hak_heap *heap = hak_thread_heap();  // The first call of the process may be for a large block.
+  struct hak_heap *heap = hak_thread_heap();  // The process's first call may be for a large block.
   void *block = hak_large_alloc(size, align, zero, false);
   if (block == NULL) {
     if (heap != NULL && empty_before_growth(heap)) block = hak_large_alloc(size, align, zero, false);
@@ -118,7 +118,7 @@ HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero) {
   return block;
 }
 
-// What the fast path would do, for a thread that is watched and whose calls come fast. NULL: it goes the long way.
+// What the fast path would do, for a watched thread whose calls come fast. NULL: the call takes the slow path.
 HAK_INLINE void *pop_between_looks(size_t size) {
   struct hak_heap *heap = hak_thread_between_looks();
   return heap != NULL ? pop(heap, hak_class_of(size)) : NULL;
@@ -154,9 +154,9 @@ HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size) {
   return class_id != HAK_CLASS_NONE ? take_tiny(class_id, true, &fresh) : hak_slow_large(size, align, false);
 }
 
-// ---- Blocks that exist --------------------------------------------------------------------------
+// ---- Existing blocks ----------------------------------------------------------------------------
 
-// The class of a block that the program names; ends the process when no small block can begin there.
+// The class of a block that the program passes. Ends the process when no small block can begin there.
 static uint32_t checked_class(const void *block, const char *complaint) {
   const uint32_t class_id = hak_slab_map_find(block);
   if (hak_class_is_tiny(class_id) && !hak_slab_is_block_start(block, hak_class_info[class_id].reciprocal)) {
@@ -179,7 +179,7 @@ static void free_tiny(void *block, uint32_t class_id) {
   if (hak_bin_is_latest(top, block)) hak_fatal("double free", block);
   if (HAK_FREE_IS_HOOKED && (block = hak_free_take_in(heap, block, class_id)) == NULL) return;
   if (top < hak_bin_limit(bin)) {
-    // First use, or a slab map that the fast path cannot read.
+    // The first call, or a slab map that the fast path cannot read.
     hak_slot_store(top + 1, block);
     atomic_store_explicit(&bin->top, top + 1, memory_order_relaxed);
   } else {
@@ -194,7 +194,7 @@ static void free_tiny(void *block, uint32_t class_id) {
 HAK_INLINE bool push_between_looks(void *block) {
   struct hak_heap *heap = hak_thread_between_looks();
   if (heap == NULL) return false;
-  // No room for what is no small block.
+  // The bin of class 0 has no room, so this is a small block.
   struct hak_bin *bin = &heap->cache.bins[hak_slab_map_look_up(block)];
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   if (top >= hak_bin_limit(bin) || hak_bin_is_latest(top, block) || !hak_slab_is_block_start(block, bin->reciprocal)) {
@@ -205,7 +205,7 @@ HAK_INLINE bool push_between_looks(void *block) {
   return true;
 }
 
-// A block that is in no slab.
+// Frees a block that is in no slab.
 static void free_large(void *block) {
   struct hak_heap *heap = unwatched_heap();
   const enum hak_medium_given given = HAK_MEDIUM_ON && heap != NULL ? hak_medium_give(heap, block) : HAK_MEDIUM_REFUSED;
@@ -273,7 +273,7 @@ HAK_NOINLINE void *hak_slow_realloc(void *block, size_t size) {
   void *moved = move_block(block, usable, size);
   if (moved == NULL && size <= usable) {
     errno = saved;
-    return block;  // It could not be made smaller, and serves as it is.
+    return block;  // There is no memory for a smaller block; this one still serves.
   }
   return moved;
 }

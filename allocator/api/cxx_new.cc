@@ -3,8 +3,8 @@
 // The only C++ of the allocator: operator new and a new handler may throw, and the nothrow forms must catch it.
 #include "allocator/api/cxx_new.h"
 
-// What exception handling needs of the C++ runtime goes through cxx_new_runtime.c, which finds it when it is needed.
-// Weak: clang leaves the name in the symbol table although nothing refers to it.
+// Exception handling reaches the C++ runtime through cxx_new_runtime.c, which looks it up when it is needed. Weak:
+// clang leaves the name in the symbol table although nothing refers to it.
 __asm__(
     ".weak __gxx_personality_v0\n"
     ".hidden hak_cxx_personality\n"

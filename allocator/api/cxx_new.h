@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The parts of operator new: its C part (cxx_override.c), the few functions that must be C++ (cxx_new.cc), and what
+// The parts of operator new: the part in C (cxx_override.c), the few functions that must be C++ (cxx_new.cc), and what
 // both need from the C++ runtime (cxx_new_runtime.c).
 #ifndef HAKMEM_API_CXX_NEW_H_
 #define HAKMEM_API_CXX_NEW_H_

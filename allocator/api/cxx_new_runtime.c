@@ -30,7 +30,7 @@ __attribute__((noreturn)) void _ZSt17__throw_bad_allocv(void);
 
 #include <dlfcn.h>
 
-// In a separate library before glibc 2.34; a program that loads plugins has it.
+// Before glibc 2.34 it is in a separate library, which every program that loads plugins has.
 #pragma weak dlopen
 #pragma weak dlsym
 #pragma weak dlclose
@@ -43,13 +43,13 @@ static void *look_up(const char *name) {
     void *library = dlopen != NULL ? dlopen(runtimes[i], RTLD_LAZY | RTLD_NOLOAD) : NULL;
     if (library == NULL) continue;
     found = dlsym(library, name);
-    // The caller keeps the runtime loaded.
+    // The caller is code of the program or a plugin, which keeps the runtime loaded.
     if (dlclose != NULL) dlclose(library);
   }
   return found;
 }
 
-// Bound when the process started, otherwise looked up now.
+// The function that the linker found, otherwise the one that is found now.
 #define FIND(function) ((function) != NULL ? (function) : (__typeof__(&(function)))(uintptr_t)look_up(#function))
 
 #endif
@@ -78,7 +78,7 @@ HAK_C_END
 
 int hak_cxx_personality(int version, int actions, uint64_t exception_class, void *exception, void *context) {
   int (*function)(int, int, uint64_t, void *, void *) = FIND(__gxx_personality_v0);
-  // An exception from another language in a process without C++: nothing can catch it.
+  // In a process without C++ this is an exception of another language, and nothing can catch it.
   return function != NULL ? function(version, actions, exception_class, exception, context) : URC_CONTINUE_UNWIND;
 }
 

@@ -4,9 +4,9 @@
 // and delete in 22 forms, under the names of the Itanium C++ ABI. Written in C so that the library needs no C++
 // runtime.
 //
-// A program may replace any of them. C++ defines most forms by another one: new[] by new, a nothrow form by the one
-// that throws, a delete with a size by the one without; so these call the other one by its symbol where that is not
-// ours. All are weak: in a program that defines some and is linked with the archive, its own win.
+// A program may replace any of them. C++ defines most forms by another one: new[] by new, a nothrow form by the form
+// that throws, a delete with a size by the delete without. So if the program has replaced the other form, ours calls it
+// by its symbol. All are weak, so that the definitions of a program linked with the archive take precedence.
 #include <hakmem/hakmem.h>
 
 #include "allocator/api/cxx_new.h"
@@ -18,8 +18,8 @@ struct nothrow;  // std::nothrow_t
 
 #define FORM HAK_EXPORT __attribute__((weak))
 
-// new: n single, a array; delete: l single, a array; m: with the size; St11align_val_t: aligned; RKSt9nothrow_t:
-// nothrow.
+// How the names are built: nw new, na new[], dl delete, da delete[]; m: with the size; St11align_val_t: aligned;
+// RKSt9nothrow_t: nothrow.
 FORM void *_Znwm(size_t size);
 FORM void *_Znam(size_t size);
 FORM void *_ZnwmRKSt9nothrow_t(size_t size, const struct nothrow *tag);
@@ -43,13 +43,13 @@ FORM void _ZdaPvmSt11align_val_t(void *ptr, size_t size, size_t align);
 FORM void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const struct nothrow *tag);
 FORM void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const struct nothrow *tag);
 
-// ---- Ours ---------------------------------------------------------------------------------------
+// ---- The forms that define others ---------------------------------------------------------------
 
 HAK_INLINE void *try_new(size_t align, size_t size) { return hak_entry_aligned(align, size); }
 
 void *hak_new_try(size_t align, size_t size) { return try_new(align, size); }
 
-// Asks the program's handler for memory until there is some or the handler gives up; [new.delete.single].
+// Calls the program's new handler until there is memory, or until the handler throws ([new.delete.single]).
 HAK_COLD static void *new_after_failure(size_t align, size_t size) {
   for (;;) {
     const hak_new_handler handler = hak_get_new_handler();
@@ -69,8 +69,7 @@ HAK_INLINE void *new_or_null(size_t align, size_t size) {
   return HAK_LIKELY(block != NULL) ? block : hak_new_after_failure_nothrow(align, size);
 }
 
-// The forms by which others are defined, under names that nobody replaces: _Znwm is `single_new` unless the program has
-// its own.
+// These forms under names that nobody can replace: _Znwm is `single_new` unless the program has its own.
 static void *single_new(size_t size);
 static void *array_new(size_t size);
 static void *aligned_new(size_t size, size_t align);
@@ -89,7 +88,7 @@ void _ZdaPv(void *ptr) __attribute__((alias("array_delete")));
 void _ZdlPvSt11align_val_t(void *ptr, size_t align) __attribute__((alias("aligned_delete")));
 void _ZdaPvSt11align_val_t(void *ptr, size_t align) __attribute__((alias("aligned_array_delete")));
 
-// Whether the program has one of them.
+// Whether the program has replaced one of them.
 HAK_COLD static bool look_for_replaced(void) {
   return _Znwm != single_new || _Znam != array_new || _ZnwmSt11align_val_t != aligned_new ||
          _ZnamSt11align_val_t != aligned_array_new || _ZdlPv != single_delete || _ZdaPv != array_delete ||
@@ -98,10 +97,10 @@ HAK_COLD static bool look_for_replaced(void) {
 
 enum { NOT_KNOWN, REPLACED, OURS };
 
-// For the slow path of those defined by others; where all is ours, the fast one is open from now on. (HAK_GUARDED
-// builds have no other path.)
+// For the slow path of the forms that are defined by others. If the program replaced nothing, their fast path is open
+// from now on. (Guarded builds have only the slow path.)
 HAK_NOINLINE static bool replaced(void) {
-  static HAK_ATOMIC(int) known;  // Relaxed: every thread finds the same.
+  static HAK_ATOMIC(int) known;  // Relaxed: every thread finds the same answer.
   int answer = atomic_load_explicit(&known, memory_order_relaxed);
   if (HAK_UNLIKELY(answer == NOT_KNOWN)) {
     answer = look_for_replaced() ? REPLACED : OURS;
@@ -111,7 +110,7 @@ HAK_NOINLINE static bool replaced(void) {
   return answer == REPLACED;
 }
 
-// Their fast path: no block, and false, when the slow path must be asked.
+// The fast path of these forms. NULL or false: take the slow path.
 HAK_INLINE void *quick_new(size_t size) { return HAK_GUARDED ? NULL : hak_hot_take(&hak_new_cache, size); }
 HAK_INLINE bool quick_delete(void *ptr) { return !HAK_GUARDED && hak_hot_give(&hak_new_cache, ptr); }
 
@@ -163,7 +162,7 @@ static void aligned_delete(void *ptr, size_t align) {
   hak_entry_free(ptr);
 }
 
-// What stays to do after quick_delete; the entry points of guarded builds are slow themselves.
+// What remains to do when quick_delete returned false. The entry points of guarded builds are slow paths themselves.
 HAK_INLINE void plain_delete(void *ptr) {
   if (HAK_GUARDED) {
     hak_entry_free(ptr);
@@ -179,7 +178,7 @@ HAK_INLINE void sized_delete(void *ptr, size_t align, size_t size) {
   }
 }
 
-// Frees `ptr` here, or calls `theirs` where the program has replaced something.
+// Frees `ptr` by `ours`, or by `theirs` if the program has replaced a form.
 #define DELETE_OR(theirs, ours)         \
   if (!HAK_LIKELY(quick_delete(ptr))) { \
     if (replaced()) {                   \

@@ -11,8 +11,7 @@
 #include "allocator/api/guarded_entry.h"
 #include "allocator/hot/alloc.h"
 
-// Blocks below this size are simply cleared by memset; for larger ones it pays to find out which memory is already
-// zero.
+// Blocks below this size are cleared by memset. For larger ones it pays to find out whether the memory is already zero.
 #define HAK_CALLOC_SIMPLE_MAX 2048u
 
 HAK_INLINE void *hak_entry_malloc(size_t size) { return HAK_GUARDED ? hak_guarded_malloc(size) : hak_hot_malloc(size); }
@@ -62,7 +61,7 @@ HAK_INLINE void *hak_entry_aligned_alloc(size_t align, size_t size) {
 
 HAK_INLINE void *hak_entry_memalign(size_t align, size_t size) {
   if (HAK_UNLIKELY(align > (SIZE_MAX >> 1) + 1)) {
-    errno = EINVAL;  // There is no such power of two.
+    errno = EINVAL;  // No power of two is that large.
     return NULL;
   }
   if (!hak_is_pow2(align)) align = align == 0 ? 1 : (size_t)1 << (64 - __builtin_clzll(align));

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The entry points of OBSERVE and HARDENED.
 #include "allocator/api/guarded_entry.h"
 
 #include <errno.h>
@@ -17,14 +19,14 @@
 #include "allocator/policy/config.h"
 
 #define SMALL_MAX (HAK_TINY_MAX - HAK_TAIL_WIDE_BYTES)
-// What is no ordinary small block: a large one, and in HARDENED one of size 0.
+// Whether a request does not get an ordinary small block: it is large, or in HARDENED of size 0.
 #define IS_SPECIAL(size) (HAK_HARDENED ? (size) - 1 >= SMALL_MAX : (size) > SMALL_MAX)
 
 // ---- Calls ---------------------------------------------------------------------------------------
 
 HAK_INLINE bool enter_call(void) {
   hak_guarded_calls = hak_guarded_calls + 1;
-  __asm__ volatile("" ::: "memory");  // What the call does to blocks stays behind this, for the handler's eyes.
+  __asm__ volatile("" ::: "memory");  // A signal handler sees the count before any change to a block.
   return true;
 }
 HAK_INLINE void leave_call(const bool *entered) {
@@ -32,18 +34,20 @@ HAK_INLINE void leave_call(const bool *entered) {
   __asm__ volatile("" ::: "memory");
   hak_guarded_calls = hak_guarded_calls - 1;
 }
-// At the head of a call, for as long as it lasts.
+// Stands at the head of a call, and lasts until it returns.
 #define CALL __attribute__((cleanup(leave_call), unused)) const bool entered = enter_call()
 
 // ---- Sampling -----------------------------------------------------------------------------------
 
-// Small requests of this thread until one gets guard pages of its own; whether the first distance was drawn.
+// How many small requests of this thread come before the next one that gets guard pages of its own, and whether the
+// first such distance was drawn.
 static _Thread_local uint32_t until_sample;
 static _Thread_local bool drawn;
-// Between two looks where nothing is sampled.
+// The distance to the next reading of the setting where nothing is sampled.
 #define NEVER (1u << 20)
 
-// A sampled block, or NULL. Distances are random, HAKMEM_GUARD_SAMPLE in the mean: nobody can count on them.
+// A sampled block, or NULL. The distances are random with the mean HAKMEM_GUARD_SAMPLE, so that they cannot be
+// predicted.
 static HAK_COLD void *sample(size_t size) {
   struct hak_heap *heap = hak_thread_heap();
   const uint32_t mean = (uint32_t)HAK_SETTING(guard_sample);
@@ -55,17 +59,17 @@ static HAK_COLD void *sample(size_t size) {
   return first || size == 0 ? NULL : hak_guarded_take(size, HAK_MIN_ALIGN, true, NULL);
 }
 
-// ---- Blocks that are asked for ------------------------------------------------------------------
+// ---- New blocks ---------------------------------------------------------------------------------
 
-// So many bytes more (modulo 2^64) are behind live blocks.
+// Adds to the bytes of the canaries behind live blocks (modulo 2^64).
 static void count_canary(size_t bytes) {
   struct hak_cache *cache = hak_thread_cache;
   if (HAK_LIKELY(cache != &hak_no_cache)) {
-    // Relaxed: a figure, which only this thread changes.
+    // Relaxed: a statistic, which only this thread changes.
     HAK_ATOMIC(uint64_t) *figure = &hak_heap_of_cache(cache)->counts.canary_bytes;
     atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + bytes, memory_order_relaxed);
   } else {
-    // Relaxed: a figure. Several threads may be without a heap.
+    // Relaxed: a statistic. Several threads may be without a heap.
     atomic_fetch_add_explicit(&hak_orphanage.counts.canary_bytes, bytes, memory_order_relaxed);
   }
 }
@@ -81,11 +85,11 @@ static void *sealed(void *block, size_t size) {
   return block;
 }
 
-// A large block, or one of size 0, which nobody can touch (block/empty_blocks.h); when there are too many of those, an
-// ordinary one.
+// A large block, or a block of size 0, which nobody can touch (block/empty_blocks.h). If there are too many of the
+// latter, an ordinary block.
 static HAK_NOINLINE void *special(size_t size, size_t align, bool zero) {
   if (size != 0) return hak_slow_large(size, align, zero);
-  hak_thread_heap();  // The first call of the process.
+  hak_thread_heap();  // This may be the process's first call.
   void *block = hak_empty_take(align);
   if (block != NULL) return block;
   const bool small = hak_class_of_aligned(HAK_TAIL_BYTES, align) != HAK_CLASS_NONE;
@@ -118,10 +122,10 @@ void *hak_guarded_aligned(size_t align, size_t size) {
   return small ? sealed(hak_slow_aligned(align, whole), size) : hak_slow_large(size, align, false);
 }
 
-// ---- Blocks that exist --------------------------------------------------------------------------
+// ---- Existing blocks ----------------------------------------------------------------------------
 
-// The size that the block was asked for with, and its class. Ends the process when `block` is no live block or its
-// canary is damaged.
+// The requested size of the block, and its class. Ends the process when `block` is not a live block or its canary is
+// damaged.
 HAK_INLINE size_t size_of(const void *block, const char *if_free, const char *if_other, uint32_t *class_out) {
   const uint32_t class_id = *class_out = hak_slab_map_look_up(block);
   if (HAK_LIKELY(hak_class_is_tiny(class_id))) {
@@ -135,7 +139,7 @@ HAK_INLINE size_t size_of(const void *block, const char *if_free, const char *if
     if (HAK_UNLIKELY(state == HAK_EMPTY_FREED)) hak_fatal(if_free, block);
   }
   const size_t size = hak_guarded_size(block);
-  // Large blocks are never empty, but for those with an alignment that no class has.
+  // Large blocks have a size above 0, except those with an alignment that no class has.
   if (HAK_UNLIKELY(size == SIZE_MAX)) hak_fatal(hak_guarded_is_held(block) ? if_free : if_other, block);
   return size;
 }
@@ -149,14 +153,14 @@ size_t hak_guarded_usable(const void *block) {
   return block != NULL ? live_size_of(block, &class_id) : 0;
 }
 
-// The live block of the class, which was asked for with the size, is freed.
+// Frees the live block of the class, whose requested size is `size`.
 HAK_INLINE void give(void *block, size_t size, uint32_t class_id) {
   if (HAK_LIKELY(hak_class_is_tiny(class_id))) {
     count_canary(size - hak_class_usable(class_id));
   } else if (HAK_HARDENED && size == 0) {
     const enum hak_empty_state state = hak_empty_give(block);
     if (state == HAK_EMPTY_LIVE) return;
-    if (HAK_UNLIKELY(state == HAK_EMPTY_FREED)) hak_fatal("double free", block);  // By another thread meanwhile.
+    if (HAK_UNLIKELY(state == HAK_EMPTY_FREED)) hak_fatal("double free", block);  // Another thread freed it meanwhile.
   }
   hak_hot_put(block, class_id);
 }
@@ -179,7 +183,7 @@ void hak_guarded_free_sized(void *block, size_t align, size_t size) {
   give(block, asked_for, class_id);
 }
 
-// Whether the block, which had `old_size` bytes, now has `size`, in place.
+// Resizes the block from `old_size` to `size` bytes in place. False: this is not possible.
 static bool fits(void *block, size_t old_size, size_t size, uint32_t class_id) {
   if (!hak_class_is_tiny(class_id)) return hak_large_resize(block, size, false) != NULL;
   const size_t room = hak_class_usable(class_id);
@@ -228,5 +232,5 @@ void *hak_guarded_realloc(void *block, size_t size) {
   if (size > old_size || !(small ? fits(block, old_size, size, class_id) : hak_guarded_resize(block, size, true)))
     return NULL;
   errno = saved;
-  return block;  // It serves where it is.
+  return block;  // The block still serves.
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the entry points do in OBSERVE and HARDENED: blocks know the very size that was asked for, so that writing one
-// byte beyond it is found. Small blocks get a canary (block/block_tail.h), large ones are guarded blocks
-// (large/guarded.h), and in HARDENED one small block in HAKMEM_GUARD_SAMPLE is a guarded one too. The usable size of a
-// block is its request.
+// What the entry points do in OBSERVE and HARDENED. Every block knows its requested size, so that a write of one byte
+// beyond it is found. Small blocks get a canary (block/block_tail.h), large blocks are guarded blocks
+// (large/guarded.h), and in HARDENED one small block in HAKMEM_GUARD_SAMPLE is a guarded block too. The usable size of
+// a block is its requested size.
 //
-// Arguments were checked (entry.h); errno is set as the C library would.
+// The caller has checked the arguments (entry.h). errno is set as by the C library.
 #ifndef HAKMEM_API_GUARDED_ENTRY_H_
 #define HAKMEM_API_GUARDED_ENTRY_H_
 
@@ -17,10 +17,10 @@ void *hak_guarded_malloc(size_t size);
 void *hak_guarded_zalloc(size_t size);
 void *hak_guarded_aligned(size_t align, size_t size);
 void *hak_guarded_realloc(void *block, size_t size);
-// `block`, which now has `size` bytes, or NULL: it does not fit.
+// Resizes `block` to `size` bytes in place and returns it. NULL: it does not fit.
 void *hak_guarded_realloc_in_place(void *block, size_t size);
 void hak_guarded_free(void *block);
-// Ends the process when the block was not asked for with this size, or does not have the alignment.
+// Ends the process when this is not the block's requested size, or the block does not have the alignment.
 void hak_guarded_free_sized(void *block, size_t align, size_t size);
 size_t hak_guarded_usable(const void *block);
 

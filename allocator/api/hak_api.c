@@ -61,7 +61,7 @@ int hak_stats_get(hak_stats *stats) {
 
 const char *hak_config_get(const char *name, const char **origin) {
   if (name == NULL) return NULL;
-  hak_thread_heap();  // The first call of the process may be this one.
+  hak_thread_heap();  // This may be the process's first call.
   return hak_gate_get(name, origin);
 }
 

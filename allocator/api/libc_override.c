@@ -29,8 +29,8 @@ HAK_EXPORT void *calloc(size_t count, size_t size) { return hak_entry_calloc(cou
 HAK_NOINLINE HAK_EXPORT void *realloc(void *ptr, size_t size) { return hak_entry_realloc(ptr, size); }
 HAK_NOINLINE HAK_EXPORT void free(void *ptr) { hak_entry_free(ptr); }
 
-// A program may define its own malloc, calloc, realloc and free, which the C library's manual calls sufficient. Its
-// blocks are then passed to the functions that are defined in terms of these.
+// A program may define its own malloc, calloc, realloc and free only: the C library's manual says that this is
+// sufficient. The functions below that are defined in terms of these then call the program's.
 HAK_EXPORT void *reallocarray(void *ptr, size_t count, size_t size) {
   size_t total;
   if (HAK_UNLIKELY(__builtin_mul_overflow(count, size, &total))) {
@@ -93,19 +93,19 @@ static hak_stats gather(void) {
   return stats;
 }
 
-// What mallinfo and mallinfo2 tell, as glibc's manual has it: a large block (hblks, hblkhd) is none of the arena's
-// bytes, which the program holds (uordblks) or which are free (fordblks), so that uordblks + hblkhd is what is in use,
-// and arena + hblkhd what is mapped. Among the free bytes: those in caches (fsmblks), and what malloc_trim may give
-// back (keepcost). usmblks is 0.
+// What mallinfo and mallinfo2 report, as defined in glibc's manual. Large blocks (hblks, hblkhd) are not part of the
+// arena. The bytes of the arena are in use (uordblks) or free (fordblks), so uordblks + hblkhd is in use, and arena +
+// hblkhd is mapped. The free bytes include those in caches (fsmblks) and those that malloc_trim may return (keepcost).
+// usmblks is 0.
 struct info {
   size_t arena, ordblks, smblks, hblks, hblkhd, fsmblks, uordblks, fordblks, keepcost;
 };
 
 static size_t less(size_t a, size_t b) { return a > b ? a - b : 0; }
 
-static struct info look(void) {
+static struct info read_info(void) {
   const hak_stats stats = gather();
-  // Statistics that are read while other threads work may be inconsistent; the sums are consistent nevertheless.
+  // Statistics that are read while other threads work may be inconsistent. The sums below are consistent nevertheless.
   const size_t in_use = less(stats.live_bytes, stats.large_bytes);
   const size_t mapped = less(stats.mapped_bytes, stats.large_bytes);
   const size_t arena = mapped > in_use ? mapped : in_use;
@@ -124,7 +124,7 @@ static struct info look(void) {
 
 #if __GLIBC_PREREQ(2, 33)
 HAK_EXPORT struct mallinfo2 mallinfo2(void) {
-  const struct info now = look();
+  const struct info now = read_info();
   return (struct mallinfo2){
       .arena = now.arena,
       .ordblks = now.ordblks,
@@ -143,7 +143,7 @@ HAK_EXPORT struct mallinfo2 mallinfo2(void) {
 static int clamp(size_t value) { return value < INT32_MAX ? (int)value : INT32_MAX; }
 
 HAK_EXPORT struct mallinfo mallinfo(void) {
-  const struct info now = look();
+  const struct info now = read_info();
   return (struct mallinfo){
       .arena = clamp(now.arena),
       .ordblks = clamp(now.ordblks),
@@ -207,7 +207,7 @@ HAK_EXPORT void malloc_stats(void) {
 
 // ---- glibc's internal names ---------------------------------------------------------------------
 
-// A few programs call these directly, and a static glibc uses some; blocks from them may be passed to free() above.
+// A few programs call these directly, and a static glibc uses some. Their blocks may be passed to free() above.
 HAK_EXPORT void *__libc_malloc(size_t size);
 HAK_EXPORT void *__libc_calloc(size_t count, size_t size);
 HAK_EXPORT void *__libc_realloc(void *ptr, size_t size);
@@ -221,7 +221,7 @@ void *__libc_calloc(size_t count, size_t size) { return hak_entry_calloc(count, 
 void *__libc_realloc(void *ptr, size_t size) { return hak_entry_realloc(ptr, size); }
 void __libc_free(void *ptr) { hak_entry_free(ptr); }
 void *__libc_memalign(size_t alignment, size_t size) { return hak_entry_memalign(alignment, size); }
-// The C library's own two are not thread-safe everywhere; these are the ones above.
+// clang-tidy means the C library's functions, which are not thread-safe everywhere; these call the ones above.
 void *__libc_valloc(size_t size) { return valloc(size); }    // NOLINT(concurrency-mt-unsafe)
 void *__libc_pvalloc(size_t size) { return pvalloc(size); }  // NOLINT(concurrency-mt-unsafe)
 

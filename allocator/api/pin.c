@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Keeps the shared object that contains the allocator from being unloaded.
 #include "allocator/api/pin.h"
 
 #include <dlfcn.h>
@@ -6,8 +8,8 @@
 #include <link.h>
 
 #ifdef __GLIBC__
-// Weak: a static program has no loader, and before glibc 2.34 these functions are in a separate library, which a
-// program that can unload this object has loaded.
+// Weak: a static program has no dynamic linker, and before glibc 2.34 these functions are in a separate library, which
+// is loaded in every program that can unload this object.
 #pragma weak dladdr1
 #pragma weak dlopen
 #pragma weak dlerror
@@ -20,10 +22,11 @@ void hak_pin_object(void) {
   void *extra = NULL;
   if (dladdr1(&here, &info, &extra, RTLD_DL_LINKMAP) != 0 && extra != NULL) {
     const struct link_map *const object = extra;
-    // The program itself has no name, and is never unloaded. The handle stays open; after a failure dlerror is cleared.
+    // The program itself has no name, and is never unloaded. The handle stays open. After a failure the message of
+    // dlerror is cleared.
     if (object->l_name[0] != '\0' && dlopen(object->l_name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE) == NULL &&
         dlerror != NULL) {
-      (void)dlerror();  // NOLINT(concurrency-mt-unsafe): the message is the thread's own
+      (void)dlerror();  // NOLINT(concurrency-mt-unsafe): each thread has its own message
     }
   }
   errno = saved;

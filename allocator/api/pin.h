@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Keeps the shared object that contains the allocator (perhaps a plugin that it is linked into) from being unloaded:
-// the C library calls back into it at the end of every thread and at every fork.
+// Keeps the shared object that contains the allocator (perhaps a plugin that it is linked into) from being unloaded,
+// because the C library calls it at the end of every thread and at every fork.
 #ifndef HAKMEM_API_PIN_H_
 #define HAKMEM_API_PIN_H_
 
@@ -9,7 +9,7 @@
 
 HAK_C_BEGIN
 
-// Called from the object's constructor: this thread holds the loader's lock, and no lock of the allocator.
+// Call it from the object's constructor: the thread then holds the dynamic linker's lock, and no lock of the allocator.
 void hak_pin_object(void);
 
 HAK_C_END

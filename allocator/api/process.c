@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Initialisation, the heap of each thread and its end, fork, and exit.
 #include "allocator/api/process.h"
 
 #include <errno.h>
@@ -37,11 +39,12 @@
 #include "allocator/slab/slab_pool.h"
 #include "allocator/slab/superslab_records.h"
 
-// Of the calling thread: whether its destructor ran, and whether it is past its end.
+// For the calling thread: whether its destructor has run once, and whether its heap is closed for good.
 static _Thread_local bool end_announced;
 static _Thread_local bool ended;
-// Frees of a thread without a heap that go straight back to their slabs. A thread frees some blocks of the C library
-// after its end, where nobody would close a heap; one that frees more than that is at work.
+// How many frees of a thread without a heap go straight back to their slabs. After its end a thread still frees some
+// blocks of the C library, and nobody would close a heap that it opened then. A thread that frees more than this many
+// blocks is at work, and gets a heap.
 #define FREES_WITHOUT_HEAP 64u
 static _Thread_local uint32_t frees_without_heap;
 
@@ -50,7 +53,7 @@ static HAK_ATOMIC(bool) initialised;   // written once under init_lock (release)
 static pthread_key_t end_key;          // constant once have_end_key is true
 static HAK_ATOMIC(bool) have_end_key;  // written once (release), read before the key (acquire)
 
-// Under it one thread at a time sets the values of the gates.
+// Whoever holds it may set the values of the settings.
 static void enter_init(void) HAK_ACQUIRE(init_lock, hak_gate_role)
     HAK_NO_THREAD_SAFETY_ANALYSIS("the role comes with the lock") {
   hak_lock_acquire(&init_lock);
@@ -72,10 +75,10 @@ static bool set_end_key(const void *value) {
   return !hak_fault_due(HAK_FAULT_THREAD) && pthread_setspecific(end_key, value) == 0;
 }
 
-// Destructor of end_key. Most other keys are younger than ours, so their destructors run after it and may allocate and
-// free: the first time it only asks to be called again, in the next round. What still comes after that works on the
-// orphanage. A thread whose first allocation is in a late round of its destructors is not seen again: its mark tells.
-// What another library may have put under our key is not looked at.
+// Destructor of end_key. Most other keys are created later than ours, so their destructors run after this one and may
+// still allocate and free. The first call therefore only asks to be called again in the next round. Calls that come
+// after that use the orphanage. If a thread first allocates in a late round of its destructors, this function is not
+// called for it, and the thread's mark reports its end. `value` is ignored, because another library may have set it.
 static void thread_end(void *value) {
   (void)value;
   struct hak_heap *heap = hak_thread_heap_if_any();
@@ -89,7 +92,7 @@ static void thread_end(void *value) {
   hak_watch_after_thread();
 }
 
-// Key 0 is left to others: libraries exist that delete, or set, a key that they never made, and whose number is 0.
+// Leaves key 0 to others: some libraries delete or set a key that they never created, whose number is 0.
 static bool make_end_key(void) {
   if (hak_fault_due(HAK_FAULT_THREAD) || pthread_key_create(&end_key, thread_end) != 0) return false;
   if (end_key != 0) return true;
@@ -104,10 +107,11 @@ static void before_fork(void);
 static void after_fork(void);
 static void after_fork_in_child(void);
 
-// What the C library calls back. Outside all locks: it may allocate, or be another library's function. As early as
-// there is something to do, so that handlers of fork that are registered later take their locks before we take ours:
-// who waits for one of those may wait for one of ours. A thread that comes while another one is at it, or from within,
-// goes without.
+// Registers what the C library calls back: the fork handlers and the thread key. Hold no lock, because the functions
+// called here may allocate or belong to another library. This happens as early as possible: handlers that are
+// registered later run first and take their locks before we take ours, and a thread that holds one of those locks may
+// wait for one of ours. A thread that arrives while another thread registers them, or that allocates within this
+// function, returns at once.
 static void set_hooks(void) {
   enum { NONE, BEGUN, DONE };
   static HAK_ATOMIC(int) state;
@@ -120,25 +124,25 @@ static void set_hooks(void) {
   const int saved = errno;
   pthread_atfork(before_fork, after_fork, after_fork_in_child);
   const bool made = make_end_key();
-  // Release: whoever finds the key finds it made.
+  // Release: a thread that reads true can use the key.
   atomic_store_explicit(&have_end_key, made, memory_order_release);
   atomic_store_explicit(&state, DONE, memory_order_release);
   errno = saved;
 }
 
 static void initialise(void) {
-  // Acquire: pairs with the store below, and sees all that was set before it; relaxed under the lock.
+  // Acquire: pairs with the store below, so everything set before it is visible. Relaxed under the lock.
   if (HAK_LIKELY(atomic_load_explicit(&initialised, memory_order_acquire))) return;
   enter_init();
   if (!atomic_load_explicit(&initialised, memory_order_relaxed)) {
     hak_gate_init();
-    // A program that forbids itself `open` says so by this setting.
+    // With this setting off, hakmem must not open files: the program may have forbidden that.
     if (HAK_GUARDED && hak_config.cgroup_limit) hak_guard_budget_init(hak_os_mapping_limit());
     hak_slab_map_init(hak_config.slab_map_form);
     hak_superslab_records_init();
     hak_nextptr_secret = hak_os_random();
     hak_os_barrier_init();
-    // What may need a file of the kernel is found out now: later a sandbox may forbid it.
+    // Both may read files of the kernel, which a sandbox may forbid later.
     hak_limit_read_group();
     hak_os_huge_pages();
     if (hak_config.prewarm_superslabs != 0) hak_pool_prewarm(hak_config.prewarm_superslabs);
@@ -152,7 +156,7 @@ static void initialise(void) {
 int hak_process_configure(const char *name, const char *value) {
   initialise();
   const int saved = errno;
-  // One change at a time, none of them while a fork is under way.
+  // The lock admits one change at a time, and none during a fork.
   enter_init();
   const int error = hak_gate_set(name, value);
   if (error == 0 && strcmp(name, hak_gates[HAK_GATE_CGROUP_LIMIT].name) == 0) hak_limit_read_group();
@@ -165,7 +169,8 @@ int hak_process_configure(const char *name, const char *value) {
   return error;
 }
 
-// In a child that was made without the handlers of fork, a second thread: a lock that is held may be held by the other.
+// In a child that was created without the fork handlers a second thread has arrived. From now on a lock that is held
+// may be held by a living thread.
 static void note_arrival(void) {
   if (HAK_UNLIKELY(hak_lock_is_left_alone())) hak_fork_mark_renew();
 }
@@ -185,11 +190,11 @@ HAK_COLD struct hak_heap *hak_thread_attach(void) {
   // Before pthread_setspecific, which may allocate.
   hak_thread_set_heap(heap);
   const bool marked = hak_thread_mark_set(&heap->mark);
-  // A value that is there already is another library's. Acquire: sees the key.
+  // If the key already has a value, another library set it. Acquire: sees the key.
   const bool told = atomic_load_explicit(&have_end_key, memory_order_acquire) && pthread_getspecific(end_key) == NULL &&
                     set_end_key(heap);
   if (marked || told) return heap;
-  // Nobody would learn of the thread's end, and its blocks would be lost.
+  // Nothing would report the thread's end, and its blocks would be lost.
   close_heap(heap);
   return NULL;
 }
@@ -206,28 +211,30 @@ struct hak_heap *hak_thread_heap_to_free(void) {
 
 // ---- Fork ---------------------------------------------------------------------------------------
 
-// glibc's, and not in every one of its versions, or nowhere: the lock on its list of streams, which fork takes after
-// our handler has run; and whether there is one thread.
+// Only some versions of glibc have these: the lock of its list of streams, which fork takes after our handler, and
+// whether the process has only one thread.
 extern void _IO_list_lock(void) __attribute__((weak));
 extern void _IO_list_unlock(void) __attribute__((weak));
 extern void _IO_list_resetlock(void) __attribute__((weak));
 extern char __libc_single_threaded __attribute__((weak));
 
-// Calls of fork that this thread is in: a handler of the program may fork too.
+// How many calls of fork this thread is in: a fork handler of the program may fork too.
 static _Thread_local uint32_t forks;
-// Of the outermost: whether there was no other thread, and so no lock was taken.
+// For the outermost call: whether there was no other thread, so that no lock was taken.
 static _Thread_local bool forks_alone;
 
-// A process of one thread takes no lock: its fork may be in the handler of a signal that came while it held one.
+// With only one thread, fork takes no locks: it may have been called in a signal handler that interrupted the thread
+// while it held one.
 static bool is_alone(void) { return &__libc_single_threaded != NULL && __libc_single_threaded != 0; }
 
 static void before_fork(void) HAK_NO_THREAD_SAFETY_ANALYSIS("fork has the locks from one handler to another") {
   if (forks++ != 0) return;
   forks_alone = is_alone();
   if (forks_alone) return;
-  // First the lock on the list of streams: fflush holds it while it waits for a stream, whose holder may wait for us.
+  // The lock of the list of streams comes first: fflush holds it while it waits for a stream, and the stream's holder
+  // may wait for one of our locks.
   if (_IO_list_lock != NULL) _IO_list_lock();
-  // In the order of the ranks; then no thread is in the middle of a change that the child would inherit half done.
+  // In the order of their ranks. Once all are held, no change is half done that the child would inherit.
   enter_init();
   hak_heap_lock_all();
   hak_pool_lock();
@@ -269,16 +276,16 @@ static void after_fork_in_child(void) HAK_NO_THREAD_SAFETY_ANALYSIS("fork has th
 }
 
 #ifdef __GLIBC__
-// There from glibc 2.34 on, which has the functions for threads ready before any constructor runs.
+// Exists since glibc 2.34, whose thread functions work before any constructor has run.
 extern pid_t _Fork(void) __attribute__((weak));
 
-// The library is marked as the one to start first (-z initfirst): before the C library itself, so that handlers of fork
-// that others register in their constructors come after ours, and run outside of them. Then only the constructor's
-// arguments tell of the environment.
+// The library is marked to be initialised first (-z initfirst), even before the C library, so that fork handlers
+// registered in other constructors come later than ours and enclose them. At that point only the constructor's
+// arguments give the environment.
 static bool is_first(char **environment) { return environ == NULL && environment != NULL; }
 static bool is_too_early(void) { return _Fork == NULL; }
 #else
-// musl starts libraries in the order of what they need, and passes their constructors nothing.
+// musl initialises libraries in the order of their dependencies, and passes no arguments to constructors.
 static bool is_first(char **environment) {
   (void)environment;
   return false;
@@ -286,40 +293,40 @@ static bool is_first(char **environment) {
 static bool is_too_early(void) { return false; }
 #endif
 
-// Handlers of the program that are registered later run outside of ours. Those that were registered before run inside,
-// where this thread has every lock: they may allocate, but wait for nobody who does. Priority 101: before the other
-// constructors of a program that has the allocator in it.
+// Fork handlers that the program registers later enclose ours. Those registered earlier run inside, while this thread
+// holds every lock: they may allocate, but must not wait for another thread that allocates. Priority 101: before the
+// other constructors of a program that contains the allocator.
 __attribute__((constructor(101))) static void start_hooks(int argc, char **argv, char **environment) {
   (void)argc;
   (void)argv;
   if (!is_first(environment) || !is_too_early()) set_hooks();
 }
 
-// The settings are read no earlier than that: other constructors of a program may set them.
+// The settings are not read before this point, because other constructors of a program may set them.
 __attribute__((constructor)) static void start(int argc, char **argv, char **environment) {
   (void)argc;
   (void)argv;
   if (is_first(environment)) {
-    if (is_too_early()) return;  // The first allocation will do.
+    if (is_too_early()) return;  // The first allocation does all of this.
     hak_gate_set_environment(environment);
-    // Not pinned: it is too early for dlopen, and the library is one that is never unloaded anyway.
+    // Not pinned: it is too early for dlopen, and this library is never unloaded anyway.
   } else {
     hak_pin_object();
   }
-  // Here no lock of the C library is held that making a thread needs, as it might be within some malloc.
+  // Unlike within a malloc, no lock of the C library is held here that creating a thread needs.
   initialise();
   hak_background_start();
 }
 
 // ---- Exit ---------------------------------------------------------------------------------------
 
-// The last check for double frees: blocks that wait in the exiting thread's cache, or to be taken in by the threads
-// that they were allocated by, are compared with their slabs.
+// The last check for double frees: flushes the exiting thread's cache and collects waiting remote frees, so that these
+// blocks are compared with their slabs.
 __attribute__((destructor)) static void check_at_exit(void) {
   struct hak_heap *heap = hak_thread_heap_if_any();
-  // In the handler of a signal that came within one of our calls: what it was at is not for anybody to look at.
+  // A signal handler that interrupted one of our calls ends the process: the call's records may be half changed.
   if (hak_lock_is_within() || (HAK_GUARDED && hak_guarded_is_within())) return;
-  // Before the check, so that the figures are those of the program.
+  // Before the check, so that the statistics are those of the program.
   if (HAK_SETTING(stats_at_exit)) hak_statistics_dump();
   if (!HAK_FAST && heap != NULL) {
     hak_heap_enter(heap);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Life of the process and of its threads as the allocator sees it: first use, a thread's heap and its end, fork, exit.
+// The life of the process and of its threads: first use, a thread's heap and its end, fork, exit.
 #ifndef HAKMEM_API_PROCESS_H_
 #define HAKMEM_API_PROCESS_H_
 
@@ -13,19 +13,19 @@ HAK_C_BEGIN
 // The slow part of hak_thread_heap.
 HAK_COLD struct hak_heap *hak_thread_attach(void);
 
-// The calling thread's heap; it is opened on first use. NULL when there is none: the thread is past its own end, or
-// memory for a heap cannot be had. Such a thread works on the orphanage.
+// The calling thread's heap, which the first call opens. NULL: the thread's heap was closed for good, or there is no
+// memory for one. Such a thread uses the orphanage.
 HAK_INLINE struct hak_heap *hak_thread_heap(void) {
   struct hak_cache *cache = hak_thread_cache;
   if (HAK_LIKELY(cache != &hak_no_cache)) return hak_heap_of_cache(cache);
   return hak_thread_attach();
 }
 
-// The thread's heap for a free: NULL also for a thread that has no heap and has not freed much. Its blocks go straight
-// back.
+// The thread's heap for a free. Also NULL for a thread that has no heap and has not freed much: its blocks go straight
+// back to their slabs.
 HAK_COLD struct hak_heap *hak_thread_heap_to_free(void);
 
-// hak_gate_set, and what follows from it beyond hak_config. Not while any lock is held.
+// hak_gate_set, and what must follow a change besides hak_config. Hold no lock.
 int hak_process_configure(const char *name, const char *value);
 
 HAK_C_END

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Flushes the calling thread's cache, and trims the process.
 #include "allocator/api/release.h"
 
 #include "allocator/api/process.h"
@@ -26,7 +28,7 @@ void hak_release_thread(void) {
   hak_heap_leave(heap);
 }
 
-// And gives the free pages of its slabs back. A fork may come in between two slices.
+// And returns the free pages of its slabs. Between two slices another thread may fork.
 static size_t purge_pages(void) {
   struct hak_heap *heap = hak_thread_heap();
   if (heap == NULL) return 0;
@@ -48,7 +50,7 @@ static HAK_COLD size_t trim_records(void) {
 }
 
 size_t hak_release_all(size_t keep_bytes) {
-  hak_reclaim_gone();  // First: it may give this thread's own blocks back.
+  hak_reclaim_gone();  // First: it may return blocks to this thread's own slabs.
   hak_release_thread();
   hak_reclaim_all(hak_thread_heap());
   const size_t bytes = hak_pool_trim(keep_bytes) + hak_page_heap_trim() + hak_held_trim() + trim_records();

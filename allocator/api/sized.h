@@ -7,7 +7,7 @@
 #include "allocator/api/entry.h"
 #include "allocator/large/large.h"
 
-// The usable size that a request of `size` bytes without an alignment gets.
+// The usable size of a block that is requested with `size` bytes and no alignment.
 HAK_INLINE size_t hak_entry_good_size(size_t size) {
   if (HAK_GUARDED) return size;
   return size <= HAK_TINY_MAX ? hak_class_usable(hak_class_of(size)) : hak_large_good_size(size);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The thread-local words of the allocator.
 #include "allocator/api/thread_state.h"
 
 #include "allocator/heap/bin.h"
 
-// Never written through: a cache without room is not pushed to, and one without blocks is not popped from.
+// Never written through: nothing is pushed to a cache without room, and nothing is popped from one without blocks.
 #define NO_CACHE ((struct hak_cache *)(uintptr_t)&hak_no_cache)
 
 _Thread_local struct hak_cache *hak_thread_cache = NO_CACHE;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// A thread's share of the reclaim work, and the watched calls.
 #include "allocator/api/watch.h"
 
 #include "allocator/api/background.h"
@@ -14,12 +16,13 @@
 #include "allocator/policy/watch_policy.h"
 #include "allocator/reclaim/reclaim.h"
 
-// Calls between two looks at the clock while they come fast; one that comes after a pause looks at once or nearly so.
+// How many calls are made between two readings of the clock while calls come fast. After a pause the clock is read at
+// the first call, or soon after it.
 #define SKIP_MAX 7u
-// Between two slices of work, and the least time between two times that the thread's cache is emptied.
+// The time between two slices of work, and the least time between two flushes of the thread's cache.
 #define WORK_MS 10u
 #define EMPTY_MS_MIN 50u
-// A watch that would last for less than so many calls is not begun.
+// No watch begins that would last for fewer calls.
 #define CALLS_LEAST ((uint64_t)1 << 20)
 
 static HAK_COLD void common_work(struct hak_heap *heap, uint64_t now) {
@@ -58,12 +61,12 @@ void hak_watch_after_thread(void) {
   hak_background_wake();
 }
 
-// What the thread caches pins the slabs of the peak, and its bins are as large as the peak made them.
+// Cached blocks keep the slabs of the peak in use, and the bins are still as large as the peak made them.
 static void empty_cache(struct hak_heap *heap, uint64_t now) {
   const uint64_t idle_ms = HAK_SETTING(idle_cache_ms);
   if (now - heap->watch.full_ms < (idle_ms > EMPTY_MS_MIN ? idle_ms : EMPTY_MS_MIN)) return;
   heap->watch.full_ms = now;
-  // Of a quarantine's purpose little is lost: once in a deadline.
+  // Once per deadline: the quarantine loses little of its effect.
   const bool held = HAK_HARDENED && now - heap->watch.held_ms >= HAK_SETTING(decommit_deadline_ms) / 2;
   if (held) heap->watch.held_ms = now;
   hak_heap_enter(heap);
@@ -76,10 +79,10 @@ static void empty_cache(struct hak_heap *heap, uint64_t now) {
   hak_heap_leave(heap);
 }
 
-// When some thread did a slice of the common work last. Relaxed: two that come at once do two.
+// When a thread last did a slice of the common work. Relaxed: two threads that arrive at once do two slices.
 static HAK_ATOMIC(uint64_t) common_ms;
 
-// The common work is one thread's at a time; the others look after their own heaps.
+// One thread at a time does the common work; the others return the memory of their own heaps.
 static void do_slice(struct hak_heap *heap, uint64_t now) {
   const uint64_t last = atomic_load_explicit(&common_ms, memory_order_relaxed);
   if (now - last < WORK_MS) {
@@ -90,7 +93,7 @@ static void do_slice(struct hak_heap *heap, uint64_t now) {
   hak_reclaim_slice(heap, hak_release_slice_us(now - last));
 }
 
-// A look at the clock. True: the watch is over.
+// Reads the clock, and does what is due. True: the watch is over.
 static bool look(struct hak_heap *heap) {
   const uint64_t now = hak_os_now_ms();
   const uint64_t elapsed = now - heap->watch.last_ms;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a thread does besides its slow calls: a share of the common work, and the watch for memory that is due.
+// The work of a thread besides its own calls: a share of the reclaim work, and the watch for memory that is due.
 //
-// The fast paths never look at a clock, so a program that frees a large heap and then makes only calls that its
-// thread's cache serves would keep everything, be they many or few. While much memory lies free, a thread's calls
-// therefore take the slow path, which looks at the clock now and then: what the thread caches goes to its slabs, and
-// what is past its deadline goes back, in slices that take at most a tenth of the time. policy/watch_policy.h says when
-// this begins and ends, and bounds what it costs.
+// The fast paths never read a clock. So a program that frees a large heap, and afterwards makes only calls that its
+// thread's cache serves, would keep all the memory. While much memory is free, a thread's calls therefore take the slow
+// path, which reads the clock from time to time. It then flushes the thread's cache and returns what is past its
+// deadline, in slices of at most a tenth of the time. policy/watch_policy.h decides when this begins and ends, and
+// limits its cost.
 #ifndef HAKMEM_API_WATCH_H_
 #define HAKMEM_API_WATCH_H_
 
@@ -15,16 +15,16 @@
 
 HAK_C_BEGIN
 
-// After a slow call of the thread that has `heap`, outside all locks.
+// Call it after a slow call of the thread that owns `heap`. Hold no lock.
 HAK_NOINLINE void hak_watch_after_slow(struct hak_heap *heap);
 
-// After a large block came back, outside all locks; `heap` is the thread's, or NULL.
+// Call it after a large block was freed. Hold no lock. `heap` is the thread's, or NULL.
 HAK_NOINLINE void hak_watch_after_large(struct hak_heap *heap);
 
-// After a thread's heap was closed, outside all locks: its memory waits for other threads to come by.
+// Call it after a thread's heap was closed, because other threads may not return its memory soon. Hold no lock.
 void hak_watch_after_thread(void);
 
-// For each call of a thread that is watched: true when the watch is over.
+// Call it for each call of a watched thread. True: the watch is over.
 HAK_NOINLINE bool hak_watch_call(struct hak_heap *heap);
 
 HAK_C_END

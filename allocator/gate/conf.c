@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Splits a text of settings into items.
 #include "allocator/gate/conf.h"
 
 #include <string.h>
@@ -10,7 +12,7 @@ static bool separates(char c) { return c == ',' || c == ' ' || c == '\t' || c ==
 // For ASCII letters only: the C library's function depends on the locale.
 static char upper(char c) { return c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c; }
 
-// Whether `text` begins with the letters of `word`, `length` of them, in either case.
+// Whether `text` begins with the first `length` letters of `word`, in upper or lower case.
 static bool begins(const char *text, const char *word, size_t length) {
   for (size_t i = 0; i < length; i++) {
     if (upper(text[i]) != word[i]) return false;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Copies the values of the settings into hak_config.
 #include "allocator/gate/gate_config.h"
 
 #include <string.h>
@@ -8,7 +10,7 @@
 
 uint64_t hak_gate_limit_floor(void) { return hak_os_resident_bytes() >> 20; }
 
-// What one of the gate's unit is in the field of hak_config.
+// How much one unit of the setting is in the field of hak_config.
 static uint64_t scale(enum hak_gate_id id) {
   const char *const unit = hak_gates[id].unit;
   if (strcmp(unit, "KiB") == 0) return 1024;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From the values of the gates to hak_config, the plain data that the policies read.
+// Fills hak_config, the plain data that the policies read, from the values of the settings.
 #ifndef HAKMEM_GATE_GATE_CONFIG_H_
 #define HAKMEM_GATE_GATE_CONFIG_H_
 
@@ -10,10 +10,10 @@
 
 HAK_C_BEGIN
 
-// The values as the policies read them.
+// Sets all fields of *config.
 void hak_gate_fill_config(const struct hak_gate_values *values, struct hak_config *config);
 
-// The most MiB that are no memory limit, since the process has them in use already.
+// A memory limit must be larger than this many MiB, which the process already uses.
 uint64_t hak_gate_limit_floor(void);
 
 HAK_C_END

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The current values of the settings, as numbers and as texts, and changes by the program.
 #include "allocator/gate/gate_now.h"
 
 #include <errno.h>
@@ -11,7 +13,7 @@
 
 // ---- Texts of numbers ---------------------------------------------------------------------------
 
-// hak_gate_get hands them out for good, so they stay; the same number has the same text each time.
+// hak_gate_get hands out pointers to these texts, so they stay forever. Equal numbers share one text.
 struct number {
   uint64_t value;
   char text[24];
@@ -62,16 +64,17 @@ static const char *value_text(uint32_t id, uint64_t value) HAK_REQUIRES(hak_gate
   return hak_gates[id].choices != NULL ? hak_gates[id].choices[value] : number_text(value);
 }
 
-// ---- What holds ---------------------------------------------------------------------------------
+// ---- Current values -----------------------------------------------------------------------------
 
 static struct {
   struct hak_gate_values values HAK_GUARDED_BY(hak_gate_role);
-  HAK_ATOMIC(const char *) text[HAK_GATE_COUNT];  // NULL until the gates are resolved. Release: the text is complete.
-  HAK_ATOMIC(uint8_t) origin[HAK_GATE_COUNT];     // relaxed: stands for itself
+  HAK_ATOMIC(const char *)
+  text[HAK_GATE_COUNT];                        // NULL until the settings are resolved. Release: the text is complete.
+  HAK_ATOMIC(uint8_t) origin[HAK_GATE_COUNT];  // relaxed: stands for itself
 } now;
 
 static void tell(uint32_t id, const char *text) HAK_REQUIRES(hak_gate_role) {
-  // Relaxed: see its declaration. Release: pairs with hak_gate_get.
+  // Relaxed: the origin stands for itself. Release: pairs with hak_gate_get.
   atomic_store_explicit(&now.origin[id], now.values.origin[id], memory_order_relaxed);
   atomic_store_explicit(&now.text[id], text, memory_order_release);
 }
@@ -84,7 +87,7 @@ void hak_gate_now_init(const struct hak_gate_values *values) {
 const char *hak_gate_get(const char *name, const char **origin) {
   const uint32_t id = hak_gate_named(name);
   if (id == HAK_GATE_COUNT) return NULL;
-  // Acquire: pairs with the store of the text, whose bytes are read by the caller. Relaxed: the origin.
+  // Acquire: pairs with the store of the text, whose bytes the caller reads. Relaxed: the origin stands for itself.
   const char *text = atomic_load_explicit(&now.text[id], memory_order_acquire);
   if (text != NULL && origin != NULL) {
     *origin = hak_gate_origin_name((enum hak_gate_origin)atomic_load_explicit(&now.origin[id], memory_order_relaxed));
@@ -92,11 +95,11 @@ const char *hak_gate_get(const char *name, const char **origin) {
   return text;
 }
 
-// ---- Changing it --------------------------------------------------------------------------------
+// ---- Changes ------------------------------------------------------------------------------------
 
-// Sets the fields of hak_config that may change. Only what differs, so that a setting for which nobody asked is not
-// even written. Relaxed: each is read by itself, under no lock (HAK_SETTING).
-// NOLINTNEXTLINE(readability-function-cognitive-complexity): the same line for each row of the table.
+// Sets the fields of hak_config that may change. Writes only those that differ. Relaxed: each is read by itself, under
+// no lock (HAK_SETTING). NOLINTNEXTLINE(readability-function-cognitive-complexity): the same line for each row of the
+// table.
 static void publish(const struct hak_gate_values *before) HAK_REQUIRES(hak_gate_role) {
   struct hak_config last;
   struct hak_config next;
@@ -111,7 +114,7 @@ static void publish(const struct hak_gate_values *before) HAK_REQUIRES(hak_gate_
 #undef PUBLISH
 }
 
-// Gates that follow the preset: that may change, and for which nobody asked.
+// Gives the new preset's value to each setting that may change and was not given explicitly.
 static bool follows(uint32_t id) HAK_REQUIRES(hak_gate_role) {
   return hak_gates[id].change == HAK_GATE_ANY_TIME && now.values.origin[id] < HAK_GATE_FROM_BUILD;
 }
@@ -128,7 +131,7 @@ int hak_gate_set(const char *name, const char *text) {
   for (uint32_t id = 0; changed == HAK_GATE_PROFILE && id < HAK_GATE_COUNT; id++) {
     if (id != changed && follows(id)) hak_gate_preset(id, value, &next);
   }
-  // All texts first: what follows cannot fail.
+  // All texts come first, because nothing after them can fail.
   const char *texts[HAK_GATE_COUNT];
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
     if ((texts[id] = value_text(id, next.value[id])) == NULL) return ENOMEM;

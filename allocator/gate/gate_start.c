@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Reads the process's settings at the start.
 #include "allocator/gate/gate_start.h"
 
 #include <hakmem/hakmem.h>
@@ -11,19 +13,18 @@
 #include "allocator/os/report.h"
 #include "allocator/policy/config.h"
 
-// Made from //configs:conf. A build without Bazel, as that of OSS-Fuzz, has no such setting.
+// Made from //configs:conf. Builds without Bazel, such as OSS-Fuzz's, have no such text.
 #if __has_include("allocator/gate/build_conf.h")
 #include "allocator/gate/build_conf.h"
 #else
 #define HAK_BUILD_CONF ""
 #endif
 
-// Weak, so that a program's own definition takes its place: the linker's choice in an executable that holds the
-// allocator, the dynamic linker's where it lies in a shared library. For the same reason the compiler assumes nothing
-// about its value.
+// Weak, so that a program's own definition replaces it: by the linker if the executable contains the allocator, by the
+// dynamic linker if a shared library does. For the same reason the compiler assumes nothing about its value.
 __attribute__((weak)) const char *hak_conf;
 
-// A limit that the process is beyond already could only refuse everything: it is reported, and not set.
+// A limit below what the process already uses would refuse everything. It is reported and not set.
 static void check_memory_limit(struct hak_gate_values *values) {
   const uint64_t limit = values->value[HAK_GATE_MEMORY_LIMIT];
   if (limit == 0) return;
@@ -46,7 +47,7 @@ static void check_memory_limit(struct hak_gate_values *values) {
   values->origin[HAK_GATE_MEMORY_LIMIT] = HAK_GATE_BUILT_IN;
 }
 
-// Written before there is a second thread.
+// Written only while there is one thread.
 static char *const *first_environment;
 
 void hak_gate_set_environment(char *const *environment) { first_environment = environment; }
@@ -65,7 +66,7 @@ void hak_gate_init(void) {
   check_memory_limit(&values);
   hak_gate_fill_config(&values, &hak_config);
   hak_gate_now_init(&values);
-  // FAST has no live gates, but it still answers this question.
+  // FAST reads no other settings, but this one works.
   const char *show = HAK_FAST ? hak_gate_variable(environment, hak_gates[HAK_GATE_SHOW_CONFIG].name) : NULL;
   uint64_t wanted = values.value[HAK_GATE_SHOW_CONFIG];
   if (show != NULL) hak_gate_parse(&hak_gates[HAK_GATE_SHOW_CONFIG], show, &wanted);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The gates at the start of the process: from the environment, the program and the build into hak_config.
+// Reads the settings at the start of the process, from the environment, the program and the build, into hak_config.
 #ifndef HAKMEM_GATE_GATE_START_H_
 #define HAKMEM_GATE_GATE_START_H_
 
@@ -10,9 +10,9 @@
 
 HAK_C_BEGIN
 
-// Resolves the process's gates into hak_config. Called once, by process initialisation.
+// Resolves the process's settings into hak_config. Called once, by process initialisation.
 void hak_gate_init(void) HAK_REQUIRES(hak_gate_role);
-// The environment to read where the C library has none yet. Before hak_gate_init; later it does nothing.
+// Gives the environment to read if the C library has none yet. Call it before hak_gate_init; later it has no effect.
 void hak_gate_set_environment(char *const *environment);
 
 HAK_C_END

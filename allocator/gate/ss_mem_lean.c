@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// What LEAN changes of the other settings.
 #include "allocator/gate/ss_mem_lean.h"
 
 static bool user_set(const struct hak_gate_values *values, enum hak_gate_id id) {

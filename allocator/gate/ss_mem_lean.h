@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ss_mem_lean: the gates that put memory before speed, resolved into the fields that the policies read. LEAN controls
+// ss_mem_lean: resolves the settings that put memory before speed into the fields that the policies read. LEAN controls
 // only two things: whether superslabs are prewarmed, and whether slabs are decommitted as soon as they are free. The
 // release policy controls the purge at the deadline.
 #ifndef HAKMEM_GATE_SS_MEM_LEAN_H_

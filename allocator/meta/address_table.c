@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// A hash table with chains, which doubles when it is full.
 #include "allocator/meta/address_table.h"
 
 #include "allocator/meta/meta.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A hash table of blocks by address, whose entries are embedded in the caller's records. The caller has the lock.
+// A hash table that finds a block's record by its address. The entries are part of the caller's records. The caller
+// holds the lock that guards the table.
 #ifndef HAKMEM_META_ADDRESS_TABLE_H_
 #define HAKMEM_META_ADDRESS_TABLE_H_
 
@@ -9,25 +10,25 @@
 HAK_C_BEGIN
 
 struct hak_address_entry {
-  struct hak_address_entry *next;  // in its bucket
+  struct hak_address_entry *next;  // the next entry of the bucket
   const void *address;
 };
 
-// All zero: empty. Invariant: every entry is in the bucket of its address; `count` of them altogether.
+// All zero: empty. Invariant: every entry is in the bucket of its address, and there are `count` entries.
 struct hak_address_table {
   struct hak_address_entry **buckets;
   size_t bucket_count;  // a power of two
   uint64_t count;
 };
 
-// The link that points at the entry of `address`, or NULL.
+// Returns the link that points at the entry of `address`, or NULL.
 struct hak_address_entry **hak_address_find(const struct hak_address_table *table, const void *address);
-// After hak_address_reserve.
+// Adds an entry. Call hak_address_reserve first.
 void hak_address_insert(struct hak_address_table *table, struct hak_address_entry *entry);
-// Takes the entry that `link` points at out of the table.
+// Removes the entry that `link` points at.
 struct hak_address_entry *hak_address_extract(struct hak_address_table *table, struct hak_address_entry **link);
-// Makes room for one more: doubles the table where it is full. When no memory can be had the chains grow longer
-// instead; false: there is no table at all.
+// Makes room for one more entry: doubles the table if it is full. Without memory for that, the chains grow longer
+// instead. False: there is no table at all.
 bool hak_address_reserve(struct hak_address_table *table);
 // Whether the invariant holds.
 bool hak_address_holds(const struct hak_address_table *table);

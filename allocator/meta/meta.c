@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Records: small ones by a buddy system within pages, large ones in mappings of their own.
 #include "allocator/meta/meta.h"
 
 #include <string.h>
@@ -13,19 +15,20 @@
 
 #define MIN_SHIFT 6u
 #define PAGE_SHIFT HAK_META_PAGE_SHIFT
-// Records from this size on have a mapping of their own, and are recycled by size.
+// Records of this size or more have mappings of their own, and are reused by size.
 #define BIG_SHIFT (PAGE_SHIFT + HAK_META_ORDERS)
 #define SHIFTS 40u
-// Free pages that keep their memory unless the program asks: threads come and go.
+// Free pages that keep their memory until a trim, because threads come and go.
 #define KEEP_BYTES ((uint64_t)256 * 1024)
-// Chunks that a tick looks at until one gives something back.
+// The most chunks that a tick tries until one returns memory.
 #define TRIES 8u
 
-// Of each size below a page so many free records lie ready beside the system of buddies: a thread that ends and the
-// next one that begins give and take some forty.
+// How many free records of each size below a page are kept ready outside the buddy system. A thread that ends frees
+// about forty, and the next thread takes them.
 #define READY 64u
 
-// At the start of a free record. A bit of its page tells where one begins: what a used record holds is not looked at.
+// Stands at the start of a free record. A bit of its page tells that a free record begins there, so the contents of
+// used records are never read.
 struct free_record {
   struct free_record *next;
   struct free_record *prev;
@@ -33,7 +36,7 @@ struct free_record {
 };
 static_assert(sizeof(struct free_record) <= (size_t)1 << MIN_SHIFT, "the smallest record has room for it");
 
-// Of two records that are halves of one, never are both on the lists.
+// Invariant: two records that are the halves of a larger one are never both on the lists.
 static struct {
   struct free_record *records[PAGE_SHIFT];
   struct free_record *big[SHIFTS];
@@ -42,9 +45,9 @@ static struct {
     uint32_t count;
     char *records[READY];
   } ready[PAGE_SHIFT];
-  uint64_t ready_ms;  // when the ready ones were put back last
+  uint64_t ready_ms;  // when the ready records were put back last
 } meta HAK_GUARDED_BY(hak_records_lock);
-// Bytes of records that rest. Relaxed: a figure.
+// Bytes of resting records. Relaxed: a statistic.
 static HAK_ATOMIC(uint64_t) resting_bytes;
 
 static uint32_t shift_for(size_t size) {
@@ -78,7 +81,7 @@ static HAK_NOINLINE void remove_record(struct free_record *entry) HAK_REQUIRES(h
   *hak_meta_page_bits(entry) &= ~bit_of(entry);
 }
 
-// What a new chunk has behind its head: a record of each size that fits.
+// Adds the rest of a new chunk's first page as free records, each as large as its alignment allows.
 static HAK_COLD void push_rest(char *rest) HAK_REQUIRES(hak_records_lock) {
   for (uint32_t shift = MIN_SHIFT; rest != NULL && ((uintptr_t)rest & (HAK_META_PAGE - 1)) != 0; shift++) {
     if (((uintptr_t)rest >> shift & 1) == 0) continue;
@@ -140,7 +143,7 @@ static void give_small(char *record, uint32_t shift) HAK_REQUIRES(hak_records_lo
   }
 }
 
-// They keep pages in use that would be free otherwise.
+// Ready records keep pages in use that would be free otherwise.
 static HAK_COLD void put_ready_back(void) HAK_REQUIRES(hak_records_lock) {
   for (uint32_t shift = MIN_SHIFT; shift < PAGE_SHIFT; shift++) {
     while (meta.ready[shift].count != 0) give_record(take_small(shift), shift);
@@ -170,7 +173,7 @@ static HAK_COLD void give_big(void *record, uint32_t shift) HAK_REQUIRES(hak_rec
   meta.big[shift] = entry;
 }
 
-// ---- All ----------------------------------------------------------------------------------------
+// ---- Records of any size ------------------------------------------------------------------------
 
 void *hak_meta_alloc(size_t size) {
   const uint32_t shift = shift_for(size);
@@ -218,7 +221,7 @@ uint64_t hak_meta_committed(void) {
   return committed > resting ? committed - resting : 0;
 }
 
-// ---- Giving back --------------------------------------------------------------------------------
+// ---- Returning memory ---------------------------------------------------------------------------
 
 static struct hak_refusal refusal;
 
@@ -243,7 +246,7 @@ uint64_t hak_meta_idle_bytes(void) {
   return idle > KEEP_BYTES ? idle - KEEP_BYTES : 0;
 }
 
-// Gives the free pages back of one chunk that has been idle since `until`. False: there is none, or the kernel refuses.
+// Returns the free pages of one chunk that has been idle since `until`. False: there is none, or the kernel refused.
 static HAK_COLD bool release_chunk(uint64_t until, uint64_t now, size_t *bytes) {
   hak_lock_acquire(&hak_records_lock);
   struct hak_meta_loan *loan = hak_meta_pages_lend(until, now);
@@ -267,7 +270,7 @@ static HAK_COLD bool tick(uint64_t until, uint64_t now) {
   }
   hak_lock_release(&hak_records_lock);
   size_t bytes = 0;
-  // A chunk whose pages were taken again meanwhile has nothing.
+  // A chunk whose pages were taken again meanwhile has nothing to return.
   for (uint32_t tries = TRIES; tries > 0 && bytes == 0 && release_chunk(until, now, &bytes); tries--) continue;
   return bytes != 0;
 }
@@ -283,7 +286,7 @@ HAK_COLD size_t hak_meta_trim(void) {
   hak_lock_acquire(&hak_records_lock);
   put_ready_back();
   hak_lock_release(&hak_records_lock);
-  // Each chunk is taken once at most: what comes back to the queue meanwhile is behind all others.
+  // Each chunk is tried at most once: those that are queued again meanwhile come behind all others.
   for (uint64_t left = hak_meta_mapped() / HAK_META_CHUNK; left > 0 && release_chunk(UINT64_MAX, now, &bytes); left--)
     continue;
   return bytes;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The chunks whose pages hold records, and the return of their free pages.
 #include "allocator/meta/meta_pages.h"
 
 #include "allocator/os/decommit.h"
@@ -9,19 +11,19 @@
 #define CHUNK HAK_META_CHUNK
 #define PAGES 64u
 static_assert(CHUNK == PAGES * HAK_META_PAGE, "a bit for each page");
-// No page of the chunk is free: it is on no list.
+// No page of the chunk is free, so it is on no list.
 #define NO_ORDER HAK_META_ORDERS
 
 // Stands at the chunk's start.
 struct chunk {
   // A bit for each page.
   uint64_t free;
-  uint64_t dirty;  // may hold something else than zero; all that are in use
-  uint64_t gone;   // gave their memory back and were not used since
-  // Those with a largest free run of the same order.
+  uint64_t dirty;  // may hold something other than zero; includes all pages in use
+  uint64_t gone;   // their memory was returned, and they were not used since
+  // The list of chunks whose largest free run has the same order.
   struct chunk *next;
   struct chunk *prev;
-  // Those with memory that can go back, in the order of idle_since_ms.
+  // The queue of chunks with memory that can be returned, in the order of idle_since_ms.
   struct chunk *queue_next;
   uint64_t idle_since_ms;
   uint32_t order;
@@ -37,10 +39,10 @@ static struct {
   struct chunk *queue_first;
   struct chunk *queue_last;
   uint64_t mapped;
-  uint64_t gone;  // pages, of all chunks
+  uint64_t gone;  // the number of such pages in all chunks
   struct hak_meta_loan loan;
 } pages HAK_GUARDED_BY(hak_records_lock);
-// Pages whose memory can go back. Relaxed: written under the lock, a hint elsewhere.
+// The number of pages whose memory can be returned. Relaxed: written under the lock, a hint elsewhere.
 static HAK_ATOMIC(uint64_t) idle_pages;
 
 static uint32_t count_of(uint64_t mask) { return (uint32_t)__builtin_popcountll(mask); }
@@ -53,7 +55,7 @@ static uint32_t page_of(const void *inside) {
 }
 static char *address_of(struct chunk *chunk, uint32_t page) { return (char *)chunk + page * HAK_META_PAGE; }
 
-// The first pages of all free runs of 1 << order pages at a multiple of their size.
+// A bit for the first page of each free run of 1 << order pages at a multiple of its size.
 static uint64_t runs_of(uint64_t free, uint32_t order) {
   static const uint64_t multiples[HAK_META_ORDERS] = {
       0xFFFFFFFFFFFFFFFFu, 0x5555555555555555u, 0x1111111111111111u,
@@ -90,7 +92,7 @@ static void link_chunk(struct chunk *chunk, uint32_t order) HAK_REQUIRES(hak_rec
   pages.lists[order] = chunk;
 }
 
-// Pages whose memory can go back: free, in whole pages of the system, some of them dirty.
+// The pages whose memory can be returned: whole pages of the system that are free and at least partly dirty.
 static uint64_t releasable(uint64_t free, uint64_t dirty) {
   const uint32_t unit = (uint32_t)(hak_os_page_size() / HAK_META_PAGE);
   if (HAK_LIKELY(unit <= 1)) return free & dirty;
@@ -124,7 +126,7 @@ static HAK_NOINLINE void set_masks(struct chunk *chunk, uint64_t free, uint64_t 
 static HAK_COLD struct chunk *make_chunk(void) HAK_REQUIRES(hak_records_lock) {
   struct chunk *chunk = hak_os_map(CHUNK, CHUNK);
   if (chunk == NULL) return NULL;
-  // Where the system makes huge pages unasked it would fill pages again that were given back.
+  // A system with huge pages by default would fill pages again whose memory was returned.
   if (hak_os_huge_by_default()) hak_os_advise_huge(chunk, CHUNK, false);
   pages.mapped += CHUNK;
   hak_commit_add(CHUNK);
@@ -136,7 +138,7 @@ static HAK_COLD struct chunk *make_chunk(void) HAK_REQUIRES(hak_records_lock) {
 void *hak_meta_pages_take(uint32_t order, bool *zero, char **rest) {
   *rest = NULL;
   struct chunk *chunk = NULL;
-  // The smallest run that does.
+  // From the chunks whose largest free run is the smallest that suffices.
   for (uint32_t larger = order; larger < HAK_META_ORDERS && chunk == NULL; larger++) chunk = pages.lists[larger];
   if (chunk == NULL) {
     chunk = make_chunk();
@@ -179,9 +181,9 @@ uint64_t hak_meta_pages_idle_bytes(void) {
   return atomic_load_explicit(&idle_pages, memory_order_relaxed) * HAK_META_PAGE;
 }
 
-// ---- Giving back --------------------------------------------------------------------------------
+// ---- Returning memory ---------------------------------------------------------------------------
 
-// Each thread has its own; in the child of a fork the thread that forked still has it.
+// The address of a thread-local variable identifies the thread, also after a fork.
 static const void *this_thread(void) { return &hak_locks_held; }
 
 HAK_COLD struct hak_meta_loan *hak_meta_pages_lend(uint64_t until, uint64_t now) {
@@ -220,6 +222,6 @@ HAK_COLD size_t hak_meta_pages_return(struct hak_meta_loan *loan, uint64_t now) 
 HAK_COLD void hak_meta_pages_forked(void) {
   struct hak_meta_loan *loan = &pages.loan;
   if (loan->chunk == NULL || loan->thread == this_thread()) return;
-  loan->gone = 0;  // Perhaps some were: they are taken for dirty.
+  loan->gone = 0;  // Some pages may have been returned; they count as dirty.
   hak_meta_pages_return(loan, hak_os_now_ms());
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Pages for records (meta.h): runs of 1 to 32 pages of 4 KiB, each at a multiple of its size, out of chunks of 256 KiB.
-// A chunk is never unmapped; pages that no record uses give their memory back.
+// Pages for records (meta.h): runs of 1 to 32 pages of 4 KiB, each at a multiple of its size, from chunks of 256 KiB. A
+// chunk is never unmapped; pages that no record uses return their memory.
 //
-// All of it is called under the lock on records, but for hak_meta_pages_idle_bytes and hak_meta_pages_decommit.
+// All functions are called under the lock of the records, except hak_meta_pages_idle_bytes and hak_meta_pages_decommit.
 #ifndef HAKMEM_META_META_PAGES_H_
 #define HAKMEM_META_META_PAGES_H_
 
@@ -13,47 +13,47 @@
 
 HAK_C_BEGIN
 
-// The lock on records, large and small.
+// The lock of all records.
 extern struct hak_lock hak_records_lock;
 
 #define HAK_META_PAGE_SHIFT 12u
 #define HAK_META_PAGE ((size_t)1 << HAK_META_PAGE_SHIFT)
-// Orders of runs: 1 << order pages.
+// How many orders there are: a run of an order has 1 << order pages.
 #define HAK_META_ORDERS 6u
 
 #define HAK_META_CHUNK ((size_t)256 * 1024)
-// Bytes at a chunk's start that are its own; what follows in its first page is for records.
+// The bytes of a chunk's own record at its start. The rest of its first page is for other records.
 #define HAK_META_CHUNK_HEAD ((size_t)1024)
 
-// A run of 1 << order pages. *zero: it reads as zero. *rest: what follows the head of a chunk that was made for it, up
-// to the end of a page, and reads as zero; else NULL. NULL: out of memory.
+// Takes a run of 1 << order pages. NULL: out of memory. *zero: the run reads as zero. *rest: if a chunk was mapped for
+// the run, the memory behind its head up to the end of the page, which reads as zero; otherwise NULL.
 void *hak_meta_pages_take(uint32_t order, bool *zero, char **rest) HAK_REQUIRES(hak_records_lock);
 void hak_meta_pages_give(void *run, uint32_t order) HAK_REQUIRES(hak_records_lock);
 
-// A bit for each 64 bytes of the page that `record` is in, zero at first, for the caller to use.
+// One bit for each 64 bytes of the page that contains `record`, for the caller's use. They begin as zero.
 uint64_t *hak_meta_page_bits(const void *record) HAK_REQUIRES(hak_records_lock);
 
-// Bytes that are mapped, and without those that went back and were not used since.
+// Bytes that are mapped, and those of them whose memory was not returned or that were used since.
 uint64_t hak_meta_pages_mapped(void) HAK_REQUIRES(hak_records_lock);
 uint64_t hak_meta_pages_committed(void) HAK_REQUIRES(hak_records_lock);
-// Bytes of pages that are free and have memory. Relaxed: a hint.
+// Bytes of free pages whose memory can be returned. Relaxed: a hint.
 uint64_t hak_meta_pages_idle_bytes(void);
 
-// Giving memory back takes three steps, of which the second is outside the lock: pages of one chunk are taken out, go
-// back, and are put in again.
+// Returning memory takes three steps: pages of one chunk are taken out of it, their memory is returned, and they are
+// put back. The second step is outside the lock.
 struct hak_meta_loan {
-  void *chunk;     // NULL: there is none
-  uint64_t pages;  // a bit each
-  uint64_t gone;   // those that went back
+  void *chunk;     // NULL: no loan is under way
+  uint64_t pages;  // one bit for each page of the chunk
+  uint64_t gone;   // those whose memory was returned
   const void *thread;
 };
-// Of a chunk whose pages fell free at or before `until` (milliseconds); NULL: there is none, or a loan is under way.
-// The loan may be empty.
+// Lends the free pages of a chunk that has been idle since `until` (milliseconds) or longer. The loan may be empty.
+// NULL: there is no such chunk, or a loan is under way.
 struct hak_meta_loan *hak_meta_pages_lend(uint64_t until, uint64_t now) HAK_REQUIRES(hak_records_lock);
 void hak_meta_pages_decommit(struct hak_meta_loan *loan);
-// Returns the bytes that went back.
+// Puts the pages back; the result is the bytes whose memory was returned.
 size_t hak_meta_pages_return(struct hak_meta_loan *loan, uint64_t now) HAK_REQUIRES(hak_records_lock);
-// In the child of a fork: the thread that had the loan may be gone.
+// Call it in the child of a fork: the thread that had the loan may not exist there.
 void hak_meta_pages_forked(void) HAK_REQUIRES(hak_records_lock);
 
 HAK_C_END

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // C11 atomics, in headers that C++ tests include too: HAK_ATOMIC(T) is _Atomic(T) in C and std::atomic<T> in C++, which
-// have one layout in gcc and clang, and the generic functions have the same names.
+// have the same layout in gcc and clang. The generic functions have the same names in both languages.
 #ifndef HAKMEM_OS_ATOMIC_H_
 #define HAKMEM_OS_ATOMIC_H_
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Reads the auxiliary vector.
 #include "allocator/os/auxv.h"
 
 #include <elf.h>
@@ -19,7 +21,7 @@ static const uint64_t types[HAK_AUXV_ENTRIES] = {
     [HAK_AUXV_VDSO] = AT_SYSINFO_EHDR,
 };
 
-// Relaxed: every thread that runs this before they are known stores the same values.
+// Relaxed: every thread that runs this stores the same values.
 static HAK_ATOMIC(uintptr_t) values[HAK_AUXV_ENTRIES];
 static HAK_ATOMIC(bool) known;  // release after the values, acquire before them
 
@@ -41,7 +43,7 @@ static HAK_COLD void learn(void) {
     atomic_store_explicit(&values[i], value, memory_order_relaxed);
   }
   errno = saved;
-  // Release: a thread that sees it sees the values.
+  // Release: a thread that reads true sees the values.
   atomic_store_explicit(&known, true, memory_order_release);
 }
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The barrier of membarrier(2).
 #include "allocator/os/barrier.h"
 
 #include <linux/membarrier.h>
@@ -12,7 +14,7 @@ static bool call(int command) {
   return hak_sys_call(SYS_membarrier, command, 0, 0, 0, 0, 0) == 0;
 }
 
-// Relaxed: a thread that does not see it yet makes no barrier.
+// Relaxed: a thread that does not see it yet gets no barrier.
 static HAK_ATOMIC(bool) registered;
 
 void hak_os_barrier_init(void) {

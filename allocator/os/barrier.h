@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A memory barrier on all threads of the process at once (membarrier(2), MEMBARRIER_CMD_PRIVATE_EXPEDITED). With it one
-// side of a protocol needs no fence: for each other thread there is a moment within hak_os_barrier such that everything
-// that the thread did before it is complete and visible afterwards, and everything after it begins later.
+// A memory barrier on all threads of the process at once (membarrier(2), MEMBARRIER_CMD_PRIVATE_EXPEDITED). With it,
+// one side of a protocol needs no fence. For each other thread there is a moment within hak_os_barrier such that all
+// memory accesses of the thread before it are complete and visible after the call, and all later ones begin after it.
 #ifndef HAKMEM_OS_BARRIER_H_
 #define HAKMEM_OS_BARRIER_H_
 
@@ -12,8 +12,8 @@ HAK_C_BEGIN
 
 // Registers the process with the kernel. Once, before the first hak_os_barrier.
 void hak_os_barrier_init(void);
-// False: the kernel has no such barrier, or refused it at the start (then no further call is made), and the caller must
-// not assume anything. Takes microseconds; preserves errno.
+// False: the kernel has no such barrier, or refused it at the start (then it is not called again); nothing is ordered.
+// Takes microseconds; preserves errno.
 bool hak_os_barrier(void);
 
 HAK_C_END

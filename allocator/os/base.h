@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What every floor shares: the build profile, the header mode, compiler attributes and the few numbers of the layout.
+// What all rooms share: the build profile, the header mode, compiler attributes, and the constants of the layout.
 #ifndef HAKMEM_OS_BASE_H_
 #define HAKMEM_OS_BASE_H_
 
@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// ---- Build profile: exactly one is 1. No define at all is STANDARD. -----------------------------
+// ---- Build profile: exactly one is 1. Without a definition it is STANDARD. ----------------------
 #if defined(HAK_PROFILE_FAST)
 #define HAK_FAST 1
 #define HAK_STANDARD 0
@@ -35,11 +35,11 @@
 #define HAK_HARDENED 0
 #define HAK_PROFILE_NAME "standard"
 #endif
-// Blocks end where the request ended: a canary behind small ones (block/block_tail.h), guard pages around large ones
-// (large/guarded.h).
+// Whether a block's usable size is the requested size. Small blocks have a canary behind it (block/block_tail.h), large
+// blocks have guard pages around them (large/guarded.h).
 #define HAK_GUARDED (HAK_OBSERVE || HAK_HARDENED)
 
-// ---- Header lane: what stands in the byte before a small block (block/tiny_region_id.h) ----------
+// ---- Header lane: the byte before a small block (block/tiny_region_id.h) -------------------------
 #define HAK_HEADER_MODE_NONE 0
 #define HAK_HEADER_MODE_PRESERVE 1
 #define HAK_HEADER_MODE_ALWAYS 2
@@ -56,10 +56,10 @@
 // Bytes that the header takes from the usable size of a small block.
 #define HAK_HEADER_BYTES (HAK_HEADER == HAK_HEADER_MODE_NONE ? 0u : 1u)
 
-// Around the declarations of an internal header. Hidden: the compiler then knows that a name is in this very library
-// and reaches it without the global offset table; the command line's -fvisibility speaks of definitions only.
+// Enclose the declarations of an internal header. Hidden visibility tells the compiler that a name is defined in this
+// library, so that it is reached without the global offset table. The option -fvisibility applies to definitions only.
 #ifdef __cplusplus
-// A function or table may have the name of its struct, as in C; g++ calls that hiding the constructor.
+// As in C, a function or a table may have the same name as a struct. g++ warns that it hides the constructor.
 #define HAK_C_BEGIN                                                                          \
   _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wshadow\"") extern "C" { \
     _Pragma("GCC visibility push(hidden)")
@@ -84,8 +84,7 @@
 #define HAK_MIN_ALIGN 16u
 #define HAK_SLAB_SHIFT 16u
 #define HAK_SLAB_SIZE ((size_t)1 << HAK_SLAB_SHIFT)
-// Bytes at the end of each slab that no block uses: a guard page where pages are of 4 KiB, unused space where they are
-// larger.
+// Bytes at the end of each slab that no block uses: a guard page if pages have 4 KiB, otherwise unused space.
 #define HAK_SLAB_GUARD (HAK_HARDENED ? (size_t)4096 : (size_t)0)
 #define HAK_SLAB_ROOM (HAK_SLAB_SIZE - HAK_SLAB_GUARD)
 #define HAK_SUPERSLAB_SHIFT 21u
@@ -96,7 +95,7 @@ static_assert(HAK_SUPERSLAB_SIZE / HAK_SLAB_SIZE == HAK_SLABS_PER_SUPERSLAB, "a 
 static_assert(sizeof(void *) == 8, "hakmem is for 64-bit address spaces");
 
 HAK_INLINE size_t hak_round_up(size_t n, size_t to) { return (n + to - 1) & ~(to - 1); }
-// Without the processor's own instruction, which not all have, the compiler calls a function.
+// The compiler's built-in calls a function where it may not assume that the processor has the instruction.
 HAK_INLINE uint32_t hak_popcount(uint32_t n) {
   n -= (n >> 1) & 0x55555555u;
   n = (n & 0x33333333u) + ((n >> 2) & 0x33333333u);

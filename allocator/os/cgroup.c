@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Reads the memory limit of the process's control group.
 #include "allocator/os/cgroup.h"
 
 #include <string.h>
@@ -57,7 +59,7 @@ uint64_t hak_os_cgroup_limit_in(const char *mount, const char *membership) {
   memcpy(folder + mount_length, group, group_length);
   size_t length = mount_length + group_length;
   uint64_t limit = 0;
-  // From the group itself upwards; the last step is the mount point (inside a container the root of its namespace).
+  // Goes from the group upwards. The last step is the mount point (inside a container the root of its namespace).
   for (;;) {
     while (length > mount_length && folder[length - 1] == '/') length--;
     folder[length] = '\0';

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Finds the clock in the vDSO, and reads it.
 #include "allocator/os/clock.h"
 
 #include <elf.h>

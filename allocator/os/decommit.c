@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The only call of madvise, and what it is used for.
 #include "allocator/os/decommit.h"
 
 #include <string.h>
@@ -59,7 +61,7 @@ static bool advise(void *start, size_t size, int advice) {
   return done;
 }
 
-// Advice to return memory was seen to have no effect. Relaxed: a thread that does not see it yet finds out itself.
+// Set once advice to return memory had no effect. Relaxed: a thread that does not see it yet finds out by itself.
 static HAK_ATOMIC(bool) advice_is_void;
 
 bool hak_os_decommit(void *start, size_t size, enum hak_decommit_mode mode) {
@@ -144,7 +146,7 @@ bool hak_os_wipe_on_fork(void *start, size_t size) {
   return !hak_fault_due(HAK_FAULT_ADVISE) && advise(start, size, MADV_WIPEONFORK);
 }
 
-// Whether the kernel knows of guards. Relaxed: whoever does not see it yet finds out by itself.
+// Whether the kernel has guards. Relaxed: a thread that does not see the answer yet finds out by itself.
 enum { GUARDS_UNKNOWN, GUARDS_WORK, GUARDS_ARE_VOID };
 static HAK_ATOMIC(int) guards;
 static void set_guards(int answer) { atomic_store_explicit(&guards, answer, memory_order_relaxed); }
@@ -155,7 +157,7 @@ bool hak_os_guards_work(void) { return get_guards() != GUARDS_ARE_VOID; }
 bool hak_os_guard(void *start, size_t size) {
   if (hak_fault_due(HAK_FAULT_PROTECT) || get_guards() == GUARDS_ARE_VOID) return false;
   bool done = advise(start, size, MADV_GUARD_INSTALL);
-  // An emulator takes advice that it does not know, and does nothing. Pages behind a guard cannot be filled.
+  // Emulators report success for advice that they do not know. Only real guards make populating the pages fail.
   if (done && HAK_UNLIKELY(get_guards() == GUARDS_UNKNOWN)) {
     done = !advise(start, hak_os_page_size(), MADV_POPULATE_READ);
     if (done) set_guards(GUARDS_WORK);

@@ -52,12 +52,12 @@ bool hak_os_populate(void *start, size_t size);
 // Makes the range read as zero in every later child of the process. False: it does not.
 bool hak_os_wipe_on_fork(void *start, size_t size);
 
-// Closes pages without a mapping of their own (Linux 6.13): nobody can touch them, and they hold no memory.
-// False: they are as they were; from then on it is not tried again, unless a fault plan said no.
+// Closes pages without a mapping of their own (Linux 6.13): nobody can touch them, and they hold no memory. False:
+// nothing changed, and the kernel is not asked again, unless a fault plan made the call fail.
 bool hak_os_guard(void *start, size_t size);
 // Opens pages that hak_os_guard has closed; they read as zero. False: they stay closed.
 bool hak_os_unguard(void *start, size_t size);
-// False: hak_os_guard is known to fail.
+// False: hak_os_guard always fails here.
 bool hak_os_guards_work(void);
 
 HAK_C_END

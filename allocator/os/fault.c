@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The fault plan.
 #include "allocator/os/fault.h"
 
 #include "allocator/os/atomic.h"

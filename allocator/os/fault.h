@@ -30,8 +30,8 @@ HAK_C_BEGIN
 #define HAK_FAULT_ASK 512u
 #define HAK_FAULT_ALL 2047u
 
-// From now on, of the calls whose kind is in `kinds`, the `nth` (1 is the next one) and the `count` - 1 after it fail
-// with ENOMEM. `count` UINT64_MAX: all from the nth on. Call it while no other thread allocates.
+// Of the following calls whose kind is in `kinds`, the `nth` (1 is the next one) and the `count` - 1 after it fail with
+// ENOMEM. With `count` UINT64_MAX all from the nth on fail. Call it while no other thread allocates.
 void hak_fault_set(uint32_t kinds, uint64_t nth, uint64_t count);
 // A second plan beside the first, with its own count: a call fails when either plan says so.
 void hak_fault_also(uint32_t kinds, uint64_t nth, uint64_t count);
@@ -39,7 +39,7 @@ void hak_fault_also(uint32_t kinds, uint64_t nth, uint64_t count);
 void hak_fault_clear(void);
 // How many calls the plans have failed since hak_fault_set.
 uint64_t hak_fault_hits(void);
-// Called before each system call; true: fail it.
+// Called before each system call. True: the call must fail.
 bool hak_fault_due(uint32_t kind);
 
 HAK_C_END

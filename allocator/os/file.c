@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Reads small files of the kernel.
 #include "allocator/os/file.h"
 
 #include "allocator/os/fault.h"

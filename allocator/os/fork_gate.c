@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The gate that keeps heap locks free during a fork, and the mark of children without fork handlers.
 #include "allocator/os/fork_gate.h"
 
 #include "allocator/os/decommit.h"
@@ -11,14 +13,15 @@ static struct hak_lock gate = HAK_LOCK_INIT(HAK_RANK_NONE);
 
 HAK_COLD void hak_fork_gate_wait(struct hak_lock *lock) {
   if (hak_lock_holds_all) {
-    // This thread is within fork: it has the lock anyway, and what it releases it keeps. Release: as the release below.
+    // This thread is within fork and holds every lock, so it frees the state that it has just taken. Release: as the
+    // release below.
     if (atomic_exchange_explicit(&lock->state, 0, memory_order_release) == 2) hak_lock_wake(lock);
     return;
   }
   // Seq_cst: as in hak_gated_acquire.
   while (atomic_load_explicit(&hak_fork_gate_closed, memory_order_seq_cst)) {
-    if (hak_report_is_ending()) return;  // The process ends: it has the lock, and waits for nobody.
-    // Nothing was done under the lock yet.
+    if (hak_report_is_ending()) return;  // The process ends: keeps the lock, and waits for no other thread.
+    // Nothing has changed under the lock yet.
     hak_lock_release_unranked(lock);
     hak_lock_acquire_unranked(&gate);
     hak_lock_release_unranked(&gate);
@@ -46,13 +49,14 @@ void hak_fork_gate_close(void) HAK_NO_THREAD_SAFETY_ANALYSIS("hak_fork_gate_open
 void hak_fork_gate_wait_free(struct hak_lock *lock) {
   // Seq_cst: as in hak_gated_acquire.
   if (HAK_LIKELY(atomic_load_explicit(&lock->state, memory_order_seq_cst) == 0)) return;
-  // Taken and given back, so that the next one who waits is woken, and steps back from the gate.
+  // Takes the lock and releases it: this wakes the next waiting thread, which then finds the gate closed and releases
+  // the lock too.
   hak_lock_acquire_unranked(lock);
   hak_lock_release_unranked(lock);
 }
 
 void hak_fork_gate_open(void) HAK_NO_THREAD_SAFETY_ANALYSIS("hak_fork_gate_close took the lock") {
-  // Release: who finds the gate open sees what was done meanwhile.
+  // Release: a thread that finds the gate open sees what was done meanwhile.
   atomic_store_explicit(&hak_fork_gate_closed, false, memory_order_release);
   hak_lock_release_unranked(&gate);
 }
@@ -69,7 +73,7 @@ void hak_fork_mark_init(void) {
     (void)hak_os_unmap(word, hak_os_page_size());
     return;
   }
-  // Relaxed, as all that is done with it: it orders nothing.
+  // Relaxed, as all accesses to the word: it orders nothing.
   atomic_store_explicit(word, 1, memory_order_relaxed);
   hak_lock_fork_word = word;
 }

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The slow paths of the lock, and the check of the lock order.
 #include "allocator/os/lock.h"
 
 #include "allocator/os/futex.h"
@@ -19,7 +21,7 @@ __thread uint32_t hak_locks_held __attribute__((tls_model("initial-exec")));
 HAK_ATOMIC(uint32_t) * hak_lock_fork_word;
 
 #if HAK_OBSERVE
-// Relaxed, all of them: figures.
+// Relaxed, all of them: statistics.
 static HAK_ATOMIC(uint64_t) long_waits;
 static HAK_ATOMIC(uint64_t) longest_us;
 
@@ -48,7 +50,7 @@ struct hak_lock_waits hak_lock_waits(void) { return (struct hak_lock_waits){.cou
 
 HAK_COLD void hak_lock_slow(struct hak_lock *lock) {
   if (hak_lock_holds_all) return;
-  // Critical sections are short: a little patience saves most sleeps.
+  // Critical sections are short: spinning for a moment avoids most sleeps.
   for (int spin = 0; spin < 64; spin++) {
     uint32_t expected = 0;
     // Relaxed: only to wait without writing. Acquire: sees what the last holder wrote.
@@ -70,7 +72,8 @@ HAK_COLD void hak_lock_slow(struct hak_lock *lock) {
 
 HAK_COLD void hak_lock_wake(struct hak_lock *lock) { hak_futex_wake(&lock->state, 1); }
 
-// Looks for the one who was woken: longer than it takes to wake up on another processor.
+// How often hak_lock_pass checks whether the woken thread has the lock: longer than waking up on another processor
+// takes.
 #define PASS_LOOKS 4096
 
 HAK_COLD void hak_lock_pass(struct hak_lock *lock) {

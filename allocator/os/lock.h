@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A small futex lock with a rank. It needs no destruction, no allocation, and may be released in the child of a fork by
-// the thread that the child is, which a pthread mutex does not promise.
+// A small futex lock with a rank. It needs neither allocation nor destruction, and the child of a fork may release a
+// lock that the thread held in the parent, which is not guaranteed for a pthread mutex.
 //
-// Lock order: a thread that holds a lock takes only locks of a higher rank. Checked at run time in OBSERVE and
-// HARDENED. A thread that ends the process (os/report.h) has every lock at once.
+// Lock order: a thread that holds a lock takes only locks of a higher rank. OBSERVE and HARDENED check it at run time.
+// A thread that ends the process (os/report.h) gets every lock at once.
 #ifndef HAKMEM_OS_LOCK_H_
 #define HAKMEM_OS_LOCK_H_
 
@@ -15,44 +15,45 @@
 HAK_C_BEGIN
 
 enum hak_lock_rank {
-  HAK_RANK_NONE = 0,        // outside the order: the gate of fork, which is shut for as long as a fork takes
+  HAK_RANK_NONE = 0,        // outside the order: the fork gate, which is closed for as long as a fork takes
   HAK_RANK_INIT = 1,        // process initialisation
   HAK_RANK_REGISTRY = 2,    // list of thread heaps
-  HAK_RANK_HEAP = 3,        // one thread's heap, but for the tops of its caches
+  HAK_RANK_HEAP = 3,        // one thread's heap, except the tops and slots of its caches
   HAK_RANK_QUARANTINE = 4,  // freed blocks of one thread that may not be used again yet
   HAK_RANK_ORPHANAGE = 5,   // the heap of ended threads
   HAK_RANK_POOL = 6,        // superslabs and their free slabs
-  HAK_RANK_MAPPING = 7,     // blocks that have a mapping of their own
+  HAK_RANK_MAPPING = 7,     // the page heap, and guarded blocks
   HAK_RANK_META = 8,        // memory for the allocator's own records
 };
 
 struct HAK_CAPABILITY("lock") hak_lock {
-  HAK_ATOMIC(uint32_t) state;  // 0 free, 1 held, 2 held and somebody sleeps
+  HAK_ATOMIC(uint32_t) state;  // 0 free, 1 held, 2 held and a thread may sleep
   uint32_t rank;               // constant
 };
 #define HAK_LOCK_INIT(r) {.state = 0, .rank = (r)}
 
-// While it is true the calling thread holds every lock there is: what it acquires it has, and what it releases it
-// keeps. It is so during fork, where handlers of the program run that may allocate.
+// True during fork: the calling thread then holds every lock, and acquiring or releasing one changes nothing. The
+// program's fork handlers, which may allocate, run in this state.
 extern __thread bool hak_lock_holds_all __attribute__((tls_model("initial-exec")));
 
-// Locks that the calling thread holds, or is about to: what it may not wait for in a handler that interrupted itself.
+// How many locks the calling thread holds or is about to take. A signal handler that interrupted the thread must not
+// wait for these.
 extern __thread uint32_t hak_locks_held __attribute__((tls_model("initial-exec")));
 // Volatile: a signal handler of the same thread reads it between any two steps.
 HAK_INLINE void hak_lock_count_in(void) { (*(volatile uint32_t *)&hak_locks_held)++; }
 HAK_INLINE void hak_lock_count_out(void) { (*(volatile uint32_t *)&hak_locks_held)--; }
 HAK_INLINE bool hak_lock_is_within(void) { return *(volatile uint32_t *)&hak_locks_held != 0; }
 
-// A word that is 0 in a process that was made by a fork whose handlers did not run, as long as one thread alone uses
-// the allocator there (os/fork_gate.h): a lock that this thread waits for is held by a thread that does not exist, and
-// it takes it. NULL: such processes are not noticed. Set once.
+// The fork mark (os/fork_gate.h): 0 in a child that was created without the fork handlers, as long as only one thread
+// uses the allocator there. If that thread has to wait for a lock, the holder does not exist in the child, so the
+// thread takes the lock. NULL: such children are not detected. Set once.
 extern HAK_ATOMIC(uint32_t) * hak_lock_fork_word;
-// Relaxed: it says all there is to know.
+// Relaxed: nothing else is read by it.
 HAK_INLINE bool hak_lock_is_left_alone(void) {
   return hak_lock_fork_word != NULL && atomic_load_explicit(hak_lock_fork_word, memory_order_relaxed) == 0;
 }
 
-// Waits for a lock that took HAK_LOCK_LONG_US or more, but for the gate of fork: how many, and the longest. Counted in
+// How many waits for a lock took HAK_LOCK_LONG_US or more, and the longest, except for the fork gate. Counted in
 // OBSERVE.
 #define HAK_LOCK_LONG_US 1000u
 struct hak_lock_waits {
@@ -71,7 +72,7 @@ HAK_INLINE void hak_lock_rank_enter(const struct hak_lock *lock) { (void)lock; }
 HAK_INLINE void hak_lock_rank_leave(const struct hak_lock *lock) { (void)lock; }
 #endif
 
-// Takes a lock without regard to its rank: for fork, which takes all locks of a rank in the order of their list.
+// Takes a lock without a check of its rank: for fork, which takes several locks of one rank.
 HAK_INLINE void hak_lock_acquire_unranked(struct hak_lock *lock) HAK_ACQUIRE(lock)
     HAK_NO_THREAD_SAFETY_ANALYSIS("it is what taking the lock means") {
   hak_lock_count_in();
@@ -103,14 +104,14 @@ HAK_INLINE void hak_lock_release(struct hak_lock *lock) HAK_RELEASE(lock) {
   hak_lock_release_unranked(lock);
 }
 
-// Whether somebody sleeps until the lock is free, as far as can be told: one who waited may leave it so. For the thread
-// that holds it. Relaxed: a hint.
+// Whether a thread may be sleeping until the lock is free; the state can remain after the last such thread. For the
+// thread that holds the lock. Relaxed: a hint.
 HAK_INLINE bool hak_lock_wanted(struct hak_lock *lock) HAK_REQUIRES(lock) {
   return atomic_load_explicit(&lock->state, memory_order_relaxed) == 2;
 }
 
-// Between two steps of long work under a lock: whoever sleeps for it has it first. What the lock guards may have
-// changed afterwards. For a lock that is not behind the fork gate.
+// Call it between two steps of long work under a lock: hands the lock to a sleeping thread, and takes it again. What
+// the lock guards may have changed afterwards. Not for a lock behind the fork gate.
 void hak_lock_pass(struct hak_lock *lock) HAK_REQUIRES(lock);
 
 HAK_C_END

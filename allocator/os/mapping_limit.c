@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Reads vm.max_map_count.
 #include "allocator/os/mapping_limit.h"
 
 #include "allocator/os/file.h"

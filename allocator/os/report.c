@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Lines on stderr, and the end of a process that misused the allocator.
 #include "allocator/os/report.h"
 
 #include <poll.h>
@@ -10,7 +12,7 @@
 #include "allocator/os/signal_mask.h"
 #include "allocator/os/sys_call.h"
 
-// How long the last line waits for somebody to read stderr.
+// How long the last line waits until stderr can take it.
 #define LAST_LINE_MS 1000
 
 void hak_line_text(struct hak_line *line, const char *text) {
@@ -52,16 +54,16 @@ void hak_line_write(struct hak_line *line) {
     if (n > 0) {
       done += (size_t)n;
     } else if (n != -EINTR) {
-      break;  // No stderr: there is nobody to tell.
+      break;  // There is no stderr: the line is lost.
     }
   }
 }
 
-// A reader who does not read must not keep the process alive: then the line is lost. A pipe that is ready takes all of
-// it.
+// Whether stderr takes a line in time. A reader that does not read must not keep the process alive, so the line is lost
+// then. A pipe that is ready takes the whole line.
 static bool stderr_takes_a_line(void) {
   struct pollfd stderr_is = {.fd = STDERR_FILENO, .events = POLLOUT};
-  // The call counts it down, so that signals do not prolong the wait.
+  // The kernel subtracts the time that has passed, so that signals do not prolong the wait.
   struct timespec left = {.tv_sec = LAST_LINE_MS / 1000, .tv_nsec = 0};
   long ready;
   do {
@@ -73,16 +75,16 @@ static bool stderr_takes_a_line(void) {
 #if HAK_SANITIZED
 #define end_process abort
 #else
-// The signal's default action; the thread takes it in.
+// Restores the signal's default action, and unblocks the signal.
 static void set_default(int signal) {
-  // As the kernel has it: the handler (SIG_DFL), flags, the way back from a handler, the mask.
+  // The kernel's structure: handler (SIG_DFL), flags, restorer, mask.
   const uint64_t by_default[4] = {0, 0, 0, 0};
   hak_sys_call(SYS_rt_sigaction, signal, (long)by_default, 0, sizeof(hak_signal_set), 0, 0);
   hak_signal_mask(SIG_UNBLOCK, HAK_SIGNAL(signal));
 }
 
-// As abort(), which other libraries wrap: the program's own handler of SIGABRT runs; if it returns, or there is none,
-// the signal ends the process.
+// Does what abort() does, without calling it, because other libraries wrap it. The program's handler of SIGABRT runs;
+// if it returns, or there is none, the signal ends the process.
 static _Noreturn void end_process(void) {
   const long process = hak_sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
   const long thread = hak_sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
@@ -90,7 +92,7 @@ static _Noreturn void end_process(void) {
   hak_sys_call(SYS_tgkill, process, thread, SIGABRT, 0, 0, 0);
   set_default(SIGABRT);
   hak_sys_call(SYS_tgkill, process, thread, SIGABRT, 0, 0, 0);
-  // The first process of a container, which no signal of its own ends, or a sandbox that lets none be sent.
+  // The signal had no effect: this is the first process of a container, or a sandbox forbids to send signals.
   set_default(SIGILL);
   set_default(SIGTRAP);
   __builtin_trap();
@@ -108,7 +110,7 @@ HAK_COLD void hak_fatal(const char *what, const void *pointer) {
   hak_line_text(&line, what);
   hak_line_text(&line, ": ");
   hak_line_hex(&line, (uint64_t)(uintptr_t)pointer);
-  // A reader of stderr who is gone must not end the process by SIGPIPE instead.
+  // If the reader of stderr is gone, SIGPIPE must not end the process instead.
   hak_signal_mask(SIG_BLOCK, HAK_SIGNAL(SIGPIPE));
   if (stderr_takes_a_line()) hak_line_write(&line);
   hak_report_set_ending();

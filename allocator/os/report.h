@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Words to the operator on stderr. Nothing here allocates, locks or touches errno, so it can be called from anywhere,
-// inside a lock or with a broken heap.
+// Lines on stderr for the operator. Nothing here allocates, takes a lock or changes errno, so it can be called from
+// anywhere, also under a lock or with a corrupted heap.
 #ifndef HAKMEM_OS_REPORT_H_
 #define HAKMEM_OS_REPORT_H_
 
@@ -12,7 +12,7 @@
 
 HAK_C_BEGIN
 
-// A line built in place, cut at its capacity.
+// A line under construction. Text beyond its capacity is cut off.
 struct hak_line {
   size_t length;
   char text[512];
@@ -23,8 +23,8 @@ void hak_line_number(struct hak_line *line, int64_t value);
 // Writes the line and a newline to stderr in one write.
 void hak_line_write(struct hak_line *line);
 
-// Whether the calling thread found a fault and ends the process. From then on it waits for nobody: it holds locks
-// perhaps, and the program's handler of the last signal may allocate.
+// Whether the calling thread has noticed misuse and ends the process. From then on it waits for no lock: it may hold
+// some itself, and the program's signal handler may allocate.
 bool hak_report_is_ending(void);
 void hak_report_set_ending(void);
 

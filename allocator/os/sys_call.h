@@ -7,7 +7,7 @@
 // Builds with AddressSanitizer, ThreadSanitizer or MemorySanitizer call the C library nevertheless: the sanitizer's
 // interceptors must see what is mapped and read.
 //
-// For this folder, and for the few boxes above it that wait or start threads.
+// Used by this room, and by the few boxes of other rooms that wait or start threads.
 #ifndef HAKMEM_OS_SYS_CALL_H_
 #define HAKMEM_OS_SYS_CALL_H_
 

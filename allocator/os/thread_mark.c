@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The robust mutex that tells whether a thread has ended.
 #include "allocator/os/thread_mark.h"
 
 #include <errno.h>
@@ -6,8 +8,8 @@
 
 #include "allocator/os/fault.h"
 
-// ThreadSanitizer sees a mutex that a thread holds for its whole life as one that is locked before every other, and
-// reports a lock order.
+// A thread holds this mutex for its whole life. ThreadSanitizer would see it as locked before every other mutex, and
+// report lock orders.
 #if defined(__SANITIZE_THREAD__)
 #define HAS_MARKS 0
 #elif defined(__has_feature)
@@ -28,7 +30,7 @@ bool hak_thread_mark_set(struct hak_thread_mark *mark) {
 #if HAS_MARKS
   pthread_mutexattr_t robust;
   if (hak_fault_due(HAK_FAULT_THREAD) || pthread_mutexattr_init(&robust) != 0) return false;
-  // Fails where the system does not handle the locks of ended threads.
+  // Fails if the system does not handle the locks of ended threads.
   set = pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST) == 0 &&
         pthread_mutex_init(&mark->mutex, &robust) == 0 && pthread_mutex_lock(&mark->mutex) == 0;
   pthread_mutexattr_destroy(&robust);
@@ -49,8 +51,8 @@ bool hak_thread_mark_left(const struct hak_thread_mark *mark) {
 #if HAS_MARKS
   // Acquire: see thread_mark.h.
   if (!atomic_load_explicit(&mark->set, memory_order_acquire)) return false;
-  // This field is part of glibc's binary interface; pthread_mutex_trylock could be replaced by another library.
-  // Acquire: comes after everything that the thread did.
+  // This field is part of glibc's binary interface. pthread_mutex_trylock is not called, because another library may
+  // replace it. Acquire: everything that the thread did is visible.
   return (__atomic_load_n((const unsigned int *)&mark->mutex.__data.__lock, __ATOMIC_ACQUIRE) & FUTEX_OWNER_DIED) != 0;
 #else
   (void)mark;

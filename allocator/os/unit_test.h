@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the unit tests of the boxes share: random numbers, the fault plan as a scope, deaths with their exact line, and
-// questions to the kernel about memory.
+// What the unit tests of the boxes share: random numbers, fault plans that end with a scope, exact checks of the last
+// line before an abort, and questions to the kernel about memory.
 #ifndef HAKMEM_OS_UNIT_TEST_H_
 #define HAKMEM_OS_UNIT_TEST_H_
 
@@ -38,7 +38,7 @@
 
 namespace hak_unit {
 
-// Random numbers, others in each run: HAK_TEST_SEED repeats one. Sequences with different numbers do not overlap.
+// Random numbers that differ in each run; HAK_TEST_SEED repeats a run. Sequences with different numbers do not overlap.
 class Random {
  public:
   explicit Random(uint64_t sequence) : engine_(hak_test::TestSeed(sequence)) {}
@@ -50,7 +50,7 @@ class Random {
   std::mt19937_64 engine_;
 };
 
-// Operations of a random test: fewer where each costs several times as much.
+// How many operations a random test makes: fewer in builds where each costs several times as much.
 inline int Operations(int n) { return HAK_UNIT_SLOW_BUILD ? n / 4 : n; }
 
 // A fault plan that ends with its scope.
@@ -72,8 +72,8 @@ inline std::string FatalLine(const char *what, const void *pointer) {
   return line;
 }
 
-// What stderr holds after the process ended by SIGABRT with `line`: that line and nothing else. The aarch64 tests run
-// in an emulator too, which adds a line of its own.
+// A regular expression for stderr of a process that wrote `line` and ended by SIGABRT: the line and nothing else. The
+// emulator, in which aarch64 tests run, adds a line of its own.
 inline ::testing::Matcher<const std::string &> IsFatal(const std::string &line) {
 #if defined(__aarch64__)
   return ::testing::AnyOf(line, line + "qemu: uncaught target signal 6 (Aborted) - core dumped\n");
@@ -82,7 +82,7 @@ inline ::testing::Matcher<const std::string &> IsFatal(const std::string &line) 
 #endif
 }
 
-// Whether a limit that was set is in force; the emulator keeps none on the address space.
+// Whether a limit is enforced; the emulator does not enforce limits on the address space.
 inline bool LimitsAddressSpace() {
   struct rlimit old;
   if (getrlimit(RLIMIT_AS, &old) != 0) return false;
@@ -101,18 +101,18 @@ inline bool IsMapped(const void *start, size_t size) {
   return mincore(const_cast<void *>(start), size, state.data()) == 0;
 }
 
-// Whether the byte can be read: the kernel refuses to copy it out of a page that is closed or not there.
+// Whether the byte can be read: the kernel refuses to copy it from a page that is inaccessible or not mapped.
 inline bool IsReadable(const void *byte) {
   int ends[2];
   if (pipe(ends) != 0) return false;
-  // The system call itself: a sanitizer would look at the byte first.
+  // Makes the system call directly, because a sanitizer's wrapper would read the byte first.
   const bool copied = syscall(SYS_write, ends[1], byte, 1) == 1;
   close(ends[0]);
   close(ends[1]);
   return copied;
 }
 
-// How many pages of the range are in memory.
+// How many pages of the range are resident.
 inline size_t ResidentPages(const void *start, size_t size) {
   const size_t page = hak_os_page_size();
   std::vector<unsigned char> state((size + page - 1) / page);
@@ -132,12 +132,13 @@ inline bool IsZero(const void *start, size_t size) {
 
 }  // namespace hak_unit
 
-// The statement ends the process by SIGABRT with exactly this line on stderr.
+// Expects that the statement ends the process by SIGABRT, with exactly this line on stderr.
 #define HAK_EXPECT_FATAL(statement, what, pointer)           \
   EXPECT_EXIT(statement, ::testing::KilledBySignal(SIGABRT), \
               ::hak_unit::IsFatal(::hak_unit::FatalLine((what), (pointer))))
 
-// The statement, in a child of its own (for what a process can do only once, or would spoil it), passes its checks.
+// Runs the statement in a child process and expects that its checks pass. For what a process can do only once, or what
+// would disturb later tests.
 #define HAK_EXPECT_PASSES_IN_CHILD(statement)         \
   EXPECT_EXIT(                                        \
       {                                               \

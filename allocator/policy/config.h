@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The resolved settings as plain data: what the policies and the floors above read. The table of settings
-// (gate_table.inc) makes the fields and says what each means. The gate floor fills them in before the first block is
-// handed out. Later it changes most fields when the program asks for it (gate/gate_now.h), so that they are read by
-// HAK_SETTING, and each decision reads a setting once.
+// The resolved settings as plain data, which the policies and the rooms above read. The fields are made from the table
+// of settings (gate_table.inc), which also says what each means. The room gate fills them in before the first block is
+// handed out. Later it changes most fields at the program's request (gate/gate_now.h). So they are read by HAK_SETTING,
+// and each decision reads a setting only once.
 #ifndef HAKMEM_POLICY_CONFIG_H_
 #define HAKMEM_POLICY_CONFIG_H_
 
@@ -16,7 +16,7 @@ HAK_C_BEGIN
 // Sets of defaults.
 enum hak_preset { HAK_PRESET_BALANCED, HAK_PRESET_SPEED, HAK_PRESET_LEAN, HAK_PRESET_COUNT };
 
-// How the slab map is laid out (slab/slab_map.h).
+// The form of the slab map (slab/slab_map.h).
 enum hak_slab_map_form { HAK_SLAB_MAP_AUTO, HAK_SLAB_MAP_FLAT, HAK_SLAB_MAP_TWO_LEVEL };
 
 // Transparent huge pages for superslabs (os/decommit.h).
@@ -27,15 +27,15 @@ struct hak_config {
 #include "allocator/policy/gate_table.inc"
 #define HAK_GATE_CHOICE(id, field, type, ...) type field;
 #include "allocator/policy/gate_table.inc"
-  // lean_decommit and prewarm_superslabs are what LEAN leaves of their settings (gate/ss_mem_lean.h). This is how many
-  // superslabs it left out.
+  // How many superslabs LEAN did not prewarm. lean_decommit and prewarm_superslabs are the values after LEAN changed
+  // them (gate/ss_mem_lean.h).
   uint64_t prewarm_suppressed;
 };
 
-// All zero until the gates are resolved, which is before the first block is handed out.
+// All zero until the settings are resolved, which is before the first block is handed out.
 extern struct hak_config hak_config;
 
-// Relaxed: a setting that changes meanwhile is heeded by the next decision; no two settings belong together.
+// Relaxed: a change takes effect with the next decision, and no two settings depend on each other.
 #define HAK_SETTING(field) __atomic_load_n(&hak_config.field, __ATOMIC_RELAXED)
 
 HAK_C_END

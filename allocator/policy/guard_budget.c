@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The account of mappings that guard pages use.
 #include "allocator/policy/guard_budget.h"
 
 #include "allocator/os/atomic.h"

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Which superslabs get huge pages.
 #include "allocator/policy/huge_pages.h"
 
 #include "allocator/os/decommit.h"

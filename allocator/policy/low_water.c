@@ -5,7 +5,7 @@
 
 static uint64_t lesser(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
-// The part that has begun is over.
+// Ends the part of the span that is under way.
 static void next_part(struct hak_low_water *water, uint64_t bytes) {
   water->least[water->part] = water->least_now;
   water->part = (water->part + 1) % HAK_LOW_WATER_PARTS;
@@ -14,10 +14,10 @@ static void next_part(struct hak_low_water *water, uint64_t bytes) {
 
 void hak_low_water_note(struct hak_low_water *water, uint64_t now_bytes, uint64_t now_ms, uint64_t span_ms) {
   const uint64_t step = span_ms / HAK_LOW_WATER_PARTS + 1;
-  if (now_ms < water->since_ms) water->since_ms = now_ms;  // The clock went back: the part begins anew.
+  if (now_ms < water->since_ms) water->since_ms = now_ms;  // The clock went back: the part starts again.
   uint64_t parts = (now_ms - water->since_ms) / step;
   water->since_ms += parts * step;
-  // Nothing changed since the last call, which left the amount that the next parts begin with.
+  // The amount has not changed since the last call, so each part that has passed since then has it as its least.
   const uint64_t before = water->now_bytes;
   if (parts > HAK_LOW_WATER_PARTS) parts = HAK_LOW_WATER_PARTS + 1;
   for (; parts > 0; parts--) next_part(water, before);

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The decision on growth, and the account of committed bytes.
 #include "allocator/policy/memory_limit.h"
 
 #include "allocator/os/cgroup.h"
@@ -26,7 +28,7 @@ uint64_t hak_limit_next_purge(uint64_t soft, uint64_t committed, uint64_t more) 
 }
 
 // Relaxed throughout: counts that order nothing. Two threads that grow at once may both pass a limit that has room for
-// one; so a limit can be exceeded by what concurrent threads request at one moment.
+// one, so a limit can be exceeded by what threads request at one moment.
 static struct {
   HAK_ATOMIC(uint64_t) committed;
   HAK_ATOMIC(uint64_t) purge_at;  // 0: not known yet

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The pauses after refusals of the kernel.
 #include "allocator/policy/refusal.h"
 
 struct hak_refusal hak_decommit_refusal;

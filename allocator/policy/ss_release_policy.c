@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The rules by which free memory is kept or returned.
 #include "allocator/policy/ss_release_policy.h"
 
 // The longest slice, and the least free memory that is worth a watch.

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The rules by which watching begins and ends.
 #include "allocator/policy/watch_policy.h"
 
 #include "allocator/policy/ss_release_policy.h"
 
 // A smaller change of the free bytes does not count.
 #define CHANGE ((uint64_t)256 * 1024)
-// The page purge needs two looks, at least a deadline apart, to see that a slab does not change, and looks every half
-// deadline.
+// The page purge must see a slab unchanged on two visits at least a deadline apart, and visits it every half deadline.
 #define PATIENCE_DEADLINES 3u
 #define PATIENCE_MS 1000u
 
-// Moves the mark when the free bytes have changed. True: they have not for a long time.
+// Moves the mark when the free bytes have changed. True: they have not changed for a long time.
 static bool stands_still(struct hak_watch_state *state, const struct hak_watch_facts *facts) {
   const uint64_t free_bytes = facts->free_bytes;
   const uint64_t change =

@@ -49,13 +49,13 @@ uint64_t hak_watch_used(uint64_t used, uint64_t calls, uint64_t elapsed_ms);
 
 // What the watch (api/watch.h) keeps for each thread.
 struct hak_watch_clock {
-  uint32_t skip;     // calls until the next look at the clock
+  uint32_t skip;     // calls until the next reading of the clock
   uint32_t step;     // what it was set to
   uint64_t used;     // of the budget of watched calls
-  uint64_t last_ms;  // the last look
+  uint64_t last_ms;  // the last reading
   uint64_t work_ms;  // the last slice of work
-  uint64_t full_ms;  // the cache was emptied last, or the watch began
-  uint64_t held_ms;  // the same of the quarantine
+  uint64_t full_ms;  // the last flush of the cache, or the beginning of the watch
+  uint64_t held_ms;  // the same for the quarantine
 };
 
 HAK_C_END
