@@ -25,7 +25,7 @@
 // No watch begins that would last for fewer calls.
 #define CALLS_LEAST ((uint64_t)1 << 20)
 
-static HAK_COLD void common_work(struct hak_heap *heap, uint64_t now) {
+static HAK_COLD void reclaim_work(struct hak_heap *heap, uint64_t now) {
   heap->upkeep.tick_due = false;
   hak_reclaim_step(heap, now);
   hak_reclaim_judge(heap, now);
@@ -43,7 +43,7 @@ static void begin_watch(struct hak_heap *heap, uint64_t now) {
 }
 
 void hak_watch_after_slow(struct hak_heap *heap) {
-  if (HAK_UNLIKELY(heap->upkeep.tick_due)) common_work(heap, hak_os_now_ms());
+  if (HAK_UNLIKELY(heap->upkeep.tick_due)) reclaim_work(heap, hak_os_now_ms());
   if (HAK_UNLIKELY(hak_reclaim_worth_watching())) begin_watch(heap, hak_os_now_ms());
 }
 
@@ -79,17 +79,17 @@ static void empty_cache(struct hak_heap *heap, uint64_t now) {
   hak_heap_leave(heap);
 }
 
-// When a thread last did a slice of the common work. Relaxed: two threads that arrive at once do two slices.
-static HAK_ATOMIC(uint64_t) common_ms;
+// When a thread last did a slice of the reclaim work. Relaxed: two threads that arrive at once do two slices.
+static HAK_ATOMIC(uint64_t) reclaim_ms;
 
-// One thread at a time does the common work; the others return the memory of their own heaps.
+// One thread at a time does the reclaim work; the others return the memory of their own heaps.
 static void do_slice(struct hak_heap *heap, uint64_t now) {
-  const uint64_t last = atomic_load_explicit(&common_ms, memory_order_relaxed);
+  const uint64_t last = atomic_load_explicit(&reclaim_ms, memory_order_relaxed);
   if (now - last < WORK_MS) {
     hak_reclaim_own(heap, now);
     return;
   }
-  atomic_store_explicit(&common_ms, now, memory_order_relaxed);
+  atomic_store_explicit(&reclaim_ms, now, memory_order_relaxed);
   hak_reclaim_slice(heap, hak_release_slice_us(now - last));
 }
 

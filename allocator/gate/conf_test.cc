@@ -12,7 +12,7 @@ namespace {
 
 using Texts = std::vector<std::string>;
 
-// A copy that ends where its memory does, so that a sanitizer sees a read behind it.
+// A copy that ends where its memory ends, so that a sanitizer sees a read behind it.
 class Exact {
  public:
   explicit Exact(const std::string &text) : copy_(new char[text.size() + 1]) {
@@ -34,7 +34,7 @@ Texts Items(const std::string &text) {
   return items;
 }
 
-// The one item of the text.
+// The only item of the text.
 hak_conf_item Only(const Exact &text) {
   const char *rest = text.get();
   hak_conf_item item = {};
@@ -77,7 +77,7 @@ TEST(ConfNext, APairHasANameAndAValue) {
   EXPECT_TRUE(item.is_pair);
   EXPECT_EQ(item.name, 7u);
   EXPECT_STREQ(item.value, "lean");
-  // The first '=' ends the name; what is behind it is the value's.
+  // The first '=' ends the name; everything behind it is the value.
   const Exact equals("a=b=c=");
   EXPECT_STREQ(Only(equals).value, "b=c=");
   const Exact nothing("a=");
@@ -102,7 +102,7 @@ TEST(ConfNext, AValueHasItsLongestLength) {
   EXPECT_EQ(Only(fits).value, longest);
   const Exact longer("a=" + longest + "v");
   EXPECT_FALSE(Only(longer).is_pair);
-  EXPECT_TRUE(Names(longer.get(), "HAKMEM_A"));  // its gate is known all the same, for the report
+  EXPECT_TRUE(Names(longer.get(), "HAKMEM_A"));  // the setting is still recognised, for the message
 }
 
 TEST(ConfNames, WithOrWithoutThePrefixInEitherCase) {
@@ -121,7 +121,7 @@ TEST(ConfTooLong, CountsNoFurtherThanItMust) {
   EXPECT_FALSE(hak_conf_too_long(""));
   EXPECT_FALSE(hak_conf_too_long(std::string(HAK_CONF_LENGTH_MAX, ' ').c_str()));
   EXPECT_TRUE(hak_conf_too_long(std::string(HAK_CONF_LENGTH_MAX + 1, ' ').c_str()));
-  // No NUL in the memory that it may look at.
+  // There is no NUL in the memory that may be read.
   const std::vector<char> endless(HAK_CONF_LENGTH_MAX + 1, 'x');
   EXPECT_TRUE(hak_conf_too_long(endless.data()));
 }

@@ -26,7 +26,7 @@ std::string Text(uint32_t id, uint64_t value) {
   return Gate(id).choices != nullptr ? Gate(id).choices[value] : std::to_string(value);
 }
 
-// Each test starts from what nobody but `environment` asked for.
+// Each test starts with the settings of `environment` and no others.
 class GateNow : public testing::Test {
  protected:
   GateNow() { Resolve({}); }
@@ -44,7 +44,7 @@ class GateNow : public testing::Test {
     EXPECT_STREQ(hak_gate_get(Gate(id).name, &told), value.c_str()) << Gate(id).name;
     EXPECT_STREQ(told, HAK_FAST ? "fixed in this build" : origin) << Gate(id).name;
   }
-  // What hak_config must hold when the gates have these values: all but what is read at the start alone.
+  // What hak_config must be when the settings have these values, except the settings that are read only at the start.
   static void ExpectConfig(const hak_gate_values &values) {
     struct hak_config wanted;
     memset(&wanted, 0, sizeof wanted);
@@ -117,7 +117,7 @@ TEST_F(GateNow, ThePresetReachesAllForWhichNobodyAsked) {
                                       HAK_GATE_MAPPING_CACHE, HAK_GATE_THREAD_CACHE};
     for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
       if (asked.count(id) != 0) continue;
-      // What is read at the start stays as it is.
+      // Settings that are read only at the start do not change.
       const uint64_t value = Gate(id).preset[AnyTime(id) ? preset : uint64_t{HAK_PRESET_BALANCED}];
       Expect(id, Text(id, value), value != Gate(id).preset[HAK_PRESET_BALANCED] ? "preset" : "default");
     }
@@ -154,7 +154,7 @@ TEST_F(GateNow, AMemoryLimitMustBeAboveWhatIsInUse) {
   EXPECT_EQ(hak_config.memory_limit_bytes, 0u);
 }
 
-// More numbers than one page of texts holds; each text stays what it is.
+// More numbers than one page of texts holds. No text changes.
 TEST_F(GateNow, TextsStay) {
   if (HAK_FAST) GTEST_SKIP() << "values are fixed";
   std::vector<const char *> texts;
@@ -187,7 +187,7 @@ TEST_F(GateNow, WithoutMemoryForATextNothingChanges) {
   EXPECT_EQ(hak_gate_set("HAKMEM_KEEP_SUPERSLABS", "499999"), 0) << "a number that has a text";
 }
 
-// While one thread changes gates, others always read whole texts that a gate accepts.
+// While one thread changes settings, others always read complete texts of accepted values.
 TEST_F(GateNow, OthersReadMeanwhile) {
   if (HAK_FAST) GTEST_SKIP() << "values are fixed";
   std::atomic<bool> stop{false};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A process with raised privileges does not obey its caller's environment, but still what it was built with. To be one
-// takes a setuid program; here the box that passes on the kernel's word for it is replaced.
+// A process with raised privileges ignores its caller's environment, but obeys the settings that are compiled in.
+// Raised privileges need a setuid program, so this test replaces the box that reads them from the kernel.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <stdlib.h>
@@ -20,7 +20,7 @@ bool secure;
 
 }  // namespace
 
-// In place of the box's: this program's own object comes before the archive's.
+// Replaces the box's function: this program's own object comes before the archive's.
 extern "C" uintptr_t hak_auxv(enum hak_auxv_entry entry) {
   switch (entry) {
     case HAK_AUXV_PAGE_SIZE:
@@ -40,7 +40,7 @@ struct Answer {
   std::string messages;
 };
 
-// What the settings are for a process that is started with some in its environment.
+// The settings of a process that is started with some in its environment.
 Answer Init(bool raised) {
   setenv("HAKMEM_PROFILE", "speed", 1);
   setenv("HAKMEM_SHOW_CONFIG", "1", 1);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where settings come from and which of them counts: the environment before hak_conf, hak_conf before //configs:conf,
-// that before the preset; and what is said of those that are not accepted.
+// The sources of settings and their precedence: the environment before hak_conf, hak_conf before //configs:conf, that
+// before the preset; and the messages about values that are not accepted.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@
 #include "allocator/gate/gate_start.h"
 #include "allocator/os/os.h"
 
-// This program's own, in place of the library's.
+// Replaces the library's definition.
 const char *hak_conf = "keep_superslabs=5";
 
 namespace {
@@ -70,7 +70,7 @@ TEST(Precedence, OfThePresetItself) {
   Expect(Resolve({"HAKMEM_PROFILE=balanced"}, "profile=speed", "profile=lean"), kKeep, 1, HAK_GATE_BUILT_IN);
   Expect(Resolve({"HAKMEM_PROFILE=balanced"}, "profile=speed", "profile=lean"), HAK_GATE_PROFILE, HAK_PRESET_BALANCED,
          HAK_GATE_FROM_ENVIRONMENT);
-  // A gate that is set by itself beats a preset, even one from a source that is stronger.
+  // A setting that is given explicitly overrides a preset, even if the preset comes from a stronger source.
   Expect(Resolve({"HAKMEM_PROFILE=speed"}, nullptr, "keep_superslabs=3"), kKeep, 3, HAK_GATE_FROM_BUILD);
   Expect(Resolve({}, "profile=speed", "keep_superslabs=3"), kKeep, 3, HAK_GATE_FROM_BUILD);
 }
@@ -169,7 +169,7 @@ TEST(BadItems, ATextThatIsTooLongIsRefusedAsAWhole) {
             "hakmem: //configs:conf is not accepted; accepted: up to 4096 bytes; using nothing of it\n");
 }
 
-// ---- The process's own --------------------------------------------------------------------------------
+// ---- The settings of this process ---------------------------------------------------------------------
 
 std::string Init(const char *conf) {
   hak_conf = conf;

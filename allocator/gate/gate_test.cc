@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// That a process with raised privileges ignores the environment (AT_SECURE) is in gate_secure_test.cc; what hak_conf
-// and
-// //configs:conf do is in gate_sources_test.cc.
+// Settings from the environment. gate_secure_test.cc tests that a process with raised privileges (AT_SECURE) ignores
+// the environment, and gate_sources_test.cc tests hak_conf and //configs:conf.
 #include "allocator/gate/gate.h"
 
 #include <gtest/gtest.h>
@@ -23,7 +22,7 @@ namespace {
 
 constexpr uint64_t kUntouched = 0xABCDEF;
 
-// The value that the gate reads in `text`, or kUntouched when it accepts none.
+// The value of the setting in `text`, or kUntouched if it is not accepted.
 uint64_t Parse(uint32_t id, const char *text) {
   uint64_t value = kUntouched;
   const bool accepted = hak_gate_parse(&hak_gates[id], text, &value);
@@ -181,9 +180,9 @@ TEST(GateResolve, APresetSetsTheDefaultsOfTheOtherGates) {
   }
 }
 
-// Which gates a preset changes, and in which direction: more speed or less memory.
+// Which settings a preset changes, and in which direction: more speed or less memory.
 TEST(GateResolve, PresetsDifferInTheGatesThatTradeMemoryForSpeed) {
-  // Larger values of these keep more memory.
+  // Larger values of these settings keep more memory.
   const std::vector<hak_gate_id> keep = {HAK_GATE_DECOMMIT_DEADLINE, HAK_GATE_THREAD_CACHE,    HAK_GATE_IDLE_CACHE,
                                          HAK_GATE_MAPPING_CACHE,     HAK_GATE_KEEP_SUPERSLABS, HAK_GATE_KEEP_FREE};
   std::set<uint32_t> trade(keep.begin(), keep.end());
@@ -192,14 +191,14 @@ TEST(GateResolve, PresetsDifferInTheGatesThatTradeMemoryForSpeed) {
     EXPECT_LT(value(id, HAK_PRESET_LEAN), value(id, HAK_PRESET_BALANCED)) << hak_gates[id].name;
     EXPECT_LT(value(id, HAK_PRESET_BALANCED), value(id, HAK_PRESET_SPEED)) << hak_gates[id].name;
   }
-  // One part of this many.
+  // The share is one part of this many.
   trade.insert(HAK_GATE_THREAD_CACHE_SHARE);
   EXPECT_GT(value(HAK_GATE_THREAD_CACHE_SHARE, HAK_PRESET_LEAN),
             value(HAK_GATE_THREAD_CACHE_SHARE, HAK_PRESET_BALANCED));
   EXPECT_GT(value(HAK_GATE_THREAD_CACHE_SHARE, HAK_PRESET_BALANCED),
             value(HAK_GATE_THREAD_CACHE_SHARE, HAK_PRESET_SPEED));
-  // Only speed is without LEAN and without the additional classes of large heaps, only lean decommits eagerly, from
-  // less on, and forbids huge pages.
+  // Only `speed` is without LEAN and without the additional classes of large heaps. Only `lean` decommits eagerly, has
+  // a lower target, and forbids huge pages.
   for (const hak_gate_id id : {HAK_GATE_SS_MEM_LEAN, HAK_GATE_SS_MEM_LEAN_DECOMMIT, HAK_GATE_SS_MEM_LEAN_TARGET,
                                HAK_GATE_THP, HAK_GATE_FINE_CLASSES}) {
     trade.insert(id);
@@ -218,7 +217,7 @@ TEST(GateResolve, PresetsDifferInTheGatesThatTradeMemoryForSpeed) {
   EXPECT_EQ(value(HAK_GATE_THP, HAK_PRESET_BALANCED), uint64_t{HAK_HUGE_PAGES_AUTO});
   EXPECT_EQ(value(HAK_GATE_THP, HAK_PRESET_SPEED), uint64_t{HAK_HUGE_PAGES_AUTO});
   EXPECT_EQ(value(HAK_GATE_THP, HAK_PRESET_LEAN), uint64_t{HAK_HUGE_PAGES_OFF});
-  // All others are the same in every preset: limits, what is observed, and the forms of records.
+  // All others are the same in every preset: limits, reports, and the forms of records.
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
     if (id == HAK_GATE_PROFILE || trade.count(id) != 0) continue;
     for (const uint64_t other : hak_gates[id].preset) {
@@ -304,7 +303,7 @@ TEST(GateReport, TheGatesOfLeanToo) {
             "using DONTNEED\n");
   EXPECT_EQ(Resolve({"HAKMEM_SS_PREWARM=1025"}).messages,
             "hakmem: HAKMEM_SS_PREWARM=\"1025\" is not accepted; accepted: 0 to 1024 superslabs; using 1\n");
-  // 2^64 + 1, and two that would be small numbers if the product of a step wrapped.
+  // 2^64 + 1, and two numbers that would become small if a multiplication wrapped.
   for (const std::string number : {"18446744073709551617", "18446744073709551620", "18446744073709551621"}) {
     EXPECT_NE(Resolve({"HAKMEM_KEEP_SUPERSLABS=" + number}).messages, "") << number;
   }
@@ -358,7 +357,7 @@ TEST(GateShow, PrintsEveryGateWithItsValueAndWhereItCameFrom) {
   const auto has = [&text](const std::string &line) {
     return text.find("hakmem: " + line + "\n") != std::string::npos;
   };
-  // FAST builds have no live gates, so nothing came from anywhere.
+  // In FAST builds the settings are fixed, so they have no source.
   const auto from = [](const char *origin) { return std::string(HAK_FAST ? " (fixed in this build)" : origin); };
   EXPECT_TRUE(has("HAKMEM_PROFILE=speed" + from(" (environment)"))) << text;
   EXPECT_TRUE(has("HAKMEM_DECOMMIT_DEADLINE_MS=10000" + from(" (preset)"))) << text;
@@ -366,7 +365,7 @@ TEST(GateShow, PrintsEveryGateWithItsValueAndWhereItCameFrom) {
   EXPECT_TRUE(has("HAKMEM_SLAB_MAP=auto" + from(" (default)"))) << text;
 }
 
-// Before main and so before any hak_gate_init.
+// Runs before main, and so before hak_gate_init.
 const char *const kBeforeInit = hak_gate_get("HAKMEM_PROFILE", nullptr);
 
 class GateInit : public testing::Test {
@@ -401,9 +400,9 @@ TEST(GateTable, AFieldOfBytesSaysSo) {
   EXPECT_GT(of_bytes, 3);
 }
 
-// Every field, by the gates' values.
+// Checks every field against the values of the settings.
 void ExpectConfig(const std::vector<uint64_t> &value) {
-  const bool lean = value[HAK_GATE_SS_MEM_LEAN] != 0;  // never from the environment here, see ss_mem_lean_test
+  const bool lean = value[HAK_GATE_SS_MEM_LEAN] != 0;  // never from the environment here: ss_mem_lean_test has that case
   const auto expect = [&](uint32_t id, const char *field, uint64_t is) {
     uint64_t wanted = value[id] * Scale(hak_gates[id]);
     if (id == HAK_GATE_SS_MEM_LEAN_DECOMMIT && !lean) wanted = HAK_DECOMMIT_OFF;
@@ -459,7 +458,7 @@ TEST_F(GateInit, EveryGateReachesItsField) {
   }
 }
 
-// The MiB that the process has in use, and about half of one: so that a little more or less is the same number.
+// The memory in use in MiB. Pads it to about half a MiB more, so that small changes do not change the number.
 uint64_t InUseMegabytes() {
   constexpr uint64_t kMiB = uint64_t{1} << 20;
   const uint64_t rest = hak_os_resident_bytes() % kMiB;
@@ -517,7 +516,7 @@ TEST_F(GateInit, GetTellsValueAndOriginOfEveryGate) {
   const auto preset_text = [](hak_gate_id id, hak_preset preset) {
     return std::to_string(hak_gates[id].preset[preset]);
   };
-  // What is used instead of the bad value.
+  // The value that is used instead.
   expect("HAKMEM_THREAD_CACHE_KB", preset_text(HAK_GATE_THREAD_CACHE, HAK_PRESET_SPEED).c_str(), "preset",
          preset_text(HAK_GATE_THREAD_CACHE, HAK_PRESET_BALANCED).c_str());
   expect("HAKMEM_SLAB_MAP", "auto", "default", "auto");

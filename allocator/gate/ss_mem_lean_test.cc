@@ -16,7 +16,7 @@ namespace {
 constexpr hak_gate_origin kOrigins[] = {HAK_GATE_BUILT_IN, HAK_GATE_FROM_PRESET, HAK_GATE_FROM_BUILD,
                                         HAK_GATE_FROM_PROGRAM, HAK_GATE_FROM_ENVIRONMENT};
 
-// Whether somebody asked for the very gate.
+// Whether the setting was given explicitly.
 bool Asked(hak_gate_origin origin) { return origin != HAK_GATE_BUILT_IN && origin != HAK_GATE_FROM_PRESET; }
 constexpr hak_decommit_mode kModes[] = {HAK_DECOMMIT_OFF, HAK_DECOMMIT_FREE, HAK_DECOMMIT_DONTNEED};
 
@@ -27,7 +27,7 @@ struct hak_config Lean(const hak_gate_values &values) {
   return config;
 }
 
-// What is in each byte of a configuration but for the fields that LEAN decides.
+// Fills each byte of a configuration except the fields that LEAN decides.
 std::vector<unsigned char> Others(struct hak_config *config) {
   config->lean_decommit = HAK_DECOMMIT_OFF;
   config->prewarm_superslabs = 0;
@@ -52,8 +52,8 @@ void Set(hak_gate_values *values, hak_gate_id id, uint64_t value, hak_gate_origi
   values->origin[id] = origin;
 }
 
-// In words: LEAN suppresses the prewarm, unless somebody asks for a prewarm and nobody for LEAN. Without
-// LEAN nothing is decommitted eagerly, whatever the mode and whoever set it.
+// The rule in words: LEAN suppresses the prewarm, unless the prewarm was requested explicitly and LEAN was not. Without
+// LEAN nothing is decommitted eagerly, whatever the mode and its source.
 TEST(SsMemLean, EveryCombination) {
   int prewarmed = 0;
   for (const uint64_t lean : {0u, 1u}) {
@@ -98,7 +98,7 @@ TEST(SsMemLean, TouchesNoOtherField) {
   hak_gate_values values;
   const hak_gate_sources sources = {};
   hak_gate_resolve(&sources, &values);
-  for (const int fill : {0, 1}) {  // all that a bool may be
+  for (const int fill : {0, 1}) {  // both values of a bool
     struct hak_config before, after;
     memset(&before, fill, sizeof before);
     memset(&after, fill, sizeof after);
@@ -125,7 +125,7 @@ TEST(SsMemLean, APrewarmThatIsAskedForBeatsAPreset) {
   }
   ExpectPrewarm(FromEnvironment({"HAKMEM_SS_PREWARM=3"}), 3, 0);
   ExpectPrewarm(FromEnvironment({"HAKMEM_SS_PREWARM=0"}), 0, 0);
-  // It says nothing about the decommit.
+  // The prewarm does not affect the decommit.
   EXPECT_EQ(FromEnvironment({"HAKMEM_PROFILE=lean", "HAKMEM_SS_PREWARM=3"}).lean_decommit, HAK_DECOMMIT_DONTNEED);
 }
 

@@ -143,7 +143,7 @@ static uint32_t take_from_carved(struct hak_heap *heap, struct hak_slab *slab, v
     HAK_REQUIRES(hak_heap_role) {
   uint32_t got = take_free(heap, slab, out, want);
   if (got == 0) {
-    heap->took_new = true;
+    heap->took_fresh = true;
     const bool singly = slab->stride >= HAK_CARVE_SINGLY;
     got = hak_slab_carve(slab, out, singly ? 1 : want);
     if (fresh != NULL) *fresh = singly && slab->zeroed;
@@ -172,7 +172,7 @@ static uint32_t take_from_pool(struct hak_heap *heap, uint32_t class_id, void **
 // NOLINTNEXTLINE(misc-no-recursion): an adopted slab serves the second call, so there is no third.
 uint32_t hak_heap_take_mapped(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh) {
   if (fresh != NULL) *fresh = false;
-  heap->took_new = false;
+  heap->took_fresh = false;
   uint32_t got = hak_heap_take_recycled(heap, class_id, out, want);
   if (got != 0) return got;
   struct hak_slab *slab = first_admitted(heap, class_id, HAK_LIST_CARVE);

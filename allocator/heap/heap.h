@@ -58,9 +58,9 @@ struct hak_heap_counts {
 struct hak_heap {
   struct hak_cache cache;  // bin.h
   struct hak_lock lock;
-  bool open HAK_GUARDED_BY(hak_heap_role);      // from hak_heap_open to hak_heap_close
-  bool took_new HAK_GUARDED_BY(hak_heap_role);  // the last hak_heap_take gave blocks from fresh memory
-  struct hak_watch_clock watch;                 // policy/watch_policy.h; only the owner's, without the lock
+  bool open HAK_GUARDED_BY(hak_heap_role);        // from hak_heap_open to hak_heap_close
+  bool took_fresh HAK_GUARDED_BY(hak_heap_role);  // the last hak_heap_take gave blocks from fresh memory
+  struct hak_watch_clock watch;                   // policy/watch_policy.h; only the owner's, without the lock
   struct hak_class_heap classes[HAK_CLASS_COUNT];
   uint64_t slabs HAK_GUARDED_BY(hak_heap_role);  // on the lists of all classes
   HAK_ATOMIC(uint64_t) free_bytes;               // of free blocks in the heap's slabs; statistics read, relaxed
@@ -155,7 +155,7 @@ HAK_INLINE void hak_orphanage_leave(void) HAK_RELEASE(hak_orphanage_lock, hak_he
 uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh)
     HAK_REQUIRES(hak_heap_role);
 
-// The same without mapping new memory: 0 when that would be needed.
+// The same without mapping memory: 0 when that would be needed.
 uint32_t hak_heap_take_mapped(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh)
     HAK_REQUIRES(hak_heap_role);
 // The same from the bitmaps of slabs that are carved to the end: all of these blocks were used before.

@@ -230,7 +230,7 @@ uint32_t Steal(Visit *visit, hak_heap *heap) {
   return visit->kind == Thief::kSlowReal ? hak_test_slow_steal(heap, 1, 0) : visit->copy.Steal(heap);
 }
 
-// Visits heaps like the common work (reclaim.c).
+// Visits heaps like the reclaim work (reclaim.c).
 void VisitHeap(hak_heap *heap, void *context) {
   auto *visit = static_cast<Visit *>(context);
   visit->taken += Steal(visit, heap);

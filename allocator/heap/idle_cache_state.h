@@ -11,8 +11,8 @@
 
 HAK_C_BEGIN
 
-// Whether a count still is what it was in an earlier look, at *since_ms, at least `idle_ms` ago; otherwise, or where it
-// has changed, this is the look that the next one is compared with.
+// Whether the count has not changed since *since_ms, which is at least `idle_ms` ago. If it has changed, notes the new
+// count and the time.
 HAK_INLINE bool hak_idle_since(uint64_t *seen, uint64_t *since_ms, uint64_t count, uint64_t now, uint64_t idle_ms) {
   if (*seen != count) {
     *seen = count;

@@ -31,7 +31,7 @@
 #define SHARE_LEAST ((uint64_t)1024 * 1024)
 // One refill takes at most this many bytes, so that little memory is idle when a program stops growing.
 #define REFILL_BYTES_MAX ((size_t)64 * 1024)
-// After this many slow events, one class is checked for decay, and some of the common work is due (reclaim.h).
+// After this many slow events, one class is checked for decay, and some of the reclaim work is due (reclaim.h).
 #define DECAY_EVENTS 32u
 // A class may borrow one block of the next larger classes for each block that its own refills brought, up to
 // BORROW_MOST in a row, and a few before its first refill. Each loan is a slow call, and a borrowed block is freed into
@@ -183,7 +183,7 @@ bool hak_thread_cache_empty_before_growth(struct hak_heap *heap) {
   return true;
 }
 
-// As hak_heap_take. Before new memory is mapped, it tries the blocks that only the caches keep in use.
+// As hak_heap_take. Before it maps memory, it tries the blocks that only the caches keep in use.
 static uint32_t take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh)
     HAK_REQUIRES(hak_heap_role) {
   uint32_t got = hak_heap_take_mapped(heap, class_id, out, want, fresh);
@@ -218,7 +218,7 @@ void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fres
   }
   void **slots = hak_bin_first(bin);
   const uint32_t got = take(heap, class_id, slots, want, fresh);
-  heap->classes[class_id].upkeep.untouched = heap->took_new ? got : 0;
+  heap->classes[class_id].upkeep.untouched = heap->took_fresh ? got : 0;
   hak_heap_count(&heap->counts.refills);
   earn_credit(&heap->classes[class_id], got);
   if (got == 0) return NULL;

@@ -33,8 +33,8 @@ void *hak_thread_cache_miss(struct hak_heap *heap, uint32_t class_id, bool *fres
 // The block has the alignment of its own class. Not for requests with an alignment.
 void *hak_thread_cache_borrow(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role);
 
-// Call it before the heap takes new memory: if much of the heap is free in slabs that are in use, it empties the heap's
-// caches and gives its free slabs to the pool. False: nothing was done, and the heap may grow.
+// Call it before the heap takes fresh memory: if much of the heap is free in slabs that are in use, it empties the
+// heap's caches and gives its free slabs to the pool. False: nothing was done, and the heap may grow.
 bool hak_thread_cache_empty_before_growth(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 
 // Makes room in a full bin, and pushes `block`.

@@ -26,7 +26,8 @@ struct hak_cache_upkeep {
   uint64_t slow_calls HAK_GUARDED_BY(hak_heap_role);   // slow events so far
   uint32_t events HAK_GUARDED_BY(hak_heap_role);       // slow events since the last decay step
   uint32_t decay_class HAK_GUARDED_BY(hak_heap_role);  // the class that the last decay step checked
-  // The thread has had enough slow events to do some of the common work. Only the thread's, also without the lock.
+  // The thread has had enough slow events to do some of the reclaim work. Used by the thread alone, also without the
+  // lock.
   bool tick_due;
 };
 

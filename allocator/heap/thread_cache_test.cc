@@ -473,7 +473,7 @@ TEST_F(Loans, AClassThatGrowsBorrowsAsMuchAsItFills) {
   size_t slow_calls = 0, loans = 0;
   std::vector<void *> blocks;
   for (int i = 0; i < 8000; i++) blocks.push_back(Get(&slow_calls, &loans));
-  EXPECT_GT(loans, blocks.size() / 20) << "new ground is spared where that costs little";
+  EXPECT_GT(loans, blocks.size() / 20) << "fresh memory is avoided where that costs little";
   EXPECT_LE(slow_calls, blocks.size() * 5 / 8);
   for (void *block : blocks) Drop(block);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The slow paths that the fast paths call. These are the only calls from this layer to other layers;
+// The slow paths that the fast paths call. These are the only calls from this room to a higher one;
 // allocator/api/cold.c defines them. All set errno like the C library, and only on failure.
 #ifndef HAKMEM_HOT_COLD_ENTRY_H_
 #define HAKMEM_HOT_COLD_ENTRY_H_

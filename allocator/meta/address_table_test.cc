@@ -27,7 +27,7 @@ TEST(AddressTable, AgreesWithAMap) {
   std::map<const void *, std::unique_ptr<hak_address_entry>> model;
   Random random(1);
   for (int i = 0; i < hak_unit::Operations(40000); i++) {
-    // More come than go, so the table grows several times.
+    // More entries are added than removed, so the table grows several times.
     const void *address = Address(1 + random.Below(3000));
     hak_address_entry **link = hak_address_find(&table, address);
     ASSERT_EQ(link != nullptr, model.count(address) == 1);
@@ -53,7 +53,7 @@ TEST(AddressTable, GrowsInChainsWithoutMemory) {
   hak_address_table table = {};
   {
     const FaultPlan none(HAK_FAULT_ALL);
-    hak_address_reserve(&table);  // Records may have room left all the same.
+    hak_address_reserve(&table);  // It may succeed all the same, if there is room for records.
   }
   ASSERT_TRUE(hak_address_reserve(&table));
   const size_t buckets = table.bucket_count;
@@ -82,7 +82,7 @@ TEST(AddressTable, HoldsSeesWhatIsWrong) {
   table.count++;
   EXPECT_FALSE(hak_address_holds(&table));
   table.count--;
-  // An address that is in another bucket, for certain: one of two.
+  // One of these two addresses is certainly in another bucket.
   entry.address = Address(6);
   const bool six = hak_address_holds(&table);
   entry.address = Address(7);

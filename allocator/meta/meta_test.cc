@@ -36,7 +36,7 @@ TEST(Meta, UsableIsTheNextPowerOfTwoFrom64On) {
   }
 }
 
-// Live records keep what is written to them, new ones are zero also where they were used before.
+// Live records keep their contents. New records are zero, also in memory that was used before.
 TEST(Meta, RandomRecordsAreZeroAlignedAndApart) {
   Random random(3);
   struct Record {
@@ -103,7 +103,7 @@ TEST(Meta, CountsWhatIsMapped) {
   EXPECT_EQ(hak_meta_mapped(), mapped + (4 << 20));
   EXPECT_EQ(hak_os_totals().mapped, os_mapped + (4 << 20));
   hak_meta_free(record, 4 << 20);
-  EXPECT_EQ(hak_meta_mapped(), mapped + (4 << 20));  // kept for the next of its size
+  EXPECT_EQ(hak_meta_mapped(), mapped + (4 << 20));  // kept for the next record of this size
 }
 
 TEST(Meta, RefusesHugeRecords) {
@@ -121,11 +121,11 @@ TEST(Meta, RunsOutCleanlyAndRecovers) {
   {
     const FaultPlan plan(HAK_FAULT_MAP);
     EXPECT_EQ(hak_meta_alloc(size_t{1} << 26), nullptr);
-    // Small records come out of what is there until that ends.
+    // Takes small records until the existing chunks are used up.
     for (int i = 0; i < 1000 && hak_meta_alloc(2048) != nullptr; i++) {
     }
     EXPECT_EQ(hak_meta_alloc(2048), nullptr);
-    // What is given back can be had again without the kernel.
+    // Freed records can be taken again without a system call.
     hak_meta_free(last, 2048);
     EXPECT_EQ(hak_meta_alloc(2048), last);
   }
@@ -156,7 +156,7 @@ TEST(Meta, ThreadsGetRecordsOfTheirOwn) {
   EXPECT_EQ(faults.load(), 0);
 }
 
-// ---- Giving back --------------------------------------------------------------------------------
+// ---- Returning memory ---------------------------------------------------------------------------
 
 class MetaRelease : public testing::Test {
  protected:
@@ -165,7 +165,7 @@ class MetaRelease : public testing::Test {
     hak_meta_trim();
     committed_ = hak_meta_committed();
   }
-  // Of all sizes below and above a page, some 4 MiB.
+  // Records of all sizes below and above a page, about 4 MiB.
   void AllocMany() {
     for (int round = 0; round < 100; round++) {
       for (size_t size = 64; size <= 16384; size *= 2) {
@@ -203,7 +203,8 @@ TEST_F(MetaRelease, ATrimTakesAllFreePages) {
   EXPECT_GT(hak_meta_committed(), committed_ + 3000000);
   FreeAllBut(0);
   EXPECT_GE(hak_meta_trim(), hak_os_page_size() <= 16384 ? 3000000u : 2000000u);
-  // Heads of chunks stay, what large pages of the system hold beside them, and what was never used.
+  // What stays: the heads of chunks, records that share a large page of the system with them, and memory that was never
+  // used.
   EXPECT_LE(hak_meta_committed(), committed_ + 16 * 2 * hak_os_page_size() + (256 << 10));
   EXPECT_EQ(hak_meta_trim(), 0u);
   EXPECT_EQ(hak_meta_mapped(), mapped);
@@ -222,7 +223,7 @@ TEST_F(MetaRelease, WhatIsInUseStays) {
   FreeAllBut(0);
 }
 
-// What a record in use holds does not decide what is free.
+// The contents of a record in use do not make it look free.
 TEST_F(MetaRelease, ARecordThatLooksFreeIsNot) {
   struct Free {
     void *links[2];
@@ -237,7 +238,7 @@ TEST_F(MetaRelease, ARecordThatLooksFreeIsNot) {
     memcpy(record, &looks, sizeof looks);
     all.push_back(record);
   }
-  // Every second one goes: each pair of halves has one in use.
+  // Frees every second record, so that of each pair of halves one is in use.
   std::vector<char *> used;
   for (char *record : all) {
     if ((reinterpret_cast<uintptr_t>(record) & kSize) == 0) {
@@ -314,7 +315,7 @@ TEST_F(MetaRelease, ARecordThatRestsReadsAsZero) {
   hak_meta_free(record, size);
 }
 
-// Another thread is giving pages back when the process forks: the child has them.
+// The process forks while another thread returns pages: the child can use these pages.
 TEST_F(MetaRelease, AChildLosesNoPagesThatWereInHand) {
   AllocMany();
   FreeAllBut(0);

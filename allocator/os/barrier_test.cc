@@ -18,7 +18,7 @@
 
 namespace {
 
-// Why this kernel or emulator has no such barrier; empty when it has.
+// Why this kernel or emulator has no such barrier; empty if it has one.
 std::string WhyNot() {
   const long commands = syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0);
   if (commands < 0) return strerror(errno);
@@ -35,7 +35,7 @@ TEST(Barrier, WorksWhereTheKernelHasItAndKeepsErrno) {
     EXPECT_EQ(hak_os_barrier(), why_not.empty());
     EXPECT_EQ(errno, E2BIG);
   }
-  hak_os_barrier_init();  // once more does no harm
+  hak_os_barrier_init();  // a second call has no effect
   EXPECT_EQ(hak_os_barrier(), why_not.empty());
   EXPECT_EQ(errno, E2BIG);
   if (!why_not.empty()) GTEST_SKIP() << "no membarrier: " << why_not;
@@ -47,7 +47,7 @@ TEST(Barrier, TheChildOfAForkHasItToo) {
   HAK_EXPECT_PASSES_IN_CHILD(EXPECT_EQ(hak_os_barrier(), here));
 }
 
-// Where the kernel has refused it once it is not asked again: a sandbox may end the process for it.
+// If the kernel refuses once it is not asked again, because a sandbox may end the process for the call.
 TEST(Barrier, RefusedAtTheStartIsNotAskedForAgain) {
   HAK_EXPECT_PASSES_IN_CHILD({
     {
@@ -58,7 +58,7 @@ TEST(Barrier, RefusedAtTheStartIsNotAskedForAgain) {
   });
 }
 
-// Keeps the calling thread on the n-th of the processors that the process may use, where there are as many.
+// Keeps the calling thread on the n-th processor that the process may use, if there are that many.
 void StayOnProcessor(int n) {
   cpu_set_t all;
   if (sched_getaffinity(0, sizeof all, &all) != 0 || CPU_COUNT(&all) <= n) return;
@@ -72,7 +72,7 @@ void StayOnProcessor(int n) {
   }
 }
 
-// Waits for a short while without giving the core up, so that the other thread is on its way too, then yields.
+// Waits for a short while without leaving the processor, so that the other thread can catch up, then yields.
 template <typename Condition>
 void Await(Condition condition) {
   for (int spins = 0; !condition(); spins++) {
@@ -80,9 +80,9 @@ void Await(Condition condition) {
   }
 }
 
-// The form in which idle_cache.h uses it: one side stores and loads without any fence, the other stores, calls the
-// barrier and loads. That both miss the other's store is what the barrier forbids; without it this very loop sees it in
-// thousands of its rounds on an x86-64 with two cores.
+// The protocol of idle_cache.h: one side stores and loads without a fence; the other stores, calls the barrier and
+// loads. The barrier rules out that both miss the other's store. Without it, this loop sees that happen thousands of
+// times on x86-64 with two cores.
 TEST(Barrier, OneSideNeedsNoFence) {
   hak_os_barrier_init();
   if (!hak_os_barrier()) GTEST_SKIP() << "no membarrier: " << WhyNot();
@@ -110,10 +110,10 @@ TEST(Barrier, OneSideNeedsNoFence) {
   bool barrier_failed = false;
   std::thread thief([&] {
     StayOnProcessor(1);
-    const uint64_t end_ms = hak_os_now_ms() + 2000;  // on a machine that has much else to do
+    const uint64_t end_ms = hak_os_now_ms() + 2000;  // the limit on a busy machine
     for (int round = 1; round <= rounds && hak_os_now_ms() < end_ms; round++) {
       shared.started.store(round, std::memory_order_release);
-      // Another distance between the two in each round, about as long as a store takes from one core to the other.
+      // The distance between the two sides varies by about the time that a store takes from one core to the other.
       for (volatile int delay = round % 256; delay > 0; delay = delay - 1) {
       }
       shared.other.store(round, std::memory_order_relaxed);

@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A hierarchy of groups in a folder of its own.
+// A hierarchy of groups in a temporary folder.
 class Cgroup : public testing::Test {
  protected:
   void SetUp() override {
@@ -71,7 +71,7 @@ TEST_F(Cgroup, TheLowestOfAllGroupsAboveCounts) {
   High("/a/b", "1000\n");
   EXPECT_EQ(Limit("0::/a/b/c\n"), 1000u);
   EXPECT_EQ(Limit("0::/a\n"), 2000u);
-  Max("", "500\n");  // the mount point itself, which has a limit where a container sees its own group there
+  Max("", "500\n");  // the mount point itself: inside a container it is the container's own group, and can have a limit
   EXPECT_EQ(Limit("0::/a/b/c\n"), 500u);
   Max("/a/b/c", "100\n");
   EXPECT_EQ(Limit("0::/a/b/c\n"), 100u);
@@ -97,9 +97,9 @@ TEST_F(Cgroup, TheRootIsTheMountPoint) {
 
 TEST_F(Cgroup, WithoutFilesThereIsNoLimit) {
   EXPECT_EQ(Limit("0::/nowhere/at/all\n"), 0u);
-  fs::create_directories(mount_ + "/a/memory.max");  // a folder, which opens but cannot be read
+  fs::create_directories(mount_ + "/a/memory.max");  // a folder can be opened but not read
   EXPECT_EQ(Limit("0::/a\n"), 0u);
-  // A group that was removed: the groups above it still hold.
+  // If the group was removed, the groups above it still count.
   Max("", "7000\n");
   EXPECT_EQ(Limit("0::/nowhere/at/all\n"), 7000u);
   EXPECT_EQ(Limit("0::/nowhere (deleted)\n"), 7000u);
@@ -139,7 +139,7 @@ TEST_F(Cgroup, NamesMayHoldSpaces) {
 
 TEST_F(Cgroup, ALongPathIsFollowedWhileThereIsRoom) {
   Max("", "7000\n");
-  // Of the whole path 1023 bytes are followed; in the last of these groups no file's name has room.
+  // A path of 1,023 bytes is followed. In the last of these groups there is no room for a file's name.
   for (size_t length = 990; length <= 1023; length++) {
     const std::string group = "/" + std::string(length - mount_.size() - 1, 'x');
     EXPECT_EQ(Limit("0::" + group + "\n"), 7000u) << length;

@@ -66,7 +66,7 @@ TEST(Find, NothingInWhatIsNoImage) {
   EXPECT_EQ(hak_clock_find(text, kName), nullptr);
 }
 
-// The tick's clock never needs the kernel where there is a vDSO.
+// With a vDSO the clock of ticks never calls the kernel.
 TEST(Clock, MakesNoSystemCall) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "a sanitizer sees the C library's call";
@@ -86,7 +86,7 @@ TEST(Clock, MakesNoSystemCall) {
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     sock_fprog program = {.len = 4, .filter = filter};
-    // Where no filter can be set there is nothing to see.
+    // If no filter can be set, nothing can be checked.
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
       _exit(0);
     }

@@ -25,7 +25,7 @@ using hak_unit::ResidentPages;
 const size_t kPage = hak_os_page_size();
 constexpr hak_decommit_mode kModes[] = {HAK_DECOMMIT_OFF, HAK_DECOMMIT_FREE, HAK_DECOMMIT_DONTNEED};
 
-// The emulator answers most advice with success and does nothing; the kernel refuses advice that it does not know.
+// The emulator reports success for most advice and does nothing. The kernel refuses advice that it does not know.
 bool AdviceReachesTheKernel() {
   const int saved = errno;
   void *page = hak_os_map(kPage, kPage);
@@ -42,7 +42,7 @@ std::string FileText(const char *path) {
   return text.str();
 }
 
-// Pages that hold 7, for one test. What is done to them must leave errno alone.
+// Pages that hold 7, for one test. Calls on them must not change errno.
 class Decommit : public testing::Test {
  protected:
   static constexpr size_t kPages = 8;
@@ -96,7 +96,7 @@ TEST_F(Decommit, DontNeedGivesThePagesOfTheRangeBackAtOnce) {
 TEST_F(Decommit, ToZeroGivesThePagesBackAndLooks) {
   EXPECT_TRUE(hak_os_decommit_to_zero(start_ + kPage, 5 * kPage));
   ExpectCounted(1, 1, 5 * kPage, 0);
-  EXPECT_LE(ResidentPages(start_ + kPage, 5 * kPage), 1u);  // that of zeros
+  EXPECT_LE(ResidentPages(start_ + kPage, 5 * kPage), 1u);  // the page of zeros
   EXPECT_TRUE(IsZero(start_ + kPage, 5 * kPage));
   EXPECT_TRUE(Holds(0, 1, 7));
   EXPECT_TRUE(Holds(6, 2, 7));
@@ -104,7 +104,7 @@ TEST_F(Decommit, ToZeroGivesThePagesBackAndLooks) {
   EXPECT_FALSE(hak_os_decommit_to_zero(start_, 0));
 }
 
-// The kernel refuses advice on locked memory, whose contents stay, the first word among it.
+// The kernel refuses advice on locked memory. Its contents stay, including the first word.
 TEST_F(Decommit, ToZeroKeepsWhatTheKernelKeeps) {
   {
     const FaultPlan plan(HAK_FAULT_DECOMMIT);
@@ -127,16 +127,17 @@ TEST_F(Decommit, FreeKeepsTheMappingUsable) {
   EXPECT_TRUE(hak_os_decommit(start_ + kPage, 5 * kPage, HAK_DECOMMIT_FREE));
   ExpectCounted(1, 1, 0, 5 * kPage);
   EXPECT_TRUE(IsMapped(start_, kPages * kPage));
-  // Each page is as it was, or was taken and reads as zero.
+  // Each page is unchanged, or was taken and reads as zero.
   for (size_t page = 1; page < 6; page++) EXPECT_TRUE(Holds(page, 1, 7) || Holds(page, 1, 0)) << page;
   EXPECT_TRUE(Holds(0, 1, 7));
   EXPECT_TRUE(Holds(6, 2, 7));
-  // What is written from now on stays.
+  // Later writes stay.
   memset(start_ + kPage, 9, 5 * kPage);
   EXPECT_TRUE(Holds(1, 5, 9));
 }
 
-// Else it would be DONTNEED under another name. Under pressure the kernel may be quick, but not each time.
+// Otherwise FREE would be the same as DONTNEED. The kernel may take the pages at once when memory is short, but not
+// every time.
 TEST_F(Decommit, FreeLeavesThePagesUntilTheKernelNeedsThem) {
   if (!AdviceReachesTheKernel()) GTEST_SKIP() << "this emulator takes all advice";
   bool left = false;
@@ -152,7 +153,7 @@ TEST_F(Decommit, TotalsAddUp) {
   EXPECT_TRUE(hak_os_decommit(start_, kPage, HAK_DECOMMIT_FREE));
   EXPECT_TRUE(hak_os_decommit(start_, 2 * kPage, HAK_DECOMMIT_DONTNEED));
   EXPECT_TRUE(hak_os_decommit(start_, 4 * kPage, HAK_DECOMMIT_FREE));
-  EXPECT_TRUE(hak_os_decommit(start_, kPages * kPage, HAK_DECOMMIT_DONTNEED));  // also what is gone already
+  EXPECT_TRUE(hak_os_decommit(start_, kPages * kPage, HAK_DECOMMIT_DONTNEED));  // pages that were returned before are allowed
   ExpectCounted(4, 4, (2 + kPages) * kPage, 5 * kPage);
 }
 
@@ -162,7 +163,7 @@ TEST_F(Decommit, OffIsNothing) {
   EXPECT_TRUE(Holds(0, kPages, 7));
 }
 
-// The kernel would round the size of such a range up, take an empty one for success, or ask for another errno.
+// The kernel would round up the size of such a range, report success for an empty one, or set another errno.
 TEST_F(Decommit, TheGuardRefusesOddRangesWithoutAnyCall) {
   void *const last_page = reinterpret_cast<void *>(SIZE_MAX - kPage + 1);
   const size_t half = (SIZE_MAX / 2 + 1) & ~(kPage - 1);
@@ -222,7 +223,7 @@ TEST_F(Decommit, APlannedFaultKeepsTheContents) {
   {
     const FaultPlan plan(HAK_FAULT_DECOMMIT);
     EXPECT_FALSE(hak_os_decommit(start_, kPages * kPage, HAK_DECOMMIT_OFF));
-    EXPECT_EQ(hak_fault_hits(), 0u);  // no decommit, so none that fails
+    EXPECT_EQ(hak_fault_hits(), 0u);  // there was no decommit that could fail
     EXPECT_FALSE(hak_os_decommit(start_, kPages * kPage, HAK_DECOMMIT_DONTNEED));
     EXPECT_FALSE(hak_os_decommit(start_, kPages * kPage, HAK_DECOMMIT_FREE));
     EXPECT_EQ(hak_fault_hits(), 2u);
@@ -263,7 +264,8 @@ TEST_F(Decommit, PopulateKeepsWhatIsThere) {
   EXPECT_TRUE(Holds(0, kPages, 7));
 }
 
-// The flags of the mapping that contains `address`, as /proc/self/smaps has them: "... hg ..." asks for huge pages.
+// The flags of the mapping that contains `address`, from /proc/self/smaps: "... hg ..." means that huge pages are
+// requested.
 std::string MappingFlags(const void *address) {
   std::ifstream file("/proc/self/smaps");
   bool inside = false;
@@ -313,7 +315,7 @@ TEST_F(Decommit, GuardedPagesCannotBeTouchedUntilTheyAreZero) {
   EXPECT_EQ(start[0], 1);
   EXPECT_EQ(start[3 * page], 1);
   hak_os_unmap(start, 4 * page);
-  errno = saved;  // The looks at memory changed it.
+  errno = saved;  // Reading /proc changed it.
 }
 
 TEST_F(Decommit, AdviceOnHugePagesChangesNothingElse) {
@@ -324,10 +326,10 @@ TEST_F(Decommit, AdviceOnHugePagesChangesNothingElse) {
   const bool forbidden = hak_os_advise_huge(start_, kPages * kPage, false);
   EXPECT_EQ(errno, E2BIG);
   const std::string flags_forbidden = MappingFlags(start_);
-  errno = E2BIG;  // The test's own reading is free to change it.
+  errno = E2BIG;  // The test's own reading of /proc may change it.
   ExpectCounted(2, 0, 0, 0);
   EXPECT_TRUE(Holds(0, kPages, 7));
-  // Both or none: a kernel without huge pages knows neither.
+  // Both succeed or both fail: a kernel without huge pages knows neither.
   EXPECT_EQ(asked, forbidden);
   if (!AdviceReachesTheKernel()) GTEST_SKIP() << "this emulator takes all advice";
   if (!asked) GTEST_SKIP() << "this kernel has no huge pages";

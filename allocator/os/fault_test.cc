@@ -14,7 +14,7 @@ namespace {
 
 using hak_unit::FaultPlan;
 
-// The answers to `n` questions, one letter each: F fail, . go on.
+// The answers for `n` calls, one letter each: F means fail, . means go on.
 std::string Ask(uint32_t kind, int n) {
   std::string answers;
   for (int i = 0; i < n; i++) answers += hak_fault_due(kind) ? 'F' : '.';
@@ -48,7 +48,7 @@ TEST(Fault, FailsFromTheNthOnAsOftenAsAsked) {
 TEST(Fault, CountsOnlyTheKindsOfThePlan) {
   const FaultPlan plan(HAK_FAULT_UNMAP | HAK_FAULT_DECOMMIT, 2, 2);
   EXPECT_EQ(Ask(HAK_FAULT_MAP, 3), "...");
-  EXPECT_EQ(Ask(HAK_FAULT_UNMAP, 1), ".");  // the first of the plan's kinds
+  EXPECT_EQ(Ask(HAK_FAULT_UNMAP, 1), ".");  // the first call whose kind is in the plan
   EXPECT_EQ(Ask(HAK_FAULT_COMMIT, 3), "...");
   EXPECT_EQ(Ask(HAK_FAULT_DECOMMIT, 1), "F");
   EXPECT_EQ(Ask(HAK_FAULT_REMAP, 2), "..");

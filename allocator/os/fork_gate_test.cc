@@ -18,7 +18,7 @@ void Reset(hak_lock *lock) {
   lock->rank = HAK_RANK_HEAP;
 }
 
-// Threads that take one lock after another and change what it guards; while the gate is closed nothing changes.
+// Threads take one lock after another and change what it guards. While the gate is closed nothing changes.
 TEST(ForkGate, KeepsEverybodyOut) {
   static hak_lock locks[kLocks];
   static std::atomic<uint64_t> begun[kLocks];
@@ -55,7 +55,7 @@ TEST(ForkGate, KeepsEverybodyOut) {
   for (const hak_lock &lock : locks) EXPECT_EQ(lock.state.load(), 0u);
 }
 
-// The thread that forks goes through the gate, and leaves no lock held.
+// The thread that forks passes the closed gate, and leaves no lock held.
 TEST(ForkGate, LetsTheThreadThatForksThrough) {
   hak_lock lock = {};
   Reset(&lock);
@@ -74,7 +74,7 @@ TEST(ForkGate, LetsTheThreadThatForksThrough) {
   EXPECT_FALSE(hak_lock_is_within());
 }
 
-// Who only tries waits neither for the lock nor for the gate, and leaves no trace.
+// hak_gated_try waits neither for the lock nor for the gate, and a failed try changes nothing.
 TEST(ForkGate, TryingDoesNotWait) {
   hak_lock lock = {};
   Reset(&lock);
@@ -92,7 +92,7 @@ TEST(ForkGate, TryingDoesNotWait) {
     EXPECT_FALSE(hak_lock_is_within());
   }).join();
   EXPECT_EQ(lock.state.load(), 0u);
-  // The thread that forks goes through the gate.
+  // The thread that forks passes the closed gate.
   hak_lock_holds_all = true;
   EXPECT_TRUE(hak_gated_try(&lock));
   hak_lock_release(&lock);
@@ -102,8 +102,8 @@ TEST(ForkGate, TryingDoesNotWait) {
   EXPECT_FALSE(hak_lock_is_within());
 }
 
-// A lock that a thread of the parent held does not stop a child that was made without handlers, until it has a second
-// thread.
+// A lock that a thread of the parent held does not stop a child that was created without fork handlers, until the child
+// has a second thread.
 TEST(ForkGate, LocksOfThreadsThatDoNotExistAreTaken) {
   static HAK_ATOMIC(uint32_t) word;
   hak_lock lock = {};

@@ -29,14 +29,14 @@ TEST(Lock, FreeHeldFree) {
   EXPECT_EQ(State(lock), 0u);
 }
 
-// Who works on under a lock, passing it on between its steps, lets others in; nobody else has it afterwards.
+// A thread that calls hak_lock_pass between its steps lets others in, and holds the lock alone afterwards.
 TEST(Lock, PassingLetsTheSleepersIn) {
   hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);
   hak_lock_acquire(&lock);
   hak_lock_pass(&lock);  // Nobody waits.
   EXPECT_FALSE(hak_lock_wanted(&lock));
   EXPECT_EQ(State(lock), 1u);
-  bool entered = false;  // Plain: the lock orders it.
+  bool entered = false;  // Not atomic: the lock orders the accesses.
   std::thread other([&] {
     hak_lock_acquire(&lock);
     entered = true;
@@ -53,7 +53,7 @@ TEST(Lock, PassingLetsTheSleepersIn) {
   EXPECT_EQ(State(lock), 0u);
 }
 
-// OBSERVE counts who waited long, and nobody else.
+// OBSERVE counts long waits, and no others.
 TEST(Lock, LongWaitsAreCounted) {
   const struct hak_lock_waits before = hak_lock_waits();
   hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);
@@ -74,7 +74,8 @@ TEST(Lock, LongWaitsAreCounted) {
   EXPECT_EQ(after.longest_us >= 5000, HAK_OBSERVE != 0);
 }
 
-// Plain variables: a lock that lets two threads in loses increments, and the thread sanitizer sees the race.
+// The variables are not atomic: with a lock that lets two threads in, increments are lost, and ThreadSanitizer reports
+// the race.
 TEST(Lock, LetsOneThreadInAtATime) {
   hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);
   constexpr int kThreads = 4;
@@ -89,7 +90,7 @@ TEST(Lock, LetsOneThreadInAtATime) {
         hak_lock_acquire(&lock);
         if (++inside != 1) crowded++;
         total++;
-        if (i % 256 == 0) std::this_thread::yield();  // others get to sleep on the lock
+        if (i % 256 == 0) std::this_thread::yield();  // so that others come to sleep on the lock
         inside--;
         hak_lock_release(&lock);
       }
@@ -116,7 +117,7 @@ TEST(Lock, WakesEverySleeperAndKeepsErrno) {
       if (errno == E2BIG) errno_kept++;
     });
   }
-  while (State(lock) != 2) std::this_thread::yield();  // somebody is past his patience
+  while (State(lock) != 2) std::this_thread::yield();  // until a thread sleeps
   EXPECT_EQ(entered, 0);                               // read under the lock
   errno = E2BIG;
   hak_lock_release(&lock);
@@ -129,7 +130,7 @@ TEST(Lock, WakesEverySleeperAndKeepsErrno) {
 
 std::atomic<int> signals_seen{0};
 
-// A signal ends the system call that a thread sleeps in, which is no wake-up.
+// A signal ends the system call in which a thread sleeps. That is not a wake-up.
 TEST(Lock, ASignalLetsNobodyInAndKeepsErrno) {
   struct sigaction action = {};
   action.sa_handler = [](int) { signals_seen++; };  // without SA_RESTART
@@ -148,7 +149,8 @@ TEST(Lock, ASignalLetsNobodyInAndKeepsErrno) {
   });
   while (State(lock) != 2) std::this_thread::yield();
   for (int i = 1; i <= 20; i++) {
-    // The thread sanitizer keeps a signal for later, and one that came just before the sleep until it ends: so again.
+    // ThreadSanitizer delays a signal, and one that comes just before the sleep even until the sleep ends. So signals
+    // are sent repeatedly.
     while (signals_seen.load() < i) {
       ASSERT_EQ(pthread_kill(other.native_handle(), SIGUSR1), 0);
       usleep(100);
@@ -163,7 +165,8 @@ TEST(Lock, ASignalLetsNobodyInAndKeepsErrno) {
   EXPECT_EQ(sigaction(SIGUSR1, &old, nullptr), 0);
 }
 
-// A thread that has all locks takes them again, in any order, and keeps them until it has them no more.
+// A thread that holds all locks may take and release them in any order, and holds them until hak_lock_holds_all is
+// false.
 TEST(Lock, WhoHoldsAllHoldsThemOnRelease) {
   hak_lock high = HAK_LOCK_INIT(HAK_RANK_POOL);
   hak_lock low = HAK_LOCK_INIT(HAK_RANK_HEAP);
@@ -209,7 +212,7 @@ TEST(Lock, TheChildOfAForkMayReleaseIt) {
   int status = -1;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
-  EXPECT_EQ(State(lock), 1u);  // the parent's own
+  EXPECT_EQ(State(lock), 1u);  // held by the parent
   hak_lock_release(&lock);
 }
 
@@ -233,7 +236,7 @@ TEST(Lock, UnrankedKeepsOthersOutAllTheSame) {
   EXPECT_EQ(State(lock), 0u);
 }
 
-// ---- A thread that gave up: in a child, for it cannot take that back ------------------------------
+// ---- A thread that ends the process: in a child, because this cannot be undone --------------------
 
 constexpr unsigned kPatienceSeconds = 15;
 
@@ -246,7 +249,7 @@ TEST(LockGiveUp, FromThenOnTheThreadHasEveryLock) {
     hak_lock_acquire_unranked(&low);
     hak_report_set_ending();
     errno = E2BIG;
-    // Held by itself, against the order, and again.
+    // A lock that this thread holds, one against the order, and the same again.
     hak_lock_acquire(&mine);
     hak_lock_acquire(&low);
     hak_lock_acquire(&mine);
@@ -272,7 +275,7 @@ TEST(LockGiveUp, AlsoALockThatAnotherThreadHolds) {
       entered = true;
     }).join();
     EXPECT_TRUE(entered);
-    EXPECT_NE(State(lock), 0u);  // still this thread's
+    EXPECT_NE(State(lock), 0u);  // this thread still holds it
     hak_lock_release(&lock);
     EXPECT_EQ(State(lock), 0u);
   };
@@ -307,13 +310,13 @@ TEST(LockOrder, UnrankedIsOutsideTheOrder) {
   hak_lock first = HAK_LOCK_INIT(HAK_RANK_HEAP);
   hak_lock second = HAK_LOCK_INIT(HAK_RANK_HEAP);
   hak_lock high = HAK_LOCK_INIT(HAK_RANK_META);
-  // Two of a rank, and one below what is held.
+  // Two locks of one rank, and one below a rank that is held.
   hak_lock_acquire(&high);
   hak_lock_acquire_unranked(&first);
   hak_lock_acquire_unranked(&second);
   EXPECT_EQ(State(first) + State(second), 2u);
   hak_lock_release(&high);
-  // Nor does it count for what comes after.
+  // Nor does it affect later locks.
   hak_lock_acquire(&low);
   hak_lock_release_unranked(&second);
   hak_lock_release_unranked(&first);
@@ -331,7 +334,7 @@ TEST(LockOrder, RisingRanksAreInOrder) {
     hak_lock_acquire(&low);
     hak_lock_acquire(&middle);
     hak_lock_acquire(&high);
-    // Released in any order, and a rank that is released may be taken again.
+    // Locks may be released in any order, and a released rank may be taken again.
     hak_lock_release(&middle);
     hak_lock_release(&high);
     hak_lock_acquire(&middle);
@@ -384,7 +387,7 @@ TEST(LockOrder, AnUnrankedReleaseTakesNoRankAway) {
   HAK_EXPECT_FATAL(equal(), "lock order violated", &other);
 }
 #else
-// The order is a promise of the code; only OBSERVE and HARDENED pay for checking it.
+// Only OBSERVE and HARDENED check the order.
 TEST(LockOrder, IsNotCheckedInThisProfile) {
   hak_lock low = HAK_LOCK_INIT(HAK_RANK_REGISTRY);
   hak_lock high = HAK_LOCK_INIT(HAK_RANK_POOL);

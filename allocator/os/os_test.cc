@@ -22,7 +22,7 @@ using hak_unit::IsZero;
 
 const size_t kPage = hak_os_page_size();
 
-// Lets the kernel try to write there, which answers instead of faulting.
+// Whether the address can be written: the kernel tries it, and reports failure instead of faulting.
 bool IsWritable(void *address) { return syscall(SYS_getrandom, address, 1, 0) == 1; }
 
 TEST(Os, PageSize) {
@@ -98,7 +98,7 @@ TEST(Os, MovesWithTheContents) {
   EXPECT_EQ(target[0], 5);
   EXPECT_EQ(target[2 * kPage - 1], 5);
   EXPECT_TRUE(IsZero(target + 2 * kPage, 62 * kPage));
-  // What is not mapped cannot move; the target stays mapped.
+  // A range that is not mapped cannot move. The target stays mapped.
   errno = E2BIG;
   EXPECT_FALSE(hak_os_move_onto(start, 2 * kPage, target, 64 * kPage));
   EXPECT_EQ(errno, E2BIG);
@@ -106,11 +106,11 @@ TEST(Os, MovesWithTheContents) {
   EXPECT_TRUE(hak_os_unmap(target, 64 * kPage));
 }
 
-// What is too much around an aligned range stays mapped where it cannot be unmapped, and is nobody's.
+// If the excess around an aligned range cannot be unmapped, it stays mapped and unused.
 TEST(Os, AlignsAlsoWhereNothingCanBeCutOff) {
   constexpr size_t kAlign = size_t{256} << 20;
   const FaultPlan plan(HAK_FAULT_TRIM);
-  // Two of them cannot both lie aligned by chance, one behind the other.
+  // Of two adjacent ranges, at most one is aligned by chance.
   for (int i = 0; i < 2; i++) {
     char *start = static_cast<char *>(hak_os_map(kPage, kAlign));
     ASSERT_NE(start, nullptr);
@@ -159,12 +159,12 @@ TEST(Os, EveryCallCanBeMadeToFailAndThenDoesNothing) {
   EXPECT_TRUE(hak_os_unmap(start, 4 * kPage));
 }
 
-// The second mapping of an aligned request may fail after the first was given back.
+// The second mapping of an aligned request may fail after the first was unmapped.
 TEST(Os, TheSecondMapOfAnAlignedRequestMayFail) {
   const uint64_t before = hak_os_totals().mapped;
   for (int i = 0; i < 4; i++) {
     const FaultPlan plan(HAK_FAULT_MAP, 2, 1);
-    // 1 GiB: no address is a multiple of it by luck, but for one in 2^18.
+    // 1 GiB: an address is a multiple of it by chance only once in 2^18.
     void *start = hak_os_map(kPage, size_t{1} << 30);
     EXPECT_EQ(start, nullptr);
     EXPECT_EQ(hak_fault_hits(), 1u);

@@ -54,7 +54,7 @@ TEST(Line, AppendsAndIsCutAtItsCapacity) {
   hak_line_number(&line, 7);
   EXPECT_EQ(Text(line), "ab7");
   hak_line_text(&line, std::string(600, 'x').c_str());
-  EXPECT_EQ(line.length, sizeof line.text - 1);  // the newline has its place
+  EXPECT_EQ(line.length, sizeof line.text - 1);  // there is room for the newline
   hak_line_hex(&line, UINT64_MAX);
   hak_line_number(&line, INT64_MIN);
   EXPECT_EQ(Text(line), "ab7" + std::string(sizeof line.text - 4, 'x'));
@@ -63,7 +63,7 @@ TEST(Line, AppendsAndIsCutAtItsCapacity) {
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "ab7" + std::string(sizeof line.text - 4, 'x') + "\n");
 }
 
-// A packet pipe gives each write to a read of its own: what other processes write cannot come in between.
+// In a packet pipe each write is read separately, so that lines of other processes cannot interleave.
 TEST(Line, IsOneWrite) {
   int ends[2];
   ASSERT_EQ(pipe2(ends, O_DIRECT | O_CLOEXEC | O_NONBLOCK), 0);
@@ -104,7 +104,7 @@ TEST(Fatal, NamesWhatAndWhereAndAborts) {
               hak_unit::IsFatal("hakmem: invalid free: 0x0\n"));
 }
 
-// As abort() does: the program's handler runs once, with the signal let in; then the process ends by the signal.
+// As with abort(), the program's handler runs once, with the signal unblocked, and then the signal ends the process.
 void FatalWith(sighandler_t handler, bool blocked) {
   signal(SIGABRT, handler);
   sigset_t set;
@@ -126,7 +126,7 @@ TEST(Fatal, EndsTheProcessWhateverTheProgramDidToTheSignal) {
   EXPECT_EXIT(FatalWith(handler, true), testing::KilledBySignal(SIGABRT), hak_unit::IsFatal(line + "handler\n"));
 }
 
-// A pending cancellation takes effect at the next cancellation point, of which the report has none.
+// A pending cancellation takes effect at the next cancellation point, and the report contains none.
 TEST(Fatal, IsNotCancelled) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "with a sanitizer the C library's functions are called, which are cancellation points";
@@ -148,9 +148,9 @@ TEST(Fatal, AnEndlessReasonStillIsOneLine) {
               hak_unit::IsFatal("hakmem: " + std::string(511 - 8, 'y') + "\n"));
 }
 
-// ---- A stderr that takes nothing: the process still ends by SIGABRT, and the line goes nowhere else ----------------
+// ---- A stderr that takes no data: the process still ends by SIGABRT, and the line is lost --------------------------
 
-// Puts a pipe in the place of stderr; returns its reading end.
+// Replaces stderr by a pipe; returns the pipe's reading end.
 int PipeAsStderr() {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0 || dup2(ends[1], STDERR_FILENO) < 0) _exit(3);
@@ -158,7 +158,7 @@ int PipeAsStderr() {
   return ends[0];
 }
 
-// Fills the pipe, and leaves it blocking or not.
+// Fills the pipe, and makes it blocking or not.
 void FillPipe(bool blocking) {
   const int flags = fcntl(STDERR_FILENO, F_GETFL);
   fcntl(STDERR_FILENO, F_SETFL, flags | O_NONBLOCK);
@@ -201,7 +201,7 @@ TEST(FatalWithoutAReader, TheReaderDoesNotRead) {
   }
 }
 
-// The pipe of the tests above does take a line when there is room.
+// The pipe of the tests above takes a line if there is room.
 TEST(FatalWithoutAReader, RoomInThePipe) {
   int ends[2];
   ASSERT_EQ(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);

@@ -11,7 +11,7 @@
 
 namespace {
 
-// False in an emulator that does not follow a thread's locks to its end.
+// False in an emulator that ignores the locks of ended threads.
 bool Supported() {
   hak_thread_mark mark = {};
   const bool supported = hak_thread_mark_set(&mark);
@@ -28,7 +28,7 @@ TEST(ThreadMark, IsLeftByAThreadThatEndsWithIt) {
     EXPECT_FALSE(hak_thread_mark_left(&mark));
   }).join();
   EXPECT_TRUE(hak_thread_mark_left(&mark));
-  // It serves the next thread.
+  // The mark can be used for the next thread.
   std::thread([&] {
     EXPECT_TRUE(hak_thread_mark_set(&mark));
     EXPECT_FALSE(hak_thread_mark_left(&mark));

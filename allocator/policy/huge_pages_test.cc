@@ -10,7 +10,7 @@ hak_huge_facts Growing() {
           /*committed=*/HAK_HUGE_FROM};
 }
 
-// In HARDENED the guards take huge pages apart: only who asks for them gets them.
+// In HARDENED guard pages split huge pages, so huge pages are used only if they are requested.
 TEST(HugeWanted, InAHeapThatGrows) {
   const hak_huge_facts facts = Growing();
   EXPECT_EQ(hak_huge_wanted(&facts), !HAK_HARDENED);

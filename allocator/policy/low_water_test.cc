@@ -16,7 +16,7 @@ using hak_unit::Random;
 constexpr uint64_t kSpan = 16000;
 constexpr uint64_t kStep = kSpan / HAK_LOW_WATER_PARTS + 1;
 
-// Of amounts and the times until which they held.
+// Pairs of an amount and the time until which it lasted.
 class Model {
  public:
   void Note(uint64_t bytes, uint64_t now) {
@@ -29,7 +29,7 @@ class Model {
     for (Held &held : held_) held.bytes -= std::min(held.bytes, bytes);
     now_bytes_ -= std::min(now_bytes_, bytes);
   }
-  // The least amount since the beginning of the part of the span that began one span ago.
+  // The least amount since the beginning of the part that was under way one span ago.
   uint64_t Due() const {
     const uint64_t whole = HAK_LOW_WATER_PARTS * kStep;
     const uint64_t part = now_ / kStep * kStep;
@@ -70,7 +70,7 @@ TEST(LowWater, WhatLiesForTheWholeSpanIsDue) {
   EXPECT_EQ(hak_low_water_due(&water), 100u);
 }
 
-// A program that needs the memory again and again keeps it, however much it is: only what always stays free is due.
+// A program that needs memory again and again keeps it, however much it is. Only memory that stays free is due.
 TEST(LowWater, WhatIsTakenAgainAndAgainIsNeverDue) {
   hak_low_water water = {};
   for (uint64_t t = 0; t < 10 * kSpan; t += kStep) {
@@ -171,7 +171,7 @@ TEST(LowWater, AgreesWithAModel) {
   }
 }
 
-// How often somebody looks does not matter.
+// How often the amount is noted does not matter.
 TEST(LowWater, TheCadenceOfCallsDoesNotMatter) {
   Random random(2);
   for (int round = 0; round < 50; round++) {

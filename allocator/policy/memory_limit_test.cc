@@ -27,8 +27,9 @@ hak_limit_verdict Judge(uint64_t committed, uint64_t more, uint64_t purge_at, ui
   return hak_limit_judge(&facts);
 }
 
-// In words: what no address space holds is refused. What passes the point to purge at purges first. Of the rest, what
-// passes a hard limit is refused, and what reaches it or stays below grows.
+// The rule in words: a request beyond the address space is refused. A request that passes the point to purge at purges
+// first. Of the others, a request that passes the hard limit is refused; one that reaches it or stays below is
+// admitted.
 TEST(LimitJudge, EveryCombinationOfFewValues) {
   const uint64_t values[] = {0, 1, 2, 3, 4, 5, 6, UINT64_MAX / 2, UINT64_MAX - 1, UINT64_MAX};
   int seen[3] = {};
@@ -74,7 +75,7 @@ TEST(LimitSoft, IsSevenEighthsOfTheLowerLimit) {
     EXPECT_EQ(hak_limit_soft(limit, limit + 8), limit / 8 * 7);
     EXPECT_EQ(hak_limit_soft(limit + 8, limit), limit / 8 * 7);
   }
-  // Never 0, which would mean that it is not known, and never above the limit.
+  // The soft limit is never 0, which would mean "not known", and never above the hard limit.
   for (uint64_t limit = 1; limit < 100; limit++) {
     EXPECT_GE(hak_limit_soft(limit, 0), 1u) << limit;
     EXPECT_LE(hak_limit_soft(limit, 0), limit);
@@ -93,7 +94,7 @@ TEST(LimitNextPurge, IsTheSoftLimitOrALittleAboveWhatIsWanted) {
   EXPECT_EQ(hak_limit_next_purge(3200, 3200, 0), 3300u);
   EXPECT_EQ(hak_limit_next_purge(3200, 4000, 50), 4150u);
   EXPECT_EQ(hak_limit_next_purge(3200, 0, 4000), 4100u);
-  // No point above all there are.
+  // The point cannot be above the largest number.
   EXPECT_EQ(hak_limit_next_purge(3200, UINT64_MAX, 0), kNone);
   EXPECT_EQ(hak_limit_next_purge(3200, UINT64_MAX - 99, 0), kNone);
   EXPECT_EQ(hak_limit_next_purge(3200, UINT64_MAX - 100, 0), kNone);
@@ -102,8 +103,8 @@ TEST(LimitNextPurge, IsTheSoftLimitOrALittleAboveWhatIsWanted) {
   EXPECT_EQ(hak_limit_next_purge(UINT64_MAX - 1, 0, 0), UINT64_MAX - 1);
 }
 
-// Whatever a purge left: the growth that asked for it does not ask for another, a 32nd of the soft limit passes before
-// the next, and it never comes before the soft limit.
+// Whatever a purge left, the growth that caused it does not cause another one. The next purge comes after a 32nd of the
+// soft limit more, and never below the soft limit.
 TEST(LimitNextPurge, LetsTheGrowthThroughThatAskedForIt) {
   hak_unit::Random random(1);
   const auto number = [&random] { return random.Next() >> random.Below(64); };
@@ -115,7 +116,7 @@ TEST(LimitNextPurge, LetsTheGrowthThroughThatAskedForIt) {
     if (next != soft && next != kNone) {
       EXPECT_EQ(next - committed - more, soft / 32) << soft << ' ' << committed;
     }
-    EXPECT_GE(hak_limit_next_purge(soft, committed | 1, more), next);  // the more there is, the later
+    EXPECT_GE(hak_limit_next_purge(soft, committed | 1, more), next);  // the more is committed, the later the purge
   }
 }
 
@@ -151,13 +152,13 @@ TEST(Account, IsExactAcrossThreads) {
   hak_commit_sub(hak_commit_now() - before);
 }
 
-// ---- Admission: each in a process of its own, for the limits are found out once ------------------------------------
+// ---- Admission: each case in a process of its own, because the limits are determined once --------------------------
 
 void Configure(uint64_t limit_bytes, bool cgroup_limit) {
   hak_config.memory_limit_bytes = limit_bytes;
   hak_config.cgroup_limit = cgroup_limit;
   ASSERT_EQ(hak_commit_now(), 0u);
-  // Nothing is known before the first question.
+  // Nothing is known before the first call.
   ASSERT_EQ(hak_limit_totals().soft, kNone);
   ASSERT_EQ(hak_limit_totals().purges, 0u);
   ASSERT_EQ(hak_limit_totals().refusals, 0u);
@@ -178,9 +179,9 @@ void WithoutALimit() {
   hak_commit_add(uint64_t{1} << 50);
   EXPECT_TRUE(hak_limit_admit(uint64_t{1} << 50));
   ExpectTotals(kNone, 0, 0);
-  hak_limit_purged(1);  // says nothing where nothing is limited
+  hak_limit_purged(1);  // has no effect without a limit
   EXPECT_TRUE(hak_limit_admit(uint64_t{1} << 50));
-  EXPECT_FALSE(hak_limit_admit(UINT64_MAX));  // more than there can be
+  EXPECT_FALSE(hak_limit_admit(UINT64_MAX));  // more than any address space
   ExpectTotals(kNone, 0, 1);
   EXPECT_EQ(errno, E2BIG);
 }
@@ -194,11 +195,12 @@ void WithALimit() {
   errno = E2BIG;
   EXPECT_TRUE(hak_limit_admit(56 * kMiB));
   ExpectTotals(56 * kMiB, 0, 0);
-  EXPECT_EQ(hak_commit_now(), 0u);  // a question, no booking
+  EXPECT_EQ(hak_commit_now(), 0u);  // admission does not count the bytes
   hak_commit_add(50 * kMiB);
   EXPECT_TRUE(hak_limit_admit(6 * kMiB));
   ExpectTotals(56 * kMiB, 0, 0);
-  // Past the soft limit: purge, then it grows, and for a 32nd of the soft limit more without another purge.
+  // Past the soft limit: a purge comes first, then growth is admitted, for a 32nd of the soft limit more without
+  // another purge.
   EXPECT_FALSE(hak_limit_admit(6 * kMiB + 1));
   ExpectTotals(56 * kMiB, 1, 0);
   hak_limit_purged(6 * kMiB + 1);
@@ -207,7 +209,7 @@ void WithALimit() {
   ExpectTotals(56 * kMiB, 1, 0);
   EXPECT_FALSE(hak_limit_admit(6 * kMiB + 2 + 56 * kMiB / 32));
   ExpectTotals(56 * kMiB, 2, 0);
-  // Up to the hard limit and not a byte further, purged or not.
+  // Growth is admitted up to the hard limit and not a byte further, purged or not.
   hak_limit_purged(14 * kMiB);
   EXPECT_TRUE(hak_limit_admit(14 * kMiB));
   EXPECT_FALSE(hak_limit_admit(14 * kMiB + 1));
@@ -217,7 +219,7 @@ void WithALimit() {
   hak_limit_purged(100 * kMiB);
   EXPECT_FALSE(hak_limit_admit(100 * kMiB));
   ExpectTotals(56 * kMiB, 3, 2);
-  // A purge that freed much: the soft limit counts again.
+  // After a purge that freed much, the soft limit counts again.
   hak_commit_sub(40 * kMiB);
   hak_limit_purged(1);
   EXPECT_TRUE(hak_limit_admit(46 * kMiB));
@@ -228,7 +230,7 @@ void WithALimit() {
 
 TEST(Admission, TheLimitIsKeptToTheByte) { HAK_EXPECT_PASSES_IN_CHILD(WithALimit()); }
 
-// Growth alone never makes it look at the control group or at the configuration again.
+// Growth alone never makes it read the control group or the configuration again.
 void ReadWhenAsked() {
   const auto soft = [](uint64_t limit) { return hak_limit_soft(limit, hak_os_cgroup_limit()); };
   const auto admit_at = [](uint64_t committed) {
@@ -254,7 +256,7 @@ void ReadWhenAsked() {
 
 TEST(Admission, TheControlGroupIsReadWhenAsked) { HAK_EXPECT_PASSES_IN_CHILD(ReadWhenAsked()); }
 
-// A new soft limit forgets where the last purge had moved the point to.
+// A new soft limit replaces the point that the last purge had set.
 void NewLimitNewPoint() {
   Configure(64 * kMiB, true);
   hak_commit_add(7 * kMiB);
@@ -272,7 +274,7 @@ void NewLimitNewPoint() {
 
 TEST(Admission, ANewSoftLimitIsANewPointToPurgeAt) { HAK_EXPECT_PASSES_IN_CHILD(NewLimitNewPoint()); }
 
-// The same soft limit, read again, does not: the purge would come once more for nothing.
+// The same soft limit, read again, does not: otherwise a purge would be made once more for nothing.
 void SameLimitSamePoint() {
   Configure(64 * kMiB, true);
   hak_limit_read_group();
@@ -321,7 +323,7 @@ void ManyThreads() {
     });
   }
   for (std::thread &thread : threads) thread.join();
-  // Kept to within what the threads of one moment ask for.
+  // Exceeded at most by what the threads request at one moment.
   EXPECT_LE(hak_commit_now(), 64 * kMiB + 4 * kMiB);
   EXPECT_LE(hak_limit_totals().soft, 56 * kMiB);
 }

@@ -5,7 +5,7 @@
 
 namespace {
 
-// Asks at every millisecond of a span where it may; how often that was.
+// Asks at every millisecond of a span at which asking is allowed; returns how often it asked.
 uint32_t Ask(hak_refusal *refusal, uint64_t from, uint64_t until, bool refused) {
   uint32_t asked = 0;
   for (uint64_t now = from; now < until; now++) {

@@ -39,8 +39,9 @@ TEST(ReleasePolicy, ExtremeTimes) {
   EXPECT_EQ(Verdict(Facts(UINT64_MAX - 1, 0, UINT64_MAX)), HAK_RELEASE_KEEP);
 }
 
-// Every combination of few values, against the rule in words: unmapped is what is past its deadline, wholly free, and
-// one more than may stay; of the rest, what is past its deadline stays only where there is no more than may stay.
+// Every combination of a few values, against the rule in words. A superslab is unmapped if it is past its deadline,
+// wholly free, and one more than may stay. Any other memory past its deadline is kept only if no more is free than may
+// stay.
 TEST(ReleasePolicy, EveryCombinationOfFewValues) {
   int seen[3] = {};
   for (uint64_t empty = 0; empty <= 3; empty++) {
@@ -112,7 +113,8 @@ TEST(ReleaseSlice, IsATenthOfTheTimeSinceAndAtMostTwentyMilliseconds) {
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kGiB = uint64_t{1} << 30;
 
-// The least free bytes, out of `whole`, that the question says yes to; UINT64_MAX: none. What is more must be yes too.
+// The least free bytes out of `whole` for which the function returns true; UINT64_MAX: none. It must be true for more
+// bytes too.
 template <typename Question>
 uint64_t Least(Question question, uint64_t whole) {
   if (!question(UINT64_MAX, whole)) return UINT64_MAX;
@@ -125,7 +127,7 @@ uint64_t Least(Question question, uint64_t whole) {
   return yes;
 }
 
-// The question is yes from one part in `parts` of the whole on, but never for little memory; nothing overflows.
+// The function is true from one part in `parts` of the whole on, but never for little memory. Nothing overflows.
 template <typename Question>
 void ExpectPartOfTheWhole(Question question, uint64_t parts) {
   const uint64_t little = Least(question, 0);

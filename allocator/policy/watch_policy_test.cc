@@ -33,7 +33,7 @@ TEST_F(WatchPolicy, EndsWhenNothingGoesBack) {
   EXPECT_GT(now, 2 * kDeadline) << "page purge looks twice";
   EXPECT_LT(now, 10 * kDeadline);
   for (uint64_t later = now; later < now + 60000; later += 100) ASSERT_FALSE(Judge(later, 100, 200)) << later;
-  // It begins again for what comes on top, and for the same amount once it was gone.
+  // It begins again when more memory is free, and for the same amount after that amount was in use.
   EXPECT_TRUE(Judge(now + 70000, 180, 280));
   EXPECT_FALSE(Judge(now + 71000, 100, 200));
   EXPECT_FALSE(Judge(now + 72000, 10, 200));

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The common work that returns idle memory, in bounded steps: free slabs and mappings past their deadline, blocks in
-// the caches of idle threads, remote frees that wait for an idle owner, heaps of threads that a fork left behind.
+// The reclaim work, shared by all threads: returns idle memory in bounded steps. These are free slabs and large blocks
+// past their deadline, blocks in the caches of idle threads, remote frees that wait for an idle owner, heaps of threads
+// that a fork left behind.
 //
 // The caller holds no lock. Thread-safe.
 #ifndef HAKMEM_RECLAIM_RECLAIM_H_
