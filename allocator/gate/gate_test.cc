@@ -402,7 +402,8 @@ TEST(GateTable, AFieldOfBytesSaysSo) {
 
 // Checks every field against the values of the settings.
 void ExpectConfig(const std::vector<uint64_t> &value) {
-  const bool lean = value[HAK_GATE_SS_MEM_LEAN] != 0;  // never from the environment here: ss_mem_lean_test has that case
+  const bool lean =
+      value[HAK_GATE_SS_MEM_LEAN] != 0;  // never from the environment here: ss_mem_lean_test has that case
   const auto expect = [&](uint32_t id, const char *field, uint64_t is) {
     uint64_t wanted = value[id] * Scale(hak_gates[id]);
     if (id == HAK_GATE_SS_MEM_LEAN_DECOMMIT && !lean) wanted = HAK_DECOMMIT_OFF;

@@ -153,7 +153,8 @@ TEST_F(Decommit, TotalsAddUp) {
   EXPECT_TRUE(hak_os_decommit(start_, kPage, HAK_DECOMMIT_FREE));
   EXPECT_TRUE(hak_os_decommit(start_, 2 * kPage, HAK_DECOMMIT_DONTNEED));
   EXPECT_TRUE(hak_os_decommit(start_, 4 * kPage, HAK_DECOMMIT_FREE));
-  EXPECT_TRUE(hak_os_decommit(start_, kPages * kPage, HAK_DECOMMIT_DONTNEED));  // pages that were returned before are allowed
+  EXPECT_TRUE(
+      hak_os_decommit(start_, kPages * kPage, HAK_DECOMMIT_DONTNEED));  // pages that were returned before are allowed
   ExpectCounted(4, 4, (2 + kPages) * kPage, 5 * kPage);
 }
 

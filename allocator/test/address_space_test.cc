@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Blocks of every kind have addresses that the process may have. Under --config=aarch64-39bit that is what a kernel
-// with three levels of page tables gives: 512 GiB in all, of which the slab map takes its part first.
+// Blocks of every kind lie at addresses that the process can have. Under --config=aarch64-39bit these are the addresses
+// of a kernel with three levels of page tables: 512 GiB in all, of which the slab map takes its part first.
 #include <errno.h>
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
@@ -15,8 +15,8 @@
 namespace hak_test {
 namespace {
 
-// The first address that a process cannot have. The emulator is told by a variable; the kernel goes beyond 47 or 48
-// bits only for those who ask.
+// The first address that a process cannot have. A variable sets it for the emulator; the kernel goes beyond 47 or 48
+// bits only on request.
 uintptr_t Limit() {
   const char *reserved = getenv("QEMU_RESERVED_VA");
   if (reserved != nullptr) return strtoull(reserved, nullptr, 0);
@@ -44,7 +44,8 @@ TEST(AddressSpace, BlocksOfEveryKindAreInIt) {
     size_t alignment;
     size_t count;
   };
-  // Enough small ones for several superslabs; spans; mappings; one more than a superslab's alignment.
+  // Enough small blocks for several superslabs, medium blocks, larger blocks, and blocks with an alignment above that
+  // of a superslab.
   constexpr Kind kKinds[] = {
       {100, 16, 60000}, {size_t{100} << 10, 16, 100}, {size_t{30} << 20, 16, 8}, {size_t{1} << 20, size_t{8} << 20, 4}};
   std::vector<unsigned char *> blocks;

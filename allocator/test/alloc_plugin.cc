@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A library for dlopen_host: it allocates when it is loaded, while it is used and for each thread, and frees when it is
-// closed. It also has a thread variable, for the runs that load hakmem after many libraries with such.
+// closed. It also has a thread variable, for the runs that load hakmem after many libraries with thread variables.
 #include <stdlib.h>
 #include <string.h>
 

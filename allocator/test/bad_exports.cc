@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A library that breaks every rule exports_test has: other names, another library needed, thread variables that are
-// large and reached by a call. The test fails when it finds nothing wrong here.
+// A library that breaks every rule of exports_test: it exports other names, needs another library, and has large thread
+// variables that are accessed by a call. The test fails if it accepts this library.
 #include <iostream>
 
 extern "C" {

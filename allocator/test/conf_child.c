@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A program that allocates, with settings of its own or without. What holds is told by HAKMEM_SHOW_CONFIG.
+// A program that allocates, with or without settings of its own. HAKMEM_SHOW_CONFIG prints the values in force.
 #include <hakmem/hakmem.h>
 #include <stdlib.h>
 #include <string.h>

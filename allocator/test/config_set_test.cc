@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// hak_config_set in a process that runs: what each kind of setting does from then on.
+// hak_config_set in a running process: the effect of each kind of setting.
 #include <errno.h>
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
@@ -33,7 +33,7 @@ class ConfigSet : public testing::Test {
   void SetUp() override {
     if (IsFastBuild()) GTEST_SKIP() << "values are fixed";
   }
-  // The settings get the values that they had.
+  // Restores the values that the settings had.
   void TearDown() override {
     if (IsFastBuild()) return;
     for (const auto &[name, value] : before_) EXPECT_EQ(hak_config_set(name.c_str(), value.c_str()), 0) << name;
@@ -51,7 +51,7 @@ class ConfigSet : public testing::Test {
   std::map<std::string, std::string> before_;
 };
 
-// Takes and frees so many bytes of small blocks.
+// Takes and frees this many bytes of small blocks.
 void GrowAndFree(uint64_t bytes) {
   std::vector<Stamped> blocks;
   for (uint64_t taken = 0; taken < bytes; taken += 500) {
@@ -81,7 +81,7 @@ TEST_F(ConfigSet, AShorterDeadlineGivesBackWhatIsKept) {
   const uint64_t kept = Stats().committed_bytes;
   EXPECT_GT(kept, 20 * kMib);
   Set("HAKMEM_DECOMMIT_DEADLINE_MS", "0");
-  // On the way of later calls that come by the pool of slabs.
+  // Later calls that use the pool of slabs return the memory.
   for (int i = 0; i < 200 && Stats().committed_bytes > kept / 2; i++) {
     GrowAndFree(256 * 1024);
     hak_thread_flush();
@@ -111,14 +111,15 @@ TEST_F(ConfigSet, AMemoryLimitHoldsFromThenOn) {
   if (ResidentBytes() == 0) GTEST_SKIP() << "/proc does not tell what is in use";
   const uint64_t in_use = ResidentBytes() / kMib;
   const hak_stats before = Stats();
-  Set("HAKMEM_CGROUP_LIMIT", "0");  // whose limit is read again as a heap grows, and this one with it
+  Set("HAKMEM_CGROUP_LIMIT",
+      "0");  // otherwise the group's limit is read again when the heap grows, and this limit with it
   Set("HAKMEM_MEMORY_LIMIT_MB", std::to_string(in_use + 64).c_str());
   errno = 0;
   void *block = hak_malloc((in_use + 128) * kMib);
   EXPECT_EQ(block, nullptr);
   EXPECT_EQ(errno, ENOMEM);
   hak_free(block);
-  // Small blocks, too: they end at the limit, and all is given back.
+  // Small blocks end at the limit too, and all memory is returned afterwards.
   std::vector<Stamped> blocks;
   for (uint64_t id = 0;; id++) {
     Stamped next;
@@ -161,7 +162,7 @@ TEST_F(ConfigSet, ThePurgeThreadComesAndGoes) {
     Set("HAKMEM_BACKGROUND", "0");
     EXPECT_TRUE(WaitUntil([] { return PurgeThread() == 0; }));
   }
-  // One that waits for work, and not only one that sleeps between two rounds.
+  // The thread must wait for work, not only sleep between two rounds.
   Set("HAKMEM_DECOMMIT_DEADLINE_MS", "0");
   Set("HAKMEM_IDLE_CACHE_MS", "1");
   Set("HAKMEM_BACKGROUND", "1");
@@ -175,7 +176,7 @@ TEST_F(ConfigSet, ThePurgeThreadComesAndGoes) {
       20, 200));
   Set("HAKMEM_BACKGROUND", "0");
   EXPECT_TRUE(WaitUntil([] { return PurgeThread() == 0; }));
-  // Off and on again before it has noticed.
+  // The setting is switched off and on again before the thread has noticed.
   for (int i = 0; i < 100; i++) {
     ASSERT_EQ(hak_config_set("HAKMEM_BACKGROUND", i % 2 != 0 ? "1" : "0"), 0);
     if (i % 10 == 0) SleepMs(3);
@@ -193,7 +194,7 @@ struct Setting {
 // Each setting that may change at any time, with values of all kinds.
 std::vector<Setting> SettingsThatMayChange() {
   enum { HAK_GATE_AT_START, HAK_GATE_ANY_TIME };
-  // Others would refuse every request, guard every block, or print.
+  // Other values would refuse every request, guard every block, or print.
   const std::map<std::string, std::vector<std::string>> own = {
       {"HAKMEM_MEMORY_LIMIT_MB", {"0", "100000", "200000"}},
       {"HAKMEM_GUARD_SAMPLE", {"0", "2", "2000"}},
@@ -215,7 +216,7 @@ std::vector<Setting> SettingsThatMayChange() {
   return settings;
 }
 
-// Threads allocate while all settings that can change do, as fast as they can.
+// Threads allocate while all settings that can change are changed, as fast as possible.
 TEST_F(ConfigSet, AnyTimeWhileThreadsAllocate) {
   const std::vector<Setting> settings = SettingsThatMayChange();
   EXPECT_GT(settings.size(), 10u);

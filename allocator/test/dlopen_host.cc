@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A program that does not know of hakmem when it is linked.
+// A program that is linked without hakmem.
 //
 //   dlopen_host load LIBHAKMEM [TLS_LIBRARY...]   loads it by dlopen (after the others, which take up TLS), uses it
 //   from
@@ -78,7 +78,7 @@ void Use(const Api &api) {
   if (!api.verify()) Fail("hak_heap_verify");
 }
 
-// Threads that wait, use the library when told, wait again, and end when told.
+// Threads that wait, use the library on request, wait again, and end on request.
 class Crew {
  public:
   explicit Crew(size_t count) {
@@ -129,7 +129,7 @@ int RunLoad(const char *path, char **others, int count) {
   for (int i = 0; i < count; ++i) {
     void *other = dlopen(others[i], RTLD_NOW | RTLD_LOCAL);
     if (other == nullptr) Fail(others[i]);
-    // Touched, so that its thread variables really exist.
+    // Touches it, so that its thread variables exist.
     Symbol<int (*)()>(other, "tls_user_touch")();
   }
   Crew older(3);
@@ -140,14 +140,14 @@ int RunLoad(const char *path, char **others, int count) {
   younger.UseNow(&api);
   std::thread([&api] { Use(api); }).join();
 
-  // RTLD_LOCAL: the program's own malloc stays what it was.
+  // RTLD_LOCAL: the program keeps its own malloc.
   Dl_info ours = {};
   Dl_info theirs = {};
   dladdr(reinterpret_cast<void *>(api.malloc), &theirs);
   dladdr(dlsym(RTLD_DEFAULT, "malloc"), &ours);
   if (ours.dli_fbase == theirs.dli_fbase) Fail("dlopen with RTLD_LOCAL took over malloc");
 
-  // Threads that hold caches in the library outlive the handle, and end after it was closed.
+  // Threads with caches in the library outlive the handle, and end after it was closed.
   if (dlclose(api.library) != 0) Fail("dlclose");
   older.End();
   younger.End();
@@ -178,7 +178,7 @@ int RunExhaust(const char *path, char **hogs, int count) {
   if (library == nullptr) {
     const char *error = dlerror();
     printf("hakmem: %s\n", error != nullptr ? error : "no reason");
-    // The program goes on as it was.
+    // The program still works.
     std::thread([] { free(malloc(1000)); }).join();
     return 0;
   }
@@ -189,7 +189,7 @@ int RunExhaust(const char *path, char **hogs, int count) {
   return 0;
 }
 
-// Pages that are resident, and mappings.
+// The resident pages and the mappings of the process.
 struct Footprint {
   size_t pages = 0;
   size_t mappings = 0;

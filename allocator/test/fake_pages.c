@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A kernel with larger pages, for LD_PRELOAD: HAK_TEST_PAGE_SIZE (a power of two of at least the real one) is the page
-// size that sysconf and /proc/self/auxv tell, mmap and mremap give addresses at multiples of it, and memory calls that
-// a kernel with such pages would refuse, or would carry out on more than was meant, end the program with a line on
-// stderr.
+// Imitates a kernel with larger pages, by LD_PRELOAD. HAK_TEST_PAGE_SIZE (a power of two, at least the real page size)
+// is the page size that sysconf and /proc/self/auxv report, and mmap and mremap return multiples of it. Memory calls
+// that a kernel with such pages would refuse, or would apply to more memory than requested, end the program with a line
+// on stderr.
 //
-// Calls of the C library's functions are caught by their names. System calls that the program makes itself are caught
-// by a seccomp filter, which looks at where the instruction stands; its signal, SIGSYS, is answered by the same
-// functions.
+// Functions of the C library are replaced by name. System calls that the program makes itself are caught by a seccomp
+// filter, which checks the address of the instruction. The handler of its signal, SIGSYS, calls the same functions.
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -28,9 +27,9 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-long __sysconf(int name);  // the C library's own, which no preloaded name hides
+long __sysconf(int name);  // the C library's own function, which no preloaded name hides
 
-static size_t page_bytes;  // set before anything else runs
+static size_t page_bytes;  // set before any other code runs
 
 static size_t page_size(void) {
   if (page_bytes == 0) page_bytes = (size_t)__sysconf(_SC_PAGESIZE);
@@ -44,8 +43,8 @@ static void line(const char *what) {
     _exit(98);
 }
 
-// False: the kernel refuses a range that does not begin at a page. A range that does not end at one it rounds up, to
-// what the caller may not have meant.
+// Whether the range consists of whole pages. The kernel refuses a range that does not begin at a page, and rounds up
+// one that does not end at a page, which the caller may not have meant.
 static bool check(const char *what, const void *start, size_t size) {
   if (((uintptr_t)start & (page_size() - 1)) != 0) {
     errno = EINVAL;
@@ -108,7 +107,7 @@ EXPORT void *mremap(void *start, size_t old_size, size_t size, int flags, ...) {
   }
   void *same = (void *)syscall(SYS_mremap, start, old_size, size, flags & ~MREMAP_MAYMOVE);
   if (same != MAP_FAILED || (flags & MREMAP_MAYMOVE) == 0) return same;
-  // The kernel knows nothing of the alignment: a place is found first.
+  // The kernel does not know this alignment, so an address is chosen first.
   void *to = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (to == MAP_FAILED) return MAP_FAILED;
   void *moved = (void *)syscall(SYS_mremap, start, old_size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to);
@@ -120,10 +119,10 @@ EXPORT void *mremap(void *start, size_t old_size, size_t size, int flags, ...) {
   return moved;
 }
 
-// A page is resident when a part of it is: the kernel that is played has no smaller ones.
+// A large page is resident if a part of it is, because the imitated kernel has no smaller pages.
 EXPORT int mincore(void *start, size_t size, unsigned char *resident) {
   const size_t page = page_size(), real = (size_t)__sysconf(_SC_PAGESIZE);
-  // Some ask for a part of a page by its own address; the kernel that is really there would answer that.
+  // Some callers ask about a part of a page by its address, which the real kernel would answer.
   start = (void *)((uintptr_t)start & ~(page - 1));
   for (size_t at = 0; at < size; at += page) {
     unsigned char parts[256];
@@ -195,8 +194,8 @@ static void answer(int number, siginfo_t *info, void *state) {
   errno = saved;
 }
 
-// Where the program's own code lies: the mappings of its file that can be executed. Nothing here may allocate, since
-// the program's allocator would ask for the page size.
+// The program's own code: the executable mappings of its file. Nothing here may allocate, because the program's
+// allocator would ask for the page size.
 static bool find_code(uintptr_t *start, uintptr_t *end) {
   static char name[4096], text[65536];
   const long length = readlink("/proc/self/exe", name, sizeof name - 1);
@@ -221,13 +220,13 @@ static bool find_code(uintptr_t *start, uintptr_t *end) {
   return *start != 0;
 }
 
-// False when the kernel takes no filter.
+// False: the kernel accepts no filter.
 static bool filter(uintptr_t start, uintptr_t end) {
   static const int calls[] = {SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap, SYS_openat};
   enum { CALLS = sizeof calls / sizeof calls[0], ALLOW = 6 + CALLS, TRAP };
 #define LOAD(offset) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(offset))
 #define POINTER offsetof(struct seccomp_data, instruction_pointer)
-// Where to go from instruction `at` when the test holds, and when it does not.
+// The jump distances from instruction `at` if the test is true, and if it is false.
 #define TEST(at, test, value, yes, no) \
   BPF_JUMP(BPF_JMP | (test) | BPF_K, (uint32_t)(value), (uint8_t)((yes) - (at) - 1), (uint8_t)((no) - (at) - 1))
   struct sock_filter code[TRAP + 1] = {
@@ -263,7 +262,8 @@ __attribute__((constructor)) static void begin(int count, char **arguments, char
   }
   uintptr_t start = 0, end = 0;
   if (!find_code(&start, &end)) _exit(95);
-  // The filter compares halves of addresses. A program across a multiple of 4 GiB starts again, elsewhere.
+  // The filter compares halves of addresses. A program that lies across a multiple of 4 GiB starts itself again, at
+  // another address.
   if (start >> 32 != (end - 1) >> 32) {
     execve("/proc/self/exe", arguments, first);
     _exit(93);

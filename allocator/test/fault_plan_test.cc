@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every way of running out of memory: on short scripts the k-th call to the operating system fails, for each k there
-// is, alone, with all that come after it, with all of its kind that come after it, and together with another one.
+// Every way of running out of memory. In short scripts the k-th system call fails, for each k: alone, with all later
+// calls, with all later calls of one kind, and together with one other call.
 //
-// Each run is a forked process, so that it starts with an allocator nobody has used; fault_start_test has the calls of
-// a program's start.
+// Each run is a forked process, so that it begins with an unused allocator. fault_start_test has the calls at a
+// program's start.
 #include <errno.h>
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
@@ -20,10 +20,9 @@
 namespace hak_test {
 namespace {
 
-// The most calls that any script makes before the test gives up on reaching its end.
+// More calls than any script makes; a script that reaches this number fails.
 constexpr uint64_t kMostCalls = 400;
-// Every call is tried in STANDARD. In builds that take longer some are left out; the steps differ, so that the builds
-// together try more of them.
+// STANDARD tries every call. Slower builds leave some out; their steps differ, so that together they try more of them.
 #if defined(__aarch64__)
 constexpr uint64_t kStep = 13;
 #elif defined(HAK_PROFILE_STANDARD)
@@ -47,10 +46,11 @@ class FaultPlan : public testing::TestWithParam<Script> {
  protected:
   void SetUp() override {
     if (HAK_TEST_TSAN && !GetParam().threads) GTEST_SKIP() << "ThreadSanitizer has nothing to find in one thread";
-    // Its mappings lie outside the slab map's window, where each 4 GiB of addresses in use take a page of records.
+    // The emulator places mappings outside the slab map's window, where each 4 GiB of addresses in use take a page of
+    // records.
     if (!CanRunSelf() && strcmp(GetParam().name, "InPlace") == 0) GTEST_SKIP() << "the emulator scatters mappings";
   }
-  // Without faults: what each run must end with.
+  // The accounts of a run without faults, which each run must end with.
   static Accounts Usual() { return RunPlan(GetParam(), {HAK_FAULT_ALL, UINT64_MAX, 1}).accounts; }
   // Tries one plan; false: it made no call fail, or something is wrong.
   bool Try(const Plan &plan, const std::string &what, const Plan &second = Plan{}, uint64_t wanted_hits = 1) {
@@ -86,7 +86,7 @@ TEST_P(FaultPlan, AllCallsFailFromOneOn) {
     nth += kStep;
   }
   EXPECT_LE(nth, kMostCalls) << "the script makes too many calls to try each";
-  // With no memory from the first call on there is nothing a request could be met with.
+  // If all calls fail from the first one on, some request must fail.
   EXPECT_GT(nulls_, 0U);
 }
 
@@ -99,7 +99,7 @@ TEST_P(FaultPlan, OneKindFailsFromOneOn) {
       nth += kStep;
     }
     EXPECT_LE(nth, kMostCalls);
-    // Only memory that cannot be had is a reason for a refusal.
+    // A request may fail only if memory cannot be mapped.
     if (kind.kind != HAK_FAULT_MAP && kind.kind != HAK_FAULT_COMMIT) {
       EXPECT_EQ(nulls_, 0U) << kind.name;
     }
@@ -109,7 +109,7 @@ TEST_P(FaultPlan, OneKindFailsFromOneOn) {
 INSTANTIATE_TEST_SUITE_P(Scripts, FaultPlan, testing::ValuesIn(Scripts()),
                          [](const testing::TestParamInfo<Script> &tested) { return std::string(tested.param.name); });
 
-// Two calls fail, each pair that there is: a way back from one failure that meets another.
+// Two calls fail, in every pair of calls: the code that handles one failure meets another one.
 class FaultPairs : public FaultPlan {};
 
 TEST_P(FaultPairs, EachPairOfCallsFails) {
@@ -131,23 +131,23 @@ INSTANTIATE_TEST_SUITE_P(ShortScripts, FaultPairs,
                          testing::Values(ScriptNamed("FirstBlock"), ScriptNamed("TakenAgain"), ScriptNamed("Adoption")),
                          [](const testing::TestParamInfo<Script> &tested) { return std::string(tested.param.name); });
 
-// Only blocks with guards are closed.
+// Pages are made inaccessible only for guards.
 bool HasGuards() {
   const std::string version = hak_version();
   return version.find(" observe ") != std::string::npos || version.find(" hardened ") != std::string::npos;
 }
 
-// The kinds that the scripts are about do occur; otherwise the runs above would have tried nothing.
+// The scripts make calls of these kinds. Otherwise the runs above would have tried nothing.
 TEST(FaultKinds, AreReached) {
   if (HAK_TEST_TSAN) GTEST_SKIP() << "ThreadSanitizer has nothing to find in one thread";
   for (const Kind &kind : kKinds) {
-    // Those that only a program's start makes, or only some settings: fault_start_test.
+    // Calls that are made only at a program's start, or only with some settings: fault_start_test.
     if (kind.kind == HAK_FAULT_COMMIT || kind.kind == HAK_FAULT_ADVISE || kind.kind == HAK_FAULT_ASK) continue;
     if (kind.kind == HAK_FAULT_BARRIER && !HasBarrier()) continue;
     if (kind.kind == HAK_FAULT_PROTECT && !HasGuards()) continue;
     // Guarded blocks are not moved.
     if (kind.kind == HAK_FAULT_REMAP && HasGuards()) continue;
-    // Newer kernels align the ranges that hakmem asks for: os_test has those that must be cut.
+    // Newer kernels align large ranges, so nothing needs to be trimmed. os_test has ranges that must be.
     if (kind.kind == HAK_FAULT_TRIM) continue;
     bool hit = false;
     for (const Script &script : Scripts()) hit = hit || RunPlan(script, {kind.kind, 1, kForEver}).hits > 0;
@@ -155,10 +155,9 @@ TEST(FaultKinds, AreReached) {
   }
 }
 
-// ---- Positive controls
-// ---------------------------------------------------------------------------------------------------
+// ---- Positive controls --------------------------------------------------------------------------
 
-// True from the moment a call to the operating system has failed.
+// Whether a system call has failed.
 bool Starved() { return hak_fault_hits() > 0; }
 
 AllocatorApi WrongErrno() {
@@ -229,7 +228,7 @@ AllocatorApi VerifyFails() {
   return api;
 }
 
-// Keeps what it should give back.
+// Keeps memory that it should return.
 AllocatorApi KeepsMemory() {
   AllocatorApi api;
   api.trim = [](size_t) { return size_t{0}; };

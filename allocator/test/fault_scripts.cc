@@ -62,7 +62,7 @@ void Checked::Realloc(size_t index, size_t size) {
   const int error = errno;
   if (p == nullptr) {
     Null(size, error);
-    // What holds the bytes already could have stayed as it is.
+    // A block that holds these bytes could have stayed in place.
     if (size <= held.size) Wrong("realloc to a smaller size failed", size);
     Check(held);
     return;
@@ -196,7 +196,7 @@ void GrowAndShrink(Checked *heap) {
   }
 }
 
-// From a mapping to a span and to a small block, in a process that has neither yet.
+// Shrinks a large block to a medium one and to a small one, in a process that has neither yet.
 void Shrink(Checked *heap) {
   heap->Malloc(3000000);
   heap->Malloc(3000000);
@@ -222,7 +222,7 @@ void Alignments(Checked *heap) {
   heap->FlushAndTrim();
 }
 
-// Memory that calloc takes for zero because it was given back: it is not, when giving back has failed.
+// Memory that calloc considers zero because it was returned. If returning it failed, it is not zero.
 void ZeroAfterGivingBack(Checked *heap) {
   for (int round = 0; round < 3; ++round) {
     for (const unsigned size : {5000U, 30000U, 70000U, 500000U, 1100000U, 3000000U}) heap->Malloc(size);
@@ -235,7 +235,7 @@ void ZeroAfterGivingBack(Checked *heap) {
   }
 }
 
-// Threads get a heap, leave blocks and end; the blocks are freed by others.
+// Threads get heaps, leave blocks, and end; other threads free the blocks.
 void Threads(Checked *heap) {
   for (int t = 0; t < 3; ++t) {
     std::thread([heap] {
@@ -255,7 +255,7 @@ void FillAndEmpty(Checked *heap) {
   }
 }
 
-// Threads that take over slabs of ended ones, whose blocks are still live, and leave them to the next.
+// Threads adopt slabs of ended threads with live blocks, and leave them to the next thread.
 void Adoption(Checked *heap) {
   for (int t = 0; t < 4; ++t) {
     std::thread([heap] {
@@ -268,7 +268,7 @@ void Adoption(Checked *heap) {
   heap->FlushAndTrim();
 }
 
-// Slabs that keep a block each: their free pages go back while they stay in use.
+// Slabs that keep one block each: their free pages are returned while they stay in use.
 void FreePages(Checked *heap) {
   for (size_t i = 0; i < 1200; ++i) heap->Malloc(1000);
   heap->FreeAllBut(60);
@@ -276,7 +276,7 @@ void FreePages(Checked *heap) {
   for (size_t i = 0; i < 200; ++i) heap->Calloc(1000);
 }
 
-// A mapping and a span that are freed and taken again, from the store and from the pool.
+// Two large blocks that are freed and taken again, from free runs and from the thread's cache.
 void TakenAgain(Checked *heap) {
   for (int round = 0; round < 3; ++round) {
     heap->Malloc(2000000);
@@ -287,7 +287,7 @@ void TakenAgain(Checked *heap) {
   heap->Calloc(500000);
 }
 
-// Another thread keeps freed blocks for itself, which a trim takes from it.
+// Another thread has freed blocks in its cache, and a trim takes them.
 void IdleThread(Checked *heap) {
   std::promise<void> filled;
   std::promise<void> trimmed;
@@ -363,7 +363,7 @@ std::string Text(const Accounts &a) {
 }
 
 std::string Difference(const Accounts &faulty, const Accounts &usual) {
-  // Which pages of records are free in the end depends on the order in which records came and went.
+  // Which pages of records are free at the end depends on the order in which records were taken and freed.
   const auto pages = std::max<unsigned long long>(131072, 4 * static_cast<unsigned long long>(sysconf(_SC_PAGESIZE)));
   Accounts same = faulty;
   if (same.committed <= usual.committed + pages && usual.committed <= same.committed + pages) {
@@ -380,7 +380,7 @@ int RunScript(const Script &script, const Plan &plan, const Plan &second, const 
   heap.Verify();
   const uint64_t hits = hak_fault_hits();
   const size_t nulls = heap.nulls();
-  // Calls succeed again, and so must requests: NULL is wrong now, and Null() says so since no call has failed.
+  // System calls succeed again, so requests must succeed too: Null() reports a NULL now, because no call has failed.
   hak_fault_set(HAK_FAULT_ALL, UINT64_MAX, 1);
   for (const unsigned size : {100U, 5000U, 40000U, 300000U, 3000000U}) {
     heap.Malloc(size);

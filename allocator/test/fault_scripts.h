@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Short scripts of calls to the allocator, run in a fresh process while a fault plan makes calls to the operating
-// system fail. A request may then give NULL with ENOMEM, and nothing else may go wrong: what is live keeps its bytes,
-// the heap verifies, and once calls succeed again so do requests, and the accounts stand where they stand without
-// faults.
+// Short scripts of calls to the allocator, run in a new process while a fault plan makes system calls fail. A request
+// may then return NULL with ENOMEM, and nothing else may go wrong: live blocks keep their contents and the heap
+// verifies. Once system calls succeed again, requests succeed too, and the accounts end as they do without faults.
 #ifndef HAKMEM_ALLOCATOR_TESTS_FAULT_SCRIPTS_H_
 #define HAKMEM_ALLOCATOR_TESTS_FAULT_SCRIPTS_H_
 
@@ -22,7 +21,7 @@ namespace hak_test {
 
 inline constexpr uint64_t kForEver = UINT64_MAX;
 
-// The calls of a script, checked. A violation is written to stderr and remembered.
+// Makes the calls of a script and checks them. A violation is written to stderr and recorded.
 class Checked {
  public:
   struct Held {
@@ -65,12 +64,12 @@ class Checked {
 struct Script {
   const char *name;
   void (*run)(Checked *heap);
-  bool threads = false;  // it starts some
+  bool threads = false;  // whether the script starts threads
 };
 
 inline void PrintTo(const Script &script, std::ostream *out) { *out << script.name; }
 
-// All of them, and one by its name; ends the test when there is none.
+// All scripts, and one by its name. An unknown name ends the test.
 const std::vector<Script> &Scripts();
 const Script &ScriptNamed(const std::string &name);
 
@@ -80,13 +79,13 @@ struct Plan {
   uint64_t count = 1;
 };
 
-// What is left at the end of a run, after all blocks were freed and trimmed.
+// What remains at the end of a run, after all blocks were freed and a trim.
 struct Accounts {
   unsigned long long live_blocks = 0, live_bytes = 0, large_blocks = 0, cached_blocks = 0;
   unsigned long long slabs_used = 0, superslabs = 0, committed = 0, mapped = 0, metadata = 0;
 };
 std::string Text(const Accounts &accounts);
-// How the accounts of a run with faults differ from those of one without; empty when they are as they must be.
+// How the accounts of a run with faults differ from those of a run without. Empty: they are correct.
 std::string Difference(const Accounts &faulty, const Accounts &usual);
 
 struct Result {
@@ -97,10 +96,10 @@ struct Result {
   Outcome outcome;
 };
 
-// What the process under test does: the script while the plans hold, then requests that must be met, then the end.
-// Writes what Result needs to stdout; its result is the exit code.
+// What the process under test does: runs the script under the fault plans, then makes requests that must succeed, then
+// ends. Writes the fields of Result to stdout; returns the exit code.
 int RunScript(const Script &script, const Plan &plan, const Plan &second, const AllocatorApi &api);
-// Reads it.
+// Reads that output.
 Result ResultOf(const Outcome &outcome);
 
 Result RunPlan(const Script &script, const Plan &plan, const AllocatorApi &api = AllocatorApi{},

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The start of a process with too little of everything: the k-th call to the operating system fails, counted from
-// before the allocator's own constructor, for each k there is and under settings that ask for more. The program must
-// start, run a script, and be met in every request once calls succeed again.
+// A process whose system calls fail at its start: the k-th call fails, counted from before the allocator's own
+// constructor, for each k and with settings that need more calls. The program must start and run a script, and its
+// requests must succeed once system calls succeed again.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@ namespace {
 
 constexpr char kVariable[] = "HAK_TEST_FAULT_PLAN";
 
-// Before the constructor of the allocator, which has no priority.
+// Runs before the constructor of the allocator, which has no priority.
 __attribute__((constructor(101))) void SetPlan() {
   const char *plan = getenv(kVariable);
   unsigned kinds = 0;
@@ -37,7 +37,7 @@ __attribute__((constructor(101))) void SetPlan() {
 namespace hak_test {
 namespace {
 
-// The plan is set; threads and large blocks meet the calls that it has left.
+// The plan is already set. Threads and large blocks make the calls that are left of it.
 int Child(const char *script) { return RunScript(ScriptNamed(script), Plan{}, Plan{}, AllocatorApi{}); }
 
 using Environment = std::vector<std::string>;
@@ -74,7 +74,7 @@ class FaultStart : public testing::TestWithParam<Case> {
   void SetUp() override {
     if (!CanRunSelf()) GTEST_SKIP() << "the emulator cannot start the program again";
   }
-  // The lines that settings write when a question behind them goes unanswered are no fault.
+  // Messages about a setting are allowed if the kernel did not answer the question that it needs.
   void Sweep(uint64_t count, const char *script) {
     const Result usual = Start(GetParam().settings, {HAK_FAULT_ALL, UINT64_MAX, 1}, script);
     ASSERT_TRUE(usual.good) << usual.outcome;
@@ -96,7 +96,7 @@ TEST_P(FaultStart, AllCallsFailFromOneOn) { Sweep(kForEver, "Threads"); }
 INSTANTIATE_TEST_SUITE_P(Settings, FaultStart, testing::ValuesIn(kCases),
                          [](const testing::TestParamInfo<Case> &tested) { return std::string(tested.param.name); });
 
-// The kinds that only a start has are there: otherwise the runs above would have tried nothing of theirs.
+// A start makes calls of these kinds. Otherwise the runs above would have tried nothing.
 TEST(FaultStartKinds, AreReached) {
   if (!CanRunSelf()) GTEST_SKIP() << "the emulator cannot start the program again";
   const struct {
@@ -117,7 +117,7 @@ TEST(FaultStartKinds, AreReached) {
   }
 }
 
-// The thread that the setting asks for cannot be made: the program runs on without it.
+// The thread that the setting requests cannot be created. The program runs without it.
 TEST(FaultStartKinds, NoBackgroundThread) {
   if (!CanRunSelf()) GTEST_SKIP() << "the emulator cannot start the program again";
   if (IsFastBuild()) GTEST_SKIP() << "FAST reads no settings";

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Handlers of fork that use the allocator: registered before the allocator's own, as libraries that are started before
-// it do, and after. They run while other threads allocate, some of them fork themselves. Then posix_spawn and vfork,
-// which call no handlers. A process that hangs is ended by its alarm and seen as such.
+// Fork handlers that use the allocator. Some are registered before the allocator's own, as by libraries that are
+// initialised earlier, others after it. They run while other threads allocate, and some of them fork themselves. Then
+// posix_spawn and vfork, which call no handlers. An alarm ends a process that hangs, and the test fails.
 #include <errno.h>
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
@@ -29,7 +29,7 @@ constexpr unsigned kAlarmSeconds = 30;
 
 enum Code { kGood = 0, kNoMemory = 10, kDamaged = 11, kBadHeap = 12, kThread = 13, kGrandchild = 14, kHandler = 15 };
 
-// Some of everything. In a handler it meets every lock of the allocator.
+// Calls of every kind. In a handler they need every lock of the allocator.
 int UseHeap(uint64_t seed) {
   Random random(TestSeed(seed));
   std::vector<Stamped> blocks(20);
@@ -57,13 +57,13 @@ int WaitFor(pid_t pid) {
 
 // ---- The handlers -------------------------------------------------------------------------------
 
-// Off: the handlers do nothing, so that gtest's and RunSelf's forks are not what is tested.
+// While this is off the handlers do nothing, so that the forks of googletest and RunSelf are not tested.
 std::atomic<bool> g_armed{false};
 std::atomic<int> g_handler_code{kGood};
 std::atomic<unsigned> g_calls[6];
 std::atomic<bool> g_fork_in_handler{false};
 thread_local bool t_inside = false;
-// A block that each prepare handler leaves to the handlers behind the fork, in the same thread.
+// A block that each prepare handler leaves to the handlers after the fork, in the same thread.
 thread_local void *t_left[2];
 
 void Note(int code) {
@@ -102,13 +102,13 @@ void PrepareLate() { Prepare(1); }
 void ParentLate() { Behind(1, 3); }
 void ChildLate() { Behind(1, 5); }
 
-// Before the constructor of the allocator, which has the same priority and is linked later.
+// Runs before the constructor of the allocator, which has the same priority and is linked later.
 __attribute__((constructor(101))) void RegisterEarly() { pthread_atfork(PrepareEarly, ParentEarly, ChildEarly); }
 
 class ForkHandlers : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    RunSeed();  // Before there are threads that would draw it while others fork.
+    RunSeed();  // Draws the seed before threads exist that could draw it while others fork.
     ASSERT_EQ(pthread_atfork(PrepareLate, ParentLate, ChildLate), 0);
   }
   ForkHandlers() {
@@ -144,7 +144,7 @@ class ForkHandlers : public testing::Test {
   }
 };
 
-// Threads that allocate and give their blocks to each other for as long as the object lives.
+// Threads that allocate and exchange blocks as long as the object lives.
 class Noise {
  public:
   Noise() {
@@ -211,7 +211,7 @@ TEST_F(ForkHandlers, OfThreadsThatForkAtOnce) {
 // ---- No handlers: posix_spawn and vfork ------------------------------------------------------------
 
 #if !HAK_TEST_TSAN && !HAK_TEST_ASAN
-// A function of its own: the child works on its caller's variables.
+// A separate function, because the child of vfork uses its caller's variables.
 __attribute__((noinline)) pid_t ChildThatExits(int status) {
   const pid_t child = vfork();
   if (child == 0) _exit(status);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// fork while other threads are inside the allocator: the child and its own child must find a heap they can use. A child
-// that hangs is ended by its alarm and seen as such.
+// fork while other threads are inside the allocator: the child and its own child must be able to use the heap. An alarm
+// ends a child that hangs, and the test fails.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <pthread.h>
@@ -23,10 +23,10 @@ namespace {
 constexpr int kForks = kSlowBuild ? 40 : 120;
 constexpr unsigned kAlarmSeconds = 15;
 
-// Exit codes of children, so that a failure tells what it was.
+// Exit codes of children, which tell what failed.
 enum Code { kGood = 0, kNoMemory = 10, kDamaged = 11, kBadHeap = 12, kGrandchild = 13, kThread = 14 };
 
-// A bit of everything: small, large, realloc, flush, trim, verify.
+// Calls of every kind: small, large, realloc, flush, trim, verify.
 Code UseHeap(uint64_t seed) {
   Random random(TestSeed(seed));
   void *blocks[60] = {};
@@ -57,7 +57,7 @@ int WaitFor(pid_t pid) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
-// The child's part: use the heap, free what the parent's threads left, start a thread, fork again.
+// The child's part: uses the heap, frees blocks of the parent's threads, starts a thread, forks again.
 [[noreturn]] void Child(uint64_t seed, void **inherited, size_t count) {
   alarm(kAlarmSeconds);
   for (size_t i = 0; i < count; ++i) hak_free(inherited[i]);
@@ -111,13 +111,13 @@ TEST(Fork, StormWithThreadsAllocating) {
   stop = true;
   for (std::thread &thread : threads) thread.join();
   EXPECT_EQ(thread_code, kGood);
-  // The children freed their copies of these; the parent's are still its own.
+  // The children freed their copies; the parent's blocks are still live.
   for (void *p : inherited) hak_free(p);
   for (std::atomic<void *> &p : shared) hak_free(p.exchange(nullptr));
   EXPECT_TRUE(hak_heap_verify());
 }
 
-// Several threads that fork at the same time, each child forking once more.
+// Several threads fork at the same time, and each child forks once more.
 TEST(Fork, FromSeveralThreadsAtOnce) {
   std::vector<std::thread> threads;
   std::atomic<int> bad{0};
@@ -136,7 +136,7 @@ TEST(Fork, FromSeveralThreadsAtOnce) {
   EXPECT_EQ(bad, 0);
 }
 
-// The watchdog sees a child that hangs: else the two tests above could not fail on a deadlock.
+// The watchdog detects a child that hangs. Otherwise the two tests above could not fail on a deadlock.
 TEST(Fork, WatchdogSeesAHang) {
   const pid_t pid = fork();
   if (pid == 0) {
@@ -160,7 +160,7 @@ TEST(Fork, ChildThenExec) {
   hak_free(p);
 }
 
-// In a fresh process: the first call to the allocator comes after the fork, in parent and child.
+// In a new process the first call to the allocator comes after the fork, in parent and child.
 int ForkFirst() {
   alarm(kAlarmSeconds);
   const pid_t pid = fork();
@@ -181,6 +181,6 @@ TEST(Fork, BeforeTheFirstMalloc) {
 int main(int argc, char **argv) {
   if (argc == 2 && strcmp(argv[1], "--child=fork-first") == 0) return hak_test::ForkFirst();
   testing::InitGoogleTest(&argc, argv);
-  hak_test::RunSeed();  // Before there are threads that would draw it while this one forks.
+  hak_test::RunSeed();  // Draws the seed before threads exist that could draw it while this one forks.
   return RUN_ALL_TESTS();
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the child of a fork makes of the heaps of threads that it does not have: their caches and slabs are to be its
-// own after a while, in the grandchild too, also when others are emptying caches at the moment of the fork.
+// What the child of a fork does with the heaps of threads that do not exist in it. After a while it uses their caches
+// and slabs, also in a grandchild, and also if other threads were emptying caches when it was forked.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <signal.h>
@@ -22,18 +22,18 @@ namespace {
 constexpr unsigned kAlarmSeconds = 30;
 constexpr size_t kWorkers = 3;
 
-// Exit codes of children, so that a failure tells what it was.
+// Exit codes of children, which tell what failed.
 enum Code {
   kGood = 0,
-  kThreads = 10,      // the others' heaps count as threads
-  kLive = 11,         // live blocks do not agree with the parent's
-  kCached = 12,       // the others' caches are still full
-  kMemory = 13,       // and their slabs were not given back
-  kDamaged = 14,      // contents
+  kThreads = 10,      // the other threads' heaps count as threads
+  kLive = 11,         // the live blocks differ from the parent's
+  kCached = 12,       // the other threads' caches are still full
+  kMemory = 13,       // their slabs were not returned
+  kDamaged = 14,      // a block's contents changed
   kBadHeap = 15,      // the heap does not verify
   kNoMemory = 16,     // a request failed
-  kNotAdopted = 17,   // their slabs are not used
-  kGrandchild = 100,  // and its own code
+  kNotAdopted = 17,   // their slabs are not reused
+  kGrandchild = 100,  // plus its own code
 };
 
 int WaitFor(pid_t pid) {
@@ -42,7 +42,7 @@ int WaitFor(pid_t pid) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
-// Runs `body` in a child; its exit code, or 1000 and the signal.
+// Runs `body` in a child; returns its exit code, or 1000 plus the signal.
 template <typename Body>
 int InChild(const Body &body) {
   const pid_t pid = fork();
@@ -53,7 +53,7 @@ int InChild(const Body &body) {
   return pid < 0 ? -1 : WaitFor(pid);
 }
 
-// Some of everything, checked.
+// Makes calls of every kind and checks them.
 int UseHeap(uint64_t seed) {
   Random random(TestSeed(seed));
   std::vector<Stamped> blocks(80);
@@ -71,7 +71,7 @@ int UseHeap(uint64_t seed) {
 class ForkThreads : public testing::Test {
  protected:
   ForkThreads() : workers_(kWorkers) {
-    hak_free(hak_malloc(1));  // The thread that forks has a heap.
+    hak_free(hak_malloc(1));  // Gives the thread that forks a heap.
     for (Worker &worker : workers_) {
       worker.Do([this] {
         FillCaches();
@@ -88,14 +88,14 @@ class ForkThreads : public testing::Test {
     EXPECT_TRUE(hak_heap_verify());
   }
 
-  // What every child finds: its parent's blocks, and no thread but its own.
+  // What every child must find: its parent's blocks, and no thread but its own.
   int Inherits() {
     const hak_stats now = Stats();
     if (now.threads != 1) return kThreads;
     if (now.live_blocks != before_.live_blocks || now.live_bytes != before_.live_bytes) return kLive;
     return kGood;
   }
-  // The parent's blocks, all freed; then all memory goes back.
+  // Frees all of the parent's blocks; then all memory is returned.
   int FreesEverything() {
     bool good = true;
     for (Stamped &block : blocks_) good = block.Free() && good;
@@ -115,7 +115,7 @@ class ForkThreads : public testing::Test {
   hak_stats before_ = {};
 };
 
-// Forks while two threads do `work` all the time; the child closes their heaps and finds everything whole.
+// Forks while two threads do `work` all the time. The child closes their heaps and finds all records consistent.
 void ForkWhile(void (*work)()) {
   std::atomic<bool> stop{false};
   std::vector<std::thread> threads;
@@ -139,7 +139,7 @@ void ForkWhile(void (*work)()) {
   for (std::thread &thread : threads) thread.join();
 }
 
-// Spans come from the pool without a look at any heap, so it is the pool's own lock that keeps it whole in the child.
+// Large blocks come from the page heap without a heap's lock, so its own lock must keep it consistent in the child.
 TEST_F(ForkThreads, OthersTakeAndGiveSpansMeanwhile) {
   ForkWhile([] {
     for (const unsigned size : {100000U, 300000U, 700000U}) hak_free(hak_malloc(size));
@@ -171,7 +171,7 @@ TEST_F(ForkThreads, SlowCallsInAChildThatGrowsTakeThemToo) {
   EXPECT_EQ(InChild([this]() -> int {
               if (const int code = Inherits()) return code;
               Random random(TestSeed(1));
-              // A child that does little leaves them alone.
+              // A child that does little leaves these heaps alone.
               const uint64_t before = Stats().cached_blocks;
               for (int i = 0; i < 20; ++i) SlowCalls(&random);
               hak_thread_flush();
@@ -179,7 +179,7 @@ TEST_F(ForkThreads, SlowCallsInAChildThatGrowsTakeThemToo) {
               Stamped more;
               if (!more.New(size_t{32} << 20, 1)) return kNoMemory;
               const uint64_t adopted = Stats().slabs_adopted;
-              // What this thread caches itself may be all that is left.
+              // Only what this thread caches itself may be left.
               const bool taken = WaitUntil([&] {
                 SlowCalls(&random);
                 hak_thread_flush();
@@ -199,7 +199,7 @@ TEST_F(ForkThreads, SlowCallsInAChildThatGrowsTakeThemToo) {
 }
 
 TEST_F(ForkThreads, GrandchildrenInheritToo) {
-  // Before the child has done anything, after a part of the work, and after all of it.
+  // The grandchild is forked before the child has done any of the work, after a part of it, and after all of it.
   for (int stage = 0; stage < 3; ++stage) {
     EXPECT_EQ(InChild([&]() -> int {
                 if (stage >= 1) {
@@ -220,7 +220,7 @@ TEST_F(ForkThreads, GrandchildrenInheritToo) {
   }
 }
 
-// The parent's threads do not notice.
+// The parent's threads are not affected.
 TEST_F(ForkThreads, TheParentGoesOn) {
   for (int i = 0; i < 3; ++i) {
     EXPECT_EQ(InChild([this]() -> int { return FreesEverything(); }), kGood);
@@ -258,7 +258,7 @@ TEST_F(ForkThreads, NewThreadsOfTheChildInheritAsWell) {
 
 // ---- Storm --------------------------------------------------------------------------------------
 
-// Frees most of a heap, so that the thread is being watched for idleness and all bins are closed when it forks.
+// Frees most of a heap, so that the thread is watched and all bins are closed when it forks.
 void LetGoOfMuch() {
   std::vector<void *> blocks(40000);
   for (void *&p : blocks) p = hak_malloc(400);
@@ -267,7 +267,7 @@ void LetGoOfMuch() {
 
 TEST(ForkStorm, WhileCachesAreBeingEmptied) {
   constexpr int kForks = kSlowBuild ? 30 : 100;
-  RunSeed();  // Before there are threads that would draw it while this one forks.
+  RunSeed();  // Draws the seed before threads exist that could draw it while this one forks.
   std::atomic<bool> stop{false};
   std::atomic<size_t> damaged{0};
   std::atomic<void *> shared[32] = {};
@@ -316,7 +316,7 @@ TEST(ForkStorm, WhileCachesAreBeingEmptied) {
   EXPECT_TRUE(hak_heap_verify());
 }
 
-// The watchdog sees a child that hangs.
+// The watchdog detects a child that hangs.
 TEST(ForkStorm, TheWatchdogBarks) {
   EXPECT_EQ(InChild([]() -> int {
               alarm(1);

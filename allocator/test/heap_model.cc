@@ -11,21 +11,21 @@
 
 #include "allocator/test/test_random.h"
 
-// There in builds with AddressSanitizer, though this file itself may be built without it (.bazelrc).
+// Defined in builds with AddressSanitizer, even if this file itself is built without it (.bazelrc).
 extern "C" void __asan_poison_memory_region(const volatile void *start, size_t size) __attribute__((weak));
 extern "C" void __asan_unpoison_memory_region(const volatile void *start, size_t size) __attribute__((weak));
 
 namespace hak_test {
 namespace {
 
-// Called through variables: OSS-Fuzz counts calls of __asan by name, and refuses a build for another sanitizer with
+// Called through variables: OSS-Fuzz counts calls of __asan by name, and refuses builds for other sanitizers that have
 // any.
 using RegionCall = void (*)(const volatile void *start, size_t size);
 const volatile RegionCall poison_region = __asan_poison_memory_region;
 const volatile RegionCall unpoison_region = __asan_unpoison_memory_region;
 
-// Eight bytes of a block's contents. Never a constant, and different for each block, so a stale or foreign byte shows.
-// One multiplication, because most of a run's time goes here.
+// Eight bytes of a block's contents. They are never constant, and differ for each block, so that a stale or foreign
+// byte is noticed. Only one multiplication, because most of a run's time is spent here.
 uint64_t PatternWord(uint64_t id, size_t word) {
   const uint64_t x = ((id << 32) + word + 1) * 0x9e3779b97f4a7c15U;
   return x ^ (x >> 29);
@@ -34,7 +34,7 @@ uint64_t PatternWord(uint64_t id, size_t word) {
 // Bytes begin to end - 1 of the contents; `begin` is a multiple of 8.
 void FillPattern(unsigned char *p, uint64_t id, size_t begin, size_t end) {
   size_t word = begin / 8;
-  // Whole words with a constant size, which the compiler makes one store of.
+  // Whole words have a constant size, so the compiler makes one store of it.
   for (; word < end / 8; ++word) {
     const uint64_t value = PatternWord(id, word);
     memcpy(p + word * 8, &value, 8);
@@ -65,7 +65,7 @@ constexpr size_t kSparseEnd = 1024;
 constexpr size_t kSparseStep = 32768;
 constexpr size_t kSparseBytes = 64;
 
-// The parts of a block of `filled` bytes that have contents.
+// The parts of a block of `filled` bytes that are filled.
 template <typename Visit>
 void EachPart(size_t filled, bool sparse, const Visit &visit) {
   if (!sparse || filled <= kSparseFrom) {
@@ -78,7 +78,7 @@ void EachPart(size_t filled, bool sparse, const Visit &visit) {
   visit(last, filled);
 }
 
-// The largest size that malloc serves with exactly good_size bytes.
+// The largest size for which malloc returns exactly good_size bytes.
 constexpr size_t kLargestExact = size_t{1} << 20;
 
 std::string Number(uint64_t n) { return std::to_string(n); }
@@ -130,7 +130,7 @@ HeapModel::HeapModel(const AllocatorApi &api) : api_(api) {
 
 void HeapModel::Report(Oracle oracle, std::string what) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  // The first few tell the story; a broken heap would give millions.
+  // Only the first few are kept: a broken heap would cause millions.
   if (violations_.size() < 20) violations_.push_back({oracle, std::move(what)});
   failed_.store(true, std::memory_order_release);
 }
@@ -153,7 +153,7 @@ void HeapModel::ExpectErrno(int error, const char *call) {
 
 bool HeapModel::Insert(const void *p, size_t usable, const char *call) {
   const auto start = reinterpret_cast<uintptr_t>(p);
-  const uintptr_t end = start + std::max<size_t>(usable, 1);  // a block of size 0 still has an address of its own
+  const uintptr_t end = start + std::max<size_t>(usable, 1);  // a block of size 0 has an address of its own too
   std::string what;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -246,7 +246,7 @@ bool HeapModel::Adopt(void *p, size_t size, size_t alignment, bool zeroed, int e
   if (!CheckBlock(p, size, alignment, call, &block.usable)) return false;
   if (!Insert(p, block.usable, call)) return false;
   if (zeroed) {
-    // Zero to the end: the first byte is, and each is as the one before.
+    // All bytes are zero if the first one is, and each equals the one before.
     if (size > 0 && (block.p[0] != 0 || memcmp(block.p, block.p + 1, size - 1) != 0)) {
       size_t i = 0;
       while (block.p[i] == 0) ++i;
@@ -267,10 +267,10 @@ bool HeapModel::Malloc(size_t size, Block *out) {
   void *p = api_.malloc(size);
   const int error = errno;
   if (!Adopt(p, size, 16, false, error, "malloc", out)) return false;
-  // A block over 1 MiB may come out of a somewhat larger mapping that was freed before; never out of a smaller one.
+  // A block over 1 MiB may be somewhat larger than good_size says, never smaller.
   const size_t good = api_.good_size(size);
   const bool exact = size <= kLargestExact;
-  // A small block may come from the next larger class, an eighth above.
+  // A small block may come from the next larger class, which is an eighth larger.
   const size_t most = exact ? good + good / 8 : SIZE_MAX;
   if (out->usable < good || out->usable > most) {
     Report(Oracle::kUsable, "good_size(" + Number(size) + ") is " + Number(good) + ", malloc gave " +
@@ -343,7 +343,7 @@ bool HeapModel::PosixMemalign(size_t alignment, size_t size, Block *out) {
 
 bool HeapModel::FinishRealloc(Block *block, void *result, size_t size, int error, const char *call) {
   if (size == 0) {
-    // As the GNU C library: the block is freed and NULL is no failure.
+    // As in the GNU C library, the block is freed, and NULL does not mean failure.
     if (result != nullptr) Report(Oracle::kRealloc, std::string(call) + "(p, 0) gave a block");
     ExpectErrno(error, call);
     block->p = nullptr;
@@ -352,7 +352,7 @@ bool HeapModel::FinishRealloc(Block *block, void *result, size_t size, int error
   if (result == nullptr) {
     Refused(error, std::string(call) + "(p, " + Number(size) + ")");
     if (!ok() || !Insert(block->p, block->usable, call)) return false;
-    // It is live and as it was.
+    // The block is still live and unchanged.
     Close(*block);
     Audit(*block);
     return ok();
@@ -365,7 +365,7 @@ bool HeapModel::FinishRealloc(Block *block, void *result, size_t size, int error
   now.release = Release::kSized;
   if (!CheckBlock(result, size, 16, call, &now.usable)) return false;
   if (!Insert(result, now.usable, call)) return false;
-  // Programs use the bytes that usable_size promises, so these are kept too, not only the ones asked for.
+  // Programs may use all bytes that usable_size reports, so these must be kept too, not only the requested bytes.
   if (!CheckContents(now, std::min(block->usable, size), Oracle::kRealloc, call)) return false;
   Fill(&now);
   *block = now;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A model of what a correct heap holds. Every call to the allocator goes through it: it makes the call, checks the
-// result against the rules of hakmem.h, and keeps what was found wrong as values, so that a test can also ask that a
-// planted bug *is* found.
+// A model of a correct heap. Every call to the allocator goes through it: it makes the call, checks the result against
+// the rules of hakmem.h, and records violations as values, so that a test can also require that a planted bug *is*
+// found.
 //
 // All functions may be called by several threads at once; a Block belongs to one thread at a time.
 #ifndef HAKMEM_ALLOCATOR_TESTS_HEAP_MODEL_H_
@@ -23,21 +23,21 @@
 
 namespace hak_test {
 
-// What a violation is about; the numbers of the list in the testing rules are in the comments.
+// The rule that a violation breaks.
 enum class Oracle {
-  kContents,      // 1: bytes of a live block changed
-  kOverlap,       // 2: two live blocks share a byte
-  kAlignment,     // 3: block or result not aligned
-  kUsable,        // 3: usable size too small, unstable, or not what good_size says
-  kRealloc,       // 4: bytes lost by realloc, or the old block touched by one that failed
-  kZero,          // 5: calloc memory not zero
-  kErrno,         // 6: errno or a returned code not exact, or *out written by a failure
-  kOverflow,      // 7: a request that cannot be met was met, or the other way round
-  kStatistics,    // 8: statistics differ from the model
-  kVerify,        // 9: the heap's own check failed
+  kContents,      // bytes of a live block changed
+  kOverlap,       // two live blocks share a byte
+  kAlignment,     // a block or a result is not aligned
+  kUsable,        // the usable size is too small, unstable, or not what good_size says
+  kRealloc,       // realloc lost bytes, or changed the old block although it failed
+  kZero,          // calloc returned memory that is not zero
+  kErrno,         // errno or a returned code is wrong, or a failed call wrote *out
+  kOverflow,      // an impossible request succeeded, or a possible one was refused as impossible
+  kStatistics,    // statistics differ from the model
+  kVerify,        // the heap's own check failed
   kAvailability,  // an ordinary request failed
-  kFault,         // 12: a request that the system refused memory for failed in another way than by NULL and ENOMEM
-  kSameAgain,     // 14: the same calls gave something else
+  kFault,         // the system refused memory, and the request did not fail by NULL and ENOMEM
+  kSameAgain,     // the same calls had another result
 };
 
 const char *OracleName(Oracle oracle);
@@ -47,7 +47,7 @@ struct Violation {
   std::string what;
 };
 
-// Which sized free the standard allows for a block.
+// The sized frees that the standard allows for a block.
 enum class Release { kSized, kAlignedSized, kPlainOnly };
 
 struct Block {
@@ -55,17 +55,17 @@ struct Block {
   size_t requested = 0;
   size_t usable = 0;
   size_t alignment = 16;
-  size_t filled = 0;  // bytes that had contents written
+  size_t filled = 0;  // bytes that were filled
   uint64_t id = 0;
   Release release = Release::kSized;
 };
 
 class HeapModel {
  public:
-  // The statistics at this moment are the baseline of later comparisons: blocks that others hold then must stay.
+  // Takes the current statistics as the baseline of later comparisons. Blocks that others hold now must stay live.
   explicit HeapModel(const AllocatorApi &api);
 
-  // Allocation. True when there is a new block in `*out`; false when a violation was noted.
+  // Allocation. True: `*out` is a new block, and no violation was recorded so far.
   bool Malloc(size_t size, Block *out);
   bool Calloc(size_t count, size_t size, Block *out);
   bool Zalloc(size_t size, Block *out);
@@ -74,7 +74,7 @@ class HeapModel {
   bool Memalign(size_t alignment, size_t size, Block *out);
   bool PosixMemalign(size_t alignment, size_t size, Block *out);
 
-  // Change of a live block. `size` 0 frees it: block->p is then null.
+  // Changes the size of a live block. `size` 0 frees it, and block->p is then null.
   bool Realloc(Block *block, size_t size);
   bool ReallocArray(Block *block, size_t count, size_t size);
   bool ReallocInPlace(Block *block, size_t size);
@@ -83,27 +83,27 @@ class HeapModel {
   void Free(const Block &block);
   void FreeSized(const Block &block);
 
-  // Contents and usable size of a live block.
+  // Checks the contents and the usable size of a live block.
   void Audit(const Block &block);
 
-  // Requests that cannot be met (overflow_grid.cc), some two thousand: those whose number is `part` modulo `parts`.
+  // Makes impossible requests (overflow_grid.cc has about two thousand): those whose number is `part` modulo `parts`.
   // `live` is a live block that must survive them.
   void CheckOverflowGrid(const Block &live, size_t part = 0, size_t parts = 1);
 
-  // The heap's statistics against the model. Only while no other thread is inside the allocator.
+  // Compares the heap's statistics with the model. Call it only while no other thread is inside the allocator.
   void CheckStatistics();
   void CheckVerify();
 
-  // Whether requests may fail now, because the system was made to refuse memory: asked when one did. What it then has
-  // to be is NULL and ENOMEM, with everything as it was.
+  // Whether requests may fail now, because a fault plan makes the system refuse memory. Called when a request failed.
+  // The failure must be NULL with ENOMEM, and nothing may have changed.
   void AllowFailures(bool (*may_fail)()) { may_fail_ = may_fail; }
 
-  // From now on live blocks are closed to everybody but this model by AddressSanitizer, where the build has it: an
-  // allocator that touches a block which it was not handed ends the process. Not before the first block.
+  // From now on AddressSanitizer, in builds with it, forbids all accesses to live blocks except by this model: an
+  // allocator that touches a live block ends the process. Call it before the first block.
   void CloseLiveBlocks() { close_blocks_ = true; }
 
-  // For fuzzers, where time is what counts: of blocks over 8 KiB only both ends and places between have contents, and
-  // recycled_zeroed() counts nothing. Not after the first block.
+  // Saves time in fuzzers: of blocks over 8 KiB only both ends and some places between are filled, and
+  // recycled_zeroed() counts nothing. Call it before the first block.
   void CheckSparsely() { sparse_ = true; }
 
   void Report(Oracle oracle, std::string what);
@@ -112,7 +112,7 @@ class HeapModel {
 
   const AllocatorApi &api() const { return api_; }
   uint64_t live_blocks() const;
-  // Zeroed blocks that came at an address where a filled block had been freed: that the zero check had work to do.
+  // How many zeroed blocks lay where a filled block had been freed. It shows that the check for zero had an effect.
   uint64_t recycled_zeroed() const { return recycled_zeroed_.load(); }
 
  private:
@@ -124,7 +124,7 @@ class HeapModel {
   bool CheckContents(const Block &block, size_t bytes, Oracle oracle, const char *when);
   void Fill(Block *block);
   void ExpectErrno(int error, const char *call);
-  // A request failed; `error` is what it left in errno or returned.
+  // Handles a failed request; `error` is what it returned or left in errno.
   void Refused(int error, const std::string &call);
   void Open(const Block &block) const;
   void Close(const Block &block) const;
@@ -138,14 +138,15 @@ class HeapModel {
   std::atomic<uint64_t> recycled_zeroed_{0};
   std::atomic<bool> failed_{false};
   mutable std::mutex mutex_;
-  std::pmr::unsynchronized_pool_resource nodes_;       // of live_: one malloc each would be most of the work
+  std::pmr::unsynchronized_pool_resource
+      nodes_;  // the memory of live_: one malloc for each node would be most of the work
   std::pmr::map<uintptr_t, uintptr_t> live_{&nodes_};  // start -> end of every live block
   uint64_t live_bytes_ = 0;
   std::unordered_set<uintptr_t> freed_;  // starts of filled blocks that were freed
   std::vector<Violation> violations_;
 };
 
-// The value that errno has before every call the model makes.
+// The value of errno before every call that the model makes.
 inline constexpr int kErrnoBefore = 4242;
 
 std::string Hex(const void *p);

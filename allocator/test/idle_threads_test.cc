@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Threads that fall idle with much memory in their caches and slabs: the others' calls give it back, and the thread
-// goes on afterwards as if nothing had happened.
+// Threads fall idle with much memory in their caches and slabs. Calls of other threads return it, and the threads work
+// normally afterwards.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 
@@ -20,7 +20,7 @@ namespace {
 
 constexpr uint64_t kMib = uint64_t{1} << 20;
 
-// Allocates, checks and frees; true when nothing was damaged.
+// Allocates, checks and frees. True: no contents were damaged.
 bool GoesOn(uint64_t seed) {
   Random random(TestSeed(seed));
   std::vector<Stamped> blocks(300);
@@ -62,7 +62,8 @@ class IdleThreads : public testing::Test {
 
 constexpr size_t kWorkers = 4;
 
-// One block of each size class that a thread has used stays with it. A request may have got a block of the next class.
+// One block of each size class that a thread has used stays in its cache. A request may have got a block of the next
+// class.
 constexpr uint64_t kLeft = kWorkers * 2 * std::size(kCachedSizes);
 
 TEST_F(IdleThreads, TrimTakesWhatTheyCache) {
@@ -82,10 +83,10 @@ TEST_F(IdleThreads, TrimTakesWhatTheyCache) {
   ExpectGoesOn(&workers);
 }
 
-// Unasked they do so while the caches of all idle threads together hold more than 4 MiB.
+// Without a trim they do so while the caches of all idle threads together hold more than 4 MiB.
 TEST_F(IdleThreads, SlowCallsOfOthersTakeItToo) {
   std::vector<Worker> workers(5 * kWorkers);
-  // In a slow build the first ones would be idle for long enough before the last ones are done. FAST has no such
+  // In a slow build the first threads would be idle for long enough before the last ones are ready. FAST has no such
   // setting.
   hak_config_set("HAKMEM_IDLE_CACHE_MS", "3600000");
   for (Worker &worker : workers) worker.Do(FillCaches);
@@ -122,7 +123,7 @@ TEST_F(IdleThreads, AFewKeepTheirs) {
   ExpectGoesOn(&workers);
 }
 
-// The memory of an idle thread's slabs, all of whose blocks another thread frees.
+// The memory of an idle thread's slabs, after another thread has freed all their blocks.
 class RemoteFrees : public IdleThreads {
  protected:
   static constexpr uint64_t kBytes = 32 * kMib;
@@ -156,8 +157,8 @@ TEST_F(RemoteFrees, AreTakenInByTrim) {
   hak_trim(0);
   const hak_stats trimmed = Stats();
   EXPECT_LE(trimmed.committed_bytes, before_.committed_bytes + kBytes / 10);
-  EXPECT_LT(trimmed.mapped_bytes, full.mapped_bytes);  // The blocks that are left pin some superslabs.
-  // Sanitizers keep records of their own about it.
+  EXPECT_LT(trimmed.mapped_bytes, full.mapped_bytes);  // The remaining blocks keep some superslabs mapped.
+  // Sanitizers keep records of their own.
   if (!kSlowBuild && resident != 0) {
     EXPECT_LE(ResidentBytes(), resident - kBytes / 2);
   }
@@ -168,7 +169,7 @@ TEST_F(RemoteFrees, AreTakenInByTrim) {
 TEST_F(RemoteFrees, OfAClassesOnlyBlockGiveItsSlabBack) {
   std::vector<Worker> workers(1);
   Stamped block;
-  // So large that the thread takes no second one with it.
+  // So large that a refill takes only one block.
   workers[0].Do([&] { ASSERT_TRUE(block.New(30000, 1)); });
   const uint64_t used = Stats().slabs_used;
   EXPECT_TRUE(block.Free());
@@ -191,7 +192,7 @@ TEST_F(RemoteFrees, AreTakenInOnTheWayOfSlowCalls) {
   ExpectGoesOn(&workers);
 }
 
-// Nothing but small blocks that all stay: what a visit may not touch.
+// Only small blocks, all of which stay live: a visit must not touch their pages.
 TEST_F(IdleThreads, LiveBlocksStayAsTheyAre) {
   std::vector<Worker> workers(kWorkers);
   std::vector<std::vector<Stamped>> held(kWorkers);
@@ -223,7 +224,7 @@ TEST_F(IdleThreads, LiveBlocksStayAsTheyAre) {
 
 // ---- Torture ------------------------------------------------------------------------------------
 
-// Threads that are now busy and now idle, and exchange blocks, while one trims without end.
+// Threads that are busy and idle in turn exchange blocks, while one thread trims all the time.
 TEST_F(IdleThreads, BurstsAndPausesWhileOneTrims) {
   constexpr size_t kThreads = 4;
   constexpr size_t kExchange = 64;
@@ -260,7 +261,7 @@ TEST_F(IdleThreads, BurstsAndPausesWhileOneTrims) {
             }
             break;
           }
-          case 4:  // over the same slots of the cache
+          case 4:  // uses the same slots of the cache
             for (int i = 0; i < 300; ++i) renew(&mine[random.Index(4)], 100);
             break;
           default:

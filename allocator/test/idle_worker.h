@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Threads that are idle when a test wants them to be, and what they do before.
+// Threads that are idle on request, and the work that they do before.
 #ifndef HAKMEM_ALLOCATOR_TESTS_IDLE_WORKER_H_
 #define HAKMEM_ALLOCATOR_TESTS_IDLE_WORKER_H_
 
@@ -16,7 +16,7 @@
 
 namespace hak_test {
 
-// A few blocks of many sizes: the slow calls of a thread that is not idle.
+// A few blocks of many sizes, for the slow calls of a busy thread.
 inline void SlowCalls(Random *random) {
   static constexpr size_t kBurst = 400;
   void *blocks[kBurst];
@@ -35,7 +35,7 @@ class Worker {
     Do(nullptr);
     thread_.join();
   }
-  // Has the thread do `work`, and waits for its end; nullptr ends the thread.
+  // Makes the thread do `work`, and waits until it is done. nullptr ends the thread.
   void Do(std::function<void()> work) {
     pthread_barrier_wait(&turn_.begin);  // The thread is idle.
     work_ = std::move(work);
@@ -70,7 +70,7 @@ class Worker {
 
 inline constexpr size_t kCachedSizes[] = {16, 48, 100, 250, 1000, 4000};
 
-// Leaves full caches: blocks of all sizes, the larger half of them freed by the thread that had them.
+// Leaves full caches: takes blocks of all sizes, and frees the larger half of them in the same thread.
 inline void FillCaches() {
   std::vector<void *> blocks;
   for (int turn = 0; turn < 3; ++turn) {

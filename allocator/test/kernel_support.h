@@ -14,7 +14,7 @@
 
 namespace hak_test {
 
-// Whether this system gives the process huge pages of 2 MiB, unasked or on advice.
+// Whether this system gives the process huge pages of 2 MiB, by default or on advice.
 inline bool HasHugePages() {
   std::string line;
   std::getline(std::ifstream("/sys/kernel/mm/transparent_hugepage/enabled"), line);
@@ -22,7 +22,7 @@ inline bool HasHugePages() {
   return some && sysconf(_SC_PAGESIZE) == 4096 && prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 0;
 }
 
-// Whether one call of this kernel fills a range with memory (MADV_POPULATE_WRITE, Linux 5.14).
+// Whether one call of this kernel populates a range (MADV_POPULATE_WRITE, Linux 5.14).
 inline bool FillsOnDemand() {
   constexpr int kPopulateWrite = 23;
   const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));

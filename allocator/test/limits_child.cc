@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What limits_test runs under a limited address space, and under valgrind. It uses the C names only, so the same source
-// serves linked to the override and under LD_PRELOAD, and no container, so nothing but the blocks under test allocates.
+// What limits_test runs with a limited address space, and under valgrind. It uses the C names only, so that the same
+// source can be linked with the override or run under LD_PRELOAD. It uses no containers, so that only the blocks under
+// test are allocated.
 //
 //   limits_child exhaust SIZE   blocks of SIZE bytes (0: of mixed sizes) until malloc gives NULL; then checks and frees
 //   limits_child threads        the same by eight threads at once
@@ -33,7 +34,7 @@ using hak_test::Random;
   _Exit(1);
 }
 
-// Live blocks are a chain through their own first bytes; the last byte repeats the sequence number.
+// Live blocks are linked by their first bytes. The last byte repeats the sequence number.
 struct Node {
   Node *next;
   uint32_t number;
@@ -49,7 +50,7 @@ struct Chain {
 bool Push(Chain *chain, size_t size) {
   auto *node = static_cast<Node *>(malloc(size));
   if (node == nullptr) return false;
-  // Every page is touched, so that a page that is not really there shows now.
+  // Touches every page, so that a missing page is noticed now.
   for (size_t at = 0; at < size; at += 4096) reinterpret_cast<unsigned char *>(node)[at] = 1;
   node->next = chain->first;
   node->number = ++chain->count;
@@ -109,13 +110,13 @@ int RunExhaust(size_t size) {
   const uint64_t reached = Exhaust(&chain, size, &random);
   const uint32_t blocks = chain.count;
   Verify();
-  // Programs themselves, their libraries and stacks take some 10 to 20 MiB.
+  // Programs, their libraries and stacks take about 10 to 20 MiB.
   if (reached < limit.rlim_cur / 4) {
     printf("only %llu of %llu bytes could be allocated\n", static_cast<unsigned long long>(reached),
            static_cast<unsigned long long>(limit.rlim_cur));
     Fail("most of the address space was wasted");
   }
-  // Refusals of every kind leave things as they are.
+  // Refusals of every kind change nothing.
   errno = 0;
   volatile size_t huge = limit.rlim_cur;
   if (calloc(1, huge) != nullptr || errno != ENOMEM) Fail("calloc over the limit");
@@ -126,7 +127,7 @@ int RunExhaust(size_t size) {
   Verify();
   if (!Push(&chain, NextSize(size, &random))) Fail("no block of the same size after half had been freed");
   const uint64_t again = Exhaust(&chain, size, &random);
-  // Blocks of mixed sizes leave gaps that fit only some, and the first refusal ends the filling.
+  // Blocks of mixed sizes leave gaps that only some sizes fit, and the first refusal ends the filling.
   if (size != 0 && again < reached - reached / 10) Fail("the second filling reached much less than the first");
   Free(&chain, true);
   Verify();
@@ -159,7 +160,7 @@ void InThreads(Body body) {
   pthread_t threads[8];
   size_t count = 0;
   for (uintptr_t i = 0; i < 8; ++i) {
-    // The address space may already be full of the other threads' blocks; one thread there must be.
+    // The address space may already be full of other threads' blocks. At least one thread must start.
     if (pthread_create(&threads[count], &attributes, body, reinterpret_cast<void *>(i)) == 0) ++count;
   }
   pthread_attr_destroy(&attributes);
@@ -167,7 +168,8 @@ void InThreads(Body body) {
   for (size_t i = 0; i < count; ++i) pthread_join(threads[i], nullptr);
 }
 
-// Before the constructor of the allocator, which has no priority: from here on a program that dies has no excuse.
+// Runs before the constructor of the allocator, which has no priority. A process that dies after this point fails the
+// test.
 __attribute__((constructor(101))) void SayStarted() {
   const char *wanted = getenv("HAK_TEST_SAY_STARTED");
   if (wanted != nullptr && write(STDOUT_FILENO, "started\n", 8) != 8) _Exit(3);
@@ -243,7 +245,7 @@ int RunWorkload() {
 }  // namespace
 
 int main(int argc, char **argv) {
-  // stdio's buffer is the one allocation that is not a test's own.
+  // The buffer of stdio is the only allocation that is not part of a test.
   setvbuf(stdout, nullptr, _IONBF, 0);
   if (argc == 3 && strcmp(argv[1], "exhaust") == 0) return RunExhaust(strtoull(argv[2], nullptr, 10));
   if (argc == 2 && strcmp(argv[1], "few") == 0) return RunFew();

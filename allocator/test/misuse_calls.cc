@@ -28,8 +28,7 @@ void FreeWrongly(void *pointer) {
   Stage("next");
 }
 
-// ---- Invalid frees
-// -----------------------------------------------------------------------------------------------------
+// ---- Invalid frees ------------------------------------------------------------------------------
 
 void Stack(Scene &) {
   alignas(64) unsigned char local[4096] = {};
@@ -84,8 +83,7 @@ void NeverAllocated(Scene &scene) {
   FreeWrongly(reinterpret_cast<void *>(address));
 }
 
-// ---- Wrong sizes and alignments
-// ----------------------------------------------------------------------------------------
+// ---- Wrong sizes and alignments -----------------------------------------------------------------
 
 void FreeSized(Scene &scene, size_t size) {
   if (free_sized == nullptr) NotApplicable("free_sized");
@@ -136,8 +134,7 @@ void FreeAlignedSized(Scene &scene, size_t alignment, size_t size) {
 void AlignedLarger(Scene &scene) { FreeAlignedSized(scene, 64, scene.size < 64 ? 128 : scene.size * 2); }
 void WronglyAligned(Scene &scene) { FreeAlignedSized(scene, WrongAlignment(scene.victim), scene.size); }
 
-// ---- Other calls
-// -------------------------------------------------------------------------------------------------------
+// ---- Other calls --------------------------------------------------------------------------------
 
 void Realloc(Scene &scene, void *pointer, size_t size) {
   StageMisuse(pointer);

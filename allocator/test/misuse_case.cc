@@ -94,8 +94,7 @@ bool IsIntact(const Block &block) {
 
 }  // namespace
 
-// ---- The progress pipe
-// -------------------------------------------------------------------------------------------------
+// ---- The progress pipe --------------------------------------------------------------------------
 
 void Stage(const char *name) { SayTwo("stage", name); }
 
@@ -113,8 +112,7 @@ void NotApplicable(const char *what) {
   _exit(kNotApplicable);
 }
 
-// ---- Blocks
-// ------------------------------------------------------------------------------------------------------------
+// ---- Blocks -------------------------------------------------------------------------------------
 
 unsigned char *LiveSet::New(size_t size) {
   void *start = Hide(malloc(size));
@@ -167,8 +165,7 @@ void LiveSet::SortByAddress() {
   std::sort(blocks_, blocks_ + count_, [](const Block &a, const Block &b) { return a.start < b.start; });
 }
 
-// ---- What cases do
-// -----------------------------------------------------------------------------------------------------
+// ---- What cases do ------------------------------------------------------------------------------
 
 size_t CrowdOf(size_t size) { return size <= 16 ? 1200 : size <= 4096 ? 24 : 8; }
 size_t AgainOf(size_t size) { return size <= 4096 ? 64 : size <= 256 * 1024 ? 10 : 6; }

@@ -11,8 +11,7 @@
 
 namespace misuse {
 
-// ---- The progress pipe
-// -------------------------------------------------------------------------------------------------
+// ---- The progress pipe --------------------------------------------------------------------------
 
 // "stage NAME". The misuse happens in the stage `misuse`; the next calls that meet the block come in the stage `next`.
 void Stage(const char *name);
@@ -23,8 +22,7 @@ void Harm(const char *what);
 // The allocator lacks the function that the case calls: ends the process.
 [[noreturn]] void NotApplicable(const char *what);
 
-// ---- Blocks
-// ------------------------------------------------------------------------------------------------------------
+// ---- Blocks -------------------------------------------------------------------------------------
 
 // The compiler must not know where a pointer came from.
 template <typename T>
@@ -66,8 +64,7 @@ class LiveSet {
   uint64_t next_id_ = 1;
 };
 
-// ---- Cases
-// -------------------------------------------------------------------------------------------------------------
+// ---- Cases --------------------------------------------------------------------------------------
 
 struct Scene {
   size_t size = 0;

@@ -108,8 +108,7 @@ void AtOnce(const std::function<void()> &misuse, const Text &whats) {
   ExpectAbort(RunCase(misuse, TheProfile() == Profile::kFast ? Last::kFlush : Last::kNothing), whats);
 }
 
-// ---- Pointers that are no blocks
-// ---------------------------------------------------------------------------------------
+// ---- Pointers that are no blocks ----------------------------------------------------------------
 
 long g_global[64];
 
@@ -219,8 +218,7 @@ TEST(InvalidFree, PlaceInASlabThatWasNeverGivenOut) {
               {"invalid free", "double free", "corrupted header"});
 }
 
-// ---- Double frees
-// ------------------------------------------------------------------------------------------------------
+// ---- Double frees -------------------------------------------------------------------------------
 
 constexpr size_t kSmallSizes[] = {16, 64, 1000, 4096, 32768 - 16};
 constexpr size_t kLargeSizes[] = {65536, 262144, 2097152, 5000000};
@@ -360,8 +358,7 @@ TEST(DoubleFree, AfterAGoodRun) {
       kDoubleFree);
 }
 
-// ---- Calls other than free
-// ---------------------------------------------------------------------------------------------
+// ---- Calls other than free ----------------------------------------------------------------------
 
 TEST(InvalidPointer, ReallocAndUsableSizeOfNoBlock) {
   if (TheProfile() == Profile::kFast) GTEST_SKIP() << "FAST promises checks at flushes only";
@@ -400,8 +397,7 @@ TEST(InvalidPointer, ReallocAndUsableSizeOfAFreedSmallBlock) {
   AtOnce([&] { static_cast<void>(hak_usable_size(freed())); }, kInvalidPointer);
 }
 
-// ---- OBSERVE only
-// ------------------------------------------------------------------------------------------------------
+// ---- OBSERVE only -------------------------------------------------------------------------------
 
 TEST(Observe, WrongSizeInASizedFree) {
   if (TheProfile() != Profile::kObserve) GTEST_SKIP() << "only OBSERVE checks the sizes of sized frees";
@@ -441,8 +437,7 @@ TEST(Observe, WriteAfterFree) {
   }
 }
 
-// ---- The report itself
-// -------------------------------------------------------------------------------------------------
+// ---- The report itself --------------------------------------------------------------------------
 
 TEST(Report, NeedsNoMemory) {
 #if HAK_TEST_ASAN || HAK_TEST_TSAN
@@ -494,8 +489,7 @@ TEST(Report, CorrectProgramIsSilent) {
   }
 }
 
-// ---- The environment
-// ---------------------------------------------------------------------------------------------------
+// ---- The environment ----------------------------------------------------------------------------
 
 int EnvironmentChild() {
   for (size_t i = 0; i < 1000; ++i) Free(Bytes(1 + 37 * i));

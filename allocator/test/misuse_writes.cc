@@ -18,8 +18,7 @@ constexpr size_t kPage = 4096;
 // Even, so that it is never what a block held.
 constexpr int kOverwrite = 'b';
 
-// ---- Overflow and underflow
-// --------------------------------------------------------------------------------------------
+// ---- Overflow and underflow ---------------------------------------------------------------------
 
 size_t Gap(const Block &low, const Block &high) { return static_cast<size_t>(high.start - (low.start + low.size)); }
 
@@ -61,8 +60,7 @@ void Underflow(Scene &scene) {
 void OverflowNul(Scene &scene) { WriteOutside(scene, scene.victim + scene.size, 0, 1); }
 void UnderflowNul(Scene &scene) { WriteOutside(scene, scene.victim - 1, 0, 1); }
 
-// ---- Writes after free
-// -------------------------------------------------------------------------------------------------
+// ---- Writes after free --------------------------------------------------------------------------
 
 // Remote: another thread frees the blocks, and ends.
 void FreeTwo(Scene &scene) {
@@ -99,8 +97,7 @@ void FreeAndUseAgain(Scene &scene) {
   }
 }
 
-// ---- Forged links
-// ------------------------------------------------------------------------------------------------------
+// ---- Forged links -------------------------------------------------------------------------------
 
 alignas(64) unsigned char g_target[4096];
 
@@ -115,8 +112,7 @@ void LinkToAddress(Scene &scene) {
   if (scene.size <= sizeof g_target) scene.live.Forget(g_target);
 }
 
-// ---- What the allocator keeps
-// ------------------------------------------------------------------------------------------
+// ---- What the allocator keeps -------------------------------------------------------------------
 
 void SmashHeader(Scene &scene) { WriteOutside(scene, scene.victim - 16, kOverwrite, 16); }
 

@@ -101,8 +101,7 @@ TEST(NewDelete, ExpressionsAndContainers) {
   EXPECT_EQ(LiveBlocks(), before);
 }
 
-// ---- The new handler
-// ---------------------------------------------------------------------------------------------------
+// ---- The new handler ----------------------------------------------------------------------------
 
 int g_calls;
 

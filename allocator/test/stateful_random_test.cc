@@ -141,8 +141,7 @@ TEST(NullAndZero, AreHandled) {
   EXPECT_EQ(std::string(hak_version()).rfind("0.1.0 ", 0), 0U) << hak_version();
 }
 
-// ---- Positive controls
-// -----------------------------------------------------------------------------------------------
+// ---- Positive controls --------------------------------------------------------------------------
 
 struct Control {
   const char *name;

@@ -218,8 +218,7 @@ TEST(Threads, ExitRacesWithRemoteFrees) {
   EXPECT_EQ(Stats().live_blocks, before.live_blocks);
 }
 
-// ---- The end of a thread
-// -----------------------------------------------------------------------------------------------
+// ---- The end of a thread ------------------------------------------------------------------------
 
 // ThreadSanitizer ends its own part of the thread in the last round; code that it instruments cannot run after that.
 constexpr size_t kRounds = PTHREAD_DESTRUCTOR_ITERATIONS - (HAK_TEST_TSAN ? 1 : 0);
