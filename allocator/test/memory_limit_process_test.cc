@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// HAKMEM_MEMORY_LIMIT_MB in a process: a request beyond it gets NULL and ENOMEM, nothing else goes wrong, and what is
-// freed can be had again.
+// HAKMEM_MEMORY_LIMIT_MB in a process: a request beyond it returns NULL with ENOMEM, nothing else goes wrong, and freed
+// memory can be taken again.
 #include <errno.h>
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
@@ -22,9 +22,9 @@ namespace hak_test {
 namespace {
 
 constexpr uint64_t kMib = uint64_t{1} << 20;
-// Above what a sanitizer's runtime needs before the first request.
+// More than a sanitizer's runtime needs before the first request.
 constexpr uint64_t kLimit = (kSlowBuild ? 128 : 64) * kMib;
-// Threads that grow at once may each pass the limit by what they ask for, and the pool grows by slabs and spans.
+// Threads that grow at once may each exceed the limit by their request, and memory grows by whole slabs and runs.
 constexpr uint64_t kSlack = 4 * kMib;
 constexpr int kErrnoBefore = 4242;
 
@@ -32,12 +32,12 @@ void Print(const char *name, uint64_t value) { printf("%s=%llu\n", name, static_
 
 // ---- In the child -------------------------------------------------------------------------------
 
-// Blocks with what they are known by at both ends.
+// Blocks with a tag at both ends.
 class Hoard {
  public:
   explicit Hoard(uint64_t seed) : random_(seed) {}
 
-  // Takes blocks of up to `most` bytes until there are no more, or `bytes` of them. False: something was wrong.
+  // Takes blocks of up to `most` bytes until a request fails or they have `bytes` bytes. False: something was wrong.
   bool Fill(size_t most, uint64_t bytes) {
     full_ = false;
     for (uint64_t taken = 0; taken < bytes;) {
@@ -59,7 +59,7 @@ class Hoard {
   bool full() const { return full_; }
   size_t size() const { return blocks_.size(); }
 
-  // Frees one block of `of`. False: one was damaged.
+  // Frees one block in `of`. False: a block was damaged.
   bool FreeOneOf(size_t of) {
     bool good = true;
     size_t kept = 0;
@@ -95,7 +95,7 @@ void PrintEnd() {
   Print("verifies", hak_heap_verify());
 }
 
-// One thread, blocks of up to `most` bytes: to the limit, half of them back, to the limit again.
+// One thread takes blocks of up to `most` bytes up to the limit, frees half of them, and fills up again.
 int Alone(size_t most) {
   Hoard hoard(1);
   bool good = hoard.Fill(most, 2 * kLimit);
@@ -103,7 +103,7 @@ int Alone(size_t most) {
   Print("committed", Stats().committed_bytes);
   Print("blocks", hoard.size());
   good = good && hak_heap_verify();
-  // Nothing is had, but nothing else happens either.
+  // These requests may fail, but nothing else may happen.
   for (const size_t size : {size_t{1} << 20, size_t{1} << 22, size_t{1} << 26}) {
     errno = kErrnoBefore;
     void *p = hak_malloc(size);
@@ -124,8 +124,8 @@ int Alone(size_t most) {
   return 0;
 }
 
-// The same by several at once, small and large blocks. What is committed is looked at when all have their fill: while
-// others are inside the allocator it is no exact figure.
+// The same by several threads at once, with small and large blocks. The committed bytes are read when all threads are
+// done, because they are not exact while others are inside the allocator.
 int Together() {
   constexpr size_t kThreads = 4;
   std::atomic<size_t> good{0};
@@ -163,7 +163,8 @@ int Together() {
   return 0;
 }
 
-// Pages that went back out of slabs in use make room for others; when the slabs are used again, they count again.
+// Pages that were returned from slabs in use make room for other memory. When the slabs are used again, they count
+// again.
 int AfterPagesWentBack() {
   std::vector<void *> kept;
   for (;;) {

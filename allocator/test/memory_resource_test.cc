@@ -66,7 +66,7 @@ TEST(MemoryResource, ThrowsWhenMemoryCannotBeHad) {
   resource.deallocate(resource.allocate(10), 10);
 }
 
-// n * sizeof(T) is the container's own sum; the polymorphic allocator refuses it before the resource is asked.
+// The container computes n * sizeof(T), and the polymorphic allocator refuses it before it calls the resource.
 TEST(MemoryResource, ALengthThatOverflowsIsRefused) {
   std::pmr::polymorphic_allocator<uint64_t> allocator(hakmem_resource());
   EXPECT_THROW((void)allocator.allocate(SIZE_MAX / sizeof(uint64_t) + 2), std::bad_alloc);
@@ -93,12 +93,12 @@ TEST(MemoryResource, AllOfTheClassAreEqual) {
   EXPECT_FALSE(a.is_equal(*std::pmr::null_memory_resource()));
   EXPECT_FALSE(a.is_equal(other));
   EXPECT_TRUE(a != *std::pmr::new_delete_resource());
-  // Being equal means that one may deallocate what the other allocated.
+  // Equal resources may deallocate each other's blocks.
   void *const block = a.allocate(100, 32);
   hakmem_resource()->deallocate(block, 100, 32);
 }
 
-// A vector that moves between equal resources keeps its block; between others it copies.
+// A vector that is moved between equal resources keeps its block; otherwise it copies.
 TEST(MemoryResource, EqualityDecidesWhetherAMoveCopies) {
   MemoryResource a;
   MemoryResource b;
@@ -133,7 +133,7 @@ TEST(MemoryResource, ServesContainersAndPools) {
       for (int i = 0; i < 2000; i++) {
         ASSERT_EQ(texts[static_cast<size_t>(i)], tree.at(i));
         ASSERT_EQ(tree.at(i), table.at(i));
-        // The containers hand their resource on to what they hold.
+        // Containers pass their resource to their elements.
         ASSERT_EQ(tree.at(i).get_allocator().resource(), resource);
       }
     }
@@ -159,7 +159,7 @@ TEST(MemoryResource, AnotherThreadMayDeallocate) {
   EXPECT_EQ(Stats().live_blocks, live);
 }
 
-// Destroyed after everything that main made; the resource must still be there.
+// Destroyed after all objects of main. The resource must still work.
 std::unique_ptr<std::pmr::string> g_late;
 
 TEST(MemoryResource, ServesDestructorsOfStaticObjects) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Pointers that are no live block, given to free, realloc and malloc_usable_size; and frees with a wrong size or
+// Pointers that are not live blocks, passed to free, realloc and malloc_usable_size; and frees with a wrong size or
 // alignment.
 #include <malloc.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 
 #include "allocator/test/misuse_case.h"
 
-// C23: not in every C library, and then in none of the allocators that stand in for its malloc.
+// C23: not in every C library, and not in every allocator that replaces its malloc.
 extern "C" __attribute__((weak)) void free_sized(void *ptr, size_t size);
 extern "C" __attribute__((weak)) void free_aligned_sized(void *ptr, size_t alignment, size_t size);
 
@@ -61,14 +61,14 @@ void Foreign(Scene &scene) {
   StageMisuse(p);
   free(Hide(p));
   Stage("next");
-  // What was never the allocator's must not be handed out by it.
+  // The allocator must not hand out memory that was never its own.
   UseAgain(scene);
   scene.live.Check();
   scene.live.Forget(p);
 }
 
-// Where a block of the size could begin beyond all that were handed out: the distance of neighbours tells. Small ones
-// at the end of the 64 KiB around, which the allocator has not touched yet.
+// An address where a block of the size could begin, beyond all blocks that were handed out, computed from the distance
+// of neighbours. For small blocks it is at the end of the surrounding 64 KiB, which the allocator has not touched yet.
 void NeverAllocated(Scene &scene) {
   scene.live.SortByAddress();
   size_t stride = SIZE_MAX;
@@ -78,7 +78,7 @@ void NeverAllocated(Scene &scene) {
   }
   auto address = reinterpret_cast<uintptr_t>(scene.live[scene.live.Count() - 1].start) + stride;
   while (stride < 65536 && (address + stride) % 65536 > address % 65536) address += stride;
-  // Where blocks have mappings of their own, those of the program's start lie above.
+  // If blocks have mappings of their own, the mappings of the program's start lie above them.
   if (stride >= 65536) address = reinterpret_cast<uintptr_t>(scene.live[0].start) - stride;
   FreeWrongly(reinterpret_cast<void *>(address));
 }
@@ -96,13 +96,13 @@ void FreeSized(Scene &scene, size_t size) {
 void SizedSmaller(Scene &scene) { FreeSized(scene, scene.size / 2); }
 void SizedLarger(Scene &scene) { FreeSized(scene, scene.size * 2); }
 
-// Twice the alignment that the address happens to have.
+// Twice the alignment of the address.
 size_t WrongAlignment(const void *p) {
   const auto address = reinterpret_cast<uintptr_t>(p);
   return 2 * (address & (0 - address));
 }
 
-// The victim of the cases below is not a block of malloc.
+// In the cases below the victim is not from malloc.
 void TakeNew(Scene &scene) { scene.victim = static_cast<unsigned char *>(Hide(::operator new(scene.size))); }
 void TakeAligned(Scene &scene) { scene.victim = static_cast<unsigned char *>(Hide(aligned_alloc(64, scene.size))); }
 void TakeAlignedNew(Scene &scene) {
@@ -160,7 +160,7 @@ void UsableSize(void *pointer) {
   StageMisuse(pointer);
   const size_t size = malloc_usable_size(Hide(pointer));
   Stage("next");
-  // A program that believes it writes so far.
+  // As a program that may write this many bytes.
   if (size > kLargest * 4) Harm("usable size out of all bounds");
 }
 

@@ -22,14 +22,14 @@
 #include <algorithm>
 #include <new>
 
-// Only our own allocator has it.
+// Only hakmem has this function.
 extern "C" __attribute__((weak)) decltype(hak_heap_verify) hak_heap_verify;
 
 namespace misuse {
 namespace {
 
 constexpr size_t kSizes[] = {16, 4096, 256 * 1024, 2 * 1024 * 1024};
-// Of the exit codes: the case could not be set up; does not apply.
+// Exit codes: the case could not be set up; the case does not apply.
 constexpr int kBroken = 3;
 constexpr int kNotApplicable = 4;
 
@@ -52,7 +52,7 @@ void SayTwo(const char *first, const char *second) {
   Say(line);
 }
 
-// The bytes of a block, eight at a time; all odd.
+// Eight bytes of a block's contents. All bytes are odd.
 uint64_t Pattern(uint64_t id, size_t offset) {
   uint64_t x = id * 0x9E3779B97F4A7C15u + offset;
   x ^= x >> 30;
@@ -61,8 +61,8 @@ uint64_t Pattern(uint64_t id, size_t offset) {
   return x | 0x0101010101010101u;
 }
 
-// Calls visit(offset, length) for each word of the block, up to `false`. Of a large block only the two ends and the
-// middle, where the cases write, are looked at: 16 KiB each.
+// Calls visit(offset, length) for each word of the block until it returns false. Of a large block it visits only both
+// ends and the middle, 16 KiB each: the cases write there.
 template <typename Visit>
 bool ForWords(size_t size, Visit visit) {
   constexpr size_t kPart = 16 * 1024;
@@ -198,7 +198,8 @@ struct Errand {
 
 void *RunErrand(void *errand) {
   const Errand *mine = static_cast<Errand *>(errand);
-  // As nearly every thread has, it has allocated. Of one that only frees the allocator keeps nothing to compare with.
+  // Like nearly every thread, it has allocated. For a thread that only frees, the allocator has no cache to compare
+  // with.
   free(Hide(malloc(2000)));
   mine->function(*mine->scene);
   return nullptr;
@@ -217,7 +218,7 @@ namespace {
 
 void Storm(Scene &scene) {
   TakeSpares(scene);
-  // Blocks that overlap show by their neighbours in the order of addresses.
+  // Overlapping blocks are neighbours in the order of addresses.
   std::sort(scene.spare, scene.spare + scene.spares);
   for (size_t i = 1; i < scene.spares; ++i) {
     const auto *before = static_cast<unsigned char *>(scene.spare[i - 1]);
@@ -226,7 +227,7 @@ void Storm(Scene &scene) {
   FreeSpares(scene);
 }
 
-// What a program does next, and by which late checks notice.
+// What a program does next, so that late checks can notice the misuse.
 void GoOn(Scene &scene) {
   Stage("again");
   scene.live.Check();
@@ -250,7 +251,7 @@ void MisuseOnAThread(Scene &scene) {
   Stage("thread_end");
 }
 
-// A crowd of blocks around the victim, so that its slab, page or run stays.
+// Many blocks around the victim, so that its slab, page or run stays in use.
 void SetScene(Scene &scene) {
   for (size_t i = 0; i < CrowdOf(scene.size); ++i) scene.live.New(scene.size);
   scene.victim = scene.live[scene.live.Count() / 2].start;
@@ -310,7 +311,7 @@ int Main(int argc, char **argv) {
   g_scene.remote = strcmp(argv[3], "remote") == 0;
   if (!g_scene.remote && strcmp(argv[3], "same") != 0) return Usage("neither same nor remote: ", argv[3]);
   if (!g_scene.remote && (g_case->flags & kRemoteOnly) != 0) return Usage("only remote: ", argv[1]);
-  // As in most C++ programs, something besides operator new takes the C++ runtime in.
+  // As in most C++ programs, something besides operator new links the C++ runtime.
   std::set_new_handler(nullptr);
   const char *progress = getenv("MISUSE_PROGRESS");
   if (progress != nullptr) g_progress = atoi(progress);

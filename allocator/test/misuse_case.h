@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One misuse of the allocator, in a process of its own: what the cases of misuse_case share. A case says on the
-// progress pipe how far it got and what harm it saw, so that misuse_matrix.py can tell when a misuse was noticed, and
-// whether one that was not did any damage. Nothing here allocates on its own account.
+// One misuse of the allocator in a process of its own: what the cases of misuse_case share. A case reports its progress
+// and any harm on the progress pipe, from which misuse_matrix.py learns when the misuse was noticed, or whether it did
+// damage unnoticed. Nothing here allocates except for the case itself.
 #ifndef HAKMEM_ALLOCATOR_TEST_MISUSE_CASE_H_
 #define HAKMEM_ALLOCATOR_TEST_MISUSE_CASE_H_
 
@@ -13,43 +13,45 @@ namespace misuse {
 
 // ---- The progress pipe --------------------------------------------------------------------------
 
-// "stage NAME". The misuse happens in the stage `misuse`; the next calls that meet the block come in the stage `next`.
+// Writes "stage NAME". The misuse happens in the stage `misuse`; the next calls that use the block are in the stage
+// `next`.
 void Stage(const char *name);
-// "stage misuse", and which pointer is misused.
+// Writes "stage misuse", and which pointer is misused.
 void StageMisuse(const void *pointer);
-// "harm WHAT": damage that a program would suffer. The first kind of it counts.
+// Writes "harm WHAT": damage to a program. Only the first harm counts.
 void Harm(const char *what);
-// The allocator lacks the function that the case calls: ends the process.
+// Ends the process because the allocator lacks the function that the case calls.
 [[noreturn]] void NotApplicable(const char *what);
 
 // ---- Blocks -------------------------------------------------------------------------------------
 
-// The compiler must not know where a pointer came from.
+// Hides from the compiler where a pointer came from.
 template <typename T>
 T *Hide(T *pointer) {
   T *volatile hidden = pointer;
   return hidden;
 }
 
-// A live block of the program, full of bytes that tell when they change: none of them is even.
+// A live block of the program, filled with a pattern of odd bytes, so that changes are noticed.
 struct Block {
   unsigned char *start;
   size_t size;
   uint64_t id;
 };
 
-// The blocks that the program believes to be its own.
+// The blocks that the program considers its own.
 class LiveSet {
  public:
-  // Allocates a block and fills it; harm when it lies in another live block. Ends the process when there is no memory.
+  // Allocates a block and fills it. Reports harm if it overlaps another live block. Ends the process if there is no
+  // memory.
   unsigned char *New(size_t size);
-  // Takes over a block got elsewhere, and fills it.
+  // Adds a block that was allocated elsewhere, and fills it.
   void Add(void *start, size_t size);
   // Forgets the block without freeing it.
   void Forget(const void *start);
   // Frees the block.
   void Free(void *start);
-  // Harm when the contents of any block changed.
+  // Reports harm if the contents of any block have changed.
   void Check();
   // Frees all blocks from number `first` on, in the order of their allocation.
   void FreeFrom(size_t first);
@@ -77,31 +79,30 @@ struct Scene {
   size_t spares = 0;
 };
 
-// How many blocks of the size do for a crowd around the victim, for using the size again, and for a storm that flushes
-// any cache.
+// How many blocks of the size suffice around the victim, to use the size again, and to flush any cache.
 size_t CrowdOf(size_t size);
 size_t AgainOf(size_t size);
 size_t StormOf(size_t size);
 
-// Allocates what a program allocates next of this size.
+// Allocates the next blocks of this size, as a program would.
 void UseAgain(Scene &scene);
 // Allocates, and frees, the scene's spare blocks.
 void TakeSpares(Scene &scene);
 void FreeSpares(Scene &scene);
-// Runs the function on a thread of its own, to its end.
+// Runs the function in a new thread, and waits until the thread has ended.
 void OnAnotherThread(void (*function)(Scene &), Scene &scene);
 
 enum : unsigned {
-  kRemoteOnly = 1,  // no variant by one thread alone
+  kRemoteOnly = 1,  // there is no variant with one thread
   kQuiet = 2,       // after the misuse the process ends without another call
-  kByMain = 4,      // in the remote variant another thread takes part, but the misuse is the main thread's
+  kByMain = 4,      // in the remote variant another thread takes part, but the main thread does the misuse
 };
 
 struct Case {
   const char *name;
-  // By the main thread. The crowd of blocks, the victim among them, is there already.
+  // Called by the main thread, after the blocks around the victim were allocated.
   void (*prepare)(Scene &);
-  // By the main thread, or in the remote variant by another one.
+  // Called by the main thread, or in the remote variant by another one.
   void (*misuse)(Scene &);
   unsigned flags;
 };

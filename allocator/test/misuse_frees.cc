@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Blocks freed twice.
+// Double frees.
 #include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -29,7 +29,8 @@ void Interleaved(Scene &scene) {
   FreeAgain(scene);
 }
 
-// A few frees lie between the two, so that no look at the latest ones tells, and the block is still in the cache.
+// With a few frees between the two, so that a comparison with the latest frees does not find it; the block is still in
+// the cache.
 void Delayed(Scene &scene) {
   scene.live.Free(scene.victim);
   const size_t others = scene.size <= 4096 ? 8 : 3;
@@ -37,21 +38,21 @@ void Delayed(Scene &scene) {
   FreeAgain(scene);
 }
 
-// The program gets blocks of the size, and still has them when the process ends.
+// The program takes blocks of the size, and keeps them until the process ends.
 void DelayedThenKept(Scene &scene) {
   Delayed(scene);
   UseAgain(scene);
   scene.live.Check();
 }
 
-// So many that the block has left the cache.
+// With so many frees between that the block has left the cache.
 void AfterFlush(Scene &scene) {
   scene.live.Free(scene.victim);
   FreeSpares(scene);
   FreeAgain(scene);
 }
 
-// The block has a new owner by then, who frees it in good faith.
+// By then the block was allocated again, and its new holder frees it correctly.
 void AfterReuse(Scene &scene) {
   scene.live.Free(scene.victim);
   for (size_t i = 0; i < AgainOf(scene.size); ++i) {
@@ -64,8 +65,8 @@ void AfterReuse(Scene &scene) {
 
 void FreeVictim(Scene &scene) { scene.live.Free(scene.victim); }
 
-// Two threads at the same moment. Neither call is the offending one, and which of them, or what later, notices is
-// chance.
+// Two threads free the block at the same moment. Neither call is the wrong one, and it is random which of them, or
+// which later call, notices.
 struct Racer {
   std::atomic<int> ready{0};
   unsigned char *block = nullptr;

@@ -32,7 +32,7 @@ namespace {
 
 enum class Profile { kFast, kStandard, kObserve };
 
-// Asked in a child, so that the parent never uses the allocator and every child starts fresh.
+// Called in a child, so that the parent never uses the allocator, and every child starts with an unused one.
 Profile TheProfile() {
   static const Profile profile = [] {
     const std::string version = RunForked([] {
@@ -48,13 +48,13 @@ Profile TheProfile() {
   return profile;
 }
 
-// How the child gives the allocator its last chance to notice.
+// The event by which the allocator must have noticed the misuse.
 enum class Last { kNothing, kFlush, kThreadEnd, kProcessEnd };
 
 using Text = std::vector<std::string>;
 const Text kInvalidFree = {"invalid free"};
 const Text kDoubleFree = {"double free"};
-// A large block that was freed may be unmapped by now, and then it is a pointer like any other.
+// A freed large block may be unmapped by now. Then its pointer is an invalid pointer like any other.
 const Text kLargeDoubleFree = {"double free", "invalid free"};
 const Text kInvalidPointer = {"invalid pointer"};
 const Text kWrongSize = {"free with a wrong size"};
@@ -63,7 +63,7 @@ const Text kOverflow = {"overflow"};
 const Text kCorruptedHeader = {"corrupted header"};
 const Text kWriteAfterFree = {"write after free"};
 
-// Says which pointer is about to be misused; and hides from the compiler where it came from.
+// Prints the pointer that is about to be misused, and hides its origin from the compiler.
 template <typename T>
 T *Misused(T *p) {
   dprintf(STDOUT_FILENO, "0x%zx\n", reinterpret_cast<size_t>(p));
@@ -103,7 +103,7 @@ void ExpectAbort(const Outcome &outcome, const Text &whats) {
   EXPECT_TRUE(matches) << "wanted \"hakmem: " << whats[0] << ": " << outcome.out << "\" and nothing else\n" << outcome;
 }
 
-// Noticed at once, by FAST at the flush.
+// Expects that the misuse is noticed at once, in FAST at the flush.
 void AtOnce(const std::function<void()> &misuse, const Text &whats) {
   ExpectAbort(RunCase(misuse, TheProfile() == Profile::kFast ? Last::kFlush : Last::kNothing), whats);
 }
@@ -146,9 +146,8 @@ TEST(InvalidFree, ForeignMapping) {
   }
 }
 
-// aarch64 leaves the top byte of an address to programs (and newer x86-64 some bits, where asked): a block is known by
-// the address that malloc gave, and one with a tag in it is no block's. Nothing that such a pointer leads to is
-// touched.
+// aarch64 leaves the top byte of an address to programs, and newer x86-64 leaves some bits on request. A block is known
+// by the address that malloc returned; the same address with a tag is not a block, and nothing there is touched.
 TEST(InvalidFree, TaggedPointer) {
   for (const size_t size : {size_t{100}, size_t{300} << 10, size_t{8} << 20}) {
     AtOnce(
@@ -171,7 +170,7 @@ TEST(InvalidFree, Unmapped) {
       kInvalidFree);
 }
 
-// Addresses that no mapping can have must not lead the look-up out of its tables.
+// For addresses that no mapping can have, the lookup must stay within its tables.
 TEST(InvalidFree, WildAddresses) {
   for (const uintptr_t address :
        {uintptr_t{1}, uintptr_t{16}, uintptr_t{65536}, (uintptr_t{1} << 47) - 65536, uintptr_t{1} << 47,
@@ -206,7 +205,7 @@ TEST(InvalidFree, InteriorOfALargeBlock) {
 }
 
 TEST(InvalidFree, PlaceInASlabThatWasNeverGivenOut) {
-  // The address of a block that nobody got: noticed when it meets its slab.
+  // The address of a block that was never handed out: noticed when it is returned to its slab.
   const auto misuse = [] {
     unsigned char *p = Bytes(1000);
     const size_t stride = (hak_usable_size(p) + 15) / 16 * 16;
@@ -262,7 +261,7 @@ TEST(DoubleFree, OneOtherInBetween) {
   }
 }
 
-// So many frees in between that only the slab's own records can tell.
+// With so many frees between that only the slab's own records show it.
 void DelayedDoubleFree(size_t size) {
   std::vector<unsigned char *> others;
   for (int i = 0; i < 12; ++i) others.push_back(Bytes(size));
@@ -299,8 +298,7 @@ TEST(DoubleFree, SecondFreeByAnotherThread) {
   ExpectAbort(RunCase(misuse, Last::kFlush), kDoubleFree);
 }
 
-// What other threads freed waits for the block's owner, who may come to the end of the process without another call; or
-// still run by then.
+// Remote frees wait for the block's owner, who may make no further call before the process ends, or may still run then.
 TEST(DoubleFree, SecondFreeByAnotherThreadIsSeenAtProcessEnd) {
   if (TheProfile() == Profile::kFast) GTEST_SKIP() << "FAST promises a check at flushes only, not at the process's end";
   const auto by_owner = [] {
@@ -339,8 +337,8 @@ TEST(DoubleFree, OfAnAlignedBlock) {
 }
 
 TEST(DoubleFree, AfterAGoodRun) {
-  // The report works when caches, slabs and mappings have all been in use, too. The seed is drawn here: the child
-  // prints nothing but its report.
+  // The report also works after caches, slabs and large blocks were in use. The seed is drawn here, because the child
+  // must print nothing but its report.
   const uint64_t seed = TestSeed(1);
   AtOnce(
       [seed] {
@@ -470,7 +468,7 @@ TEST(Report, NeedsNoMemory) {
       kInvalidFree);
 }
 
-// A correct program ends without a word, under the same three endings: else the cases above could pass by accident.
+// A correct program with the same three endings writes nothing. Otherwise the cases above could pass by accident.
 TEST(Report, CorrectProgramIsSilent) {
   for (const Last last : {Last::kNothing, Last::kFlush, Last::kThreadEnd, Last::kProcessEnd}) {
     const Outcome outcome = RunCase(
@@ -505,7 +503,7 @@ TEST(Environment, AnUnknownPresetIsNamedAndTheProgramRunsOn) {
     EXPECT_EQ(outcome.exit_code, 0) << outcome;
     EXPECT_EQ(outcome.out, "ran on\n") << outcome;
     if (TheProfile() == Profile::kFast) {
-      // The gates are constants there: the environment is not even read.
+      // The settings are constants there, and the environment is not read.
       EXPECT_EQ(outcome.err, "") << outcome;
       continue;
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Writes outside a block, into a freed one, over what the allocator itself may keep there; and code run from the heap.
+// Writes outside a block, into a freed block, or over records that the allocator may keep there; and code that runs in
+// the heap.
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,14 +16,14 @@ namespace misuse {
 namespace {
 
 constexpr size_t kPage = 4096;
-// Even, so that it is never what a block held.
+// Even, so that it always differs from a block's contents.
 constexpr int kOverwrite = 'b';
 
 // ---- Overflow and underflow ---------------------------------------------------------------------
 
 size_t Gap(const Block &low, const Block &high) { return static_cast<size_t>(high.start - (low.start + low.size)); }
 
-// The victim becomes a block amid the others with another one close behind it, or close before it.
+// The victim becomes a block among the others that has another block close behind it, or close before it.
 void FindNeighbours(Scene &scene, bool behind) {
   LiveSet &live = scene.live;
   live.SortByAddress();
@@ -39,7 +40,7 @@ void FindNeighbours(Scene &scene, bool behind) {
 void NeighbourBehind(Scene &scene) { FindNeighbours(scene, true); }
 void NeighbourBefore(Scene &scene) { FindNeighbours(scene, false); }
 
-// Where the write went, and then what the program does with the two blocks.
+// Writes there, and then uses both blocks as a program would.
 void WriteOutside(Scene &scene, unsigned char *at, int value, size_t length) {
   StageMisuse(at);
   memset(Hide(at), value, length);
@@ -105,24 +106,24 @@ void LinkWild(Scene &scene) { WriteWord(scene, 0, 0x4141414141414140); }
 void LinkPartial(Scene &scene) { WriteFreed(scene, 0, "\x40\x41", 2); }
 void LinkSelf(Scene &scene) { WriteWord(scene, 0, reinterpret_cast<uintptr_t>(scene.victim)); }
 
-// The address of an object of the program, which malloc would then hand out.
+// The forged link is the address of an object of the program, which malloc would then hand out.
 void LinkToAddress(Scene &scene) {
   if (scene.size <= sizeof g_target) scene.live.Add(g_target, scene.size);
   WriteWord(scene, 0, reinterpret_cast<uintptr_t>(g_target));
   if (scene.size <= sizeof g_target) scene.live.Forget(g_target);
 }
 
-// ---- What the allocator keeps -------------------------------------------------------------------
+// ---- The allocator's records --------------------------------------------------------------------
 
 void SmashHeader(Scene &scene) { WriteOutside(scene, scene.victim - 16, kOverwrite, 16); }
 
-// Also when nobody may touch it, which the emulator's mincore takes for unmapped.
+// Inaccessible memory counts as mapped too; the emulator's mincore considers it unmapped.
 bool IsMapped(uintptr_t page) { return msync(reinterpret_cast<void *>(page), kPage, MS_ASYNC) == 0; }
 
-// The head of the 2 MiB, 64 KiB or page that the block lies in; where none of them is mapped and not a block, there is
-// nothing to smash.
+// The start of the 2 MiB, the 64 KiB or the page that contains the block. If none of them is mapped and outside of
+// blocks, there is nothing to overwrite.
 void SmashMetadata(Scene &scene) {
-  // Those with a mapping of their own have whatever lies there by chance.
+  // For a block with a mapping of its own, the memory there is unrelated.
   if (scene.size > 32768) NotApplicable("metadata near the block");
   const auto block = reinterpret_cast<uintptr_t>(scene.victim);
   for (const uintptr_t unit : {uintptr_t{2} << 20, uintptr_t{1} << 16, uintptr_t{1} << 12}) {

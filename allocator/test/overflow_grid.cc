@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Requests that no allocator can meet, and alignments that are none. Each must give NULL and the exact code, leave a
-// live block as it was, and leave errno and *out alone where the rules say so. The wrapping products and the alignments
-// from 1 << 62 on are the cases behind CVE-2021-22156 and CVE-2026-0861.
+// Impossible requests and invalid alignments. Each must return NULL and the exact code, must not change a live block,
+// and must not change errno and *out if the rules say so. The wrapping products and the alignments from 1 << 62 on are
+// the cases behind CVE-2021-22156 and CVE-2026-0861.
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,7 +34,7 @@ class Grid {
   }
 
  private:
-  // A call with two of its arguments. It becomes text only when there is something to say of it.
+  // A call with two of its arguments, formatted only for a message.
   struct Name {
     const char *call;
     size_t a;
@@ -95,7 +95,7 @@ class Grid {
       Expect(Name{"memalign", alignment, n}, ENOMEM, [&] { return api_.memalign(alignment, n); });
       PosixRefused(alignment, n, ENOMEM);
     }
-    // No moving, no room: NULL, and errno is not touched by this call.
+    // There is no room to grow in place: NULL, and this call does not change errno.
     Expect(Name{"realloc_in_place", 0, n}, kErrnoBefore, [&] { return api_.realloc_in_place(live_.p, n); });
     if (n > static_cast<size_t>(PTRDIFF_MAX) && api_.good_size(n) != 0) {
       model_->Report(Oracle::kOverflow, Name{"good_size", n, 0} + " is not 0");
@@ -128,7 +128,7 @@ class Grid {
   }
 
   void Alignments() {
-    // Powers of two that no address space can honour.
+    // Powers of two that are larger than any address space.
     for (const size_t alignment : {size_t{1} << 61, size_t{1} << 62, size_t{1} << 63}) {
       for (const size_t size : {size_t{0}, size_t{1}, size_t{100}, size_t{4096}, size_t{1} << 21, SIZE_MAX / 2}) {
         Expect(Name{"aligned_alloc", alignment, size}, ENOMEM, [&] { return api_.aligned_alloc(alignment, size); });
@@ -136,7 +136,7 @@ class Grid {
         PosixRefused(alignment, size, ENOMEM);
       }
     }
-    // No powers of two.
+    // Not powers of two.
     for (const size_t alignment : {size_t{0}, size_t{3}, size_t{12}, size_t{24}, size_t{48}, size_t{1000}, size_t{4097},
                                    (size_t{1} << 21) + 1, (size_t{1} << 62) + 1, (size_t{1} << 63) + 1, SIZE_MAX}) {
       for (const size_t size : {size_t{0}, size_t{1}, size_t{48}, size_t{1} << 21, SIZE_MAX}) {
@@ -150,7 +150,7 @@ class Grid {
       Block block;
       if (model_->AlignedAlloc(alignment, 40, &block)) model_->Free(block);
     }
-    // memalign rounds up; where that would pass the top there is nothing to round to.
+    // memalign rounds up to a power of two, and above the largest one there is none.
     for (const unsigned alignment : {0U, 3U, 24U, 100U, 4097U}) {
       Block block;
       if (model_->Memalign(alignment, 100, &block)) model_->Free(block);
@@ -168,7 +168,7 @@ class Grid {
   const Block &live_;
   const size_t part_;
   const size_t parts_;
-  size_t number_ = 0;  // of the requests so far
+  size_t number_ = 0;  // how many requests there were so far
 };
 
 }  // namespace

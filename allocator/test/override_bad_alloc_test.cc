@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A program whose only contact with the C++ library's memory functions is `new` and the exception it may throw: in a
-// fully static link nothing else pulls in the parts of that library that operator new needs for throwing.
+// A program that uses nothing of the C++ library's memory functions but `new` and the exception that it may throw. In a
+// fully static link nothing else pulls in the parts of that library that operator new needs to throw.
 #include <stddef.h>
 #include <stdio.h>
 
 #include <new>
 
-// Where blocks go that nobody needs: a compiler may drop a new-expression whose block goes nowhere.
+// Blocks are stored here, because a compiler may remove a new-expression whose result is unused.
 void *volatile sink;
 
 int main() {

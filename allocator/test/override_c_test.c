@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A program in C, which has no need of the C++ runtime, and must not get it with the override.
+// A program in C: it does not need the C++ runtime, and the override must not link it.
 #include <hakmem/hakmem.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-// Were anything of the C++ runtime linked in, this would be there.
+// Defined if anything of the C++ runtime is linked.
 extern __attribute__((weak)) void __cxa_throw(void *, void *, void (*)(void *));
 
 int main(void) {

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-// Sized nothrow delete: no standard has it and no header declares it.
+// Sized nothrow delete: not in any standard, and not declared by any header.
 extern "C" {
 void _ZdlPvmRKSt9nothrow_t(void *ptr, size_t size, const std::nothrow_t &tag);
 void _ZdaPvmRKSt9nothrow_t(void *ptr, size_t size, const std::nothrow_t &tag);
@@ -33,7 +33,7 @@ bool Good(void *p, size_t size, size_t alignment) {
   return p != nullptr && hak_usable_size(p) >= size && reinterpret_cast<uintptr_t>(p) % alignment == 0;
 }
 
-// Every delete that may be used on what the new beside it gave.
+// Every delete that may free a block of the new beside it.
 TEST(NewDelete, EveryReplaceableForm) {
   for (const size_t size : {size_t{0}, size_t{1}, size_t{100}, size_t{5000}, size_t{300000}}) {
     SCOPED_TRACE(size);
@@ -80,7 +80,7 @@ TEST(NewDelete, EveryReplaceableForm) {
   EXPECT_EQ(LiveBlocks(), before);
 }
 
-// Where blocks go that nobody needs: a compiler may drop a new-expression whose block goes nowhere.
+// Blocks are stored here, because a compiler may remove a new-expression whose result is unused.
 void *volatile g_sink;
 
 TEST(NewDelete, ExpressionsAndContainers) {
@@ -105,7 +105,7 @@ TEST(NewDelete, ExpressionsAndContainers) {
 
 int g_calls;
 
-// Gives up at the third call, as a handler that has nothing more to free does.
+// Gives up at the third call, as a handler does that can free nothing more.
 void GivesUpAtThird() {
   if (++g_calls == 3) std::set_new_handler(nullptr);
 }
@@ -134,8 +134,8 @@ class NewHandler : public testing::Test {
   void TearDown() override { std::set_new_handler(nullptr); }
 };
 
-// The results are stored: clang drops an allocation whose result nobody reads once it sees the function itself, as it
-// does when it optimises over all files.
+// The results are stored, because clang removes an allocation whose result is unused when it sees the function, as in
+// link-time optimisation.
 TEST_F(NewHandler, IsCalledUntilItGivesUp) {
   Install(GivesUpAtThird);
   EXPECT_THROW(g_sink = ::operator new(Impossible()), std::bad_alloc);
@@ -177,7 +177,7 @@ TEST_F(NewHandler, ItsExceptionPasses) {
   EXPECT_THROW(g_sink = ::operator new(Impossible()), OwnException);
   EXPECT_THROW(g_sink = ::operator new[](Impossible(), kAlign), OwnException);
   EXPECT_EQ(g_calls, 2);
-  // The nothrow forms turn the exception that a handler may throw into a null pointer.
+  // If a handler throws, the nothrow forms return a null pointer.
   Install(ThrowsBadAlloc);
   EXPECT_EQ(::operator new(Impossible(), std::nothrow), nullptr);
   EXPECT_EQ(::operator new[](Impossible(), kAlign, std::nothrow), nullptr);
@@ -195,7 +195,7 @@ TEST(NewDelete, ArrayLengthOverflow) {
     thrown = true;
   }
   EXPECT_TRUE(thrown);
-  EXPECT_LE(LiveBlocks(), before + 1);  // the exception's own memory may still be there
+  EXPECT_LE(LiveBlocks(), before + 1);  // the exception's own memory may still be live
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A program that names no C allocation function: it only uses `new`. Without alwayslink the linker would find nothing
-// of ours to pull in, and the program would silently run on another malloc. The statistics are declared weak, so that
-// this file does not pull them in either.
+// A program that names no C allocation function: it only uses `new`. Without alwayslink the linker would not pull in
+// the override, and the program would silently use another malloc. The statistics are declared weak, so that this file
+// does not pull them in either.
 #include <hakmem/hakmem.h>
 #include <stdio.h>
 

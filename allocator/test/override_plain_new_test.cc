@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A program that uses nothing of the C++ runtime but operator new: it links, and its operator new can throw.
+// A program that uses nothing of the C++ runtime but operator new: it links, and operator new can throw.
 #include <new>
 
 int main() {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A program linked against the libc override: every allocation name is ours, and does what its standard says. Built
-// several ways (BUILD.bazel): by cc_test(malloc = ...), as an ordinary dependency, and fully static.
+// A program linked with the override of the C library: every allocation function is hakmem's, and does what its
+// standard says. Built several ways (BUILD.bazel): by cc_test(malloc = ...), as an ordinary dependency, and fully
+// static.
 //
-// googletest itself runs on the override here, so figures of the whole heap are compared around single calls only.
+// googletest itself runs on the override here, so statistics are compared only around single calls.
 #include <dlfcn.h>
 #include <errno.h>
 #include <gtest/gtest.h>
@@ -20,7 +21,7 @@
 #include <thread>
 #include <vector>
 
-// Names that the C library's headers do not (or no longer) declare.
+// Functions that the C library's headers do not declare, or no longer declare.
 extern "C" {
 void cfree(void *ptr);
 void free_sized(void *ptr, size_t size);
@@ -37,7 +38,7 @@ uint64_t LiveBlocks() {
   return hak_stats_get(&stats) == 0 ? stats.live_blocks : UINT64_MAX;
 }
 
-// Whether `p` is a block of ours: exactly one more is live than before it, and our own function knows its size.
+// Whether `p` is a block of hakmem: exactly one block more is live than before, and hak_usable_size knows its size.
 #define EXPECT_OURS(expression)                                                \
   do {                                                                         \
     const uint64_t before = LiveBlocks();                                      \
@@ -51,7 +52,7 @@ uint64_t LiveBlocks() {
     EXPECT_EQ(LiveBlocks(), before) << #expression;                            \
   } while (false)
 
-// Keeps the compiler from pairing allocation and release and dropping both.
+// Keeps the compiler from removing an allocation together with its free.
 template <typename T>
 T *Hide(T *p) {
   T *volatile hidden = p;
@@ -111,7 +112,7 @@ TEST(InUse, GetlineGrowsOurBlock) {
 }
 
 #ifndef HAK_TEST_STATIC
-// The names that libc.so has too: those a linker makes visible to the libraries of the program.
+// The names that libc.so defines too. The linker makes these visible to the program's libraries.
 TEST(InUse, SymbolsResolveToTheProgram) {
   Dl_info here = {};
   ASSERT_NE(dladdr(reinterpret_cast<void *>(&hak_malloc), &here), 0);
@@ -203,7 +204,7 @@ TEST(Calls, Information) {
   free(p);
   const int trimmed = malloc_trim(0);
   EXPECT_TRUE(trimmed == 0 || trimmed == 1) << trimmed;
-  // Options of the GNU library are accepted or refused, but never a reason to fail.
+  // Options of the GNU C library may be accepted or refused, but never cause a failure.
   const int option = mallopt(M_MMAP_THRESHOLD, 1 << 20);
   EXPECT_TRUE(option == 0 || option == 1);
 

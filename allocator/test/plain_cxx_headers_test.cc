@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The C++ headers without exceptions and without type information, as some code bases build; the allocator also as
-// C++11. Compiled in each of these ways, see BUILD.bazel.
+// The C++ headers without exceptions and without type information, as in some code bases; stl_allocator.h also as
+// C++11. BUILD.bazel compiles this file in each of these ways.
 #include <hakmem/stl_allocator.h>
 #include <signal.h>
 #include <stdio.h>

@@ -13,13 +13,13 @@
 namespace hak_test {
 namespace {
 
-// How often a bug of the kind "now and then" strikes, in calls.
+// An occasional bug occurs once in this many calls.
 constexpr uint64_t kPeriod = 50;
 
 Bug g_bug;
 std::atomic<uint64_t> g_calls;
 std::mutex g_mutex;
-unsigned char *g_last;                                      // the block malloc gave before, while it lives
+unsigned char *g_last;                                      // the block that malloc returned before, while it is live
 std::unordered_map<const void *, size_t> g_fakes;           // made-up pointers and their usable sizes
 std::unordered_map<const void *, std::thread::id> g_owner;  // who allocated (kLostRemoteFree only)
 
@@ -58,7 +58,7 @@ void *Malloc(size_t size) {
   return p;
 }
 
-// Takes note that `p` is about to be freed. False when the planted bug keeps it.
+// Notes that `p` is about to be freed. False: the planted bug prevents the free.
 bool MayFree(void *p) {
   const std::lock_guard<std::mutex> lock(g_mutex);
   if (p == g_last) g_last = nullptr;
@@ -162,7 +162,7 @@ void *ReallocInPlace(void *p, size_t size) {
 
 int StatsGet(hak_stats *stats) {
   const int code = hak_stats_get(stats);
-  // The first call is the baseline; an offset that is always there would cancel out.
+  // The first call is correct, because it is the baseline: a constant offset would cancel out.
   if (g_calls.fetch_add(1) == 0) return code;
   if (g_bug == Bug::kStatsBlocks) stats->live_blocks += 1;
   if (g_bug == Bug::kStatsBytes) stats->live_bytes -= 16;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What tests of memory that comes back share: questions to the allocator and the kernel, waiting without a fixed time,
-// and blocks whose bytes tell when they have changed.
+// What tests of returned memory share: questions to the allocator and the kernel, waiting without a fixed time, and
+// blocks whose contents are checked.
 #ifndef HAKMEM_ALLOCATOR_TESTS_PROBE_H_
 #define HAKMEM_ALLOCATOR_TESTS_PROBE_H_
 
@@ -30,19 +30,19 @@ inline hak_stats Stats() {
   return stats;
 }
 
-// FAST builds do not read the environment: the settings are those of the preset balanced.
+// FAST builds do not read the environment; their settings are those of the preset balanced.
 inline bool IsFastBuild() { return strstr(hak_version(), " fast ") != nullptr; }
 
-// HARDENED: which block is used next is left to chance, and freed blocks wait in a quarantine.
+// HARDENED: the next block is chosen at random, and freed blocks wait in a quarantine.
 inline bool IsHardenedBuild() { return strstr(hak_version(), " hardened ") != nullptr; }
 
-// Without it nobody empties another thread's cache.
+// Without a barrier no thread empties another thread's cache.
 inline bool HasBarrier() {
   const long commands = syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0);
   return commands > 0 && (commands & MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0;
 }
 
-// The process's resident memory; 0 when /proc does not tell. Allocates nothing.
+// The process's resident memory; 0 if /proc cannot be read. Allocates nothing.
 inline uint64_t ResidentBytes() {
   char text[128] = {};
   const int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
@@ -58,7 +58,7 @@ inline void SleepMs(long ms) {
   nanosleep(&time, nullptr);
 }
 
-// Waits until the condition holds, with a look every `pause_ms`; false: it did not for `seconds`.
+// Waits until the condition is true, checking it every `pause_ms`. False: it was not true for `seconds`.
 template <typename Condition>
 bool WaitUntil(Condition condition, int seconds = 10, long pause_ms = 10) {
   timespec begin;
@@ -72,14 +72,14 @@ bool WaitUntil(Condition condition, int seconds = 10, long pause_ms = 10) {
   }
 }
 
-// The number after "NAME=" at the beginning of a line; UINT64_MAX when it is not there.
+// The number after "NAME=" at the beginning of a line; UINT64_MAX if there is none.
 inline uint64_t Figure(const std::string &text, const std::string &name) {
   const std::string wanted = "\n" + name + "=";
   const size_t at = ("\n" + text).find(wanted);
   return at == std::string::npos ? UINT64_MAX : strtoull(text.c_str() + at + wanted.size() - 1, nullptr, 10);
 }
 
-// The id of the purge thread, 0 when there is none.
+// The id of the purge thread; 0 if there is none.
 inline int PurgeThread() {
   DIR *tasks = opendir("/proc/self/task");
   if (tasks == nullptr) return 0;
@@ -121,7 +121,7 @@ struct Stamped {
     }
     return true;
   }
-  // Frees it; false when it is not as it was.
+  // Frees the block. False: its contents have changed.
   bool Free() {
     const bool good = p == nullptr || IsIntact();
     hak_free(p);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The end of a process on the libc override: blocks that are allocated and freed in exit handlers, static destructors,
-// destructors of libraries and of threads, after main and after the main thread. Each ending is a process of its own
-// and prints what ran; the parent, this program as a test, compares.
+// The end of a process with the override of the C library: blocks are allocated and freed in exit handlers, static
+// destructors, destructors of libraries and of threads, after main and after the main thread. Each ending is a process
+// of its own and prints what ran; the parent, this program as a test, compares.
 //
 //   process_end_test                 runs every ending
 //   process_end_test --child ENDING  one ending: return exit quick thread-exit daemon-threads double-free
@@ -26,7 +26,7 @@ namespace {
 
 using hak_test::Outcome;
 
-// Blocks of all kinds with a sum in each, so that one that was given out twice or lost its bytes is seen.
+// Blocks of all kinds, each with a checksum, so that a block that was handed out twice or was changed is noticed.
 struct Hoard {
   void Fill(size_t count) {
     for (size_t i = 0; i < count; ++i) {
@@ -56,7 +56,7 @@ struct Hoard {
   size_t used = 0;
 };
 
-// One line for each part of the end that ran; written without stdio, which may be closed by now.
+// Writes one line for each part of the end that ran. Does not use stdio, which may be closed by now.
 bool g_child = false;
 void Say(const char *what) {
   if (!g_child) return;
@@ -65,7 +65,7 @@ void Say(const char *what) {
   if (write(STDOUT_FILENO, line, static_cast<size_t>(length)) != length) _exit(22);
 }
 
-Hoard g_main;  // trivially destroyed: usable to the last moment
+Hoard g_main;  // has a trivial destructor, so it is usable until the end
 
 void Work(const char *what) {
   if (!g_child) return;
@@ -74,7 +74,7 @@ void Work(const char *what) {
   void *moved = realloc(malloc(100), 5000);
   if (moved == nullptr) _exit(23);
   free(moved);
-  // Half of what main left, oldest last.
+  // Frees half of what main left, the oldest last.
   for (size_t half = g_main.used / 2; g_main.used > half;) {
     g_main.Check(--g_main.used);
     free(g_main.blocks[g_main.used]);
@@ -104,7 +104,7 @@ void Prepare() {
   g_main.Fill(Hoard::kRoom);
   if (atexit([] { Work("atexit 1"); }) != 0 || atexit([] { Work("atexit 2"); }) != 0) _exit(26);
   if (at_quick_exit([] { Work("at_quick_exit"); }) != 0) _exit(27);
-  // Blocks of another thread, which is gone, are among those that the end frees.
+  // Some of the blocks that the end frees are from a thread that has ended.
   std::thread([] {
     for (size_t i = 0; i < g_main.used; i += 3) {
       free(g_main.blocks[i]);
@@ -120,7 +120,7 @@ int Child(const std::string &ending) {
   if (ending == "exit") exit(0);
   if (ending == "quick") quick_exit(0);
   if (ending == "thread-exit") {
-    // The main thread ends; the last one ends the process, and with it come the exit handlers.
+    // The main thread ends. The last thread ends the process and runs the exit handlers.
     pthread_key_t key;
     if (pthread_key_create(&key,
                            [](void *block) {
@@ -154,7 +154,7 @@ int Child(const std::string &ending) {
     return 0;
   }
   if (ending == "double-free") {
-    // The control: the check at exit finds a block that was freed twice, if none of the parts above does before it.
+    // The control: the check at exit finds a double free that no earlier part has found.
     g_child = false;
     void *blocks[64];
     for (void *&p : blocks) p = malloc(64);
@@ -199,7 +199,7 @@ int main(int argc, char **argv) {
   Expect("thread-exit", both);
   Expect("daemon-threads", handlers);
   const Outcome control = hak_test::RunSelf({"--child", "double-free"}, {}, 60);
-  const bool fast = strstr(hak_version(), " fast ") != nullptr;  // promises no check at the end
+  const bool fast = strstr(hak_version(), " fast ") != nullptr;  // FAST promises no check at the end
   if (!fast && (control.exit_code == 0 || control.err.find("hakmem: double free: ") != 0)) {
     ++g_failures;
     printf("FAILED: a double free was not noticed: exit code %d\n%s", control.exit_code, control.err.c_str());

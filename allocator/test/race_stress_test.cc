@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// All that threads do to each other at once: frees into other threads' slabs, threads that end with frees on their way,
-// adoption, frees in late destructors, idle caches emptied, page purge and trim, and fork in the midst of it. With
-// HAKMEM_BACKGROUND=1 the background thread takes part too.
+// Everything that threads do to each other, at once: remote frees, threads that end while remote frees are waiting,
+// adoption, frees in late destructors, thieves, page purge and trim, and fork while this goes on. With
+// HAKMEM_BACKGROUND=1 the purge thread takes part too.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <limits.h>
@@ -24,7 +24,7 @@ constexpr size_t kLanes = 4;
 constexpr size_t kShared = 512;
 constexpr unsigned kAlarmSeconds = 200;  // a child that hangs is killed, and the test fails
 
-// A block that tells when its bytes have changed, wherever it is freed.
+// A block whose contents are checked, wherever it is freed.
 struct Head {
   uint64_t size;
   uint64_t stamp;
@@ -41,7 +41,7 @@ void *NewBlock(size_t size) {
   return head;
 }
 
-// Frees it; false when it is not as it was.
+// Frees the block. False: its contents have changed.
 bool FreeBlock(void *block) {
   if (block == nullptr) return true;
   const auto *head = static_cast<const Head *>(block);
@@ -69,8 +69,7 @@ size_t SomeSize(Random *random) {
   return 16 + random->Index(random->OneIn(40) ? 60000 : random->OneIn(4) ? 3000 : 300);
 }
 
-// One thread's life: bursts into the shared slots and out of them, pauses in which it is idle, and an end with full
-// caches.
+// One thread: puts many blocks into the shared slots and takes others out, pauses, and ends with full caches.
 void Live(Shared *shared, uint64_t seed) {
   Random random(TestSeed(seed));
   const int bursts = 2 + static_cast<int>(random.Below(6));
@@ -81,7 +80,7 @@ void Live(Shared *shared, uint64_t seed) {
       if (mine == nullptr) shared->failed++;
       shared->damaged += !FreeBlock(shared->slots[random.Index(kShared)].exchange(mine));
     }
-    if (random.OneIn(3)) {  // batches: many blocks of others at once
+    if (random.OneIn(3)) {  // many blocks of other threads at once, in batches
       for (size_t i = 0; i < kShared / 4; ++i) {
         shared->damaged += !FreeBlock(shared->slots[random.Index(kShared)].exchange(nullptr));
       }
@@ -99,7 +98,7 @@ struct Late {
 };
 void LateDestructor(void *value) {
   auto *late = static_cast<Late *>(value);
-  // ThreadSanitizer's own part of the thread ends in the last round.
+  // ThreadSanitizer's own data of the thread ends in the last round.
   if (++late->rounds < PTHREAD_DESTRUCTOR_ITERATIONS - (HAK_TEST_TSAN ? 1 : 0)) {
     pthread_setspecific(g_late, value);
     return;
@@ -110,7 +109,7 @@ void LateDestructor(void *value) {
   delete late;
 }
 
-// Threads one after another, of which some free late.
+// Threads one after another; some of them free late.
 void RunLane(Shared *shared, uint64_t lane, uint64_t lives) {
   for (uint64_t life = 0; life < lives; ++life) {
     std::thread thread([=] {
@@ -121,7 +120,7 @@ void RunLane(Shared *shared, uint64_t lane, uint64_t lives) {
   }
 }
 
-// Everything that is not a thread's own work.
+// The work besides the threads.
 void RunReclaimer(Shared *shared) {
   Random random(TestSeed(99));
   while (!shared->stop) {
@@ -139,7 +138,7 @@ void RunReclaimer(Shared *shared) {
   }
 }
 
-// The child has everybody's blocks and nobody's threads: all that was shared is whole, and its heap goes on.
+// The child has all blocks and none of the other threads. All shared blocks are intact, and the heap works.
 int InChild(Shared *shared, uint64_t seed) {
   const pid_t pid = fork();
   if (pid == 0) {
@@ -159,7 +158,7 @@ int InChild(Shared *shared, uint64_t seed) {
 }
 
 void Stress(bool forks) {
-  RunSeed();  // Before there are threads that would draw it while this one forks.
+  RunSeed();  // Draws the seed before threads exist that could draw it while this one forks.
   hak_free(hak_malloc(1));
   const hak_stats before = Stats();
   ASSERT_EQ(pthread_key_create(&g_late, LateDestructor), 0);
@@ -187,7 +186,7 @@ void Stress(bool forks) {
   EXPECT_EQ(after.live_blocks, before.live_blocks);
   EXPECT_EQ(after.live_bytes, before.live_bytes);
   EXPECT_LE(after.threads, before.threads);
-  // That what it is about took place.
+  // The events that this test is about have occurred.
   EXPECT_GT(after.slabs_adopted, before.slabs_adopted);
   if (!IsFastBuild()) {
     EXPECT_GT(after.remote_batches, before.remote_batches);

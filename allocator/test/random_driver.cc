@@ -21,7 +21,7 @@ bool Allocate(HeapModel *model, const SizeSource &sizes, Random *random, Block *
   switch (random->Below(16)) {
     case 0:
     case 1: {
-      // A product with a remainder of factors, so that both arguments matter.
+      // The product of count and size varies, so that both arguments matter.
       const size_t count = 1 + random->Index(9);
       return model->Calloc(count, size / count, out);
     }
@@ -36,7 +36,7 @@ bool Allocate(HeapModel *model, const SizeSource &sizes, Random *random, Block *
     case 6:
       return model->Memalign(1 + random->Index(300), size, out);
     case 7:
-      // Large alignments are rare in life and in the test, but they are a path of their own.
+      // Large alignments are rare in programs and in this test, but have a code path of their own.
       if (random->OneIn(16))
         return model->AlignedAlloc(size_t{1} << (13 + random->Index(10)), size % (128 * kKiB), out);
       return model->Calloc(size, 1, out);
@@ -45,7 +45,7 @@ bool Allocate(HeapModel *model, const SizeSource &sizes, Random *random, Block *
   }
 }
 
-// Something done to a live block. It is gone afterwards when block->p is null.
+// One random call on a live block. If block->p is null afterwards, the block was freed.
 void Change(HeapModel *model, const SizeSource &sizes, Random *random, Block *block) {
   switch (random->Below(12)) {
     case 0:
@@ -154,7 +154,7 @@ void RunSingle(HeapModel *model, const SingleOptions &options) {
 
 namespace {
 
-// Blocks on their way from one thread to another.
+// Blocks in transit from one thread to another.
 class Mailbox {
  public:
   void Put(const Block &block) {
@@ -183,7 +183,7 @@ struct Shared {
   HeapModel *model;
   SizeSource sizes;
   std::vector<Mailbox> mailboxes;
-  Mailbox orphans;  // what the threads of earlier rounds held when they ended
+  Mailbox orphans;  // the blocks that threads of earlier rounds held when they ended
 };
 
 void Worker(Shared *shared, const ThreadsOptions &options, size_t self, uint64_t seed) {
@@ -207,7 +207,7 @@ void Worker(Shared *shared, const ThreadsOptions &options, size_t self, uint64_t
     if (random.OneIn(4000)) model->api().trim(0);
     if (random.OneIn(2000) && model->ok()) model->CheckVerify();
   }
-  // Half is freed, half outlives the thread.
+  // Half of the blocks are freed, half outlive the thread.
   for (Block &slot : slots) {
     if (slot.p == nullptr || !model->ok()) continue;
     if (random.OneIn(2)) {

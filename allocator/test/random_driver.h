@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Random programs run on the model: which call comes next, on which block, with which size. All choices come from the
-// seed; with one thread the same seed gives the same calls.
+// Random programs on the model: the next call, its block and its size are random. All choices come from the seed; with
+// one thread the same seed makes the same calls.
 #ifndef HAKMEM_ALLOCATOR_TESTS_RANDOM_DRIVER_H_
 #define HAKMEM_ALLOCATOR_TESTS_RANDOM_DRIVER_H_
 
@@ -15,11 +15,11 @@
 
 namespace hak_test {
 
-// Sizes biased to where allocators go wrong: class edges and their neighbours, pages, the thresholds between the small,
-// the span and the mapped path.
+// Sizes near those where allocators fail: edges of size classes, pages, and the thresholds between small, medium and
+// larger blocks.
 class SizeSource {
  public:
-  // Finds the class edges by asking good_size; reports answers that cannot be.
+  // Finds the class edges with good_size, and reports impossible answers.
   explicit SizeSource(HeapModel *model);
   size_t Next(Random *random) const;
   size_t edges() const { return edges_.size(); }
@@ -37,19 +37,19 @@ struct SingleOptions {
   bool overflow_grid = true;
 };
 
-// One thread. Ends at the first violation; frees all it holds unless there was one.
+// One thread. Ends at the first violation; without one, frees all its blocks.
 void RunSingle(HeapModel *model, const SingleOptions &options);
 
 struct ThreadsOptions {
   uint64_t seed = 1;
   size_t threads = 4;
-  size_t rounds = 4;             // each starts new threads; blocks outlive the threads that got them
+  size_t rounds = 4;             // each starts new threads; blocks outlive the threads that allocated them
   uint64_t operations = 5000;    // for each thread and round
   size_t slots = 200;            // for each thread
-  uint64_t remote_percent = 30;  // how often a block is handed to another thread instead of kept
+  uint64_t remote_percent = 30;  // how often a block is passed to another thread
 };
 
-// Several threads that hand blocks to each other through queues and exit holding blocks that later threads take over.
+// Several threads pass blocks to each other through queues. When they exit, later threads take over their blocks.
 // Statistics are compared after every round, when all threads have been joined.
 void RunThreads(HeapModel *model, const ThreadsOptions &options);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Memory that comes back in a process that has fallen idle: by the purge thread when it makes no call at all, by the
-// watch when it makes a few, by LEAN at once. Each case is a process of its own with its settings in the environment.
+// Memory that an idle process returns: by the purge thread if it makes no calls, by the watch if it makes a few, by
+// LEAN at once. Each case is a process of its own with its settings in the environment.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <signal.h>
@@ -31,17 +31,17 @@ void Print(const char *name, uint64_t value) { printf("%s=%llu\n", name, static_
 
 // ---- In the child -------------------------------------------------------------------------------
 
-// Memory that the allocator may have resident, and what the process has.
+// The memory that the allocator may have resident, and that the process has resident.
 struct Footprint {
   uint64_t committed = Stats().committed_bytes;
   uint64_t resident = ResidentBytes();
 };
 
-// A heap of kBytes in blocks of `least` to `most` bytes, all touched, that is freed in random order.
+// A heap of kBytes in blocks of `least` to `most` bytes, all touched, which are freed in random order.
 class Heap {
  public:
   Heap(size_t least, size_t most) {
-    blocks_.resize(kBytes / least + 1);  // touched before the first look
+    blocks_.resize(kBytes / least + 1);  // touched before the first measurement
     size_t count = 0;
     hak_free(hak_malloc(100));
     const Footprint before;
@@ -62,14 +62,14 @@ class Heap {
     for (void *block : blocks_) hak_free(block);
     freed_ = Footprint();
   }
-  // Whether less than a fifth of it is left. The sanitizers' own records of what was touched are not ours to judge.
+  // Whether less than a fifth of it is left. The sanitizers' records of touched memory are not counted.
   bool IsGone() const {
     const Footprint now;
     if (now.committed > base_.committed + (peak_.committed - base_.committed) / 5) return false;
     return kSlowBuild || peak_.resident == 0 || now.resident <= base_.resident + (peak_.resident - base_.resident) / 5;
   }
-  // `gone` is what the wait for IsGone saw: the kernel's count of resident pages is late by some hundred KiB, so asked
-  // a second time it may be back above the bound.
+  // `gone` is the result of the wait for IsGone: the kernel's count of resident pages is late by some hundred KiB, so a
+  // second reading may be above the bound again.
   void Report(bool gone) const {
     const Footprint now;
     Print("base", base_.committed);
@@ -90,7 +90,7 @@ class Heap {
   Footprint freed_;
 };
 
-// The bounds of the block sizes are the child's arguments.
+// The child's arguments are the bounds of the block sizes.
 int FreesAllAndIsSilent(size_t least, size_t most, int seconds) {
   Heap heap(least, most);
   heap.FreeAll();
@@ -98,7 +98,7 @@ int FreesAllAndIsSilent(size_t least, size_t most, int seconds) {
   return 0;
 }
 
-// The purge thread has nothing to do for a while and waits; only then is everything freed.
+// Everything is freed only after the purge thread had no work for a while and waits.
 int FreesAllLate(size_t least, size_t most) {
   Heap heap(least, most);
   uint64_t rounds = 0;
@@ -114,7 +114,7 @@ int FreesAllLate(size_t least, size_t most) {
   return 0;
 }
 
-// Volatile, for the compiler may leave out an allocation that nothing comes of.
+// Volatile, because the compiler may remove an allocation whose result is unused.
 void *volatile g_sink;
 
 int FreesAllAndMakesFewCalls(size_t least, size_t most, int seconds) {
@@ -131,7 +131,7 @@ int FreesAllAndMakesFewCalls(size_t least, size_t most, int seconds) {
   return 0;
 }
 
-// The signals that a thread blocks, as /proc shows them.
+// The signals that a thread blocks, from /proc.
 uint64_t BlockedSignals(int thread) {
   FILE *file = fopen(("/proc/self/task/" + std::to_string(thread) + "/status").c_str(), "r");
   if (file == nullptr) return 0;
@@ -146,13 +146,13 @@ uint64_t BlockedSignals(int thread) {
 
 std::atomic<int> g_signalled_thread;
 
-// A signal to the process that the only thread of the program blocks stays pending: the purge thread is no way out.
+// A signal to the process that its only thread blocks stays pending: the purge thread must not take it.
 int PurgeThreadTakesNoSignals() {
   hak_free(hak_malloc(100));
   int thread = 0;
   WaitUntil([&] { return (thread = PurgeThread()) != 0; });
   Print("thread", thread != 0);
-  // All that can be blocked; the C library keeps 32 and 33 (and TSan none) for itself.
+  // All signals that can be blocked. The C library keeps 32 and 33 for itself (not under ThreadSanitizer).
   uint64_t missing = ~BlockedSignals(thread);
   for (const int signal : {SIGKILL, SIGSTOP, 32, 33}) missing &= ~(uint64_t{1} << (signal - 1));
   Print("unblocked", missing);
@@ -175,7 +175,8 @@ int PurgeThreadTakesNoSignals() {
   return 0;
 }
 
-// The child of a fork has no purge thread at first, gets one when it allocates, and falls idle like its parent.
+// The child of a fork has no purge thread at first. It gets one when it allocates, and returns memory when idle like
+// its parent.
 int ForksAndGoesOn() {
   hak_free(hak_malloc(100));
   WaitUntil([] { return PurgeThread() != 0; });
@@ -221,7 +222,7 @@ class Process : public testing::Test {
   }
   static Outcome Run(const std::string &child, const Environment &environment, Sizes sizes = {16, 1000}) {
     Environment all = environment;
-    all.push_back("HAK_TEST_SEED=11");  // else the child says which seed it drew
+    all.push_back("HAK_TEST_SEED=11");  // otherwise the child prints the seed that it drew
     Outcome outcome =
         RunSelf({"--child=" + child, std::to_string(sizes.least), std::to_string(sizes.most)}, all, kTimeout);
     EXPECT_EQ(outcome.exit_code, 0) << outcome;
@@ -247,13 +248,13 @@ TEST_F(Process, ThePurgeThreadEmptiesASilentOne) {
 
 TEST_F(Process, WithoutItASilentOneKeepsItsMemory) {
   const Outcome outcome = Run("silent-briefly", {"HAKMEM_BACKGROUND=0"});
-  // A slow machine may have given some back on the way of the frees themselves.
+  // On a slow machine the frees themselves may have returned some memory.
   if (Percent(outcome, "freed", "peak") < 50) GTEST_SKIP() << "freeing alone took longer than the deadline";
   ExpectKept(outcome);
   EXPECT_EQ(Figure(outcome.out, "rounds"), 0U) << outcome;
 }
 
-// A short deadline, so that the thread does not take long to find that there is nothing to do.
+// A short deadline, so that the thread soon has nothing to do.
 const Environment kWaitsSoon = {"HAKMEM_BACKGROUND=1", "HAKMEM_DECOMMIT_DEADLINE_MS=200"};
 
 TEST_F(Process, AWaitingPurgeThreadIsWokenBySmallFrees) {
@@ -290,7 +291,7 @@ TEST_F(Process, TheChildOfAForkGetsAPurgeThreadOfItsOwn) {
 
 const Environment kGoesSoon = {"HAKMEM_DECOMMIT_DEADLINE_MS=300"};  // 1,000 in FAST
 
-// Blocks of one size and of many, small and large: the last slow call comes at another moment in each.
+// Blocks of one size and of many sizes, small and large: the last slow call comes at a different time in each.
 TEST_F(Process, AFewCallsEmptyIt) {
   for (const Sizes sizes : {Sizes{16, 1000}, {16, 16}, {64, 64}, {400, 400}, {5000, 5000}, {20, 200}}) {
     const Outcome outcome = Run("few", kGoesSoon, sizes);
@@ -311,18 +312,18 @@ TEST_F(Process, WithoutTheWatchAFewCallsDoNot) {
   ExpectKept(outcome);
 }
 
-// Most of it at once. What is left are slabs that single cached blocks hold.
+// Most of the memory at once. Single cached blocks keep the other slabs in use.
 TEST_F(Process, LeanKeepsLittle) {
   if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the preset is balanced";
   const Outcome outcome = Run("silent", {"HAKMEM_PROFILE=lean", "HAKMEM_BACKGROUND=1"});
-  // A thread's quarantine goes when the thread is idle.
+  // A thread's quarantine is emptied when the thread is idle.
   if (!IsHardenedBuild()) {
     EXPECT_LE(Percent(outcome, "freed", "peak"), 60U) << outcome;
   }
   ExpectGone(outcome);
 }
 
-// In FAST none of this can be asked for.
+// FAST has no setting for this.
 TEST_F(Process, FastHasNoPurgeThread) {
   if (!IsFastBuild()) GTEST_SKIP() << "for FAST builds";
   const Outcome outcome = Run("silent-briefly", {"HAKMEM_BACKGROUND=1", "HAKMEM_PROFILE=lean"});

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A process with raised privileges (AT_SECURE) does not listen to the environment, which belongs to whoever started it,
-// but to its own hak_conf.
-// Making one needs root: as another user the test says loudly that it was skipped.
+// A process with raised privileges (AT_SECURE) ignores the environment, which its caller controls, but obeys its own
+// hak_conf. Creating one needs root: for other users the test is skipped.
 #include <errno.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -32,7 +31,7 @@ constexpr uid_t kNobody = 65534;
 const char *const kEnvironment[] = {"HAKMEM_PROFILE=lean", "HAKMEM_THREAD_CACHE_KB=77", "HAKMEM_SHOW_CONFIG=1",
                                     "HAKMEM_STATS_AT_EXIT=1", "HAKMEM_MEMORY_LIMIT_MB=nonsense"};
 
-// Tells whether the kernel calls the process secure, and where its settings come from.
+// Prints whether the kernel considers the process secure, and the sources of its settings.
 int Child() {
   void *p = hak_malloc(100);
   hak_free(p);
@@ -44,14 +43,14 @@ int Child() {
   const char *keep = hak_config_get("HAKMEM_KEEP_SUPERSLABS", &keep_origin);
   printf("secure=%lu profile=%s (%s) cache (%s) keep=%s (%s)\n", getauxval(AT_SECURE), profile, origin, cache_origin,
          keep, keep_origin);
-#if HAK_TEST_ASAN  // its search for leaks cannot look into a process with raised privileges
+#if HAK_TEST_ASAN  // its leak check cannot read a process with raised privileges
   fflush(stdout);
   _exit(0);
 #endif
   return 0;
 }
 
-// Starts this program by `file` as its child, after `change` has changed who it is.
+// Starts this program, by its copy `file`, as a child, after `change` has changed the user.
 template <typename Change>
 Outcome StartAs(int file, const Change &change) {
   return RunForked([&] {
@@ -72,7 +71,7 @@ Outcome StartAs(int file, const Change &change) {
 
 int OpenSelf() { return open("/proc/self/exe", O_PATH); }
 
-// A copy of this program that belongs to root and has the setuid bit; -1: it cannot be made.
+// A copy of this program that root owns and that has the setuid bit; -1: it cannot be created.
 int OpenSetuidCopy(std::string *path) {
   const char *folder = getenv("TEST_TMPDIR");
   *path = std::string(folder != nullptr ? folder : "/tmp") + "/secure_test_setuid";
@@ -98,7 +97,7 @@ void ExpectDeaf(const Outcome &outcome) {
   const std::string cache = IsFastBuild() ? "fixed in this build" : "preset";
   EXPECT_EQ(outcome.out.rfind("secure=1 profile=balanced (" + origin + ") cache (", 0), 0U) << outcome;
   EXPECT_EQ(outcome.out.find("environment"), std::string::npos) << outcome;
-  // What the program itself was built with counts all the same.
+  // The settings compiled into the program are obeyed.
   const std::string own = IsFastBuild() ? " keep=1 (fixed in this build)\n" : " keep=7 (hak_conf)\n";
   EXPECT_NE(outcome.out.find(own), std::string::npos) << outcome;
 }
@@ -109,7 +108,7 @@ void ExpectDeaf(const Outcome &outcome) {
     GTEST_SKIP() << "AT_SECURE is not tested: " << (why);    \
   } while (false)
 
-// The control: the same settings are taken by a process without raised privileges.
+// The control: a process without raised privileges takes the same settings.
 TEST(Secure, WithoutRaisedPrivilegesTheEnvironmentCounts) {
   const Outcome outcome = StartAs(OpenSelf(), [] { return 0; });
   if (Impossible(outcome)) SKIP_LOUDLY(outcome.out.c_str());

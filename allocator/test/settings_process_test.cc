@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Settings as a process meets them: what hak_config_get tells of them, and what each does to the figures of
-// hak_stats_get. Each case is a process of its own with its settings in the environment.
+// Settings in a process: what hak_config_get returns for them, and their effects on the statistics of hak_stats_get.
+// Each case is a process of its own with its settings in the environment.
 #include <errno.h>
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
@@ -31,7 +31,7 @@ const char *const kGates[] = {"HAKMEM_PROFILE",         "HAKMEM_SS_MEM_LEAN", "H
                               "HAKMEM_THREAD_CACHE_KB", "HAKMEM_SS_PREWARM",  "HAKMEM_DECOMMIT_DEADLINE_MS",
                               "HAKMEM_MEMORY_LIMIT_MB"};
 
-// Frees 24 MiB of small blocks, and tells the settings and the figures.
+// Frees 24 MiB of small blocks, and prints the settings and the statistics.
 int Figures() {
   std::vector<void *> blocks;
   for (uint64_t bytes = 0; bytes < 24 * kMib; bytes += 500) {
@@ -52,7 +52,7 @@ int Figures() {
   return hak_heap_verify() ? 0 : 1;
 }
 
-// A heap that is the same in every run, for the dump at the end.
+// A heap that is the same in every run, for the output at exit.
 int Dump() {
   static void *kept[10];
   for (void *&block : kept) block = hak_malloc(100);
@@ -73,7 +73,7 @@ class Settings : public testing::Test {
     EXPECT_EQ(outcome.err, "");
     return outcome;
   }
-  // FAST takes nothing from the environment: there each value is what `fast` says.
+  // FAST takes nothing from the environment; its value is `fast`.
   static void ExpectValue(const Outcome &outcome, const std::string &gate, const std::string &value,
                           const std::string &fast) {
     const std::string line = gate + "=" + (IsFastBuild() ? fast + " (fixed in this build)" : value) + "\n";
@@ -92,7 +92,7 @@ TEST_F(Settings, TellTheirValuesAndOrigins) {
   ExpectValue(lean, "HAKMEM_SS_MEM_LEAN_DECOMMIT", "DONTNEED (preset)", "OFF");
   ExpectValue(lean, "HAKMEM_DECOMMIT_DEADLINE_MS", "0 (preset)", "1000");
   ExpectValue(lean, "HAKMEM_MEMORY_LIMIT_MB", "4000 (environment)", "0");
-  // The same value as the default's, but asked for.
+  // The default's value, but given explicitly.
   ExpectValue(Run({"HAKMEM_SS_MEM_LEAN=1"}), "HAKMEM_SS_MEM_LEAN", "1 (environment)", "1");
 }
 
@@ -106,7 +106,7 @@ TEST_F(Settings, TellNothingOfWhatIsNoGate) {
   EXPECT_NE(hak_config_get("HAKMEM_PROFILE", nullptr), nullptr);
 }
 
-// A figure in the environment given, or, in FAST, the one of the preset balanced.
+// A statistic with this environment, or, in FAST, the one of the preset balanced.
 void ExpectFigure(const Outcome &outcome, const char *name, uint64_t value, uint64_t fast) {
   EXPECT_EQ(Figure(outcome.out, name), IsFastBuild() ? fast : value) << name << "\n" << outcome;
 }
@@ -119,7 +119,7 @@ TEST_F(Settings, PrewarmAndItsSuppression) {
   if (!FillsOnDemand()) GTEST_SKIP() << "this kernel does not fill memory on demand (MADV_POPULATE_WRITE)";
   ExpectFigure(speed, "prewarmed", 1, 0);
   ExpectFigure(speed, "skipped", 0, 1);
-  const Outcome asked = Run({"HAKMEM_SS_PREWARM=3"});  // LEAN comes from the preset only
+  const Outcome asked = Run({"HAKMEM_SS_PREWARM=3"});  // LEAN comes only from the preset
   ExpectFigure(asked, "prewarmed", 3, 0);
   ExpectFigure(asked, "skipped", 0, 1);
   const Outcome lean = Run({"HAKMEM_PROFILE=lean", "HAKMEM_SS_PREWARM=2"});
@@ -155,20 +155,20 @@ TEST_F(Settings, LeanGivesBackAsItIsTold) {
   EXPECT_GT(Figure(dontneed.out, "lean"), 8 * kMib) << dontneed;
   EXPECT_GT(Figure(dontneed.out, "lean_decommits"), 0U) << dontneed;
   EXPECT_GT(Figure(free.out, "lazy"), 8 * kMib) << free;
-  // LEAN's own gate rules: the mode alone does nothing.
+  // HAKMEM_SS_MEM_LEAN decides: the mode alone does nothing.
   const Outcome not_lean = Run({"HAKMEM_SS_MEM_LEAN=0", "HAKMEM_SS_MEM_LEAN_DECOMMIT=DONTNEED",
                                 "HAKMEM_SS_MEM_LEAN_TARGET_MB=1", "HAKMEM_DECOMMIT_DEADLINE_MS=3600000"});
   EXPECT_EQ(Figure(not_lean.out, "lean"), 0U) << not_lean;
 }
 
-// The figures of hak_stats are all of 64 bits but the first two.
+// All fields of hak_stats but the first two have 64 bits.
 constexpr size_t kFigures = 1 + (sizeof(hak_stats) - 2 * sizeof(uint32_t)) / sizeof(uint64_t);
 
 TEST_F(Settings, StatisticsAtExitNameEachFigureOnce) {
   const Outcome silent = RunSelf({"--child=dump"}, {"HAKMEM_STATS_AT_EXIT=0"});
   EXPECT_EQ(silent.exit_code, 0);
   EXPECT_EQ(silent.err, "");
-  // No small block gets guard pages by chance: it would count as a large one.
+  // Without samples: a small block with guard pages would count as a large one.
   const Outcome outcome = RunSelf({"--child=dump"}, {"HAKMEM_STATS_AT_EXIT=1", "HAKMEM_GUARD_SAMPLE=0"});
   EXPECT_EQ(outcome.exit_code, 0) << outcome;
   EXPECT_EQ(outcome.out, "");
@@ -199,7 +199,7 @@ TEST_F(Settings, StatisticsAtExitNameEachFigureOnce) {
 
 constexpr size_t kVersion1Bytes = offsetof(hak_stats, heap_free_bytes);
 
-// The structure with something behind it.
+// The structure, followed by bytes that must not change.
 struct Guarded {
   hak_stats stats;
   unsigned char guard[64];
@@ -210,7 +210,7 @@ struct Guarded {
     return hak_stats_get(&stats);
   }
   const unsigned char *Bytes() const { return reinterpret_cast<const unsigned char *>(this); }
-  // Bytes up to the last one that was written. No figure is all 0xA5.
+  // The number of bytes up to the last one that was written. No statistic is all 0xA5.
   size_t Written() const {
     size_t end = sizeof *this;
     while (end > 0 && Bytes()[end - 1] == 0xA5) --end;
@@ -226,7 +226,7 @@ TEST(StatisticsVersions, AnOldCallerGetsWhatItKnows) {
   EXPECT_EQ(guarded.stats.version, 1U);
   EXPECT_EQ(guarded.Written(), kVersion1Bytes);
   const hak_stats all = Stats();
-  // Nothing happened in between: the first part agrees, but for the version.
+  // Nothing happened between the calls, so the common part is equal except for the version.
   EXPECT_EQ(memcmp(guarded.Bytes() + 4, reinterpret_cast<const unsigned char *>(&all) + 4, kVersion1Bytes - 4), 0);
   EXPECT_GE(all.live_blocks, 1U);
   hak_free(block);

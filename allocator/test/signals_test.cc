@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Signals whose handlers do not allocate, delivered to threads in the middle of malloc and free, some thousand in all:
-// by others and by a timer. Nothing may be lost, and no call may pass an interrupted system call on as errno. (A
+// Signals whose handlers do not allocate, delivered to threads in the middle of malloc and free, some thousand in all,
+// by other threads and by a timer. Nothing may be lost, and no call may report an interrupted system call in errno. (A
 // handler that allocates, or leaves by siglongjmp, is outside of what malloc promises.)
 #include <errno.h>
 #include <gtest/gtest.h>
@@ -27,20 +27,20 @@ constexpr size_t kThreads = 3;
 
 std::atomic<uint64_t> g_delivered{0};
 std::atomic<uint64_t> g_inside{0};
-// volatile sig_atomic_t: the handler of a thread reads what the thread itself wrote.
+// volatile sig_atomic_t: a thread's handler reads what the thread itself wrote.
 thread_local volatile sig_atomic_t t_inside = 0;
 
-// As a handler must be: what it calls is async-signal-safe, and errno is as it was.
+// A correct handler: it calls only async-signal-safe functions, and restores errno.
 void Handler(int) {
   const int saved = errno;
   g_delivered.fetch_add(1, std::memory_order_relaxed);
   if (t_inside != 0) g_inside.fetch_add(1, std::memory_order_relaxed);
-  errno = EINTR;  // what a system call in a handler would leave
+  errno = EINTR;  // as a system call in a handler would leave it
   getppid();
   errno = saved;
 }
 
-// A worker's life: blocks of all kinds, own and others', each call watched for errno.
+// A worker takes and frees blocks of all kinds, its own and those of others, and checks errno after each call.
 struct Shared {
   std::atomic<bool> stop{false};
   std::atomic<uint64_t> damaged{0};
@@ -96,7 +96,7 @@ class Signals : public testing::TestWithParam<int> {
     EXPECT_EQ(shared_.bad_errno, 0U);
     EXPECT_EQ(shared_.refused, 0U);
     EXPECT_TRUE(hak_heap_verify());
-#if !HAK_TEST_TSAN  // its runtime delivers signals when the thread is between two things
+#if !HAK_TEST_TSAN  // its runtime delivers signals only between operations of the thread
     EXPECT_GT(g_inside, g_delivered / 20) << "the signals hardly met a thread inside the allocator";
 #endif
   }
@@ -115,7 +115,7 @@ TEST_P(Signals, FromAnotherThread) {
   for (uint64_t i = 0; i < kSignals; ++i) {
     pthread_kill(threads_[i % kThreads].native_handle(), SIGUSR1);
     if (i % 8 == 0) sched_yield();
-    // Signals that are pending already count once: no faster than they are seen.
+    // Signals of a kind that is already pending are merged, so they are sent no faster than they are handled.
     while (g_delivered + 100 < i && i % 50 == 0) {
       usleep(100);
       pthread_kill(threads_[i % kThreads].native_handle(), SIGUSR1);
@@ -126,7 +126,7 @@ TEST_P(Signals, FromAnotherThread) {
 }
 
 TEST_P(Signals, FromATimer) {
-  // The kernel gives the timer's signal to any thread: this one takes none.
+  // The kernel sends the timer's signal to any thread; this one blocks it.
   sigset_t alarm_only;
   sigset_t before;
   sigemptyset(&alarm_only);

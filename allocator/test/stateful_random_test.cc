@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Random programs against the model (heap_model.h), with one thread and with several, and for each thing the model
-// checks a planted bug that it has to find.
+// Random programs against the model (heap_model.h), with one thread and with several; and for each check of the model a
+// planted bug that it must find.
 //
 // Each run prints its seed; HAK_TEST_SEED=<seed> repeats it, HAK_TEST_SCALE=<n> makes runs n times as long.
 #include <errno.h>
@@ -43,7 +43,7 @@ TEST(StatefulRandom, SingleThread) {
     EXPECT_EQ(model.live_blocks(), 0U);
     recycled += model.recycled_zeroed();
   }
-  // Else the zero check would only have seen fresh pages of the operating system.
+  // Otherwise the check for zero would only have seen new pages of the operating system.
   EXPECT_GT(recycled, 100U);
 }
 
@@ -86,8 +86,7 @@ TEST(StatefulRandom, ManyShortThreadsMostlyRemote) {
   ASSERT_TRUE(model.ok()) << "seed " << seed << "\n" << Describe(model);
 }
 
-// Oracle 10: what a cycle of allocating and freeing maps comes back, and later cycles do not need more than earlier
-// ones.
+// A cycle of allocating and freeing unmaps what it mapped, and later cycles do not need more than earlier ones.
 uint64_t MappedAfterCycle(uint64_t seed) {
   HeapModel model{AllocatorApi{}};
   SingleOptions options;
@@ -109,7 +108,7 @@ TEST(StatefulRandom, CyclesDoNotGrow) {
   const uint64_t first = MappedAfterCycle(seed);
   uint64_t last = first;
   for (int cycle = 0; cycle < 6; ++cycle) last = MappedAfterCycle(seed);
-  // The same program each time; one region of 2 MiB more is placement, two are growth.
+  // The program is the same each time. One superslab more can be caused by placement; two are growth.
   EXPECT_LE(last, first + (uint64_t{2} << 20));
 }
 
@@ -171,8 +170,8 @@ TEST_P(PlantedBug, IsFound) {
   }
   const std::vector<Violation> violations = model.violations();
   ASSERT_FALSE(violations.empty()) << control.name << " was not noticed";
-  // One thread meets the bug's own oracle first. Between threads it may be another: a block that two threads were given
-  // has the wrong size for one of them before the other has entered it.
+  // With one thread the bug's own check finds it first. With several threads it may be another check: a block that two
+  // threads got has the wrong size for one of them before the other has recorded it.
   const auto is_own = [&](const Violation &violation) { return violation.oracle == control.oracle; };
   const auto end = control.threads ? violations.end() : violations.begin() + 1;
   EXPECT_TRUE(std::any_of(violations.begin(), end, is_own)) << OracleName(control.oracle) << '\n' << Describe(model);
@@ -212,7 +211,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Control{"FailsAtRandom", Bug::kFailsAtRandom, Oracle::kAvailability, false}),
     [](const testing::TestParamInfo<Control> &tested) { return std::string(tested.param.name); });
 
-// The wrapper that carries the bugs is no bug itself.
+// The wrapper without a bug passes.
 TEST(PlantedBugs, WrapperAlonePasses) {
   HeapModel single(PlantBug(Bug::kNone));
   SingleOptions options;

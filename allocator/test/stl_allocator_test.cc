@@ -32,7 +32,7 @@ bool IsAligned(const T *p) {
   return reinterpret_cast<uintptr_t>(p) % (alignof(T) < 16 ? 16 : alignof(T)) == 0;
 }
 
-// What the standard asks for, checked when this is compiled.
+// The requirements of the standard, checked at compile time.
 using Traits = std::allocator_traits<StlAllocator<int>>;
 static_assert(Traits::is_always_equal::value);
 static_assert(Traits::propagate_on_container_copy_assignment::value);
@@ -86,7 +86,7 @@ TEST(StlAllocator, NoObjectsAreABlockOfTheirOwn) {
 TEST(StlAllocator, RefusesALengthThatOverflows) {
   StlAllocator<uint64_t> allocator;
   const size_t most = static_cast<size_t>(PTRDIFF_MAX) / sizeof(uint64_t);
-  // (SIZE_MAX / 8 + 2) * 8 is 8 in 64 bits: a product without a check would be given.
+  // (SIZE_MAX / 8 + 2) * 8 is 8 in 64 bits: without a check the request would succeed.
   for (const size_t count : {most + 1, SIZE_MAX / sizeof(uint64_t) + 1, SIZE_MAX / sizeof(uint64_t) + 2, SIZE_MAX}) {
     EXPECT_THROW((void)allocator.allocate(count), std::bad_array_new_length) << count;
     EXPECT_THROW((void)StlAllocator<Aligned<64>>().allocate(count), std::bad_array_new_length) << count;
@@ -109,7 +109,7 @@ TEST(StlAllocator, ThrowsWhenMemoryCannotBeHad) {
   EXPECT_TRUE(fails(StlAllocator<char>(), static_cast<size_t>(PTRDIFF_MAX) - 8192));
   EXPECT_TRUE(fails(StlAllocator<Aligned<64>>(), static_cast<size_t>(PTRDIFF_MAX) / 64 - 8192));
   EXPECT_EQ(Stats().live_blocks, live);
-  // And the next call succeeds.
+  // The next call succeeds.
   StlAllocator<char> allocator;
   allocator.deallocate(allocator.allocate(10), 10);
 }
@@ -124,7 +124,7 @@ TEST(StlAllocator, DeallocateLeavesErrno) {
   EXPECT_EQ(errno, 1234);
 }
 
-// Every container, filled, copied, moved and emptied; at the end the allocator holds as much as before.
+// Fills, copies, moves and empties every container. At the end as many blocks are live as before.
 TEST(StlAllocator, ServesContainers) {
   const uint64_t live = Stats().live_blocks;
   {
@@ -144,7 +144,7 @@ TEST(StlAllocator, ServesContainers) {
       bits.push_back(i % 3 == 0);
     }
     const uint64_t used = Stats().live_blocks;
-    // Nodes of the tree, the table and the list alone.
+    // Only the nodes of the tree, the table and the list.
     EXPECT_GE(used, live + 6000);
     for (const Aligned<32> &item : list) ASSERT_TRUE(IsAligned(&item));
     auto copy = texts;

@@ -22,7 +22,7 @@ namespace {
   abort();
 }
 
-// Reads both pipes to their end, or to the deadline. False at the deadline.
+// Reads both pipes to their end. False: the deadline came first.
 bool Collect(int out, int err, int timeout_seconds, Outcome *outcome) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point deadline = Clock::now() + std::chrono::seconds(timeout_seconds);
@@ -56,7 +56,7 @@ Outcome Run(int timeout_seconds, const Child &child) {
   const pid_t pid = fork();
   if (pid < 0) Fatal("fork");
   if (pid == 0) {
-    // A group of its own, so that the watchdog also reaches what the child forks.
+    // A process group of its own, so that the watchdog also ends what the child forks.
     setpgid(0, 0);
     dup2(out[1], STDOUT_FILENO);
     dup2(err[1], STDERR_FILENO);
@@ -84,7 +84,7 @@ Outcome Run(int timeout_seconds, const Child &child) {
   if (WIFEXITED(status)) outcome.exit_code = WEXITSTATUS(status);
   if (WIFSIGNALED(status)) outcome.signal = WTERMSIG(status);
 #if defined(__aarch64__)
-  // The aarch64 tests run in an emulator too, which adds a line of its own to an abort.
+  // The emulator, in which aarch64 tests run, adds a line of its own to an abort.
   const std::string emulator = "qemu: uncaught target signal 6 (Aborted) - core dumped\n";
   const size_t own = outcome.err.size() - std::min(outcome.err.size(), emulator.size());
   if (outcome.err.compare(own, std::string::npos, emulator) == 0) outcome.err.resize(own);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A piece of a test in a process of its own, with its output and the way it ended, and a watchdog.
+// Runs a part of a test in a process of its own, with a watchdog; returns its output and how it ended.
 #ifndef HAKMEM_ALLOCATOR_TESTS_SUBPROCESS_H_
 #define HAKMEM_ALLOCATOR_TESTS_SUBPROCESS_H_
 
@@ -13,8 +13,8 @@ namespace hak_test {
 
 struct Outcome {
   bool timed_out = false;
-  int exit_code = -1;  // -1 when a signal ended the process
-  int signal = 0;      // 0 when it exited
+  int exit_code = -1;  // -1: a signal ended the process
+  int signal = 0;      // 0: the process exited
   std::string out;
   std::string err;
 };
@@ -28,7 +28,7 @@ Outcome RunForked(const std::function<int()> &body, int timeout_seconds = 20);
 Outcome RunSelf(const std::vector<std::string> &arguments, const std::vector<std::string> &environment,
                 int timeout_seconds = 20);
 
-// Whether RunSelf works: always, but for aarch64 programs in an emulator, which the kernel cannot start by themselves.
+// Whether RunSelf works: always, except for aarch64 programs in an emulator, which the kernel cannot start.
 bool CanRunSelf();
 
 }  // namespace hak_test

@@ -38,7 +38,7 @@
 
 namespace hak_test {
 
-// True in builds whose every access costs several times as much.
+// True in builds whose memory accesses are several times as slow.
 inline constexpr bool kSlowBuild = HAK_TEST_TSAN != 0 || HAK_TEST_ASAN != 0;
 
 inline uint64_t Mix64(uint64_t x) {
@@ -55,7 +55,7 @@ class Random {
     state_ += 0x9e3779b97f4a7c15U;
     return Mix64(state_);
   }
-  // A number in [0, n); n > 0. The bias is of no weight for the small n used here.
+  // A number in [0, n); n > 0. The bias is negligible for the small n used here.
   uint64_t Below(uint64_t n) { return Next() % n; }
   size_t Index(size_t n) { return static_cast<size_t>(Below(n)); }
   bool OneIn(uint64_t n) { return Below(n) == 0; }
@@ -64,7 +64,7 @@ class Random {
   uint64_t state_;
 };
 
-// A number from the environment; a value that is no number ends the test rather than running it on another one.
+// A number from the environment. Ends the test if the value is not a number.
 inline uint64_t NumberFromEnv(const char *name, uint64_t fallback) {
   const char *text = getenv(name);
   if (text == nullptr || *text == '\0') return fallback;
@@ -78,10 +78,10 @@ inline uint64_t NumberFromEnv(const char *name, uint64_t fallback) {
   return value;
 }
 
-// The seed of this run: that of the environment, else one that the first call draws, prints and leaves in the
-// environment for the programs that this one starts. The child of a fork has its parent's when the parent has drawn it.
-// A test that forks while it has threads calls this before: the child of a fork that came while another thread drew the
-// seed would wait for that thread for ever.
+// The seed of this run: from the environment, otherwise drawn by the first call, which prints it and sets it in the
+// environment for the programs that this one starts. The child of a fork has its parent's seed if the parent has drawn
+// it. A test that forks while it has threads must call this first: if another thread were drawing the seed during the
+// fork, the child would wait for that thread forever.
 inline uint64_t RunSeed() {
   static const uint64_t seed = [] {
     const char *given = getenv("HAK_TEST_SEED");

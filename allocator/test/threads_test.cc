@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Many threads at once, many threads one after another, and allocation in the last moments of a thread's life.
+// Many threads at once, many threads one after another, and allocations while a thread ends.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <limits.h>
@@ -29,7 +29,7 @@ constexpr size_t kLiveThreads = HAK_TEST_TSAN ? 100 : 1000;
 constexpr size_t kShortThreads = HAK_TEST_TSAN ? 1000 : 10000;
 constexpr size_t kWarmUp = HAK_TEST_TSAN ? 100 : 500;
 
-// A block that tells when its bytes have changed: its size and a sum stand in it.
+// A block whose contents are checked: it holds its size and a checksum.
 void *NewStamped(size_t size) {
   size = std::max<size_t>(size, 16);
   auto *words = static_cast<uint64_t *>(hak_malloc(size));
@@ -40,7 +40,7 @@ void *NewStamped(size_t size) {
   return words;
 }
 
-// Frees it; false when it is not as it was.
+// Frees the block. False: its contents have changed.
 bool FreeStamped(void *p) {
   auto *words = static_cast<uint64_t *>(p);
   const uint64_t size = words[0];
@@ -53,7 +53,7 @@ bool FreeStamped(void *p) {
   return good;
 }
 
-// pthreads with small stacks: a thousand default ones would ask for 8 GiB of address space.
+// Threads with small stacks: a thousand default stacks would take 8 GiB of address space.
 class SmallThread {
  public:
   template <typename Body>
@@ -104,7 +104,7 @@ TEST(Threads, ThousandLiveThreadsExchangeBlocks) {
         if (theirs != nullptr && !FreeStamped(theirs)) damaged.fetch_add(1);
       };
       for (int op = 0; op < 20; ++op) step();
-      // Everybody has a heap now and nobody has left.
+      // Every thread has a heap now, and none has ended.
       pthread_barrier_wait(&all_alive);
       if (arrived.fetch_add(1) == 0) threads_seen = Stats().threads;
       for (int op = 0; op < 150; ++op) step();
@@ -124,10 +124,10 @@ TEST(Threads, ThousandLiveThreadsExchangeBlocks) {
   const hak_stats after = Stats();
   EXPECT_EQ(after.live_blocks, before.live_blocks);
   EXPECT_EQ(after.live_bytes, before.live_bytes);
-  EXPECT_LE(after.threads, before.threads + 1);  // the main thread may have got its heap in between
+  EXPECT_LE(after.threads, before.threads + 1);  // the main thread may have got its heap meanwhile
 }
 
-// The most that a series has grown after its warm-up.
+// The most that a series grew after its warm-up.
 uint64_t GrowthAfter(const std::vector<uint64_t> &series, size_t warm_up) {
   uint64_t early = 0;
   uint64_t late = 0;
@@ -147,7 +147,8 @@ TEST(GrowthAfter, SeesALeakAndIgnoresNoise) {
   EXPECT_EQ(GrowthAfter(noise, kWarmUp), 0U);
 }
 
-// One region of 2 MiB either way is placement. HARDENED also keeps up to 128 freed blocks between two guard pages each.
+// One superslab more or less can be caused by placement. HARDENED also keeps up to 128 freed blocks, each between two
+// guard pages.
 uint64_t MayGrow() {
   const uint64_t held = IsHardenedBuild() ? 128 * 3 * static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) : 0;
   return (uint64_t{2} << 20) + held;
@@ -155,7 +156,7 @@ uint64_t MayGrow() {
 
 TEST(Threads, TenThousandShortThreadsDoNotGrow) {
   const hak_stats before = Stats();
-  std::vector<void *> left;  // blocks the last thread left to the next one
+  std::vector<void *> left;  // blocks that each thread leaves to the next one
   std::vector<uint64_t> mapped;
   size_t damaged = 0;
   for (size_t i = 0; i < kShortThreads; ++i) {
@@ -167,7 +168,7 @@ TEST(Threads, TenThousandShortThreadsDoNotGrow) {
       left.clear();
       std::vector<void *> mine;
       for (int block = 0; block < 130; ++block) mine.push_back(NewStamped(16 + random.Index(1000)));
-      // A hundred for the next thread.
+      // Leaves a hundred blocks for the next thread.
       for (size_t block = 0; block < mine.size(); ++block) {
         if (block % 13 < 10) {
           left.push_back(mine[block]);
@@ -183,7 +184,7 @@ TEST(Threads, TenThousandShortThreadsDoNotGrow) {
     if (!FreeStamped(p)) ++damaged;
   }
   EXPECT_EQ(damaged, 0U);
-  // A leak of a slab for each thread would be 600 MiB.
+  // If each thread leaked a slab, this would be 600 MiB.
   EXPECT_LE(GrowthAfter(mapped, kWarmUp), MayGrow());
   EXPECT_TRUE(hak_heap_verify());
   const hak_stats after = Stats();
@@ -191,7 +192,7 @@ TEST(Threads, TenThousandShortThreadsDoNotGrow) {
   EXPECT_EQ(after.live_bytes, before.live_bytes);
 }
 
-// Threads that end while others free what they left, all at once.
+// Threads end while others free the blocks that they left, all at once.
 TEST(Threads, ExitRacesWithRemoteFrees) {
   const hak_stats before = Stats();
   std::atomic<void *> slots[256] = {};
@@ -220,7 +221,7 @@ TEST(Threads, ExitRacesWithRemoteFrees) {
 
 // ---- The end of a thread ------------------------------------------------------------------------
 
-// ThreadSanitizer ends its own part of the thread in the last round; code that it instruments cannot run after that.
+// ThreadSanitizer ends its own data of the thread in the last round. Instrumented code cannot run after that.
 constexpr size_t kRounds = PTHREAD_DESTRUCTOR_ITERATIONS - (HAK_TEST_TSAN ? 1 : 0);
 constexpr size_t kKeys = 40;  // more than the 32 that glibc keeps in the thread itself
 pthread_key_t g_keys[kKeys];
@@ -228,8 +229,8 @@ std::atomic<size_t> g_destructor_calls;
 std::atomic<size_t> g_damaged;
 std::atomic<void *> g_last_words[kKeys];
 
-// Frees the block of this round, allocates and frees others, and asks for another round with a new block. glibc ends
-// after PTHREAD_DESTRUCTOR_ITERATIONS rounds; what the last one leaves is kept for the test to free.
+// Frees the block of this round, allocates and frees others, and requests another round with a new block. glibc stops
+// after PTHREAD_DESTRUCTOR_ITERATIONS rounds; the test frees what the last round leaves.
 void KeyDestructor(void *value) {
   auto *words = static_cast<uint64_t *>(value);
   const size_t index = words[2];
@@ -300,7 +301,7 @@ TEST(ThreadEnd, DestructorsAllocateAndFreeInEveryRound) {
   EXPECT_LE(after.threads, before.threads + 1);
 }
 
-// A thread that allocates after its heap has ended gets one again; that must not leave a heap behind each time.
+// A thread allocates after its heap was closed. This must not leave a heap behind each time.
 TEST(ThreadEnd, LateAllocationsDoNotLeakHeaps) {
   pthread_key_t key;
   ASSERT_EQ(pthread_key_create(&key,

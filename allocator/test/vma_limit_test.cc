@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// At the kernel's limit on the number of mappings (vm.max_map_count). There munmap and mmap fail although there is
-// memory: what cannot be unmapped stays owned and is unmapped later, nothing else changes, and errno stays.
+// At the kernel's limit on the number of mappings (vm.max_map_count), munmap and mmap fail although there is memory.
+// What cannot be unmapped stays the allocator's and is unmapped later. Nothing else changes, nor does errno.
 #include <errno.h>
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
@@ -38,7 +38,7 @@ uint64_t MappingLimit() {
   return limit;
 }
 
-// Makes mappings until there may be no more: pages of one reservation that differ from both neighbours.
+// Creates mappings until the limit is reached: pages of one reservation that differ from both neighbours.
 class Crowd {
  public:
   explicit Crowd(uint64_t limit) : page_(static_cast<size_t>(sysconf(_SC_PAGESIZE))), size_((limit + 1000) * page_) {
@@ -47,7 +47,7 @@ class Crowd {
     for (size_t at = page_; at + page_ < size_; at += 2 * page_) {
       if (mprotect(start_ + at, page_, PROT_READ) != 0) {
         reached_ = errno == ENOMEM;
-        // The last one or two that still fit.
+        // The last one or two mappings that are still possible.
         for (int i = 0; i < 4; ++i)
           mmap(nullptr, page_, i % 2 ? PROT_READ : PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         return;
@@ -65,7 +65,7 @@ class Crowd {
 };
 
 constexpr size_t kCount = 48;
-Stamped g_blocks[4][kCount];  // mappings, spans, small, and those taken at the limit
+Stamped g_blocks[4][kCount];  // large, medium and small blocks, and blocks taken at the limit
 constexpr size_t kSizes[3] = {1500000, 300000, 20000};
 
 bool Free(Stamped *block) {
@@ -82,14 +82,14 @@ int AtTheLimit() {
   for (size_t kind = 0; kind < 3; ++kind) {
     for (size_t i = 0; i < kCount; ++i) Expect(g_blocks[kind][i].New(kSizes[kind], kind * 100 + i), "malloc", i);
   }
-  // A mapping whose middle cannot be unmapped: the control.
+  // The control: the middle of a mapping cannot be unmapped.
   auto *control = static_cast<char *>(mmap(nullptr, 12 << 12, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   mprotect(control, 12 << 12, PROT_READ | PROT_WRITE);
   Crowd crowd(limit);
   Expect(crowd.reached(), "the limit was not reached", limit);
   Expect(munmap(control + (4 << 12), 1 << 12) != 0 && errno == ENOMEM, "munmap should have failed", 0);
 
-  // Every second block: what lies between live ones can only be unmapped by splitting a mapping.
+  // Frees every second block. Memory between live blocks can only be unmapped by splitting a mapping.
   for (size_t kind = 0; kind < 3; ++kind) {
     for (size_t i = 1; i < kCount; i += 2) Expect(Free(&g_blocks[kind][i]), "contents", kind);
   }
@@ -100,10 +100,10 @@ int AtTheLimit() {
   Expect(hak_heap_verify(), "verify after freeing at the limit", 0);
   const hak_stats at_limit = Stats();
   Expect(at_limit.live_blocks == empty.live_blocks + 3 * kCount / 2, "live blocks", at_limit.live_blocks);
-  // What could not be unmapped was given back: addresses without memory.
+  // The memory of what could not be unmapped was returned; only addresses remain.
   Expect(at_limit.committed_bytes < at_limit.mapped_bytes, "nothing stayed mapped", at_limit.mapped_bytes);
 
-  // Requests: met from what is there, or refused.
+  // Requests either succeed with existing memory or fail.
   uint64_t met = 0;
   for (size_t i = 0; i < kCount; ++i) {
     errno = kErrnoBefore;
@@ -136,7 +136,7 @@ int AtTheLimit() {
   Expect(hak_heap_verify(), "verify at the end", 0);
   const hak_stats end = Stats();
   Expect(end.live_blocks == empty.live_blocks, "live blocks at the end", end.live_blocks);
-  // Records may have given their memory back too: signed.
+  // Signed, because the memory of records may have been returned too.
   const auto committed = [](const hak_stats &stats) {
     return static_cast<int64_t>(stats.committed_bytes) - static_cast<int64_t>(stats.metadata_bytes);
   };
