@@ -2,8 +2,8 @@
 //
 // usage: c_host PLUGIN
 //
-// A program in C that loads a plugin in C++ for itself alone (RTLD_LOCAL) and runs it, in its first thread and in
-// another one. Exit status: 0, or the number of the plugin's step that failed.
+// A program in C that loads a plugin in C++ with RTLD_LOCAL and runs it, in its first thread and in another one. Exit
+// status: 0, or the number of the plugin's step that failed.
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// mallinfo and mallinfo2 against what the program asked for and what the kernel says it has: each byte is in one
-// figure.
+// mallinfo and mallinfo2 against what the program requested and what the kernel reports: each byte is counted in
+// exactly one field.
 #include <gtest/gtest.h>
 #include <malloc.h>
 #include <stdint.h>
@@ -31,7 +31,7 @@ size_t InUse() {
   return static_cast<size_t>(info.uordblks + info.hblkhd);
 }
 
-// The process's address space without what was there before; allocates nothing.
+// The process's address space less what it was at the start; allocates nothing.
 size_t AddressSpace() {
   char text[128] = {};
   const int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
@@ -114,7 +114,7 @@ INSTANTIATE_TEST_SUITE_P(Sizes, Mallinfo,
                          testing::Values(size_t{100}, size_t{3000}, size_t{60000}, size_t{500000}, 4 * kMiB,
                                          32 * kMiB));
 
-// The figures of the old structure end at 2 GiB.
+// The fields of the old structure end at 2 GiB.
 TEST(MallinfoOld, SaysTheMostThatItsFieldsHold) {
   void *block = malloc(size_t{3} << 30);
   if (block == nullptr) GTEST_SKIP() << "no 3 GiB to be had";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The program's blocks are accounted for as the system's policy for overcommitting says: what it would never have
-// memory for is refused, and what it gives is counted. And what the purge thread keeps a program from doing.
+// The system's overcommit policy applies to the program's blocks: a request for which there can never be memory is
+// refused, and blocks are counted. Also: what a program with the purge thread cannot do.
 #include <errno.h>
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
@@ -22,7 +22,7 @@ namespace {
 
 constexpr size_t kMiB = size_t{1} << 20;
 
-// 0: guesses, 1: gives everything, 2: counts strictly; -1: not known.
+// 0: heuristic, 1: always allowed, 2: strict; -1: not known.
 int Policy() {
   std::ifstream file("/proc/sys/vm/overcommit_memory");
   int policy = -1;
@@ -96,7 +96,7 @@ TEST_F(TooMuch, ReallocKeepsTheBlock) {
   }
 }
 
-// The flags of the mapping that the address lies in, from the kernel's list.
+// The flags of the mapping that contains the address, from the kernel's list.
 std::string FlagsOf(const void *address) {
   std::ifstream file("/proc/self/smaps");
   bool here = false;
@@ -142,7 +142,7 @@ TEST(Namespace, DISABLED_AfterThePurgeThread) {
   ASSERT_TRUE(hak_test::WaitUntil([] { return hak_test::PurgeThread() != 0; }));
   ASSERT_EQ(hak_config_set("HAKMEM_BACKGROUND", "0"), 0);
   ASSERT_TRUE(hak_test::WaitUntil([] { return hak_test::PurgeThread() == 0; }));
-  // EPERM: the system has them for nobody. EINVAL would be the thread.
+  // EPERM: the system allows them to nobody. EINVAL would be caused by the thread.
   EXPECT_TRUE(unshare(CLONE_NEWUSER) == 0 || errno == EPERM || errno == ENOSPC || errno == ENOSYS) << strerror(errno);
 }
 

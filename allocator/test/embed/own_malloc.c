@@ -2,9 +2,9 @@
 //
 // usage: own_malloc CASE
 //
-// A program with malloc, calloc, realloc and free of its own, which the C library's manual calls enough: what the C
-// library makes with malloc comes from here, and what is defined by realloc and free goes here. Each case is a process
-// of its own; exit status 0: right, 2: there is no such case.
+// A program with its own malloc, calloc, realloc and free, which the C library's manual calls sufficient. The C library
+// must use these, and so must functions that are defined by realloc and free. Each case is a process of its own. Exit
+// status 0: passed, 2: there is no such case.
 #include <malloc.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -40,7 +40,7 @@ static struct header *header_of(void *ptr) {
 void *malloc(size_t size) {
   const size_t bytes = (sizeof(struct header) + size + 15) & ~(size_t)15;
   if (size > sizeof arena) return NULL;
-  // Relaxed: each call gets a part of its own, and nothing else is ordered by it.
+  // Relaxed: each call gets its own part, and nothing else is ordered by it.
   const size_t at = __atomic_fetch_add(&used, bytes, __ATOMIC_RELAXED);
   if (at + bytes > sizeof arena) return NULL;
   struct header *header = (struct header *)(void *)(arena + at);

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A program that replaces some of the forms of operator new and delete, as REPLACE says: 1 the plain ones, 2 those for
-// arrays, 4 the aligned ones; a sum is all of these. The others then are what C++ defines by them ([new.delete]): each
-// block goes through the program's, and none from here is ever given to another allocator. Exit status: 0, or a line
-// says what is wrong. With nothing else in between it has to hold in a program linked with the archive, under
-// LD_PRELOAD, and on the C library alone.
+// A program that replaces some of the forms of operator new and delete. REPLACE is a sum: 1 the plain forms, 2 those
+// for arrays, 4 the aligned ones. C++ defines the other forms by these ([new.delete]), so each block must go through
+// the program's forms, and none of its blocks may go to another allocator. Exit status: 0, or a line says what is
+// wrong. This must hold when it is linked with the archive, under LD_PRELOAD, and with the C library alone.
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -18,12 +17,12 @@
 #include <vector>
 
 #if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wsized-deallocation"  // That is what this is about.
+#pragma GCC diagnostic ignored "-Wsized-deallocation"  // Replacing only some forms is intended.
 #endif
 
 namespace {
 
-// Blocks of the program's own have a mark in front, which malloc knows nothing of.
+// The program's own blocks have a mark in front.
 struct alignas(16) Mark {
   uint64_t word;
   void *start;
@@ -31,7 +30,7 @@ struct alignas(16) Mark {
 constexpr uint64_t kMark = 0x6d61726b6d61726b;
 
 int failures;
-size_t news, deletes;  // through the program's own forms
+size_t news, deletes;  // calls of the program's own forms
 bool refuse;
 
 void Expect(bool right, const char *what) {
@@ -40,7 +39,7 @@ void Expect(bool right, const char *what) {
   failures++;
 }
 
-// Not inlined: a compiler knows of a block from new what an allocator that marks it must not be told.
+// Not inlined: what a compiler assumes of a block from new is not true for an allocator that marks it.
 [[maybe_unused, gnu::noinline]] void *Own(size_t size, size_t align) {
   news++;
   char *start = refuse ? nullptr : static_cast<char *>(malloc(size + align + sizeof(Mark)));
@@ -85,8 +84,8 @@ namespace {
 constexpr std::align_val_t kAlign{64};
 constexpr bool kPlain = (REPLACE & 1) != 0, kArray = (REPLACE & 3) != 0, kAligned = (REPLACE & 4) != 0;
 
-// Runs the round trip often enough for the fast paths to be in use; each one has to go through the program's forms, or
-// none.
+// Runs the round trip often enough for the fast paths to be used. Each time both calls must go through the program's
+// forms, or none.
 template <typename Body>
 void Round(const char *name, bool ours, Body body) {
   for (int i = 0; i < 200; i++) {
@@ -101,7 +100,7 @@ void Round(const char *name, bool ours, Body body) {
   }
 }
 
-// By their addresses: a compiler takes much for granted of what it knows to be operator new.
+// Called by their addresses, because a compiler makes assumptions about what it knows to be operator new.
 using Quiet = const std::nothrow_t &;
 using Align = std::align_val_t;
 void *(*volatile single_new)(size_t) = ::operator new;
@@ -146,7 +145,7 @@ void EachForm(size_t size) {
         [&] { aligned_nothrow_array_delete(use(aligned_nothrow_array_new(size, kAlign, quiet)), kAlign, quiet); });
 }
 
-// What the program's form throws is caught in the nothrow ones that are made of it.
+// The nothrow forms that are defined by the program's form catch what it throws.
 void Refused() {
   Quiet quiet = std::nothrow;
   refuse = true;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Blocks that a program fills and then cuts to size by realloc: what the kernel says the process holds is near what it
-// asked for last.
+// Blocks that a program fills and then shrinks by realloc: the resident memory must be close to the last requested
+// size.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <string.h>
@@ -32,7 +32,7 @@ TEST_P(Shrink, HoldsLittleMoreThanIsAskedFor) {
   const Cut cut = GetParam();
   const size_t count = 24 * kMiB / cut.to;
   const hak_test::Outcome outcome = RunForked([&] {
-    // What huge pages hold beyond the blocks is not the question.
+    // Without huge pages, whose memory beyond the blocks is not tested here.
     prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
     std::vector<char *> blocks(count);
     const uint64_t before = ResidentBytes();
@@ -52,7 +52,7 @@ TEST_P(Shrink, HoldsLittleMoreThanIsAskedFor) {
       }
       hak_free(blocks[i]);
     }
-    if (before == 0 || held < asked / 2) return 4;  // Then the measurement is wrong.
+    if (before == 0 || held < asked / 2) return 4;  // The measurement is wrong.
     return held <= asked * 13 / 10 + kMiB ? 0 : 5;
   });
   EXPECT_EQ(outcome.exit_code, 0) << outcome;
@@ -87,7 +87,7 @@ TEST(ShrinkAndGrow, ABlockOfManyStepsDown) {
   }
 }
 
-// A buffer that goes up and down does not pay for it for ever.
+// A buffer that grows and shrinks again and again does not make a system call each time.
 TEST(ShrinkAndGrow, ABufferThatGoesUpAndDownSoonMakesNoSystemCalls) {
   for (const Cut cut : {Cut{60000, 33000}, Cut{190000, 140000}, Cut{30000, 17000}, Cut{2000, 1100}}) {
     char *block = static_cast<char *>(hak_malloc(cut.from));
@@ -104,7 +104,7 @@ TEST(ShrinkAndGrow, ABufferThatGoesUpAndDownSoonMakesNoSystemCalls) {
   }
 }
 
-// Growth in steps, from one size to many times as much: the block is not trimmed on its way.
+// Growth in steps to many times the size: the block is not shrunk meanwhile.
 TEST(ShrinkAndGrow, GrowthGivesNothingBack) {
   const uint64_t before = Stats().decommits;
   char *block = static_cast<char *>(hak_malloc(33000));

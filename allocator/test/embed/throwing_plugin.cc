@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// For c_host: operator new that fails, and new handlers, in a process whose C++ runtime came with this library.
+// For c_host: failures of operator new, and new handlers, in a process whose C++ runtime was loaded with this library.
 #include <stddef.h>
 
 #include <new>
@@ -41,7 +41,7 @@ bool Throws(Body body) {
   return false;
 }
 
-// Each way of asking, with the handler; `kExpected` is what the throwing ones throw.
+// Each form of new with this handler; `kExpected` is what the throwing forms throw.
 template <typename Exception>
 bool EachForm(void (*handler)(), int calls_each) {
   const auto refused = [&](auto body) {
@@ -78,7 +78,7 @@ extern "C" int plugin_run() {
   if (!EachForm<std::bad_alloc>(GiveUpAtTheThird, 3)) return 3;
   if (!EachForm<std::bad_alloc>(ThrowBadAlloc, 1)) return 4;
   if (!EachForm<Anything>(ThrowAnything, 1)) return 5;
-  // And all of that left the memory as it was.
+  // All of this leaves no block live.
   std::vector<int> numbers(1000, 7);
   return numbers[999] == 7 ? 0 : 6;
 }

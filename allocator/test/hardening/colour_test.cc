@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Large blocks of one size begin at varied cache lines where that costs no page of memory, and are exact all the same:
-// size, contents, growth, zeroes, alignment where it was asked for, and which pointers are theirs.
+// Large blocks of one size begin at varying cache lines if that costs no page of memory. All else must be correct:
+// size, contents, growth, zeroed memory, requested alignment, and which pointers are valid.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <signal.h>
@@ -20,7 +20,7 @@ namespace hak_test {
 namespace {
 
 constexpr size_t kPage = 4096;
-// With room in the last page for at least six lines; spans, and from the last ones on mappings.
+// Sizes that leave room for at least six lines in the last page.
 const size_t kSizes[] = {40000, 66000, 100000, 150000, 345000, 700001, 2 << 20, (3 << 20) + 5, 20000000};
 
 char *New(size_t size) { return static_cast<char *>(hak_malloc(size)); }
@@ -54,7 +54,7 @@ TEST(Colour, UsableSizesAreGoodSizes) {
       if (exact <= 33000) continue;
       char *block = New(exact);
       ASSERT_NE(block, nullptr);
-      // A mapping that was used before may be a little larger.
+      // A reused run may be a little larger.
       if (exact <= 1 << 20) {
         EXPECT_EQ(hak_usable_size(block), hak_good_size(exact)) << exact;
       }
@@ -74,7 +74,7 @@ struct Block {
   unsigned char mark;
 };
 
-// Marks at the ends and at each page: a block that overlaps another, or lost a page, shows it.
+// Marks at both ends and in each page, so that an overlap or a lost page is noticed.
 void Mark(Block *block) {
   for (size_t i = 0; i < block->size; i += kPage - 1) block->start[i] = static_cast<char>(block->mark);
   block->start[block->size - 1] = static_cast<char>(block->mark);
@@ -152,7 +152,7 @@ TEST(Colour, OnlyABlocksOwnStartIsIt) {
       EXPECT_EQ(outcome.signal, SIGABRT) << outcome;
       EXPECT_EQ(outcome.err.find("hakmem: invalid free: 0x"), 0u) << size << ' ' << off << ' ' << outcome;
     }
-    // The start of the page that the block begins in is nobody's pointer.
+    // The start of the page in which the block begins is not a valid pointer.
     const Outcome outcome = RunForked([&] {
       char *block = New(size);
       char *page = reinterpret_cast<char *>(reinterpret_cast<uintptr_t>(block) & ~(kPage - 1));

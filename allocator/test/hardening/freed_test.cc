@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// HARDENED: what lies in front of a freed block is watched as the block itself is, blocks of size 0 cannot be touched,
-// and a canary shows a string's zero and ends a string that has none.
+// HARDENED: the bytes in front of a freed block are checked like the block itself; blocks of size 0 cannot be touched;
+// a canary detects a string's terminating zero, and ends a string without one.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <signal.h>
@@ -28,7 +28,7 @@ namespace {
 char *New(size_t size) { return static_cast<char *>(hak_malloc(size)); }
 void Write(char *at) { *const_cast<volatile char *>(at) = static_cast<char>(*at ^ 0x15); }
 
-// Ended by the allocator, with one line that begins so.
+// Expects that the allocator ends the process with one line that begins like this.
 void ExpectCaught(const Outcome &outcome) {
   EXPECT_EQ(outcome.signal, SIGABRT) << outcome;
   EXPECT_EQ(outcome.err.find("hakmem: "), 0u) << outcome;
@@ -46,7 +46,7 @@ int WriteInFront(size_t size, size_t before, ptrdiff_t offset, Then then) {
   hak_free(block);
   if (then == Then::kFlushAndExit) hak_thread_flush();
   Write(block + offset);
-  // Enough for the block to leave the quarantine, which is a matter of chance.
+  // Enough for the block to leave the quarantine, which is random.
   for (int i = 0; then == Then::kReuse && i < 400; ++i) hak_free(New(size));
   if (then == Then::kReuse) _exit(0);  // Without the last check.
   hak_free(behind);
@@ -69,10 +69,10 @@ TEST(InFrontOfAFreedBlock, AWriteIsSeenAtTheEndAndAtReuse) {
 
 struct Pair {
   char *before = nullptr;
-  char *block = nullptr;  // begins where the stride of the other ends
+  char *block = nullptr;  // begins where the other one's stride ends
 };
 
-// Two blocks of the size that lie side by side.
+// Two adjacent blocks of the size.
 Pair Neighbours(size_t size) {
   std::set<char *> blocks;
   for (int i = 0; i < 300; ++i) blocks.insert(New(size));
@@ -87,11 +87,11 @@ enum class Whose { kOwn, kAnotherThreads };
 
 enum class What { kOneByte, kZeroes };
 
-// The block before stays live, and its thread too.
+// The block before it stays live, and so does its thread.
 int WriteBetween(size_t size, ptrdiff_t offset, What what, Whose whose, Then then) {
   Pair pair;
   std::promise<void> never;
-  hak_free(New(1));  // A thread without a heap keeps nothing.
+  hak_free(New(1));  // Gives the thread a heap: without one it would cache nothing.
   if (whose == Whose::kOwn) {
     pair = Neighbours(size);
   } else {
@@ -120,7 +120,7 @@ int WriteBetween(size_t size, ptrdiff_t offset, What what, Whose whose, Then the
   exit(0);
 }
 
-// The canary of the one in front takes these bytes, in a class whose blocks are as large as that.
+// In classes with such large blocks, the canary of the block before covers these bytes.
 TEST(InFrontOfAFreedBlock, AWriteBehindALiveBlockIsSeen) {
   for (const size_t size : {size_t{4096}, size_t{4100}, size_t{4592}, size_t{4599}, size_t{6000}, size_t{16000}}) {
     for (const ptrdiff_t offset : {-1, -2, -8, -9, -10, -12, -16}) {
@@ -150,7 +150,7 @@ TEST(InFrontOfAFreedBlock, ZeroesAreSeenAsOtherBytesAre) {
   }
 }
 
-// The block goes back to the other thread's slab, and is used again by that one: by what this one holds at its end.
+// The block returns to the other thread's slab, and that thread uses it again. Checked when this thread ends.
 TEST(InFrontOfAFreedBlock, AnotherThreadsLiveBlockIsLookedAtToo) {
   for (const ptrdiff_t offset : {-1, -8, -16}) {
     SCOPED_TRACE(offset);
@@ -159,13 +159,13 @@ TEST(InFrontOfAFreedBlock, AnotherThreadsLiveBlockIsLookedAtToo) {
   }
 }
 
-// Holds the thread up wherever it is.
+// Stops the thread wherever it is.
 void Linger(int) {
   for (volatile int i = 0; i < 20000; i = i + 1) continue;
 }
 
-// Threads change, free and get blocks that lie between each other's, while these are looked at; a signal stops them in
-// the middle of it.
+// Threads change, free and take blocks that lie between each other's while these are checked. A signal stops them in
+// the middle.
 TEST(InFrontOfAFreedBlock, ANeighbourAtWorkIsNotTakenForDamaged) {
   const Outcome outcome = RunForked([] {
     constexpr int kThreads = 4;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Guard pages take mappings, of which the kernel allows a process so many (vm.max_map_count). They have a budget: the
-// program goes on getting memory, threads and mappings of its own, however many blocks it has; past the budget blocks
-// go without guards, which is said once; and what is freed gets guards again.
+// Guard pages use mappings, whose number the kernel limits (vm.max_map_count), so they have a budget. However many
+// blocks a program has, it still gets memory, threads and mappings of its own. Beyond the budget blocks get no guards,
+// which is reported once. After blocks are freed, new ones get guards again.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <pthread.h>
@@ -25,7 +25,7 @@ namespace hak_test {
 namespace {
 
 constexpr size_t kSize = 40000;
-// More would take long to set up.
+// A higher limit would take long to reach.
 constexpr size_t kMostMappings = 150000;
 
 size_t MappingLimit() {
@@ -55,7 +55,7 @@ void Expect(bool good, const char *what, size_t detail) {
 
 void *Nothing(void *) { return nullptr; }
 
-// What the program needs mappings for.
+// What the program itself needs mappings for.
 void ExpectRoom(size_t limit) {
   Expect(Mappings() <= limit - limit / 4, "a quarter of the mappings is not left", Mappings());
   pthread_t thread;
@@ -78,7 +78,7 @@ void Take(std::vector<Block> *blocks, size_t size, size_t align = 0) {
   if (start == nullptr) _exit(9);
   Expect(align == 0 || reinterpret_cast<uintptr_t>(start) % align == 0, "not aligned", align);
   Expect(hak_usable_size(start) == size, "another size", hak_usable_size(start));
-  // The page that has the canary is touched already.
+  // The page with the canary has been touched already.
   start[size - 1] = static_cast<char>(blocks->size());
   blocks->push_back({start, size});
 }
@@ -101,12 +101,12 @@ int ManyBlocks() {
   ExpectRoom(limit);
   Expect(HasGuards(blocks.front()), "the first block has no guards", 0);
   Expect(!HasGuards(blocks.back()), "the budget was not used up", 0);
-  // Their neighbours are whole: the last byte is what was written.
+  // Their neighbours are intact: the last byte is what was written.
   for (size_t i = 0; i < blocks.size(); ++i) {
     Expect(blocks[i].start[kSize - 1] == static_cast<char>(i), "a block overlaps another", i);
   }
   Expect(hak_heap_verify(), "the heap is damaged", 0);
-  // Blocks of other sizes and alignments, without guards. Zeroed where that is asked for.
+  // Blocks of other sizes and alignments, without guards; zeroed if requested.
   std::vector<Block> others;
   for (const size_t size : {size_t{33000}, size_t{65536}, size_t{65537}, size_t{1} << 20, size_t{3} << 20}) {
     for (const size_t align : {size_t{0}, size_t{4096}, size_t{65536}, size_t{1} << 21}) Take(&others, size, align);
@@ -157,7 +157,7 @@ int RandomFrees() {
   return g_wrong;
 }
 
-// An overflow of a block without guards is seen when it is freed.
+// An overflow of a block without guards is noticed when it is freed.
 int Overflow() {
   std::vector<Block> blocks;
   for (size_t i = 0; i < MappingLimit() / 4; ++i) Take(&blocks, kSize);
@@ -174,7 +174,7 @@ class GuardBudget : public testing::Test {
     line_ = " of the " + std::to_string(limit_) +
             " mappings that vm.max_map_count allows: from now on blocks may go without them\n";
   }
-  // The line once and nothing else.
+  // The line appears once, and nothing else.
   void ExpectTold(const std::string &err) const {
     EXPECT_EQ(err.find("hakmem: guard pages take "), 0u) << err;
     EXPECT_EQ(err.find(line_) + line_.size(), err.size()) << err;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Large blocks of OBSERVE and HARDENED: what their guards cost in calls to the kernel, kernels without guards in the
-// page table, and threads that do everything at once.
+// Large blocks of OBSERVE and HARDENED: the system calls for their guards, kernels without guards in the page table,
+// and threads that make all calls at once.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <linux/filter.h>
@@ -37,7 +37,7 @@ uint64_t Calls() {
   return stats.os_calls;
 }
 
-// From now on the kernel answers so to advice to set guards, and does nothing. False: no filter can be set here.
+// From now on advice to set guards has this result and no effect. False: no filter can be set here.
 bool AnswerGuardsWith(unsigned error) {
   constexpr unsigned kInstall = 102;
   sock_filter program[] = {
@@ -52,7 +52,8 @@ bool AnswerGuardsWith(unsigned error) {
   return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &all) == 0;
 }
 
-// Blocks of many sizes: what lies around them is closed, and what is freed. Returns what is wrong, or 0.
+// Checks blocks of many sizes: the pages around them are inaccessible, and so are freed blocks. Returns what is wrong,
+// or 0.
 int UseLargeBlocks() {
   std::vector<char *> blocks;
   for (int round = 0; round < 4; ++round) {
@@ -90,7 +91,7 @@ TEST(Guards, ALargeBlockTakesTwoCallsInItsLife) {
     const uint64_t before = Calls();
     pairs(1000);
     const uint64_t calls = Calls() - before;
-    // It was four and more.
+    // Mappings as guards would need four or more.
     if (calls > 2100) printf("%llu calls\n", static_cast<unsigned long long>(calls));
     return calls <= 2100 ? 0 : 1;
   });

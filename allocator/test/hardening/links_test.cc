@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A linear overflow out of a superslab's last block reaches the records in the head of the next one. Whatever it puts
-// there for the links of the lists, the allocator ends the process with one line before it writes anything through
-// them. What the overflow wants changed lies in memory that the test shares with the attacked process.
+// A linear overflow from a superslab's last block reaches the records in the head of the next superslab. Whatever links
+// it writes there, the allocator ends the process with one line before it writes anything through them. The target of
+// the attack is in memory that the test shares with the attacked process.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <signal.h>
@@ -31,7 +31,7 @@ struct Attack {
   Value prev;
 };
 
-// What an attacker can point a link at: anywhere in memory of his, or where it looks like a record of the kind.
+// Where an attacker may point a link: anywhere in the attacker's own memory, or at something that looks like a record.
 template <typename Record>
 Record *Chosen(Value value, char *target, size_t offset, size_t no_record) {
   if (value == Value::kNull) return nullptr;
@@ -39,11 +39,11 @@ Record *Chosen(Value value, char *target, size_t offset, size_t no_record) {
   return reinterpret_cast<Record *>(aligned + (value == Value::kLikeARecord ? offset : no_record));
 }
 
-// Blocks of which two fill a slab, and so many superslabs of them.
+// The size of blocks of which two fill a slab, and the number of superslabs.
 constexpr size_t kHalfSlab = 30000;
 constexpr size_t kHalves = size_t{2} * 31 * 6;
 
-// Superslabs that have something in use and something free, on lists of several.
+// Superslabs with slabs in use and free ones, several on each list.
 std::vector<void *> Fill() {
   std::vector<void *> blocks;
   for (size_t i = 0; i < kHalves; ++i) blocks.push_back(hak_malloc(kHalfSlab));
@@ -77,7 +77,7 @@ int Suffer(const Attack &attack, char *target) {
       slab->prev = Chosen<struct hak_slab>(attack.prev, target, offsetof(struct hak_superslab, slabs[5]), 0x2000);
       break;
   }
-  // Whatever moves the record to another list, or walks over it.
+  // Steps that move the record to another list, or read past it.
   for (size_t i = 0; i < blocks.size(); ++i) {
     if (!is_first(i)) hak_free(blocks[i]);
   }
@@ -124,7 +124,7 @@ std::vector<Attack> Attacks() {
 
 INSTANTIATE_TEST_SUITE_P(All, Links, testing::ValuesIn(Attacks()));
 
-// The same steps without an attack end well: what is found above is found by the checks.
+// Without an attack the same steps succeed, so the failures above come from the checks.
 TEST(LinksUntouched, AreFollowed) {
   const Outcome outcome = RunForked([] {
     std::vector<void *> blocks = Fill();

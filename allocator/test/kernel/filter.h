@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A filter on the system calls of this process (seccomp(2)), for tests in a child of their own.
+// A filter for the system calls of this process (seccomp(2)), for tests that run in a child.
 #ifndef HAKMEM_ALLOCATOR_TEST_KERNEL_FILTER_H_
 #define HAKMEM_ALLOCATOR_TEST_KERNEL_FILTER_H_
 
@@ -15,8 +15,8 @@
 
 namespace hak_test {
 
-// From now on, in all threads: `listed` calls get `then`, all others `otherwise` (SECCOMP_RET_...). False: this kernel,
-// or an emulator, sets no filter.
+// From now on, in all threads, the `listed` calls have the result `then`, and all others `otherwise` (SECCOMP_RET_...).
+// False: this kernel or emulator has no filters.
 inline bool SetFilter(const std::vector<long> &listed, unsigned then, unsigned otherwise) {
   std::vector<sock_filter> program = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
   for (const long number : listed) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A library that wraps functions of the C library and allocates in them, as those do that fake the time, a root or a
-// network. HOOK in the environment names the one that does so; the others only pass their call on.
+// A library that wraps functions of the C library and allocates in them, as libraries do that fake the time, root or a
+// network. The environment variable HOOK names the function whose wrapper allocates; the others only pass the call on.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -77,7 +77,7 @@ WRAP(int, pthread_create, (pthread_t * a, const pthread_attr_t *b, void *(*c)(vo
 WRAP(int, pthread_attr_init, (pthread_attr_t * a), (a))
 WRAP(int, pthread_attr_setstacksize, (pthread_attr_t * a, size_t b), (a, b))
 
-// Those with a variable number of arguments: the most that there can be are passed on.
+// Functions with a variable number of arguments: passes on as many as there can be.
 EXPORT int open(const char *path, int flags, ...) {
   static int (*real)(const char *, int, ...);
   va_list rest;

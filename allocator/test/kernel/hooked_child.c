@@ -47,7 +47,7 @@ static void *run(void *unused) {
 
 static void destroy(void *value) { free(value); }
 
-// Each function that hook.c wraps, once at least.
+// Calls each function that hook.c wraps at least once.
 static void call_all(void) {
   struct timespec time = {.tv_sec = 0, .tv_nsec = 1000000};
   struct pollfd nothing = {.fd = -1, .events = 0};

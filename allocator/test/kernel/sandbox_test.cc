@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A program that sandboxes itself after its start: from then on it is killed at any system call but those for memory,
+// A program that sandboxes itself after its start. From then on every system call kills it, except those for memory,
 // futex, and what the test itself needs.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
@@ -24,7 +24,7 @@ constexpr int kCannot = 77;
 
 bool AllowMemoryOnly(std::vector<long> more = {}) {
   std::vector<long> allowed = {SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_futex,
-                               // The C library's threads and this test.
+                               // For the C library's threads and this test.
                                SYS_exit, SYS_exit_group, SYS_clone, SYS_clone3, SYS_set_robust_list, SYS_rseq,
                                SYS_rt_sigprocmask, SYS_brk, SYS_nanosleep, SYS_clock_nanosleep, SYS_write,
                                SYS_sched_yield};
@@ -51,7 +51,7 @@ void Work() {
   for (size_t i = 0; i < blocks.size(); i += 16) hak_free(blocks[i]);
 }
 
-std::vector<void *> g_shared;  // made by one thread, freed by another
+std::vector<void *> g_shared;  // allocated by one thread, freed by another
 
 void *Worker(void *begin) {
   void *blocks[64];
@@ -65,7 +65,7 @@ void *Worker(void *begin) {
   return nullptr;
 }
 
-// Threads from before, which sleep with full caches, and one that starts later.
+// Threads that started before and sleep with full caches, and one that starts later.
 int WorkWithThreads(bool (*sandbox)()) {
   hak_free(hak_malloc(5000));
   pthread_barrier_t begin;
@@ -74,7 +74,7 @@ int WorkWithThreads(bool (*sandbox)()) {
   pthread_t later;
   if (pthread_create(&thread, nullptr, Worker, &begin) != 0) return 2;
   for (int i = 0; i < 2000; i++) g_shared.push_back(hak_malloc(500));
-  // The C library opens a file for the first thread's end.
+  // The C library opens a file when the first thread ends.
   pthread_barrier_wait(&begin);
   if (!sandbox()) return kCannot;
   pthread_create(
@@ -118,7 +118,7 @@ TEST(Sandbox, Threads) {
   EXPECT_WORKS(outcome);
 }
 
-// A trim is the program's own wish, and may ask the kernel for a fence on all threads.
+// The program requests a trim itself, and a trim may call membarrier.
 TEST(Sandbox, TrimMayAskForABarrier) {
   const Outcome outcome = RunForked([] {
     return WorkWithThreads([] {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// calloc where the kernel's advice to give memory back is answered with success and does nothing, as some emulators
-// and sandboxes do.
+// calloc on kernels where advice to return memory reports success and does nothing, as in some emulators and sandboxes.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <string.h>
@@ -21,7 +20,7 @@ using hak_test::RunForked;
 
 constexpr int kCannot = 77;
 
-// Whether MADV_DONTNEED says that it worked and left the page as it was.
+// Whether MADV_DONTNEED reports success and leaves the page unchanged.
 bool AdviceIsVoid() {
   void *page = mmap(nullptr, 4096 * 16, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   *static_cast<char *>(page) = 1;
@@ -38,7 +37,7 @@ bool IsZero(const char *block, size_t size) {
   return true;
 }
 
-// Fills blocks, frees all but each `keep`th, has their memory given back and asks for zero. How many are not.
+// Fills blocks, frees all but each `keep`th, trims, and allocates zeroed blocks. Returns how many are not zero.
 int CountDirty(size_t size, size_t count, size_t keep) {
   std::vector<char *> blocks(count);
   for (char *&block : blocks) {
@@ -61,7 +60,7 @@ int CountDirty(size_t size, size_t count, size_t keep) {
   return dirty;
 }
 
-// Each kind of memory: slabs of small and medium classes, spans of one slab and of many, mappings.
+// Each kind of memory: slabs of small and large classes, medium blocks, and larger blocks.
 int CountDirtyOfAllKinds() {
   return CountDirty(48, 40000, 20000) + CountDirty(3000, 3000, 300) + CountDirty(16000, 1000, 50) +
          CountDirty(60000, 200, 20) + CountDirty(200000, 80, 8) + CountDirty(900000, 20, 2) + CountDirty(3000000, 8, 4);
@@ -76,14 +75,14 @@ TEST(Zero, WhereAdviceDoesNothing) {
   const Outcome outcome = RunForked([] {
     hak_free(hak_malloc(5000));
     if (!MakeAdviceVoid() || !AdviceIsVoid()) return kCannot;
-    // Twice: what is found out the first time holds from then on.
+    // Twice, because the result of the first time is kept.
     return CountDirtyOfAllKinds() + CountDirtyOfAllKinds() == 0 ? 0 : 1;
   });
   if (outcome.exit_code == kCannot) GTEST_SKIP() << "no filter can be set here";
   EXPECT_EQ(outcome.exit_code, 0) << outcome;
 }
 
-// Memory was given back, and read as zero, before advice stopped working.
+// Memory was returned and read as zero before the advice stopped working.
 TEST(Zero, WhereAdviceStopsWorking) {
   const Outcome outcome = RunForked([] {
     if (CountDirtyOfAllKinds() != 0) return 1;
@@ -94,7 +93,7 @@ TEST(Zero, WhereAdviceStopsWorking) {
   EXPECT_EQ(outcome.exit_code, 0) << outcome;
 }
 
-// A mapping that the kernel will not unmap stays, and is used again.
+// A run that the kernel refuses to unmap stays, and is reused.
 TEST(Zero, WhereNothingIsUnmappedEither) {
   const Outcome outcome = RunForked([] {
     hak_free(hak_malloc(5000));
@@ -106,7 +105,7 @@ TEST(Zero, WhereNothingIsUnmappedEither) {
   EXPECT_EQ(outcome.exit_code, 0) << outcome;
 }
 
-// Locked memory does not go back: the kernel says so.
+// The kernel refuses to take locked memory back.
 TEST(Zero, WhereMemoryIsLocked) {
   const Outcome outcome = RunForked([] {
     if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0) return kCannot;

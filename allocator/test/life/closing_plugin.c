@@ -6,7 +6,7 @@
 
 __attribute__((visibility("default"))) int plugin_work(void);
 
-// Uses the allocator, and leaves nothing behind. Not 0: it failed.
+// Uses the allocator and frees everything. Not 0: it failed.
 int plugin_work(void) {
   void *blocks[500];
   for (size_t i = 0; i < 500; i++) {

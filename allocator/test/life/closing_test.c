@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A plugin with the allocator in it is closed by dlclose while threads that used it live on; and opened and closed many
-// times.
+// A plugin with the allocator in it is closed by dlclose while threads that have used it still live; and it is opened
+// and closed many times.
 //
 //   closing_test PLUGIN
 #include <dlfcn.h>
@@ -24,7 +24,7 @@ static int work_in_plugin(void) {
 static void *user(void *result) {
   *(int *)result = work_in_plugin();
   pthread_barrier_wait(&barrier);
-  pthread_barrier_wait(&barrier);  // It is closed meanwhile.
+  pthread_barrier_wait(&barrier);  // The plugin is closed meanwhile.
   return NULL;
 }
 

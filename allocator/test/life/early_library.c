@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A library whose constructor registers handlers of fork, and allocates nothing: the first one to do so in its process.
+// A library whose constructor registers fork handlers and allocates nothing. It is the first to do so in its process.
 #include <pthread.h>
 #include <stddef.h>
 
-// What the handlers call, set by the program; NULL: nothing.
+// The program sets what the handlers call; NULL: nothing.
 __attribute__((visibility("default"))) extern void (*early_prepare)(void);
 __attribute__((visibility("default"))) extern void (*early_child)(void);
 void (*early_prepare)(void);

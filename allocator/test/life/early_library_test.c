@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Handlers of fork that a library registers in its constructor before anybody allocated, in a program that has
-// libhakmem.so preloaded: they run while other threads may still allocate, as a thread that holds the library's lock
-// does. And what is known only from the environment is known that early too.
+// Fork handlers that a library registers in its constructor before the first allocation, in a program with libhakmem.so
+// preloaded. They run while other threads may still allocate, such as a thread that holds the library's lock. Settings
+// from the environment are read that early too.
 //
 //   early_library_test LIBHAKMEM LIBRARY
 #include <dlfcn.h>
@@ -30,7 +30,7 @@ static int use_heap(void) {
   return good;
 }
 
-// Allocates once for each byte that it is sent, in a heap that meets the allocator's locks every time.
+// Allocates once for each byte that it receives, in a way that takes the allocator's locks every time.
 static void *worker(void *unused) {
   (void)unused;
   char byte;
@@ -40,7 +40,7 @@ static void *worker(void *unused) {
   return NULL;
 }
 
-// As if this handler waited for a lock that the worker has.
+// Imitates a handler that waits for a lock of the worker.
 static void ask_worker(void) {
   prepared++;
   struct pollfd answer = {.fd = from_worker[0], .events = POLLIN};
@@ -99,7 +99,7 @@ int main(int argc, char **argv) {
   if (argc == 1) return preloaded();
   if (argc != 3) return 2;
   alarm(60);
-  // With the purge thread, which is started as early, and without.
+  // With the purge thread, which starts as early, and without it.
   for (int background = 0; background < 2; background++) {
     const pid_t child = fork();
     if (child == 0) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Blocks outlive their threads, and are freed when the records of those threads' heaps have given their memory back:
-// by the main thread, by threads that use the same records again, in a child that was forked before or after, and while
-// all of this goes on.
+// Blocks outlive their threads, and are freed after the memory of those threads' heap records was returned: by the main
+// thread, by threads that reuse the records, in a child that was forked before or after, and while all of this happens
+// at once.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <string.h>
@@ -35,7 +35,7 @@ Block New(size_t size, unsigned char fill) {
   return block;
 }
 
-// False: it does not hold what New wrote.
+// Frees the block. False: its contents have changed.
 bool Free(const Block &block) {
   bool intact = true;
   for (size_t i = 1; i < block.size; i++) intact = intact && block.start[i] == block.start[0];
@@ -43,7 +43,7 @@ bool Free(const Block &block) {
   return intact;
 }
 
-// Blocks of many classes that threads left behind, all of which ran at once; then their records rest.
+// Blocks of many classes left by threads that ran at the same time. Afterwards their records rest.
 std::vector<Block> LeftBehind() {
   std::vector<Block> blocks(kThreads * kBlocks);
   std::atomic<size_t> ready{0};
@@ -62,7 +62,7 @@ std::vector<Block> LeftBehind() {
   return blocks;
 }
 
-// Half of them by this thread, the others by threads of their own, which have used some memory before.
+// This thread frees half of them. New threads, which have used some memory before, free the others.
 bool FreeAll(const std::vector<Block> &blocks) {
   std::atomic<bool> good{true};
   for (size_t i = 0; i < blocks.size(); i += 2) good = Free(blocks[i]) && good;
@@ -80,7 +80,7 @@ bool FreeAll(const std::vector<Block> &blocks) {
   return good && hak_heap_verify() != 0;
 }
 
-// A block of the test may come or go meanwhile.
+// The test itself may allocate or free a block meanwhile.
 bool IsAsBefore(uint64_t live_before) { return Stats().live_blocks <= live_before + 50; }
 
 // ThreadSanitizer ends a forked child that starts a thread.
@@ -124,7 +124,7 @@ TEST(LateFree, OfRecordsThatGoInTheChild) {
   }));
 }
 
-// Threads come, leave blocks and end; others free those; one trims all the time, one forks.
+// Threads start, leave blocks and end; other threads free these; one trims all the time, one forks.
 TEST(LateFree, WhileRecordsComeAndGo) {
   const int rounds = kSlowBuild ? 60 : 400;
   // The user emulator itself is not safe to fork while its other threads run.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What threads, forks and signals leave behind, on the libc override: each case is a process of its own with a
-// watchdog, and looks from outside (page faults, resident memory, how the process ended).
+// What threads, forks and signals leave behind, with the override of the C library. Each case is a process of its own
+// with a watchdog, and is judged from outside (page faults, resident memory, how the process ended).
 //
 //   life_test                 runs every case
 //   life_test --child CASE    one case
@@ -62,10 +62,10 @@ int TaskCount() {
 
 pthread_barrier_t g_barrier;
 
-// Threads that never allocate: the C library frees their records in one of them, after its destructors.
+// Threads that never allocate: the C library frees their records in one of them, after that thread's destructors.
 int FreesAfterTheEnd() {
   constexpr int kAtOnce = 60;
-  // The default size: so large that the C library keeps only some.
+  // The default stack size, which is so large that the C library caches only a few stacks.
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -116,7 +116,7 @@ int AllocatesInTheLastRound() {
   return 0;
 }
 
-// A thread that only frees is as good as any other, and so is a double free that it makes.
+// A thread that only frees behaves like any other, and its double free is noticed.
 int OnlyFrees() {
   static void *blocks[5000];
   const uint64_t before = Stats().live_blocks;
@@ -160,7 +160,7 @@ void EachMicroseconds(long first, long interval, void (*handler)(int)) {
 
 void *g_blocks[20000];
 
-// exit in the handler of a signal that comes within malloc and free, most likely.
+// exit in a signal handler that most likely interrupts malloc or free.
 int ExitsInAHandler(long turn) {
   EachMicroseconds(2000 + turn * 137, 0, [](int) { exit(0); });
   for (;;) {
@@ -169,7 +169,7 @@ int ExitsInAHandler(long turn) {
   }
 }
 
-// fork in the handler of a process of one thread.
+// fork in a signal handler of a process with one thread.
 int ForksInAHandler() {
   EachMicroseconds(1000, 3001, [](int) {
     const pid_t child = fork();
@@ -196,7 +196,7 @@ void *Forker(void *) {
   while (!g_stop) {
     const pid_t child = fork();
     if (child == 0) {
-      // Streams and memory serve in the child.
+      // Streams and memory work in the child.
       fflush(nullptr);
       free(malloc(50000));
       _exit(0);
@@ -224,7 +224,7 @@ void *Reader(void *name) {
   return nullptr;
 }
 
-// fork, while others hold the lock on the list of streams, and a stream, and wait for memory.
+// fork while other threads hold the lock of the list of streams, or a stream, and wait for memory.
 int ForksBesideStreams() {
   char name[] = "/tmp/life_test.XXXXXX";
   FILE *file = fdopen(mkstemp(name), "w");
@@ -258,7 +258,7 @@ void IdleThreads(int count) {
       void **mine = all[reinterpret_cast<intptr_t>(number)];
       for (size_t k = 0; k < 300; ++k) mine[k] = malloc(16 + k % 400);
       pthread_barrier_wait(&g_barrier);
-      // Of another thread's.
+      // Memory of another thread.
       void **others = all[(reinterpret_cast<intptr_t>(number) + 1) % 200];
       for (size_t k = 0; k < 300; k += 3) free(others[k]);
       pthread_barrier_wait(&g_barrier);
@@ -271,7 +271,7 @@ void IdleThreads(int count) {
   pthread_barrier_wait(&g_barrier);
 }
 
-// A fork does not write to what belongs to threads that do nothing, or are gone.
+// A fork does not write to the records of threads that are idle or have ended.
 int ForkLeavesIdleHeapsAlone() {
   std::vector<pthread_t> burst(500);
   pthread_attr_t attributes = SmallStacks(0);
@@ -309,7 +309,7 @@ uint64_t ChildFaults(void (*body)()) {
   return static_cast<uint64_t>(usage.ru_minflt);
 }
 
-// A child does not look after heaps of threads that it does not have, neither at its end nor while it does little.
+// A child does not touch the heaps of threads that do not exist in it, neither at its end nor while it does little.
 int ChildLeavesHeapsAlone() {
   IdleThreads(200);
   const uint64_t least = ChildFaults([] { _exit(0); });
@@ -322,7 +322,7 @@ int ChildLeavesHeapsAlone() {
   _exit(0);
 }
 
-// Children without the handlers of fork, made while other threads hold locks.
+// Children that are created without fork handlers while other threads hold locks.
 int RawClones() {
   const auto work = [](void *) -> void * {
     while (!g_stop) {
@@ -361,7 +361,7 @@ void *Pairs(void *) {
   return nullptr;
 }
 
-// A library that sets and deletes key 0 without having made it.
+// A library that sets and deletes key 0 although it never created it.
 int KeyZeroIsOthers() {
   free(malloc(1));
   if (pthread_getspecific(0) != nullptr) Fail("key 0 has a value", 0);

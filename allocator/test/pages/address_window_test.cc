@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the allocator takes of the address space, seen from outside, and blocks that lie outside the window of the slab
-// map. Each case is a process of its own.
+// The address space that the allocator takes, measured from outside, and blocks outside the slab map's window. Each
+// case is a process of its own.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <pthread.h>
@@ -35,7 +35,7 @@ uint64_t Status(const char *name) {
 }
 
 void FirstBlock() {
-  // What the allocator reserves when the process starts is in it.
+  // It includes what the allocator reserves when the process starts.
   hak_free(hak_malloc(100));
   EXPECT_GT(Status("VmSize"), kMiB);
   EXPECT_LT(Status("VmSize"), 128 * kMiB);
@@ -43,7 +43,8 @@ void FirstBlock() {
 
 TEST(AddressWindow, TheFirstBlockTakesFewAddresses) { HAK_EXPECT_PASSES_IN_CHILD(FirstBlock()); }
 
-// A program that limits itself after it has begun to allocate: judges, build farms, setrlimit of scripting languages.
+// A program that limits its address space after it has begun to allocate, as contest judges, build farms and scripting
+// languages do.
 void LimitedLater() {
   hak_free(hak_malloc(1));
   rlimit limit = {};
@@ -65,7 +66,7 @@ void LimitedLater() {
                 nullptr),
             0);
   pthread_join(thread, nullptr);
-  // And the limit is one.
+  // The limit has an effect.
   void *block;
   do {
     block = hak_malloc(kMiB);
@@ -90,7 +91,7 @@ void Locked() {
 
 TEST(AddressWindow, LockingAllMemoryLocksLittle) { HAK_EXPECT_PASSES_IN_CHILD(Locked()); }
 
-// What is reserved and reads as zero is of no use in a core file.
+// Reserved memory that reads as zero is useless in a core file.
 void CoreFiles() {
   hak_free(hak_malloc(100));
   std::ifstream file("/proc/self/smaps");
@@ -119,7 +120,7 @@ void CoreFiles() {
 
 TEST(AddressWindow, ReservationsAreLeftOutOfCoreFiles) { HAK_EXPECT_PASSES_IN_CHILD(CoreFiles()); }
 
-// The program takes the addresses around the allocator's: its next memory lies outside the window.
+// The program takes the addresses around the allocator's, so the allocator's next memory lies outside the window.
 void Outside() {
   std::vector<char *> inside;
   for (int i = 0; i < 3000; i++) inside.push_back(static_cast<char *>(hak_malloc(600)));
@@ -157,7 +158,7 @@ void Outside() {
 
 TEST(AddressWindow, BlocksOutsideItAreLikeAnyOther) { HAK_EXPECT_PASSES_IN_CHILD(Outside()); }
 
-// Misuse of a block outside the window is noticed there too.
+// Misuse of a block outside the window is noticed too.
 void FreesTwiceOutside() {
   hak_free(hak_malloc(100));
   constexpr size_t kMuch = size_t{5} << 37;

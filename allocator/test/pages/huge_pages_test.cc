@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Huge pages, seen from outside: what /proc/self/smaps, the page faults and the control group's account say of small
-// heaps, of growing ones, and of ones of which most was freed. Each case is a process of its own.
+// Huge pages, measured from outside: /proc/self/smaps, page faults and the control group's account for small heaps, for
+// growing heaps, and for heaps of which most was freed. Each case is a process of its own.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
@@ -29,7 +29,7 @@ namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 
-// A figure of a file in the form of smaps, in bytes; of all mappings together.
+// The sum of a field over all mappings of a file in the form of smaps, in bytes.
 uint64_t Rollup(const char *name) {
   std::ifstream file("/proc/self/smaps_rollup");
   for (std::string line; std::getline(file, line);) {
@@ -47,7 +47,7 @@ uint64_t Faults() {
   return static_cast<uint64_t>(usage.ru_minflt);
 }
 
-// The flags of the mapping around an address: "hg" advised huge, "nh" advised against.
+// The flags of the mapping that contains an address: "hg": huge pages advised, "nh": advised against.
 std::string FlagsAt(const void *address) {
   std::ifstream file("/proc/self/smaps");
   bool here = false;
@@ -66,7 +66,7 @@ std::string FlagsAt(const void *address) {
   return "";
 }
 
-// Whether a program that asks for a huge page gets one here and now.
+// Whether a program that requests a huge page gets one here.
 bool CanHaveHugePages() {
   if (sysconf(_SC_PAGESIZE) != 4096) return false;
   const size_t size = 4 * kMiB;
@@ -82,7 +82,7 @@ bool CanHaveHugePages() {
   return had;
 }
 
-// `count` blocks of 16 to 1,039 bytes, of which the first and the last byte are touched.
+// `count` blocks of 16 to 1,039 bytes, whose first and last bytes are touched.
 std::vector<void *> Grow(size_t count) {
   Random random(7);
   std::vector<void *> blocks(count);
@@ -104,8 +104,8 @@ void FreeMost(std::vector<void *> *blocks, size_t nth) {
   }
 }
 
-// A control group of its own for this process, in which it stays; its account of memory, and of nothing when no group
-// can be made. What the process had before is accounted for elsewhere.
+// Moves this process into a control group of its own, and reads the group's memory account; nothing if no group can be
+// created. Memory that the process had before is counted elsewhere.
 class ControlGroup {
  public:
   ControlGroup() {
@@ -166,7 +166,7 @@ void SmallHeap() {
 
 TEST(HugePages, ASmallHeapStaysOnSmallPages) { HAK_EXPECT_PASSES_IN_CHILD(SmallHeap()); }
 
-// Small heaps of many threads are no large heap.
+// Many small heaps of threads do not count as a large heap.
 void ManySmallHeaps() {
   const uint64_t huge = HugeBytes();
   std::vector<pthread_t> threads(12);
@@ -204,7 +204,7 @@ void GrowingHeap() {
   EXPECT_GT(HugeBytes(), grown / 4 * 3);
   // The rest of one huge page, and a part of a slab for each class.
   EXPECT_LT(grown, Stats().live_bytes + 5 * kMiB);
-  // What the account says is what there is.
+  // The account equals the resident memory.
   EXPECT_LT(grown, Stats().committed_bytes + kMiB);
   EXPECT_TRUE(hak_heap_verify());
   for (void *block : blocks) hak_free(block);
@@ -232,7 +232,7 @@ void PartsGoBack() {
   hak_trim(0);
   const uint64_t left = ResidentNow();
   EXPECT_LT(left - resident, 12 * kMiB);
-  // In place of the part that went back no huge page may come again.
+  // No huge page may appear again in place of the returned part.
   for (size_t i = 0; i < blocks.size(); i += 1000) {
     EXPECT_EQ(FlagsAt(blocks[i]).find(" hg "), std::string::npos) << i;
   }
@@ -243,7 +243,7 @@ void PartsGoBack() {
     EXPECT_EQ(static_cast<char *>(block)[0], 1);
   }
   if (group.Exists()) {
-    // The kernel keeps a huge page whole, and on the account, of which only pages went: it must have been split.
+    // If only some pages of a huge page are returned, the kernel keeps and counts it as a whole, unless it was split.
     EXPECT_GT(account_full, account + 25 * kMiB);
     EXPECT_LT(group.Bytes(), account_full - (full - left) / 8 * 7);
   }
@@ -273,7 +273,7 @@ void PagesGoBack() {
   if (group.Exists()) {
     EXPECT_LT(group.Bytes(), account_full - (full - left) / 8 * 7);
   }
-  // The holes are filled again, with small pages.
+  // The free blocks are used again, on small pages.
   for (void *&block : blocks) {
     if (block == nullptr) block = memset(hak_malloc(512), 1, 512);
   }
@@ -288,7 +288,7 @@ TEST(HugePages, FreePagesOfSlabsInUseAreSplitOff) {
   HAK_EXPECT_PASSES_IN_CHILD(PagesGoBack());
 }
 
-// The same heap of a process that may have none, which the allocator asks once, at the start.
+// The same heap in a process that may not have huge pages. The allocator asks once, at the start.
 TEST(HugePagesChild, Without) {
   if (getenv("HAK_TEST_CHILD") == nullptr) GTEST_SKIP() << "run by another test";
   ASSERT_EQ(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0), 1);
@@ -301,7 +301,7 @@ TEST(HugePagesChild, Without) {
   const std::vector<void *> more = Grow(20000);
   const uint64_t slabs = (Stats().committed_bytes - committed) / 65536;
   EXPECT_GT(slabs, 100u);
-  // New memory comes in batches of pages: a call fills a part of a slab, and there are fewer than pages.
+  // Fresh memory comes in batches of pages: one call populates a part of a slab, so there are fewer calls than pages.
   if (!IsHardenedBuild()) {
     EXPECT_GT(Stats().os_calls - calls, slabs / 2);
     EXPECT_LT(Stats().os_calls - calls, slabs * 8);
@@ -317,7 +317,7 @@ TEST(HugePages, WithoutThemNewPagesAreFilledInBatches) {
   EXPECT_NE(outcome.out.find("[       OK ] HugePagesChild.Without"), std::string::npos) << outcome;
 }
 
-// Near its limit a heap takes memory in small steps: a huge page would leave slabs that nobody asked for.
+// Near its limit a heap takes memory in small steps: a huge page would hold slabs that are not needed.
 void NearTheLimit() {
   ASSERT_EQ(hak_config_set("HAKMEM_MEMORY_LIMIT_MB", "24"), 0);
   const uint64_t resident = ResidentNow();

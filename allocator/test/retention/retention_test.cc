@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// After a peak the memory goes back whatever the program does then: at full speed with calls that its cache serves,
-// with a few calls now and then, with the purge thread and none at all; from the heap of the thread that made the peak
-// and from threads that have ended. The judge is what the kernel says is resident. Each case is a process of its own,
-// with the settings that hakmem comes with.
+// After a peak the memory is returned whatever the program does afterwards: calls at full speed that its cache serves,
+// a few calls from time to time, or no calls with the purge thread. This holds for the heap of the thread that made the
+// peak and for threads that have ended. The measure is the resident memory. Each case is a process of its own with the
+// default settings.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <pthread.h>
@@ -24,7 +24,7 @@ namespace {
 
 constexpr uint64_t kMib = uint64_t{1} << 20;
 constexpr int kTimeout = 60;
-// What a peak takes to go back: three deadlines. A slow build gets what it needs.
+// The time in which the memory of a peak must be returned: three deadlines. A slow build gets more.
 constexpr uint64_t kSpanMs = kSlowBuild ? 20000 : 3000;
 
 void Print(const char *name, uint64_t value) { printf("%s=%llu\n", name, static_cast<unsigned long long>(value)); }
@@ -37,7 +37,7 @@ uint64_t NowMs() {
 
 // ---- In the child -------------------------------------------------------------------------------
 
-// Blocks in memory of their own: the test's records are no part of what it measures.
+// The list of blocks has memory of its own, so that the measurement does not include it.
 class Blocks {
  public:
   explicit Blocks(size_t most)
@@ -68,10 +68,10 @@ class Blocks {
   size_t count_ = 0;
 };
 
-// Volatile: else the compiler may leave the calls out.
+// Volatile, because the compiler may remove the calls otherwise.
 void *volatile g_block;
 
-// What a server does between two requests; after its first round each call is served by the thread's cache.
+// What a server does for a request. After the first round the thread's cache serves each call.
 void Serve() {
   for (size_t i = 0; i < 20; ++i) {
     g_block = hak_malloc(100 + i * 50);
@@ -79,7 +79,7 @@ void Serve() {
   }
 }
 
-// Serves every `each_ms` (0: without a pause, -1: makes no call) until no more than `most` bytes are resident.
+// Serves a request every `each_ms` (0: without a pause, -1: makes no calls) until at most `most` bytes are resident.
 void ServeUntil(int each_ms, uint64_t most) {
   const uint64_t end = NowMs() + kSpanMs;
   uint64_t look = 0;
@@ -102,7 +102,7 @@ void Report(uint64_t base, uint64_t peak, uint64_t most) {
   Print("verifies", hak_heap_verify());
 }
 
-// 64 MiB of small blocks beside 8 MiB that stay.
+// 64 MiB of small blocks beside 8 MiB that stay live.
 int Peak(int each_ms) {
   constexpr uint64_t kLive = 8 * kMib;
   Blocks stay(kLive / 1000);
@@ -120,7 +120,7 @@ int Peak(int each_ms) {
   return 0;
 }
 
-// Freed but for one block in each 64 KiB: only pages can go back.
+// All are freed except one block in each 64 KiB, so only pages can be returned.
 int Scattered(int each_ms) {
   constexpr size_t kCount = 160 * kMib / 512;
   Blocks blocks(kCount);
@@ -163,7 +163,7 @@ void UseManyClasses(pthread_barrier_t *all_have) {
   }
   if (all_have != nullptr) {
     pthread_barrier_wait(all_have);
-    pthread_barrier_wait(all_have);  // In between the peak is measured.
+    pthread_barrier_wait(all_have);  // The peak is measured here.
   }
   for (void *block : blocks) hak_free(block);
 }
@@ -173,14 +173,14 @@ void *BodyOfMany(void *barrier) {
   return nullptr;
 }
 
-// Many threads at once that come, use many classes, and end: their records and the arrays of their caches go back too.
+// Many threads at once use many classes and end. The memory of their records and cache arrays is returned too.
 int Threads(int each_ms) {
-  // In HARDENED each thread takes some thirty mappings, of which there are so many.
+  // In HARDENED each thread takes about thirty mappings, whose number is limited.
   const size_t count = IsHardenedBuild() ? 400 : 1200;
   static pthread_t threads[1200];
   pthread_barrier_t barrier;
   pthread_barrier_init(&barrier, nullptr, static_cast<unsigned>(count) + 1);
-  // What the C library needs for its first thread is not ours.
+  // What the C library needs for its first thread is not counted.
   pthread_join(Start(BodyOfMany, nullptr), nullptr);
   const uint64_t base = ResidentBytes();
   for (size_t i = 0; i < count; ++i) threads[i] = Start(BodyOfMany, &barrier);
@@ -216,7 +216,7 @@ int Churn(int count) {
   return 0;
 }
 
-// With all memory locked the kernel refuses to take pages back: it is not asked without end.
+// With all memory locked the kernel refuses to take pages back, and is asked only a limited number of times.
 int Locked() {
   if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) {
     Print("skipped", 1);
@@ -261,7 +261,7 @@ class Retention : public testing::Test {
   }
   static void ExpectGone(const Outcome &outcome) {
     EXPECT_EQ(Figure(outcome.out, "verifies"), 1U) << outcome;
-    // The sanitizers' own records of what was touched are not ours to judge.
+    // The sanitizers' records of touched memory are not counted.
     if (kSlowBuild || Figure(outcome.out, "peak") == 0) return;
     EXPECT_GT(Figure(outcome.out, "peak"), Figure(outcome.out, "allowed") * 2) << "the peak proves nothing\n"
                                                                                << outcome;
@@ -279,7 +279,7 @@ TEST_F(Retention, WithThePurgeThreadAndNoCall) {
   ExpectGone(Run("peak", -1, {"HAKMEM_BACKGROUND=1"}));
 }
 
-// More slabs of one class than one slice of page purge looks at.
+// More slabs of one class than one slice of the page purge checks.
 TEST_F(Retention, PagesOfAllSlabs) {
   if (HasHeaders()) GTEST_SKIP() << "free blocks have headers";
   ExpectGone(Run("scattered", 1));
@@ -298,7 +298,7 @@ TEST_F(Retention, RecordsOfEndedThreadsWithThePurgeThreadAndNoCall) {
   ExpectGone(Run("threads", -1, {"HAKMEM_BACKGROUND=1"}));
 }
 
-// Threads that come and go use the same records: neither the kernel is asked, nor is a page touched for the first time.
+// Threads that start and end reuse the same records: without system calls, and without touching new pages.
 TEST_F(Retention, ShortThreadsCostNoPageFaults) {
   const Outcome outcome = Run("churn", 2000);
   EXPECT_EQ(Figure(outcome.out, "verifies"), 1U) << outcome;

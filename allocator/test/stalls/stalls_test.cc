@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// No single call does work that grows with what others left behind. Work is counted, not timed.
+// The work of a single call does not grow with what other threads left. Work is counted, not timed.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 
@@ -12,8 +12,8 @@
 namespace hak_test {
 namespace {
 
-// All blocks of a thread are freed by another one. Each call of the owner takes in a few of them, so that the free
-// slabs come back in small steps; and no block is lost on the way.
+// Another thread frees all blocks of a thread. Each call of the owner collects a few of them, so the slabs become free
+// in small steps. No block is lost.
 TEST(Stalls, OneCallTakesInFewOfTheBlocksThatOthersFreed) {
   constexpr size_t kBlocks = 100000;
   constexpr size_t kSize = 64;
@@ -48,7 +48,7 @@ TEST(Stalls, OneCallTakesInFewOfTheBlocksThatOthersFreed) {
   EXPECT_TRUE(hak_heap_verify());
 }
 
-// A buffer over 1 MiB that a freed mapping serves takes nothing from the free slabs, which are used in each round.
+// A buffer over 1 MiB that a free run serves takes nothing from the free slabs, which are used in each round.
 TEST(Stalls, ABufferFromAFreedMappingLeavesTheFreeSlabsAlone) {
   constexpr size_t kSpans = 64;
   constexpr int kRounds = 50;
