@@ -14,7 +14,7 @@ ALIGN = 16
 FINE_LIMIT = 256
 LIMIT = 32 * 1024
 STEPS = 8
-# Up to here each step is halved by a class that only large heaps use.
+# Up to this size, each step has an additional class in its middle, which only large heaps use.
 HALVED_LIMIT = 1024
 SLAB = 64 * 1024
 

@@ -16,7 +16,7 @@ import unittest
 FILES = {}
 
 END = "is not accepted; accepted: "
-# What the programs with a text of the build say of the bad items in it.
+# The messages of the programs about bad items in a text of the build.
 OF_THE_BUILD = [
     'hakmem: //configs:conf: "thp="o\\n"??/\'$x\'" ' + END + "auto, on, off; using ",
     'hakmem: //configs:conf: "bogus" ' + END + "NAME=VALUE, with a NAME that HAKMEM_SHOW_CONFIG=1 lists",

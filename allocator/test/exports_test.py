@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 
-STATIC_TLS_LIMIT = 64  # bytes; glibc keeps some 1,600 for all libraries that dlopen may bring
+STATIC_TLS_LIMIT = 64  # bytes; glibc has about 1,600 for all libraries that are loaded by dlopen
 ALLOWED_NEEDED = re.compile(r"libc\.so\.6|ld-linux-[a-z0-9_-]+\.so\.[12]")
 
 

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# fake_pages_test.sh PAGE_SIZE LIBFAKE_PAGES_SO TEST...: runs each test on a kernel with pages of that many bytes, as
-# fake_pages.c plays it. First it must see that a program which takes pages for 4 KiB does not get by.
+# fake_pages_test.sh PAGE_SIZE LIBFAKE_PAGES_SO TEST...: runs each test on a kernel with pages of that many bytes,
+# imitated by fake_pages.c. First it checks that a program which assumes pages of 4 KiB fails.
 
 set -u
 
@@ -32,7 +32,7 @@ fi
 
 failed=0
 for test in "$@"; do
-  # page_purge gives back the pages within a slab; where a page is as large as a slab there are none.
+  # The page purge returns pages within a slab. If a page is as large as a slab there are none.
   if [ "$page_size" -ge 65536 ]; then
     case $test in */page_purge_test) continue ;; esac
   fi

@@ -13,8 +13,8 @@ or a file that is not a 64-bit little-endian ELF file of a machine that is known
 import struct
 import sys
 
-# Bytes, optimised; -c dbg is not held to it. By the ELF number of the machine: x86-64, and aarch64, whose instructions are
-# all of four bytes.
+# The limits in bytes for optimised builds, by the machine's ELF number: x86-64, and aarch64, where every instruction
+# has four bytes.
 LIMITS = {62: 96 * 1024, 183: 104 * 1024}
 
 SHT_NOBITS = 8

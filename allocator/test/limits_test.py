@@ -60,7 +60,7 @@ def check_controls(plain, host, plugin):
         if run([plain] + arguments)[0] != 1:
             failures.append("control")
             print("FAILED: %s on the C library's malloc should have failed" % arguments)
-    # Growth is noticed: a library that keeps something each time it is loaded.
+    # Growth is noticed: the library keeps some memory each time it is loaded.
     code, out, _ = run([host, "leak", plugin])
     if code != 1 or "grew" not in out:
         failures.append("control")
@@ -83,7 +83,7 @@ def sweep(name, command, env, kind):
         code, out, err = run(command + ["few"], env, **{kind: limit})
         last = out.splitlines()[-1] if out and "cannot be preloaded" not in err else "not started"
         if last == "not started" and code in (1, 127, -9, -11) and "hakmem: " not in err:
-            # The kernel or the loader: before any constructor ran.
+            # Failed in the kernel or in the dynamic linker, before any constructor ran.
             seen[last] += 1
         elif last in ("refused", "good") and code == 0 and err == "":
             seen[last] += 1
@@ -105,7 +105,7 @@ def check_valgrind(name, command, wanted):
         failures.append("valgrind")
         print("FAILED: valgrind is not installed; ./bazelw installs it")
         return
-    # No pipes for a debugger: they lie in /tmp under the process's id, which in another sandbox may be the same.
+    # No pipes for a debugger: their names in /tmp contain the process id, which can be the same in another sandbox.
     result = run([valgrind, "--quiet", "--vgdb=no", "--tool=none"] + command + ["workload"])
     expect(name + ": under valgrind --tool=none", result, lambda out: out == wanted)
 
@@ -132,7 +132,7 @@ def check_static_tls(name, host, library, hog, scratch):
     if lines["hakmem"] != "good" and "static TLS" not in lines["hakmem"]:
         failures.append(name)
         print("FAILED: %s: static TLS used up: %s" % (name, lines["hakmem"]))
-    # Hogs have 64 bytes each: with room for four more there is room for us.
+    # Hogs have 64 bytes each: with room for four more there is room for hakmem.
     expect(name + ": dlopen with 256 bytes of static TLS left", run([host, "load", library] + hogs[: count - 4]), is_good)
     print("ok: %s: static TLS used up by %d libraries: %s" % (name, count, lines["hakmem"]))
 

@@ -19,7 +19,7 @@ import os
 import sys
 
 sys.dont_write_bytecode = True
-# The build puts everything together below the directory that it starts this script in.
+# Bazel puts all files below the directory in which it starts this script.
 sys.path[:0] = [os.path.join(os.getcwd(), "allocator", "test"), os.getcwd()]
 
 import misuse_peers  # noqa: E402
@@ -29,13 +29,13 @@ import misuse_table  # noqa: E402
 
 VERDICTS = os.path.join("allocator", "test", "misuse_verdicts")
 PAGE = os.path.join("docs", "analysis", "scorecards", "misuse.md")
-# Profiles that place blocks at random: the verdict is certain, the message is not.
+# Profiles that place blocks at random: the verdict is always the same, the message is not.
 BY_CHANCE = ("hardened",)
-# What else chance decides is settled: a block that happened to get guard pages of its own has verdicts of its own.
+# All else that is random is switched off: a block that gets guard pages of its own by chance has other verdicts.
 SETTINGS = {"hardened": {"HAKMEM_GUARD_SAMPLE": "0"}}
-# A profile that is run a second time with settings, and must get the same verdicts.
+# Profiles that run a second time with settings, and must have the same verdicts.
 AGAIN = {"standard": {"two-level slab map": {"HAKMEM_SLAB_MAP": "two_level"}}}
-# What a program of that machine has at offset 18 (e_machine of ELF).
+# The bytes at offset 18 of a program for the machine (e_machine of ELF).
 ELF_AARCH64 = b"\xb7\0"
 
 
@@ -89,7 +89,7 @@ def test(arguments):
         wanted = misuse_run.read(verdict_file(name))[1]
         failures += ["%s: %s" % (name, line) for line in misuse_rules.broken(name, wanted)]
         runs = {name: {}}
-        if command == [binary]:  # The emulator takes its time.
+        if command == [binary]:  # The emulator is slow.
             runs.update({"%s, %s" % (name, what): env for what, env in AGAIN.get(name, {}).items()})
         for title, environment in runs.items():
             got = misuse_run.run_all(program_of(arguments, name, binary, environment), cases)
@@ -125,7 +125,7 @@ def update_peers(arguments, root):
 
 
 def write_page(arguments, root):
-    os.chdir(root)  # What was just written, not what the build had found.
+    os.chdir(root)  # Reads what was just written, not Bazel's copies.
     with open(PAGE, "w", encoding="utf-8") as file:
         file.write(page(arguments.names, misuse_peers.names()))
     print("wrote %s" % PAGE)

@@ -27,9 +27,9 @@ class Exemption:
     why: str
 
 
-# Every invalid, interior, misaligned or foreign pointer at once; every double free some time, and at once where it
-# repeats one of the thread's two latest frees; realloc and usable size of such a block at once; nothing that the program
-# writes into free memory steers the allocator.
+# Every invalid, interior, misaligned or foreign pointer is noticed at once; every double free some time, and at once if
+# it repeats one of the thread's two latest frees; realloc and usable size of such a block at once. Nothing that the
+# program writes into free memory controls the allocator.
 STANDARD = [
     Rule("invalid_free/*", CAUGHT),
     Rule("realloc/*", CAUGHT),
@@ -43,24 +43,25 @@ STANDARD = [
     Rule("*", ("ABORT_MSG", "FAULT", "LATE", "NEUTRALISED", "MISSED")),
 ]
 
-# All of that at once; and one byte too many or too few, writes after free, wrong sizes and alignments.
+# All of these are noticed at once, and also writes one byte beyond or before a block, writes after free, wrong sizes
+# and alignments.
 OBSERVE = [
     Rule("double_free/*", CAUGHT),
     Rule("overflow/*", CAUGHT_OR_FAULT),
     Rule("underflow/*", CAUGHT_OR_FAULT),
-    # When the block is handed out again, which is later for one that waits for its owner.
+    # Noticed when the block is handed out again, which is later for a remote free that waits for its owner.
     Rule("write_after_free/*", CAUGHT_OR_FAULT + ("LATE",)),
     Rule("forged_link/*", CAUGHT_OR_FAULT + ("LATE",)),
     Rule("wrong_size/*", CAUGHT),
     Rule("wrong_alignment/*", CAUGHT),
 ] + STANDARD
 
-# All of that; and nothing of the allocator's own is near enough to be written to.
+# All of these; and no record of the allocator is near enough to be overwritten.
 HARDENED = [
     Rule("smashed/*", CAUGHT_OR_FAULT),
 ] + OBSERVE
 
-# What is wrong with a pointer or block is noticed when its cache is flushed: what no flush comes to is not.
+# Misuse of a pointer or block is noticed when its cache is flushed, and not without a flush.
 FAST = [
     Rule("executable_heap/*", ("FAULT",)),
     Rule("*", ("ABORT_MSG", "FAULT", "LATE", "NEUTRALISED", "MISSED")),

@@ -21,20 +21,20 @@ import signal
 import subprocess
 from dataclasses import dataclass, field
 
-# Seconds until a process counts as hanging. A peer's hang is a line in a table, ours a failed test.
+# Seconds until a process counts as hanging. For a peer that is an entry of the table, for hakmem a failed test.
 TIMEOUT = 30
 PEER_TIMEOUT = 4
 PARALLEL = 2
 VERDICTS = ("ABORT_MSG", "FAULT", "LATE", "NEUTRALISED", "MISSED", "HANG", "NA")
 NOT_APPLICABLE = 4
-# What chance decides is run so often and gets one class: caught, by whichever call, is LATE.
+# Cases with random results run this often and get one class: LATE if they are noticed, by whichever call.
 CHANCE = "double_free/concurrent"
 CHANCE_RUNS = 20
 WRITES = ("overflow/", "underflow/", "write_after_", "forged_link/", "smashed/")
 NAMES_THE_POINTER = ("double_free/", "invalid_free/", "realloc/", "usable_size/", "wrong_")
 ENDED = (signal.SIGABRT, signal.SIGTRAP, signal.SIGILL)
 FAULTS = (signal.SIGSEGV, signal.SIGBUS)
-# What the user emulator adds of its own.
+# Lines that the user emulator adds.
 EMULATOR_LINE = re.compile(r"qemu: uncaught target signal \d+ \([^)]*\) - core dumped\n")
 OUR_LINE = re.compile(r"hakmem: ([a-z0-9 ]+): (0x[0-9a-f]+)\n")
 
@@ -89,7 +89,7 @@ class Program:
 def message(result, ours):
     """(what was said, whether it is a proper report) by the allocator that ended the process."""
     if not ours:
-        # Others say it in words and lines of their own, or only in the signal.
+        # Other allocators report in their own words and lines, or only by the signal.
         words = re.sub(r"0x[0-9a-fA-F]+|[0-9a-f]{8,}|==\d+==|\b\d{3,}\b", "", result.err.strip().split("\n")[0])
         return re.sub(r"\s+", " ", words).strip()[:70], True
     line = OUR_LINE.fullmatch(result.err)
@@ -133,7 +133,7 @@ def judge_chance(verdicts):
 
 def verdict_of(program, case):
     if program.by_chance and not case.startswith(CHANCE):
-        # What a profile that places blocks at random says of a case depends on what lay beside the block.
+        # With blocks at random places, the message depends on what lay beside the block.
         verdict, detail = judge(program.run(case), program.ours)
         return verdict, detail if verdict in ("BROKEN", "NA") else ""
     if case.startswith(CHANCE):
@@ -193,7 +193,8 @@ def differences(wanted, got):
     return lines
 
 
-# ---- That it can fail --------------------------------------------------------------------------------------------------
+# ---- Self-check
+# --------------------------------------------------------------------------------------------------------
 
 
 def self_check():

@@ -201,7 +201,7 @@ class Runner:
             "TMPDIR": directory,
         }
         if library:
-            # The log goes to a file of its own for each process: it is not part of the output.
+            # Each process writes the log to a file of its own, so that it is not part of the output.
             self.env.update({"LD_PRELOAD": library, "LD_DEBUG": "libs", "LD_DEBUG_OUTPUT": log})
 
     def path(self, name):
@@ -284,7 +284,7 @@ def run_node(runner):
 
 def run_java(runner):
     runner.write("Test.java", JAVA)
-    # One compiler and one collector: less to start, and the same work.
+    # One compiler and one collector process start faster and do the same work.
     runner.run([tool("java"), "-XX:-UsePerfData", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx256m", "Test.java"])
 
 
@@ -317,7 +317,7 @@ def redis_requests():
 
 
 def run_redis(runner):
-    # The server listens on a socket in its directory, whose whole name may be too long for one.
+    # The server listens on a socket in its directory, whose full path may be too long for a socket.
     command = [tool("redis-server"), "--port", "0", "--unixsocket", "redis.socket", "--save", "", "--daemonize", "no"]
     with open(runner.path("log"), "wb") as log:
         server = subprocess.Popen(command, cwd=runner.directory, env=runner.env, stdout=log, stderr=log)
@@ -365,10 +365,10 @@ def run_sort_gzip(runner):
     runner.run([tool("gzip"), "-dc", "sorted.gz"])
 
 
-# Too big to be installed for this test alone: compared where they are there, and named where they are not.
+# Too large to install for this test: compared if they are installed, and otherwise listed.
 OPTIONAL = {"node": "node", "java": "java", "redis-server": "redis-server"}
 
-# What runs, and the programs that the linker's log must show.
+# The commands, and the programs that the dynamic linker's log must show.
 PROGRAMS = (
     ("python3", run_python, ["python3"]),
     ("sqlite3", run_sqlite, ["sqlite3"]),
@@ -402,7 +402,7 @@ def missing_proof(log, library, programs):
 def run_program(scratch, program, library):
     """All that a program writes, in parts."""
     _, function, proof = program
-    # The same directory each time: its name may stand in the output.
+    # The same directory each time, because its name may be part of the output.
     directory = os.path.join(scratch, "run")
     shutil.rmtree(directory, ignore_errors=True)
     os.mkdir(directory)

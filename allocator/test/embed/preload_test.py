@@ -12,7 +12,7 @@ import sys
 
 TIMEOUT = 60
 OWN_MALLOC_CASES = 9
-# cfree is gone from new programs in glibc, and its own takes no block of others.
+# New programs cannot link glibc's cfree, and it does not accept other allocators' blocks.
 NOT_WITHOUT = {"own_malloc 6"}
 
 
@@ -55,7 +55,7 @@ def main():
             if status != 0:
                 failures += 1
                 print("FAILED %s on %s: %s\n%s" % (name, os.path.basename(library) or "the C library", status, output))
-    # There is a case behind the last one only when OWN_MALLOC_CASES is wrong.
+    # If there is one more case, OWN_MALLOC_CASES is wrong.
     own_malloc = next(os.path.abspath(path) for path in programs if os.path.basename(path) == "own_malloc")
     if run([own_malloc, str(OWN_MALLOC_CASES)], "")[0] != 2:
         failures += 1

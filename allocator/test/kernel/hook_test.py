@@ -29,7 +29,7 @@ def run(command, environment):
 
 
 def check_hooks(hook, child, library):
-    # Behind the allocator the wrappers come first all the same where the allocator does not define the name.
+    # Even if they are loaded after the allocator, wrappers of names that the allocator does not define come first.
     for name in HOOKS:
         for order in (f"{hook}:{library}", f"{library}:{hook}"):
             for settings in ({}, {"HAKMEM_BACKGROUND": "1"}) if order.startswith(hook) else ({},):

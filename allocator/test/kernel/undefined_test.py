@@ -61,7 +61,7 @@ def main():
             print(f"{library} is built for coverage: not looked at")
             continue
         found = undefined(library)
-        # Where nm says nothing the comparison would always be good.
+        # If nm prints nothing, the comparison would always succeed.
         if "memcpy" not in found or "pthread_setspecific" not in found:
             failures += 1
             print(f"FAILED: {library}: nm does not show what it needs: {sorted(found)}")
