@@ -66,8 +66,9 @@ static void count_canary(size_t bytes) {
   struct hak_cache *cache = hak_thread_cache;
   if (HAK_LIKELY(cache != &hak_no_cache)) {
     // Relaxed: a statistic, which only this thread changes.
-    HAK_ATOMIC(uint64_t) *figure = &hak_heap_of_cache(cache)->counts.canary_bytes;
-    atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + bytes, memory_order_relaxed);
+    HAK_ATOMIC(uint64_t) *statistic = &hak_heap_of_cache(cache)->counts.canary_bytes;
+    atomic_store_explicit(statistic, atomic_load_explicit(statistic, memory_order_relaxed) + bytes,
+                          memory_order_relaxed);
   } else {
     // Relaxed: a statistic. Several threads may be without a heap.
     atomic_fetch_add_explicit(&hak_orphanage.counts.canary_bytes, bytes, memory_order_relaxed);

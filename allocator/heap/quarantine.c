@@ -18,13 +18,14 @@ static uint32_t half_of(uint32_t class_id) {
 static size_t array_bytes(uint32_t class_id) { return (size_t)2 * half_of(class_id) * sizeof(void *); }
 
 // Relaxed: statistics. Written under the quarantine's lock, so no read-modify-write is needed.
-static void add_figure(HAK_ATOMIC(uint64_t) * figure, uint64_t change) {
-  atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + change, memory_order_relaxed);
+static void add_to(HAK_ATOMIC(uint64_t) * statistic, uint64_t change) {
+  atomic_store_explicit(statistic, atomic_load_explicit(statistic, memory_order_relaxed) + change,
+                        memory_order_relaxed);
 }
 
 static void count(struct hak_heap *heap, uint32_t class_id, int64_t blocks) {
-  add_figure(&heap->counts.held_blocks, (uint64_t)blocks);
-  add_figure(&heap->counts.held_bytes, (uint64_t)blocks * hak_class_usable(class_id));
+  add_to(&heap->counts.held_blocks, (uint64_t)blocks);
+  add_to(&heap->counts.held_bytes, (uint64_t)blocks * hak_class_usable(class_id));
 }
 
 uint32_t hak_quarantine_random(struct hak_heap *heap, uint32_t bound) {

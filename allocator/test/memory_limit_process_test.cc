@@ -212,14 +212,14 @@ class MemoryLimit : public testing::Test {
     return outcome;
   }
   static void ExpectKept(const Outcome &outcome) {
-    EXPECT_EQ(Figure(outcome.out, "good"), 1U) << outcome;
-    EXPECT_GE(Figure(outcome.out, "full"), 1U) << outcome;
-    EXPECT_LE(Figure(outcome.out, "committed"), kLimit + kSlack) << outcome;
-    EXPECT_EQ(Figure(outcome.out, "after_all"), 1U) << outcome;
-    EXPECT_GT(Figure(outcome.out, "purges"), 0U) << outcome;
-    EXPECT_GT(Figure(outcome.out, "refusals"), 0U) << outcome;
-    EXPECT_EQ(Figure(outcome.out, "live"), 0U) << outcome;
-    EXPECT_EQ(Figure(outcome.out, "verifies"), 1U) << outcome;
+    EXPECT_EQ(NumberOf(outcome.out, "good"), 1U) << outcome;
+    EXPECT_GE(NumberOf(outcome.out, "full"), 1U) << outcome;
+    EXPECT_LE(NumberOf(outcome.out, "committed"), kLimit + kSlack) << outcome;
+    EXPECT_EQ(NumberOf(outcome.out, "after_all"), 1U) << outcome;
+    EXPECT_GT(NumberOf(outcome.out, "purges"), 0U) << outcome;
+    EXPECT_GT(NumberOf(outcome.out, "refusals"), 0U) << outcome;
+    EXPECT_EQ(NumberOf(outcome.out, "live"), 0U) << outcome;
+    EXPECT_EQ(NumberOf(outcome.out, "verifies"), 1U) << outcome;
   }
 };
 
@@ -228,9 +228,9 @@ TEST_F(MemoryLimit, IsKeptByBlocksOfEverySize) {
     SCOPED_TRACE(most);
     const Outcome outcome = Run({"--child=alone", std::to_string(most)});
     ExpectKept(outcome);
-    EXPECT_GE(Figure(outcome.out, "committed"), kLimit / 2) << "refused too early";
-    EXPECT_GE(Figure(outcome.out, "again"), Figure(outcome.out, "blocks") / 4) << outcome;
-    EXPECT_LE(Figure(outcome.out, "committed_again"), kLimit + kSlack) << outcome;
+    EXPECT_GE(NumberOf(outcome.out, "committed"), kLimit / 2) << "refused too early";
+    EXPECT_GE(NumberOf(outcome.out, "again"), NumberOf(outcome.out, "blocks") / 4) << outcome;
+    EXPECT_LE(NumberOf(outcome.out, "committed_again"), kLimit + kSlack) << outcome;
   }
 }
 
@@ -238,23 +238,23 @@ TEST_F(MemoryLimit, IsKeptByThreads) { ExpectKept(Run({"--child=together"})); }
 
 TEST_F(MemoryLimit, HoldsAfterPagesWentBack) {
   const Outcome outcome = Run({"--child=pages"});
-  EXPECT_LE(Figure(outcome.out, "committed"), kLimit + kSlack) << outcome;
-  EXPECT_EQ(Figure(outcome.out, "live"), 0U) << outcome;
-  EXPECT_EQ(Figure(outcome.out, "verifies"), 1U) << outcome;
+  EXPECT_LE(NumberOf(outcome.out, "committed"), kLimit + kSlack) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "live"), 0U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "verifies"), 1U) << outcome;
 }
 
 TEST_F(MemoryLimit, PagesThatWentBackAreNotCommitted) {
   const Outcome outcome = Run({"--child=pages"});
-  if (Figure(outcome.out, "purged") == 0) GTEST_SKIP() << "with headers no page of a slab in use goes back";
-  EXPECT_LE(Figure(outcome.out, "committed_trimmed") + Figure(outcome.out, "purged"), kLimit + kSlack) << outcome;
+  if (NumberOf(outcome.out, "purged") == 0) GTEST_SKIP() << "with headers no page of a slab in use goes back";
+  EXPECT_LE(NumberOf(outcome.out, "committed_trimmed") + NumberOf(outcome.out, "purged"), kLimit + kSlack) << outcome;
 }
 
 TEST_F(MemoryLimit, IsNoneByDefault) {
   const Outcome outcome = Run({"--child=alone", "30000"}, 0);
-  EXPECT_EQ(Figure(outcome.out, "good"), 1U) << outcome;
-  EXPECT_EQ(Figure(outcome.out, "full"), 0U) << outcome;
-  EXPECT_EQ(Figure(outcome.out, "purges"), 0U) << outcome;
-  EXPECT_EQ(Figure(outcome.out, "refusals"), 0U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "good"), 1U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "full"), 0U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "purges"), 0U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "refusals"), 0U) << outcome;
 }
 
 TEST_F(MemoryLimit, BelowWhatIsInUseIsNotAccepted) {
@@ -262,7 +262,7 @@ TEST_F(MemoryLimit, BelowWhatIsInUseIsNotAccepted) {
   EXPECT_EQ(outcome.exit_code, 0) << outcome;
   EXPECT_EQ(outcome.err.rfind("hakmem: HAKMEM_MEMORY_LIMIT_MB=\"1\" is not accepted", 0), 0U) << outcome;
   EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1);
-  EXPECT_EQ(Figure(outcome.out, "refusals"), 0U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "refusals"), 0U) << outcome;
 }
 
 TEST(MemoryLimitInFast, IsNotThere) {
@@ -270,8 +270,8 @@ TEST(MemoryLimitInFast, IsNotThere) {
   const Outcome outcome = RunSelf({"--child=alone", "30000"}, {"HAKMEM_MEMORY_LIMIT_MB=8"}, 60);
   EXPECT_EQ(outcome.exit_code, 0) << outcome;
   EXPECT_EQ(outcome.err, "");
-  EXPECT_EQ(Figure(outcome.out, "full"), 0U) << outcome;
-  EXPECT_EQ(Figure(outcome.out, "refusals"), 0U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "full"), 0U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "refusals"), 0U) << outcome;
 }
 
 }  // namespace

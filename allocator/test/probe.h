@@ -73,7 +73,7 @@ bool WaitUntil(Condition condition, int seconds = 10, long pause_ms = 10) {
 }
 
 // The number after "NAME=" at the beginning of a line; UINT64_MAX if there is none.
-inline uint64_t Figure(const std::string &text, const std::string &name) {
+inline uint64_t NumberOf(const std::string &text, const std::string &name) {
   const std::string wanted = "\n" + name + "=";
   const size_t at = ("\n" + text).find(wanted);
   return at == std::string::npos ? UINT64_MAX : strtoull(text.c_str() + at + wanted.size() - 1, nullptr, 10);

@@ -205,9 +205,9 @@ int ForksAndGoesOn() {
 using Environment = std::vector<std::string>;
 
 uint64_t Percent(const Outcome &outcome, const char *part, const char *whole) {
-  const uint64_t base = Figure(outcome.out, "base");
-  return (Figure(outcome.out, part) - std::min(base, Figure(outcome.out, part))) * 100 /
-         (Figure(outcome.out, whole) - base);
+  const uint64_t base = NumberOf(outcome.out, "base");
+  return (NumberOf(outcome.out, part) - std::min(base, NumberOf(outcome.out, part))) * 100 /
+         (NumberOf(outcome.out, whole) - base);
 }
 
 struct Sizes {
@@ -230,12 +230,12 @@ class Process : public testing::Test {
     return outcome;
   }
   static void ExpectGone(const Outcome &outcome) {
-    EXPECT_EQ(Figure(outcome.out, "gone"), 1U) << outcome;
-    EXPECT_EQ(Figure(outcome.out, "verifies"), 1U) << outcome;
+    EXPECT_EQ(NumberOf(outcome.out, "gone"), 1U) << outcome;
+    EXPECT_EQ(NumberOf(outcome.out, "verifies"), 1U) << outcome;
   }
   static void ExpectKept(const Outcome &outcome) {
     EXPECT_GE(Percent(outcome, "left", "freed"), 90U) << outcome;
-    EXPECT_EQ(Figure(outcome.out, "gone"), 0U) << outcome;
+    EXPECT_EQ(NumberOf(outcome.out, "gone"), 0U) << outcome;
   }
 };
 
@@ -243,7 +243,7 @@ TEST_F(Process, ThePurgeThreadEmptiesASilentOne) {
   if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
   const Outcome outcome = Run("silent", {"HAKMEM_BACKGROUND=1"});
   ExpectGone(outcome);
-  EXPECT_GT(Figure(outcome.out, "rounds"), 0U) << outcome;
+  EXPECT_GT(NumberOf(outcome.out, "rounds"), 0U) << outcome;
 }
 
 TEST_F(Process, WithoutItASilentOneKeepsItsMemory) {
@@ -251,7 +251,7 @@ TEST_F(Process, WithoutItASilentOneKeepsItsMemory) {
   // On a slow machine the frees themselves may have returned some memory.
   if (Percent(outcome, "freed", "peak") < 50) GTEST_SKIP() << "freeing alone took longer than the deadline";
   ExpectKept(outcome);
-  EXPECT_EQ(Figure(outcome.out, "rounds"), 0U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "rounds"), 0U) << outcome;
 }
 
 // A short deadline, so that the thread soon has nothing to do.
@@ -271,21 +271,21 @@ TEST_F(Process, AWaitingPurgeThreadIsWokenByLargeFrees) {
 TEST_F(Process, SignalsDoNotReachThePurgeThread) {
   if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
   const Outcome outcome = Run("signals", {"HAKMEM_BACKGROUND=1"});
-  EXPECT_EQ(Figure(outcome.out, "thread"), 1U) << outcome;
-  EXPECT_EQ(Figure(outcome.out, "unblocked"), 0U) << outcome;
-  EXPECT_EQ(Figure(outcome.out, "early"), 0U) << outcome;
-  EXPECT_EQ(Figure(outcome.out, "pending"), 1U) << outcome;
-  EXPECT_EQ(Figure(outcome.out, "own"), 1U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "thread"), 1U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "unblocked"), 0U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "early"), 0U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "pending"), 1U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "own"), 1U) << outcome;
 }
 
 TEST_F(Process, TheChildOfAForkGetsAPurgeThreadOfItsOwn) {
   if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
   if (HAK_TEST_TSAN) GTEST_SKIP() << "ThreadSanitizer ends a forked child that starts a thread";
   const Outcome outcome = Run("fork", {"HAKMEM_BACKGROUND=1"});
-  EXPECT_EQ(Figure(outcome.out, "at_first"), 0U) << outcome;
-  EXPECT_EQ(Figure(outcome.out, "later"), 1U) << outcome;
-  EXPECT_EQ(Figure(outcome.out, "status"), 0U) << outcome;
-  EXPECT_EQ(Figure(outcome.out, "parent_verifies"), 1U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "at_first"), 0U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "later"), 1U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "status"), 0U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "parent_verifies"), 1U) << outcome;
   ExpectGone(outcome);
 }
 
@@ -296,7 +296,7 @@ TEST_F(Process, AFewCallsEmptyIt) {
   for (const Sizes sizes : {Sizes{16, 1000}, {16, 16}, {64, 64}, {400, 400}, {5000, 5000}, {20, 200}}) {
     const Outcome outcome = Run("few", kGoesSoon, sizes);
     ExpectGone(outcome);
-    EXPECT_EQ(Figure(outcome.out, "rounds"), 0U);
+    EXPECT_EQ(NumberOf(outcome.out, "rounds"), 0U);
   }
 }
 
@@ -327,7 +327,7 @@ TEST_F(Process, LeanKeepsLittle) {
 TEST_F(Process, FastHasNoPurgeThread) {
   if (!IsFastBuild()) GTEST_SKIP() << "for FAST builds";
   const Outcome outcome = Run("silent-briefly", {"HAKMEM_BACKGROUND=1", "HAKMEM_PROFILE=lean"});
-  EXPECT_EQ(Figure(outcome.out, "rounds"), 0U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "rounds"), 0U) << outcome;
 }
 
 int Child(const std::string &name, size_t least, size_t most) {

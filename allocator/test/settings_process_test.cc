@@ -32,7 +32,7 @@ const char *const kGates[] = {"HAKMEM_PROFILE",         "HAKMEM_SS_MEM_LEAN", "H
                               "HAKMEM_MEMORY_LIMIT_MB"};
 
 // Frees 24 MiB of small blocks, and prints the settings and the statistics.
-int Figures() {
+int Statistics() {
   std::vector<void *> blocks;
   for (uint64_t bytes = 0; bytes < 24 * kMib; bytes += 500) {
     blocks.push_back(hak_malloc(500));
@@ -68,7 +68,7 @@ class Settings : public testing::Test {
     if (!CanRunSelf()) GTEST_SKIP() << "this emulator cannot start itself";
   }
   static Outcome Run(const Environment &environment) {
-    Outcome outcome = RunSelf({"--child=figures"}, environment);
+    Outcome outcome = RunSelf({"--child=statistics"}, environment);
     EXPECT_EQ(outcome.exit_code, 0) << outcome;
     EXPECT_EQ(outcome.err, "");
     return outcome;
@@ -108,7 +108,7 @@ TEST_F(Settings, TellNothingOfWhatIsNoGate) {
 
 // A statistic with this environment, or, in FAST, the one of the preset balanced.
 void ExpectFigure(const Outcome &outcome, const char *name, uint64_t value, uint64_t fast) {
-  EXPECT_EQ(Figure(outcome.out, name), IsFastBuild() ? fast : value) << name << "\n" << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, name), IsFastBuild() ? fast : value) << name << "\n" << outcome;
 }
 
 TEST_F(Settings, PrewarmAndItsSuppression) {
@@ -141,24 +141,24 @@ TEST_F(Settings, LeanGivesBackAsItIsTold) {
     return Run(all);
   };
   const Outcome off = with("OFF");
-  EXPECT_EQ(Figure(off.out, "lazy"), 0U) << off;
-  EXPECT_EQ(Figure(off.out, "lean"), 0U) << off;
-  EXPECT_EQ(Figure(off.out, "lean_decommits"), 0U) << off;
+  EXPECT_EQ(NumberOf(off.out, "lazy"), 0U) << off;
+  EXPECT_EQ(NumberOf(off.out, "lean"), 0U) << off;
+  EXPECT_EQ(NumberOf(off.out, "lean_decommits"), 0U) << off;
   const Outcome dontneed = with("DONTNEED");
   const Outcome free = with("FREE");
   if (IsFastBuild()) {
-    EXPECT_EQ(Figure(dontneed.out, "lean"), 0U) << dontneed;
-    EXPECT_EQ(Figure(free.out, "lazy"), 0U) << free;
+    EXPECT_EQ(NumberOf(dontneed.out, "lean"), 0U) << dontneed;
+    EXPECT_EQ(NumberOf(free.out, "lazy"), 0U) << free;
     return;
   }
-  EXPECT_EQ(Figure(dontneed.out, "lazy"), 0U) << dontneed;
-  EXPECT_GT(Figure(dontneed.out, "lean"), 8 * kMib) << dontneed;
-  EXPECT_GT(Figure(dontneed.out, "lean_decommits"), 0U) << dontneed;
-  EXPECT_GT(Figure(free.out, "lazy"), 8 * kMib) << free;
+  EXPECT_EQ(NumberOf(dontneed.out, "lazy"), 0U) << dontneed;
+  EXPECT_GT(NumberOf(dontneed.out, "lean"), 8 * kMib) << dontneed;
+  EXPECT_GT(NumberOf(dontneed.out, "lean_decommits"), 0U) << dontneed;
+  EXPECT_GT(NumberOf(free.out, "lazy"), 8 * kMib) << free;
   // HAKMEM_SS_MEM_LEAN decides: the mode alone does nothing.
   const Outcome not_lean = Run({"HAKMEM_SS_MEM_LEAN=0", "HAKMEM_SS_MEM_LEAN_DECOMMIT=DONTNEED",
                                 "HAKMEM_SS_MEM_LEAN_TARGET_MB=1", "HAKMEM_DECOMMIT_DEADLINE_MS=3600000"});
-  EXPECT_EQ(Figure(not_lean.out, "lean"), 0U) << not_lean;
+  EXPECT_EQ(NumberOf(not_lean.out, "lean"), 0U) << not_lean;
 }
 
 // All fields of hak_stats but the first two have 64 bits.
@@ -188,11 +188,11 @@ TEST_F(Settings, StatisticsAtExitNameEachFigureOnce) {
     EXPECT_TRUE(names.insert(name).second) << "twice: " << name;
   }
   EXPECT_EQ(count, kFigures) << outcome;
-  EXPECT_EQ(Figure(outcome.err, "hakmem: threads"), 1U);
-  EXPECT_EQ(Figure(outcome.err, "hakmem: live_blocks"), 11U);
-  EXPECT_EQ(Figure(outcome.err, "hakmem: large_blocks"), 1U);
-  EXPECT_GE(Figure(outcome.err, "hakmem: live_bytes"), 5 * kMib + 1000);
-  EXPECT_GT(Figure(outcome.err, "hakmem: os_calls"), 0U);
+  EXPECT_EQ(NumberOf(outcome.err, "hakmem: threads"), 1U);
+  EXPECT_EQ(NumberOf(outcome.err, "hakmem: live_blocks"), 11U);
+  EXPECT_EQ(NumberOf(outcome.err, "hakmem: large_blocks"), 1U);
+  EXPECT_GE(NumberOf(outcome.err, "hakmem: live_bytes"), 5 * kMib + 1000);
+  EXPECT_GT(NumberOf(outcome.err, "hakmem: os_calls"), 0U);
 }
 
 // ---- Versions of the structure ------------------------------------------------------------------
@@ -253,7 +253,7 @@ TEST(StatisticsVersions, WithoutAVersionNothingIsWritten) {
 }  // namespace hak_test
 
 int main(int argc, char **argv) {
-  if (argc == 2 && strcmp(argv[1], "--child=figures") == 0) return hak_test::Figures();
+  if (argc == 2 && strcmp(argv[1], "--child=statistics") == 0) return hak_test::Statistics();
   if (argc == 2 && strcmp(argv[1], "--child=dump") == 0) return hak_test::Dump();
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();

@@ -7,13 +7,13 @@ namespace kv {
 namespace {
 
 // How a field of hak_stats is shown: hakmem_<name>. Counters end in _total, amounts of memory in _bytes.
-struct Figure {
+struct Statistic {
   const char *name;
   const char *help;
   uint64_t hak_stats::*field;
 };
 
-constexpr Figure kGauges[] = {
+constexpr Statistic kGauges[] = {
     {"live_blocks", "Blocks that the program holds.", &hak_stats::live_blocks},
     {"live_bytes", "Usable bytes of the blocks that the program holds.", &hak_stats::live_bytes},
     {"cached_blocks", "Freed small blocks that threads keep for themselves.", &hak_stats::cached_blocks},
@@ -35,7 +35,7 @@ constexpr Figure kGauges[] = {
     {"quarantined_blocks", "Freed blocks that may not be used again yet.", &hak_stats::quarantined_blocks},
 };
 
-constexpr Figure kCounters[] = {
+constexpr Statistic kCounters[] = {
     {"refills_total", "Times that a thread's cache ran empty.", &hak_stats::refills},
     {"flushes_total", "Times that a thread's cache ran full.", &hak_stats::flushes},
     {"remote_batches_total", "Batches of blocks handed to another thread's slab.", &hak_stats::remote_batches},
@@ -69,11 +69,11 @@ void WriteAllocatorMetrics(PrometheusText *out) {
   out->Family("hakmem_build_info", "gauge", "Always 1; the label tells the version and the build profile.");
   out->Sample("", {{"version", hak_version()}}, uint64_t{1});
   out->Gauge("hakmem_threads", "Threads that have a heap of their own.", stats.threads);
-  for (const Figure &figure : kGauges) {
-    out->Gauge(std::string("hakmem_") + figure.name, figure.help, stats.*figure.field);
+  for (const Statistic &statistic : kGauges) {
+    out->Gauge(std::string("hakmem_") + statistic.name, statistic.help, stats.*statistic.field);
   }
-  for (const Figure &figure : kCounters) {
-    out->Counter(std::string("hakmem_") + figure.name, figure.help, stats.*figure.field);
+  for (const Statistic &statistic : kCounters) {
+    out->Counter(std::string("hakmem_") + statistic.name, statistic.help, stats.*statistic.field);
   }
 }
 

@@ -32,13 +32,13 @@ using hak_test::ResidentBytes;
 using hak_test::SleepMs;
 using hak_test::Stats;
 
-[[noreturn]] void Fail(const char *what, uint64_t figure) {
-  fprintf(stderr, "%s: %llu\n", what, static_cast<unsigned long long>(figure));
+[[noreturn]] void Fail(const char *what, uint64_t value) {
+  fprintf(stderr, "%s: %llu\n", what, static_cast<unsigned long long>(value));
   _exit(1);
 }
 
-void AtMost(uint64_t figure, uint64_t bound, const char *what) {
-  if (figure > bound) Fail(what, figure);
+void AtMost(uint64_t value, uint64_t bound, const char *what) {
+  if (value > bound) Fail(what, value);
 }
 
 pthread_attr_t SmallStacks(int detached) {

@@ -260,12 +260,12 @@ class Retention : public testing::Test {
     return outcome;
   }
   static void ExpectGone(const Outcome &outcome) {
-    EXPECT_EQ(Figure(outcome.out, "verifies"), 1U) << outcome;
+    EXPECT_EQ(NumberOf(outcome.out, "verifies"), 1U) << outcome;
     // The sanitizers' records of touched memory are not counted.
-    if (kSlowBuild || Figure(outcome.out, "peak") == 0) return;
-    EXPECT_GT(Figure(outcome.out, "peak"), Figure(outcome.out, "allowed") * 2) << "the peak proves nothing\n"
-                                                                               << outcome;
-    EXPECT_LE(Figure(outcome.out, "left"), Figure(outcome.out, "allowed")) << outcome;
+    if (kSlowBuild || NumberOf(outcome.out, "peak") == 0) return;
+    EXPECT_GT(NumberOf(outcome.out, "peak"), NumberOf(outcome.out, "allowed") * 2) << "the peak proves nothing\n"
+                                                                                   << outcome;
+    EXPECT_LE(NumberOf(outcome.out, "left"), NumberOf(outcome.out, "allowed")) << outcome;
   }
 };
 
@@ -287,8 +287,9 @@ TEST_F(Retention, PagesOfAllSlabs) {
 
 TEST_F(Retention, RecordsOfEndedThreads) {
   const Outcome outcome = Run("threads", 1);
-  EXPECT_GT(Figure(outcome.out, "metadata"), Figure(outcome.out, "allowed") * 5 / 4) << "few records prove nothing\n"
-                                                                                     << outcome;
+  EXPECT_GT(NumberOf(outcome.out, "metadata"), NumberOf(outcome.out, "allowed") * 5 / 4)
+      << "few records prove nothing\n"
+      << outcome;
   ExpectGone(outcome);
 }
 TEST_F(Retention, RecordsOfEndedThreadsWithCallsNowAndThen) { ExpectGone(Run("threads", 100)); }
@@ -301,18 +302,18 @@ TEST_F(Retention, RecordsOfEndedThreadsWithThePurgeThreadAndNoCall) {
 // Threads that start and end reuse the same records: without system calls, and without touching new pages.
 TEST_F(Retention, ShortThreadsCostNoPageFaults) {
   const Outcome outcome = Run("churn", 2000);
-  EXPECT_EQ(Figure(outcome.out, "verifies"), 1U) << outcome;
-  EXPECT_LE(Figure(outcome.out, "faults"), 1000U) << outcome;
-  EXPECT_LE(Figure(outcome.out, "calls"), 500U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "verifies"), 1U) << outcome;
+  EXPECT_LE(NumberOf(outcome.out, "faults"), 1000U) << outcome;
+  EXPECT_LE(NumberOf(outcome.out, "calls"), 500U) << outcome;
 }
 
 TEST_F(Retention, LockedMemoryIsLeftAlone) {
   if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
   const Outcome outcome = Run("locked", 0, {"HAKMEM_PROFILE=lean", "HAKMEM_BACKGROUND=1"});
-  if (Figure(outcome.out, "skipped") == 1) GTEST_SKIP() << "memory cannot be locked here";
-  EXPECT_GT(Figure(outcome.out, "rounds"), 0U) << outcome;
-  EXPECT_LE(Figure(outcome.out, "calls"), 100U) << outcome;
-  EXPECT_EQ(Figure(outcome.out, "verifies"), 1U) << outcome;
+  if (NumberOf(outcome.out, "skipped") == 1) GTEST_SKIP() << "memory cannot be locked here";
+  EXPECT_GT(NumberOf(outcome.out, "rounds"), 0U) << outcome;
+  EXPECT_LE(NumberOf(outcome.out, "calls"), 100U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "verifies"), 1U) << outcome;
 }
 
 }  // namespace
