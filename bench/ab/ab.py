@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares two builds, settings or allocators in interleaved runs, gives a verdict, and writes a note on it.
+"""Compares two builds, settings or allocators in interleaved runs, gives a verdict, and writes a note.
 
 GO: B is better by 1 % or more, with the whole 95 % interval; NO-GO: worse by 1 % or more; NEUTRAL: within 1 %;
 otherwise UNDECIDED. The exit status is 0 whatever the verdict, 1 when a run or a build fails, 2 for a mistake on the
@@ -64,7 +64,7 @@ def self_check_options(options: cli.Parser, args: argparse.Namespace) -> None:
             options.error(f"--{name} does not go with --self-check")
     args.max_runs = args.max_runs or max(ab_self_check.MAX_RUNS, args.runs)
     names = ",".join(ab_self_check.WORKLOADS) if args.workload is None else args.workload
-    # Only some loops can be slowed down by plan.
+    # Only some loops support a planted slowdown.
     known = [workload.name for workload in WORKLOADS if "DRAG" in workload.takes]
     args.workload = ",".join(cli.pick(options, "--workload", names, known))
 
@@ -85,7 +85,7 @@ def arm_options(options: cli.Parser, args: argparse.Namespace, directory: str) -
 
 
 def note_options(options: cli.Parser, args: argparse.Namespace, specs: Tuple[Spec, Spec]) -> Optional[str]:
-    """The path of the note, if there shall be one; found to be writable before anything is measured."""
+    """The path of the note, or None. Checks that it can be written before anything is measured."""
     labels = [ab_note.scrub(spec.label) for spec in specs]
     args.title = args.title or f"`{labels[0]}` against `{labels[1]}`"
     if "\n" in args.title:
@@ -173,7 +173,7 @@ def document(comparison: Comparison, facts: Dict[str, str], title: str) -> Dict:
 
 
 def command_line(argv: List[str]) -> str:
-    """The command for the note: how to have these figures again."""
+    """The command for the note, which repeats the comparison."""
     kept = [word for word in argv if word != "--force"]
     return ab_note.scrub("./bazelw run //bench:ab -- " + shlex.join(kept))
 
@@ -212,7 +212,7 @@ def compare(args: argparse.Namespace, workloads: List[Workload], specs: Tuple[Sp
 def main(argv: List[str]) -> int:
     args, workloads, specs = parse(argv)
     with Workshop(args.workspace) as workshop:
-        # A build meanwhile must not change the harness between two runs.
+        # A build that runs meanwhile must not change the harness between two runs.
         bench = workshop.keep(args.bench, "random_mixed")
         if specs:
             return compare(args, workloads, specs, workshop, bench, argv)
@@ -221,7 +221,7 @@ def main(argv: List[str]) -> int:
 
 
 def terminated(*_) -> None:
-    sys.exit(143)  # by way of every `finally`, so that worktrees and folders go
+    sys.exit(143)  # runs every `finally`, so that worktrees and folders are removed
 
 
 if __name__ == "__main__":

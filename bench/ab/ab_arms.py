@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two arms of an A/B comparison: what the command line may name, and the library that comes of it."""
+"""The two arms of an A/B comparison: what the command line may name, and the library that results."""
 
 import dataclasses
 import hashlib
@@ -59,7 +59,7 @@ class Spec:
 
     @property
     def label(self) -> str:
-        """As one would type it, but without the library's folder: this gets into notes."""
+        """As typed on the command line, but without the library's folder, because notes contain it."""
         if self.source == "build":
             words = ["build:" + self.flags[0], *self.flags[1:]]
         elif self.source == "git":
@@ -82,7 +82,7 @@ def grammar() -> str:
 
 def _library(text: str, directory: str) -> str:
     path = os.path.abspath(os.path.join(directory, text))
-    # ld.so splits LD_PRELOAD at these, so such a path would silently name other files.
+    # ld.so splits LD_PRELOAD at these characters, so such a path would silently name other files.
     if not text or re.search(r"[\s:]", path):
         raise ArmError(f"'lib:{text}' names no library that can be preloaded")
     if not os.path.isfile(path):
@@ -161,13 +161,13 @@ def parse(text: str, directory: str, workspace: Optional[str]) -> Spec:
 
 @dataclass(frozen=True)
 class Arm(Allocator):
-    """An arm that can be run. `name` is one by which check_identity() knows what the library must turn out to be."""
+    """An arm that can be run. From `name`, check_identity() knows which library must be found."""
 
     letter: str = ""
     label: str = ""
-    origin: str = ""  # which state of the source it was built from
+    origin: str = ""  # the state of the source from which it was built
     settings: Tuple[Tuple[str, str], ...] = ()
-    extra: Tuple[str, ...] = ()  # arguments of the harness beside the workload's
+    extra: Tuple[str, ...] = ()  # arguments of the harness besides the workload's
 
     def environment(self, base: Dict[str, str]) -> Dict[str, str]:
         return {**super().environment(base), **dict(self.settings)}
@@ -189,7 +189,7 @@ def _writable_and_again(function, path, _error) -> None:
 
 
 class Workshop:
-    """Where arms are built and kept for the time of the comparison: a temporary folder, gone afterwards."""
+    """A temporary folder in which arms are built and kept during the comparison."""
 
     def __init__(self, workspace: Optional[str]) -> None:
         self.workspace = workspace
@@ -207,7 +207,7 @@ class Workshop:
             git(self.workspace, "worktree", "prune")
 
     def keep(self, path: str, *name: str) -> str:
-        """A copy: the build may replace the file while the comparison runs."""
+        """Makes a copy, because a build may replace the file while the comparison runs."""
         target = os.path.join(self.folder, *name)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         return shutil.copy(os.path.realpath(path), target)
@@ -219,7 +219,7 @@ class Workshop:
             path = self._keep_library(self._built(f"lib/libhakmem_{spec.source}.so"), letter)
         elif spec.source == "build":
             name, origin = "hakmem", self._state()
-            # A suffix, lest these flags throw away what was built with others.
+            # A suffix, so that these flags do not discard what was built with other flags.
             path = self._build(letter, self.workspace, [], [*spec.flags, "--platform_suffix=ab"])
         elif spec.source == "git":
             name, origin = "hakmem", git(self.workspace, "rev-parse", "--short", spec.argument + "^{commit}") or ""
@@ -231,7 +231,7 @@ class Workshop:
         return Arm(name, path, letter, spec.label, origin, spec.settings)
 
     def _state(self) -> str:
-        """The commit that the working tree is at, and whether it has changes."""
+        """The commit of the working tree, and whether the tree has changes."""
         if not self.workspace:
             return ""
         commit = git(self.workspace, "rev-parse", "--short", "HEAD")
@@ -251,7 +251,7 @@ class Workshop:
     def _build(self, letter: str, tree: str, startup: List[str], flags: List[str]) -> str:
         links = os.path.join(self.folder, letter, "bazel-")
         os.makedirs(os.path.dirname(links), exist_ok=True)
-        # Links of its own, so that bazel-bin of the tree stays with the caller's last build.
+        # Separate links, so that the tree's bazel-bin stays that of the caller's last build.
         command = [os.path.join(tree, "bazelw"), *startup, "build", "--noshow_progress", "--color=no", *flags,
                    f"--symlink_prefix={links}", TARGET]
         env = {key: value for key, value in os.environ.items()
@@ -273,18 +273,18 @@ class Workshop:
         self.worktrees.append(tree)
         if git(self.workspace, "worktree", "add", "--detach", tree, spec.argument) is None:
             raise BuildError(f"arm {letter.upper()}: git worktree add fails for {spec.argument}")
-        # Neither a server nor an output folder stays behind.
+        # Ends the server and removes the output folder.
         base = os.path.join(self.folder, letter, "output")
         return self._build(letter, tree, ["--batch", f"--output_base={base}"], list(spec.flags))
 
 
 def with_extra(arm: Arm, letter: str, label: str, extra: Tuple[str, ...] = ()) -> Arm:
-    """The same library under another letter, with other arguments of the harness."""
+    """The same library with another letter and other arguments of the harness."""
     return dataclasses.replace(arm, letter=letter, label=label, extra=extra)
 
 
 def probe(bench: str, arm: Arm) -> Optional[str]:
-    """What is wrong with an arm's settings: a short run must take over all of hakmem's and complain of nothing."""
+    """What is wrong with an arm's settings: a short run must accept all of hakmem's without a message."""
     env = arm.environment(dict(os.environ))
     ours = [(name, value) for name, value in arm.settings if name.startswith("HAKMEM_")]
     if ours:

@@ -15,7 +15,7 @@ ALL = "all (geometric mean)"
 
 
 def scrub(text: str) -> str:
-    """Without the folders of absolute paths: a note says nothing about where things lie on the machine."""
+    """Removes the folders of absolute paths, so that a note has no paths of the machine."""
     return re.sub(r"(?<![\w./])(-I|-L|)/(?:[^\s/'\"`:=]+/)+", r"\1", text)
 
 
@@ -24,7 +24,7 @@ def slug(text: str) -> str:
 
 
 def _figures(metric: Metric, row: Row) -> List[str]:
-    return [metric.text(value) for value in row.figures] if row.figures else [""] * 4
+    return [metric.text(value) for value in row.values] if row.values else [""] * 4
 
 
 def _interval(ratio: ab_stats.Ratio) -> str:
@@ -32,7 +32,7 @@ def _interval(ratio: ab_stats.Ratio) -> str:
 
 
 def hint(row: Row) -> str:
-    """What would decide an undecided row; empty for the others."""
+    """How many runs might decide an undecided row; empty for other rows."""
     if row.verdict != ab_stats.UNDECIDED:
         return ""
     if row.ratio.pairs == 0:
@@ -56,7 +56,7 @@ def same_library(comparison: Comparison) -> bool:
 
 
 def arm_details(arm: Arm, identity: str) -> List[str]:
-    """Which allocator it turned out to be, from which state of the source, and which file."""
+    """The allocator that was found, the state of its source, and its file."""
     details = [identity]
     if arm.origin:
         details.append("from " + arm.origin)
@@ -66,7 +66,7 @@ def arm_details(arm: Arm, identity: str) -> List[str]:
 
 
 def looks_line(comparison: Comparison) -> str:
-    """What it means for the intervals that more runs were added until there was a verdict."""
+    """A line on what it means for the intervals that runs were added until there was a verdict."""
     if len(comparison.looks) < 2:
         return ""
     looks = ", ".join(str(look) for look in comparison.looks)

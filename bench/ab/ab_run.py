@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the arms of an A/B comparison in turn, and sums their samples up."""
+"""Runs the arms of an A/B comparison in turn, and summarises their samples."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from bench.lib import stats
 from bench.lib.runs import RUN_TIMEOUT, IdentityError, Progress, run_once
 from bench.workloads.table import Workload
 
-CALL_RUNS = 3  # counts mostly repeat exactly; three show when they do not
+CALL_RUNS = 3  # counts mostly repeat exactly; three runs show if they do not
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Metric:
     unit: str
     scale: float
     lower_is_better: bool
-    timed: bool  # its samples come with the timed runs
+    timed: bool  # its samples come from the timed runs
 
     def text(self, value: float) -> str:
         return f"{value / self.scale:.{2 if self.timed else 0}f}"
@@ -36,7 +36,7 @@ METRICS = (
 
 
 class Failure(Exception):
-    """A run that failed or used another allocator than it should: the comparison is over."""
+    """A run failed or used another allocator than intended, which ends the comparison."""
 
 
 @dataclass
@@ -47,15 +47,15 @@ class Samples:
     values: Dict[str, Tuple[List[float], List[float]]] = field(
         default_factory=lambda: {metric.name: ([], []) for metric in METRICS})
     kinds: Tuple[List[Dict[str, int]], List[Dict[str, int]]] = field(default_factory=lambda: ([], []))
-    counters: List[Dict[str, str]] = field(default_factory=lambda: [{}, {}])  # of one run on each arm, --counters
+    counters: List[Dict[str, str]] = field(default_factory=lambda: [{}, {}])  # from one run on each arm, --counters
 
 
 @dataclass(frozen=True)
 class Row:
-    """The summary of one workload, or of all (`workload` is None, and so are the arms' own figures)."""
+    """The summary of one workload, or of all (`workload` and the arms' own values are None)."""
 
     workload: Optional[Workload]
-    figures: Optional[Tuple[float, float, float, float]]  # mean and median of A, mean and median of B
+    values: Optional[Tuple[float, float, float, float]]  # mean and median of A, mean and median of B
     ratio: ab_stats.Ratio
     verdict: str
 
@@ -67,7 +67,7 @@ class Comparison:
                  metrics: List[Metric], quick: bool, scratch: str) -> None:
         self.bench, self.counter, self.arms, self.metrics = bench, counter, arms, metrics
         self.quick, self.scratch = quick, scratch
-        self.counters: List[str] = []  # statistics to read after one run of each arm
+        self.counters: List[str] = []  # the statistics that one run of each arm prints
         self.samples = [Samples(workload) for workload in workloads]
         self.identities = ["", ""]
         self.compiler = "unknown"
@@ -95,7 +95,7 @@ class Comparison:
                     progress.clear()
 
     def run_block(self, runs: int, progress: Progress) -> None:
-        """`runs` more rounds of timed runs, then a look at the intervals is due."""
+        """Makes `runs` more rounds of timed runs. The intervals are checked after them."""
         for number in range(self.rounds, self.rounds + runs):
             self._each_pair(number, self._timed_run, f"round {number + 1} of {self.rounds + runs}", progress)
         self.rounds += runs
@@ -128,18 +128,18 @@ class Comparison:
             raise RuntimeError(str(error)) from None
         found = dict(line[len("hakmem: "):].split("=", 1) for line in done.stderr.splitlines()
                      if line.startswith("hakmem: ") and "=" in line)
-        # Other allocators, and builds with fixed gates, print none.
+        # Other allocators, and builds with fixed settings, print none.
         samples.counters[arm] = {name: found.get(name, "-") for name in self.counters}
 
     def count_calls(self, progress: Progress) -> None:
-        """Runs apart from the timed ones, which a tracer would slow down."""
+        """Counts in separate runs, because the tracer slows them down."""
         for number in range(CALL_RUNS):
             self._each_pair(number, self._traced_run, f"system calls, round {number + 1} of {CALL_RUNS}", progress)
 
     def _traced_run(self, samples: Samples, arm: int) -> None:
         report = os.path.join(self.scratch, "calls")
         this = self.arms[arm]
-        # The counter itself runs on the C library; it hands the library to the harness.
+        # count_calls itself runs on the C library, and preloads the library into the harness.
         env = {key: value for key, value in this.environment(dict(os.environ)).items() if key != "LD_PRELOAD"}
         command = [self.counter, report, this.path or "-", self.bench, *self._arguments(samples, arm)]
         try:
@@ -162,7 +162,7 @@ class Comparison:
         samples.values["calls"][arm].append(sum(counts.values()))
 
     def summary(self, metric: Metric) -> List[Row]:
-        """A row for each workload, then the one for all of them."""
+        """A row for each workload, then one for all of them."""
         rows, series = [], []
         for samples in self.samples:
             a, b = samples.values[metric.name]
@@ -171,8 +171,8 @@ class Comparison:
                 ratio = ab_stats.bootstrap(series[-1])
             else:
                 ratio = ab_stats.range_of_counts(a, b)
-            figures = (sum(a) / len(a), stats.median(a), sum(b) / len(b), stats.median(b))
-            rows.append(Row(samples.workload, figures, ratio, ab_stats.verdict(ratio, metric.lower_is_better)))
+            values = (sum(a) / len(a), stats.median(a), sum(b) / len(b), stats.median(b))
+            rows.append(Row(samples.workload, values, ratio, ab_stats.verdict(ratio, metric.lower_is_better)))
         if metric.timed:
             whole = ab_stats.bootstrap(ab_stats.mean_by_round(series))
         else:
@@ -187,7 +187,8 @@ class Comparison:
         progress = Progress("ab")
         if self.counters:
             self.read_counters(progress)
-        if len(self.timed) < len(self.metrics):  # first, since where tracing is forbidden it shows at once
+        # First, so that a machine where tracing is forbidden is noticed at once.
+        if len(self.timed) < len(self.metrics):
             self.count_calls(progress)
         if self.timed:
             self.run_block(min(runs, max_runs), progress)

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The proof that an A/B comparison can be believed: it must call two identical arms NEUTRAL and a slowdown of 3 %
-that was planted NO-GO.
+"""Tests an A/B comparison itself: two identical arms must be NEUTRAL, and a planted slowdown of 3 % must be NO-GO.
 
 The slowdown is random_mixed --drag: rows of multiplications that wait for each other, between slices of the loop. How
 many make 3 % is measured first, for each workload by itself.
@@ -28,7 +27,7 @@ THROUGHPUT = [metric for metric in METRICS if metric.name == "throughput"]
 
 
 def calibrate(bench: str, arm: Arm, workload: Workload, quick: bool) -> int:
-    """The --drag that makes the throughput 3 % less."""
+    """The --drag that reduces the throughput by 3 %."""
     seconds: Dict[int, List[float]] = {0: [], CALIBRATION_DRAG: []}
     for _ in range(CALIBRATION_RUNS):
         for drag, runs in seconds.items():
@@ -42,7 +41,7 @@ def calibrate(bench: str, arm: Arm, workload: Workload, quick: bool) -> int:
 
 def run(standard: Callable[[str], Arm], bench: str, counter: str, workloads: List[Workload], runs: int, max_runs: int,
         quick: bool, scratch: str) -> int:
-    """0 when both verdicts are right, 1 when one is not. `standard` gives a copy of the library for a letter."""
+    """0: both verdicts are right; 1: one is not. `standard` returns a copy of the library for a letter."""
     a, b = standard("a"), standard("b")
 
     def verdict(first: Arm, second: Arm, chosen: List[Workload]) -> str:
@@ -63,7 +62,8 @@ def run(standard: Callable[[str], Arm], bench: str, counter: str, workloads: Lis
             raise Failure(f"{workload.name}: calibration: {error}") from None
     print("  --drag of B: " + ", ".join(f"{workload.name} {drag}" for workload, drag in drags) + "\n")
     dragged = [dataclasses.replace(w, extra=(*w.extra, "--drag", str(drag))) for w, drag in drags]
-    # The drag differs between workloads, so it is theirs and not B's; A takes it back, for the last one given counts.
+    # The drag differs between workloads, so it is given with the workload. A overrides it, because the last one given
+    # counts.
     slow = verdict(with_extra(a, "a", "standard", ("--drag", "0")), with_extra(b, "b", "standard with --drag"), dragged)
 
     failures = []

@@ -13,12 +13,12 @@ from typing import List, Optional, Sequence
 
 from bench.lib import stats
 
-LIMIT = 0.01  # a difference below 1 % is none
+LIMIT = 0.01  # a smaller difference counts as none
 RESAMPLES = 10_000
 SEED = 1
-# With fewer pairs no interval within the samples' range has 95 % confidence.
+# With fewer pairs, no interval within the range of the samples has 95 % confidence.
 MIN_PAIRS = 6
-# More runs than this to decide: the true difference is as good as at the limit.
+# If more runs than this would be needed, the true difference is practically at the limit.
 MOST_RUNS = 1000
 
 GO, NO_GO, NEUTRAL, UNDECIDED = "GO", "NO-GO", "NEUTRAL", "UNDECIDED"
@@ -26,7 +26,7 @@ GO, NO_GO, NEUTRAL, UNDECIDED = "GO", "NO-GO", "NEUTRAL", "UNDECIDED"
 
 @dataclass(frozen=True)
 class Ratio:
-    """B/A with its 95 % interval; `pairs` is 0 when the interval is a range of counts instead."""
+    """B/A with its 95 % interval. `pairs` is 0 if the interval is a range of counts instead."""
 
     value: float
     low: float
@@ -35,7 +35,7 @@ class Ratio:
 
 
 def log_ratios(a: Sequence[float], b: Sequence[float]) -> List[float]:
-    """log(b[i] / a[i]): pairs of one round, so that what slows the whole machine down for a while cancels out."""
+    """log(b[i] / a[i]). The pairs are from one round, so that a temporary slowdown of the machine cancels out."""
     if len(a) != len(b):
         raise ValueError(f"cannot pair {len(a)} samples with {len(b)}")
     return [math.log(y / x) for x, y in zip(a, b)]
@@ -54,7 +54,7 @@ def bootstrap(logs: Sequence[float], resamples: int = RESAMPLES, seed: int = SEE
     n = len(logs)
     ordered = sorted(logs)
     ranks = range(n)
-    # Resampling ranks instead of values gives sorted resamples without comparing floats again.
+    # Resampling ranks instead of values yields sorted resamples without comparing floats again.
     medians = []
     for _ in range(resamples):
         drawn = sorted(source.choices(ranks, k=n))
@@ -66,7 +66,7 @@ def bootstrap(logs: Sequence[float], resamples: int = RESAMPLES, seed: int = SEE
 
 
 def verdict(ratio: Ratio, lower_is_better: bool = False) -> str:
-    """GO when the whole interval is 1 % or more to the good, NO-GO to the bad, NEUTRAL when it is within."""
+    """GO: the whole interval is better by 1 % or more; NO-GO: worse by 1 % or more; NEUTRAL: within 1 %."""
     if 0 < ratio.pairs < MIN_PAIRS:
         return UNDECIDED
     if ratio.low >= 1 + LIMIT:
@@ -79,9 +79,9 @@ def verdict(ratio: Ratio, lower_is_better: bool = False) -> str:
 
 
 def runs_to_decide(ratio: Ratio) -> Optional[int]:
-    """How many runs might decide, if the estimate stays and the interval shrinks with their square root.
+    """How many runs might decide, if the estimate stays the same and the interval shrinks with their square root.
 
-    None when not even MOST_RUNS would: the estimate lies at a limit.
+    None: MOST_RUNS would not suffice, because the estimate is at a limit.
     """
     if ratio.pairs == 0:
         return None
@@ -99,7 +99,7 @@ def range_of_counts(a: Sequence[int], b: Sequence[int]) -> Ratio:
 
 
 def geometric_mean(ratios: Sequence[Ratio]) -> Ratio:
-    """Of ranges only: their ends are combined as if they always came together."""
+    """For ranges only: combines their ends as if these always occurred together."""
 
     def mean(values: List[float]) -> float:
         return math.exp(sum(math.log(value) for value in values) / len(values))

@@ -10,7 +10,8 @@ from bench.ab.ab_stats import GO, NEUTRAL, NO_GO, UNDECIDED, Ratio
 
 
 def series(shift, noise, pairs, seed=1, drift=0.2):
-    """Two arms' throughputs: B is `shift` times A; a slow drift and the noise are 20 and some percent."""
+    """The throughputs of two arms: B is `shift` times A. A slow drift changes both by 20 percent, noise by a few
+    percent."""
     source = random.Random(seed)
     a, b = [], []
     for i in range(pairs):
@@ -64,8 +65,8 @@ class VerdictTest(unittest.TestCase):
         self.assertEqual(ab_stats.verdict(ab_stats.bootstrap(ab_stats.log_ratios(a, b))), NEUTRAL)
 
     def test_wrong_verdicts_are_rare(self):
-        # No true difference, and noise such that the interval is about as wide as the limits: GO and NO-GO together
-        # may come up in some 5 % of comparisons at the worst.
+        # No true difference, and so much noise that the interval is about as wide as the limits. GO and NO-GO together
+        # may occur in at most about 5 % of comparisons.
         wrong = 0
         for seed in range(200):
             logs = ab_stats.log_ratios(*series(1.0, 0.02, 10, seed))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The A/B comparison's command line, arms and output; nothing here depends on how fast a run is."""
+"""The command line, arms and output of the A/B comparison. Nothing here depends on the speed of a run."""
 
 import json
 import os
@@ -179,7 +179,7 @@ class CommandLineTest(unittest.TestCase):
 
 
 class RefusalTest(unittest.TestCase):
-    """A run that is not what the arm says ends the comparison."""
+    """A run of another library than the arm's ends the comparison."""
 
     def refused(self, a, b, *words):
         done = run("--a", a, "--b", b, "--no-note", "--quick", "--runs", "1", "--workload", "large")
@@ -251,7 +251,7 @@ class OutputTest(unittest.TestCase):
             self.assertNotIn("Throughput", note)
 
     def test_self_check_has_both_parts(self):
-        # Two pairs decide nothing, which is no pass.
+        # Two pairs decide nothing, so the self-check fails.
         done = run("--self-check", "--quick", "--runs", "2", "--max-runs", "2", "--workload", "small-400")
         self.assertEqual(done.returncode, 1, done.stderr)
         for word in ("Self-check 1 of 2", "Self-check 2 of 2", "--drag of B: small-400", "Self-check: FAILED",

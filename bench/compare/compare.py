@@ -16,8 +16,8 @@ from bench.lib.allocators import Allocator
 from bench.lib.runs import IdentityError, Progress, run_once
 from bench.workloads.table import WORKLOADS, Workload
 
-TIME_BUDGET = 75.0  # seconds for the default run; no new round starts when it would end later
-DEFAULT_RUNS = 7  # the least odd number whose extremes hold the median with 95 % confidence and one to spare
+TIME_BUDGET = 75.0  # seconds for the default run; no round starts that would end later
+DEFAULT_RUNS = 7  # the least odd number for which an interval inside the extremes has 95 % confidence
 QUICK_RUNS = 3
 MIN_RUNS = 3
 
@@ -47,7 +47,8 @@ class Outcome:
 
 
 def measure(bench: str, chosen: List[Allocator], workloads: List[Workload], args: argparse.Namespace) -> Outcome:
-    """Runs round after round, each allocator once in each; the order rotates or is drawn: none always follows another."""
+    """Runs round after round, each allocator once in each round. The order rotates or is random, so that no allocator
+    always follows the same other one."""
     cells = {(w.name, a.name): Cell() for w in workloads for a in chosen}
     identities: Dict[str, str] = {}
     compiler = "unknown"

@@ -15,7 +15,7 @@ def _paired(ours, theirs) -> Optional[stats.Estimate]:
 
 
 def summarise(workload, chosen, cells) -> Dict:
-    """For each allocator its median, interval, ratio to the best peer, cost above the floor and memory."""
+    """For each allocator: median, interval, ratio to the best peer, cost above the floor, and memory."""
     samples = {a.name: cells[workload.name, a.name].samples for a in chosen}
     medians = {name: stats.median([s.throughput for s in runs]) for name, runs in samples.items() if runs}
     peers = [a.name for a in chosen if a.is_peer and a.name in medians]
@@ -36,7 +36,7 @@ def summarise(workload, chosen, cells) -> Dict:
             "coverage": interval.coverage,
             "ratio": ratio.value if ratio else None,
             "ratio_interval": [ratio.interval.low, ratio.interval.high] if ratio else None,
-            # All threads' operations share the wall clock: N of them at work spend N times as long on each.
+            # N threads work at the same time, so each operation takes N times as long.
             "floor_ns": workload.threads * 1e9 * (1 / medians[name] - 1 / floor) if floor else None,
             "peak_rss_kib": stats.median([s.peak_kib for s in samples[name]]),
         }

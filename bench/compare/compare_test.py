@@ -60,7 +60,7 @@ class CommandLineTest(unittest.TestCase):
 
 
 class IdentityTest(unittest.TestCase):
-    """Positive controls: each kind of mistaken identity must be refused."""
+    """Positive controls: each kind of wrong allocator must be noticed."""
 
     def refused(self, spec, *words):
         done = run("compare.py", "--quick", "--runs", "1", "--workload", "large", "--allocator", spec)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts the instructions of a malloc and free of one block, warm, by callgrind, on hakmem and the installed peers.
+"""Counts the instructions of a warm malloc and free of one block with callgrind, on hakmem and the installed peers.
 
-The loop runs N and 2N times; the difference divided by N holds neither start-up nor the first, slow calls.
+The loop runs N and 2N times. The difference divided by N excludes start-up and the first, slow calls.
 """
 
 import json
@@ -27,7 +27,7 @@ def self_cost(path: str) -> Dict[str, int]:
             if line.startswith("ob="):
                 current = line[3:].strip()
             elif line.startswith("calls="):
-                skip = True  # the line after it is the callee's cost, counted there
+                skip = True  # the next line is the cost of the callee, which is counted there
             elif line[:1].isdigit():
                 if not skip:
                     cost[current] = cost.get(current, 0) + int(line.split()[1])
@@ -36,9 +36,9 @@ def self_cost(path: str) -> Dict[str, int]:
 
 
 def profile(bench: str, allocator: Allocator, size: int, pairs: int, directory: str) -> Dict:
-    """The cost of one run; RuntimeError when it failed or used another allocator."""
+    """The cost of one run. RuntimeError: the run failed or used another allocator."""
     out = os.path.join(directory, "callgrind.out")
-    # No pipes for a debugger: they lie in /tmp under the process's id, which in another sandbox may be the same.
+    # No pipes for a debugger: their names in /tmp contain the process id, which can be the same in another sandbox.
     command = ["valgrind", "-q", "--vgdb=no", "--tool=callgrind", f"--callgrind-out-file={out}", "--compress-strings=no",
                "--compress-pos=no", bench, str(pairs), "1", "1", str(size), str(size), "--workload", "pair"]
     done = subprocess.run(command, env=allocator.environment(dict(os.environ)), stdin=subprocess.DEVNULL,
@@ -58,7 +58,7 @@ def count(bench: str, allocator: Allocator, size: int) -> Dict:
         one = profile(bench, allocator, size, PAIRS, directory)
         two = profile(bench, allocator, size, 2 * PAIRS, directory)
     difference = {file: cost - one["cost"].get(file, 0) for file, cost in two["cost"].items()}
-    # Not by the library's name: callgrind cannot always tell which object code without symbols belongs to.
+    # Not by the library's name, because callgrind cannot always assign code without symbols to an object.
     harness = sum(cost for file, cost in difference.items() if os.path.basename(file) == os.path.basename(bench))
     total = sum(difference.values())
     return {"identity": one["identity"], "allocator": (total - harness) / PAIRS, "total": total / PAIRS}

@@ -4,8 +4,8 @@
 // sys_us peak_kib" to REPORT. Exits with the command's status, 128 + signal when a signal ended it, 125 on an error of
 // its own.
 //
-// A process's peak RSS counter starts at that of the process which forked it, so the figure of a small program started
-// by a large one (a Python interpreter, say) would be the large one's. This program is small.
+// A process's peak RSS begins at that of the process that forked it, so a small program started by a large one, such as
+// a Python interpreter, would report the large one's peak. This program is small.
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

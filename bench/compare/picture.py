@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The picture of speed and memory in README.md, from the first table of the scorecard: picture.py [--check]
 
-Writes docs/pictures/compare-light.svg and compare-dark.svg; with --check it only says whether they are up to date. Exit
-status 0, 1 when they are not, 2 for a bad call or a table that cannot be read.
-"""
+Writes docs/pictures/compare-light.svg and compare-dark.svg; with --check it only reports whether they are up to date.
+Exit status 0; 1: they are not up to date; 2: a wrong call, or a table that cannot be read."""
 
 import pathlib
 import re
@@ -64,7 +63,7 @@ def read(text: str) -> Dict[str, Dict[str, Value]]:
 
 
 def mark(allocator: str, x: float, y: float, colour: str) -> str:
-    """A shape of its own for each: colours alone do not tell them apart for everybody."""
+    """Each allocator has its own shape, because not everybody can tell the colours apart."""
     if allocator == "glibc":
         return f'<rect x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8" fill="{colour}"/>'
     if allocator == "mimalloc":
@@ -119,7 +118,7 @@ def draw(rows: Dict[str, Dict[str, Value]], theme: Dict[str, str]) -> str:
                 ratio = getattr(row[peer], panel.field) / ours
                 if ratio > panel.end:
                     raise ValueError(f"{panel.title}: {peer} is beyond the axis: {ratio:.2f}")
-                # Each on a line of its own, so that none hides another.
+                # Each allocator on its own line, so that no mark hides another.
                 out.append(mark(peer, left + ratio * scale, y + (line - 1.5) * 5, theme[peer]))
             write(left + PANEL + NUMBERS - 12, y + 4.5, f"{ours:.1f}", anchor="end")
     out.append("</svg>")

@@ -30,7 +30,7 @@ class Timing:
 class Program:
     name: str
     text: str
-    probe: List[str]  # a short run of the same executable, to see where its malloc comes from
+    probe: List[str]  # a short run of the same executable, which shows where its malloc comes from
     run: Callable[[Allocator], Timing]
 
 
@@ -43,7 +43,7 @@ def executable(*names: str) -> str:
 
 
 def measured(measure: str, command: List[str], directory: str) -> Callable[[Allocator], Timing]:
-    """A run of `command` through the small launcher that takes time and peak memory."""
+    """Runs `command` with the small launcher that measures time and peak memory."""
     report = os.path.join(directory, "report")
 
     def run(allocator: Allocator) -> Timing:
@@ -271,7 +271,7 @@ BINDING = r"binding file (\S+) \[\d+\] to (\S+) \[\d+\]: normal symbol `malloc'"
 
 
 def check_binding(program: Program, allocator: Allocator, libc: str, directory: str) -> Optional[str]:
-    """What is wrong when the dynamic linker gives the program's malloc from elsewhere than the allocator."""
+    """What is wrong if the dynamic linker binds the program's malloc to another object than the allocator."""
     expected = os.path.realpath(allocator.path or libc)
     env = allocator.environment(dict(os.environ))
     env.update(LD_DEBUG="bindings", LD_DEBUG_OUTPUT=os.path.join(directory, "bindings"))
@@ -289,8 +289,8 @@ def check_binding(program: Program, allocator: Allocator, libc: str, directory: 
     if not bindings:
         return "the program never looked malloc up"
     for target in sorted(set().union(*bindings.values()) - {expected}):
-        # In an executable that is not position-independent a function's address is that of a jump in the executable
-        # itself; what counts is where that jump goes. One with a malloc of its own has no binding of it elsewhere.
+        # In an executable that is not position-independent, a function's address is a jump in the executable itself,
+        # and the target of that jump counts. An executable with its own malloc has no binding of it to another object.
         if expected not in bindings.get(target, ()):
             return f"malloc came from {target}, not from {expected}"
     return None

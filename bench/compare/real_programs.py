@@ -35,7 +35,7 @@ def c_library() -> str:
 def measure_all(
     chosen: List[Allocator], prepared: List[programs.Program], runs: int, libc: str, directory: str
 ) -> Dict:
-    """Samples by program and allocator, taken in turn; a cell that fails holds the reason."""
+    """Samples by program and allocator, measured in turn. A cell that fails has the reason."""
     cells = {p.name: {a.name: {"samples": [], "failure": None} for a in chosen} for p in prepared}
     for program in prepared:
         for allocator in chosen:
@@ -120,7 +120,8 @@ def main(argv: List[str]) -> int:
     libc = c_library()
     chosen = [Allocator(a.name, a.path or libc) for a in chosen]
     facts = machine.describe()
-    for allocator in chosen:  # that the library is what it is named; measure_all shows who uses it
+    # Checks that the library is the named allocator; measure_all checks that the program uses it.
+    for allocator in chosen:
         try:
             identities[allocator.name] = runs.run_once(bench, ["1000"], allocator)["Allocator"]
         except (RuntimeError, runs.IdentityError) as error:

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which allocator a process runs on. The object that the dynamic linker gives `malloc` from is asked for symbols that
-// only one allocator has; a symbol of another object counts for nothing, so a library that is loaded but not in use is
-// not mistaken for the one that is.
+// Which allocator a process runs on. Looks for symbols that only one allocator has in the object that defines the
+// process's `malloc`. Symbols of other objects do not count, so a library that is loaded but not used is not mistaken
+// for the allocator.
 #include <dlfcn.h>
 #include <gnu/libc-version.h>
 #include <stdbool.h>
@@ -19,13 +19,13 @@ static const void *base_of(const void *address, const char **path) {
   return info.dli_fbase;
 }
 
-// The symbol when the object at `base` defines it.
+// The symbol if the object at `base` defines it, otherwise NULL.
 static void *symbol_in(const void *base, const char *name) {
   void *symbol = dlsym(RTLD_DEFAULT, name);
   return symbol && base_of(symbol, NULL) == base ? symbol : NULL;
 }
 
-// Objects and functions share a representation here (POSIX), but ISO C has no cast between their pointers.
+// POSIX gives pointers to objects and to functions one representation, but ISO C has no cast between them.
 #define AS_FUNCTION(type, symbol) \
   (((union {                      \
      void *object;                \
@@ -87,7 +87,7 @@ static bool describe_glibc(const void *base, char *text, size_t size) {
   return true;
 }
 
-// Allocators that export nothing but libc's names are known by those of their file only.
+// Allocators that export only the C library's names are recognised by their file's name.
 static void describe_by_path(const char *path, char *text, size_t size) {
   static const char *const names[] = {"snmalloc", "rpmalloc", "hardened_malloc", "scudo"};
   const char *file = strrchr(path, '/');

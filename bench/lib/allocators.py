@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The allocators that the benchmarks compare: where they are, and the proof that a run really used one."""
+"""The allocators that the benchmarks compare: where they are, and the check that a run really used one."""
 
 import glob
 import os
@@ -9,18 +9,18 @@ import sys
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
 
-# The folder bench/ above the script that runs, in a tree of links that the build made: Python's __file__ may be a link's
-# target, but what was built lies beside the links.
+# The folder bench/ above the running script, in the build's tree of links. Python's __file__ may be the target of a
+# link, but built files are beside the links.
 BENCH = os.path.dirname(os.path.dirname(os.path.abspath(sys.argv[0])))
 
-# The kinds that random_mixed can tell apart. A name that starts with one of them must turn out to be it.
+# The kinds that random_mixed can tell apart. An allocator whose name begins with one of them must be of that kind.
 KINDS = ("hakmem", "noop", "glibc", "mimalloc", "jemalloc", "tcmalloc", "snmalloc", "rpmalloc", "scudo",
          "hardened_malloc")
 
 OURS = {"hakmem-fast": "lib/libhakmem_fast.so", "hakmem-standard": "lib/libhakmem_standard.so"}
 NOOP = "lib/libnoop.so"
 FLOOR = "noop"
-# Peers, each with the file names that its packages use, the first one found wins.
+# Peers, each with the file names of its packages. The first one found is used.
 PEERS = {
     "mimalloc": ("libmimalloc.so.2", "libmimalloc.so.2.*", "libmimalloc.so"),
     "mimalloc3": ("libmimalloc.so.3", "libmimalloc.so.3.*"),
@@ -29,10 +29,11 @@ PEERS = {
     "snmalloc": ("libsnmallocshim.so*", "libsnmallocshim-*.so*"),
     "rpmalloc": ("librpmallocwrap.so*", "librpmalloc.so*"),
 }
-# Peers whose absence is worth a word everywhere; the other ones are in no package of Debian 12.
+# Peers that are reported if they are missing. The others are not packaged in Debian 12.
 EXPECTED_PEERS = ("glibc", "mimalloc", "jemalloc", "tcmalloc")
 
-# What is slower on purpose takes part when it is named only: the profiles that check, and allocators that harden.
+# Allocators that take part only when named, because they are slow by design: the checking profiles and hardened
+# allocators.
 OURS_WHEN_NAMED = {"hakmem-observe": "lib/libhakmem_observe.so", "hakmem-hardened": "lib/libhakmem_hardened.so"}
 PEERS_WHEN_NAMED = {
     "scudo": (f"libclang_rt.scudo_standalone-{platform.machine()}.so",),
@@ -53,7 +54,7 @@ LIBRARY_DIRS = (
 @dataclass(frozen=True)
 class Allocator:
     name: str
-    path: Optional[str]  # None: the C library's own, nothing preloaded
+    path: Optional[str]  # None: the C library's own malloc, nothing is preloaded
 
     @property
     def is_peer(self) -> bool:
@@ -70,7 +71,8 @@ class Allocator:
         return env
 
     def check_identity(self, identity: str) -> Optional[str]:
-        """What is wrong with `identity`, the text after "Allocator = " in a run that should have used this one."""
+        """What is wrong with `identity`, the text after "Allocator = " of a run that should have used this
+        allocator."""
         match = re.fullmatch(r"(\S+) (.*) \((.+)\)", identity)
         if not match:
             return f"cannot read '{identity}'"
@@ -89,7 +91,7 @@ class Allocator:
 
 
 def built_file(name: str) -> Optional[str]:
-    """A file of the build, by its name from bench/ on."""
+    """A file of the build, by its path below bench/."""
     path = os.path.join(BENCH, name)
     return path if os.path.exists(path) else None
 
@@ -124,7 +126,8 @@ def _peers(files: Dict[str, Tuple[str, ...]], found: List[Allocator], missing: L
 
 
 def discover(floor: bool = True) -> Tuple[List[Allocator], List[str]]:
-    """All allocators that are here and take part unasked, ours first, and a line for each expected one that is not."""
+    """All allocators that are present and take part by default, hakmem first, and a line for each expected one that is
+    missing."""
     found, missing = [], []
     _ours(OURS, found, missing)
     if floor:
@@ -143,9 +146,9 @@ class SelectionError(Exception):
 
 
 def select(spec: Optional[str], directory: str, floor: bool = True) -> Tuple[List[Allocator], List[str]]:
-    """Resolves --allocator NAME[=LIB.so],...: bare names pick from what is found, NAME=LIB adds a library.
+    """Resolves --allocator NAME[=LIB.so],...: bare names select found allocators, NAME=LIB adds a library.
 
-    With no bare name everything found takes part. Relative libraries are looked up from `directory`.
+    Without a bare name all found ones take part. Relative paths start at `directory`.
     """
     found, missing = discover(floor)
     if spec is None:
@@ -163,7 +166,7 @@ def select(spec: Optional[str], directory: str, floor: bool = True) -> Tuple[Lis
             raise SelectionError(f"'{item}' is not NAME or NAME=LIB.so")
         if equals:
             path = os.path.abspath(os.path.join(directory, library))
-            # ld.so splits LD_PRELOAD at these, so such a path would silently name other files.
+            # ld.so splits LD_PRELOAD at these characters, so such a path would silently name other files.
             if not library or re.search(r"[\s:]", path):
                 raise SelectionError(f"'{item}' names no library that can be preloaded")
             if not os.path.isfile(path):

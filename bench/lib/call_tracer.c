@@ -24,7 +24,7 @@
 
 static const uint32_t kNumbers[CALL_KINDS] = {SYS_mmap, SYS_munmap, SYS_madvise, SYS_mprotect, SYS_mremap, SYS_brk};
 
-// A call of kind k stops with k as the event's message, so that no register has to be read.
+// A call of kind k stops with k as the event's message, so that no register needs to be read.
 bool call_filter_install(void) {
   enum { CHECK_ARCH = 4, LENGTH = CHECK_ARCH + 2 * CALL_KINDS + 1 };
   struct sock_filter code[LENGTH] = {
@@ -39,9 +39,9 @@ bool call_filter_install(void) {
   }
   code[LENGTH - 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
   const struct sock_fprog program = {.len = LENGTH, .filter = code};
-  // Without privileges a filter may only be installed by a process that cannot gain any.
+  // Without privileges, only a process that cannot gain any may install a filter.
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return false;
-  // SPEC_ALLOW: some kernels make a filtered process slower to guard against speculation, which would be measured.
+  // SPEC_ALLOW: some kernels slow down a filtered process to guard against speculation, and that would be measured.
   return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program) == 0;
 }
 
@@ -62,13 +62,13 @@ bool call_tracer_resume(pid_t thread, int status) {
   const int signal = WSTOPSIG(status), event = status >> 16;
   long done;
   if (event == 0) {
-    done = ptrace(PTRACE_CONT, thread, NULL, (void *)(intptr_t)signal);  // a signal on its way to the thread
+    done = ptrace(PTRACE_CONT, thread, NULL, (void *)(intptr_t)signal);  // delivers the signal to the thread
   } else if (event == PTRACE_EVENT_STOP &&
              (signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU)) {
-    done = ptrace(PTRACE_LISTEN, thread, NULL, NULL);  // stopped like any process, until somebody sends SIGCONT
+    done = ptrace(PTRACE_LISTEN, thread, NULL, NULL);  // stays stopped until it gets SIGCONT
   } else {
     done = ptrace(PTRACE_CONT, thread, NULL, NULL);
   }
-  // It may have been killed meanwhile, which its own exit report will tell.
+  // It may have been killed meanwhile; waitpid reports that later.
   return done == 0 || errno == ESRCH;
 }

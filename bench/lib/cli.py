@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
     def fail(self, message: str) -> NoReturn:
-        """For what is wrong with the machine or the build rather than with the command line."""
+        """Ends the program because of the machine or the build, not because of the command line."""
         sys.stderr.write(f"{self.prog}: {message}\n")
         sys.exit(1)
 

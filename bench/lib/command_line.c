@@ -25,7 +25,7 @@ uint64_t number(const char *what, const char *text, uint64_t low, uint64_t high)
   char *end = NULL;
   errno = 0;
   const uint64_t value = strtoull(text, &end, 10);
-  // strtoull alone would take "-1", " 1" and "+1".
+  // strtoull alone would accept "-1", " 1" and "+1".
   const bool whole = text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0;
   if (!whole || value < low || value > high) {
     refuse("%s must be a whole number from %" PRIu64 " to %" PRIu64 ", not '%s'", what, low, high, text);

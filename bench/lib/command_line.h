@@ -15,16 +15,16 @@ struct command_line {
 };
 extern const struct command_line command_line;
 
-// Ends the program: a mistake of the caller.
+// Reports a mistake on the command line, and ends the program.
 __attribute__((format(printf, 1, 2))) _Noreturn void refuse(const char *format, ...);
 
-// The whole number from `low` to `high` that `text` is.
+// `text` as a whole number from `low` to `high`.
 uint64_t number(const char *what, const char *text, uint64_t low, uint64_t high);
 
-// The place of `text` among the names.
+// The index of `text` among the names.
 int choice(const char *what, const char *text, const char *const *names, int count);
 
-// The value of option `name` when argv[*i] is it, given as --name=value or --name value; NULL otherwise.
+// The value of option `name` if argv[*i] is this option, given as --name=value or --name value; NULL otherwise.
 const char *option_value(const char *name, int argc, char **argv, int *i);
 
 #endif  // HAKMEM_BENCH_LIB_COMMAND_LINE_H_

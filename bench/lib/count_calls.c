@@ -2,8 +2,8 @@
 //
 // count_calls REPORT LIBRARY COMMAND...: runs COMMAND with LIBRARY preloaded ("-" for none), counts the memory system
 // calls of it and of all processes and threads that it starts, from its exec on, and writes one line "KIND COUNT" for
-// each kind to REPORT. Ends when the last of these processes has ended, with the command's status, 128 + signal when a
-// signal ended it, 125 on an error of its own. call_tracer.h says what counts.
+// each kind to REPORT. Ends when the last of these processes has ended, with the command's status, 128 + signal if a
+// signal ended it, 125 on an error of its own. call_tracer.h says which calls count.
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
@@ -41,7 +41,7 @@ static _Noreturn void become(int go, const char *library, char **command) {
   _exit(CANNOT_RUN);
 }
 
-// Follows the traced processes until none is left; the wait status of the first one.
+// Follows the traced processes until none is left; returns the wait status of the first one.
 static int trace(pid_t first, uint64_t *counts) {
   int result = 0;
   for (;;) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What count_calls_test counts: `count_calls_target MODE N` makes N of each counted system call in the way MODE says.
-// What the C library does besides is the same for every N.
+// The program that count_calls_test counts: `count_calls_target MODE N` makes N of each counted system call, in the way
+// that MODE says. The C library's own calls are the same for every N.
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -35,7 +35,7 @@ static void calls(void) {
     need(p != MAP_FAILED, "mremap");
     need(munmap(p, 2 * (size_t)BYTES) == 0, "munmap");
     need(syscall(SYS_brk, NULL) > 0, "brk");
-    (void)syscall(SYS_getppid);  // one that does not count
+    (void)syscall(SYS_getppid);  // a call that does not count
   }
 }
 
@@ -51,7 +51,7 @@ static void threads(void) {
   for (int i = 0; i < THREADS; i++) need(pthread_join(all[i], NULL) == 0, "pthread_join");
 }
 
-// Children of fork make the calls, then run this program anew, which makes them once more.
+// Forked children make the calls, then execute this program, which makes them once more.
 static void forks(char *program, char *count) {
   for (int i = 0; i < CHILDREN; i++) {
     const pid_t child = fork();
@@ -72,7 +72,7 @@ static void on_signal(int signal) {
   signals = signals + 1;
 }
 
-// Signals must arrive, once each, and a stopped child must be stopped for its parent too until it is told to go on.
+// Each signal must arrive once, and a stopped child must be stopped for its parent too, until it gets SIGCONT.
 static void signals_and_stops(void) {
   const struct sigaction action = {.sa_handler = on_signal};
   need(sigaction(SIGUSR1, &action, NULL) == 0, "sigaction");

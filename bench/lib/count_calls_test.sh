@@ -48,7 +48,7 @@ status 42 status 42
 status 134 kill 6
 status 137 kill 9
 
-# The library is the command's alone, and count_calls's own LD_PRELOAD is not.
+# The library is preloaded only into the command, and count_calls's own LD_PRELOAD is not passed on.
 [ "$("$count" "$report" "$library" "$target" preload 0)" = "$library" ] || fail 'the library is not preloaded'
 [ "$(LD_PRELOAD=$library "$count" "$report" - "$target" preload 0)" = none ] || fail 'LD_PRELOAD was passed on'
 

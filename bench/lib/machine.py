@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a benchmark's figures depend on besides the programs: the machine, the kernel, settings in the environment."""
+"""What a benchmark's results depend on besides the programs: the machine, the kernel, settings in the environment."""
 
 import os
 import platform

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The no-op floor: an allocator that does next to nothing, for LD_PRELOAD into random_mixed. What a workload costs on
-// it is the harness's own cost, which no allocator can go below.
+// The no-op floor: an allocator that does almost nothing, for random_mixed under LD_PRELOAD. The time of a workload on
+// it is the harness's own time, which no allocator can undercut.
 //
-// Between hakmem_bench_noop_enter and _leave a thread's malloc walks round and round a small region of the thread's own
-// and gives blocks out again although they are in use. Only the workloads, which never read a block, can live with
-// that. Everything else (outside the two calls; calloc and aligned blocks anywhere) gets memory that is never reused.
+// Between hakmem_bench_noop_enter and _leave a thread's malloc cycles through a small region of its own, and hands out
+// blocks again although they are in use. Only the workloads, which never read a block, work with that. Everything else
+// (outside the two calls; calloc and aligned blocks anywhere) gets memory that is never reused.
 #include "bench/lib/noop.h"
 
 #include <errno.h>
@@ -23,9 +23,9 @@
 
 enum {
   ALIGNMENT = 16,
-  SMALL_REGION = 256 << 10,  // stays in the second-level cache
+  SMALL_REGION = 256 << 10,  // fits into the second-level cache
   LARGE_REGION = 8 << 20,
-  LARGE = SMALL_REGION / 4,  // from this size on blocks come from the large region
+  LARGE = SMALL_REGION / 4,  // blocks of this size or more come from the large region
   POOL = 64,                 // small regions kept for the next thread
 };
 
@@ -33,7 +33,7 @@ struct region {
   char *begin, *next, *end;
 };
 
-// Empty outside enter and leave: then every malloc fails the one test of its fast path.
+// Empty outside enter and leave, so that every malloc fails the only test of its fast path.
 static THREAD_LOCAL struct region t_small;
 static THREAD_LOCAL struct region t_large;
 static THREAD_LOCAL bool t_inside;
@@ -46,7 +46,7 @@ static char *map(size_t bytes) {
 
 static size_t round_up(size_t n, size_t to) { return (n + to - 1) & ~(to - 1); }
 
-// Memory that is never given out again: bump allocation of a thread from chunks it maps.
+// Memory that is never handed out again: each thread bumps a pointer through chunks that it maps.
 static void *permanent(size_t alignment, size_t size) {
   static THREAD_LOCAL struct region chunk;
   if (size > PTRDIFF_MAX - alignment) {
@@ -126,8 +126,8 @@ EXPORT void *calloc(size_t count, size_t size) {
   return permanent(ALIGNMENT, bytes);  // fresh from mmap, so zero
 }
 
-// A workload's block moves without its bytes, whose number nobody knows here. Outside, where the bytes matter, the
-// caller is told that there is no memory.
+// A workload's block moves without its contents, because its size is not known here. Outside, where the contents
+// matter, realloc reports that there is no memory.
 EXPORT void *realloc(void *p, size_t size) {
   if (!p || t_inside) return malloc(size);
   errno = ENOMEM;

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Runs the Python script that has the name of the target and stands in the target's package: //bench/compare:compare runs
-# bench/compare/compare.py, from the target's runfiles. Modules of the benchmarks are named from the root of the repository
-# on: `from bench.lib import cli`.
+# Runs the Python script with the target's name in the target's package, from the target's runfiles:
+# //bench/compare:compare runs bench/compare/compare.py. Imports of the benchmarks' modules begin at the root of the
+# repository: `from bench.lib import cli`.
 set -eu
 name=$(basename "$0" .sh)
 folder=$(basename "$(dirname "$0")")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run of random_mixed on an allocator, and the line on the terminal that shows how far many of them are."""
+"""One run of random_mixed on an allocator, and the line on the terminal that shows the progress of many runs."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ RUN_TIMEOUT = 120.0  # seconds
 
 
 class IdentityError(Exception):
-    """A run used another allocator than it was meant to."""
+    """A run used another allocator than intended."""
 
 
 def run_once(bench: str, arguments: List[str], allocator: Allocator) -> Dict[str, str]:
@@ -30,7 +30,7 @@ def run_once(bench: str, arguments: List[str], allocator: Allocator) -> Dict[str
         )
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"still running after {RUN_TIMEOUT:.0f} s") from None
-    # ld.so only warns when it cannot preload a library, and goes on without it.
+    # If ld.so cannot preload a library, it only warns and continues without it.
     if "cannot be preloaded" in done.stderr:
         raise IdentityError(f"{allocator.name}: {done.stderr.strip().splitlines()[0]}")
     if done.returncode != 0:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Medians and their confidence intervals, without any assumption about the distribution of the samples.
 
-The interval of a median lies between two order statistics; the chance that it holds the true median follows from the
-binomial distribution alone (Conover, Practical Nonparametric Statistics, section 3.2), so it is right for seven runs
-too, where a bootstrap interval comes out too narrow.
-"""
+The interval of a median lies between two order statistics. The probability that it contains the true median follows
+from the binomial distribution alone (Conover, Practical Nonparametric Statistics, section 3.2), so it is right for
+seven runs too, where a bootstrap interval comes out too narrow."""
 
 import math
 from typing import NamedTuple, Sequence
@@ -37,13 +36,13 @@ def median(samples: Sequence[float]) -> float:
 
 
 def median_interval(samples: Sequence[float], level: float = LEVEL) -> Interval:
-    """The narrowest pair of symmetric order statistics that holds the true median with confidence `level`."""
+    """The narrowest pair of symmetric order statistics that contains the true median with confidence `level`."""
     if not samples:
         raise ValueError("interval of no samples")
     ordered = sorted(samples)
     n = len(ordered)
     best = Interval(ordered[0], ordered[-1], 0.0 if n == 1 else 1 - 2 * 0.5**n)
-    outside = 1  # how many of the 2^n equally likely sign patterns leave the interval on one side
+    outside = 1  # how many of the 2^n equally likely sign patterns have the median outside the interval on one side
     for k in range(1, n // 2):
         outside += math.comb(n, k)
         coverage = 1 - 2 * outside / 2**n
@@ -60,7 +59,7 @@ def estimate(samples: Sequence[float]) -> Estimate:
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
     """The median of ours[i] / theirs[i] with its interval.
 
-    Pairs must come from the same round: what slows the whole machine down for a while then cancels out.
+    Pairs must come from the same round, so that a temporary slowdown of the machine cancels out.
     """
     if len(ours) != len(theirs):
         raise ValueError(f"cannot pair {len(ours)} samples with {len(theirs)}")

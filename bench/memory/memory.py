@@ -21,7 +21,7 @@ from bench.memory.memory_runs import Run, Subject
 from bench.memory.memory_table import Result, Results
 
 DEFAULT_RUNS = 3
-Samples = Dict[Tuple[str, str, str], List[memory_cases.Figures]]
+Samples = Dict[Tuple[str, str, str], List[memory_cases.Values]]
 
 
 class Measurement:
@@ -47,7 +47,7 @@ class Measurement:
             return
         try:
             run = self.once(case, subject)
-            self.samples.setdefault(key, []).append(case.figures(run))
+            self.samples.setdefault(key, []).append(case.values(run))
             self.identities[subject.name] = run.identity
         except (RuntimeError, OSError, ZeroDivisionError) as error:
             self.failures[key] = str(error)
@@ -111,7 +111,7 @@ def parse(argv: List[str]) -> Tuple[argparse.Namespace, List[Section], List[Subj
 
 
 def command_line(args: argparse.Namespace) -> str:
-    """The command again, without the names of files, which are one machine's own."""
+    """The command without file names, which are specific to the machine."""
     words = ["./bazelw run //bench:memory"]
     options = ["--quick"] if args.quick else []
     if len(args.sections) < len(memory_cases.SECTIONS):
@@ -165,7 +165,7 @@ def main(argv: List[str]) -> int:
                         subject.name: {
                             "failure": work.failures.get((case.section, case.name, subject.name)),
                             "samples": work.samples.get((case.section, case.name, subject.name), []),
-                            "median": results[case.section, case.name, subject.name].figures,
+                            "median": results[case.section, case.name, subject.name].values,
                         } for subject in subjects}} for case in cases],
                     "score": score}
         with open(args.json, "w", encoding="utf-8") as file:

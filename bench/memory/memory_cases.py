@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the memory table measures: the runs of each section, the figures taken from them, and the targets."""
+"""What the memory table measures: the runs of each section, the values taken from them, and the targets."""
 
 from dataclasses import dataclass, field
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -7,29 +7,29 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from bench.memory.memory_runs import CALLS, Run, Subject
 
 RATIO_TARGET = 1.02  # of the best peer's RSS over live bytes
-# Percent of the peak's RSS that may be left when free memory must be back.
+# Percent of the peak's RSS that may remain when free memory must have been returned.
 BACK_TARGET = 20.0
 BACK_TARGET_LEAN = 5.0
 CONSUMER_TARGET = 1.2
-GROWTH_KIB = 256  # what RSS goes up and down by between the rows of the threads workload, with every allocator
+GROWTH_KIB = 256  # how much RSS varies between the rows of the workload `threads`, with every allocator
 SMALL_MIB = {"balanced": 2.1, "lean": 2.0}
-CALLS_TARGET = 1e-8  # a memory system call for so many operations
+CALLS_TARGET = 1e-8  # memory system calls per operation
 WARM_UP_OPS = 20_000_000
 
-Figures = Dict[str, float]
+Values = Dict[str, float]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One command, run on every subject; `figures` takes from a run what the table shows."""
+    """One command, run on every subject; `values` takes from a run what the table shows."""
 
     section: str
     name: str
     arguments: Tuple[str, ...]
-    figures: Callable[[Run], Figures]
+    values: Callable[[Run], Values]
     env: Mapping[str, str] = field(default_factory=dict)
     program: str = "soak_worker"
-    runs: Optional[int] = 1  # None: as many as --runs says
+    runs: Optional[int] = 1  # None: as many as --runs
     quick: bool = False
 
     def arguments_for(self, subject: Subject) -> List[str]:
@@ -49,38 +49,38 @@ LIVE_TEXT = {
 }
 
 
-def _state(name: str, row: Mapping[str, float], run: Run) -> Figures:
+def _state(name: str, row: Mapping[str, float], run: Run) -> Values:
     return _over_live(name, row["rss_kib"], row["live_bytes"], run)
 
 
-def _over_live(name: str, rss_kib: float, live: float, run: Run) -> Figures:
+def _over_live(name: str, rss_kib: float, live: float, run: Run) -> Values:
     return {
         f"{name}: rss": rss_kib * 1024 / live,
         f"{name}: above start": (rss_kib - run.start_kib) * 1024 / live,
     }
 
 
-def _peak(run: Run) -> Figures:
+def _peak(run: Run) -> Values:
     return _over_live("peak", run.peak_kib, run.peak_live, run)
 
 
-def _steady(run: Run) -> Figures:
+def _steady(run: Run) -> Values:
     return {**_peak(run), **_state("plateau", run.phase("steady", -1), run), **_state("trough", run.phase("trough"), run)}
 
 
-def _spike(run: Run) -> Figures:
-    figures: Figures = {}
+def _spike(run: Run) -> Values:
+    values: Values = {}
     for phase in ("peak", "plateau", "trough", "settled"):
-        figures.update(_state(phase, run.phase(phase), run))
-    return figures
+        values.update(_state(phase, run.phase(phase), run))
+    return values
 
 
-def _phase(run: Run) -> Figures:
+def _phase(run: Run) -> Values:
     return {**_state("small", run.phase("small"), run), **_state("large", run.phase("large"), run),
             **_state("small again", run.phase("small", 1), run)}
 
 
-def _plateau(phase: str) -> Callable[[Run], Figures]:
+def _plateau(phase: str) -> Callable[[Run], Values]:
     return lambda run: {**_peak(run), **_state("plateau", run.phase(phase, -1), run)}
 
 
@@ -116,14 +116,14 @@ def live_cases(quick: bool) -> List[Case]:
 AFTER = (0, 1, 2, 5, 12)
 
 
-def _freeall(run: Run) -> Figures:
+def _freeall(run: Run) -> Values:
     peak = run.phase("peak")["rss_kib"]
-    figures = {"peak MiB": peak / 1024}
+    values = {"peak MiB": peak / 1024}
     for seconds in AFTER:
         name = f"after_{seconds}s" if seconds else "freed"
         if name in run.phases:
-            figures[f"{seconds} s"] = 100 * run.phase(name)["rss_kib"] / peak
-    return figures
+            values[f"{seconds} s"] = 100 * run.phase(name)["rss_kib"] / peak
+    return values
 
 
 def freeall_cases(quick: bool) -> List[Case]:
@@ -144,7 +144,7 @@ def freeall_cases(quick: bool) -> List[Case]:
 # ---- The others ------------------------------------------------------------------------------------------------------
 
 
-def _consumer(run: Run) -> Figures:
+def _consumer(run: Run) -> Values:
     return {"rss": run.peak_kib * 1024 / run.peak_live,
             "above start": (run.peak_kib - run.start_kib) * 1024 / run.peak_live}
 
@@ -159,10 +159,10 @@ def consumer_cases(quick: bool) -> List[Case]:
 
 
 def threads_cases(_quick: bool) -> List[Case]:
-    def figures(run: Run) -> Figures:
+    def values(run: Run) -> Values:
         return {"after 500, KiB": run.phase("first")["rss_kib"], "after 10,000, KiB": run.phase("last")["rss_kib"]}
 
-    return [Case("threads", "RSS in KiB after 500 and 10,000", ("--workload", "threads", "--no-trace"), figures, runs=None)]
+    return [Case("threads", "RSS in KiB after 500 and 10,000", ("--workload", "threads", "--no-trace"), values, runs=None)]
 
 
 def small_cases(quick: bool) -> List[Case]:
@@ -170,7 +170,7 @@ def small_cases(quick: bool) -> List[Case]:
                  lambda run: {"MiB": run.peak_kib / 1024}, program="random_mixed", runs=None)]
 
 
-def _calls(run: Run) -> Figures:
+def _calls(run: Run) -> Values:
     done, steady, calls = 0.0, 0.0, 0.0
     for row in run.rows:
         if row[CALLS[0]] < 0:
@@ -197,23 +197,23 @@ def calls_cases(quick: bool) -> List[Case]:
 # ---- Verdicts --------------------------------------------------------------------------------------------------------
 
 
-def verdict(section: str, case: Case, subject: Subject, figures: Figures) -> Optional[bool]:
+def verdict(section: str, case: Case, subject: Subject, values: Values) -> Optional[bool]:
     """Whether hakmem met the target of a section other than live; None where it has none."""
     if subject.is_peer:
         return None
     if section == "freeall":
-        # FAST reads no environment, so nothing can give it a background thread.
-        left = figures.get(f"{subject.deadline_s} s")
+        # FAST does not read the environment, so it has no purge thread.
+        left = values.get(f"{subject.deadline_s} s")
         target = BACK_TARGET_LEAN if subject.preset == "lean" else BACK_TARGET
         return None if left is None or (case.env and not subject.reads_environment) else left <= target
     if section == "consumer":
-        return figures["above start"] <= CONSUMER_TARGET
+        return values["above start"] <= CONSUMER_TARGET
     if section == "threads":
-        return figures["after 10,000, KiB"] <= figures["after 500, KiB"] + GROWTH_KIB
+        return values["after 10,000, KiB"] <= values["after 500, KiB"] + GROWTH_KIB
     if section == "small":
         limit = SMALL_MIB.get(subject.preset or "")
-        return None if limit is None else figures["MiB"] <= limit
-    return figures["calls"] / figures["operations"] <= CALLS_TARGET
+        return None if limit is None else values["MiB"] <= limit
+    return values["calls"] / values["operations"] <= CALLS_TARGET
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class Section:
     title: str
     note: str
     cases: Callable[[bool], List[Case]]
-    at_once: int = 1  # runs at a time, where speed does not matter
+    at_once: int = 1  # concurrent runs, where speed does not matter
 
 
 SECTIONS = (
@@ -247,6 +247,6 @@ SECTIONS = (
 )
 
 
-def states(figures: Sequence[Figures]) -> List[str]:
-    """The states that a case of `live` has figures for."""
-    return list(dict.fromkeys(key.split(": ")[0] for one in figures for key in one))
+def states(values: Sequence[Values]) -> List[str]:
+    """The states that a case of `live` has values for."""
+    return list(dict.fromkeys(key.split(": ")[0] for one in values for key in one))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs of soak_worker for the memory table, each in a process of its own, with the proof of which allocator it used."""
+"""Runs of soak_worker for the memory table, each in a process of its own, with a check of the allocator that it
+used."""
 
 import csv
 import os
@@ -30,7 +31,8 @@ class Subject:
 
     @property
     def deadline_s(self) -> int:
-        """When free memory must be back: two seconds after the last free, for the preset `speed` after its ten."""
+        """When free memory must have been returned: two seconds after the last free; for the preset `speed`, whose
+        deadline is ten seconds, later."""
         return 12 if self.preset == "speed" else 2
 
     @property
@@ -57,7 +59,7 @@ def subjects_of(chosen: Sequence[Allocator]) -> List[Subject]:
 
 @dataclass
 class Run:
-    """What one run gave. RSS is without the harness's lists of blocks."""
+    """The results of one run. RSS is without the harness's lists of blocks."""
 
     rows: List[Dict[str, float]] = field(default_factory=list)
     phases: List[str] = field(default_factory=list)
@@ -67,7 +69,7 @@ class Run:
     identity: str = ""
 
     def phase(self, name: str, which: int = 0) -> Dict[str, float]:
-        """The row with this phase: the first, or counted from there or from the end."""
+        """The row with this phase: by its index among these rows, from the beginning or from the end."""
         found = [row for row, phase in zip(self.rows, self.phases) if phase == name]
         if not found or not -len(found) <= which < len(found):
             raise RuntimeError(f"the run has no row '{name}' ({', '.join(self.phases)})")
@@ -75,7 +77,7 @@ class Run:
 
 
 def _identity(values: Mapping[str, str], stderr: str, subject: Subject) -> str:
-    # ld.so only warns when it cannot preload a library, and goes on without it.
+    # If ld.so cannot preload a library, it only warns and continues without it.
     if "cannot be preloaded" in stderr:
         raise IdentityError(f"{subject.name}: {stderr.strip().splitlines()[0]}")
     wrong = subject.allocator.check_identity(values.get("Allocator", ""))
@@ -108,10 +110,10 @@ def soak(worker: str, subject: Subject, arguments: Sequence[str], env: Mapping[s
                 run.phases.append(row.pop("phase"))
                 run.rows.append({key: float(value) for key, value in row.items()})
     start, peak, harness = (int(values[key].split()[0]) for key in ("Start RSS", "Peak RSS", "Harness"))
-    # The kernel counts the high-water mark in batches, the rows are exact.
+    # The kernel counts the high-water mark in batches; the rows are exact.
     run.peak_kib = max([peak, *(row["rss_kib"] for row in run.rows)]) - harness
     run.start_kib = start - harness
-    # The lists of blocks would level the allocators.
+    # The harness's lists of blocks would hide differences between allocators.
     for row in run.rows:
         row["rss_kib"] -= harness
     run.peak_live = int(values["Peak live"].split()[0])

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from bench.memory import memory_cases
-from bench.memory.memory_cases import Case, Figures, Section
+from bench.memory.memory_cases import Case, Values, Section
 from bench.memory.memory_runs import Subject
 
-# By case and subject: the medians over the runs, or why there are none.
+# By case and subject: the medians over the runs, or the reason why there are none.
 Results = Dict[Tuple[str, str, str], "Result"]
 MET, NOT_MET = "met", "NOT MET"
 
 
 @dataclass
 class Result:
-    figures: Optional[Figures] = None
+    values: Optional[Values] = None
     failure: Optional[str] = None
 
 
@@ -38,7 +38,7 @@ class Table:
 
 def _figure(results: Results, case: Case, subject: Subject, key: str) -> Optional[float]:
     result = results.get((case.section, case.name, subject.name))
-    return result.figures.get(key) if result and result.figures else None
+    return result.values.get(key) if result and result.values else None
 
 
 def _live(section: Section, cases: Sequence[Case], subjects: Sequence[Subject], results: Results) -> List[Table]:
@@ -49,8 +49,8 @@ def _live(section: Section, cases: Sequence[Case], subjects: Sequence[Subject], 
     above = Table("RSS above its start, over live bytes", "For comparison only: what an allocator takes before the first "
                   "block is in the start.", names, [])
     for case in cases:
-        found = [results[case.section, case.name, s.name].figures for s in subjects]
-        for state in memory_cases.states([figures for figures in found if figures]):
+        found = [results[case.section, case.name, s.name].values for s in subjects]
+        for state in memory_cases.states([values for values in found if values]):
             label = f"{case.name} {state}"
             values = {s.name: _figure(results, case, s, f"{state}: rss") for s in subjects}
             peers = {s.name: values[s.name] for s in subjects if s.is_peer and values[s.name] is not None}
@@ -71,16 +71,16 @@ def _ratio(ours: Optional[float], best: Optional[float]) -> Cell:
     return Cell(f"{ours / best:.3f}", ours / best <= memory_cases.RATIO_TARGET)
 
 
-def _text(section: str, figures: Figures) -> str:
+def _text(section: str, values: Values) -> str:
     if section == "freeall":
-        return "/".join(f"{figures[key]:.{int(figures[key] < 10)}f}" for key in (f"{s} s" for s in memory_cases.AFTER[1:]) if key in figures)
+        return "/".join(f"{values[key]:.{int(values[key] < 10)}f}" for key in (f"{s} s" for s in memory_cases.AFTER[1:]) if key in values)
     if section == "consumer":
-        return f"{figures['rss']:.2f}, {figures['above start']:.2f}"
+        return f"{values['rss']:.2f}, {values['above start']:.2f}"
     if section == "threads":
-        return " -> ".join(f"{value:.0f}" for value in figures.values())
+        return " -> ".join(f"{value:.0f}" for value in values.values())
     if section == "small":
-        return f"{figures['MiB']:.2f}"
-    return f"{figures['calls']:.0f} in {figures['operations'] / 1e6:.0f} M"
+        return f"{values['MiB']:.2f}"
+    return f"{values['calls']:.0f} in {values['operations'] / 1e6:.0f} M"
 
 
 def _other(section: Section, cases: Sequence[Case], subjects: Sequence[Subject], results: Results) -> List[Table]:
@@ -92,11 +92,11 @@ def _other(section: Section, cases: Sequence[Case], subjects: Sequence[Subject],
         cells = []
         for subject in subjects:
             result = results[case.section, case.name, subject.name]
-            if result.figures is None:
+            if result.values is None:
                 cells.append(Cell("FAILED"))
             else:
-                cells.append(Cell(_text(section.name, result.figures),
-                                  memory_cases.verdict(section.name, case, subject, result.figures)))
+                cells.append(Cell(_text(section.name, result.values),
+                                  memory_cases.verdict(section.name, case, subject, result.values)))
         table.rows.append((case.name, cells))
     return [table]
 

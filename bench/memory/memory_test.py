@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The memory table: its command line, its proof of which allocator ran, its verdicts, and the form of its output."""
+"""The memory table: its command line, its check of the allocator, its verdicts, and the form of its output."""
 
 import json
 import os
@@ -55,9 +55,9 @@ class VerdictTest(unittest.TestCase):
         self.fast, self.balanced, self.speed, self.lean, self.glibc = subjects_of(
             [self.FAST, self.STANDARD, Allocator("glibc", None)])
 
-    def judge(self, section, subject, figures, **more):
+    def judge(self, section, subject, values, **more):
         case = memory_cases.Case(section, "x", (), lambda _: {}, **more)
-        return memory_cases.verdict(section, case, subject, figures)
+        return memory_cases.verdict(section, case, subject, values)
 
     def test_subjects(self):
         names = [s.name for s in (self.fast, self.balanced, self.speed, self.lean, self.glibc)]
@@ -101,11 +101,11 @@ class VerdictTest(unittest.TestCase):
         row = {name: 0.0 for name in memory_cases.CALLS}
         rows = [{**row, "ops": 2e7, "mmap_calls": 50.0}, {**row, "ops": 1e8, "madvise_calls": 3.0}]
         case = memory_cases.calls_cases(False)[0]
-        self.assertEqual(case.figures(Run(rows=rows)), {"calls": 3.0, "operations": 1e8})
+        self.assertEqual(case.values(Run(rows=rows)), {"calls": 3.0, "operations": 1e8})
         rows[1]["mmap_calls"] = -1.0
         rows[0]["mmap_calls"] = -1.0
         with self.assertRaises(RuntimeError):
-            case.figures(Run(rows=rows))
+            case.values(Run(rows=rows))
 
 
 class OutputTest(unittest.TestCase):

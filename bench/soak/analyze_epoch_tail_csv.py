@@ -3,12 +3,11 @@
 
   analyze_epoch_tail_csv hakmem.csv mimalloc.csv
 
-Throughput is bad on its low side: p1 and p0.1 are the rates that 99 % and 99.9 % of the epochs exceed. The latencies are
-figures that each epoch has already made of its own calls: `p99 worst` is the p99 of the worst epoch, and no percentile
-of them is a percentile of the calls (calculate_percentiles has those, from the histograms). Nor does one side follow from
-the other: the 99th percentile of latency is not 1 over the 1st percentile of throughput. An epoch's rate averages
-millions of calls, and a call that is a thousand times too slow leaves no trace in it.
-"""
+The bad tail of throughput is the low one: 99 % and 99.9 % of the epochs exceed the rates p1 and p0.1. The latencies are
+percentiles of the calls of each epoch: `p99 worst` is the p99 of the worst epoch. A percentile of these is not a
+percentile of all calls (calculate_percentiles has those, from the histograms). The 99th percentile of latency is not 1
+over the 1st percentile of throughput: an epoch's rate averages millions of calls, so a single call that is a thousand
+times too slow does not show in it."""
 
 from statistics import fmean, median
 
@@ -34,11 +33,11 @@ def throughput_figures(run: soak_data.Run) -> list[float]:
 
 
 def latency_figures(run: soak_data.Run) -> list[float]:
-    figures: list[float] = []
+    summary: list[float] = []
     for column in soak_data.LATENCIES:
         values = sorted(run.columns[column])
-        figures += [float(median(values)), soak_stats.percentile(values, 99), values[-1]]
-    return figures
+        summary += [float(median(values)), soak_stats.percentile(values, 99), values[-1]]
+    return summary
 
 
 def latency_header() -> list[str]:

@@ -5,7 +5,7 @@
 
 The latency histograms are read from NAME.latency.csv beside the epoch file, or from a file with the epoch file's name and
 that ending. The slope of RSS is Theil and Sen's, its interval allows for autocorrelation (soak_stats.py has the papers).
-Throughput's tail is on the low side; p99 of latency is not 1/p1 of throughput, and comes from the histograms alone.
+The bad tail of throughput is the low one. The p99 of latency is not 1/p1 of throughput; it comes from the histograms.
 """
 
 import argparse

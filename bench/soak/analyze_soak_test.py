@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three programs from end to end: verdicts on series with known answers, the page, and what a mistake prints."""
+"""The three programs as a whole: verdicts on series with known answers, the page, and messages about mistakes."""
 
 import csv
 import io
@@ -85,7 +85,8 @@ class VerdictTest(soak_files.FilesTest):
         self.assertEqual(self.verdicts([1000 + i // 25 for i in range(200)]), ("drifting", "drifting"))
 
     def test_unclear(self):
-        # It rises all along but ever more slowly: too few independent epochs for certainty, too much to pass for steady.
+        # It rises all the time but more and more slowly: too few independent epochs for certainty, but too much to
+        # count as steady.
         rises = [40_000 + round(400 * (1 - 0.97**i)) for i in range(200)]
         self.assertEqual(self.verdicts(rises), ("steady", "unclear"))
 

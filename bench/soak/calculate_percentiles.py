@@ -2,12 +2,11 @@
 """Percentiles of the latencies in a soak run's latency file, or of one column of its epoch file.
 
   calculate_percentiles FILE.latency.csv                         of all calls, the epochs' histograms merged
-  calculate_percentiles FILE.csv --column rss_kib --warmup 10%   of one figure, over the epochs
+  calculate_percentiles FILE.csv --column rss_kib --warmup 10%   of one column, over the epochs
 
 Within a bucket of a histogram the calls count as evenly spread, so a percentile is off by at most the bucket's width.
-Epochs are interpolated between the two nearest in rank. The 99th percentile of the epochs' p99_ns is not the 99th
-percentile of the calls: only the histograms tell that one.
-"""
+Percentiles over epochs are interpolated between the two nearest ranks. The 99th percentile of the epochs' p99_ns is not
+the 99th percentile of the calls, which only the histograms show."""
 
 import math
 
@@ -62,7 +61,7 @@ def main() -> None:
 
 
 def epochs_of(warmup: soak_cli.Warmup, rows: list[soak_data.LatencyRow]) -> range:
-    """After the warm-up, in what the file spans; an epoch without calls has no row."""
+    """The epochs after the warm-up, in the range of the file. An epoch without calls has no row."""
     first, end = rows[0].epoch, rows[-1].epoch + 1
     return range(first + math.ceil(warmup.amount * (end - first if warmup.is_fraction else 1) - 1e-9), end)
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// churn: producers that hold blocks and pass them on through bounded queues, consumers that only free, and none of
-// these threads lives long. What a producer held when it ended its successor passes on, so most blocks are freed by a
-// thread that did not allocate them, and many after their own thread has ended.
+// churn: producers hold blocks and pass them on through bounded queues; consumers only free. No thread lives long, and
+// its successor takes over a producer's blocks. So most blocks are freed by another thread than the one that allocated
+// them, and many after that thread has ended.
 #include <time.h>
 
 #include "bench/soak/queue.h"
@@ -10,9 +10,9 @@
 enum {
   PAIRS = 2,
   WORKERS = 2 * PAIRS,  // worker 2k allocates, worker 2k + 1 frees what it passes on
-  QUEUE = 1024,         // blocks under way, few beside those in the slots
+  QUEUE = 1024,         // blocks in the queue, few compared with those in the slots
   LIFE = 20000,         // blocks that a thread passes on, or frees, before it ends
-  LOOK_EVERY = 64,      // blocks between two looks at whether to pause
+  LOOK_EVERY = 64,      // blocks between two checks whether to pause
 };
 
 struct worker {
@@ -21,7 +21,7 @@ struct worker {
   struct slots slots;  // a producer's; they outlive the thread
   pthread_t thread;
   uint32_t place;
-  bool ended;  // under `lock`, like what follows
+  bool ended;  // under `lock`, as the following fields
 };
 
 static struct worker workers[WORKERS];
@@ -47,7 +47,7 @@ static inline void look(void) {
   if (atomic_load_explicit(&paused, memory_order_relaxed)) pause_here();
 }
 
-// The other side of the queue needs the processor, or pauses.
+// The other side of the queue needs the processor, or is paused.
 static void yield_here(void) {
   look();
   sched_yield();
@@ -89,7 +89,7 @@ static void *worker_main(void *arg) {
   return NULL;
 }
 
-// Gives every thread that has ended a successor. Called with the lock held.
+// Starts a successor for every thread that has ended. Called under the lock.
 static void replace_ended(void) {
   for (uint32_t i = 0; i < WORKERS; i++) {
     struct worker *w = &workers[i];

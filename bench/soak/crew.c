@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Threads on stacks of the harness: those of the C library would come from mmap while calls of mmap are counted.
+// Threads on stacks of the harness, because the C library would map stacks while calls of mmap are counted.
 #include <string.h>
 #include <sys/mman.h>
 
@@ -12,7 +12,7 @@ static unsigned char *stacks;
 
 void crew_init(uint32_t count) {
   stacks = scratch_map((size_t)count * STACK);
-  // A stack grows down from its end; what a thread will touch belongs to the harness from the start.
+  // A stack grows down from its end. The part that a thread will touch is touched here, before anything is counted.
   for (uint32_t i = 0; i < count; i++) memset(stacks + ((size_t)i + 1) * STACK - USED, 0, USED);
   harness_add((size_t)count * USED);
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// fork: a parent with a heap, and children that allocate, free what is theirs and some of what they inherited, and
-// exit.
+// fork: a parent with a heap; children allocate, free their own blocks and some inherited ones, and exit.
 #include <errno.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -14,15 +13,15 @@ enum {
   CHILD_LARGE = 8,
   LARGE_MIN = 32768,
   LARGE_MAX = 131072,
-  INHERITED_EVERY = 16,  // of the parent's blocks one in this many is freed in the child
-  PARENT_CYCLES = 8192,  // of the parent while a round of children runs
+  INHERITED_EVERY = 16,  // a child frees one in this many of the parent's blocks
+  PARENT_CYCLES = 8192,  // cycles of the parent while a round of children runs
 };
 
 static _Noreturn void child_main(struct counts *c, struct population *p, const struct slots *inherited) {
   for (uint32_t i = 0; i < CHILD_BLOCKS; i++) population_add(p, c, 16, 1039);
   for (uint32_t i = 0; i < CHILD_LARGE; i++) population_add(p, c, LARGE_MIN, LARGE_MAX);
   for (uint32_t i = 0; i < inherited->count; i += INHERITED_EVERY) {
-    // The parent's own block lives on, so its bytes are not taken off.
+    // The block stays live in the parent, so its bytes are not subtracted.
     if (inherited->blocks[i].p) block_give(c, (struct block){inherited->blocks[i].p, 0});
   }
   while (p->count > 0) population_drop(p, c);

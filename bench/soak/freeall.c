@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// freeall: grow to the peak, free everything in a random order, and see when the memory is back with the system, with
-// no further call or with a trickle of calls. With several threads each frees what its neighbour allocated, then
-// sleeps.
+// freeall: grows to the peak, frees everything in a random order, and measures when the memory is returned, with no
+// further calls or with a trickle of calls. With several threads, each frees its neighbour's blocks, then sleeps.
 #include "bench/soak/soak.h"
 
 enum { MIN = 16, TRICKLE_PER_SECOND = 5, TRICKLE_SIZE = 100 };
@@ -24,10 +23,10 @@ static void drain(uint32_t lane, struct counts *c) {
 static void *thread_main(void *arg) {
   const uint32_t lane = (uint32_t)(uintptr_t)arg;
   fill(lane);
-  pthread_barrier_wait(&barrier);  // the peak is measured
+  pthread_barrier_wait(&barrier);  // the main thread measures the peak
   pthread_barrier_wait(&barrier);
   drain((lane + 1) % settings->threads, counts_of(lane));
-  pthread_barrier_wait(&barrier);  // all is free
+  pthread_barrier_wait(&barrier);  // all blocks are free
   pthread_barrier_wait(&barrier);  // never passed: the thread sleeps until the process ends
   return NULL;
 }

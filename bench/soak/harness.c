@@ -24,7 +24,7 @@ void sleep_until(uint64_t ns) {
 }
 
 _Noreturn void soak_fail(const char *format, ...) {
-  // Straight to the file descriptor: stdio may be in use, and would take memory.
+  // Writes to the file descriptor: stdio may be in use, and would allocate memory.
   char line[512];
   va_list args;
   va_start(args, format);

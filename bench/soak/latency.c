@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a malloc or free takes, measured for one call in SAMPLE_EVERY, so that the clock takes little of the throughput.
-// The clock is the processor's counter, which every processor that this runs on keeps at one rate (constant_tsc).
+// The time of a malloc or free, measured for one call in SAMPLE_EVERY, so that reading the clock costs little
+// throughput. The clock is the processor's counter, which must run at a constant rate (constant_tsc).
 #include <time.h>
 
 #include "bench/soak/soak.h"
@@ -12,11 +12,11 @@
 
 enum { SUBS = 1 << LATENCY_SUB_BITS };
 
-static uint64_t ns_per_tick;  // fixed point, 32 bits behind it
+static uint64_t ns_per_tick;  // fixed point with 32 fraction bits
 
 #if defined(__x86_64__)
 static inline uint64_t ticks_before(void) {
-  _mm_lfence();  // what was asked for before is not this call's time
+  _mm_lfence();  // earlier instructions must not count
   return __rdtsc();
 }
 

@@ -12,7 +12,7 @@ static const struct {
   const char *name;
   void (*run)(const struct soak_settings *);
   uint32_t ws;
-  bool bounded;  // ends by itself, and takes no turns
+  bool bounded;  // ends by itself, without turns
   const char *text;
 } kWorkloads[] = {
     {"steady", steady_run, 400, false, "random slots are filled and freed, 16..1039 bytes"},
@@ -106,7 +106,7 @@ static bool flag(struct soak_settings *s, const char *text) {
   return true;
 }
 
-// What prints one thing and ends.
+// Options that print something and end the program.
 static void questions(int argc, char **argv) {
   for (int i = 1; i < argc; i++) {
     const bool help = strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The memory of this process as the kernel tells it, read without taking any.
+// The memory of this process from the kernel, read without allocating any.
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -16,7 +16,7 @@ static int open_proc(const char *path) {
   return fd;
 }
 
-// The whole of a short file, as a string in `buffer`.
+// Reads a short file as a string into `buffer`.
 static void read_text(const char *path) {
   const int fd = open_proc(path);
   size_t length = 0;
@@ -30,7 +30,7 @@ static void read_text(const char *path) {
   buffer[length] = '\0';
 }
 
-// The number behind `field`, which stands at the start of a line.
+// The number after `field`, which begins a line.
 static uint64_t field_kib(const char *field) {
   const size_t length = strlen(field);
   for (const char *at = buffer; (at = strstr(at, field)) != NULL; at += length) {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Two workloads in which one thread frees what others allocate: consumer (one allocates, one frees, through a bounded
-// queue) and threads (thousands of short threads leave their blocks to one that frees them).
+// Two workloads in which one thread frees the blocks of others: consumer (one thread allocates, another frees, through
+// a bounded queue) and threads (thousands of short threads leave their blocks to one that frees them).
 #include "bench/soak/queue.h"
 
 static struct queue queue;
 static _Atomic(bool) finished;
 static _Atomic(bool) started;  // consumer: the queue has been full once
 
-// Waits for `started`, so that the live maximum is a full queue with every allocator; frees what comes until `finished`
-// is set and the queue is empty.
+// Waits for `started`, so that the live maximum is a full queue with every allocator. Then frees blocks until
+// `finished` is set and the queue is empty.
 static void *free_main(void *arg) {
   struct counts *c = arg;
   struct block b;
@@ -46,7 +46,7 @@ static void *produce_main(void *arg) {
   return NULL;
 }
 
-// A row for each epoch in which the objects pass, and one when all are freed.
+// Writes a row for each epoch in which blocks pass, and one after all are freed.
 void consumer_run(const struct soak_settings *s) {
   struct producer p = {.c = counts_of(0), .seed = s->seed, .objects = s->max_ops ? s->max_ops / 2 : OBJECTS};
   pthread_t threads[2];
@@ -101,7 +101,7 @@ static void live_and_leave(void) {
   }
 }
 
-// A row after every THREADS_PER_ROW threads, when all their blocks are freed.
+// Writes a row after every THREADS_PER_ROW threads, when all their blocks are freed.
 void short_threads_run(const struct soak_settings *s) {
   pthread_t reaper;
   crew_init(AT_ONCE + 1);

@@ -4,7 +4,7 @@
 #include "bench/soak/soak.h"
 
 enum {
-  CHUNK = 1024,  // cycles between two looks at the clock
+  CHUNK = 1024,  // cycles between two readings of the clock
   MIN = 16,
   MAX = 1039,
   LEAST_MEAN = 400,  // below the mean block of any phase, for the capacity of a population
@@ -47,7 +47,8 @@ void steady_run(const struct soak_settings *s) {
   const uint32_t keep = s->ws / 10 ? s->ws / 10 : 1;
   epoch_open();
   thin_out(&slots, keep, c);
-  // A little activity now and then, by the count and not by the clock: the same blocks are live with every allocator.
+  // A little activity from time to time, at fixed counts and not by the clock, so that the same blocks are live with
+  // every allocator.
   for (uint64_t steps = s->epoch_ns / TROUGH_STEP_NS; steps > 0; steps--) {
     slots_walk(&slots, keep, c, CHUNK);
     sleep_until(now_ns() + TROUGH_STEP_NS);
@@ -55,7 +56,7 @@ void steady_run(const struct soak_settings *s) {
   epoch_end("trough");
 }
 
-// ---- spike: grow to a peak, hold it, free nearly all, go on with little -------------------------
+// ---- spike: grow to a peak, hold it, free nearly all, continue with little ----------------------
 
 static void churn_population(struct population *p, struct counts *c, uint32_t low, uint32_t high, uint64_t bytes) {
   for (uint32_t i = 0; i < CHUNK; i++) {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the parts of soak_worker share: the settings of a run, the counters of its threads, the timeline of epochs, and
-// blocks that are counted, timed and touched. README.md in this folder says what the columns mean.
+// blocks that are counted, timed and touched. README.md explains the columns.
 //
-// Each file calls only what stands before it in this order: harness, latency, process_memory, tracer, blocks, crew,
-// timeline, the workloads (churn, fork_server, freeall, remote, single), options, soak_worker.
+// Each file calls only files before it in this order: harness, latency, process_memory, tracer, blocks, crew, timeline,
+// the workloads (churn, fork_server, freeall, remote, single), options, soak_worker.
 //
-// From the start of the first epoch the harness takes no memory from malloc and none from the operating system, so
-// that what is counted is the allocator's and the workload's.
+// From the start of the first epoch the harness takes no memory, neither from malloc nor from the operating system, so
+// that only the allocator's and the workload's memory is counted.
 #ifndef HAKMEM_BENCH_SOAK_SOAK_H_
 #define HAKMEM_BENCH_SOAK_SOAK_H_
 
@@ -29,16 +29,16 @@ struct soak_settings {
   const char *workload;
   void (*run)(const struct soak_settings *);
   uint64_t duration_ns, epoch_ns;
-  uint64_t start_ns;      // CLOCK_MONOTONIC; 0: when the worker starts
+  uint64_t start_ns;      // CLOCK_MONOTONIC; 0: the time when the worker starts
   uint64_t epoch_ops;     // 0: an epoch lasts epoch_ns
   uint64_t max_ops;       // 0: no bound
-  const char *csv;        // "-" is stdout
-  const char *latency;    // NULL: not wanted
+  const char *csv;        // "-" means stdout
+  const char *latency;    // NULL: no file
   int turn_in, turn_out;  // -1: no turns
   bool turn_first;
   bool trace;      // count memory system calls
   bool start_row;  // a row before the first block
-  bool trough;     // steady: at the end, a tenth of the slots
+  bool trough;     // steady: ends with a tenth of the slots
   uint32_t ws;     // slots; for consumer and churn also the length of a queue
   uint64_t seed;
   uint64_t peak_bytes;
@@ -52,7 +52,7 @@ struct soak_settings {
 // print on stdout and exit 0.
 void options_parse(struct soak_settings *s, int argc, char **argv);
 
-// A failure of the harness: one line on stderr, exit 1.
+// Reports a failure of the harness by one line on stderr, and exits 1.
 __attribute__((format(printf, 1, 2))) _Noreturn void soak_fail(const char *format, ...);
 
 void sleep_until(uint64_t ns);
@@ -61,7 +61,7 @@ void sleep_until(uint64_t ns);
 
 enum {
   MAX_LANES = 16,
-  SAMPLE_EVERY = 17,  // a prime, so as not to beat with the batches that allocators work in
+  SAMPLE_EVERY = 17,  // a prime, so that samples do not fall into step with allocators' batches
   LATENCY_SUB_BITS = 4,
   LATENCY_BUCKETS = 40 << LATENCY_SUB_BITS,  // up to 2^43 ns
 };
@@ -82,7 +82,7 @@ struct totals {
   uint64_t operations, live;
 };
 struct totals counts_total(void);
-// Remembers the live bytes if there were never so many.
+// Records the live bytes if they are a new maximum.
 void peak_live_note(void);
 uint64_t peak_live(void);
 
@@ -139,7 +139,7 @@ static inline size_t size_between(uint64_t bits, uint32_t low, uint32_t high) {
   return low + random_below((uint32_t)bits, high - low + 1);
 }
 
-// Blocks in no order. The array is the harness's and its pages are there from the start.
+// Blocks in no order. The array belongs to the harness and is resident from the start.
 struct population {
   struct block *blocks;
   size_t count, capacity;
@@ -147,17 +147,17 @@ struct population {
   uint64_t live;   // bytes
 };
 
-// Memory of the harness that is resident from the start: it is taken off RSS where that is compared with live bytes.
+// The harness's memory, resident from the start. It is subtracted from RSS where RSS is compared with live bytes.
 void *harness_map(size_t bytes);
 uint64_t harness_bytes(void);
 void harness_add(size_t bytes);
 
 void population_init(struct population *p, size_t capacity, uint64_t seed);
 void population_add(struct population *p, struct counts *c, uint32_t low, uint32_t high);
-// Frees one block, each as likely as any other.
+// Frees one block, chosen uniformly at random.
 void population_drop(struct population *p, struct counts *c);
 
-// Slots that are filled and freed at random: a struct block with p == NULL is an empty one.
+// Slots that are filled and freed at random. A slot with p == NULL is empty.
 struct slots {
   struct block *blocks;
   uint32_t count;
@@ -165,26 +165,25 @@ struct slots {
 };
 
 void slots_init(struct slots *s, uint32_t count, uint64_t seed);
-// `cycles` times: one slot in the first `ws` is filled or freed.
+// Fills or frees one of the first `ws` slots, `cycles` times.
 void slots_walk(struct slots *s, uint32_t ws, struct counts *c, uint32_t cycles);
 
 // ---- Timeline -----------------------------------------------------------------------------------
 
-// Opens the files. Before it nothing may be written to them.
+// Opens the files. Call it before anything is written.
 void timeline_init(const struct soak_settings *s);
-// The row before the first block, when it is wanted. All the harness's memory must be there.
+// Writes the row before the first block, if it was requested. All of the harness's memory must be resident.
 void timeline_start(void);
-// Waits for this process's turn; false when the time, or --max-ops, is over.
+// Waits for this process's turn. False: the time or --max-ops is used up.
 bool epoch_begin(void);
-// As epoch_begin, but the first `least` epochs of a run take place however late it is: so that none of its phases is
-// missing.
+// As epoch_begin, but the first `least` epochs take place however late it is, so that no phase is missing.
 bool epoch_begin_of(uint64_t least);
-// Whether the epoch has still time, or with --epoch-ops operations of the first thread, to go.
+// Whether the epoch continues: it has time left, or, with --epoch-ops, operations of the first thread.
 bool epoch_lasts(void);
 uint64_t epoch_deadline(void);
-// For workloads with a clock of their own: an epoch without turns and bounds.
+// For workloads with their own timing: begins an epoch without turns or limits.
 void epoch_open(void);
-// Writes the row; passes the turn on.
+// Writes the row, and passes the turn on.
 void epoch_end(const char *phase);
 uint64_t start_rss_kib(void);
 
@@ -198,15 +197,15 @@ void process_memory_init(void);
 
 // ---- System calls -------------------------------------------------------------------------------
 
-// Starts the program again as a traced child, with the same arguments, and ends with its status: what returns is the
-// child, or a process in which system calls cannot be counted, which is said on stderr.
+// Starts the program again as a traced child, with the same arguments, and ends with its status. Returns only in the
+// child, or, with a message on stderr, if system calls cannot be counted.
 void tracer_start(char **argv);
-// The calls so far of this process, its threads and its children; false when they are not counted.
+// The calls of this process, its threads and its children so far. False: they are not counted.
 bool tracer_read(uint64_t calls[CALL_KINDS]);
 
 // ---- Threads with stacks of the harness ---------------------------------------------------------
 
-// Maps the stacks for `count` threads that run at a time.
+// Maps the stacks for `count` threads at a time.
 void crew_init(uint32_t count);
 void crew_start(uint32_t place, pthread_t *thread, void *(*body)(void *), void *arg);
 

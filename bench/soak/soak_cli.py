@@ -77,7 +77,7 @@ def write_file(file: str, text: str) -> None:
 
 
 def run_main(prog: str, main: Callable[[], None]) -> NoReturn:
-    """Data that cannot be read ends the program with one line and status 2."""
+    """Runs `main`. If data cannot be read, prints one line and returns status 2."""
     try:
         main()
         sys.stdout.flush()
@@ -85,12 +85,13 @@ def run_main(prog: str, main: Callable[[], None]) -> NoReturn:
         sys.stderr.write(f"{prog}: {error}\n")
         sys.exit(2)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
+        # Otherwise the interpreter prints an error when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The first column to the left, the others to the right."""
+    """Aligns the first column to the left, the others to the right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ fail() {
   exit 1
 }
 
-# Arguments are NAME=VALUE for the names in `settings`, and win over the environment.
+# Arguments are NAME=VALUE for the names in `settings`, and override the environment.
 read_settings() {
   for argument in "$@"; do
     case $argument in
@@ -29,7 +29,7 @@ read_settings() {
           *" ${argument%%=*} "*) ;;
           *) refuse "unknown setting '${argument%%=*}'" ;;
         esac
-        # The name is one of ours and the value is not evaluated.
+        # The name is in `settings`, and the value is not evaluated.
         eval "${argument%%=*}=\${argument#*=}"
         ;;
       *) refuse "unexpected argument '$argument'" ;;
@@ -37,7 +37,7 @@ read_settings() {
   done
 }
 
-# check_number NAME VALUE PATTERN: refuses what is empty, has another character than PATTERN's, or is zero.
+# check_number NAME VALUE PATTERN: refuses a value that is empty, is zero, or has a character that is not in PATTERN.
 check_number() {
   case $2 in
     '' | .* | *. | *.*.* | *[!$3]*) refuse "$1 must be a number, not '$2'" ;;
@@ -67,7 +67,7 @@ check_settings() {
   fi
 }
 
-# built PACKAGE/FILE: the path of what the build made, beside a target that bazel runs or in a checkout.
+# built PACKAGE/FILE: the path of a built file, under `bazel run` or in a checkout.
 built() {
   for built_path in "$0.runfiles"/*/"$1" "${RUNFILES_DIR:-/nonexistent}"/*/"$1" "$here/../../bazel-bin/$1"; do
     if [ -e "$built_path" ]; then
@@ -78,7 +78,7 @@ built() {
   fail "$1 is not built: ./bazelw build //bench/soak/..."
 }
 
-# Names the worker, and the folder for the output: relative names count from where the command was typed.
+# Finds the worker and the folder for the output. Relative names start at the folder where the command was typed.
 find_parts() {
   worker=$(built bench/soak/soak_worker) || exit 1
   case $OUT in
@@ -89,7 +89,7 @@ find_parts() {
   mkdir -p "$OUT" 2>/dev/null || refuse "OUT: cannot make the folder $OUT"
 }
 
-# installed PATTERN...: the first library that is there.
+# installed PATTERN...: the first library that exists.
 installed() {
   for pattern in "$@"; do
     for folder in /usr/local/lib /usr/local/lib64 /usr/lib/*-linux-gnu /lib/*-linux-gnu /usr/lib64 /usr/lib; do
@@ -104,8 +104,8 @@ installed() {
   return 1
 }
 
-# resolve NAME[=LIB.so]: sets `name`, `library` (empty: the C library's own malloc), `preset`, and `kind`, what the
-# worker must find it is.
+# resolve NAME[=LIB.so]: sets `name`, `library` (empty: the C library's own malloc), `preset`, and `kind`, the kind that
+# the worker must find.
 resolve() {
   name=${1%%=*}
   preset='' kind='' library=''
@@ -143,12 +143,12 @@ resolve() {
   esac
 }
 
-# run_worker ARGUMENT...: with the allocator that `resolve` found. To be run in a subshell, which becomes the worker.
+# run_worker ARGUMENT...: runs the worker with the allocator that `resolve` found. Call it in a subshell, which becomes
+# the worker.
 run_worker() {
   [ -n "$preset" ] && export HAKMEM_PROFILE="$preset"
   unset LD_PRELOAD
-  # Only the worker itself has the library preloaded.
-  # shellcheck disable=SC2086  # $pin is a command with its arguments
+  # The library is preloaded only into the worker. shellcheck disable=SC2086 # $pin is a command with its arguments
   if [ -n "$library" ]; then
     exec $pin env LD_PRELOAD="$library" "$worker" "$@"
   else
@@ -156,8 +156,8 @@ run_worker() {
   fi
 }
 
-# Splits ALLOCATOR into `allocators`, and proves that each name is the allocator it says: ld.so goes on without a
-# library that it cannot load.
+# Splits ALLOCATOR into `allocators`, and checks that each name is really that allocator, because ld.so continues
+# without a library that it cannot load.
 choose_allocators() {
   case ,$ALLOCATOR, in
     *,,*) refuse "ALLOCATOR must be names with commas between, not '$ALLOCATOR'" ;;
@@ -184,7 +184,7 @@ choose_allocators() {
     fi
     echo "$name: ${identity#Allocator = }" | sed 's, (.*/, (,'
   done >"$OUT/run.txt.new"
-  # The loop above ran in this shell, but a refusal in it has left the file.
+  # The loop ran in a subshell: a refusal in it is known from the file.
   {
     echo "$prog $(for s in $settings; do eval "[ \"$s\" = OUT ] || echo \"$s=\$$s\""; done | tr '\n' ' ')"
     date -u '+%Y-%m-%d %H:%M UTC'
@@ -194,7 +194,7 @@ choose_allocators() {
   rm -f "$OUT/run.txt.new"
 }
 
-# The options that both scripts give every worker.
+# The options that both scripts pass to every worker.
 common_options() {
   options="--duration $DURATION_SEC --epoch $EPOCH_SEC --seed $SEED"
   [ -z "$WS" ] || options="$options --ws $WS"

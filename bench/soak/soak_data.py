@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the two files that a soak run writes, and refuses what is damaged: a plot of half a file looks like a whole one.
+"""Reads the two files that a soak run writes, and refuses damaged ones: a plot of half a file looks like a plot of a
+whole one.
 
 Every mistake is a DataError whose text is `FILE:LINE: what`, with FILE as the user named it.
 """
@@ -23,14 +24,14 @@ COLUMNS = (
 NUMERIC = COLUMNS[:-1]
 LATENCY_COLUMNS = ["epoch", "low_ns", "high_ns", "count"]
 
-# Below this nothing useful can be said about a slope or a tail.
+# With fewer epochs, nothing useful can be said about a slope or a tail.
 LEAST_EPOCHS = 8
 
 _WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
 _FLOAT = re.compile(r"-?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 
-Bucket = tuple[int, int, int]  # from low ns to high ns, how many calls
+Bucket = tuple[int, int, int]  # the calls that took from low ns to high ns
 
 
 class DataError(Exception):
@@ -84,11 +85,11 @@ def read_run(file: str, path: Optional[str] = None) -> Run:
 
 
 def select(run: Run, warmup: float, is_fraction: bool, phases: Optional[list[str]] = None) -> Run:
-    """What counts: not the first `warmup` epochs (or that fraction of all, rounded up), and only the given phases.
+    """Selects epochs: without the first `warmup` ones (or that fraction of all, rounded up), and only of the given
+    phases.
 
-    Without `phases` it is all that occur more than once: a row before the first block, or one of a last phase that only
-    shows what memory comes back, is no part of what repeats.
-    """
+    Without `phases`, all phases that occur more than once: the row before the first block, or a last phase that shows
+    the returned memory, does not repeat."""
     known = Counter(run.phases)
     for phase in phases or []:
         if phase not in known:

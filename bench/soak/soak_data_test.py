@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every kind of damaged file, with the exact message; and what is read from a good one."""
+"""Every kind of damaged file with its exact message, and what is read from a good one."""
 
 import unittest
 
@@ -15,14 +15,14 @@ HEADER = ",".join(soak_data.COLUMNS)
 
 class BadFileTest(soak_files.FilesTest):
     def check(self, text: str, message: str) -> None:
-        """The same from all three programs, and nothing else on either stream."""
+        """Expects the same message from all three programs, and nothing else on either stream."""
         self.write("bad.csv", text)
         for module, args in ((analyze_soak, ["a=bad.csv"]), (analyze_epoch_tail_csv, ["bad.csv"])):
             result = self.run_program(module, *args)
             self.assertEqual((result.status, result.out, result.err), (2, "", f"{module.PROG}: bad.csv:{message}\n"))
 
     def change(self, line: int, column: str, value: str) -> str:
-        """Twenty good epochs but for one field."""
+        """Twenty good epochs, except one field."""
         lines = epoch_text(20).split("\n")
         fields = lines[line - 1].split(",")
         fields[soak_data.COLUMNS.index(column)] = value

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes up epoch and latency files for the tests, in a directory that goes away with the test."""
+"""Makes epoch and latency files for the tests, in a directory that is removed after the test."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ Values = Union[int, float, str, list]
 
 
 def epoch_text(count: int, **changed: Values) -> str:
-    """`count` quiet epochs of 10 s; a keyword gives a column's value, or its values epoch by epoch."""
+    """`count` quiet epochs of 10 s. A keyword sets a column to one value, or to one value for each epoch."""
     usual: dict[str, Values] = {name: 0 for name in soak_data.NUMERIC}
     usual |= {"epoch": list(range(count)), "time_s": [f"{10 * (i + 1)}.000" for i in range(count)], "phase": "steady"}
     usual |= {"ops": 10_000_000, "ops_per_s": "1000000.0", "rss_kib": 40_000, "private_dirty_kib": 38_000, "max_ns": 5000}

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# One workload on several allocators, one after the other: how much memory a process keeps when its use of it changes.
+# Runs one workload on several allocators, one after the other: how much memory does a process keep when its use
+# changes?
 set -eu
 prog=soak_mixed_rss
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# The steady mixed workload on several allocators in one run: a process for each, which take turns epoch by epoch, so
-# that what slows the machine down for a while slows all of them down.
+# Runs the steady mixed workload on several allocators in one run: each has a process, and they take turns epoch by
+# epoch, so that a temporary slowdown of the machine affects all of them.
 set -eu
 prog=soak_mixed_single_process
 here=$(cd "$(dirname "$0")" && pwd)
@@ -48,8 +48,8 @@ trap clean EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# A ring of pipes: each worker reads from its own, writes to the next one's. The first holds the turn; it opens its
-# output first, or all would wait for each other.
+# A ring of pipes: each worker reads from its own pipe and writes to the next one's. The first worker has the turn. It
+# opens its output first, because otherwise all would wait for each other.
 count=0
 for allocator in $allocators; do
   count=$((count + 1))

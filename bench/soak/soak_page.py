@@ -31,7 +31,8 @@ svg text.small { font-size: 11.5px; fill: #666; }
 
 GOOD = {soak_report.STEADY, soak_report.NEGLIGIBLE, soak_report.MET}
 BAD = {soak_report.DRIFTING, soak_report.UNCLEAR, soak_report.NOT_MET}
-GOOD_MARK, BAD_MARK = "\u2713\u00a0", "\u2717\u00a0"  # a tick and a cross: colour alone must not tell them apart
+# A tick and a cross, so that the difference is not only the colour.
+GOOD_MARK, BAD_MARK = "\u2713\u00a0", "\u2717\u00a0"
 
 BINS = 160
 ROW = 62  # pixels of a row of the distribution
@@ -64,7 +65,7 @@ def time_chart(identity: str, title: str, soaks: list[Soak], clock: Clock, y: Ax
 
 
 def smoothed(series: int, points: list[tuple[float, float]], average: Callable[[Sequence[float]], float]) -> list[Line]:
-    """Every epoch thin and pale, their running average over it."""
+    """Every epoch as a thin, pale line, with the running average above it."""
     middle = soak_stats.running([y for _, y in points], max(len(points) // 60, 1), average)
     opacity = 0.3 if len(points) < soak_plot.MOST_COLUMNS else 0.18
     pale = Line(series, points, width=0.8, opacity=opacity, dashed=False)
@@ -81,7 +82,7 @@ def rss_chart(soaks: list[Soak], clock: Clock) -> Chart:
 
 
 def drift_chart(soaks: list[Soak], findings: list[Finding], clock: Clock) -> Chart:
-    """RSS less its own median, after the warm-up, so that a drift of some KiB shows beside levels of many MiB."""
+    """RSS less its own median, after the warm-up, so that a drift of some KiB is visible beside levels of many MiB."""
     lines: list[Line] = []
     for i, (soak, finding) in enumerate(zip(soaks, findings)):
         times, values = soak.run.columns["time_s"], soak.run.columns["rss_kib"]
@@ -103,14 +104,14 @@ def throughput_chart(soaks: list[Soak], clock: Clock) -> Chart:
     for i, soak in enumerate(soaks):
         columns = soak.whole.columns
         lines += smoothed(i, clock.points(columns["time_s"], [v / 1e6 for v in columns["ops_per_s"]]), median)
-    lines.sort(key=lambda line: line.opacity)  # no pale line above a median
+    lines.sort(key=lambda line: line.opacity)  # pale lines first, below the medians
     top = max(y for line in lines for _, y in line.points)
     y = soak_plot.linear("throughput, Mops/s", 0, top)
     return time_chart("throughput", "Throughput over time", soaks, clock, y, lines)
 
 
 def distribution_chart(soaks: list[Soak], findings: list[Finding]) -> Chart:
-    """A row for each allocator: how many epochs ran at which rate, the slowest percent filled."""
+    """A row for each allocator: how many epochs had which rate, with the slowest percent filled."""
     rates = [[v / 1e6 for v in soak.run.columns["ops_per_s"]] for soak in soaks]
     low, high = min(map(min, rates)), max(map(max, rates))
     x = soak_plot.linear("throughput of an epoch, Mops/s", low, high)
@@ -149,7 +150,7 @@ def distribution_chart(soaks: list[Soak], findings: list[Finding]) -> Chart:
 
 
 def latency_chart(soaks: list[Soak]) -> Optional[Chart]:
-    """What share of the calls took longer: the complement of the distribution function, both axes logarithmic."""
+    """The share of calls that took longer: the complement of the distribution function, on logarithmic axes."""
     lines, rarest = [], 1.0
     for i, soak in enumerate(soaks):
         if soak.buckets:
@@ -157,7 +158,7 @@ def latency_chart(soaks: list[Soak]) -> Optional[Chart]:
             points = [(max(soak.buckets[0][0], 1), 1.0)]
             for _, high, count in soak.buckets:
                 left -= count
-                # The last step would go to 0, which a logarithmic axis has not.
+                # The last step would go to 0, which a logarithmic axis does not have.
                 points.append((max(high, 1), max(left, 0.5) / total))
             rarest = min(rarest, 1 / total)
             lines.append(Line(i, points, width=2))

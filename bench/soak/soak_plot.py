@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Charts as SVG text, for a page that needs neither scripts nor other files.
 
-The colours are those of Okabe and Ito, told apart with any colour vision, without the yellow that white swallows. Every
-series has a pattern of dashes of its own too, so that a print in grey can still be read.
-"""
+The colours are those of Okabe and Ito, which are distinguishable with any colour vision, without the yellow, which is
+hard to see on white. Every series also has its own pattern of dashes, so that a grey print can be read."""
 
 import math
 from html import escape
@@ -15,7 +14,7 @@ DASHES = ["", "7 3", "2 3", "9 3 2 3", "12 4", "4 4", "6 2 2 2 2 2"]
 WIDTH, HEIGHT = 1080, 340
 LEFT, RIGHT, TOP, BOTTOM = 92, 30, 34, 46
 
-# More columns than this cannot be told apart, and only make the page longer.
+# More columns than this cannot be distinguished, and only make the page longer.
 MOST_COLUMNS = 420
 
 Point = tuple[float, float]
@@ -79,7 +78,7 @@ def logarithmic(title: str, low: float, high: float, label: Callable[[float], st
 
 
 def counting(title: str, high: float) -> Axis:
-    """From 0 up in powers of ten: log10(1 + v), for counts that are often 0 and sometimes large."""
+    """From 0 in powers of ten: log10(1 + v), for counts that are often 0 and sometimes large."""
     last = max(1, math.ceil(math.log10(1 + high) - 1e-9))
     ticks = [(0.0, "0")] + [(10.0**i, number_label(10.0**i)) for i in range(last + 1)]
     span = math.log10(1 + 10.0**last)
@@ -87,7 +86,7 @@ def counting(title: str, high: float) -> Axis:
 
 
 def thin(points: Sequence[Point]) -> list[Point]:
-    """At most two points a column, the lowest and the highest, in their order: no peak gets lost."""
+    """At most two points per column, the lowest and the highest, in their order, so that no peak is lost."""
     if len(points) <= 2 * MOST_COLUMNS:
         return list(points)
     size = -(-len(points) // MOST_COLUMNS)
@@ -170,7 +169,7 @@ def colour(series: int) -> str:
 
 
 def _stroke(series: int, width: float, dashed: bool) -> str:
-    # The colours' second turn starts at another dash, or the first and the eighth series would look the same.
+    # After the last colour the dashes are shifted; otherwise the first and the eighth series would look the same.
     dash = DASHES[(series + series // len(COLOURS)) % len(DASHES)]
     pattern = f' stroke-dasharray="{dash}"' if dashed and dash else ""
     return f'fill="none" stroke="{colour(series)}" stroke-width="{width:g}" stroke-linejoin="round"{pattern}'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What analyze_soak finds out about each allocator, the verdicts, and the tables that show them.
+"""What analyze_soak determines about each allocator, the verdicts, and their tables.
 
 Every table in the terminal, in Markdown, in the page and in the summary file comes from the lists of columns below.
 """
@@ -15,7 +15,7 @@ from bench.soak.soak_stats import Slope
 HOUR = 3600.0
 PAGE_KIB = 4.0
 
-# A slope that is certain may still be too small to matter: a page in an hour, or a thousandth of RSS in the whole run.
+# A certain slope may still be negligible: a page per hour, or a thousandth of RSS over the whole run.
 NEGLIGIBLE_KIB_PER_HOUR = PAGE_KIB
 NEGLIGIBLE_SHARE = 0.001
 
@@ -24,7 +24,7 @@ MET, NOT_MET, REFERENCE = "met", "not met", "reference"
 
 
 class Soak(NamedTuple):
-    """One allocator's run: all of it for the plots, and what is left after the warm-up for the figures."""
+    """One allocator's run: all of it for the plots, and the part after the warm-up for the statistics."""
 
     name: str
     whole: Run
@@ -63,9 +63,9 @@ def slope_per_hour(run: Run, column: str) -> Slope:
 def drift_verdicts(slope: Slope, hours: float, level: float) -> tuple[str, str]:
     """The strict verdict, and the practical one. `level` is the median of what drifts.
 
-    A run that rises all along by ever smaller steps is worth few independent epochs, so the corrected interval holds 0,
-    which must not pass for proof that nothing happened: it is unclear when the naive interval does not hold 0 either.
-    """
+    A run that rises all the time by smaller and smaller steps has few independent epochs, so the corrected interval
+    contains 0. That must not count as proof of no drift: the verdict is `unclear` if the naive interval does not
+    contain 0."""
     small = abs(slope.value) < NEGLIGIBLE_KIB_PER_HOUR or abs(slope.value) * hours < NEGLIGIBLE_SHARE * level
     if slope.holds_zero():
         return STEADY, STEADY if small or slope.naive_holds_zero() else UNCLEAR
@@ -80,7 +80,7 @@ def calls_of_epochs(run: Run) -> Optional[list[float]]:
 
 
 def examine(soak: Soak) -> Finding:
-    """All but the comparison with the reference."""
+    """Everything except the comparison with the reference."""
     columns = soak.run.columns
     count = len(soak.run)
     hours = (columns["time_s"][-1] - columns["time_s"][0]) / HOUR
@@ -161,7 +161,7 @@ def number(value: Optional[float], digits: int = 1) -> str:
 
 
 def significant(value: Optional[float]) -> str:
-    """Three digits, for figures whose size is not known beforehand."""
+    """Three digits, for numbers of unknown size."""
     if value is None:
         return "-"
     if value == 0 or not math.isfinite(value):
@@ -275,7 +275,7 @@ def summary_rows(findings: list[Finding]) -> tuple[list[str], list[list[object]]
 
 
 def scorecard(findings: list[Finding], reference: Optional[str]) -> tuple[list[str], list[list[str]]]:
-    """The two demands on a soak run, a row for each allocator and demand."""
+    """The two requirements on a soak run, one row for each allocator and requirement."""
     rows = []
     for f in findings:
         slope = f"{number(f.rss.value)} KiB/h, {interval(f.rss)}"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# The two soak scripts: their command line, and the form of what they write. Arguments: the scripts.
+# The two soak scripts: their command line, and the form of their output. Arguments: the scripts.
 set -u
 scratch=$TEST_TMPDIR
 failed=0
@@ -41,7 +41,7 @@ for script in "$@"; do
   refused "$script" DURATION_SEC=1 EPOCH_SEC=2
 done
 
-# Relative folders count from where the command was typed.
+# Relative folders start at the folder where the command was typed.
 export BUILD_WORKING_DIRECTORY="$scratch"
 for script in "$@"; do
   name=$(basename "$script" .sh)

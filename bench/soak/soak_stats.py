@@ -5,17 +5,16 @@ Slope and interval: Theil, "A rank-invariant method of linear and polynomial reg
 of the regression coefficient based on Kendall's tau", JASA 63 (1968); the variance of Kendall's S with ties is that of
 Kendall, Rank Correlation Methods (1975), chapter 5.
 
-Successive epochs are not independent: what an allocator holds in one epoch it mostly holds in the next. Sen's interval
-then comes out too narrow and finds drift where there is none. So the variance of S is inflated as Hamed and Rao do, "A
-modified Mann-Kendall trend test for autocorrelated data", J. Hydrology 204 (1998), from the autocorrelation of the ranks
-of the detrended series. Theirs sums the lags that are significant, a noisy choice; here it is the larger of two sums:
-an AR(1) process with the first lag's autocorrelation, as Yue and Wang have it, Water Resources Management 18 (2004), freed
-of the bias that detrending gives it, -(2 + 4 rho) / n (van Giersbergen, Economics Letters 89 (2005)); and the initial
-positive sequence of Geyer, "Practical Markov chain Monte Carlo", Statistical Science 7 (1992), for what decays slower. The
-quantile is Student's, for as many samples as remain effective. None of it ever narrows the interval. On AR(1) noise without
-drift, simulated for 8 to 324 epochs, some 2 to 10 % of the runs raise a false alarm up to rho = 0.9 (soak_stats_test.py
-repeats it for 100); a random walk has no such bound.
-"""
+Successive epochs are not independent: the memory that an allocator has in one epoch it mostly has in the next. Then
+Sen's interval is too narrow and finds drift where there is none. So the variance of S is inflated as by Hamed and Rao,
+"A modified Mann-Kendall trend test for autocorrelated data", J. Hydrology 204 (1998), from the autocorrelation of the
+ranks of the detrended series. They sum the significant lags, which is a noisy choice. Here it is the larger of two
+sums: an AR(1) process with the first lag's autocorrelation, as by Yue and Wang, Water Resources Management 18 (2004),
+freed of the bias that detrending gives it, -(2 + 4 rho) / n (van Giersbergen, Economics Letters 89 (2005)); and the
+initial positive sequence of Geyer, "Practical Markov chain Monte Carlo", Statistical Science 7 (1992), for slower
+decay. The quantile is Student's, for the number of effective samples. None of this ever narrows the interval. On AR(1)
+noise without drift, simulated for 8 to 324 epochs, about 2 to 10 % of the runs raise a false alarm up to rho = 0.9
+(soak_stats_test.py repeats this for 100 epochs). A random walk has no such bound."""
 
 import math
 from statistics import NormalDist, fmean, median
@@ -23,14 +22,14 @@ from typing import Callable, NamedTuple, Sequence
 
 LEVEL = 0.95
 
-# Every pair of points has a slope: 720 points have 258,840. Longer series are thinned to medians of blocks.
+# Every pair of points has a slope, so 720 points have 258,840. Longer series are reduced to medians of blocks.
 MOST_POINTS = 720
 
 
 class Slope(NamedTuple):
-    """Per unit of time. `effective` is how many independent samples the series is worth, of `points` used.
+    """Per unit of time. `effective` is the number of independent samples to which the `points` are equivalent.
 
-    The naive interval is Sen's own, which takes every point for an independent one.
+    The naive interval is Sen's own, which treats every point as independent.
     """
 
     value: float
@@ -49,7 +48,8 @@ class Slope(NamedTuple):
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """Of sorted samples, interpolated between the two nearest (type 7 of Hyndman and Fan 1996, as spreadsheets do)."""
+    """A percentile of sorted samples, interpolated between the two nearest (type 7 of Hyndman and Fan 1996, as in
+    spreadsheets)."""
     if not ordered:
         raise ValueError("percentile of no samples")
     if not 0 <= percent <= 100:
@@ -120,7 +120,8 @@ def _lag_weight(n: int, lag: int) -> float:
 
 
 def inflation(residuals: Sequence[float]) -> float:
-    """By what factor autocorrelation widens the variance of S: at least 1, at most what leaves two effective samples."""
+    """The factor by which autocorrelation increases the variance of S: at least 1, and at most such that two effective
+    samples remain."""
     n = len(residuals)
     if n < 5 or min(residuals) == max(residuals):
         return 1.0
@@ -162,7 +163,7 @@ def kendall_variance(samples: Sequence[float]) -> float:
 
 
 def thin(times: Sequence[float], values: Sequence[float], most: int = MOST_POINTS) -> tuple[list[float], list[float]]:
-    """At most `most` points: each the median of a block of neighbours, at the mean of their times."""
+    """At most `most` points, each the median of a block of neighbours at the mean of their times."""
     size = -(-len(times) // most)
     if size <= 1:
         return list(times), list(values)
@@ -171,7 +172,7 @@ def thin(times: Sequence[float], values: Sequence[float], most: int = MOST_POINT
 
 
 def theil_sen(times: Sequence[float], values: Sequence[float], level: float = LEVEL) -> Slope:
-    """The median of the slopes of all pairs, and the interval that holds the true one with confidence `level`."""
+    """The median of the slopes of all pairs, and the interval that contains the true slope with confidence `level`."""
     if len(times) != len(values):
         raise ValueError(f"cannot pair {len(times)} times with {len(values)} values")
     if len(times) < 3:
@@ -182,7 +183,7 @@ def theil_sen(times: Sequence[float], values: Sequence[float], level: float = LE
         (values[j] - values[i]) / (times[j] - times[i]) for i in range(n) for j in range(i + 1, n)
     )
     slope = float(median(slopes))
-    # Rounding leaves noise on an exact line, and noise has ranks: whatever is far below the values' own step is 0.
+    # Rounding leaves noise on an exact line, and noise has ranks. So values far below the step of the data become 0.
     step = max(1e-9 * max(abs(v) for v in values), 1e-12)
     residuals = [round((v - slope * t) / step) * step for t, v in zip(times, values)]
     factor = inflation(residuals)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Known answers for soak_stats.py, and what its interval does on simulated runs."""
+"""Known answers for soak_stats.py, and the coverage of its interval on simulated runs."""
 
 import random
 import unittest
@@ -104,7 +104,7 @@ class SlopeTest(unittest.TestCase):
         self.assertAlmostEqual(theil_sen(range(100), values).value, 2.0, delta=0.1)
 
     def test_early_step(self):
-        # Ranks know no sizes, so a low start may be told from chance; but a step of 500 hardly tilts the line.
+        # Ranks have no sizes, so a low start can be significant, but a step of 500 hardly tilts the line.
         for length, most in ((5, 0.2), (20, 0.4)):
             alarms = 0
             for seed in range(40):
@@ -115,7 +115,7 @@ class SlopeTest(unittest.TestCase):
             self.assertLessEqual(alarms / 40, most, length)
 
     def test_step_in_the_middle_widens_the_interval(self):
-        # One step is neither a steady level nor a rate; the interval says so by its width, and holds zero.
+        # One step is neither a steady level nor a rate: the interval is wide and contains zero.
         source = random.Random(4)
         slope = theil_sen(range(300), [(0 if i < 150 else 500) + source.gauss(0, 10) for i in range(300)])
         self.assertTrue(slope.holds_zero(), slope)
@@ -123,7 +123,7 @@ class SlopeTest(unittest.TestCase):
         self.assertLess(slope.effective, 10)
 
     def test_staircase_is_drift(self):
-        # A leak that shows in whole superslabs: 64 KiB every 15 epochs.
+        # A leak in steps: 64 KiB every 15 epochs.
         source = random.Random(5)
         slope = theil_sen(range(300), [64 * (i // 15) + 4 * round(source.gauss(0, 3)) for i in range(300)])
         self.assertFalse(slope.holds_zero(), slope)
@@ -159,14 +159,15 @@ class SimulationTest(unittest.TestCase):
     def test_white_noise_is_steady(self):
         rate = self.false_alarms(0)
         self.assertLess(rate, 0.08)
-        self.assertGreater(rate, 0.005)  # else the interval is too wide to find anything
+        self.assertGreater(rate, 0.005)  # otherwise the interval is too wide to find anything
 
     def test_autocorrelated_noise_is_steady(self):
         for rho in (0.3, 0.6, 0.9):
             self.assertLess(self.false_alarms(rho), 0.10, rho)
 
     def test_correction_is_what_does_it(self):
-        # The same series as independent ones raise an alarm more often than not; else the test above shows nothing.
+        # Treated as independent, the same series raise an alarm in most cases. Otherwise the test above would show
+        # nothing.
         source = random.Random(7)
         true_inflation, soak_stats.inflation = soak_stats.inflation, lambda residuals: 1.0
         try:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Runs one workload on the process's malloc for a given time, in epochs, and writes one row of CSV for each. README.md
-// in this folder says what the workloads and the columns are.
+// explains the workloads and the columns.
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 
 #include "bench/soak/soak.h"
 
-// The kernel's high-water mark of resident memory. It counts in batches: uncertain by some 100 KiB.
+// The kernel's high-water mark of resident memory. It counts in batches, so it is uncertain by about 100 KiB.
 static uint64_t peak_rss_kib(void) {
   static const char kField[] = "\nVmHWM:";
   char text[4096] = "";
@@ -36,7 +36,7 @@ int main(int argc, char **argv) {
   s.run(&s);
 
   if (strcmp(s.csv, "-") == 0) return 0;
-  const uint64_t peak = peak_rss_kib();  // what follows allocates
+  const uint64_t peak = peak_rss_kib();  // the code below allocates
   uint64_t calls[CALL_KINDS];
   allocator_print();
   printf("Workload = %s ws=%" PRIu32 " seed=%" PRIu64 "\n", s.workload, s.ws, s.seed);

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# The worker's command line, its files, its counters against a workload whose system calls are known, and turns.
+# The worker's command line, its files, its counts of system calls for a known workload, and turns.
 set -u
 worker=$1
 count_calls=$2
@@ -96,25 +96,25 @@ run freeall 'start peak freed after_1s' --duration 1 --peak-mb 10 --threads 3 --
 run consumer 'start consumer freed' --epoch 0.05 --max-ops 4000000
 run threads 'start first middle last'
 
-# Live bytes are the model's: all freed is 0, the peak is what was asked for.
+# Live bytes are as expected: 0 when all is freed, the requested peak at the peak.
 [ "$(tail -n 1 "$scratch/threads.csv" | cut -d, -f5)" = 0 ] || fail 'threads: blocks are left'
 [ "$(tail -n 1 "$scratch/consumer.csv" | cut -d, -f5)" = 0 ] || fail 'consumer: blocks are left'
 awk -F, '$24 == "freed" && $5 != 0 { print "left " $5 } $24 == "peak" && ($5 < 10000000 || $5 > 11500000 || $6 * 1024 < $5) { print $0 }' \
   "$scratch/freeall.csv" >"$scratch/problems"
 [ -s "$scratch/problems" ] && fail "freeall: $(cat "$scratch/problems")"
 
-# ---- Known system calls: glibc maps and unmaps every block when it is told so ----
+# ---- Known system calls: with this setting glibc maps and unmaps every block ----
 GLIBC_TUNABLES=glibc.malloc.mmap_threshold=1:glibc.malloc.mmap_max=1000000 \
   "$worker" --workload steady --ws 100 --epoch-ops 5000 --max-ops 10000 --duration 60 --csv "$scratch/known.csv" \
   >"$scratch/out" 2>&1 || fail "known: $(cat "$scratch/out")"
-# In the first epoch glibc makes a cache for the thread as well; from 2.42 on it has done so before.
+# In the first epoch glibc also allocates a cache for the thread; since 2.42 it does so earlier.
 awk -F, 'NR > 1 && ($14 + $15 < $3 || $14 + $15 > $3 + (NR == 2) || $16 + $17 + $18 + $19 != 0) { print "row " NR ": " $0 } END { if (NR != 3) print NR " lines" }' \
   "$scratch/known.csv" >"$scratch/problems"
 [ -s "$scratch/problems" ] && fail "known system calls: $(cat "$scratch/problems")"
 "$worker" --no-trace --duration 0.1 --epoch 0.1 >"$scratch/out" || fail '--no-trace failed'
 tail -n 1 "$scratch/out" | cut -d, -f14-19 | grep -qx -- '-1,-1,-1,-1,-1,-1' || fail '--no-trace: calls are counted'
 
-# A process that is traced already cannot be traced once more.
+# A process that is already traced cannot be traced again.
 "$count_calls" "$scratch/report" - "$worker" --duration 0.1 --epoch 0.1 >"$scratch/out" 2>"$scratch/err" ||
   fail 'without permission to trace: no run'
 tail -n 1 "$scratch/out" | cut -d, -f14-19 | grep -qx -- '-1,-1,-1,-1,-1,-1' || fail 'without permission: calls are counted'
@@ -141,7 +141,7 @@ first=$!
 wait "$first" || fail 'the first worker failed'
 well_formed "$scratch/turn.1" steady
 well_formed "$scratch/turn.2" steady
-# Epochs of both by their time: they must alternate.
+# Sorts the epochs of both by time: they must alternate.
 {
   sed 's/^/1,/' "$scratch/turn.1"
   sed 's/^/2,/' "$scratch/turn.2"
@@ -149,7 +149,7 @@ well_formed "$scratch/turn.2" steady
   >"$scratch/problems"
 [ -s "$scratch/problems" ] && fail "turns: $(cat "$scratch/problems")"
 
-# A neighbour that ends ends the others.
+# When one neighbour ends, the others end too.
 (
   exec 3<"$scratch/b" 4>"$scratch/a"
   exec "$worker" --duration 30 --epoch 0.1 --csv "$scratch/turn.2" --turns 3,4 >/dev/null 2>"$scratch/err"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Epochs: their time, their turns, and the row that is written for each.
+// Epochs: their time, their turns, and their rows.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -19,7 +19,7 @@ static const char kHeader[] =
     "p99_ns,p999_ns,max_ns,phase\n";
 static const char kLatencyHeader[] = "epoch,low_ns,high_ns,count\n";
 
-// What is counted up from the start; a row holds the difference to the row before it.
+// Counts since the start. A row has the differences from the row before it.
 struct tally {
   uint64_t operations, minor, major;
   uint64_t calls[CALL_KINDS];
@@ -54,7 +54,8 @@ struct counts *counts_of(uint32_t lane) { return &t.lanes[lane]; }
 
 struct totals counts_total(void) {
   uint64_t operations = 0, allocated = 0, freed = 0;
-  // Freed first: a block that is passed on meanwhile then counts as live rather than making the difference negative.
+  // Reads `freed` first: then a block that is passed on meanwhile counts as live, instead of making the difference
+  // negative.
   for (uint32_t i = 0; i < MAX_LANES; i++) freed += atomic_load(&t.lanes[i].freed);
   for (uint32_t i = 0; i < MAX_LANES; i++) {
     allocated += atomic_load(&t.lanes[i].allocated);
@@ -116,7 +117,7 @@ static int open_output(const char *name) {
   return fd;
 }
 
-// The end of the bucket that holds the sample at `share` of all, but no more than the longest.
+// The end of the bucket with the sample at `share` of all, but at most the longest time.
 static uint64_t percentile(double share, uint64_t longest) {
   uint64_t count = 0, below = 0;
   for (uint32_t b = 0; b < LATENCY_BUCKETS; b++) count += t.now.latency[b] - t.before.latency[b];
@@ -178,7 +179,7 @@ void timeline_init(const struct soak_settings *s) {
     t.latency = open_output(s->latency);
     write_all(t.latency, kLatencyHeader, sizeof kLatencyHeader - 1, s->latency);
   }
-  signal(SIGPIPE, SIG_IGN);  // at the end a neighbour may be gone
+  signal(SIGPIPE, SIG_IGN);  // a neighbour may have ended
   process_memory_init();
   memset(&t.before, 0, sizeof t.before);
   memset(&t.now, 0, sizeof t.now);
@@ -186,7 +187,7 @@ void timeline_init(const struct soak_settings *s) {
 }
 
 void timeline_start(void) {
-  // Page faults of this code, and the memory that printing a number needs, before anything is compared.
+  // Takes the page faults of this code, and the memory that printing a number needs, before anything is compared.
   char text[64];
   snprintf(text, sizeof text, "%.6f", 1.0);
   take_tally(&t.before);
@@ -225,7 +226,7 @@ void epoch_open(void) {
 bool epoch_begin_of(uint64_t least) {
   wait_turn();
   epoch_open();
-  // An epoch is whole or not at all; writing the rows has made this one a little late.
+  // Every epoch is complete; writing the rows made this one a little late.
   const bool late = t.begin + t.s->epoch_ns / 2 > t.start + t.s->duration_ns;
   if (t.number < least || (!late && (t.s->max_ops == 0 || t.before.operations < t.s->max_ops))) return true;
   pass_turn();

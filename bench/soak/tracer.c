@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Counts the memory system calls of the worker, its threads and its children by kind. The process that the user started
-// traces them, and adds up in a page that both share. The worker is a fresh image of the program, not a fork of a
-// process in which the allocator has already started.
+// traces them, and counts in a page that both share. The worker is a newly executed program, not a fork of a process in
+// which the allocator has already started.
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,7 +25,7 @@ static void *map_page(int fd) {
   return page == MAP_FAILED ? NULL : page;
 }
 
-// The child: waits until it is traced, and becomes the worker. Its end before that tells the parent that it failed.
+// The child waits until it is traced, and becomes the worker. If it ends before that, the parent knows that it failed.
 static _Noreturn void become_worker(int go, int fd, char **argv) {
   char byte, number[16], path[4096];
   if (read(go, &byte, 1) != 1) _exit(1);
@@ -44,7 +44,7 @@ static _Noreturn void become_worker(int go, int fd, char **argv) {
   _exit(1);
 }
 
-// Follows the worker to its end; what it started ends with this process (PTRACE_O_EXITKILL).
+// Follows the worker to its end. Processes that it started end with this process (PTRACE_O_EXITKILL).
 static _Noreturn void follow(pid_t worker) {
   for (;;) {
     int status;
@@ -56,7 +56,7 @@ static _Noreturn void follow(pid_t worker) {
     }
     if (WIFSTOPPED(status)) {
       const int kind = call_tracer_kind(thread, status);
-      // Relaxed: a figure. The kernel's stop orders it before what the thread does next.
+      // Relaxed: a count. The kernel's stop orders it before the thread continues.
       if (kind < CALL_KINDS) atomic_fetch_add_explicit(&shared[kind], 1, memory_order_relaxed);
       if (!call_tracer_resume(thread, status)) {
         fprintf(stderr, "soak_worker: ptrace: %s\n", strerror(errno));

@@ -30,7 +30,7 @@ void *scratch_map(size_t bytes) {
 }
 
 _Noreturn void out_of_memory(size_t size) {
-  // Straight to the file descriptor: the allocator has just run out, and another thread may hold a lock of stdio.
+  // Writes to the file descriptor: memory has just run out, and another thread may hold a lock of stdio.
   char line[96];
   int n = snprintf(line, sizeof line, "random_mixed: the allocator returned NULL for %zu bytes\n", size);
   if (n > 0 && write(STDERR_FILENO, line, (size_t)n) < 0) _exit(1);

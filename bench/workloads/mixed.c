@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The mixed loop: pick a random slot; if it holds a block, free it, otherwise fill it with a new one. Each cycle is one
-// malloc or one free. Which variant runs (what is written into a block, whether blocks change hands) is fixed before
-// the loop starts, so the loop pays for nothing that it does not do.
+// malloc or one free. The variant (what is written into a block, whether threads exchange blocks) is chosen before the
+// loop starts, so the loop has no cost for what it does not do.
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 
 enum { EXCHANGE_SLOTS = 4096 };
 
-// Where threads swap blocks when --remote asks for it.
+// The places where threads swap blocks, with --remote.
 struct exchange {
   _Atomic(void *) slots[EXCHANGE_SLOTS];
 };
@@ -22,9 +22,9 @@ struct walk {
   void **slots;
   struct exchange *exchange;
   uint64_t state;
-  uint32_t ws, min, sizes;  // sizes: how many different ones
+  uint32_t ws, min, sizes;  // sizes: the number of different sizes
   uint32_t remote;
-  uint64_t skipped;  // exchanges that found an empty place, so that nothing was freed
+  uint64_t skipped;  // exchanges with an empty place, where nothing was freed
 };
 
 __attribute__((always_inline)) static inline void touch_block(unsigned char *p, size_t size, enum touch_kind touch) {
@@ -50,7 +50,7 @@ __attribute__((always_inline)) static inline void walk_independent(struct walk *
     if (p) {
       *slot = NULL;
       if (exchange) {
-        // The integer part of low * 100 / 2^32 decides whether, the fraction with whom.
+        // The integer part of low * 100 / 2^32 decides whether to swap, the fraction with which place.
         const uint64_t scaled = (uint64_t)low * 100;
         if ((uint32_t)(scaled >> 32) < remote) {
           p = atomic_exchange_explicit(&w->exchange->slots[random_below((uint32_t)scaled, EXCHANGE_SLOTS)], p,
@@ -74,8 +74,8 @@ __attribute__((always_inline)) static inline void walk_independent(struct walk *
   w->skipped += skipped;
 }
 
-// The loop of the research allocator that this one descends from. One 32-bit number chooses slot and size, so a slot
-// sees only some sizes; it is kept for comparison with older figures.
+// The loop of the research allocator from which hakmem descends. One 32-bit number chooses slot and size, so a slot
+// sees only some sizes. Kept for comparison with older results.
 __attribute__((always_inline)) static inline void walk_seed(struct walk *w, uint64_t cycles, enum touch_kind touch) {
   void **const slots = w->slots;
   const uint32_t ws = w->ws;
@@ -122,8 +122,8 @@ static walk_fn walk_choose(const struct settings *s) {
   return s->remote ? exchange[s->touch] : local[s->touch];
 }
 
-// A slowdown that is known beforehand, to see that a comparison finds it. The multiplications come in a long row, since
-// the processor would hide a few of them behind the waits of the loop.
+// A known slowdown, to check that a comparison finds it. The multiplications form a long chain, because the processor
+// would hide a few of them behind other waits.
 static void walk_dragged(struct walk *w, walk_fn walk, uint64_t cycles, uint32_t drag) {
   uint64_t product = w->state | 1;
   while (cycles > 0) {
@@ -197,7 +197,8 @@ static void *new_block(const struct walk *w, uint64_t *state, enum touch_kind to
   return p;
 }
 
-// All slots are filled once, then blocks are replaced at random. No warm-up: the first touch of memory is what counts.
+// Fills all slots once, then replaces blocks at random. There is no warm-up, because the first touch of memory is
+// measured.
 static void growth_body(struct lane *lane) {
   const struct settings *s = lane->settings;
   const size_t bytes = s->ws * sizeof(void *);

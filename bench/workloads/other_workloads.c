@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The workloads that are not a walk over slots: blocks freed only by another thread, short-lived threads, growing
-// blocks, and one pair again and again.
+// The workloads without slots: blocks freed only by another thread, short-lived threads, growing blocks, and one pair
+// repeated.
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -34,7 +34,7 @@ struct queue {
 
 static void wait_a_little(unsigned *spins) {
   if (++*spins % 64 == 0) {
-    sched_yield();  // with fewer processors than threads the other side needs this one
+    sched_yield();  // with fewer processors than threads, the other side needs this processor
   } else {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -102,7 +102,7 @@ struct result pure_remote_run(const struct settings *s) {
   return r;
 }
 
-// ---- churn: threads that live for LIFE cycles; each frees what the one before it left -----------
+// ---- churn: threads that live for LIFE cycles; each frees the blocks of the one before it -------
 
 enum { LIFE = 1000 };
 
@@ -219,7 +219,7 @@ struct result realloc_run(const struct settings *s) { return lanes_run(s, NULL, 
 
 // ---- pair: malloc(min) and free at once, for counting instructions ------------------------------
 
-// A fixed warm-up, so that the difference of two runs is the difference of their cycles.
+// A fixed warm-up, so that two runs differ only by their cycles.
 enum { PAIR_WARM_UP = 10000 };
 
 static void pair_body(struct lane *lane) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Driver of the benchmark workloads: parses the command line, runs one workload on the process's malloc, and prints
-// throughput, memory and the allocator it found. bench/README.md tells how to read the figures.
+// throughput, memory and the allocator it found. bench/README.md explains the output.
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -19,7 +19,7 @@ int main(int argc, char **argv) {
   struct result r = s.loop->run(&s);
   uint64_t peak_kib = resident_kib("VmHWM");
 
-  // Only now: looking symbols up allocates.
+  // Only now, because looking up symbols allocates.
   allocator_print();
   settings_print(&s);
   printf("Compiler = %s\n",

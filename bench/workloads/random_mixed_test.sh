@@ -74,14 +74,14 @@ accepted 20000 --threads 3 --remote=100
 accepted 20000 --threads 2 --rng=seed
 accepted 20000 --drag 10
 accepted 20000 --drag=10 --workload exchange
-# All that the usage names: the lines below the heading of its table.
+# All workloads of the usage: the lines below the heading of its table.
 "$bench" --help | sed -n '/^workloads and their defaults:$/,$ { s/^  \([a-z0-9_-]*\) .*[0-9].*/\1/p }' >"$TEST_TMPDIR/workloads"
 [ "$(wc -l <"$TEST_TMPDIR/workloads")" -ge 10 ] || fail 'the usage names no workloads'
 while read -r workload; do
   accepted 20000 --workload "$workload"
 done <"$TEST_TMPDIR/workloads"
 
-# Options given last and first mean the same run: the same seed gives the same operations.
+# The order of options does not matter: the same seed makes the same operations.
 "$bench" 20000 50 9 --touch ends | grep Operations >"$TEST_TMPDIR/a"
 "$bench" --touch ends 20000 50 9 | grep Operations >"$TEST_TMPDIR/b"
 cmp "$TEST_TMPDIR/a" "$TEST_TMPDIR/b" || fail 'the same run did other operations'

@@ -24,7 +24,7 @@ static const struct loop kLoops[] = {
 #undef LOOP
 #undef WORKLOAD
 
-// The workloads and what they use where the command line says nothing.
+// The workloads and their default settings.
 #define LOOP(name, takes)
 #define WORKLOAD(name_, loop_, cycles_, ws_, min_, max_, threads_, remote_, touch_, who_, text_) \
   {.text = (text_),                                                                              \

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The workloads of random_mixed as //bench:compare and //bench:ab know them: rows of table.inc."""
+"""The workloads of //bench:compare and //bench:ab: rows of table.inc."""
 
 import os
 import re
@@ -29,12 +29,13 @@ class Workload:
 
     @property
     def shuffled(self) -> bool:
-        """In another order each round: memory that the run before has freed is warm, and a first touch of it costs less."""
+        """A random order for each round, because memory that the previous run has freed is warm, and the first touch of
+        it costs less."""
         return "FIRST_TOUCH" in self.takes
 
 
 def read(text: str) -> Tuple[Workload, ...]:
-    """The workloads of a table that compare and ab know. ValueError if a row has another form than the two above."""
+    """The workloads of a table that compare and ab use. ValueError: a row has another form than the two above."""
     loops: Dict[str, FrozenSet[str]] = {name: frozenset(takes.split(" | ")) for name, takes in LOOP.findall(text)}
     found = WORKLOAD.findall(text)
     rows = len(re.findall(r"^\w+\(", text, re.M))

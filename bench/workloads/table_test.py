@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""table.inc: Python and random_mixed read the same workloads, and a row that cannot be read is noticed."""
+"""table.inc: Python and random_mixed read the same workloads, and an invalid row is noticed."""
 
 import subprocess
 import unittest

@@ -13,7 +13,7 @@
 enum rng_kind { RNG_INDEPENDENT, RNG_SEED };
 enum touch_kind { TOUCH_FIRST, TOUCH_ENDS, TOUCH_ALL };
 enum { DRAG_EVERY = 1024 };
-// What a loop takes: table.inc.
+// The options of a loop: table.inc.
 enum takes {
   NOTHING = 0,
   DRAG = 1,
@@ -52,7 +52,7 @@ struct result {
   uint64_t nanoseconds;  // from the first thread's start to the last one's end
 };
 
-// Start and end of one thread's timed part, and what it did in it.
+// The start and the end of one thread's timed part, and its operations.
 struct span {
   uint64_t begin, end, operations;
 };
@@ -60,7 +60,7 @@ struct span {
 // One thread of a run.
 struct lane {
   const struct settings *settings;
-  void *group;  // what the threads of one workload share
+  void *group;  // the data that the threads of one workload share
   uint32_t index;
   struct span span;
   pthread_barrier_t *start;
@@ -73,10 +73,10 @@ void settings_parse(struct settings *s, int argc, char **argv);
 // Prints the settings as one line, "Workload = ...".
 void settings_print(const struct settings *s);
 
-// Runs body(lane) on settings->threads threads (one thread: on the calling one, because some allocators work faster
-// while a process has never had a second) and adds their spans up.
+// Runs body(lane) on settings->threads threads and adds up their spans. A single thread is the calling one, because
+// some allocators are faster as long as a process has never had a second thread.
 struct result lanes_run(const struct settings *s, void *group, void (*body)(struct lane *));
-// Called by a body between warm-up and timed part.
+// Called by a body between the warm-up and the timed part.
 void lane_start(struct lane *lane);
 void lane_end(struct lane *lane, uint64_t operations);
 
@@ -87,22 +87,21 @@ void lane_end(struct lane *lane, uint64_t operations);
 #undef LOOP
 #undef WORKLOAD
 
-// Zeroed memory from mmap, so that the allocator under test holds only the workload's blocks; exits 1 when there is
-// none.
+// Zeroed memory from mmap, so that the allocator under test has only the workload's blocks. Exits 1 if there is none.
 void *scratch_map(size_t bytes);
-// malloc or realloc gave NULL: says so and exits 1.
+// Reports that malloc or realloc returned NULL, and exits 1.
 _Noreturn void out_of_memory(size_t size);
 uint64_t now_ns(void);
 
-// The no-op floor gives memory out again before it is freed, which only blocks of the workload survive; so it does that
-// only between these two calls of a thread. Nothing with any other allocator.
+// The no-op floor hands out memory again before it is freed, which only the workload's blocks tolerate. So it does that
+// only between these two calls of a thread. They do nothing with other allocators.
 void floor_enter(void);
 void floor_leave(void);
 
-// Prints "Allocator = NAME VERSION (LIBRARY)" from the symbols of the object that malloc really comes from.
+// Prints "Allocator = NAME VERSION (LIBRARY)", from the symbols of the object that defines the process's malloc.
 void allocator_print(void);
-// Resident memory of this process in KiB from /proc/self/status: field "VmRSS" or "VmHWM" (its peak). getrusage will
-// not do for the peak: it starts from the process that called exec.
+// Resident memory of this process in KiB from /proc/self/status: field "VmRSS" or "VmHWM" (its peak). getrusage is not
+// used for the peak, because it includes the process that called exec.
 uint64_t resident_kib(const char *field);
 
 // A 64-bit generator whose steps do not wait for each other: a counter goes through a mixing function (SplitMix64).
@@ -118,7 +117,7 @@ static inline uint32_t random_below(uint32_t bits, uint32_t bound) {
   return (uint32_t)(((uint64_t)bits * bound) >> 32);
 }
 
-// A starting state of its own for each thread of a run.
+// A different starting state for each thread of a run.
 static inline uint64_t random_start(uint64_t seed, uint32_t index) {
   uint64_t state = seed + ((uint64_t)index << 32);
   return random_next(&state);

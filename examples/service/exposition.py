@@ -69,7 +69,7 @@ def parse(text):
     if not text.endswith("\n"):
         raise FormatError("the last line does not end")
     types = _walk(text)
-    figures = {}
+    values = {}
     try:
         families = list(text_string_to_metric_families(text))
     except (ValueError, IndexError, KeyError) as error:
@@ -85,16 +85,16 @@ def parse(text):
             raise FormatError("%s: no HELP" % name)
         for sample in family.samples:
             labels = tuple(sorted(sample.labels.items()))
-            if labels in figures.setdefault(sample.name, {}):
+            if labels in values.setdefault(sample.name, {}):
                 raise FormatError("%s%s twice" % (sample.name, labels))
             if math.isnan(sample.value) or (family.type != "gauge" and sample.value < 0):
                 raise FormatError("%s is %s" % (sample.name, sample.value))
-            figures[sample.name][labels] = sample.value
+            values[sample.name][labels] = sample.value
         if family.type == "histogram":
             _check_histogram(name, family.samples)
-    return figures
+    return values
 
 
-def figure(figures, name):
+def value_of(values, name):
     """The one sample of a family without labels."""
-    return figures[name][()]
+    return values[name][()]

@@ -4,7 +4,7 @@
 
 import unittest
 
-from exposition import FormatError, figure, parse
+from exposition import FormatError, value_of, parse
 
 GOOD = """\
 # HELP a_total Some.
@@ -26,9 +26,9 @@ c_seconds_count 4
 
 class ExpositionTest(unittest.TestCase):
     def test_reads_a_good_text(self):
-        figures = parse(GOOD)
-        self.assertEqual(figure(figures, "b_bytes"), 5)
-        self.assertEqual(figures["a_total"][(("x", "2"),)], 4)
+        values = parse(GOOD)
+        self.assertEqual(value_of(values, "b_bytes"), 5)
+        self.assertEqual(values["a_total"][(("x", "2"),)], 4)
 
     def test_refuses(self):
         for old, new in [

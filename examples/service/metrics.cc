@@ -49,14 +49,14 @@ namespace {
 uint64_t StatusFigure(const char *name) {
   FILE *const file = fopen("/proc/self/status", "re");
   if (file == nullptr) return 0;
-  uint64_t figure = 0;
+  uint64_t value = 0;
   char line[256];
   while (fgets(line, sizeof line, file) != nullptr) {
     const size_t length = strlen(name);
-    if (strncmp(line, name, length) == 0 && line[length] == ':') figure = strtoull(line + length + 1, nullptr, 10);
+    if (strncmp(line, name, length) == 0 && line[length] == ':') value = strtoull(line + length + 1, nullptr, 10);
   }
   fclose(file);
-  return figure;
+  return value;
 }
 
 double ProcessorSeconds() {

@@ -8,7 +8,7 @@ import sys
 import time
 import unittest
 
-from exposition import figure, parse
+from exposition import value_of, parse
 from running import Server
 
 SERVERS = []
@@ -22,16 +22,16 @@ def metrics(server):
 
 
 def settled(server, requests):
-    """The figures once `requests` requests are counted, and how many were made here to see that.
+    """The values once `requests` requests are counted, and how many were made here to see that.
 
     A request is counted after it was answered, so the next one, on another thread, may come first.
     """
     for asked in range(1000):
-        figures = metrics(server)
-        counted = figure(figures, "kv_http_request_duration_seconds_count")
+        values = metrics(server)
+        counted = value_of(values, "kv_http_request_duration_seconds_count")
         # They are not read in one moment either.
-        if counted == sum(figures["kv_http_requests_total"].values()) == requests + asked:
-            return figures, asked
+        if counted == sum(values["kv_http_requests_total"].values()) == requests + asked:
+            return values, asked
         time.sleep(0.01)
     raise AssertionError("%d requests were not counted" % requests)
 
@@ -46,10 +46,10 @@ class MetricsTest(unittest.TestCase):
                     server.request("GET", "/kv/%d" % i)
                 server.request("DELETE", "/kv/0")
                 server.request("POST", "/kv/0", b"x")
-                figures, asked = settled(server, 18)
+                values, asked = settled(server, 18)
                 requests = {
                     (dict(labels)["method"], dict(labels)["code"]): value
-                    for labels, value in figures["kv_http_requests_total"].items()
+                    for labels, value in values["kv_http_requests_total"].items()
                 }
                 self.assertEqual(
                     requests,
@@ -62,10 +62,10 @@ class MetricsTest(unittest.TestCase):
                         ("other", "405"): 1,
                     },
                 )
-                seconds = figure(figures, "kv_http_request_duration_seconds_sum")
+                seconds = value_of(values, "kv_http_request_duration_seconds_sum")
                 self.assertTrue(0 < seconds < 30, seconds)
-                self.assertEqual(figure(figures, "kv_store_items"), 4)
-                self.assertEqual(figure(figures, "kv_store_bytes"), 4 * 6)
+                self.assertEqual(value_of(values, "kv_store_items"), 4)
+                self.assertEqual(value_of(values, "kv_store_bytes"), 4 * 6)
                 # The last request for the metrics is counted too.
                 settled(server, 18 + asked + 1)
 
@@ -79,11 +79,11 @@ class MetricsTest(unittest.TestCase):
                     connection.request("PUT", "/kv/%04d" % i, b"v" * 4092)
                     connection.getresponse().read()
                 connection.close()
-                figures = metrics(server)
-                self.assertEqual(figure(figures, "kv_store_limit_bytes"), limit)
-                self.assertEqual(figure(figures, "kv_store_bytes"), 4096 * figure(figures, "kv_store_items"))
-                self.assertTrue(limit / 2 < figure(figures, "kv_store_bytes") <= limit)
-                self.assertEqual(figure(figures, "kv_store_evictions_total") + figure(figures, "kv_store_items"), 1000)
+                values = metrics(server)
+                self.assertEqual(value_of(values, "kv_store_limit_bytes"), limit)
+                self.assertEqual(value_of(values, "kv_store_bytes"), 4096 * value_of(values, "kv_store_items"))
+                self.assertTrue(limit / 2 < value_of(values, "kv_store_bytes") <= limit)
+                self.assertEqual(value_of(values, "kv_store_evictions_total") + value_of(values, "kv_store_items"), 1000)
                 # The longest unused are gone, the latest are there.
                 self.assertEqual(server.request("GET", "/kv/0000")[0], 404)
                 self.assertEqual(server.request("GET", "/kv/0999")[0], 200)
@@ -91,16 +91,16 @@ class MetricsTest(unittest.TestCase):
     def test_process(self):
         for program in SERVERS:
             with self.subTest(program=program), Server(program) as server:
-                before = figure(metrics(server), "process_resident_memory_bytes")
+                before = value_of(metrics(server), "process_resident_memory_bytes")
                 for i in range(16):
                     server.request("PUT", "/kv/%d" % i, b"x" * (1 << 20))
-                figures = metrics(server)
-                after = figure(figures, "process_resident_memory_bytes")
+                values = metrics(server)
+                after = value_of(values, "process_resident_memory_bytes")
                 self.assertGreater(after - before, 15 << 20)
-                self.assertGreaterEqual(figure(figures, "process_resident_memory_max_bytes"), after)
-                self.assertGreater(figure(figures, "process_cpu_seconds_total"), 0)
-                self.assertGreater(figure(figures, "process_start_time_seconds"), 1.6e9)
-                self.assertGreater(figure(figures, "process_threads"), 16)
+                self.assertGreaterEqual(value_of(values, "process_resident_memory_max_bytes"), after)
+                self.assertGreater(value_of(values, "process_cpu_seconds_total"), 0)
+                self.assertGreater(value_of(values, "process_start_time_seconds"), 1.6e9)
+                self.assertGreater(value_of(values, "process_threads"), 16)
 
     def test_hakmem_is_the_malloc(self):
         with Server(SERVERS[0]) as server:
@@ -118,15 +118,15 @@ class MetricsTest(unittest.TestCase):
                 connection.getresponse().read()
             connection.close()
             after = metrics(server)
-            rise = {name: figure(after, name) - figure(before, name) for name in after if after[name].keys() == {()}}
+            rise = {name: value_of(after, name) - value_of(before, name) for name in after if after[name].keys() == {()}}
             # Each key makes a node of the list, one of the index, the shared string and its bytes.
             self.assertGreaterEqual(rise["hakmem_live_blocks"], 4 * keys)
             self.assertGreaterEqual(rise["hakmem_live_bytes"], 300 * keys + (4 << 20))
             self.assertGreaterEqual(rise["hakmem_large_blocks"], 4)
             self.assertGreaterEqual(rise["hakmem_large_bytes"], 4 << 20)
-            self.assertGreaterEqual(figure(after, "hakmem_committed_bytes"), figure(after, "hakmem_live_bytes"))
-            self.assertGreaterEqual(figure(after, "hakmem_mapped_bytes"), figure(after, "hakmem_committed_bytes"))
-            self.assertGreater(figure(after, "hakmem_os_calls_total"), 0)
+            self.assertGreaterEqual(value_of(after, "hakmem_committed_bytes"), value_of(after, "hakmem_live_bytes"))
+            self.assertGreaterEqual(value_of(after, "hakmem_mapped_bytes"), value_of(after, "hakmem_committed_bytes"))
+            self.assertGreater(value_of(after, "hakmem_os_calls_total"), 0)
             for i in range(keys):
                 server_connection = server.connection() if i % 500 == 0 else server_connection
                 server_connection.request("DELETE", "/kv/%d" % i)
@@ -135,18 +135,18 @@ class MetricsTest(unittest.TestCase):
                     server_connection.close()
             gone = metrics(server)
             self.assertLess(
-                figure(gone, "hakmem_live_blocks"), figure(after, "hakmem_live_blocks") - 4 * keys + 200
+                value_of(gone, "hakmem_live_blocks"), value_of(after, "hakmem_live_blocks") - 4 * keys + 200
             )
 
     def test_libc_is_the_malloc_of_the_other(self):
         with Server(SERVERS[1]) as server:
             self.assertEqual(server.allocator, "libc")
-            before = figure(metrics(server), "libc_malloc_live_bytes")
+            before = value_of(metrics(server), "libc_malloc_live_bytes")
             for i in range(200):
                 server.request("PUT", "/kv/%d" % i, b"v" * 3000)
-            figures = metrics(server)
-            self.assertGreaterEqual(figure(figures, "libc_malloc_live_bytes") - before, 200 * 3000)
-            self.assertEqual([name for name in figures if name.startswith("hakmem")], [])
+            values = metrics(server)
+            self.assertGreaterEqual(value_of(values, "libc_malloc_live_bytes") - before, 200 * 3000)
+            self.assertEqual([name for name in values if name.startswith("hakmem")], [])
 
     def test_whose_malloc_the_programs_hold(self):
         for program, own in ((SERVERS[0], True), (SERVERS[1], False)):
