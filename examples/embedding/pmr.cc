@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Some containers of a program on hakmem, as a std::pmr::memory_resource.
+// Some containers of a program use hakmem, by a std::pmr::memory_resource.
 #include <hakmem/memory_resource.h>
 
 #include <cstdio>
@@ -25,7 +25,7 @@ int main() {
     std::pmr::map<int, std::pmr::string> squares(hakmem::hakmem_resource());
     for (int i = 0; i < 1000; i++) squares.emplace(i, "the square of a number that is " + std::to_string(i));
 
-    // A pool on top of it, for one request of a server, say.
+    // A pool on top of it, for example for one request of a server.
     std::pmr::monotonic_buffer_resource request(hakmem::hakmem_resource());
     std::pmr::vector<std::pmr::string> lines(&request);
     for (const auto &[number, text] : squares) lines.push_back(text);

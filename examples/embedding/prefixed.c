@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// hakmem by its own names, beside the malloc of the program.
+// hakmem's prefixed functions, beside the malloc of the program.
 #include <hakmem/hakmem.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,7 +15,7 @@ static uint64_t live_blocks(void) {
 int main(void) {
   printf("hakmem %s\n", hak_version());
 
-  // A request of the size that wastes nothing.
+  // Requests the largest size that needs no more memory.
   const size_t size = hak_good_size(1000);
   char *text = hak_malloc(size);
   if (text == NULL) return 1;
@@ -36,6 +36,6 @@ int main(void) {
   }
   const bool kept = longer[0] == 'x' && longer[999] == 'x';
   hak_free(longer);
-  hak_trim(0);  // all free memory back to the operating system
+  hak_trim(0);  // returns all free memory to the operating system
   return before == 1 && after == 1 && kept && live_blocks() == 0 && hak_heap_verify() ? 0 : 1;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Some containers of a program on hakmem, by their allocator.
+// Some containers of a program use hakmem, by their allocator.
 #include <hakmem/stl_allocator.h>
 
 #include <cstdint>
@@ -17,7 +17,7 @@ using Vector = std::vector<T, hakmem::StlAllocator<T>>;
 template <typename K, typename V>
 using HashMap = std::unordered_map<K, V, std::hash<K>, std::equal_to<K>, hakmem::StlAllocator<std::pair<const K, V>>>;
 
-// Aligned for the widest vector instructions; the allocator sees to it.
+// Aligned for the widest vector instructions, which the allocator respects.
 struct alignas(64) Lane {
   float values[16];
 };

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# which_malloc.sh hakmem|libc PROGRAM [LIBRARY]: PROGRAM, with LIBRARY preloaded, does its work, and does it on that malloc.
+# which_malloc.sh hakmem|libc PROGRAM [LIBRARY]: passes if PROGRAM, with LIBRARY preloaded, works and uses that malloc.
 
 set -u
 
@@ -10,7 +10,7 @@ wanted=$1
 program=$2
 library=${3:+$PWD/$3}
 
-# run OPTION...: the program on a few words.
+# run OPTION...: runs the program on a few words.
 run() {
   printf 'one two two one three one\n' | tr ' ' '\n' | env ${library:+LD_PRELOAD="$library"} "$@" "$program"
 }
@@ -19,7 +19,7 @@ expected=$(printf 'one two two one three one\n' | tr ' ' '\n' | env LC_ALL=C "$p
 [ -n "$expected" ] || { echo "FAILED: $program prints nothing"; exit 1; }
 [ "$(run LC_ALL=C)" = "$expected" ] || { echo "FAILED: $program prints something else with $library"; exit 1; }
 
-# hakmem shows its settings at the start when it is asked to; libc's malloc does not.
+# hakmem can print its settings at the start; libc's malloc cannot.
 shown=$(run LC_ALL=C HAKMEM_SHOW_CONFIG=1 2>&1 >/dev/null)
 case $shown in
   *HAKMEM_PROFILE*) found=hakmem ;;
@@ -29,7 +29,7 @@ esac
 echo "$program runs on $found"
 [ "$found" = "$wanted" ] || { echo "FAILED: not on $wanted"; exit 1; }
 
-# A static program is one that asks for no loader.
+# A static program does not name a dynamic linker.
 case $program in
   *_static)
     if readelf -lW "$program" | grep -q INTERP; then

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Counts the words of standard input. It knows nothing of any allocator.
+// Counts the words of standard input. It does not mention any allocator.
 #include <iostream>
 #include <map>
 #include <string>

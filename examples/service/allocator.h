@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the service can tell of the malloc that it runs on. allocator_hakmem.cc or allocator_libc.cc is linked in.
+// What the service reports of its malloc. Either allocator_hakmem.cc or allocator_libc.cc is linked.
 #ifndef KV_SERVICE_ALLOCATOR_H_
 #define KV_SERVICE_ALLOCATOR_H_
 
@@ -10,7 +10,7 @@
 
 namespace kv {
 
-// Its name and version, for the log.
+// The name and version of the allocator, for the log.
 std::string AllocatorName();
 
 void WriteAllocatorMetrics(PrometheusText *out);

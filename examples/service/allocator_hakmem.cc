@@ -6,7 +6,7 @@
 namespace kv {
 namespace {
 
-// How a field of hak_stats is shown: hakmem_<name>. Counters end in _total, amounts of memory in _bytes.
+// How a field of hak_stats is exported: hakmem_<name>. Counters end in _total, amounts of memory in _bytes.
 struct Statistic {
   const char *name;
   const char *help;

@@ -10,7 +10,7 @@
 
 namespace kv {
 
-// One option. It holds either a number between two bounds or a text; the default is what the value is set to before.
+// One option: either a number between two bounds or a text. The default is the value before the call.
 struct Option {
   const char *name;     // without the dashes
   const char *meaning;  // one line of the usage
@@ -20,11 +20,11 @@ struct Option {
   std::string *text;  // or nullptr
 };
 
-// Fills in the options. For --help prints the usage to stdout and ends the process with 0; for anything that it does
-// not understand says what on stderr, the usage below, and ends the process with 2.
+// Sets the options. --help prints the usage to stdout and ends the process with 0. A mistake prints a message and the
+// usage to stderr and ends the process with 2.
 void ParseCommandLine(int argc, char **argv, const char *purpose, const std::vector<Option> &options);
 
-// Says on stderr what is wrong with the command line, and ends the process with 2.
+// Reports a mistake on the command line to stderr, and ends the process with 2.
 [[noreturn]] void BadCommandLine(const std::string &what);
 
 }  // namespace kv

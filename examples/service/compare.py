@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Loads the service with and without hakmem, in turns, and prints a Markdown table.
+"""Measures the service with and without hakmem, in turns, and prints a Markdown table.
 
     bazel run //:compare -- --rounds 5 --output /tmp/service.md
 
-Each round starts every server anew, in another order than the round before, and loads it with the same requests. The table
-has medians over the rounds, with the lowest and the highest value in brackets.
-"""
+Each round starts every server again, in another order than the round before, and sends the same requests to it. The
+table has medians over the rounds, with the lowest and the highest value in brackets."""
 
 import argparse
 import glob
@@ -65,7 +64,7 @@ def arms_of(options):
     """[(name, program, environment)]"""
     arms = [
         ("hakmem", options.server, {}),
-        # A program at rest makes no call in which memory could go back; this starts a thread for it.
+        # An idle program makes no calls that could return memory, so this starts a thread that does.
         ("hakmem HAKMEM_BACKGROUND=1", options.server, {"HAKMEM_BACKGROUND": "1"}),
         ("libc", options.server_libc, {}),
     ]
@@ -144,7 +143,7 @@ def main(argv):
     load_before = os.getloadavg()[0]
     allocator = ""
     for number in range(options.rounds):
-        # Each round begins with another arm, so none always has what the machine does at one place of a round.
+        # Each round begins with another arm, so that no arm always has the same place in a round.
         for arm in arms[number % len(arms) :] + arms[: number % len(arms)]:
             begin = time.monotonic()
             report, who = run(arm, options, number + 1)
@@ -158,7 +157,7 @@ def main(argv):
     text = page(options, results, allocator, load_before)
     print(text, end="")
     if options.output:
-        # `bazel run` starts elsewhere than its caller.
+        # `bazel run` starts programs in another folder than the caller's.
         where = pathlib.Path(os.environ.get("BUILD_WORKING_DIRECTORY", "."), options.output)
         where.write_text(text, encoding="utf-8")
     return 0

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""compare_test.py SERVER SERVER_LIBC LOAD: the comparison runs, and its table says what was measured."""
+"""compare_test.py SERVER SERVER_LIBC LOAD: the comparison runs, and its table has the measured values."""
 
 import os
 import pathlib
@@ -45,7 +45,7 @@ class CompareTest(unittest.TestCase):
         rows = [line.split(" | ")[0] for line in done.stdout.splitlines() if line.startswith("| ")][2:]
         self.assertEqual(rows, ["| hakmem", "| hakmem HAKMEM_BACKGROUND=1", "| libc"], done.stdout)
         self.assertIn("; hakmem 0.", done.stdout)
-        # Two rounds, each beginning with another one.
+        # Two rounds, which begin with different servers.
         order = [line.split(", ")[1].split(":")[0] for line in done.stderr.splitlines() if line.startswith("round ")]
         names = ["hakmem", "hakmem HAKMEM_BACKGROUND=1", "libc"]
         self.assertEqual(order, names + names[1:] + names[:1])

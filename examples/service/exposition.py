@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A strict reader of the Prometheus text exposition format 0.0.4.
 
-The parser is that of Prometheus's own Python client (Debian: python3-prometheus-client). It lets pass what a scrape would
-let pass; the rules below are those that the format and its naming guide (https://prometheus.io/docs/practices/naming/) ask
-for besides.
-"""
+The parser is that of Prometheus's own Python client (Debian: python3-prometheus-client). It accepts what a scrape would
+accept. The rules below are the additional ones of the format and its naming guide
+(https://prometheus.io/docs/practices/naming/)."""
 
 import math
 import re
@@ -65,7 +64,7 @@ def _check_histogram(name, samples):
 
 
 def parse(text):
-    """{sample name: {labels as a sorted tuple: value}} of a text that breaks no rule; else FormatError."""
+    """{sample name: {labels as a sorted tuple: value}} of a correct text. FormatError: the text breaks a rule."""
     if not text.endswith("\n"):
         raise FormatError("the last line does not end")
     types = _walk(text)
@@ -75,7 +74,7 @@ def parse(text):
     except (ValueError, IndexError, KeyError) as error:
         raise FormatError("the parser of prometheus_client says: %s" % error) from error
     for family in families:
-        # The parser takes _total off a counter's family.
+        # The parser removes _total from the name of a counter's family.
         name = family.name + "_total" if family.type == "counter" else family.name
         if name not in types:
             raise FormatError("%s: a counter that does not end in _total, or no TYPE" % family.name)
@@ -96,5 +95,5 @@ def parse(text):
 
 
 def value_of(values, name):
-    """The one sample of a family without labels."""
+    """The only sample of a family without labels."""
     return values[name][()]

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The strict reader refuses what breaks a rule, one text for each."""
+"""The strict reader refuses texts that break a rule, one for each rule."""
 
 import unittest
 
-from exposition import FormatError, value_of, parse
+from exposition import FormatError, parse, value_of
 
 GOOD = """\
 # HELP a_total Some.

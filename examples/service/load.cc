@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Loads a server with requests, checks every answer, and tells how long they took. Exits 0 when all answers were right,
-// 1 when one was not, 2 for a bad command line.
+// Sends requests to a server, checks every answer, and reports how long they took. Exits 0 if all answers were right, 1
+// if one was wrong, 2 for a mistake on the command line.
 #include <httplib.h>
 #include <signal.h>
 
@@ -22,7 +22,7 @@ namespace {
 
 constexpr uint64_t kLargestValue = uint64_t{1} << 30;
 
-// "FROM-TO:SHARE,..." into ranges; false when it is anything else.
+// Parses "FROM-TO:SHARE,..." into ranges. False: it has another form.
 bool ParseSizes(const std::string &text, std::vector<kv::SizeRange> *sizes) {
   size_t at = 0;
   while (at < text.size()) {
@@ -42,8 +42,8 @@ bool ParseSizes(const std::string &text, std::vector<kv::SizeRange> *sizes) {
   return !sizes->empty() && text.back() != ',';
 }
 
-// A figure of the server's /metrics; 0 when it cannot be had.
-double ServerFigure(const kv::LoadPlan &plan, const std::string &name) {
+// A value of the server's /metrics; 0 if it cannot be read.
+double ServerValue(const kv::LoadPlan &plan, const std::string &name) {
   httplib::Client client(plan.host, static_cast<int>(plan.port));
   const auto result = client.Get("/metrics");
   if (!result || result->status != 200) return 0;
@@ -52,17 +52,17 @@ double ServerFigure(const kv::LoadPlan &plan, const std::string &name) {
 }
 
 uint64_t ServerRss(const kv::LoadPlan &plan) {
-  return static_cast<uint64_t>(ServerFigure(plan, "process_resident_memory_bytes"));
+  return static_cast<uint64_t>(ServerValue(plan, "process_resident_memory_bytes"));
 }
 
-double ServerSeconds(const kv::LoadPlan &plan) { return ServerFigure(plan, "process_cpu_seconds_total"); }
+double ServerSeconds(const kv::LoadPlan &plan) { return ServerValue(plan, "process_cpu_seconds_total"); }
 
 using Clock = std::chrono::steady_clock;
 
 void Sleep(uint64_t milliseconds) { std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds)); }
 
-// Puts every key once if it is to, and runs all connections: a warm-up of so many milliseconds, and then either the
-// plan's requests or so many milliseconds.
+// Puts every key once if the plan says so, and runs all connections: a warm-up, then either the plan's number of
+// requests or its time.
 kv::LoadReport Run(const kv::LoadPlan &plan, bool fill, uint64_t warmup_ms, uint64_t milliseconds) {
   kv::LoadReport sum;
   kv::LoadState state;
@@ -146,8 +146,8 @@ int main(int argc, char **argv) {
   Sleep(settle_s * 1000);
   report.settle_seconds = settle_s;
   report.rss_settled = ServerRss(plan);
-  // No less than what was seen: the kernel's own peak may lag behind.
-  report.rss_peak = std::max({static_cast<uint64_t>(ServerFigure(plan, "process_resident_memory_max_bytes")),
+  // Not below the resident memory that was read, because the kernel's own peak may lag behind.
+  report.rss_peak = std::max({static_cast<uint64_t>(ServerValue(plan, "process_resident_memory_max_bytes")),
                               report.rss_end, report.rss_settled});
   fputs((format == "json" ? kv::ReportJson(report) : kv::ReportText(report)).c_str(), stdout);
   if (report.errors != 0) fprintf(stderr, "%s\n", report.first_error.c_str());

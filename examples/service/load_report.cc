@@ -50,7 +50,7 @@ double Throughput(const LoadReport &report) {
   return report.seconds > 0 ? static_cast<double>(report.latency.count()) / report.seconds : 0;
 }
 
-// Of the server's processor time, microseconds for each request.
+// The server's processor time in microseconds for each request.
 double ProcessorTime(const LoadReport &report) {
   const uint64_t count = report.latency.count();
   return count > 0 ? report.server_seconds * 1e6 / static_cast<double>(count) : 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a load run saw.
+// The results of a load run.
 #ifndef KV_SERVICE_LOAD_REPORT_H_
 #define KV_SERVICE_LOAD_REPORT_H_
 
@@ -11,7 +11,7 @@
 
 namespace kv {
 
-// Durations in nanoseconds, in buckets that are at most 1/32 of their value wide; the largest exactly.
+// Durations in nanoseconds, in buckets that are at most 1/32 of their value wide. The largest is exact.
 class LatencyHistogram {
  public:
   void Add(uint64_t nanoseconds);
@@ -19,8 +19,8 @@ class LatencyHistogram {
 
   uint64_t count() const { return count_; }
   uint64_t max() const { return max_; }
-  // The value that the share `quantile` (0 to 1) of all do not exceed: the upper end of its bucket, at most the
-  // largest. 0 when nothing was added.
+  // The value that the share `quantile` (0 to 1) of all durations does not exceed: the upper end of its bucket, at most
+  // the largest. 0 if nothing was added.
   uint64_t Quantile(double quantile) const;
 
  private:
@@ -35,18 +35,18 @@ class LatencyHistogram {
   uint64_t max_ = 0;
 };
 
-// Of one connection, or of all.
+// The results of one connection, or of all.
 struct LoadReport {
   LatencyHistogram latency;
-  uint64_t errors = 0;  // requests that failed, that were answered otherwise than expected, or with other bytes
+  uint64_t errors = 0;  // requests that failed, or were answered with another status or other bytes than expected
   std::string first_error;
   double seconds = 0;         // measured
-  double server_seconds = 0;  // processor time of the server in them
+  double server_seconds = 0;  // processor time of the server in that time
 
-  // The server's resident memory in bytes, as it tells itself.
-  uint64_t rss_peak = 0;     // in its whole life
+  // The server's resident memory in bytes, as the server reports it.
+  uint64_t rss_peak = 0;     // since its start
   uint64_t rss_end = 0;      // at the end of the load
-  uint64_t rss_settled = 0;  // some time after it, all keys deleted when the plan says so
+  uint64_t rss_settled = 0;  // some time later, after all keys were deleted if the plan says so
   uint64_t settle_seconds = 0;
   bool cleared = false;
 };

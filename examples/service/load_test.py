@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""load_test.py SERVER SERVER_LIBC LOAD: the load generator measures, and notices when something is wrong."""
+"""load_test.py SERVER SERVER_LIBC LOAD: the load generator measures, and notices wrong answers."""
 
 import http.server
 import json
@@ -18,7 +18,7 @@ PROGRAMS = []
 
 
 class Forgetful(http.server.BaseHTTPRequestHandler):
-    """Says that all is well, and gives back something else than was put."""
+    """Reports success, and returns another value than was put."""
 
     protocol_version = "HTTP/1.1"
 
@@ -63,7 +63,7 @@ class LoadTest(unittest.TestCase):
                     report["requests_per_second"], report["requests"] / report["seconds"],
                     delta=report["requests_per_second"] / 100,
                 )
-                # Its own word for it cannot be more than all processors had.
+                # Its processor time cannot exceed that of all processors.
                 self.assertGreater(report["cpu_us_per_request"], 0.1)
                 self.assertLess(
                     report["cpu_us_per_request"] * report["requests"], report["seconds"] * 1.1e6 * os.cpu_count() + 1e5
@@ -74,7 +74,7 @@ class LoadTest(unittest.TestCase):
                 self.assertGreater(report["rss_end_bytes"], 1 << 20)
                 self.assertGreater(report["rss_settled_bytes"], 1 << 20)
                 self.assertGreaterEqual(report["rss_peak_bytes"], report["rss_end_bytes"])
-                # What it counted, the server has counted, and the warm-up besides.
+                # The server has counted the same requests, and those of the warm-up.
                 text = server.request("GET", "/metrics")[1].decode()
                 served = sum(int(count) for count in re.findall(r"^kv_http_requests_total\{.*\} (\d+)$", text, re.M))
                 self.assertGreater(served, report["requests"])
@@ -106,7 +106,7 @@ class LoadTest(unittest.TestCase):
                 server.shutdown()
                 thread.join()
             self.assertEqual((done.returncode, done.stderr), (1, what))
-            # All of them, and what failed before the measuring began.
+            # All requests, and those that failed before the measurement began.
             found = re.match(r"requests +0 in [\d.]+ s, (\d+) errors\n", done.stdout)
             self.assertTrue(found and int(found.group(1)) >= 20, done.stdout)
 

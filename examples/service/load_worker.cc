@@ -10,7 +10,7 @@
 namespace kv {
 namespace {
 
-constexpr uint64_t kOffsets = 4096;  // a value begins at one of so many places of the content
+constexpr uint64_t kOffsets = 4096;  // a value begins at one of this many places of the content
 
 // splitmix64, by Sebastiano Vigna, public domain.
 uint64_t Mix(uint64_t *state) {
@@ -43,7 +43,7 @@ class Connection {
     for (const SizeRange &range : plan.sizes) shares_ += range.share;
   }
 
-  // One request, timed. Empty: it was answered as it should be; else what was wrong.
+  // Makes one request and measures its time. Returns what was wrong with the answer; empty: nothing.
   std::string Request(std::chrono::nanoseconds *duration) {
     const uint64_t key = PickKey();
     const uint64_t what = Mix(&random_) % 100;
@@ -88,7 +88,7 @@ class Connection {
  private:
   static std::string PathOf(uint64_t key) { return "/kv/key-" + std::to_string(key); }
 
-  // Every value of a key is a beginning of this.
+  // Every value of a key is a prefix of this.
   const char *ValueOf(uint64_t key) const { return content_.data() + OffsetOf(key); }
 
   // Four requests of five go to a fifth of the keys.
@@ -146,7 +146,7 @@ void RunConnection(const LoadPlan &plan, uint64_t number, LoadState *state, Load
     if (!wrong.empty()) {
       report->errors++;
       report->first_error = report->first_error.empty() ? wrong : report->first_error;
-      // A server that is gone answers at once; do not spin.
+      // If the server is gone, requests fail at once; do not spin.
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     } else if (measuring) {
       report->latency.Add(static_cast<uint64_t>(duration.count()));

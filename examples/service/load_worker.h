@@ -14,7 +14,7 @@
 
 namespace kv {
 
-// Values of `from` to `to` bytes, any as likely, make up `share` of all.
+// A `share` of all values has `from` to `to` bytes, uniformly distributed.
 struct SizeRange {
   uint64_t from;
   uint64_t to;
@@ -29,25 +29,26 @@ struct LoadPlan {
   uint64_t get_percent = 70;
   uint64_t delete_percent = 5;  // the rest are PUTs
   std::vector<SizeRange> sizes;
-  uint64_t requests = 0;  // measured requests of all connections together; 0: until the end of the time
+  uint64_t requests = 0;  // measured requests of all connections together; 0: limited by time
   uint64_t seed = 1;
 };
 
-// What the connections share.
+// The data that the connections share.
 struct LoadState {
   std::string content;                  // every value is a piece of it
-  std::atomic<uint64_t> requests = 0;   // measured requests begun
+  std::atomic<uint64_t> requests = 0;   // measured requests that have begun
   std::atomic<bool> measuring = false;  // the warm-up is over
   std::atomic<bool> ended = false;
 };
 
-// Sends requests until state->ended or the plan's number of them, and adds what it saw to `*report`, which is its own.
+// Sends requests until state->ended or until the plan's number is reached, and adds its results to `*report`, which
+// belongs to this connection.
 void RunConnection(const LoadPlan &plan, uint64_t number, LoadState *state, LoadReport *report);
 
-// Puts every key, or deletes every key, one after the other; an answer that is not right counts in `*report`.
+// Puts every key, or deletes every key, one after the other. A wrong answer counts in `*report`.
 void EachKey(const LoadPlan &plan, const std::string &content, bool put, LoadReport *report);
 
-// What the values of all keys are cut from.
+// The content from which the values of all keys are cut.
 std::string MakeContent(const LoadPlan &plan);
 
 }  // namespace kv

@@ -45,8 +45,8 @@ void RequestMetrics::Write(PrometheusText *out) const {
 
 namespace {
 
-// The number behind "NAME:" in /proc/self/status; 0 when it is not there.
-uint64_t StatusFigure(const char *name) {
+// The number after "NAME:" in /proc/self/status; 0 if there is none.
+uint64_t StatusValue(const char *name) {
   FILE *const file = fopen("/proc/self/status", "re");
   if (file == nullptr) return 0;
   uint64_t value = 0;
@@ -68,18 +68,18 @@ double ProcessorSeconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-// Taken when the program is loaded.
+// Set when the program is loaded.
 const double g_start = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 
 }  // namespace
 
 void WriteProcessMetrics(PrometheusText *out) {
-  // The kernel adds up what its processors have counted only now and then, so the peak may seem to lag behind.
-  const uint64_t resident = StatusFigure("VmRSS");
-  const uint64_t peak = std::max(StatusFigure("VmHWM"), resident);
+  // The kernel adds up the counts of its processors only from time to time, so the peak may lag behind.
+  const uint64_t resident = StatusValue("VmRSS");
+  const uint64_t peak = std::max(StatusValue("VmHWM"), resident);
   out->Gauge("process_resident_memory_bytes", "Resident memory.", resident * 1024);
   out->Gauge("process_resident_memory_max_bytes", "The most that resident memory has been.", peak * 1024);
-  out->Gauge("process_threads", "Threads.", StatusFigure("Threads"));
+  out->Gauge("process_threads", "Threads.", StatusValue("Threads"));
   out->Family("process_cpu_seconds_total", "counter", "Processor time, user and system.");
   out->Sample("", {}, ProcessorSeconds());
   out->Family("process_start_time_seconds", "gauge", "When the process started, in seconds since 1970-01-01 UTC.");

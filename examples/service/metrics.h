@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the service counts of its requests and knows of its process.
+// The service's counts of requests, and values of its process.
 #ifndef KV_SERVICE_METRICS_H_
 #define KV_SERVICE_METRICS_H_
 
@@ -15,7 +15,7 @@
 
 namespace kv {
 
-// Any thread may call anything at any time. All counters are relaxed: nothing else is published by them.
+// Thread-safe. All counters are relaxed: they publish no other data.
 class RequestMetrics {
  public:
   void Count(const std::string &method, int status, std::chrono::nanoseconds duration);
@@ -28,7 +28,7 @@ class RequestMetrics {
                                                      0.01,    0.025,   0.05,   0.1,     0.25,   0.5,   1,      2.5};
 
   std::array<std::array<std::atomic<uint64_t>, kStatuses>, kMethods.size()> requests_ = {};
-  std::array<std::atomic<uint64_t>, kBounds.size() + 1> buckets_ = {};  // each its own, not the sum of those below
+  std::array<std::atomic<uint64_t>, kBounds.size() + 1> buckets_ = {};  // not cumulative
   std::atomic<uint64_t> nanoseconds_ = 0;
 };
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""metrics_test.py SERVER SERVER_LIBC LOAD: what /metrics tells, and which malloc the servers run on."""
+"""metrics_test.py SERVER SERVER_LIBC LOAD: the contents of /metrics, and which malloc the servers run on."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ import sys
 import time
 import unittest
 
-from exposition import value_of, parse
+from exposition import parse, value_of
 from running import Server
 
 SERVERS = []
@@ -29,7 +29,7 @@ def settled(server, requests):
     for asked in range(1000):
         values = metrics(server)
         counted = value_of(values, "kv_http_request_duration_seconds_count")
-        # They are not read in one moment either.
+        # They are not read at the same moment.
         if counted == sum(values["kv_http_requests_total"].values()) == requests + asked:
             return values, asked
         time.sleep(0.01)
@@ -84,7 +84,7 @@ class MetricsTest(unittest.TestCase):
                 self.assertEqual(value_of(values, "kv_store_bytes"), 4096 * value_of(values, "kv_store_items"))
                 self.assertTrue(limit / 2 < value_of(values, "kv_store_bytes") <= limit)
                 self.assertEqual(value_of(values, "kv_store_evictions_total") + value_of(values, "kv_store_items"), 1000)
-                # The longest unused are gone, the latest are there.
+                # The least recently used keys are gone, the latest are present.
                 self.assertEqual(server.request("GET", "/kv/0000")[0], 404)
                 self.assertEqual(server.request("GET", "/kv/0999")[0], 200)
 
@@ -119,7 +119,7 @@ class MetricsTest(unittest.TestCase):
             connection.close()
             after = metrics(server)
             rise = {name: value_of(after, name) - value_of(before, name) for name in after if after[name].keys() == {()}}
-            # Each key makes a node of the list, one of the index, the shared string and its bytes.
+            # Each key needs a node of the list, a node of the index, the shared string and its bytes.
             self.assertGreaterEqual(rise["hakmem_live_blocks"], 4 * keys)
             self.assertGreaterEqual(rise["hakmem_live_bytes"], 300 * keys + (4 << 20))
             self.assertGreaterEqual(rise["hakmem_large_blocks"], 4)

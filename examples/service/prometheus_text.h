@@ -19,7 +19,7 @@ class PrometheusText {
 
   // Begins a family: `type` is counter, gauge or histogram. Its samples follow at once.
   void Family(const std::string &name, const char *type, const std::string &help);
-  // A sample of the family begun last; `suffix` is empty, or _bucket, _sum or _count for a histogram.
+  // A sample of the latest family. `suffix` is empty, or _bucket, _sum or _count for a histogram.
   void Sample(const char *suffix, const Labels &labels, uint64_t value);
   void Sample(const char *suffix, const Labels &labels, double value);
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""protocol_test.py SERVER SERVER_LIBC LOAD: what the servers answer, how they start and how they end."""
+"""protocol_test.py SERVER SERVER_LIBC LOAD: the servers' answers, how they start and how they end."""
 
 import http.client
 import os
@@ -79,8 +79,8 @@ class ProtocolTest(unittest.TestCase):
             self.assertEqual(status("PUT", "/kv/k", iter([b"v" * 500] * 2)), 201)
             self.assertEqual(status("DELETE", "/kv/k"), 204)
             connection.close()
-            # Too long: announced, a little, and without an end in sight. Versions of the library differ in whether they
-            # read what is left or close the connection at once, under the hands of the client.
+            # Bodies that are too long: with an announced length, by a little, and endless. Versions of the library
+            # differ: some read the rest, some close the connection while the client is still sending.
             for body in [b"v" * 1001, iter([b"v" * 600] * 2), iter([b"v" * 1000] * 500), b"v" * 5000000]:
                 try:
                     self.assertEqual(server.request("PUT", "/kv/k", body)[0], 413)
@@ -133,7 +133,7 @@ class ProtocolTest(unittest.TestCase):
 
     def test_listens_on_loopback_alone(self):
         for server in self.for_both():
-            # All of 127.0.0.0/8 is this machine; only 127.0.0.1 is listened on.
+            # All of 127.0.0.0/8 is this machine; the server listens only on 127.0.0.1.
             with self.assertRaises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.2", server.port), 20).close()
 

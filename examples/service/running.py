@@ -9,7 +9,8 @@ import subprocess
 
 
 class Server:
-    """A server on 127.0.0.1 at a free port, as a context manager; ended by SIGTERM, or by force when that takes long."""
+    """A server on 127.0.0.1 at a free port, as a context manager. It is ended by SIGTERM, or by SIGKILL if that takes
+    long."""
 
     def __init__(self, program, *options, env=None):
         self.process = subprocess.Popen(  # pylint: disable=consider-using-with
@@ -59,7 +60,7 @@ class Server:
 
 
 def load(program, server, *options, seconds=300):
-    """Runs the load generator on the server; the finished process."""
+    """Runs the load generator on the server; returns the finished process."""
     return subprocess.run(
         [program, "--port=%d" % server.port, *options], capture_output=True, text=True, timeout=seconds, check=False
     )

@@ -30,7 +30,7 @@ int main(int argc, char **argv) {
                        " times --max-key-bytes and --max-value-bytes together");
   }
 
-  // All threads have them blocked; one waits for them.
+  // All threads block these signals; one thread waits for them.
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);

@@ -19,7 +19,7 @@ using httplib::Response;
 
 constexpr const char *kText = "text/plain; charset=utf-8";
 
-// When the request that this thread is at began; a thread serves one at a time.
+// When this thread's current request began. A thread serves one request at a time.
 thread_local Clock::time_point t_begin;
 
 void Answer(Response &response, int status, const std::string &text) {
@@ -27,16 +27,16 @@ void Answer(Response &response, int status, const std::string &text) {
   response.set_content(text + "\n", kText);
 }
 
-// A request that announces no body has none (RFC 9112, 6.3), but some versions of the library read on for one after PUT
-// or DELETE. So it is announced that there is none; the request is the library's own variable, and not const.
+// A request without an announced body has none (RFC 9112, 6.3), but some versions of the library wait for one after PUT
+// or DELETE. So this sets a length of 0. The request is a variable of the library that is not const.
 void AnnounceNoBody(const Request &request) {
   if (request.method == "GET" || request.method == "HEAD") return;
   if (request.has_header("Content-Length") || request.has_header("Transfer-Encoding")) return;
   const_cast<Request &>(request).headers.emplace("Content-Length", "0");
 }
 
-// Reads the whole body, for what is left of it would be taken for the next request, but keeps no more than `most`
-// bytes. False: it was longer, or broke off.
+// Reads the whole body, because a rest would be read as the next request, but keeps at most `most` bytes. False: it was
+// longer, or incomplete.
 bool ReadBody(const Request &request, const ContentReader &reader, size_t most, std::string *body) {
   bool fits = true;
   const auto take = [&](const char *data, size_t length) {
@@ -44,14 +44,14 @@ bool ReadBody(const Request &request, const ContentReader &reader, size_t most, 
     if (fits) body->append(data, length);
     return true;
   };
-  // The type of a part has another name in each generation of the library.
+  // The type of a part has different names in different versions of the library.
   if (request.is_multipart_form_data()) {
     return reader([](const auto &) { return true; }, take) && fits;
   }
   return reader(take) && fits;
 }
 
-// For methods that may have a body and are not answered.
+// For methods that may have a body and are not supported.
 void Refuse(const Request &request, Response &response, const ContentReader &reader) {
   std::string nothing;
   ReadBody(request, reader, 0, &nothing);
@@ -92,7 +92,7 @@ Service::Service(const ServiceLimits &limits) : limits_(limits), store_(limits.m
     return httplib::Server::HandlerResponse::Unhandled;
   });
   http_.set_logger([this](const Request &request, const Response &response) {
-    // A request too broken to be routed has no beginning; it took no time worth telling.
+    // A request that was too malformed to be routed has no start time, so its duration is not recorded.
     const Clock::time_point now = Clock::now();
     metrics_.Count(request.method, response.status, now - (t_begin == Clock::time_point() ? now : t_begin));
     t_begin = Clock::time_point();
@@ -100,10 +100,10 @@ Service::Service(const ServiceLimits &limits) : limits_(limits), store_(limits.m
   http_.new_task_queue = [this] { return new httplib::ThreadPool(static_cast<size_t>(limits_.threads)); };
   http_.set_payload_max_length(static_cast<size_t>(limits_.max_value_bytes));
   http_.set_keep_alive_max_count(1000000);
-  // A thread waits this long for a connection's next request, so this bounds the end, too.
+  // How long a thread waits for a connection's next request, which also limits how long Stop takes.
   http_.set_keep_alive_timeout(2);
   http_.set_tcp_nodelay(true);
-  // Not the library's default, by which a second server would get the same port and a part of the requests.
+  // With the library's default, a second server could use the same port and would get a part of the requests.
   http_.set_socket_options([](auto socket) {
     const int on = 1;
     setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
@@ -122,7 +122,7 @@ bool Service::Serve() {
 }
 
 void Service::Stop() {
-  // The library forgets a stop() that comes before it listens.
+  // The library ignores a stop() that comes before it listens.
   while (!http_.is_running() && !ended_.load()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   http_.stop();
 }
@@ -142,7 +142,7 @@ bool Service::Key(const Request &request, Response &response, std::string *key) 
 
 void Service::Put(const Request &request, Response &response, const ContentReader &reader) {
   std::string value;
-  // The library limits lengths that are announced, and then has set the status itself.
+  // The library checks announced lengths, and has set the status itself in that case.
   if (!ReadBody(request, reader, static_cast<size_t>(limits_.max_value_bytes), &value)) {
     Answer(response, 413, "the value is longer than " + std::to_string(limits_.max_value_bytes) + " bytes");
     return;

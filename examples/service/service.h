@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The service: what each request does. Everything is answered as plain text but for the values themselves.
+// The service: what each request does. All answers except the values themselves are plain text.
 //
 //   PUT    /kv/KEY   stores the body: 201 for a new key, 204 for one that was there
 //   GET    /kv/KEY   200 and the value, or 404
@@ -31,11 +31,11 @@ class Service {
  public:
   explicit Service(const ServiceLimits &limits);
 
-  // The port that it listens on, any free one for 0; -1 when it cannot, errno tells why.
+  // Returns the port on which it listens; 0 selects a free one. -1: it cannot listen; errno is set.
   int Bind(const std::string &host, int port);
-  // Serves until Stop. Requests begun by then are answered first, and connections at rest closed. False: it failed.
+  // Serves until Stop. Requests that have begun are still answered, and idle connections are closed. False: it failed.
   bool Serve();
-  // From any thread, once, before Serve or during it.
+  // Called once, by any thread, before Serve or during it.
   void Stop();
 
  private:
@@ -43,7 +43,7 @@ class Service {
   void Get(const httplib::Request &request, httplib::Response &response);
   void Delete(const httplib::Request &request, httplib::Response &response);
   void Metrics(httplib::Response &response) const;
-  // The key, decoded, or false and an answer.
+  // Decodes the key. False: it is invalid, and the response is set.
   bool Key(const httplib::Request &request, httplib::Response &response, std::string *key) const;
 
   const ServiceLimits limits_;

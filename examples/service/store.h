@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The keys and values, in memory, the longest unused given up first when they grow over a limit.
+// The keys and values, in memory. Beyond a limit the least recently used ones are evicted.
 #ifndef KV_SERVICE_STORE_H_
 #define KV_SERVICE_STORE_H_
 
@@ -18,16 +18,16 @@ namespace kv {
 
 struct StoreTotals {
   uint64_t items;
-  uint64_t bytes;      // of keys and values, without the records around them
-  uint64_t evictions;  // items given up for the limit so far
+  uint64_t bytes;      // of keys and values, without the records that hold them
+  uint64_t evictions;  // items evicted so far
 };
 
-// Any thread may call anything at any time.
+// Thread-safe.
 class Store {
  public:
   static constexpr size_t kShards = 16;
 
-  // Keys and values together hold at most `max_bytes`, a sixteenth of it in each shard; so no item may be larger than
+  // Keys and values together have at most `max_bytes`, a sixteenth of it in each shard, so no item may be larger than
   // that.
   explicit Store(uint64_t max_bytes) : shard_limit_(max_bytes / kShards) {}
 
@@ -49,8 +49,8 @@ class Store {
 
   struct Shard {
     mutable std::mutex mutex;
-    std::list<Item> items;                                                  // the latest used first
-    std::unordered_map<std::string_view, std::list<Item>::iterator> index;  // the views are of the items' keys
+    std::list<Item> items;                                                  // the most recently used first
+    std::unordered_map<std::string_view, std::list<Item>::iterator> index;  // the views point at the items' keys
     uint64_t bytes = 0;
     uint64_t evictions = 0;
 
