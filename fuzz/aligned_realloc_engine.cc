@@ -16,7 +16,7 @@ using hak_test::HeapModel;
 
 constexpr size_t kStepsMax = 128;
 constexpr size_t kBlocks = 8;
-// Bytes that an input may ask for together; the model writes and reads every one.
+// The most bytes that an input may request in all; the model writes and reads every one.
 constexpr size_t kBudget = size_t{3} << 20;
 
 class Input {
@@ -72,7 +72,7 @@ class Input {
 
   void Allocate(const uint8_t *r, Block *block) {
     const size_t size = Afford(DecodeSize(r));
-    // Alignments above a page seldom: they take mappings.
+    // Alignments above a page are rare, because they take much address space.
     const unsigned power = r[6] < 224 ? r[6] % 13U : r[6] % 23U;
     switch (r[0] % 4) {
       case 0:
@@ -90,7 +90,7 @@ class Input {
     }
   }
 
-  // A row of steps of one width, up or down, from the size that the block has.
+  // A series of steps of one width, up or down, from the block's size.
   void Row(const uint8_t *r, Block *block, bool in_place) {
     const size_t width = Pair(r + 4) % (r[2] < 128 ? 64 : 8192) + 1;
     const bool up = r[7] >= 128;
@@ -119,10 +119,10 @@ bool KeepCachesFromOthers() {
 
 std::vector<hak_test::Violation> RunAlignedReallocInput(const hak_test::AllocatorApi &api, const uint8_t *data,
                                                         size_t size) {
-  // Figures are exact only while no other thread moves blocks: where there is a purge thread, it leaves caches alone.
+  // Statistics are exact only while no other thread moves blocks, so a purge thread must leave caches alone.
   [[maybe_unused]] static const bool alone = KeepCachesFromOthers();
   HeapModel model(api);
-  // What takes longer than a short input itself is for some only.
+  // Checks that take longer than a short input are made for some inputs only.
   static auto *chosen = new OneIn(32);
   const bool whole = chosen->Chooses(data, size);
   if (!whole) model.CheckSparsely();

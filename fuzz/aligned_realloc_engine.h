@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Alignments and changes of size, through the model of allocator/test/heap_model.h: blocks of every alignment, and rows
-// of realloc, reallocarray and realloc_in_place that grow and shrink them step by step.
+// Alignments and changes of size, through the model of allocator/test/heap_model.h: blocks of every alignment, and
+// series of realloc, reallocarray and realloc_in_place that grow and shrink them step by step.
 //
-// An input is a row of records of eight bytes:
+// An input is a sequence of records of eight bytes:
 //   byte 0    the call, see Step
 //   byte 1    which of 8 blocks
 //   byte 2-5  size, as in heap_engine.h (DecodeSize)
@@ -21,7 +21,7 @@
 
 namespace hak_fuzz {
 
-// Runs one input and frees everything again. What was found wrong; nothing, for a correct allocator.
+// Runs one input and frees everything again. Returns what is wrong; nothing for a correct allocator.
 std::vector<hak_test::Violation> RunAlignedReallocInput(const hak_test::AllocatorApi &api, const uint8_t *data,
                                                         size_t size);
 

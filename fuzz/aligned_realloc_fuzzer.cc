@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Alignments and changes of size. See aligned_realloc_engine.h for what an input means.
+// Alignments and changes of size. aligned_realloc_engine.h explains the inputs.
 #include "fuzz/aligned_realloc_engine.h"
 #include "fuzz/fuzz_target.h"
 

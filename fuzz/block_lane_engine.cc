@@ -20,15 +20,15 @@ constexpr size_t kStepsMax = 256;
 constexpr size_t kBlocks = 8;
 constexpr bool kHeaders = HAK_HEADER != HAK_HEADER_MODE_NONE;
 constexpr bool kStates = HAK_HEADER == HAK_HEADER_MODE_ALWAYS;
-// Blocks are small enough that all of their bytes can be compared.
+// Blocks are so small that all of their bytes can be compared.
 constexpr size_t kStrideMax = 512;
 
 enum class Is { kFresh, kLive, kFree, kLinked };
 
 struct BlockModel {
   Is is = Is::kFresh;
-  uint8_t fill = 0;   // what a live block holds
-  uint32_t link = 0;  // what a linked one leads to
+  uint8_t fill = 0;   // the contents of a live block
+  uint32_t link = 0;  // the link of a linked block
 };
 
 class Input {
@@ -54,7 +54,7 @@ class Input {
         break;
       case 3:
       case 4:
-        // On a remote chain, and off it again. Only a free block carries a link.
+        // Onto a remote chain, and off it again. Only a free block carries a link.
         if (block.is == Is::kFree) {
           block.is = Is::kLinked;
           block.link = Pair(record + 2) % 4097;
@@ -84,7 +84,7 @@ class Input {
   }
 
  private:
-  // Block i lies behind block i - 1; the byte before the first is its header.
+  // Block i lies behind block i - 1. The byte before the first block is its header.
   unsigned char *Block(size_t i) { return memory_.data() + HAK_MIN_ALIGN + i * stride_; }
   const unsigned char *Block(size_t i) const { return memory_.data() + HAK_MIN_ALIGN + i * stride_; }
 
@@ -101,7 +101,7 @@ class Input {
   }
 
   int WantedState(size_t at) const {
-    // `preserve` knows no other state than live.
+    // `preserve` has no other state than live.
     if (!kStates) return HAK_REGION_IS_LIVE;
     switch (blocks_[at].is) {
       case Is::kFresh:
@@ -128,7 +128,7 @@ class Input {
     }
   }
 
-  // A header that is none of the valid ones is seen as broken; put right again.
+  // An invalid header is noticed. Restores it afterwards.
   void DamageHeader(size_t at, uint8_t value) {
     if (!kHeaders) return;
     unsigned char &header = Block(at)[-1];
@@ -143,7 +143,7 @@ class Input {
     header = before;
   }
 
-  // A write to a free block is seen, wherever it is.
+  // A write to a free block is noticed, wherever it is.
   void DamageContents(size_t at, size_t offset, uint8_t value) {
     if (!HAK_POISON_ON || blocks_[at].is != Is::kFree) return;
     unsigned char &byte = Block(at)[offset % usable_];
@@ -152,7 +152,7 @@ class Input {
     byte = HAK_POISON_BYTE;
   }
 
-  // A link that somebody overwrote is no number of a block, but with a probability that nobody meets.
+  // An overwritten link is not a block's index, except with a negligible probability.
   void ForgeLink(size_t at, uint8_t value) {
     if (HAK_FAST || blocks_[at].is != Is::kLinked) return;
     unsigned char saved[HAK_NEXTPTR_BYTES];
@@ -192,7 +192,7 @@ void RunBlockLaneInput(const BlockLaneCalls &calls, const uint8_t *data, size_t 
     for (uint32_t id = 1; id < HAK_CLASS_COUNT && hak_class_stride(id) <= kStrideMax; ++id) found.push_back(id);
     return found;
   }();
-  // The same in every run, and nothing that an input could hit by chance.
+  // The same in every run, and not a value that an input could contain by chance.
   hak_nextptr_secret = 0x9e3779b97f4a7c15U;
   Input input(calls, classes[data[4] % classes.size()]);
   ForEachRecord(data, size, kStepsMax, [&](const uint8_t *record) { input.Step(record); });

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What stands in and before a free block: the link (tiny_nextptr.h), the header (tiny_region_id.h) and the poison
-// (poison.h), on a row of blocks of one class, against a plain record of what each block is.
+// What is stored in and before a free block: the link (tiny_nextptr.h), the header (tiny_region_id.h) and the poison
+// (poison.h), on adjacent blocks of one class, against a plain record of each block's state.
 //
-// An input is a row of records of eight bytes:
-//   byte 0    what is done, see Step
+// An input is a sequence of records of eight bytes:
+//   byte 0    the step, see Step
 //   byte 1    which block
 //   byte 2-3  the link; for damage, where it is done
 //   byte 4    in the first record: the class
@@ -18,7 +18,7 @@
 
 namespace hak_fuzz {
 
-// What is tested; controls put something wrong in a place. By default the functions of the headers.
+// The functions under test; controls replace one of them. By default the functions of the headers.
 struct BlockLaneCalls {
   BlockLaneCalls();
   void (*link_store)(void *block, uint32_t next);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A table of blocks and a number each, for models that run on every input of a fuzzer: unlike the containers of the
-// library it allocates nothing, so emptying it costs what was in it.
+// A table of blocks with a number for each, for models that run on every input of a fuzzer. Unlike the containers of
+// the library it allocates nothing, and emptying it costs only as much as its contents.
 #ifndef HAKMEM_FUZZ_BLOCK_TABLE_H_
 #define HAKMEM_FUZZ_BLOCK_TABLE_H_
 
@@ -14,10 +14,10 @@ namespace hak_fuzz {
 
 class BlockTable {
  public:
-  // Blocks that there is room for.
+  // The number of blocks for which there is room.
   static constexpr size_t kMost = 8192;
 
-  // False, and nothing done, when the block is there already.
+  // False: the block is already in the table, and nothing was done.
   bool Add(const void *block, uint64_t number) {
     size_t at = Home(block);
     for (; slots_[at].block != nullptr; at = (at + 1) % kSlots) {
@@ -30,11 +30,11 @@ class BlockTable {
 
   bool Has(const void *block) const { return slots_[Find(block)].block != nullptr; }
 
-  // Takes the block out; false when it is not there, or with another number.
+  // Removes the block. False: it is not in the table, or has another number.
   bool Remove(const void *block, uint64_t number) {
     size_t hole = Find(block);
     if (slots_[hole].block == nullptr || slots_[hole].number != number) return false;
-    // What was pushed on past the hole moves up, so that it is still found.
+    // Entries that were stored past the hole move up, so that they are still found.
     for (size_t at = (hole + 1) % kSlots; slots_[at].block != nullptr; at = (at + 1) % kSlots) {
       if ((at - Home(slots_[at].block)) % kSlots < (at - hole) % kSlots) continue;
       slots_[hole] = slots_[at];

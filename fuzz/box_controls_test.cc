@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// size_class_fuzzer, slab_fuzzer and gate_fuzzer with something planted that is wrong: their sources once more, with
-// some calls led to functions that can go wrong. Each has to notice it, on inputs of the kind that a fuzzer makes
-// first.
+// size_class_fuzzer, slab_fuzzer and gate_fuzzer with planted bugs: their sources are compiled once more, with some
+// calls replaced by functions with a bug. Each must notice its bug with the first inputs that a fuzzer makes.
 #include <errno.h>
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
@@ -171,7 +170,7 @@ namespace {
 
 using Target = int (*)(const uint8_t *data, size_t size);
 
-// Some lines of words of the dictionary.
+// Some lines with words of the dictionary.
 std::vector<uint8_t> RandomLines(uint64_t seed) {
   static const char *const words[] = {"HAKMEM_PROFILE=",
                                       "HAKMEM_DECOMMIT_DEADLINE_MS=",
@@ -201,7 +200,7 @@ std::vector<uint8_t> RandomLines(uint64_t seed) {
   return std::vector<uint8_t>(text.begin(), text.end());
 }
 
-// What the target finds first, or "".
+// What the target reports first, or "".
 std::string FindPlanted(Target target, hak_fuzz::MakeInput make, Plant plant) {
   g_plant = plant;
   const std::string found = hak_fuzz::Find(target, make, 500);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The engine of cgroup_fuzzer on a reader of limits that can do one thing wrong: it has to notice each, and find
-// nothing in the same reader with nothing wrong, nor in ours.
+// The engine of cgroup_fuzzer on a reader of limits with planted bugs: it must notice each, and must find nothing in
+// the same reader without a bug, nor in hakmem's.
 #include <errno.h>
 #include <gtest/gtest.h>
 
@@ -21,19 +21,19 @@ enum class Wrong {
   kNothing,
   kMaxIsALimit,       // "max" is a limit: the highest number
   kMaxEndsTheSearch,  // "max" in a group hides the limits of those above
-  kNewlineNeeded,     // a number without a newline behind it is refused
+  kNewlineNeeded,     // a number without a newline is refused
   kOverflowWraps,     // numbers are taken modulo 2^64
-  kRestIgnored,       // what stands behind the digits does not matter
+  kRestIgnored,       // characters after the digits are ignored
   kShortRead,         // the last digits of long numbers are not read
-  kParentsIgnored,    // of the process's own group only
-  kRootIgnored,       // not of the mount point
-  kHighIgnored,       // memory.max only
-  kHighest,           // the highest of the limits
-  kPrefixAnywhere,    // "10::/a" is taken for "0::/a"
-  kFirstVersion,      // the path of the first line, whichever hierarchy it is of
-  kLastLine,          // the last line of the second version, not the first
-  kSetsErrno,         // a file that is not there is left in errno
-  kLongPathsCut,      // a path that is too long is cut
+  kParentsIgnored,    // only the process's own group is read
+  kRootIgnored,       // the mount point is not read
+  kHighIgnored,       // only memory.max is read
+  kHighest,           // the highest limit counts
+  kPrefixAnywhere,    // "10::/a" is read as "0::/a"
+  kFirstVersion,      // the path of the first line is used, whatever its hierarchy
+  kLastLine,          // the last line of cgroup v2 is used instead of the first
+  kSetsErrno,         // a missing file changes errno
+  kLongPathsCut,      // a path that is too long is truncated
   kWrongs,
 };
 Wrong g_wrong;
@@ -61,7 +61,7 @@ uint64_t PlantedLimit(const std::string &path, bool *unlimited) {
   return whole[at] == '\n' || Is(Wrong::kRestIgnored) ? value : 0;
 }
 
-// The text of the line of the second version behind "0::"; "" where there is none.
+// The text after "0::" in the line of cgroup v2; "": there is none.
 std::string PlantedGroup(const std::string &membership) {
   std::string group;
   for (size_t begin = 0; begin < membership.size();) {
@@ -107,7 +107,7 @@ uint64_t PlantedReader(const char *mount, const char *membership) {
                              : *std::min_element(limits.begin(), limits.end());
 }
 
-// Files of words, and a group that is mostly there. What no mutation of bytes would make soon is in the corpus.
+// Files of words, and a group that usually exists. The corpus has inputs that mutations of bytes would not make soon.
 std::vector<uint8_t> RandomFiles(uint64_t seed) {
   static const char *const groups[] = {"0::/\n",     "0::/a\n",         "0::/a/b\n",          "0::/a/b",
                                        "0::/a/\n",   "10::/a\n0::/\n",  "1:cpu:/a/b\n0::/\n", "0::/c\n",

@@ -34,7 +34,7 @@ std::vector<std::string> Parts(const uint8_t *data, size_t size) {
   return parts;
 }
 
-// A file's limit, 0 for none: of the first 31 characters, digits up to the end of a line.
+// The limit in a file, 0 for none: the digits up to the end of a line, within the first 31 characters.
 uint64_t Limit(const std::string &whole) {
   const std::string text = whole.substr(0, 31);
   const std::string digits = text.substr(0, text.find_first_not_of("0123456789"));
@@ -47,7 +47,7 @@ uint64_t Limit(const std::string &whole) {
   return static_cast<uint64_t>(value);
 }
 
-// The path behind "0::" on the first line that has it, without slashes at its end.
+// The path after "0::" on the first line that has it, without slashes at its end.
 bool Group(const std::string &membership, std::string *group) {
   size_t begin = 0;
   for (;;) {
@@ -80,7 +80,7 @@ uint64_t Expected(const std::vector<std::string> &parts, size_t mount_length) {
   return least;
 }
 
-// Whether all of the path is made of what Expected knows: other groups may exist by way of "..", or share a beginning.
+// Whether Expected knows all parts of the path: other groups may be reached by "..", or share a prefix.
 bool Plain(const std::string &membership) {
   std::string group;
   if (!Group(membership, &group)) return true;
@@ -132,7 +132,7 @@ void RunCgroupInput(const CgroupCalls &calls, const uint8_t *data, size_t size) 
   const uint64_t limit = calls.limit_in(tree.Root().c_str(), parts[0].c_str());
   Check(errno == kErrnoBefore, "hak_os_cgroup_limit_in sets errno");
   if (Plain(parts[0])) Check(limit == Expected(parts, tree.Root().size()), "another limit than the files say");
-  // One whose path is too long to be followed, and this machine's own, whatever it is.
+  // A group whose path is too long to be followed, and this machine's own group.
   const std::string long_mount(1000, 'x');
   Check(calls.limit_in(long_mount.c_str(), ("0::/" + std::string(100, 'y')).c_str()) == 0, "a path too long");
   calls.limit();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The reader of a control group's memory limits (allocator/os/cgroup.h), on made-up files, against a naive one.
+// The reader of a control group's memory limits (allocator/os/cgroup.h), on generated files, against a naive reader.
 //
-// An input is text in parts between NUL bytes: what /proc/self/cgroup says, then for the mount point and two groups in
-// it, /a and /a/b, memory.high and memory.max (six files). An empty part is a file that is not there.
+// An input is text in parts between NUL bytes: the contents of /proc/self/cgroup, then memory.high and memory.max of
+// the mount point and of two groups in it, /a and /a/b (six files). An empty part is a missing file.
 #ifndef HAKMEM_FUZZ_CGROUP_ENGINE_H_
 #define HAKMEM_FUZZ_CGROUP_ENGINE_H_
 
@@ -14,13 +14,13 @@
 
 namespace hak_fuzz {
 
-// What is tested; controls put something wrong in a place.
+// The functions under test; controls replace one of them.
 struct CgroupCalls {
   uint64_t (*limit_in)(const char *mount, const char *membership) = hak_os_cgroup_limit_in;
   uint64_t (*limit)() = hak_os_cgroup_limit;
 };
 
-// Runs one input, on files below /tmp that are gone afterwards; what is wrong it throws (fuzz_target.h).
+// Runs one input, on temporary files below /tmp; throws what is wrong (fuzz_target.h).
 void RunCgroupInput(const CgroupCalls &calls, const uint8_t *data, size_t size);
 
 }  // namespace hak_fuzz

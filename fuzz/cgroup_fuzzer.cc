@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The reader of a control group's memory limits. See cgroup_engine.h for what an input means.
+// The reader of a control group's memory limits. cgroup_engine.h explains the inputs.
 #include "fuzz/cgroup_engine.h"
 #include "fuzz/fuzz_target.h"
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// For each engine of a single box: with something planted that is wrong it has to notice, on inputs of the kind that a
-// fuzzer makes first, and say the right thing; with nothing planted it has to find nothing. (size_class_fuzzer,
-// slab_fuzzer and gate_fuzzer have their controls in box_controls_test.cc.)
+// For each engine of a single box: with a planted bug it must report the right thing with the first inputs that a
+// fuzzer makes; without one it must report nothing. (size_class_fuzzer, slab_fuzzer and gate_fuzzer have their controls
+// in box_controls_test.cc.)
 //
-// Each case is a process of its own: what is planted leaves records behind that are wrong.
+// Each case is a process of its own, because planted bugs leave wrong records behind.
 #include <gtest/gtest.h>
 #include <string.h>
 
@@ -27,7 +27,7 @@
 namespace hak_fuzz {
 namespace {
 
-// A counter for what goes wrong now and then only.
+// A counter for bugs that occur only sometimes.
 bool Strikes() {
   static unsigned calls = 0;
   return ++calls % 7 == 0;
@@ -113,7 +113,7 @@ TEST(PageHeapControl, TakenTwice) {
     last = hak_page_heap_take(request);
     return last;
   };
-  // One that is taken twice has the tag of the first time.
+  // A run that is taken twice has the tag of the first time.
   ExpectPageHeap(calls, testing::AnyOf("two blocks share pages", "another tag"));
 }
 
@@ -192,7 +192,7 @@ TEST(PageHeapControl, KnowsTheMiddle) {
 TEST(PageHeapControl, LeaksFrees) {
   PageHeapCalls calls;
   calls.give = [](void *block) { return !Strikes() ? hak_page_heap_give(block) : hak_page_heap_look(block).size != 0; };
-  // The addresses of a leaked block are never given again.
+  // The addresses of a leaked block are never handed out again.
   ExpectPageHeap(calls, "a freed block is taken for a block");
 }
 
@@ -291,7 +291,7 @@ void ExpectRemoteQueue(const RemoteQueueCalls &calls, const testing::Matcher<con
   ExpectFinds([&](const uint8_t *data, size_t size) { RunRemoteQueueInput(calls, data, size); }, what);
 }
 
-// Blocks that do not arrive: which of the checks comes first depends on whose they are.
+// Blocks that do not arrive: their owner decides which check comes first.
 const auto kLost =
     testing::AnyOf(std::string("an owner was not told of remote frees"),
                    std::string("a remote chain has another length"), std::string("remote blocks are miscounted"),
@@ -336,7 +336,7 @@ TEST(RemoteQueueControl, GiveBackForgetsTheLast) {
   ExpectRemoteQueue(calls, kLost);
 }
 
-// ---- What stands in a block ---------------------------------------------------------------------
+// ---- Links, headers and poison ------------------------------------------------------------------
 
 void ExpectBlockLane(const BlockLaneCalls &calls, const testing::Matcher<const std::string &> &what) {
   ExpectFinds([&](const uint8_t *data, size_t size) { RunBlockLaneInput(calls, data, size); }, what);

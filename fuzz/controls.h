@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// For tests that plant something wrong below an engine: what the engine then finds first. Each case is a process of its
-// own, for what is planted leaves records behind that are wrong.
+// For tests that plant bugs below an engine: what the engine reports first. Each case is a process of its own, because
+// planted bugs leave wrong records behind.
 #ifndef HAKMEM_FUZZ_CONTROLS_H_
 #define HAKMEM_FUZZ_CONTROLS_H_
 
@@ -24,7 +24,7 @@ namespace hak_fuzz {
 using Engine = std::function<void(const uint8_t *data, size_t size)>;
 using MakeInput = std::vector<uint8_t> (*)(uint64_t seed);
 
-// An input of the kind that a fuzzer makes first.
+// An input like the first ones that a fuzzer makes.
 inline std::vector<uint8_t> RandomRecords(uint64_t seed) {
   hak_test::Random random(seed);
   std::vector<uint8_t> input(40 * kRecord);
@@ -32,7 +32,7 @@ inline std::vector<uint8_t> RandomRecords(uint64_t seed) {
   return input;
 }
 
-// What the engine finds first in that many inputs, or "".
+// What the engine reports first in this many inputs, or "".
 inline std::string Find(const Engine &engine, MakeInput make, uint64_t inputs) {
   for (uint64_t seed = 0; seed < inputs; ++seed) {
     const std::vector<uint8_t> input = make(seed);
@@ -45,15 +45,15 @@ inline std::string Find(const Engine &engine, MakeInput make, uint64_t inputs) {
   return "";
 }
 
-// What a child finds is what its stderr says.
+// A child reports its findings on stderr.
 inline void TellFound(const Engine &engine, MakeInput make, uint64_t inputs) {
   const std::string found = Find(engine, make, inputs);
   fputs(found.empty() ? "nothing" : found.c_str(), stderr);
   _exit(0);
 }
 
-// In as many inputs as a fuzzer runs in well under a second, unless said otherwise, the engine finds `what`: "nothing"
-// where it has to find nothing.
+// Expects that the engine reports `what` ("nothing" for no report), by default in as many inputs as a fuzzer runs in
+// well under a second.
 inline void ExpectFinds(const Engine &engine, const testing::Matcher<const std::string &> &what,
                         MakeInput make = RandomRecords, uint64_t inputs = 400) {
   EXPECT_EXIT(TellFound(engine, make, inputs), testing::ExitedWithCode(0), what);

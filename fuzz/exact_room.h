@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A buffer that serves every input of a fuzzer, and yet has exactly the size that is asked for each time as far as
-// AddressSanitizer sees: what lies behind is poisoned, and before it is the end of what malloc gave. A buffer of its
-// own from malloc for every use would say the same and take most of a short input's time.
+// A buffer that is reused for every input of a fuzzer, and for AddressSanitizer has exactly the requested size each
+// time: the bytes behind it are poisoned, and it begins where malloc's block begins. A new buffer from malloc for each
+// use would be checked as well, but take most of a short input's time.
 #ifndef HAKMEM_FUZZ_EXACT_ROOM_H_
 #define HAKMEM_FUZZ_EXACT_ROOM_H_
 
@@ -10,23 +10,23 @@
 
 #include <memory>
 
-// There in builds with AddressSanitizer, though who includes this may be built without it (.bazelrc).
+// Defined in builds with AddressSanitizer, even if the including file is built without it (.bazelrc).
 extern "C" void __asan_poison_memory_region(const volatile void *start, size_t size) __attribute__((weak));
 extern "C" void __asan_unpoison_memory_region(const volatile void *start, size_t size) __attribute__((weak));
 
 namespace hak_fuzz {
 
-// Called through variables: OSS-Fuzz counts calls of __asan by name, and refuses a build for another sanitizer with
+// Called through variables: OSS-Fuzz counts calls of __asan by name, and refuses builds for other sanitizers that have
 // any.
 using RegionCall = void (*)(const volatile void *start, size_t size);
 inline const volatile RegionCall poison_region = __asan_poison_memory_region;
 inline const volatile RegionCall unpoison_region = __asan_unpoison_memory_region;
 
-// Of plain data: it is neither constructed nor destroyed, and holds what the use before left in it.
+// For plain data: it is neither constructed nor destroyed, and keeps the contents of the previous use.
 template <typename T>
 class ExactRoom {
  public:
-  // `most`: the largest number that is ever asked for; more gets more room.
+  // `most`: the largest usual number; a larger request allocates more room.
   explicit ExactRoom(size_t most) { Grow(most); }
 
   // Room for `count`, until the next call.

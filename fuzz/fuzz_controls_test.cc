@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// For each thing that heap_ops_fuzzer and heap_threads_fuzzer check, an allocator with a planted bug on which they have
-// to notice it; and that inputs mean what they are said to mean.
+// For each check of heap_ops_fuzzer and heap_threads_fuzzer, an allocator with a planted bug that they must notice; and
+// tests of what inputs mean.
 #include <errno.h>
 #include <gtest/gtest.h>
 #include <string.h>
@@ -51,7 +51,7 @@ std::string Describe(const std::vector<Violation> &violations) {
   return text;
 }
 
-// What the engine finds first; nothing after kInputs inputs.
+// What the engine reports first; nothing after kInputs inputs.
 std::vector<Violation> FindOnHeap(Bug bug) {
   for (uint64_t seed = 0; seed < kInputs; ++seed) {
     HeapEngine engine(PlantBug(bug));
@@ -110,7 +110,7 @@ INSTANTIATE_TEST_SUITE_P(EachOracle, PlantedBug,
                                          Control{"FailsAtRandom", Bug::kFailsAtRandom, Oracle::kAvailability}),
                          [](const testing::TestParamInfo<Control> &control) { return control.param.name; });
 
-// A row of records that all say the same but for the slot, which counts up.
+// Records that differ only in the slot, which counts up.
 Bytes Row(HeapOp op, size_t kind, uint16_t size, uint8_t count, size_t records) {
   Bytes input;
   for (size_t i = 0; i < records; ++i) {
@@ -127,12 +127,12 @@ Bytes Row(HeapOp op, size_t kind, uint16_t size, uint8_t count, size_t records) 
   return input;
 }
 
-// Oracle 10, memory comes back: a trim that returns nothing.
+// All memory is returned at the end: a trim that returns nothing.
 TEST(PlantedBugOfRelease, TrimDoesNothing) {
   AllocatorApi api;
   api.trim = [](size_t) -> size_t { return 0; };
   HeapEngine engine(api);
-  // As many blocks of 256 KiB and a little as the budget allows.
+  // As many blocks of a little more than 256 KiB as the budget allows.
   const Bytes input = Row(HeapOp::kMalloc, 216, 28700, 0, 24);
   const std::vector<Violation> found = engine.Run(input.data(), input.size());
   ASSERT_FALSE(found.empty());
@@ -151,13 +151,13 @@ TEST(PlantedBugOfRelease, FlushDoesNothing) {
   EXPECT_NE(found[0].what.find("cached after thread_flush"), std::string::npos) << Describe(found);
 }
 
-// Some blocks, a call that refuses memory to the next eight calls that map it, and a call that needs such memory:
-// between guards, without them, and both once more when all that is free has gone back.
+// Some blocks, a record that makes the next eight mapping calls fail, and a call that needs a mapping: between guards,
+// without guards, and both once more after all free memory was returned.
 Bytes RefusedInput(HeapOp op) {
   Bytes input = Row(HeapOp::kMalloc, 88, 100, 0, 4);
   const uint8_t refuse[kRecord] = {EncodeHeapOp(HeapOp::kFault), 0, 1, 2, 0, 1, 4, 3};
   input.insert(input.end(), refuse, refuse + kRecord);
-  // Over 1 MiB, so that it takes a mapping.
+  // Over 1 MiB, so that new addresses are mapped.
   const Bytes calls = Row(op, 226, 30000, 1, 2);
   input.insert(input.end(), calls.begin(), calls.end());
   return input;
@@ -165,7 +165,7 @@ Bytes RefusedInput(HeapOp op) {
 
 bool g_was_refused;
 
-// Oracle 12: what a refused memory call may lead to.
+// What a failed memory call may cause.
 TEST(PlantedBugOfRefusal, WrongCode) {
   AllocatorApi api;
   api.malloc = [](size_t size) {
@@ -209,7 +209,7 @@ TEST(PlantedBugOfRefusal, NoneIsFoundWithoutOne) {
   EXPECT_TRUE(g_was_refused) << "no call was refused, so nothing was tested";
 }
 
-// Oracle 14: an allocator that goes by something else than what it is asked.
+// The same calls have the same results: an allocator that depends on something else.
 TEST(PlantedBugOfSameAgain, CountsCalls) {
   AllocatorApi api;
   api.zalloc = [](size_t size) {
@@ -223,8 +223,8 @@ TEST(PlantedBugOfSameAgain, CountsCalls) {
   EXPECT_EQ(found[0].oracle, Oracle::kSameAgain) << Describe(found);
 }
 
-// With AddressSanitizer no byte of a live block may be touched by a call that was not handed the block: not even the
-// slack behind what was asked for.
+// With AddressSanitizer a call that was not passed a live block may not touch any of its bytes, not even those behind
+// the requested ones.
 TEST(PlantedBugOfClosedBlocks, WritesIntoSlack) {
   if (HAK_TEST_ASAN == 0) GTEST_SKIP() << "only with AddressSanitizer";
   AllocatorApi api;
@@ -232,7 +232,7 @@ TEST(PlantedBugOfClosedBlocks, WritesIntoSlack) {
     static unsigned char *last;
     if (last != nullptr) {
       volatile unsigned char *slack = last + hak_usable_size(last) - 1;
-      *slack = *slack;  // What it held: no other check could see it.
+      *slack = *slack;  // Unchanged, so that no other check could notice the write.
     }
     last = static_cast<unsigned char *>(hak_malloc(size));
     return static_cast<void *>(last);
@@ -274,7 +274,7 @@ TEST(Threads, PlantedBugsAreFound) {
   EXPECT_EQ(scribble[0].oracle, Oracle::kContents) << Describe(scribble);
 }
 
-// What aligned_realloc_fuzzer finds first on a variant of the allocator; "" for nothing.
+// What aligned_realloc_fuzzer reports first on a variant of the allocator; "" for nothing.
 std::string FindAligned(const AllocatorApi &api) {
   for (uint64_t seed = 0; seed < kInputs; ++seed) {
     const Bytes input = RandomInput(seed, 60);
@@ -377,7 +377,7 @@ TEST(Mutator, RecordsStayWhole) {
     ASSERT_EQ(out[kMax], 0xEE);
     out.resize(crossed);
     ASSERT_TRUE(before.empty() || other.empty() || (out != before && out != other));
-    // Nothing but records of the two, or one that makes the result another input than they are.
+    // The result has only records of the two inputs, and differs from both.
     std::set<Bytes> records;
     for (const Bytes *parent : {&before, &other}) {
       for (auto at = parent->begin(); at != parent->end(); at += kRecord) records.emplace(at, at + kRecord);
@@ -418,7 +418,7 @@ TEST(OneIn, ChoosesByTheBytesAndNotTwiceInARow) {
       ++chosen;
       EXPECT_FALSE(seldom.Chooses(input.data(), input.size()));
     }
-    // Whoever has not seen it chooses the same.
+    // A process that has not seen the input chooses the same.
     EXPECT_EQ(other.Chooses(input.data(), input.size()), is);
   }
   EXPECT_GT(chosen, 150U);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a fuzz target and the program that drives it know of each other: the interface of libFuzzer
+// The interface between a fuzz target and the program that drives it: that of libFuzzer
 // (https://llvm.org/docs/LibFuzzer.html), which other fuzzing engines implement too.
 #ifndef HAKMEM_FUZZ_FUZZ_TARGET_H_
 #define HAKMEM_FUZZ_FUZZ_TARGET_H_
@@ -12,25 +12,25 @@
 #include <string>
 
 extern "C" {
-// The target: runs one input. Must give 0, and must leave nothing behind that the next input could notice.
+// Defined by the target: runs one input. Must return 0, and must leave nothing behind that the next input could notice.
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-// Optional, by the target: changes an input in place, and makes one of two; each gives the new size.
+// Optional, defined by the target: changes an input in place, and makes one input of two. Both return the new size.
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed);
 size_t LLVMFuzzerCustomCrossOver(const uint8_t *data1, size_t size1, const uint8_t *data2, size_t size2, uint8_t *out,
                                  size_t max_out_size, unsigned seed);
 
-// By the driver: its own mutation of some bytes.
+// Defined by the driver: its own mutation of some bytes.
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
 }
 
 namespace hak_fuzz {
 
-// Ends the process with `what` on stderr. A target neither prints nor exits by itself: nobody catches this exception,
-// so the C++ runtime tells what it says and aborts, with the stack as it was here.
+// Ends the process with `what` on stderr. A target neither prints nor exits itself: nothing catches this exception, so
+// the C++ runtime prints its message and aborts with the stack of this call.
 [[noreturn]] inline void Fail(const std::string &what) { throw std::logic_error(what); }
 
-// Not inlined: the string that it makes is no part of the frame of those whose checks pass.
+// Not inlined, so that the string is not part of the caller's frame if the check passes.
 [[noreturn, gnu::noinline, gnu::cold]] inline void FailCheck(const char *what) { Fail(what); }
 
 inline void Check(bool good, const char *what) {

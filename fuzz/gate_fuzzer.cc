@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The parsers of environment variables and of settings compiled in (hak_conf, //configs:conf) on any bytes, against
-// naive ones: they accept what docs/ENV.md says and nothing else, and what they refuse changes nothing.
+// naive parsers: they accept exactly what docs/ENV.md says, and refused items change nothing.
 //
-// An input is a number of lines. Each is tried as a value of every gate, and taken apart as a text of settings;
-// "NAME=value" lines whose value its gate accepts, and all lines that name no gate, make an environment. The accepted
-// items of every second line make hak_conf, those of the others //configs:conf. The three are resolved then. (What is
-// refused would be reported on stderr, and a target does not print.) From there some lines are changes by the running
-// program, whatever they say.
+// An input is a number of lines. Each is tried as a value of every setting, and split as a text of settings. The
+// "NAME=value" lines with an accepted value, and all lines that name no setting, make an environment. The accepted
+// items of every second line make hak_conf, those of the others //configs:conf. Then the three are resolved. (Refused
+// items would be reported on stderr, and a target does not print.) Afterwards some lines are changes by the running
+// program, whatever they are.
 #include <errno.h>
 #include <string.h>
 
@@ -28,10 +28,10 @@ namespace {
 
 using hak_fuzz::Check;
 
-// More lines than that bring nothing new.
+// More lines find nothing new.
 constexpr size_t kLinesMax = 64;
 
-// Copies of exactly the text's length, so that a sanitizer sees a read behind its end.
+// Copies with exactly the text's length, so that a sanitizer notices a read behind the end.
 using Room = hak_fuzz::ExactRoom<char>;
 
 char *Exact(std::string_view text, Room *room) {
@@ -50,13 +50,13 @@ struct Parsed {
 
 constexpr std::string_view kPrefix = "HAKMEM_";
 
-// What the table of gates says, in a form that is quick to compare with.
+// The table of settings in a form for quick comparisons.
 struct GateTexts {
   std::string_view name;
   std::string_view short_name;  // without HAKMEM_
   std::vector<std::string_view> choices;
   std::string least, most;
-  bool like_another;  // one before it in the table accepts the same texts, with the same values
+  bool like_another;  // an earlier setting of the table accepts the same texts with the same values
 };
 
 std::array<GateTexts, HAK_GATE_COUNT> MakeGateTexts() {
@@ -69,7 +69,7 @@ std::array<GateTexts, HAK_GATE_COUNT> MakeGateTexts() {
     for (uint64_t i = 0; gate.choices != nullptr && gate.choices[i] != nullptr; ++i) {
       texts[id].choices.emplace_back(gate.choices[i]);
     }
-    // Two more names of presets, behind those of the table.
+    // Two other names of presets, in addition to those of the table.
     if (id == HAK_GATE_PROFILE) {
       for (const char *other : {"MIXED_TINYV3_C7_BALANCED", "MIXED_TINYV3_C7_SAFE"})
         texts[id].choices.emplace_back(other);
@@ -88,17 +88,17 @@ const GateTexts &TextsOf(uint32_t id) {
   return (*texts)[id];
 }
 
-// The digits of a number without leading zeros; nothing when the text is none.
+// The digits of a number without leading zeros; nothing if the text is not a number.
 std::string_view NaiveDigits(std::string_view text) {
   if (text.empty() || std::any_of(text.begin(), text.end(), [](char c) { return c < '0' || c > '9'; })) return {};
   while (text.size() > 1 && text[0] == '0') text.remove_prefix(1);
   return text;
 }
 
-// Of numbers as text, so that no arithmetic can overflow: without leading zeros the longer one is the larger.
+// Compares numbers as text, so that no arithmetic can overflow: without leading zeros the longer one is larger.
 bool AtMost(std::string_view a, std::string_view b) { return a.size() != b.size() ? a.size() < b.size() : a <= b; }
 
-// `digits`: of the same text.
+// `digits`: the digits of the text.
 Parsed Naive(uint32_t id, std::string_view text, std::string_view digits) {
   const GateTexts &gate = TextsOf(id);
   if (hak_gates[id].choices != nullptr) {
@@ -119,7 +119,7 @@ Parsed Naive(uint32_t id, std::string_view text, std::string_view digits) {
 
 Parsed Naive(uint32_t id, std::string_view text) { return Naive(id, text, NaiveDigits(text)); }
 
-// `all`: for each gate, and not only for one of those that accept the same.
+// `all`: checks each setting, and not only one of those that accept the same.
 void CheckAsValue(std::string_view text, bool all) {
   static auto *room = new Room(4096);
   const char *copy = Exact(text, room);
@@ -137,7 +137,7 @@ void CheckAsValue(std::string_view text, bool all) {
 
 // ---- Settings compiled in -----------------------------------------------------------------------------
 
-// One value for each gate, where one is wanted.
+// At most one value for each setting.
 struct Wanted {
   Parsed gate[HAK_GATE_COUNT];
   bool any = false;
@@ -150,13 +150,13 @@ struct Wanted {
 
 char Capital(char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; }
 
-// In letters of either case; `name` has capitals.
+// Whether the text is `name`, which has capital letters, in upper or lower case.
 bool SameName(std::string_view text, std::string_view name) {
   return text.size() == name.size() &&
          std::equal(text.begin(), text.end(), name.begin(), [](char a, char b) { return Capital(a) == b; });
 }
 
-// The first item of the text, which then begins behind it; "": there is none.
+// Takes the first item from the text; "": there is none.
 std::string_view NaiveItem(std::string_view *text) {
   const auto separates = [](char c) { return c == ',' || c == ' ' || c == '\t' || c == '\n' || c == '\r'; };
   const auto begin = std::find_if_not(text->begin(), text->end(), separates);
@@ -168,15 +168,15 @@ std::string_view NaiveItem(std::string_view *text) {
   return item;
 }
 
-// The gate that the name of an item names, or HAK_GATE_COUNT.
+// The setting with the name of an item, or HAK_GATE_COUNT.
 uint32_t NaiveGate(std::string_view name) {
   uint32_t id = 0;
   while (id < HAK_GATE_COUNT && !SameName(name, TextsOf(id).name) && !SameName(name, TextsOf(id).short_name)) ++id;
   return id;
 }
 
-// The items of the line as the box finds them must be the naive ones. Adds those that are accepted to `text`. `all`:
-// also asks for each gate whether an item without a name names it.
+// The box must find the same items in the line as the naive parser. Adds the accepted ones to `text`. `all`: also
+// checks for each setting that an item without a name does not name it.
 void TakeItems(std::string_view line, bool all, std::string *text, Wanted *wanted) {
   static auto *room = new Room(4096);
   const char *copy = Exact(line, room);
@@ -198,7 +198,7 @@ void TakeItems(std::string_view line, bool all, std::string *text, Wanted *wante
     if (id == HAK_GATE_COUNT || !got.is_pair) continue;
     const Parsed parsed = Naive(id, value);
     if (!parsed.good || text->size() + item.size() + 1 > HAK_CONF_LENGTH_MAX) continue;
-    wanted->Set(id, parsed);  // of two items with one name the last counts
+    wanted->Set(id, parsed);  // of two items with the same name the last counts
     text->append(item);
     text->push_back(',');
   }
@@ -210,7 +210,7 @@ void TakeItems(std::string_view line, bool all, std::string *text, Wanted *wante
 
 // ---- Everything together --------------------------------------------------------------------------------
 
-// Whether the line may be in the environment: not with a value that its gate does not accept.
+// Whether the line may be in the environment: not if its setting does not accept the value.
 bool TakeVariable(std::string_view line, Wanted *wanted) {
   const size_t equals = line.find('=');
   if (equals == std::string_view::npos) return true;
@@ -218,7 +218,7 @@ bool TakeVariable(std::string_view line, Wanted *wanted) {
     const std::string_view name = TextsOf(id).name;
     if (equals != name.size() || line.substr(0, equals) != name) continue;
     const Parsed parsed = Naive(id, line.substr(equals + 1));
-    // Of two variables of one name the first counts.
+    // Of two variables with the same name the first counts.
     if (parsed.good && !wanted->gate[id].good) wanted->Set(id, parsed);
     return parsed.good;
   }
@@ -227,10 +227,10 @@ bool TakeVariable(std::string_view line, Wanted *wanted) {
 
 // ---- Changes by the running program ---------------------------------------------------------------------
 
-// A different number for each of them would stay in memory for good.
+// Each different number takes memory that is never freed, so only a few are used.
 constexpr uint64_t kNumbers = 64;
 
-// The line as a change: the gate that it names exactly, if any, and the value, a number brought down to a few.
+// The line as a change: the setting that it names exactly, if any, and the value; numbers are reduced to a few.
 struct Change {
   uint32_t id = HAK_GATE_COUNT;
   std::string name, text;
@@ -246,13 +246,13 @@ struct Change {
     if (id == HAK_GATE_COUNT) return;
     parsed = Naive(id, text);
     if (!parsed.good || hak_gates[id].choices != nullptr) return;
-    // A memory limit may be refused for what the process has in use.
+    // A memory limit may be refused because the process uses more.
     text = std::to_string(id == HAK_GATE_MEMORY_LIMIT ? 0 : parsed.value % kNumbers);
     parsed = Naive(id, text);
   }
 };
 
-// `values` are those at the start.
+// `values`: the values at the start.
 void CheckChanges(const std::vector<std::string_view> &lines, hak_gate_values values) {
   for (uint32_t id = 0; id < HAK_GATE_COUNT; ++id) {
     if (hak_gates[id].choices == nullptr) values.value[id] %= kNumbers;
@@ -287,9 +287,9 @@ void CheckChanges(const std::vector<std::string_view> &lines, hak_gate_values va
 
 // ---- The sources --------------------------------------------------------------------------------------
 
-// `all`: also when nothing was accepted, so that nothing but the values built in can come of it.
+// `all`: also if nothing was accepted, so that the result must be the built-in values.
 void CheckSources(const std::vector<std::string_view> &lines, bool all) {
-  // By precedence.
+  // In the order of precedence.
   Wanted wanted[3];
   constexpr hak_gate_origin kOrigins[] = {HAK_GATE_FROM_BUILD, HAK_GATE_FROM_PROGRAM, HAK_GATE_FROM_ENVIRONMENT};
   static auto *texts = new std::array<std::string, 2>;
@@ -323,9 +323,9 @@ void CheckSources(const std::vector<std::string_view> &lines, bool all) {
     }
     Check(values.value[id] == value, "a gate has another value");
     Check(values.origin[id] == origin, "a gate's value has another origin");
-    if (id == HAK_GATE_PROFILE) preset = value;  // the first of the table
+    if (id == HAK_GATE_PROFILE) preset = value;  // the first row of the table
   }
-  if (wanted[2].any) CheckChanges(lines, values);  // some line is a change that a gate accepts
+  if (wanted[2].any) CheckChanges(lines, values);  // some line is an accepted change
 }
 
 static_assert(HAK_GATE_PROFILE == 0, "its value is known before that of the others");
@@ -337,7 +337,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   lines->clear();
   std::string_view rest(reinterpret_cast<const char *>(data), size);
   while (lines->size() < kLinesMax) {
-    // A text of the environment ends at its first NUL, so that ends a line too.
+    // A string of the environment ends at its first NUL, so a NUL ends a line too.
     const auto end = std::find_if(rest.begin(), rest.end(), [](char c) { return c == '\n' || c == '\0'; });
     lines->push_back(rest.substr(0, static_cast<size_t>(end - rest.begin())));
     if (end == rest.end()) break;

@@ -22,16 +22,16 @@ using hak_test::Violation;
 constexpr size_t kKiB = 1024;
 constexpr size_t kMiB = 1024 * kKiB;
 
-// One record makes one part of the requests that cannot be met, some thirty.
+// One record makes about thirty of the impossible requests.
 constexpr size_t kGridParts = 64;
-// Bytes that an input may ask for; then its sizes become small. The model writes and reads every one of them.
+// The most bytes that an input may request; beyond that its sizes become small. The model writes and reads every byte.
 constexpr size_t kByteBudget = 4 * kMiB;
-// Blocks that bursts may hold together.
+// The most blocks that bursts may hold together.
 constexpr size_t kBurstBlocks = 3000;
-// Mapped memory above that of the start, records not counted, that may remain when all is freed and trimmed.
+// How much more memory than at the start may remain mapped, without records, when everything is freed and trimmed.
 constexpr uint64_t kRemainsMax = 4 * kMiB;
 
-// How many values of byte 0, of 256, stand for each call. Order of HeapOp.
+// How many of the 256 values of byte 0 stand for each call, in the order of HeapOp.
 constexpr std::array<uint8_t, static_cast<size_t>(HeapOp::kCount)> kWeights = {
     33,  // kMalloc
     16,  // kCalloc
@@ -64,8 +64,8 @@ constexpr size_t SumOfWeights() {
 }
 static_assert(SumOfWeights() == 256, "every byte stands for a call");
 
-// The last size of each class of small blocks, ascending. Asked of the real allocator even where a variant is tested:
-// an input then means the same to all.
+// The largest size of each class of small blocks, ascending. Read from the real allocator even if a variant is tested,
+// so that an input means the same for all.
 const std::vector<size_t> &Edges() {
   static const std::vector<size_t> edges = [] {
     std::vector<size_t> found;
@@ -80,11 +80,11 @@ const std::vector<size_t> &Edges() {
   return edges;
 }
 
-// Hits of the fault plan before the call that is made now.
+// The failures of the fault plan before the current call.
 uint64_t g_hits_before;
 
-// The lower bits: calls that give memory or take it back; above them those that close pages, and all that the allocator
-// can do without.
+// The lower bits: calls that map or unmap memory. Above them: calls that make pages inaccessible, and calls that the
+// allocator can do without.
 uint32_t FaultKinds(uint8_t byte) {
   constexpr uint32_t kLower = HAK_FAULT_MAP | HAK_FAULT_COMMIT | HAK_FAULT_DECOMMIT | HAK_FAULT_UNMAP | HAK_FAULT_REMAP;
   static_assert(kLower == 31, "they are the five lowest bits of a byte");
@@ -97,7 +97,7 @@ bool SystemRefused() { return hak_fault_hits() != g_hits_before; }
 
 class Input {
  public:
-  // `traces`: the statistics become part of the trace.
+  // `traces`: the statistics are part of the trace.
   Input(HeapModel *model, const uint8_t *data, size_t size, bool traces)
       : model_(model), data_(data), count_(std::min(size / kRecord, kHeapOpsMax)), traces_(traces) {}
 
@@ -112,16 +112,16 @@ class Input {
       Trace(slot.p == nullptr ? 0 : slot.usable);
     }
     if (traces_ && model_->ok()) TraceStatistics();
-    // What frees must not fail, whatever the system refuses.
+    // Frees must not fail, whatever the system refuses.
     for (Block &block : slots_) FreeBlock(&block);
     for (Block &block : many_) FreeBlock(&block);
     hak_fault_clear();
     model_->AllowFailures(nullptr);
   }
 
-  // A number that stands for what the calls gave: sizes and statistics, not addresses.
+  // A number computed from the results of the calls: sizes and statistics, not addresses.
   uint64_t trace() const { return trace_; }
-  // Whether the system was made to refuse memory.
+  // Whether a fault plan made the system refuse memory.
   bool faults() const { return faults_; }
 
  private:
@@ -146,8 +146,8 @@ class Input {
   void Settings(const uint8_t *record) {
     switch (record[3] % 8) {
       case 0:
-        hak_config.guard_sample = 0;          // nor chance
-        hak_config.decommit_deadline_ms = 0;  // free memory goes back at once
+        hak_config.guard_sample = 0;          // nothing random either
+        hak_config.decommit_deadline_ms = 0;  // free memory is returned at once
         return;
       case 1:
         hak_config.borrow = !hak_config.borrow && allow_borrow_;
@@ -219,7 +219,7 @@ class Input {
   void Change(HeapOp op, const uint8_t *record, Block *block) {
     switch (op) {
       case HeapOp::kRealloc:
-        // A third are small steps from the size that the block has.
+        // A third are small steps from the block's size.
         if (record[7] % 3 == 0) {
           const size_t step = record[4] % 64U;
           model_->Realloc(block, record[3] >= 128 ? Afford(block->requested + step)
@@ -263,7 +263,7 @@ class Input {
 
   void Burst(const uint8_t *record) {
     const size_t size = DecodeSize(record);
-    // Mostly few.
+    // Mostly a few.
     size_t count = record[7] < 192 ? 1 + record[7] % 16U : 1 + (record[7] - 192U) * 4;
     if (size > 4 * kKiB) count %= 8;
     for (; count > 0 && many_.size() < kBurstBlocks && model_->ok(); --count) {
@@ -281,7 +281,7 @@ class Input {
                                              : i % 2 == 0 && i / 2 < count;
       if (!goes) kept.push_back(many_[i]);
     }
-    // Newest first in one of the orders, so that stacks and queues of free blocks are both met head on.
+    // One of the orders is newest first, so that both stacks and queues of free blocks are tested.
     for (size_t i = 0, n = many_.size(); i < n; ++i) {
       const size_t at = record[3] % 3 == 1 ? n - 1 - i : i;
       const bool goes = record[3] % 3 == 0   ? at < count
@@ -359,7 +359,7 @@ class Input {
   const uint8_t *data_;
   size_t count_;
   bool traces_;
-  size_t budget_ = std::min(kByteBudget, (1 + count_) * kByteBudget / 16);  // short inputs are to be quick
+  size_t budget_ = std::min(kByteBudget, (1 + count_) * kByteBudget / 16);  // short inputs must be quick
   bool faults_ = false;
   const bool allow_borrow_ = hak_config.borrow;
   uint64_t trace_ = 0;
@@ -370,7 +370,7 @@ class Input {
 hak_stats Statistics(const AllocatorApi &api) {
   hak_stats stats = {};
   stats.version = HAK_STATS_VERSION;
-  // The model has its own check that this succeeds.
+  // The model checks that this succeeds.
   if (api.stats_get(&stats) != 0) stats.version = 0;
   return stats;
 }
@@ -392,17 +392,17 @@ uint8_t EncodeHeapOp(HeapOp op) {
 size_t DecodeSize(const uint8_t *record) {
   const size_t kind = record[2];
   const size_t raw = record[4] | static_cast<size_t>(record[5]) << 8;
-  // 0 is the least size there is; an edge is at least 16.
+  // 0 is the smallest size; an edge is at least 16.
   const auto beside = [&](size_t edge) { return edge + record[3] % 3 - 1; };
   const std::vector<size_t> &edges = Edges();
-  // Large blocks are seldom, for the model writes and reads every byte.
+  // Large blocks are rare, because the model writes and reads every byte.
   if (edges.empty()) return raw;
   if (kind < 88) return beside(edges[raw % std::min<size_t>(edges.size(), 32)]);
   if (kind < 136) return raw % (2 * kKiB);
   if (kind < 180) return beside(edges[raw % edges.size()]);
   if (kind < 208) return beside(4 * kKiB * (1 + raw % 16));
   if (kind < 216) {
-    // Where small blocks end, a slab, where mappings begin, a superslab.
+    // The largest small block, a slab, the largest medium block, a superslab.
     constexpr size_t kThresholds[] = {32 * kKiB, 64 * kKiB, 128 * kKiB, 256 * kKiB, 512 * kKiB, kMiB, 2 * kMiB};
     return beside(kThresholds[raw % std::size(kThresholds)]);
   }
@@ -413,12 +413,12 @@ size_t DecodeSize(const uint8_t *record) {
 
 HeapEngine::HeapEngine(const AllocatorApi &api, uint64_t rarely) : api_(api), chosen_(rarely) {
   hak_trim(0);
-  // Later than any input: what is due is not for the clock to say.
+  // Later than any input, so that the clock makes nothing due.
   hak_config.decommit_deadline_ms = uint64_t{1} << 40;
   hak_config.idle_cache_ms = 0;
   hak_config.idle_watch = false;
   hak_config.guard_sample = 0;
-  // Of the allocator itself: the first figures that a variant with a planted bug gives out are those of the model.
+  // Calls the allocator itself: a variant with a planted bug begins with the model's statistics.
   const hak_stats stats = Statistics(AllocatorApi{});
   first_cached_ = stats.cached_blocks;
   first_mapped_ = stats.mapped_bytes - stats.metadata_bytes;
@@ -431,13 +431,13 @@ uint64_t HeapEngine::RunOnce(HeapModel *model, const uint8_t *data, size_t size,
   hak_config = settings;
   *faults = input.faults();
   if (!model->ok()) return 0;
-  // So that the next input finds the heap as this one did.
+  // So that the next input finds the heap in the same state.
   api_.thread_flush();
   model->CheckStatistics();
   return input.trace();
 }
 
-// Nothing but records stays when all is freed and trimmed.
+// Only records remain when everything is freed and trimmed.
 void HeapEngine::CheckReset(HeapModel *model) {
   const hak_stats flushed = Statistics(api_);
   if (flushed.cached_blocks != first_cached_) {
@@ -455,8 +455,8 @@ void HeapEngine::CheckReset(HeapModel *model) {
   }
 }
 
-// From one state, the same calls give the same sizes, refusals and statistics. Without blocks lent from class to class,
-// which depends on what was freed earlier.
+// From the same state, the same calls have the same sizes, failures and statistics. Borrowing is off, because it
+// depends on earlier frees.
 void HeapEngine::CheckSameAgain(HeapModel *model, const uint8_t *data, size_t size) {
   const bool borrow = hak_config.borrow;
   hak_config.borrow = false;
@@ -481,7 +481,7 @@ std::vector<Violation> HeapEngine::Run(const uint8_t *data, size_t size) {
   RunOnce(&model, data, size, false, &faults);
   if (!model.ok() || !chosen) return model.violations();
   CheckReset(&model);
-  // What the system refuses depends on which calls come to it, and those on what is cached.
+  // Which calls fail depends on the system calls that are made, and these depend on the caches.
   if (model.ok() && !faults) CheckSameAgain(&model, data, size);
   return model.violations();
 }

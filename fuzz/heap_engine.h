@@ -2,7 +2,8 @@
 //
 // Runs an input of heap_ops_fuzzer on an allocator, through the model of allocator/test/heap_model.h.
 //
-// An input is a row of records of eight bytes (op_mutator.h), one call each; a rest of less than a record is ignored:
+// An input is a sequence of records of eight bytes (op_mutator.h), one call each; an incomplete record at the end is
+// ignored:
 //
 //   byte 0    which call (HeapOp, by weight)
 //   byte 1    slot: which of the 64 blocks it is about
@@ -41,46 +42,46 @@ enum class HeapOp : uint8_t {
   kFree,
   kFreeSized,
   kAudit,     // contents and usable size of a live block
-  kGoodSize,  // the rules that good_size follows by itself
+  kGoodSize,  // the rules for good_size alone
   kBurst,     // many blocks of one size
   kDrain,     // frees blocks of bursts
   kFlush,
   kTrim,
   kCheck,         // statistics and heap_verify
   kFault,         // from now on the system refuses some memory calls
-  kSettings,      // settings of the operator, until the end of the input
-  kOverflowGrid,  // requests that cannot be met; byte 7 tells which of them
+  kSettings,      // changed settings, until the end of the input
+  kOverflowGrid,  // impossible requests; byte 7 selects some of them
   kCount,
 };
 
 inline constexpr size_t kHeapSlots = 64;
-// What is behind it is ignored: long inputs find nothing that several short ones do not.
+// More records are ignored, because long inputs find nothing that several short ones do not.
 inline constexpr size_t kHeapOpsMax = 256;
 
-// The size that bytes 2 to 5 of a record stand for, mostly beside an edge where allocators go wrong.
+// The size for bytes 2 to 5 of a record, mostly near an edge where allocators fail.
 size_t DecodeSize(const uint8_t *record);
-// The call that byte 0 stands for.
+// The call for byte 0.
 HeapOp DecodeHeapOp(uint8_t byte);
-// A byte that stands for `op`.
+// A byte 0 for `op`.
 uint8_t EncodeHeapOp(HeapOp op);
 
 class HeapEngine {
  public:
-  // What is mapped and cached now is what every input has to come back to. One in `rarely` inputs (which ones, their
-  // bytes decide) is checked for that, verified, and run twice to see that it does the same again: this takes longer
-  // than a short input itself. Sets hak_config so that time decides nothing.
+  // Every input must return to the mapped and cached memory of this moment. One in `rarely` inputs, selected by its
+  // bytes, is checked for that, verified, and run twice to see that it does the same again: this takes longer than a
+  // short input. Sets hak_config so that results do not depend on time.
   explicit HeapEngine(const hak_test::AllocatorApi &api, uint64_t rarely = 1);
 
   // See HeapModel::CloseLiveBlocks.
   void CloseLiveBlocks() { close_blocks_ = true; }
 
-  // Runs one input and frees everything again. What was found wrong; nothing, for a correct allocator. After a
+  // Runs one input and frees everything again. Returns what is wrong; nothing for a correct allocator. After a
   // violation blocks stay behind.
   std::vector<hak_test::Violation> Run(const uint8_t *data, size_t size);
 
  private:
-  // Runs the calls and frees everything. The trace: a number that stands for all that the calls gave, with `traces` the
-  // statistics too.
+  // Runs the calls and frees everything. Returns the trace: a number computed from all results of the calls, with
+  // `traces` also from the statistics.
   uint64_t RunOnce(hak_test::HeapModel *model, const uint8_t *data, size_t size, bool traces, bool *faults);
   void CheckReset(hak_test::HeapModel *model);
   void CheckSameAgain(hak_test::HeapModel *model, const uint8_t *data, size_t size);
@@ -88,7 +89,7 @@ class HeapEngine {
   hak_test::AllocatorApi api_;
   OneIn chosen_;
   bool close_blocks_ = false;
-  uint64_t first_mapped_ = 0;  // bytes; without the records, which may grow with the most blocks there ever were
+  uint64_t first_mapped_ = 0;  // bytes, without records, which may grow with the largest number of blocks so far
   uint64_t first_cached_ = 0;  // blocks in the caches of other threads
 };
 

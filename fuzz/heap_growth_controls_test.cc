@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The engine of heap_growth_fuzzer with something planted that is wrong, one thing each: it has to notice it.
+// The engine of heap_growth_fuzzer with planted bugs, one at a time: it must notice each.
 #include <errno.h>
 #include <gtest/gtest.h>
 #include <string.h>
@@ -18,7 +18,7 @@ namespace {
 
 using hak_test::AllocatorApi;
 
-// Few blocks of each kind, so that an input takes little time, and no pauses, which would take most of it.
+// Few blocks of each kind and no pauses, so that an input takes little time.
 std::vector<uint8_t> ShortInput(uint64_t seed) {
   std::vector<uint8_t> input = RandomRecords(seed);
   for (size_t at = 0; at < input.size(); at += kRecord) {
@@ -32,7 +32,7 @@ void ExpectGrowth(const AllocatorApi &api, const testing::Matcher<const std::str
   ExpectFinds([&](const uint8_t *data, size_t size) { RunHeapGrowthInput(api, data, size); }, what, ShortInput, 8);
 }
 
-// What is planted knows the block that was given last, while it lives; threads take turns, but not all of them.
+// The latest block, while it is live, for planted bugs. Most threads take turns, but not all.
 std::mutex g_mutex;
 unsigned char *g_last;
 size_t g_last_size;
@@ -43,7 +43,7 @@ bool Strikes() {
   return ++calls % 100 == 0;
 }
 
-// hak_malloc behind `change`, which is handed the block before, or null.
+// hak_malloc, after `change` was called with the previous block, or null.
 void *MallocBehind(size_t size, void *(*change)(unsigned char *last, size_t last_size, size_t size)) {
   const std::lock_guard<std::mutex> lock(g_mutex);
   void *other = g_last != nullptr ? change(g_last, g_last_size, size) : nullptr;
@@ -75,7 +75,7 @@ TEST(HeapGrowthControl, WritesIntoALiveBlock) {
   ExpectGrowth(api, kWritten);
 }
 
-// As when the pages of a live block are given back.
+// As if the pages of a live block were returned.
 TEST(HeapGrowthControl, PageOfALiveBlockIsLost) {
   AllocatorApi api;
   api.free = FreeOfLast;

@@ -24,7 +24,7 @@ namespace {
 
 constexpr size_t kStepsMax = 24;
 constexpr size_t kBytesMax = size_t{72} << 20;
-// What a block counts for at the most: of what is larger only the ends are written.
+// The most bytes for which a block counts: of larger blocks only the ends are written.
 constexpr size_t kCountedMax = size_t{1} << 19;
 constexpr size_t kPage = 4096;
 constexpr int kPausesMax = 4;
@@ -38,17 +38,17 @@ size_t SizeOf(uint8_t kind) {
 struct Block {
   unsigned char *ptr;
   size_t size;
-  uint64_t id;  // no two blocks of an input have the same
+  uint64_t id;  // unique among the blocks of an input
 };
 
-// Whether requests may be refused: the process has a limit.
+// Whether requests may fail because the process has a limit.
 bool Limited() {
   static const bool limited = strcmp(hak_config_get("HAKMEM_MEMORY_LIMIT_MB", nullptr), "0") != 0;
   return limited;
 }
 
-// The allocator with marks in its blocks: at both ends, and in each page of those that count as a whole. What is wrong
-// it keeps until Tell, for it may be found where nobody catches an exception: in a thread, in a destructor.
+// The allocator with marks in its blocks: at both ends, and in each page of blocks that count as a whole. Keeps what is
+// wrong until Tell, because it may be found where no exception can be caught: in a thread or a destructor.
 class Heap {
  public:
   explicit Heap(const hak_test::AllocatorApi &api) : api_(api) {}
@@ -72,21 +72,21 @@ class Heap {
     if (block.ptr == nullptr) return;
     const bool intact =
         EachMark(block, [](const unsigned char *at, uint64_t mark) { return memcmp(at, &mark, sizeof mark) == 0; });
-    // Whose it is now nobody knows.
+    // It may belong to any thread now.
     if (!intact) return Note("a block was written by somebody else");
     api_.free(block.ptr);
   }
 
   void Flush() { api_.thread_flush(); }
 
-  // Throws what was found wrong first.
+  // Throws the first thing that is wrong.
   void Tell() const {
     const char *wrong = wrong_.load(std::memory_order_relaxed);
     if (wrong != nullptr) Fail(wrong);
   }
 
  private:
-  // True if `step` is so at every mark; it stops at the first where it is not.
+  // Whether `step` is true at every mark. Stops at the first where it is false.
   template <typename Step>
   static bool EachMark(const Block &block, const Step &step) {
     const size_t last = block.size - sizeof(uint64_t);
@@ -113,9 +113,9 @@ void Pause(long milliseconds) {
   nanosleep(&time, nullptr);
 }
 
-// ---- A thread that lives on after its end -------------------------------------------------------
+// ---- A thread that allocates after its heap was closed ------------------------------------------
 
-// Runs in the rounds of a thread's destructors, the last of them behind the allocator's own.
+// Runs in the rounds of a thread's destructors, the last time after the allocator's own.
 struct Late {
   Heap *heap;
   pthread_key_t key;
@@ -140,7 +140,7 @@ void AtEnd(void *argument) {
 void EndingThread(Heap *heap, size_t size, int rounds) {
   Late late = {};
   late.heap = heap;
-  // ThreadSanitizer's own destructor of a thread runs in the last round, and nothing may come after it.
+  // ThreadSanitizer's own destructor runs in the last round, and nothing may run after it.
   late.rounds = HAK_TEST_TSAN ? std::min(rounds, 2) : rounds;
   late.size = size;
   late.from_outside = heap->Take(size);
@@ -155,7 +155,7 @@ void EndingThread(Heap *heap, size_t size, int rounds) {
   for (const Block &block : late.kept) heap->Give(block);
 }
 
-// ---- A thread whose blocks others free while it ends --------------------------------------------
+// ---- A thread whose blocks are freed by others while it ends ------------------------------------
 
 void FreedByOthers(Heap *heap, size_t size, size_t count) {
   std::vector<Block> blocks;
@@ -167,7 +167,8 @@ void FreedByOthers(Heap *heap, size_t size, size_t count) {
     pthread_barrier_wait(&barrier);
   });
   pthread_barrier_wait(&barrier);
-  // Half of them before its end, so that it ends with frees that it has not seen, and half on slabs without an owner.
+  // Half of them are freed before the thread ends, so that remote frees are waiting then, and half are in slabs without
+  // an owner.
   for (size_t i = 0; i < count; i += 2) heap->Give(blocks[i]);
   heap->Flush();
   pthread_barrier_wait(&barrier);
@@ -206,7 +207,7 @@ class Waiter {
     changed_.notify_all();
     changed_.wait(lock, [this] { return done_; });
     lock.unlock();
-    // What it kept may be gone meanwhile.
+    // What it cached may have been taken meanwhile.
     heap_->Give(heap_->Take(size));
   }
 
@@ -261,7 +262,7 @@ class Growth {
     }
   }
 
-  // Every block, or every but each n-th: slabs stay partly in use.
+  // Frees every block, or all but each n-th, so that slabs stay partly in use.
   void FreeSome(uint8_t keep_each, size_t most) {
     std::vector<Block> left;
     for (size_t i = 0; i < blocks_.size(); ++i) {
@@ -275,7 +276,7 @@ class Growth {
     blocks_.swap(left);
   }
 
-  // A program that makes a call now and then.
+  // A program that makes a call from time to time.
   void Quiet(uint8_t length, size_t size) {
     if (pauses_++ >= kPausesMax) return;
     for (int i = 0; i < 3; ++i) {
@@ -292,7 +293,7 @@ class Growth {
   int pauses_ = 0;
 };
 
-// Live blocks, read until two readings agree: while the purge thread moves blocks they are not exact.
+// The live blocks, read until two readings agree: while the purge thread moves blocks they are not exact.
 uint64_t LiveBlocks(const hak_test::AllocatorApi &api) {
   uint64_t last = UINT64_MAX;
   for (;;) {

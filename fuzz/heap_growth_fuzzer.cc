@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Heaps that grow, fall idle and grow again. See heap_growth_engine.h for what an input means.
+// Heaps that grow, fall idle and grow again. heap_growth_engine.h explains the inputs.
 #include "fuzz/fuzz_target.h"
 #include "fuzz/heap_growth_engine.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Any row of calls on the heap, against the model. See heap_engine.h for what an input means.
+// Any sequence of calls on the heap, against the model. heap_engine.h explains the inputs.
 #include "fuzz/fuzz_target.h"
 #include "fuzz/heap_engine.h"
 

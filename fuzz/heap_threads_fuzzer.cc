@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Calls on the heap by three threads, against the model. The input says which thread makes the next call, so that one
-// frees what another allocated, as often as the input likes, and whether calls wait for each other: where all do, an
-// input always does the same; where not, two calls run at once. See threads_engine.h.
+// Calls on the heap by three threads, against the model. The input says which thread makes the next call, so that
+// threads free each other's blocks, and whether calls wait for each other. If all do, an input always does the same;
+// otherwise two calls can run at once. See threads_engine.h.
 #include "fuzz/fuzz_target.h"
 #include "fuzz/threads_engine.h"
 

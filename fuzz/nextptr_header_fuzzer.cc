@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Links, headers and poison of small blocks. See block_lane_engine.h for what an input means.
+// Links, headers and poison of small blocks. block_lane_engine.h explains the inputs.
 #include "fuzz/block_lane_engine.h"
 #include "fuzz/fuzz_target.h"
 

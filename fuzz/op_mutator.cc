@@ -41,7 +41,7 @@ Record RandomRecord(Random *random) {
   return record;
 }
 
-// A range of at least one record; mostly a short one. `records` is not empty.
+// A range of at least one record, mostly a short one. `records` is not empty.
 Range Pick(const Records &records, Random *random) {
   const size_t begin = random->Index(records.size());
   const size_t most = records.size() - begin;
@@ -70,49 +70,49 @@ void MutateOnce(Records *records, size_t max_records, Random *random, ByteMutato
   }
   const Range range = Pick(*records, random);
   switch (random->Below(10)) {
-    case 0:  // a range again, somewhere
+    case 0:  // copy a range
       Insert(records, random->Index(records->size() + 1), Copy(*records, range));
       break;
-    case 1:  // a range less
+    case 1:  // remove a range
       if (records->size() > range.end - range.begin) Erase(records, range);
       break;
-    case 2: {  // a range elsewhere
+    case 2: {  // move a range
       const Records piece = Copy(*records, range);
       Erase(records, range);
       Insert(records, random->Index(records->size() + 1), piece);
       break;
     }
-    case 3:  // new records
+    case 3:  // insert new records
       for (size_t i = 1 + random->Index(4); i > 0; --i) {
         Insert(records, random->Index(records->size() + 1), {RandomRecord(random)});
       }
       break;
-    case 4:  // the order of a range the other way round
+    case 4:  // reverse a range
       std::reverse(records->begin() + static_cast<ptrdiff_t>(range.begin),
                    records->begin() + static_cast<ptrdiff_t>(range.end));
       break;
-    case 5: {  // one field of a whole range the same: one size for all, one slot for all
+    case 5: {  // give one field of a range the same value: one size, one slot
       const size_t field = random->Index(kRecord);
       const uint8_t value = (*records)[random->Index(records->size())][field];
       for (size_t i = range.begin; i < range.end; ++i) (*records)[i][field] = value;
       break;
     }
-    case 6: {  // one field of a whole range counting up
+    case 6: {  // make one field of a range count up
       const size_t field = random->Index(kRecord);
       for (size_t i = range.begin; i < range.end; ++i) {
         (*records)[i][field] = static_cast<uint8_t>((*records)[range.begin][field] + (i - range.begin));
       }
       break;
     }
-    case 7: {  // a neighbouring value of a field
+    case 7: {  // add or subtract one from a field
       uint8_t &byte = (*records)[range.begin][random->Index(kRecord)];
       byte = static_cast<uint8_t>(random->OneIn(2) ? byte + 1 : byte - 1);
       break;
     }
-    case 8:  // a new value of a field
+    case 8:  // give a field a new value
       (*records)[range.begin][random->Index(kRecord)] = static_cast<uint8_t>(random->Next());
       break;
-    default: {  // what the engine does, which knows values that the program compares with
+    default: {  // the engine's mutation, which knows values that the program compares with
       Record &record = (*records)[range.begin];
       Record changed = record;
       const size_t size = mutate_bytes(changed.data(), kRecord, kRecord);
@@ -123,14 +123,14 @@ void MutateOnce(Records *records, size_t max_records, Random *random, ByteMutato
   if (records->size() > max_records) records->resize(max_records);
 }
 
-// A single small change most of the time; several together get over a gap that no single one crosses.
+// Mostly one small change; several together can reach what no single one does.
 void MutateSome(Records *records, size_t max_records, Random *random, ByteMutator mutate_bytes) {
   for (size_t times = random->OneIn(3) ? 1 + random->Index(8) : 1; times > 0; --times) {
     MutateOnce(records, max_records, random, mutate_bytes);
   }
 }
 
-// In a short input many of the changes above change nothing. To run the same input again is to waste a run.
+// In a short input many of these mutations change nothing, and running the same input again is a waste.
 void ChangeAField(Records *records, Random *random) {
   (*records)[random->Index(records->size())][random->Index(kRecord)] ^= static_cast<uint8_t>(1 + random->Index(255));
 }
@@ -158,14 +158,14 @@ size_t CrossRecords(const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_
   if (first.empty()) return Store(second, out, max_size);
   const Range range = Pick(second, &random);
   switch (random.Below(3)) {
-    case 0:  // the head of one, the tail of the other
+    case 0:  // the beginning of one and the end of the other
       first.resize(1 + random.Index(first.size()));
       Insert(&first, first.size(), Copy(second, {range.begin, second.size()}));
       break;
-    case 1:  // a range of one inside the other
+    case 1:  // a range of one in the middle of the other
       Insert(&first, random.Index(first.size() + 1), Copy(second, range));
       break;
-    default:  // both at once, taking turns
+    default:  // both interleaved
       for (size_t i = range.begin, at = random.Index(first.size() + 1); i < range.end; ++i) {
         Insert(&first, at, {second[i]});
         at = std::min(at + 1 + random.Index(2), first.size());

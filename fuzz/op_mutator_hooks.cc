@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Makes the mutations of op_mutator.h those of the target that this is linked into.
+// Makes the mutations of op_mutator.h the mutator of the target with which this is linked.
 #include "fuzz/fuzz_target.h"
 #include "fuzz/op_mutator.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The engine of override_fuzzer with something planted that is wrong, one thing each: it has to notice it.
+// The engine of override_fuzzer with planted bugs, one at a time: it must notice each.
 #include <errno.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -38,7 +38,7 @@ TEST(OverrideControl, UsableSizeOneTooLarge) {
   ExpectOverride(calls, testing::Ne("nothing"));
 }
 
-// Where the model cannot tell, for it knows of no block of operator new.
+// The model cannot notice this, because it does not know blocks of operator new.
 TEST(OverrideControl, UsableSizeOfNewOneTooLarge) {
   static const void *block;
   OverrideCalls calls;

@@ -33,7 +33,7 @@ hak_stats Statistics() {
 
 int handler_calls_left = 0;
 
-// Gives up, by itself or by an exception, when it was called often enough.
+// Gives up after some calls, by returning or by an exception.
 void GiveUpHandler() {
   if (--handler_calls_left <= 0) std::set_new_handler(nullptr);
 }
@@ -41,7 +41,7 @@ void ThrowingHandler() {
   if (--handler_calls_left <= 0) throw std::bad_alloc();
 }
 
-// A new block, all of whose bytes are then written.
+// Allocates a block and writes all of its bytes.
 void Expect(void *ptr, size_t size, size_t align, const char *misaligned) {
   Check(ptr != nullptr && reinterpret_cast<uintptr_t>(ptr) % align == 0, misaligned);
   Check(hak_usable_size(ptr) >= size, "a block is smaller than asked for");
@@ -116,7 +116,8 @@ void CallDelete(const NewRequest &request, void *ptr, unsigned how) {
   }
 }
 
-// No allocator has so much; the request fails, the handler is asked as often as it wants, and then the form decides.
+// No allocator has that much. The request fails, the handler is called as often as it allows, and then the form
+// decides.
 void OverrideEngine::Refused(NewRequest request, uint8_t choice) {
   request.size = SIZE_MAX / 2 + 1 + request.size;
   const int calls = choice % 4;
@@ -152,7 +153,7 @@ void OverrideEngine::NewDelete(const uint8_t *record) {
   calls_.destroy(request, ptr, record[0] >> 3);
 }
 
-// ---- The functions that the model does not know -------------------------------------------------
+// ---- Functions that are not in the model --------------------------------------------------------
 
 void OverrideEngine::Info() {
   const struct mallinfo info = calls_.info();
@@ -172,7 +173,7 @@ void OverrideEngine::Info() {
   Check(hak_config_get("HAKMEM_DECOMMIT_DEADLINE_MS", &origin) != nullptr && origin != nullptr, "a gate has no value");
   Check(hak_config_get("HAKMEM_PROFILE", nullptr) != nullptr, "the preset has no name");
   Check(hak_config_get("HAKMEM_", &origin) == nullptr, "what is no gate has a value");
-  // To what they are already: the next input finds everything as it was.
+  // Sets them to their current values, so that nothing changes for the next input.
   for (const char *gate : {"HAKMEM_KEEP_SUPERSLABS", "HAKMEM_BACKGROUND"}) {
     const int code = hak_config_set(gate, hak_config_get(gate, nullptr));
     Check(code == 0 || (code == EPERM && strstr(hak_version(), " fast ") != nullptr), "a gate cannot be set");
@@ -181,7 +182,7 @@ void OverrideEngine::Info() {
         "what is no gate can be set");
 }
 
-// malloc_stats writes to stderr, which is a file for that while.
+// malloc_stats writes to stderr, which is a file during the call.
 void OverrideEngine::Stats() {
   const int file = memfd_create("malloc_stats", MFD_CLOEXEC);
   const int kept = dup(2);
@@ -228,7 +229,7 @@ void OverrideEngine::OtherNames(const uint8_t *record) {
       Expect(ptr, size, 16, "__libc_malloc is misaligned");
       ptr = calls_.libc_realloc(ptr, 2 * size + 1);
       const auto *bytes = static_cast<const unsigned char *>(ptr);
-      // Each byte is as the one before it.
+      // Each byte equals the one before it.
       Check(ptr != nullptr && (size == 0 || (bytes[0] == 1 && memcmp(bytes, bytes + 1, size - 1) == 0)),
             "__libc_realloc loses contents");
       Expect(ptr, 2 * size + 1, 16, "__libc_realloc is misaligned");

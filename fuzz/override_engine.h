@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The functions of the overriding library, under other names (//allocator/api:override_renamed), so that the C
-// library's or a sanitizer's malloc stays where it is: the C functions through the heap's model, then operator new and
-// delete, and the names that only the C library has.
+// The functions of the override under other names (//allocator/api:override_renamed), so that the C library's or a
+// sanitizer's malloc stays in place: the C functions through the heap's model, then operator new and delete, and the
+// functions that only the C library has.
 //
-// An input is a row of records as heap_engine.h has it. The second part reads the same bytes otherwise: byte 0 is the
-// form of new and of delete or which of the other functions, byte 1 a byte to write or an argument, bytes 2 and 3
-// choose the size, byte 4 the alignment, byte 5 what the new handler does, bit 0 of byte 6 which of the two it is.
+// An input is a sequence of records as in heap_engine.h. The second part reads the same bytes in another way: byte 0
+// selects the form of new and delete, or one of the other functions; byte 1 is a byte to write or an argument; bytes 2
+// and 3 select the size, byte 4 the alignment, byte 5 what the new handler does, and bit 0 of byte 6 which of the two
+// kinds of call it is.
 #ifndef HAKMEM_FUZZ_OVERRIDE_ENGINE_H_
 #define HAKMEM_FUZZ_OVERRIDE_ENGINE_H_
 
@@ -31,14 +32,14 @@ struct NewRequest {
   bool Aligned() const { return (form & 4) != 0; }
 };
 
-// The C functions of the overriding library; what it has no name for is hak_...
+// The C functions of the override; hak_... where it has none.
 hak_test::AllocatorApi OverrideApi();
-// The operator new of the request's form.
+// Calls the operator new of the request's form.
 void *CallNew(const NewRequest &request);
-// An operator delete that fits the request. `how`: 0 plain, 1 sized, 2 nothrow, 3 sized and nothrow.
+// Calls an operator delete that fits the request. `how`: 0 plain, 1 sized, 2 nothrow, 3 sized and nothrow.
 void CallDelete(const NewRequest &request, void *ptr, unsigned how);
 
-// What is tested; controls put something wrong in a place.
+// The functions under test; controls replace one of them.
 struct OverrideCalls {
   hak_test::AllocatorApi c = OverrideApi();
   void *(*create)(const NewRequest &request) = CallNew;
@@ -54,8 +55,8 @@ struct OverrideCalls {
   void *(*libc_valloc)(size_t size) = hak_renamed___libc_valloc;
   void *(*libc_pvalloc)(size_t size) = hak_renamed___libc_pvalloc;
   int (*set_option)(int parameter, int value) = hak_renamed_mallopt;
-  // Not by their addresses: in the library the structures have the functions' names, so the types are others to
-  // UndefinedBehaviorSanitizer.
+  // Not by their addresses: in the library the structures have the functions' names, so for UndefinedBehaviorSanitizer
+  // the types differ.
 #if __GLIBC_PREREQ(2, 33)
   struct mallinfo2 (*wide_info)() = [] { return hak_renamed_mallinfo2(); };
 #endif
@@ -69,7 +70,7 @@ class OverrideEngine {
  public:
   explicit OverrideEngine(const OverrideCalls &calls) : calls_(calls), heap_(calls.c) {}
 
-  // Runs one input and frees everything again; what is wrong it throws (fuzz_target.h).
+  // Runs one input and frees everything again; throws what is wrong (fuzz_target.h).
   void Run(const uint8_t *data, size_t size);
 
  private:

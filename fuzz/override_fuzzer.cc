@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The functions of the overriding library. See override_engine.h for what an input means.
+// The functions of the overriding library. override_engine.h explains the inputs.
 #include "fuzz/fuzz_target.h"
 #include "fuzz/override_engine.h"
 

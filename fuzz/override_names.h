@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The functions of the overriding library as //allocator/api:override_renamed has them: hak_renamed_ before the name of
-// each.
+// The functions of the override as named in //allocator/api:override_renamed: with the prefix hak_renamed_.
 #ifndef HAKMEM_FUZZ_OVERRIDE_NAMES_H_
 #define HAKMEM_FUZZ_OVERRIDE_NAMES_H_
 
@@ -9,7 +8,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
-struct nothrow;  // std::nothrow_t, by the name that the library's C has for it
+struct nothrow;  // std::nothrow_t, under its name in the library's C code
 
 extern "C" {
 void *hak_renamed_malloc(size_t size);

@@ -17,14 +17,13 @@ namespace {
 constexpr size_t kStepsMax = 128;
 constexpr size_t kBlocks = 16;
 constexpr size_t kMiB = size_t{1} << 20;
-// What an input may hold together, and what may lie free: below that no run gives up its addresses unless it is
-// trimmed.
+// The most bytes that an input may hold, and that may be free: below that, no run is unmapped except by a trim.
 constexpr size_t kBudget = 48 * kMiB;
 constexpr size_t kFreeMax = 64 * kMiB;
 constexpr uint64_t kDeadline = 1000;
-// Where in a page its mark is: behind the place where any block begins.
+// The place of a page's mark, behind every place where a block can begin.
 constexpr size_t kMark = HAK_PAGE_SIZE - 1;
-// Records of runs and pages that one input may add.
+// How much the records of runs and pages may grow in one input.
 constexpr uint64_t kRecordsMax = kMiB;
 
 struct Held {
@@ -43,7 +42,7 @@ void SetDefaults() {
   hak_config.huge_pages = HAK_HUGE_PAGES_OFF;
 }
 
-// The clock of the ticks, which never goes back: what one of them sees is what all inputs before have left.
+// The clock of the ticks. It never goes back, because a tick sees what all earlier inputs have left.
 uint64_t *Clock() {
   static uint64_t clock = hak_os_now_ms();
   return &clock;
@@ -51,7 +50,7 @@ uint64_t *Clock() {
 
 class Input {
  public:
-  // `whole`: with a look at every page of every block, and at all totals after each step.
+  // `whole`: checks every page of every block, and all totals after each step.
   Input(const PageHeapCalls &calls, bool whole) : calls_(calls), whole_(whole) {
     SetDefaults();
     committed_ = hak_commit_now() - hak_page_heap_totals().cached_bytes;
@@ -127,7 +126,7 @@ class Input {
         }
         return;
       case 3:
-        // The next steps may be refused.
+        // The next steps may fail.
         hak_fault_set(r[6] | (r[5] & 7U) << 8, 1 + r[7] % 4, 1 + r[4] % 8);
         faults_ = true;
         return;
@@ -181,8 +180,8 @@ class Input {
     return total;
   }
 
-  // The last byte of each page of some pages: the first, the last, and, by their addresses, one in sixteen of those in
-  // between or, with `whole_`, all. Nothing else is ever written, so a block that has to be zero is where these are.
+  // The last byte of some pages: the first page, the last one, and one in sixteen of those between, selected by
+  // address, or with `whole_` all. Nothing else is ever written, so it suffices to check these bytes of a zeroed block.
   template <typename Visit>
   void EachMark(unsigned char *start, size_t size, const Visit &visit) const {
     for (size_t at = 0; at < size; at += HAK_PAGE_SIZE) {
@@ -196,7 +195,7 @@ class Input {
     unsigned char *start = held->start();
     EachMark(start, held->size, [&](size_t at) { start[at] = held->mark; });
   }
-  // The first `bytes` of what was marked at `start` when the run had `size` bytes.
+  // The first `bytes` bytes of a run at `start` that was marked when it had `size` bytes.
   void CheckMarks(const unsigned char *start, const Held &held, size_t bytes) const {
     EachMark(held.start(), held.size,
              [&](size_t at) { Check(at >= bytes || start[at] == held.mark, "a block lost its contents"); });
@@ -275,7 +274,7 @@ class Input {
     Mark(held);
   }
 
-  // What a block has just given up it can have back, where it is.
+  // A block can grow again in place by what it has just given up.
   void ThereAndBack(Held *held) {
     const size_t half = hak_round_up(held->size / 2, hak_os_page_size());
     const size_t size = held->size;
@@ -290,7 +289,7 @@ class Input {
     Mark(held);
   }
 
-  // What is no block is neither freed nor resized, and has no size.
+  // An address that is not a block is neither freed nor resized, and has no size.
   void Strangers(const Held &held) const {
     static unsigned char stranger[HAK_PAGE_SIZE];
     Check(!calls_.give(stranger) && calls_.look(stranger).size == 0, "a stranger is taken for a block");

@@ -2,16 +2,15 @@
 //
 // The page heap (allocator/pages) against a map of live ranges.
 //
-// An input is a row of records of eight bytes:
-//   byte 0    what is done, see Step
+// An input is a sequence of records of eight bytes:
+//   byte 0    the step, see Step
 //   byte 1    which of 16 blocks
 //   byte 2    kind of size
 //   byte 3    bit 0: cleared; bit 1: a resize may move; bits 2 to 7: which alignment
 //   byte 4-5  size in pages; milliseconds of a tick
-//   byte 6    of a block: where in its page it begins (below 128: at its start); for refusals by the system: which
-//   kinds
-//             of calls; settings
-//   byte 7    the block's tag, with the upper two bits set: no new addresses, odd: sparse; which call is refused first
+//   byte 6    for a block: where in its page it begins (below 128: at its start); for failing calls: their kinds;
+//             settings
+//   byte 7    the block's tag; with the upper two bits set: no new addresses; odd: sparse; the first failing call
 #ifndef HAKMEM_FUZZ_PAGE_HEAP_ENGINE_H_
 #define HAKMEM_FUZZ_PAGE_HEAP_ENGINE_H_
 
@@ -23,7 +22,7 @@
 
 namespace hak_fuzz {
 
-// What is tested; controls put something wrong in a place.
+// The functions under test; controls replace one of them.
 struct PageHeapCalls {
   void *(*take)(const struct hak_page_request *request) = hak_page_heap_take;
   bool (*give)(void *block) = hak_page_heap_give;

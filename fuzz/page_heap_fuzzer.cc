@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The page heap: blocks of whole pages. See page_heap_engine.h for what an input means.
+// The page heap: blocks of whole pages. page_heap_engine.h explains the inputs.
 #include "fuzz/fuzz_target.h"
 #include "fuzz/page_heap_engine.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A target with a bug in it: what the drivers of targets have to notice.
+// A target with a bug, which the drivers of targets must notice.
 #include <string.h>
 
 #include "fuzz/fuzz_target.h"

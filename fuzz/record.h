@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Inputs as rows of records of kRecord bytes (op_mutator.h), one step each.
+// Inputs as sequences of records of kRecord bytes (op_mutator.h), one step each.
 #ifndef HAKMEM_FUZZ_RECORD_H_
 #define HAKMEM_FUZZ_RECORD_H_
 
@@ -20,7 +20,7 @@ inline uint32_t Pair(const uint8_t *bytes) { return bytes[0] | static_cast<uint3
 // Four bytes, little endian.
 inline uint32_t Four(const uint8_t *bytes) { return Pair(bytes) | Pair(bytes + 2) << 16; }
 
-// Hands each whole record to `step`, `most` of them at the most: long inputs find nothing that several short ones do
+// Calls `step` with each complete record, at most `most` of them: long inputs find nothing that several short ones do
 // not.
 template <typename Step>
 void ForEachRecord(const uint8_t *data, size_t size, size_t most, const Step &step) {
@@ -35,9 +35,9 @@ inline uint64_t Fingerprint(const uint8_t *data, size_t size) {
   return hash ^ (hash >> 31);
 }
 
-// Chooses the inputs for which is done what is too dear for each: one in `every`, by their bytes, so that an input that
-// brings a process down brings down another one too. Those that were chosen lately are not chosen again: what such an
-// input does is new coverage, and fuzzers come back to it again and again.
+// Selects the inputs for checks that are too expensive for each: one in `every`, by its bytes, so that an input that
+// fails in one process also fails in another. Inputs that were selected lately are not selected again: they add
+// coverage, so fuzzers run them again and again.
 class OneIn {
  public:
   explicit OneIn(uint64_t every) : every_(every) {}

@@ -15,7 +15,7 @@ constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kHard = 256 * kMiB;
 constexpr uint64_t kSoft = kHard - kHard / 8;
 
-// A figure: powers of two and their neighbours, the thresholds of the policies among them, and both ends.
+// A number: powers of two and their neighbours, which include the thresholds of the policies, and both ends.
 uint64_t Scale(uint8_t byte) {
   const unsigned power = byte / 4U;
   const uint64_t base = power == 0 ? 0 : uint64_t{1} << (power - 1);
@@ -23,7 +23,7 @@ uint64_t Scale(uint8_t byte) {
     case 0:
       return base;
     case 1:
-      return base - 1;  // of nothing: the largest number
+      return base - 1;  // for 0: the largest number
     case 2:
       return base + 1;
     default:
@@ -38,7 +38,7 @@ class Input {
   explicit Input(const ReleasePolicyCalls &calls) : calls_(calls) {
     hak_config.memory_limit_bytes = kHard;
     hak_config.cgroup_limit = false;
-    // The first question makes the account find its limits out; then it is set back to where it begins.
+    // The first call makes the account determine its limits; then it is reset.
     hak_limit_admit(0);
     hak_limit_purged(0);
   }
@@ -89,7 +89,7 @@ class Input {
         .wholly_free = r[0] >= 128,
     };
     const bool due = Wide{facts.now_ms} >= Wide{facts.free_since_ms} + facts.deadline_ms ||
-                     // A clock behind the mark: no time has passed, which is enough where nothing has to pass.
+                     // With a clock behind the mark no time has passed, which suffices for a deadline of 0.
                      facts.deadline_ms == 0;
     hak_release_verdict wanted = HAK_RELEASE_KEEP;
     if (due) {
@@ -115,7 +115,7 @@ class Input {
     Check(calls_.eagerly(&facts) == wanted, "hak_release_eagerly");
   }
 
-  // Shares of a heap, with a least amount each.
+  // Shares of a heap, with a minimum for each.
   void Share(const uint8_t *r) const {
     const uint64_t free = Scale(r[1]);
     const uint64_t heap = Scale(r[2]);
@@ -165,7 +165,7 @@ class Input {
     Check(calls_.next_purge(soft, committed, more) == NaiveNextPurge(soft, committed, more), "hak_limit_next_purge");
   }
 
-  // The account: it grows where it is admitted, shrinks, and hears of purges.
+  // The account: grows if admitted, shrinks, and is told of purges.
   void Account(const uint8_t *r) {
     const uint64_t bytes = Four(r + 4) % (96 * kMiB);
     if (r[0] % 12 == 8) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The decisions about free memory (ss_release_policy.h) and the memory limit with its account (memory_limit.h), against
-// the same rules written down plainly, in numbers too wide to overflow.
+// The decisions about free memory (ss_release_policy.h), and the memory limit with its account (memory_limit.h),
+// against the same rules written plainly in numbers too wide to overflow.
 //
-// An input is a row of records of eight bytes: byte 0 chooses the question, the others its figures, each one of a scale
-// of sizes from nothing to the largest number.
+// An input is a sequence of records of eight bytes: byte 0 selects the function, the others its arguments, each from a
+// scale of sizes from 0 to the largest number.
 #ifndef HAKMEM_FUZZ_RELEASE_POLICY_ENGINE_H_
 #define HAKMEM_FUZZ_RELEASE_POLICY_ENGINE_H_
 
@@ -16,7 +16,7 @@
 
 namespace hak_fuzz {
 
-// What is tested; controls put something wrong in a place.
+// The functions under test; controls replace one of them.
 struct ReleasePolicyCalls {
   hak_release_verdict (*superslab)(const hak_release_facts *facts) = hak_release_superslab;
   bool (*eagerly)(const hak_lean_facts *facts) = hak_release_eagerly;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Release policy and memory limit. See release_policy_engine.h for what an input means.
+// Release policy and memory limit. release_policy_engine.h explains the inputs.
 #include "fuzz/fuzz_target.h"
 #include "fuzz/release_policy_engine.h"
 

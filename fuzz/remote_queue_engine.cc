@@ -26,27 +26,27 @@ namespace {
 constexpr size_t kStepsMax = 128;
 constexpr size_t kHeaps = 2;
 constexpr size_t kHeldMax = 2048;
-// Small and large blocks; the largest share their slab with few others, so slabs empty and go back.
+// Small and large classes. Few of the largest blocks fit into a slab, so slabs become empty and return to the pool.
 constexpr uint32_t kClasses[] = {1, 4, 17, 40, 70, HAK_CLASS_COUNT - 1};
 
 hak_heap *OwnerOf(const hak_slab *slab) { return atomic_load_explicit(&slab->owner, memory_order_relaxed); }
 
-// Blocks on the remote chain of one slab.
+// The blocks on the remote chain of one slab.
 struct Pending {
   hak_slab *slab;
   std::vector<void *> blocks;
 };
 
-// What stays from one input to the next, for to make it anew would take longer than a short input itself.
+// Kept from one input to the next, because creating it would take longer than a short input.
 struct Kept {
-  // Empty between inputs; they keep their room.
+  // Empty between inputs, but they keep their capacity.
   std::vector<void *> held;
   std::vector<Pending> pending;
   std::vector<void *> run;
   ExactRoom<void *> returned{64};
   BlockTable table;
-  // Open between inputs, or NULL. Such a heap is like a new one: it has no slab, for all its blocks went back and then
-  // its empty slabs, and nothing here puts a block into its cache.
+  // Open between inputs, or NULL. Such a heap is like a new one: it has no slab, because all its blocks and then its
+  // empty slabs were returned, and nothing here puts a block into its cache.
   std::array<hak_heap *, kHeaps> heaps = {};
 };
 
@@ -66,7 +66,7 @@ class Input {
     }
   }
   ~Input() {
-    // Not at its end: what was left undone is not for the next.
+    // Not at the end of an input: the next input must not see its leftovers.
     if (ended_) return;
     for (hak_heap *&heap : heaps_) {
       if (heap != nullptr) hak_heap_close(heap);
@@ -89,7 +89,7 @@ class Input {
         PushChain(Pair(r + 4), 1 + r[3] % 16);
         break;
       case 5:
-        // By a thread without a heap, or by one of the two.
+        // By a thread without a heap, or by one of the two heaps.
         GiveBack(r[1] % 3 == 2 ? nullptr : heap, Pair(r + 4), 1 + r[3] % 32);
         break;
       case 6:
@@ -98,7 +98,7 @@ class Input {
       default:
         if (r[0] >= 128) {
           Close(heap);
-          heap = nullptr;  // lest it be closed twice, should the next one not be had
+          heap = nullptr;  // otherwise it would be closed twice if the next one cannot be opened
           heap = Open();
         } else {
           CheckAll();
@@ -107,7 +107,7 @@ class Input {
     }
   }
 
-  // `all`: everything is looked at first, and the heaps are closed.
+  // `all`: checks everything first, and closes the heaps.
   void End(bool all) {
     if (all) CheckAll();
     while (!held_.empty()) GiveBack(heaps_[held_.size() % kHeaps], 0, 64);
@@ -149,7 +149,7 @@ class Input {
     return heap;
   }
 
-  // The chain of a slab holds exactly these blocks, each once.
+  // The chain of a slab must hold exactly these blocks, each once.
   static void CheckChain(const hak_slab *slab, std::vector<void *> blocks) {
     const uint64_t word = atomic_load_explicit(&slab->remote, memory_order_relaxed);
     Check(word >> 32 == blocks.size(), "a remote chain has another length");
@@ -174,7 +174,7 @@ class Input {
     return nullptr;
   }
 
-  // A slab is on its owner's list, once, exactly when its chain is not empty.
+  // A slab must be on its owner's list, once, exactly if its chain is not empty.
   void CheckPendingList(const hak_heap *heap) const {
     size_t listed = 0;
     for (const hak_slab *slab = atomic_load_explicit(&heap->pending, memory_order_relaxed);
@@ -197,7 +197,7 @@ class Input {
     for (uint32_t i = 0; i < got; ++i) {
       hak_slab *slab = hak_slab_of(blocks[i]);
       Check(hak_slab_map_find(blocks[i]) == class_id && OwnerOf(slab) == heap, "a block of another slab");
-      // Those on remote chains are in the table too, with no number.
+      // Blocks on remote chains are in the table too, without a number.
       Check(table_.Add(blocks[i], next_tag_), "a block that the program holds, or that is on a remote chain");
       memcpy(blocks[i], &next_tag_, sizeof next_tag_);
       held_.push_back(blocks[i]);
@@ -217,7 +217,7 @@ class Input {
     pending->blocks.push_back(block);
   }
 
-  // Takes a block out of what is held.
+  // Removes a block from the held ones.
   void *Release(size_t at) {
     void *block = held_[at];
     held_[at] = held_.back();
@@ -248,7 +248,7 @@ class Input {
     for (void *block : blocks) calls_.chain_add(&chain, block);
     Check(chain.count == blocks.size(), "a chain of another length");
     const bool orphan = OwnerOf(slab) == &hak_orphanage;
-    // Blocks of an orphan are taken in at once.
+    // Blocks of an orphaned slab are collected at once.
     for (void *block : blocks) {
       if (!orphan) AddPending(slab, block);
     }
@@ -281,7 +281,7 @@ class Input {
   }
 
   void Drain(hak_heap *heap) {
-    // Before: a slab that empties goes back to the pool and has no owner then.
+    // Before the call: a slab that becomes empty returns to the pool and then has no owner.
     ForgetPendingOf(heap);
     hak_heap_enter(heap);
     calls_.drain(heap);
@@ -289,7 +289,7 @@ class Input {
     CheckPendingList(heap);
   }
 
-  // Makes the heap as a new one is. A block that got lost is one that its slab still counts: the heap keeps that slab.
+  // Makes the heap like a new one. Its slab still counts a lost block, so the heap keeps that slab.
   void Empty(hak_heap *heap) {
     Drain(heap);
     hak_heap_enter(heap);
@@ -307,8 +307,8 @@ class Input {
   Kept &kept_;
   std::array<hak_heap *, kHeaps> &heaps_;
   std::vector<void *> &held_;
-  BlockTable &table_;   // what is held, and what is on remote chains
-  size_t pending_ = 0;  // slabs with something on their remote chains, the first so many of kept_.pending
+  BlockTable &table_;   // the held blocks, and those on remote chains
+  size_t pending_ = 0;  // how many slabs have blocks on their remote chains: the first ones of kept_.pending
   uint64_t next_tag_ = 1;
   bool ended_ = false;
 };
@@ -318,7 +318,7 @@ class Input {
 void RunRemoteQueueInput(const RemoteQueueCalls &calls, const uint8_t *data, size_t size) {
   static const bool ready = [] {
     hak_slab_map_init(HAK_SLAB_MAP_AUTO);
-    // The same in every run, and time is not to decide anything.
+    // The same in every run, and independent of time.
     hak_nextptr_secret = 0x9e3779b97f4a7c15U;
     hak_config.decommit_deadline_ms = uint64_t{1} << 40;
     hak_config.thread_cache_bytes = size_t{4} << 20;

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Remote frees (remote.h) and what becomes of them when heaps end and slabs are adopted, against sets of blocks. Two
-// heaps and the orphanage, all worked by one thread: what the protocol does to its records. What threads do to it at
-// once is heap_threads_fuzzer's.
+// Remote frees (remote.h), also when heaps end and slabs are adopted, against sets of blocks. One thread works on two
+// heaps and the orphanage, to test the protocol's records. heap_threads_fuzzer tests concurrent threads.
 //
-// An input is a row of records of eight bytes:
-//   byte 0    what is done, see Step
+// An input is a sequence of records of eight bytes:
+//   byte 0    the step, see Step
 //   byte 1    which heap
 //   byte 2    which class
 //   byte 3    how many blocks
-//   byte 4-5  where in what is held they begin
+//   byte 4-5  where among the held blocks they begin
 #ifndef HAKMEM_FUZZ_REMOTE_QUEUE_ENGINE_H_
 #define HAKMEM_FUZZ_REMOTE_QUEUE_ENGINE_H_
 
@@ -22,7 +21,7 @@
 
 namespace hak_fuzz {
 
-// What is tested; controls put something wrong in a place.
+// The functions under test; controls replace one of them.
 struct RemoteQueueCalls {
   void (*chain_add)(hak_chain *chain, void *block) = hak_chain_add;
   uint64_t (*push)(const hak_chain *chain) = hak_remote_push;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Frees into slabs of other heaps. See remote_queue_engine.h for what an input means.
+// Frees into slabs of other heaps. remote_queue_engine.h explains the inputs.
 #include "fuzz/fuzz_target.h"
 #include "fuzz/remote_queue_engine.h"
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What every fuzz target asks of AddressSanitizer; ASAN_OPTIONS beats it. The sanitizer's own malloc serves the models
-// and the engine alone, never the allocator that is tested. Its usual quarantine of 256 MiB has each of their
-// short-lived containers on memory that was never touched before, and the page faults take a third of a short input's
-// time. A quarter of a MiB still keeps what was freed while some thousand more blocks come and go.
+// The AddressSanitizer options of every fuzz target; ASAN_OPTIONS overrides them. The sanitizer's own malloc serves
+// only the models and the engine, never the tested allocator. With its usual quarantine of 256 MiB, each of their
+// short-lived containers lies in memory that was never touched before, and the page faults take a third of a short
+// input's time. A quarantine of 256 KiB still holds some thousand freed blocks.
 
 extern "C" __attribute__((used, visibility("default"))) const char *__asan_default_options();
 

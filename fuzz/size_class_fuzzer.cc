@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The size classes against the rule they follow: the tables against a search, the multiplication that stands for a
-// division against the division.
+// The size classes against their rule: the tables against a search, and the multiplication that replaces a division
+// against the division.
 //
-// An input is a row of records of eight bytes: a request in the low 40 bits, little endian, and three bytes that choose
-// an alignment, a class, and how large the request is.
+// An input is a sequence of records of eight bytes: a request in the low 40 bits, little endian, and three bytes that
+// select an alignment, a class, and the magnitude of the request.
 #include <hakmem/hakmem.h>
 #include <string.h>
 
@@ -36,7 +36,7 @@ size_t NaiveStride(size_t class_id) {
 
 bool IsHalf(size_t stride) { return stride > 256 && stride < 1024 && (stride < 512 ? stride % 32 : stride % 64) != 0; }
 
-// The table of a small heap: a process that only asks for classes never refines it.
+// The table of a small heap: a process that only looks up classes never refines it.
 size_t NaiveClass(size_t size, size_t align) {
   for (size_t id = 1; id < HAK_CLASS_COUNT; ++id) {
     const size_t stride = NaiveStride(id);
@@ -96,7 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const size_t request = data[7] < 128 ? bits % (40 * 1024) : bits >> (data[7] % 40);
     CheckRequest(request, size_t{1} << (data[5] % 20));
     CheckBlockStart(1 + data[6] % (HAK_CLASS_COUNT - 1), bits);
-    // Beside a true block of the class, where an off-by-one would be.
+    // Beside a block of the class, where an off-by-one error would show.
     const uint32_t id = 1 + data[6] % (HAK_CLASS_COUNT - 1);
     const size_t stride = hak_class_stride(id);
     const size_t index = bits % (HAK_SLAB_ROOM / stride);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A slab's blocks, taken from its bitmap, carved, and put back, against a set of numbers.
+// A slab's blocks: taken from its bitmap, carved, and put back, against a set of numbers.
 //
-// An input is a row of records of eight bytes: byte 0 chooses the call, byte 1 the slab or the state of its memory,
-// byte 2 the class, bytes 4 and 5 are a number of blocks or the choice of one.
+// An input is a sequence of records of eight bytes: byte 0 selects the call, byte 1 the slab or the state of its
+// memory, byte 2 the class, bytes 4 and 5 are a number of blocks or select one.
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,22 +21,22 @@ namespace {
 
 using hak_fuzz::Check;
 
-// A set of numbers of blocks, which allocates nothing.
+// A set of block numbers, which allocates nothing.
 class NumberSet {
  public:
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
   bool Has(uint32_t number) const { return has_[number]; }
-  // Of a set that is not empty.
+  // For a set that is not empty.
   uint32_t Least() const { return AtLeast(least_); }
-  // The least number that is no less than this one, or kNone.
+  // The least number that is at least this one, or kNone.
   uint32_t AtLeast(uint32_t number) const {
     if (size_ == 0) return kNone;
     while (number < end_ && !has_[number]) ++number;
     return number < end_ ? number : kNone;
   }
 
-  // False when the number is there already.
+  // False: the number is already in the set.
   bool Add(uint32_t number) {
     if (has_[number]) return false;
     has_[number] = true;
@@ -62,12 +62,12 @@ class NumberSet {
  private:
   std::array<bool, HAK_SLAB_BLOCKS_MAX> has_ = {};
   uint32_t least_ = kNone;  // none is below it
-  uint32_t end_ = 0;        // none is there or above
+  uint32_t end_ = 0;        // all numbers are below
   size_t size_ = 0;
 };
 
-// What stays from one input to the next, for to make it anew would take longer than a short input itself: no more than
-// room, emptied before it is used.
+// Kept from one input to the next, because creating it would take longer than a short input. It is emptied before each
+// use.
 struct Kept {
   NumberSet free;
   std::vector<uint32_t> held;
@@ -81,7 +81,7 @@ Kept &TheKept() {
 
 class SlabModel {
  public:
-  // `whole`: what the box says of a block's place is looked at for every block.
+  // `whole`: checks the place of every block by the box's functions.
   SlabModel(hak_superslab *superslab, bool whole)
       : superslab_(superslab), whole_(whole), free_(TheKept().free), held_(TheKept().held) {
     Format(0, 1, true);
@@ -98,7 +98,7 @@ class SlabModel {
     const uint32_t number = record[4] | static_cast<uint32_t>(record[5]) << 8;
     switch (record[0] % 8) {
       case 0:
-        // A slab goes back to the pool and comes again when no block of it is in use.
+        // When no block of it is in use, a slab returns to the pool and is taken again.
         if (record[0] >= 224) Format(record[1] % HAK_SLABS_PER_SUPERSLAB, record[2], record[3] % 2 != 0);
         return;
       case 1:
@@ -160,8 +160,8 @@ class SlabModel {
     CheckCounts();
   }
 
-  // The i-th block that the slab gave, of `count`, must be number `index`: counted from the slab's end, by
-  // multiplication without a table. What the box itself says of the place takes longer.
+  // The i-th of `count` blocks that the slab returned must have the number `index`, counted from the slab's end by a
+  // multiplication without a table. A check by the box's own functions takes longer.
   void CheckBlock(uint32_t i, uint32_t count, const void *block, uint32_t index, const char *what) const {
     const char *end =
         reinterpret_cast<const char *>(superslab_) + (slab_->index + size_t{1}) * HAK_SLAB_SIZE - HAK_SLAB_GUARD;
@@ -177,7 +177,7 @@ class SlabModel {
     void **out = Out(want);
     const uint32_t got = hak_slab_take_free(slab_, out, want);
     Check(got == std::min<size_t>(want, free_.size()), "take_free gave another number of blocks");
-    // The lowest free ones, in order.
+    // The lowest free blocks, in order.
     for (uint32_t i = 0; i < got; ++i) {
       const uint32_t index = free_.Least();
       CheckBlock(i, got, out[i], index, "take_free gave another block");
@@ -192,12 +192,12 @@ class SlabModel {
     const uint32_t got = hak_slab_carve(slab_, out, want);
     Check(got == std::min(want, slab_->capacity - carved_), "carve gave another number of blocks");
     carved_ += got;
-    // From the lowest address up, and the lowest comes last.
+    // From the lowest address upwards, and the lowest comes last.
     for (uint32_t i = 0; i < got; ++i) {
       const uint32_t index = slab_->capacity - carved_ + i;
       CheckBlock(i, got, out[i], index, "carve gave another block");
       held_.push_back(index);
-      // It is the program's now.
+      // The program holds it now.
       const size_t usable = hak_class_usable(class_id_);
       memset(out[i], 0xA5, 8);
       if (whole_) memset(out[i], 0xA5, std::min<size_t>(usable, 64));
@@ -246,7 +246,7 @@ class SlabModel {
     Check(hak_slab_list_for(slab_) == naive, "hak_slab_list_for");
   }
 
-  // Room for exactly `want` results, so that a sanitizer sees one too many.
+  // Room for exactly `want` results, so that a sanitizer notices one too many.
   static void **Out(uint32_t want) { return TheKept().out.Of(std::min<size_t>(want, HAK_SLAB_BLOCKS_MAX)); }
 
   hak_superslab *superslab_;
@@ -264,7 +264,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   // Kept between inputs; every slab is formatted before it is used.
   static auto *superslab = static_cast<hak_superslab *>(aligned_alloc(HAK_SUPERSLAB_SIZE, HAK_SUPERSLAB_SIZE));
   if (superslab == nullptr) return 0;
-  // Every bit and every block's place: not for each input, because there are thousands.
+  // Checks every bit and every block's place. Not for each input, because there are thousands of blocks.
   static auto *chosen = new hak_fuzz::OneIn(8);
   const bool whole = chosen->Chooses(data, size);
   SlabModel model(superslab, whole);

@@ -17,9 +17,9 @@ constexpr uintptr_t kRegionBytes = uintptr_t{1} << 32;
 constexpr uintptr_t kTop = HAK_GRANULE_COUNT << HAK_SLAB_SHIFT;
 constexpr size_t kRegionGranules = kRegionBytes / HAK_SLAB_SIZE;
 
-// Every second region lies in the window of the flat form, if there is one. The others go from one end of the address
-// space to the other, the first and the last region of it among them; one that would be in the window is right below
-// it, or above it where the window begins with the address space.
+// Every second region lies in the window of the flat form, if there is one. The others are spread over the address
+// space and include its first and last region. A region that would be in the window lies directly below it, or above it
+// if the window begins with the address space.
 uintptr_t RegionStart(size_t region) {
   const uintptr_t last = kTop / kRegionBytes - 1;
   const uintptr_t window = hak_slab_map_base << HAK_SLAB_SHIFT;
@@ -32,8 +32,8 @@ uintptr_t RegionStart(size_t region) {
   return window >= kRegionBytes ? window - kRegionBytes : window + HAK_WINDOW_SIZE;
 }
 
-// What each entry must be. Kept from input to input like the map itself, whose memory never goes back; the entries that
-// an input sets are set back at its end.
+// What each entry must be. Kept from input to input, like the map itself, whose memory is never returned. The entries
+// that an input sets are reset at its end.
 struct Model {
   std::array<std::vector<uint8_t>, kRegions> entries;
   std::array<bool, kRegions> covered = {};
@@ -82,7 +82,7 @@ class Input {
     }
   }
 
-  // All entries that were set, and those beside them.
+  // All entries that were set, and their neighbours.
   void CheckAll() const {
     for (const Run &run : runs_) {
       const size_t first = run.granule == 0 ? 0 : run.granule - 1;
@@ -116,14 +116,14 @@ class Input {
     Check(calls_.find(At(address)) == wanted, "hak_slab_map_find");
     const uintptr_t granule = hak_slab_map_granule(At(address));
     const bool inside = granule < HAK_WINDOW_GRANULES;
-    // Without a window the inline lookup covers the first granule alone, where no block is.
+    // Without a window the inline lookup covers only the first granule, where there are no blocks.
     Check(hak_slab_map_covers(granule) == (hak_slab_map_is_flat() ? inside : granule == 0), "hak_slab_map_covers");
     if (hak_slab_map_is_flat() && inside) Check(hak_slab_map_class(granule) == wanted, "hak_slab_map_class");
   }
 
   void Look(size_t region, size_t superslab, const uint8_t *record) const {
     if (record[7] % 4 == 0) {
-      // Any address: one beyond the map has no entry, whatever its low bits say.
+      // Any address: one beyond the map has no entry, whatever its low bits are.
       const uintptr_t address = kTop << (record[7] / 4 % 16) | Four(record + 2);
       CheckAddress(address, HAK_CLASS_NONE);
       return;

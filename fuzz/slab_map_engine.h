@@ -2,7 +2,7 @@
 //
 // The slab map, in either form, against an array of bytes.
 //
-// An input is a row of records of eight bytes:
+// An input is a sequence of records of eight bytes:
 //   byte 0    what is done: 0-95 covers a superslab and sets entries of it, 96-127 covers it while the system refuses
 //             memory, 128-255 looks up
 //   byte 1    which of 64 regions of 4 GiB
@@ -21,14 +21,14 @@
 
 namespace hak_fuzz {
 
-// What is tested; controls put something wrong in a place.
+// The functions under test; controls replace one of them.
 struct SlabMapCalls {
   bool (*cover)(const void *superslab) = hak_slab_map_cover;
   void (*set)(const void *start, uint32_t count, uint32_t class_id) = hak_slab_map_set;
   uint32_t (*find)(const void *address) = hak_slab_map_find;
 };
 
-// Runs one input. The process's map has the form `form` from the first call on; all calls name the same.
+// Runs one input. The first call gives the process's map the form `form`; all calls must name the same form.
 void RunSlabMapInput(const SlabMapCalls &calls, hak_slab_map_form form, const uint8_t *data, size_t size);
 
 }  // namespace hak_fuzz

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The slab map in its flat form. See slab_map_engine.h for what an input means.
+// The slab map in its flat form. slab_map_engine.h explains the inputs.
 #include "fuzz/fuzz_target.h"
 #include "fuzz/slab_map_engine.h"
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Runs a fuzz target without a fuzzing engine, with any compiler and anywhere: first the files that are named, then
-// inputs made up from a seed, which is a new one in each run unless it is given; it is printed.
+// Runs a fuzz target without a fuzzing engine, with any compiler and on any machine: first the named files, then inputs
+// generated from a seed. The seed is printed; it differs in each run unless it is given.
 //
 //   NAME [-runs=N] [-max_len=BYTES] [-seed=N] [FILE or DIRECTORY]...
 //
-// Options that only libFuzzer knows are ignored. Fails when no input ran, or none of the files: a replay of an empty
-// corpus proves nothing. A path that cannot be read is an error that names it, with status 2. An input that brings the
-// target down is named, and written out in hexadecimal.
+// Options that only libFuzzer knows are ignored. Fails if no input ran, or none of the files: a replay of an empty
+// corpus proves nothing. A path that cannot be read is an error that names it, with status 2. An input that makes the
+// target fail is named and printed in hexadecimal.
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -35,17 +35,17 @@ using hak_test::Random;
 
 Random g_random(0);
 
-// What the target is at, for the handler of its death.
+// The current input, for the handler of fatal signals.
 const char *g_name;
 const uint8_t *g_data;
 size_t g_size;
 
 void Write(const char *text, size_t size) {
-  // Nothing can be done about a failure here.
+  // A failure here cannot be handled.
   if (write(STDERR_FILENO, text, size) < 0) return;
 }
 
-// Only calls that may be made in a signal handler.
+// Makes only calls that are allowed in a signal handler.
 void Tell() {
   if (g_name == nullptr) return;
   Write("\ninput: ", 8);
@@ -61,7 +61,7 @@ void Tell() {
 
 void OnSignal(int number) {
   Tell();
-  // The handler is gone by now (SA_RESETHAND), so this one ends the process.
+  // The handler has been removed (SA_RESETHAND), so this signal ends the process.
   raise(number);
 }
 
@@ -71,7 +71,7 @@ void InstallHandlers() {
   action.sa_flags = static_cast<int>(SA_RESETHAND | SA_NODEFER);
   for (const int number : {SIGABRT, SIGILL, SIGTRAP}) sigaction(number, &action, nullptr);
 #if !defined(__SANITIZE_ADDRESS__)
-  // A sanitizer has a handler of its own for these, which tells more.
+  // A sanitizer has its own handler for these, which reports more.
   for (const int number : {SIGSEGV, SIGBUS, SIGFPE}) {
     struct sigaction old = {};
     if (sigaction(number, nullptr, &old) == 0 && old.sa_handler == SIG_DFL) sigaction(number, &action, nullptr);
@@ -80,7 +80,7 @@ void InstallHandlers() {
 }
 
 void RunOne(const std::string &name, const Bytes &input) {
-  // A copy of exactly this length, so that a sanitizer sees a read behind its end.
+  // A copy with exactly this length, so that a sanitizer notices a read behind the end.
   const std::vector<uint8_t> copy(input);
   g_name = name.c_str();
   g_data = copy.data();
@@ -95,9 +95,9 @@ Bytes RandomBytes(size_t size) {
   return bytes;
 }
 
-// Half of the inputs are any bytes, half are files of the corpus that were changed a little.
+// Half of the inputs are random bytes, half are slightly changed files of the corpus.
 Bytes MakeInput(const std::vector<Bytes> &corpus, size_t max_len) {
-  // Short ones are as likely as long ones.
+  // Short inputs are as likely as long ones.
   const size_t bits = g_random.Index(20);
   const size_t size = std::min(max_len, g_random.Index(size_t{1} << bits));
   if (corpus.empty() || g_random.OneIn(2)) return RandomBytes(size);
@@ -136,7 +136,7 @@ Bytes ReadFile(const std::filesystem::path &path) {
   return bytes;
 }
 
-// The files named, and those in the directories named, in an order that does not depend on the file system.
+// The named files, and those in the named directories, in an order that does not depend on the file system.
 std::vector<std::filesystem::path> ListFiles(const std::vector<std::string> &arguments) {
   std::vector<std::filesystem::path> files;
   for (const std::string &argument : arguments) {
@@ -169,7 +169,7 @@ uint64_t Number(const char *text) {
 
 }  // namespace
 
-// Changes a few bytes; what targets without a mutator of their own are changed by.
+// Changes a few bytes. Used for targets without a mutator.
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size) {
   const size_t at = size == 0 ? 0 : g_random.Index(size);
   switch (g_random.Below(4)) {

@@ -20,10 +20,10 @@ namespace hak_fuzz {
 namespace {
 
 constexpr size_t kStepsMax = 128;
-// What an input may hold together.
+// The most bytes that an input may hold.
 constexpr size_t kHeldMax = 4096;
 constexpr size_t kHeldBytesMax = size_t{8} << 20;
-// As thread_cache.c promises.
+// As in thread_cache.c.
 constexpr size_t kBlocksMax = 2046;
 constexpr size_t kBytesMax = size_t{256} << 10;
 constexpr size_t kFirst = 14;
@@ -34,16 +34,16 @@ struct Held {
   uint64_t tag;
 };
 
-// What stays from one input to the next, for to make it anew would take longer than a short input itself.
+// Kept from one input to the next, because creating it would take longer than a short input.
 struct Kept {
   std::array<std::vector<void *>, HAK_CLASS_COUNT> bins;
   std::vector<uint32_t> used;
   std::vector<Held> held;
   BlockTable held_table;
   BlockTable seen;
-  std::array<std::vector<void *>, HAK_CLASS_COUNT> returned;  // empty, and only keep their room
-  // Open, or NULL. Such a heap is like a new one: all its blocks went back, then its empty slabs, and the arrays of its
-  // cache.
+  std::array<std::vector<void *>, HAK_CLASS_COUNT> returned;  // empty, but they keep their capacity
+  // Open, or NULL. Such a heap is like a new one: all its blocks, its empty slabs and the arrays of its cache were
+  // returned.
   hak_heap *heap = nullptr;
 };
 
@@ -75,7 +75,7 @@ class Input {
     Check(heap_ != nullptr, "no heap");
   }
   ~Input() {
-    // Not at its end: what was left undone is not for the next.
+    // Not at the end of an input: the next input must not see its leftovers.
     if (ended_ || heap_ == nullptr) return;
     hak_heap_close(heap_);
     heap_ = nullptr;
@@ -93,7 +93,7 @@ class Input {
         CheckTotals();
         return;
       case 2:
-        // Both are settings of the operator.
+        // Both are settings.
         hak_config.borrow = (r[3] & 1) != 0;
         hak_config.thread_cache_bytes = Pair(r + 4) * size_t{64};
         return;
@@ -114,7 +114,7 @@ class Input {
     }
   }
 
-  // `whole`: all blocks go the way through the cache, everything is looked at, and the heap is closed.
+  // `whole`: returns all blocks through the cache, checks everything, and closes the heap.
   void End(bool whole) {
     if (whole) {
       while (!held_.empty()) Free(held_.size() - 1);
@@ -134,7 +134,7 @@ class Input {
   }
 
  private:
-  // Mostly few.
+  // Mostly a few.
   static size_t Times(uint8_t byte) { return byte < 224 ? 1 + byte % 16 : 1 + (byte - 224U) * 8; }
 
   hak_bin *Bin(uint32_t class_id) const { return &heap_->cache.bins[class_id]; }
@@ -169,8 +169,8 @@ class Input {
     used_.push_back(class_id);
   }
 
-  // The bins as the slow calls left them. `may_fill`: the class whose bin may have got blocks; every other one, and
-  // that one too unless it was empty, may only have lost its oldest.
+  // Checks the bins after a slow call. `may_fill`: the class whose bin may have got blocks. Every other bin, and that
+  // one too unless it was empty, may only have lost its oldest blocks.
   void CheckBins(uint32_t may_fill) {
     uint64_t bytes = 0;
     for (const uint32_t class_id : used_) {
@@ -199,14 +199,14 @@ class Input {
     most_ = bytes;
   }
 
-  // Each class has its first array, whatever the bounds say.
+  // Each class gets its first array, whatever the bounds are.
   uint64_t AtLeast() const {
     uint64_t bytes = 0;
     for (const uint32_t class_id : used_) bytes += kFirst * hak_class_stride(class_id);
     return bytes;
   }
 
-  // Blocks that came into a bin: of the class, nobody's, and each once.
+  // Blocks that came into a bin must be of the class, not held by the program, and there only once.
   void CheckNew(uint32_t class_id, const Cached &blocks) const {
     for (void *block : blocks) {
       Check(hak_slab_map_find(block) == class_id, "a block of another class in a bin");
@@ -228,7 +228,7 @@ class Input {
       block = Slow(class_id);
     }
     const uint32_t of = hak_slab_map_find(block);
-    // A lent block is of a class at most an eighth above.
+    // A borrowed block is of a class that is at most an eighth larger.
     Check(of == class_id || (hak_config.borrow && !kHeaders && of > class_id &&
                              hak_class_stride(of) <= hak_class_stride(class_id) * 9 / 8),
           "a block of another class");
@@ -253,13 +253,13 @@ class Input {
     return block;
   }
 
-  // A block may be lent out of the bin of the larger class: its newest.
+  // The larger class may lend the newest block of its bin.
   void TookNewest(const void *block) {
     std::vector<void *> &bin = bins_[hak_slab_map_find(block)];
     if (!bin.empty() && bin.back() == block) bin.pop_back();
   }
 
-  // Takes a block out of what is held.
+  // Removes a block from the held ones.
   Held Release(size_t at) {
     const Held held = held_[at];
     held_[at] = held_.back();
@@ -297,7 +297,7 @@ class Input {
     }
   }
 
-  // What is held goes back to the slabs, a class at a time, and nothing to the bins.
+  // Returns the held blocks to their slabs, a class at a time, and none to the bins.
   void ReturnAll() {
     while (!held_.empty()) {
       const Held held = Release(held_.size() - 1);
@@ -312,7 +312,7 @@ class Input {
     hak_heap_leave(heap_);
   }
 
-  // Makes the heap as a new one is. A block that got lost is one that its slab still counts: the heap keeps that slab.
+  // Makes the heap like a new one. Its slab still counts a lost block, so the heap keeps that slab.
   void Empty() {
     hak_heap_enter(heap_);
     hak_heap_release_empty(heap_);
@@ -361,7 +361,7 @@ class Input {
 void RunThreadCacheInput(const ThreadCacheCalls &calls, const uint8_t *data, size_t size) {
   static const bool ready = [] {
     hak_slab_map_init(HAK_SLAB_MAP_AUTO);
-    // Time is not to decide anything.
+    // Results must not depend on time.
     hak_config.decommit_deadline_ms = uint64_t{1} << 40;
     return true;
   }();

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The slow side of the thread cache (thread_cache.h) against lists: what is in a bin before and after each call, and
-// what the program holds.
+// The slow side of the thread cache (thread_cache.h), against lists of the blocks in each bin before and after each
+// call, and of those that the program holds.
 //
-// An input is a row of records of eight bytes:
-//   byte 0    what is done, see Step
+// An input is a sequence of records of eight bytes:
+//   byte 0    the step, see Step
 //   byte 1    how many times
 //   byte 2    the class
 //   byte 3    the order in which blocks are freed
-//   byte 4-5  where in what is held the frees begin; how much the caches may hold together
+//   byte 4-5  where among the held blocks the frees begin; how much the caches may hold together
 #ifndef HAKMEM_FUZZ_THREAD_CACHE_ENGINE_H_
 #define HAKMEM_FUZZ_THREAD_CACHE_ENGINE_H_
 
@@ -19,7 +19,7 @@
 
 namespace hak_fuzz {
 
-// What is tested; controls put something wrong in a place.
+// The functions under test; controls replace one of them.
 struct ThreadCacheCalls {
   void *(*miss)(hak_heap *heap, uint32_t class_id, bool *fresh) = hak_thread_cache_miss;
   void *(*borrow)(hak_heap *heap, uint32_t class_id) = hak_thread_cache_borrow;

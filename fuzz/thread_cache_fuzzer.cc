@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The caches of one thread. See thread_cache_engine.h for what an input means.
+// The caches of one thread. thread_cache_engine.h explains the inputs.
 #include "fuzz/fuzz_target.h"
 #include "fuzz/thread_cache_engine.h"
 

@@ -23,10 +23,10 @@ using hak_test::HeapModel;
 
 constexpr size_t kWorkers = 3;
 constexpr size_t kByteBudget = size_t{1} << 20;
-// Threads are dear to start, so an input may end only a few of them.
+// Starting threads is expensive, so an input may end only a few of them.
 constexpr unsigned kRestartsMax = 2;
 
-// A thread that does what it is handed, in order.
+// A thread that does the jobs that it is given, in order.
 class Worker {
  public:
   Worker() : thread_([this] { Loop(); }) {}
@@ -37,14 +37,14 @@ class Worker {
   Worker(const Worker &) = delete;
   Worker &operator=(const Worker &) = delete;
 
-  // Hands over a job; an empty one ends the thread.
+  // Adds a job; an empty one ends the thread.
   void Post(std::function<void()> job) {
     const std::lock_guard<std::mutex> lock(mutex_);
     jobs_.push_back(std::move(job));
     posted_.notify_one();
   }
 
-  // Until all jobs are done.
+  // Waits until all jobs are done.
   void Wait() {
     std::unique_lock<std::mutex> lock(mutex_);
     idle_.wait(lock, [this] { return jobs_.empty(); });
@@ -55,7 +55,7 @@ class Worker {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
       posted_.wait(lock, [this] { return !jobs_.empty(); });
-      const std::function<void()> &job = jobs_.front();  // a deque's elements stay where they are
+      const std::function<void()> &job = jobs_.front();  // elements of a deque do not move
       if (!job) return;
       lock.unlock();
       job();
@@ -68,13 +68,13 @@ class Worker {
   std::mutex mutex_;
   std::condition_variable posted_;
   std::condition_variable idle_;
-  std::deque<std::function<void()>> jobs_;  // the first is being done
-  std::thread thread_;                      // last: it uses the others
+  std::deque<std::function<void()>> jobs_;  // the first one is in progress
+  std::thread thread_;                      // last, because it uses the other members
 };
 
-// They live from input to input: a thread that just started would find every list empty.
+// They are kept from input to input, because a new thread would find every list empty.
 std::array<std::unique_ptr<Worker>, kWorkers> &Workers() {
-  // Never destroyed, so that the process can end while they wait.
+  // Never destroyed, so that the process can end while the threads wait.
   static auto *workers = new std::array<std::unique_ptr<Worker>, kWorkers>;
   for (std::unique_ptr<Worker> &worker : *workers) {
     if (worker == nullptr) worker = std::make_unique<Worker>();
@@ -89,7 +89,7 @@ class Input {
   void Step(const uint8_t *record) {
     const size_t worker = record[7] % 4 % kWorkers;
     const uint8_t *r = record;
-    // One thread's calls follow each other by themselves; to wake it for each would take longer than the calls.
+    // Successive calls of one thread need no wake-up in between, which would take longer than the calls.
     if (worker != previous_ && previous_waits_) workers_[previous_]->Wait();
     previous_ = worker;
     previous_waits_ = (r[7] & 4) == 0;
@@ -102,7 +102,7 @@ class Input {
         break;
       case 2:
         if (r[0] >= 224 && restarts_ < kRestartsMax) {
-          // Its blocks outlive it: its slabs wait for another owner.
+          // Its blocks outlive it: their slabs go to the orphanage.
           ++restarts_;
           workers_[worker] = nullptr;
           workers_[worker] = std::make_unique<Worker>();
@@ -129,7 +129,7 @@ class Input {
     for (size_t i = 0; i < kHeapSlots; ++i) {
       workers_[i % kWorkers]->Post([this, i] { FreeSlot(&slots_[i]); });
     }
-    // Blocks that one gives back to another arrive when the other looks: hence the second round.
+    // Remote frees arrive when the owner collects them, so there is a second round.
     for (int round = 0; round < 2; ++round) {
       for (const std::unique_ptr<Worker> &worker : workers_) {
         worker->Post([this] { model_->api().trim(0); });
@@ -147,7 +147,7 @@ class Input {
     slot->p = nullptr;
   }
 
-  // A call on one slot by one worker. Another that is busy with the slot finishes first.
+  // One worker's call on one slot. Another worker that is busy with the slot finishes first.
   void OnSlot(size_t worker, const uint8_t *record, size_t at) {
     if (last_[at] != worker) workers_[last_[at]]->Wait();
     last_[at] = worker;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A small fuzz target for the test of the build check: big enough to pass it, and broken in one way when BROKEN_... is
+// A small fuzz target for the test of the build check: large enough to pass it, and broken in one way if BROKEN_... is
 // defined.
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-// Each step is a branch, two checked accesses and a sum that could overflow.
+// Each step has a branch, two checked accesses and a sum that could overflow.
 #define STEP(n) \
   if (size > (n) && data[n] == (n) % 251) sums[data[n] % 16] += (n) + data[(n) / 2] * sums[(n) % 16];
 #define STEPS_8(n) STEP(n) STEP(n + 1) STEP(n + 2) STEP(n + 3) STEP(n + 4) STEP(n + 5) STEP(n + 6) STEP(n + 7)
