@@ -98,8 +98,8 @@ const char *hak_gate_get(const char *name, const char **origin) {
 // ---- Changes ------------------------------------------------------------------------------------
 
 // Sets the fields of hak_config that may change. Writes only those that differ. Relaxed: each is read by itself, under
-// no lock (HAK_SETTING). NOLINTNEXTLINE(readability-function-cognitive-complexity): the same line for each row of the
-// table.
+// no lock (HAK_SETTING).
+// NOLINTNEXTLINE(readability-function-cognitive-complexity): the same line for each row of the table.
 static void publish(const struct hak_gate_values *before) HAK_REQUIRES(hak_gate_role) {
   struct hak_config last;
   struct hak_config next;

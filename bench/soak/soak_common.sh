@@ -148,7 +148,8 @@ resolve() {
 run_worker() {
   [ -n "$preset" ] && export HAKMEM_PROFILE="$preset"
   unset LD_PRELOAD
-  # The library is preloaded only into the worker. shellcheck disable=SC2086 # $pin is a command with its arguments
+  # The library is preloaded only into the worker.
+  # shellcheck disable=SC2086  # $pin is a command with its arguments
   if [ -n "$library" ]; then
     exec $pin env LD_PRELOAD="$library" "$worker" "$@"
   else
