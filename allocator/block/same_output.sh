@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# usage: same_output.sh FILE COMMAND... Passes when COMMAND writes exactly the contents of FILE: for generated files
-# that are checked in.
+# usage: same_output.sh FILE COMMAND...
+#
+# Passes when COMMAND writes exactly the contents of FILE: for generated files that are checked in.
 set -u
 [ $# -ge 2 ] || { echo "usage: same_output.sh FILE COMMAND..." >&2; exit 2; }
 want=$1
