@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Fuzzes a target, or all of them one after the other, and keeps what was learned.
+"""Fuzzes a target, or all of them one after the other, and keeps the results.
 
 usage: campaign.sh [OPTION]... TARGET|all MINUTES
 
@@ -13,12 +13,10 @@ usage: campaign.sh [OPTION]... TARGET|all MINUTES
   -r REPORT        where the summary goes, docs/analysis/testing/fuzzing.md unless given
   -o FOLDER        for findings and logs, /tmp/fuzzing unless given
 
-MINUTES are for each target and may be a fraction. While it runs, a line now and then tells how far it is. Inputs that
-bring the target down are made as small as possible and put into FOLDER/TARGET/findings; one that runs out of time is tried
-a second time, because a busy machine is no finding. Afterwards, inputs that reach
-new edges are added to the corpus, the fewest that do, and the report gets a row. Exit status: 0 nothing was found, 1
-something was, 2 it could not run.
-"""
+MINUTES are for each target and may be a fraction. While it runs, lines report the progress. Inputs that make the target
+fail are minimised and put into FOLDER/TARGET/findings. An input that runs out of time is tried again, because a busy
+machine is not a finding. Afterwards the fewest inputs that reach all new edges are added to the corpus, and the report
+gets a row. Exit status: 0: no findings, 1: findings, 2: it could not run."""
 import concurrent.futures
 import datetime
 import getopt
@@ -41,7 +39,7 @@ from fuzz_targets import ROOT, fuzz_targets, open_workspace  # noqa: E402  pylin
 
 CONFIGS = {"asan": "asan-libfuzzer", "ubsan": "ubsan-libfuzzer"}
 LIMITS = ["-rss_limit_mb=2560", "-timeout=25"]
-# A target that falls over again and again needs a person, not more findings.
+# A target that fails again and again needs a person, not more findings.
 MOST_FINDINGS = 5
 MINIMIZE_SECONDS = 30
 PROGRESS_SECONDS = 10
@@ -65,7 +63,7 @@ LOCK = threading.Lock()
 
 
 class CampaignError(Exception):
-    """Why it could not run."""
+    """The campaign could not run."""
 
 
 def say(text):
@@ -147,7 +145,7 @@ class Campaign:
             self.environment.setdefault(sanitizer + "_SYMBOLIZER_PATH", "/usr/bin/llvm-symbolizer-19")
         self.environment.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
         self.executions = 0
-        # Seconds, without those of making a finding smaller.
+        # Seconds, without the time for minimising findings.
         self.fuzzed = 0.0
         self.processor = 0.0
         self.edges_before = 0
@@ -172,11 +170,12 @@ class Campaign:
             self.name, self.executions, self.fuzzed, self.rate(), self.edges_before, self.edges, self.added, len(self.found)))
 
     def rate(self):
-        """Executions in a second of processor time: of the clock's, it would tell what else the machine does."""
+        """Executions per second of processor time; per second of time, the number would depend on what else the machine
+        does."""
         return int(self.executions / max(self.processor, 0.001))
 
     def _call(self, arguments, log):
-        """Runs the program to its end: (exit status, its output)."""
+        """Runs the program to its end; returns (exit status, output)."""
         done = subprocess.run([str(self.program)] + arguments, cwd=self.folder, env=self.environment, check=False,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         text = done.stdout.decode(errors="replace")
@@ -192,7 +191,7 @@ class Campaign:
         self.edges_before = self.edges = int(lines[-1].group(2))
 
     def _fuzz(self, seconds):
-        """One run of the fuzzer, which a finding ends; whether there is reason for another."""
+        """One run of the fuzzer, which ends at a finding. Returns whether another run makes sense."""
         artifacts = self.folder / "artifacts"
         shutil.rmtree(artifacts, ignore_errors=True)
         artifacts.mkdir()
@@ -227,11 +226,11 @@ class Campaign:
             raise CampaignError("%s ended with status %d and left no input; its output is %s" % (
                 self.name, process.returncode, self.folder / "fuzz.log"))
         new = [self._keep(path) for path in left if not self._was_kept_waiting(path)]
-        # The same finding again: so it would go on.
+        # The same finding again, so more runs would find it too.
         return bool(process.returncode) and all(new)
 
     def _was_kept_waiting(self, path):
-        """Whether the input ran out of time only because the machine gave it none: by itself it comes to an end."""
+        """Whether the input ran out of time only because the machine was busy: alone it ends in time."""
         if not path.name.startswith("timeout-"):
             return False
         status, _ = self._call(self.arguments + [str(path)], "alone.log")
@@ -241,7 +240,7 @@ class Campaign:
         return True
 
     def _keep(self, path):
-        """Makes a bad input as small as it gets, and keeps it; whether it is a new one."""
+        """Minimises a bad input and keeps it. Returns whether it is new."""
         kind = path.name.split("-")[0]
         small = self.folder / "minimized"
         small.unlink(missing_ok=True)
@@ -260,8 +259,8 @@ class Campaign:
         return True
 
     def _merge(self):
-        """Adds to the corpus what reaches edges that it does not. How often an edge is taken does not count here, or the
-        corpus would grow into the thousands."""
+        """Adds to the corpus the inputs that reach new edges. How often an edge is taken does not count, because the
+        corpus would then grow to thousands."""
         before = set(os.listdir(self.corpus))
         status, _ = self._call(self.arguments + ["-merge=1", "-use_counters=0", str(self.corpus), str(self.fresh)], "merge.log")
         if status:
@@ -276,7 +275,7 @@ class Campaign:
 
 
 def build(names, sanitizer, scratch):
-    """The programs of the targets, out of the way of later builds: {name: path}."""
+    """The programs of the targets, copied so that later builds do not change them: {name: path}."""
     for program in ("clang-19", "clang++-19"):
         if not shutil.which(program):
             raise CampaignError("no program %s" % program)
@@ -297,7 +296,7 @@ def build(names, sanitizer, scratch):
 
 
 def engine_options(target):
-    """What belongs to the target by its dictionary and its file of options."""
+    """The options for the target's dictionary and its file of options."""
     arguments = []
     if target.dictionary:
         arguments.append("-dict=%s" % (ROOT / target.dictionary))

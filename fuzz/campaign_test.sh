@@ -3,7 +3,8 @@
 #
 # usage: campaign_test.sh CAMPAIGN SOURCE      CAMPAIGN: campaign.sh, SOURCE: planted_fuzzer.cc, which fails on "BUG"
 #
-# A campaign finds the planted bug, makes the input small, keeps new inputs and writes its row; what it cannot do it says.
+# A campaign finds the planted bug, minimises the input, keeps new inputs and writes its row; it reports what it cannot
+# do.
 set -u
 campaign=$1
 source=$2
@@ -16,7 +17,7 @@ fail() {
   failed=1
 }
 
-# expect WHAT STATUS TEXT ARGUMENT...: the campaign with the arguments; TEXT stands in what it prints.
+# expect WHAT STATUS TEXT ARGUMENT...: runs the campaign with the arguments; its output must contain TEXT.
 expect() {
   what=$1
   status=$2
@@ -27,7 +28,7 @@ expect() {
   [ "$got" -eq "$status" ] && grep -q -e "$text" "$scratch/log" || fail "$what: status $got, expected $status and: $text"
 }
 
-# The target is found in the source tree or in the runfiles, and so is the header that it includes.
+# The target and the header that it includes are found in the source tree or in the runfiles.
 root=$(cd "$(dirname "$source")/.." && pwd)
 if ! clang++-19 -std=c++17 -O1 -fsanitize=address,fuzzer -I "$root" -o "$scratch/planted" "$source" >"$scratch/log" 2>&1; then
   fail 'compiling the planted target'
@@ -53,7 +54,8 @@ grep -q '^| [0-9]*-[0-9]*-[0-9]* | `planted` | asan | default | [0-9.]* | [1-9][
   "$scratch/report.md" || fail 'the row in the report'
 [ "$(grep -c '^# ' "$scratch/report.md")" -eq 1 ] || fail 'the head of the report'
 
-# ---- One that does not: the same target without its bug ------------------------------------------------------------------
+# ---- A campaign without findings: the same target without its bug
+# --------------------------------------------------------
 
 sed -e 's/"BUG", 3) == 0/"BUG", 3) == 1000/' "$source" >"$scratch/mended.cc"
 clang++-19 -std=c++17 -O1 -fsanitize=address,fuzzer -I "$root" -o "$scratch/mended" "$scratch/mended.cc" >"$scratch/log" 2>&1 ||
@@ -62,17 +64,19 @@ expect 'nothing to find' 0 'mended: [1-9][0-9]* executions in .* 0 findings' -p 
   -e HAKMEM_PROFILE=lean mended 0.05
 grep -q '| `mended` | asan | HAKMEM_PROFILE=lean | .* | 0 |$' "$scratch/report.md" || fail 'the second row'
 
-# ---- One that leaves the corpus as it is ---------------------------------------------------------------------------------
+# ---- A campaign that does not change the corpus
+# --------------------------------------------------------------------------
 
 mkdir "$scratch/kept"
 cp "$scratch/corpus/seed" "$scratch/kept/seed"
 expect 'a corpus that is kept' 0 'mended: .* 0 new inputs' -n -p "$scratch/mended" -c "$scratch/kept" mended 0.02
 [ "$(ls "$scratch/kept")" = seed ] || fail 'the corpus was changed'
 
-# ---- A machine that is too busy for it: the input runs out of time, and not again ----------------------------------------
+# ---- A machine that is too busy: the input runs out of time, but not when it is tried again
+# ------------------------------
 
-# slow NAME STATUS: makes a program in place of libFuzzer's, whose first run of fuzzing ends with an input out of time; run
-# by itself that input ends with STATUS.
+# slow NAME STATUS: makes a program that replaces libFuzzer's. Its first run ends with an input that runs out of time;
+# alone that input ends with STATUS.
 slow() {
   cat >"$scratch/$1" <<END
 #!/bin/sh
@@ -97,7 +101,8 @@ expect 'an input kept waiting' 0 'timeout-5105 ran out of time, but not when it 
 slow hanging 70
 expect 'an input that hangs' 1 'hanging: FOUND .*/findings/timeout_' -n -p "$scratch/hanging" -c "$scratch/kept" hanging 0.01
 
-# ---- What cannot run -----------------------------------------------------------------------------------------------------
+# ---- Campaigns that cannot run
+# -------------------------------------------------------------------------------------------
 
 printf 'BUG' >"$scratch/bad/seed"
 expect 'a corpus with a bad input' 2 'does not get through its corpus' -p "$scratch/planted" -c "$scratch/bad" planted 0.05

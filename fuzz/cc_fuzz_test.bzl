@@ -3,7 +3,7 @@
 
     load(":cc_fuzz_test.bzl", "cc_fuzz_test")
 
-The targets that the macro makes have the names of rules_fuzzing. Who drives NAME_bin is the build setting //fuzz:engine:
+The targets that the macro makes have the names of rules_fuzzing. The build setting //fuzz:engine selects the driver of NAME_bin:
 
     standalone   standalone_main.cc, with any compiler (the default): replays files
     libfuzzer    clang's libFuzzer; --config=asan-libfuzzer and --config=ubsan-libfuzzer set it
@@ -27,12 +27,12 @@ def cc_fuzz_test(
     """A fuzz target, the test that replays its corpus, and its packages.
 
     Makes
-      NAME            a test in every profile, which runs the corpus and inputs made up from a seed; it needs no engine
+      NAME            a test in every profile, which runs the corpus and inputs generated from a seed; it needs no engine
       NAME_bin        the fuzzing program; it has the tag `fuzz-target`
       NAME_run        for `bazel run`: starts it with corpus, dictionary and options
       NAME_corpus     the files of corpus/NAME
-      NAME_dict       the dictionary, where there is one
-      NAME_oss_fuzz   a tar archive of what OSS-Fuzz wants in $OUT
+      NAME_dict       the dictionary, if there is one
+      NAME_oss_fuzz   a tar archive of what OSS-Fuzz expects in $OUT
 
     Args:
       name: of the target, of [A-Za-z0-9_-].
@@ -40,8 +40,8 @@ def cc_fuzz_test(
       deps: as for cc_library.
       dict: a libFuzzer dictionary.
       options: a file of options as OSS-Fuzz reads it: NAME.options.
-      max_len: of the inputs that the test makes up, in bytes.
-      runs: how many inputs the test makes up.
+      max_len: of the inputs that the test generates, in bytes.
+      runs: how many inputs the test generates.
       env: environment of the test.
       profiles: those that the test runs in; by default all.
       linkopts: as for cc_binary.
@@ -60,7 +60,7 @@ def cc_fuzz_test(
         name = name + "_lib",
         testonly = True,
         srcs = srcs,
-        # Nothing in a program that has its main() from the engine names the target's function before the engine does.
+        # In a program whose main() is the engine's, nothing refers to the target's function before the engine does.
         alwayslink = True,
         deps = deps + [
             ":fuzz_target_header",

@@ -3,14 +3,14 @@
 #
 # usage: check_oss_fuzz.sh                        builds all targets for address and for undefined, and checks them
 #        check_oss_fuzz.sh -s SANITIZER           only for that one
-#        check_oss_fuzz.sh -s SANITIZER OUT_DIR   checks what stands in OUT_DIR, which was built for SANITIZER
+#        check_oss_fuzz.sh -s SANITIZER OUT_DIR   checks the targets in OUT_DIR, which were built for SANITIZER
 #        check_oss_fuzz.sh --old [ROOT]           builds with an old C library and an old clang (Debian 11: glibc 2.31,
 #                                                 that of OSS-Fuzz's base image, and clang-13), and checks that
 #
-# --old builds in the tree ROOT, which has them; without ROOT it makes one by mmdebstrap. It needs to be root.
-# Does what OSS-Fuzz does with a build before it takes it: builds with fuzz/oss-fuzz/build.sh in an environment that has
-# nothing but its variables, moves $OUT elsewhere, and looks at every fuzz target there (oss-fuzz/check_build.py says at
-# what). Exit status 1: a target is bad, and a line says which and why; 2: nothing could be checked.
+# --old builds in the tree ROOT, which has them; without ROOT it makes one by mmdebstrap. It needs to be root. Checks a
+# build as OSS-Fuzz does before it accepts it: builds with fuzz/oss-fuzz/build.sh in an environment that has only its
+# variables, moves $OUT elsewhere, and checks every fuzz target there (oss-fuzz/check_build.py has the checks). Exit
+# status 1: a target is bad, and a line says which and why; 2: nothing could be checked.
 #
 # CC and CXX choose the compiler, clang-19 unless they are set; ARCHITECTURE is this machine's.
 set -u
@@ -54,7 +54,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 2' HUP INT TERM
 
-# flags SANITIZER: as in the image that builds; there UBSan also counts what is not undefined, as a hint for the fuzzer.
+# flags SANITIZER: as in the build image, where UBSan also reports some defined behaviour, as a hint for the fuzzer.
 flags() {
   echo '-O1 -fno-omit-frame-pointer -gline-tables-only -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION'
   case $1 in
@@ -68,7 +68,7 @@ flags() {
   echo '-fsanitize=fuzzer-no-link'
 }
 
-# build_old: into $work/out, within the tree $root.
+# build_old: builds into $work/out, within the tree $root.
 build_old() {
   if [ -z "$root" ]; then
     root=$scratch/root
@@ -102,13 +102,13 @@ for sanitizer in $sanitizers; do
       build_old || exit 2
     else
       ln -s "$(dirname "$here")" "$work/src/hakmem"
-      # As in its image, the script is elsewhere than the tree, and starts in the tree.
+      # As in its image, the script is outside the tree, and starts in the tree.
       cp "$here/oss-fuzz/build.sh" "$work/src/build.sh"
       (cd "$work/src/hakmem" && env -i PATH="$PATH" CC="$CC" CXX="$CXX" CFLAGS="$options" CXXFLAGS="$options" \
         LIB_FUZZING_ENGINE=-fsanitize=fuzzer OUT="$work/out" SRC="$work/src" WORK="$work/work" SANITIZER="$sanitizer" \
         ARCHITECTURE="$architecture" sh "$work/src/build.sh") || exit 2
     fi
-    # The build goes on without a target that it cannot build.
+    # The build continues without targets that it cannot build.
     for name in $(python3 "$here/oss-fuzz/fuzz_targets.py"); do
       [ -f "$work/out/$name" ] && continue
       echo "BAD BUILD: $name: not built"

@@ -3,8 +3,8 @@
 #
 # usage: check_oss_fuzz_test.sh CHECK SOURCE BUILD     CHECK: check_oss_fuzz.sh, SOURCE: control_target.cc, BUILD: build.sh
 #
-# The check of fuzz target builds takes a good target, refuses each broken one and says what is wrong with it; and the
-# build script names what is missing in its environment.
+# The check of builds accepts a good target, refuses each broken one and says what is wrong with it. The build script
+# names what is missing in its environment.
 set -u
 check=$1
 source=$2
@@ -18,14 +18,14 @@ fail() {
   failed=1
 }
 
-# compile OUTPUT OPTION...: the target, by default as a build for address does it.
+# compile OUTPUT OPTION...: compiles the target, by default for AddressSanitizer.
 compile() {
   output=$1
   shift
   clang++-19 -O1 -static-libstdc++ -static-libgcc "$@" -o "$output" >"$scratch/log" 2>&1 || fail "compiling $output"
 }
 
-# What belongs beside a target.
+# The files beside a target.
 printf 'seed' >"$scratch/input"
 python3 - "$scratch/corpus.zip" "$scratch/input" <<'END'
 import sys
@@ -37,7 +37,7 @@ END
 printf '[libfuzzer]\nmax_len = 64\n' >"$scratch/options"
 printf '"word"\n' >"$scratch/dict"
 
-# package NAME PROGRAM: a folder NAME-out with the program as the target NAME and everything beside it.
+# package NAME PROGRAM: makes a folder NAME-out with the program as the target NAME and all files beside it.
 package() {
   out=$scratch/$1-out
   mkdir "$out"
@@ -47,14 +47,14 @@ package() {
   cp "$scratch/dict" "$out/$1.dict"
 }
 
-# expect WHAT STATUS TEXT SANITIZER NAME: the check of NAME-out.
+# expect WHAT STATUS TEXT SANITIZER NAME: checks NAME-out.
 expect() {
   sh "$check" -s "$4" "$scratch/$5-out" >"$scratch/log" 2>&1
   got=$?
   [ "$got" -eq "$2" ] && grep -q -e "$3" "$scratch/log" || fail "$1: status $got, expected $2 and: $3"
 }
 
-# refused NAME TEXT OPTION...: the target with a defect that is compiled in.
+# refused NAME TEXT OPTION...: the check must refuse the target with a compiled-in defect.
 refused() {
   name=$1
   text=$2
@@ -69,7 +69,7 @@ compile "$scratch/good" $full "$source"
 package good "$scratch/good"
 expect 'a good target' 0 '^PASSED good ' address good
 
-# ---- Compiled in -----------------------------------------------------------------------------------------------------
+# ---- Compiled-in defects ---------------------------------------------------------------------------------------------
 
 compile "$scratch/plain.o" -c "$source"
 refused uncovered 'no coverage instrumentation' $full "$scratch/plain.o"
@@ -84,7 +84,8 @@ refused writes 'writes files: trace' $full -DBROKEN_FILE "$source"
 refused shared_runtime 'needs the library libclang_rt' $full -shared-libasan "$source"
 expect 'a target for address taken for one for undefined' 1 'calls of __asan, more than 0: compiled with another' undefined good
 
-# ---- Beside the program ------------------------------------------------------------------------------------------------
+# ---- Defects of the files beside the program
+# ---------------------------------------------------------------------------
 
 package 'bad.name' "$scratch/good"
 expect 'a bad name' 1 '^BAD BUILD: bad.name: the name has other characters' address bad.name
@@ -121,7 +122,8 @@ expect 'an unknown sanitizer' 2 'no check for the sanitizer memory' memory good
 
 # ---- The environment of build.sh ---------------------------------------------------------------------------------------
 
-# environment TEXT ASSIGNMENT...: the build script with these changes to a whole environment (-u NAME takes one away).
+# environment TEXT ASSIGNMENT...: runs the build script with these changes to a complete environment (-u NAME removes a
+# variable).
 environment() {
   text=$1
   shift

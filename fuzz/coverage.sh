@@ -4,14 +4,14 @@
 # usage: coverage.sh [-o REPORT] [PROFILE]...
 #
 # Replays the corpora of all fuzz targets in builds with clang's source coverage, one for each build profile, and writes
-# which lines of allocator/ they reach, and why not the others: docs/analysis/testing/fuzz-coverage.md unless -o says otherwise.
-# A PROFILE limits it to these, and then the report needs a name. Exit status 1: an input brings its target down, the
-# explanations (coverage/unreached.tsv) do not fit, or the total is below the floor; 2: it cannot be measured.
+# which lines of allocator/ they reach, and why they do not reach the others: docs/analysis/testing/fuzz-coverage.md
+# unless -o is given. If PROFILEs are given it covers only these, and needs -o. Exit status 1: an input makes its target
+# fail, the explanations (coverage/unreached.tsv) do not fit, or the total is below the floor; 2: it cannot be measured.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
 
-# The least that all profiles together must reach, in percent.
+# The least coverage of all profiles together, in percent.
 floor=95
 
 complain() {
@@ -49,11 +49,11 @@ trap 'rm -rf "$scratch"' EXIT
 trap 'exit 2' HUP INT TERM
 mkdir "$scratch/src" "$scratch/lcov"
 ln -s "$root" "$scratch/src/hakmem"
-# Counters that are shared with the file all the time (%c below): so what runs at a process's very end counts as well.
+# The counters are mapped from the file (%c below), so code that runs at a process's very end counts too.
 flags='-O1 -g1 -fprofile-instr-generate -fcoverage-mapping -fprofile-update=atomic'
 flags="$flags -mllvm -runtime-counter-relocation=true"
 
-# replay PROFILE TARGET: every input under every setting, each setting in a process of its own.
+# replay PROFILE TARGET: runs every input with every setting, each setting in a process of its own.
 replay() {
   while read -r name assignments; do
     case $name in '' | '#'*) continue ;; esac
@@ -81,7 +81,7 @@ for profile in $profiles; do
       >"$lcov/$target.lcov" || exit 2
     any=$work/$target.profdata
   done
-  # Which lines have code at all: from every object, whether a target contains it or not. The counts do not matter.
+  # Which lines have code at all, from every object, whether a target contains it or not. The counts do not matter.
   : >"$lcov/allocator.lcov"
   while read -r object; do
     llvm-cov-19 export -format=lcov -instr-profile "$any" "$object" >>"$lcov/allocator.lcov" 2>"$scratch/log" || {

@@ -4,9 +4,9 @@
 
 usage: make_seeds.py FUZZ                    writes FUZZ/corpus/TARGET/seed_NAME for each FUZZ/seeds/TARGET/NAME.txt
        make_seeds.py --check FUZZ            compares instead; exits 1 when a file differs
-       make_seeds.py --one TARGET SCRIPT     writes the input that the script SCRIPT means to standard output
+       make_seeds.py --one TARGET SCRIPT     writes the input of the script SCRIPT to standard output
 
-FUZZ is the folder fuzz/ of the repository. Other files in corpus/ were found by fuzzing; they are left alone.
+FUZZ is the folder fuzz/ of the repository. Other files in corpus/ were found by fuzzing and are not changed.
 
 A script has one call a line: its name and its fields, the names being those of FORMATS below:
 
@@ -33,10 +33,10 @@ class ScriptError(Exception):
     pass
 
 
-# ---- What the bytes of a record mean -------------------------------------------------------------------------------
+# ---- The bytes of a record -----------------------------------------------------------------------------------------
 
 class Field:
-    """`bytes` bytes from `offset` on, little endian; `words` stand for values. `most`: what still fits."""
+    """`bytes` bytes from `offset` on, little endian; `words` stand for values. `most`: the largest value that fits."""
 
     def __init__(self, offset, bytes=1, words=None, shift=0, bits=None):
         self.offset, self.bytes, self.words, self.shift = offset, bytes, words or {}, shift
@@ -54,7 +54,7 @@ THRESHOLDS = [1 << bits for bits in range(15, 22)]
 
 
 def size_records(size):
-    """Bytes 2 to 5 that DecodeSize makes `size` of; None when there are none."""
+    """Bytes 2 to 5 from which DecodeSize makes `size`; None: there are none."""
     def made(kind, raw, around=1):
         return bytes([kind, around]) + raw.to_bytes(2, "little")
 
@@ -82,7 +82,7 @@ HEAP_FIELDS = {"slot": Field(1), "around": Field(3, words=AROUND), "order": Fiel
 
 
 def heap_ops(fuzz):
-    """Byte 0 of each call of heap_ops_fuzzer: calls have as many values as kWeights of heap_engine.cc says."""
+    """Byte 0 of each call of heap_ops_fuzzer: each call has as many values as in kWeights of heap_engine.cc."""
     text = (fuzz / "heap_engine.cc").read_text()
     weights = re.findall(r"^ +(\d+), +// k(\w+)$", text, re.M)
     ops, first = {}, 0
@@ -94,7 +94,7 @@ def heap_ops(fuzz):
     return ops
 
 
-# Of each target: its calls with their byte 0, its fields, whether it has fields for sizes, what its bytes are at first.
+# For each target: its calls with their byte 0, its fields, whether it has fields for sizes, and the initial bytes.
 FORMATS = {
     "heap_ops_fuzzer": (heap_ops, HEAP_FIELDS, True, bytes([0, 0, PLAIN, 1, 0, 0, 0, 1])),
     "heap_threads_fuzzer": (
@@ -174,10 +174,10 @@ def one_call(words, target, ops, variables):
         raise ScriptError('%s knows no call "%s", but: %s' % (target, words[0], " ".join(ops)))
     record = bytearray(initial)
     if target == "size_class_fuzzer":
-        record[7] = ops[words[0]]  # The only target whose first byte is no call.
+        record[7] = ops[words[0]]  # The only target whose first byte is not a call.
     else:
         record[0] = ops[words[0]]
-    # Sizes first: they set all of their four bytes, of which `around` may change one.
+    # Sizes first, because they set all of their four bytes, one of which `around` may change.
     assignments = sorted((word.partition("=") for word in words[1:]), key=lambda a: a[0] not in SIZE_FIELDS)
     for name, equals, text in assignments:
         if not equals:
@@ -266,7 +266,7 @@ def read_script(path, target, fuzz):
 # ---- The dictionary of gate_fuzzer ---------------------------------------------------------------------------------
 
 def gate_dictionary(fuzz):
-    """Names and choices of the table of gates, and what numbers begin and end with."""
+    """The names and choices of the table of settings, and the bounds of numbers."""
     path = fuzz / ".." / "allocator" / "policy" / "gate_table.inc"
     table = path.read_text()
     names = re.findall(r'HAK_GATE_\w+\(\s*\w+,[\w\s,]*"(\w+)"', table)
@@ -281,11 +281,11 @@ def gate_dictionary(fuzz):
     if len(words) < 30:
         raise ScriptError("the table of gates is not found in %s" % path)
     head = ("# SPDX-License-Identifier: Apache-2.0\n"
-            "# Made by make_seeds.py from the table of gates: names and values of gates, and numbers beside their edges.\n")
+            "# Made by make_seeds.py from the table of settings: names and values of settings, and numbers near their bounds.\n")
     return (head + "".join('"%s"\n' % word for word in dict.fromkeys(words))).encode()
 
 
-# ---- Everything ----------------------------------------------------------------------------------------------------
+# ---- All files -----------------------------------------------------------------------------------------------------
 
 def all_files(fuzz):
     scripts = sorted(fuzz.glob("seeds/*/*.txt"))

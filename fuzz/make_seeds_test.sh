@@ -3,8 +3,8 @@
 #
 # usage: make_seeds_test.sh MAKE_SEEDS FUZZ
 #
-# The committed seeds are what the scripts mean; a seed that differs, one without a script, and a script that cannot be
-# read are errors that say where.
+# The committed seeds match the scripts. A seed that differs, a seed without a script, and a script that cannot be read
+# are errors that name the place.
 set -u
 tool=$1
 fuzz=$2
@@ -41,7 +41,7 @@ expect 'the same again' 0 'same' sh -c '"$0" --check "$1" && echo same' "$tool" 
 printf 'x' >"$copy/corpus/slab_fuzzer/seed_of_nobody"
 expect 'a seed without a script' 1 'seed_of_nobody has no script' "$tool" --check "$copy"
 
-# broken NAME TARGET LINE TEXT: a script whose second line is LINE.
+# broken NAME TARGET LINE TEXT: a script whose second line is LINE must be refused with TEXT.
 broken() {
   printf '# first line\n%s\n' "$3" >"$scratch/scripts/$1.txt"
   expect "$1" 2 "scripts/$1.txt:2: .*$4" "$tool" --one "$2" "$scratch/scripts/$1.txt"

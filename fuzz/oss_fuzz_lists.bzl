@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bazel's own lists of what the fuzz targets are built from, for the test of those who read BUILD files without Bazel."""
+"""Bazel's own lists of the fuzz targets' sources, for the test of the tools that read BUILD files without Bazel."""
 
 _TAG = "fuzz-target"
 
 def oss_fuzz_lists(name):
-    """Makes `name`, the lists of all fuzz targets that the package has so far, one file for each.
+    """Makes `name`, the lists of all fuzz targets defined so far in the package, one file for each.
 
     Args:
       name: of the filegroup. The list of the target T is T.sources: the labels of its source files, one a line.

@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Puts a fuzz target and what belongs beside it into one archive, as OSS-Fuzz wants it in $OUT.
+"""Puts a fuzz target and the files beside it into one archive, as OSS-Fuzz expects them in $OUT.
 
 usage: package_oss_fuzz.py NAME OUTPUT.tar PROGRAM DICT OPTIONS INPUT...
 
-DICT and OPTIONS are files or the word none. The archive holds NAME, NAME_seed_corpus.zip, and NAME.dict and NAME.options
-where there are such. The same files give the same archive.
-"""
+DICT and OPTIONS are files or the word none. The archive has NAME, NAME_seed_corpus.zip, and NAME.dict and NAME.options
+if they exist. The same files make the same archive."""
 import io
 import pathlib
 import sys

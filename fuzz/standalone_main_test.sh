@@ -3,15 +3,14 @@
 #
 # usage: standalone_main_test.sh TARGET      TARGET: planted_fuzzer, which aborts on the input "BUG"
 #
-# The program that replays corpora fails when it should: on an input that brings the target down, and when there was
-# nothing to run.
+# The program that replays corpora fails on an input that makes the target fail, and if there was nothing to run.
 set -u
 target=$1
 scratch=${TEST_TMPDIR:?}
 failed=0
 
-# expect WORD STATUS TEXT ARGUMENT...: the target run with the arguments; STATUS is 0, 2, or 1 (anything else), TEXT
-# stands in what it prints.
+# expect WORD STATUS TEXT ARGUMENT...: runs the target with the arguments. STATUS is 0, 2, or 1 for anything else; the
+# output must contain TEXT.
 expect() {
   name=$1
   status=$2

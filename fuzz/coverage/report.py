@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What of the allocator's lines the corpora of the fuzz targets reach.
+"""Which lines of the allocator the corpora of the fuzz targets reach.
 
 usage: report.py --root ROOT --table TABLE --settings SETTINGS [--floor PERCENT] --out REPORT FOLDER
 
@@ -10,9 +10,8 @@ total is below the floor; 2: there is nothing to report on.
 
 The table has lines of four columns between tabs:
   never|sometimes   file   function   why a fuzz target does not reach all of the function
-`sometimes`: it depends on how threads run, so nobody minds when all was reached. The function `*` stands for all of a file
-of which nothing is reached.
-"""
+`sometimes`: it depends on how threads run, so it is no error if everything was reached. The function `*` stands for all
+of a file of which nothing is reached."""
 import argparse
 import bisect
 import pathlib
@@ -43,7 +42,7 @@ class Coverage:
                 start, name = rest.split(",", 1)
                 name = name.rpartition(":")[2]
                 known = self.functions.setdefault(file, {})
-                # The C++ compiler's name for an inline function of a header is not one for people.
+                # The C++ compiler mangles the name of an inline function of a header.
                 if int(start) not in known or known[int(start)].startswith("_Z"):
                     known[int(start)] = name
             elif kind == "DA":
@@ -68,8 +67,8 @@ class Coverage:
         return self.functions[file][starts[position - 1]] if position else "?"
 
     def keep_code(self, root):
-        """Drops comments, which clang takes for part of what surrounds them, and macros and tables in front of the first
-        function: they are shown as code where they are used."""
+        """Removes comments, which clang counts as part of the surrounding code, and macros and tables before the first
+        function, which count where they are used."""
         for file in list(self.lines):
             text = (root / file).read_text(encoding="utf-8").splitlines()
             self.lines[file] = {line for line in self.lines[file] if self.function_at(file, line) != "?"
@@ -78,7 +77,7 @@ class Coverage:
                 del self.lines[file]
 
     def restrict(self, lines):
-        """Leaves only what is among `lines`: a target also contains headers' functions that its own code uses."""
+        """Keeps only `lines`: a target also contains functions of headers that its own code uses."""
         for file in list(self.reached):
             self.reached[file] &= lines.get(file, set())
 

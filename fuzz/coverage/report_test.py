@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The coverage report counts right, and refuses a table of explanations that does not fit."""
+"""The coverage report counts correctly, and refuses a table of explanations that does not fit."""
 import pathlib
 import subprocess
 import sys
@@ -67,7 +67,7 @@ class Report(unittest.TestCase):
         status, _, page = self.run_report(row, target="")
         self.assertEqual(status, 0)
         self.assertIn("| `allocator/os/a.c` | `f` | 3-5 | not linked |", page)
-        # Once something of the file is reached, each function needs its own explanation.
+        # Once anything of the file is reached, each function needs its own explanation.
         self.assertEqual(self.run_report(row)[0], 1)
 
     def test_floor(self):

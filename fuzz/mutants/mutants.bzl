@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All mutants: README.md tells what the fields mean."""
+"""All mutants. README.md explains the fields."""
 
 load(":table_calls.bzl", "CALL_MUTANTS")
 load(":table_floor.bzl", "FLOOR_MUTANTS")

@@ -4,15 +4,14 @@
 
     plant.py NAME OLD NEW SOURCE OUTPUT [CONDITION]
 
-NAME is the mutant's, for messages. With a CONDITION the output is wrapped in `#if CONDITION`, and what is no header for
-C++ too (which has HAK_C_BEGIN in it) is left out there.
-"""
+NAME is the mutant's, for messages. With a CONDITION the output is wrapped in `#if CONDITION`, and a header that is not
+for C++ too (that is, without HAK_C_BEGIN) is left out of C++."""
 
 import sys
 
 
 def plant(name, path, text, old, new):
-    """`text` with `old` replaced by `new`; ValueError when it cannot be."""
+    """`text` with `old` replaced by `new`. ValueError: this is not possible."""
     times = text.count(old)
     if old == "" or times != 1:
         raise ValueError(f"mutant {name}: its text occurs {times} times in {path}, not once: {old!r}")

@@ -2,9 +2,8 @@
 """How the build setting //configs:mutant changes sources. configs/hakmem.bzl is the only user.
 
 With the setting at `none` nothing here is part of any build. With the name of a mutant, each `.c` of the allocator is
-compiled from a copy, of which one has the bug; a bug in a header is compiled into everything, before anything else,
-and the header's guard then keeps the original out.
-"""
+compiled from a copy, and one of the copies has the bug. A bug in a header is included before anything else in every
+source, and the header's guard then excludes the original."""
 
 load("@bazel_skylib//rules:common_settings.bzl", "BuildSettingInfo")
 load(":mutants.bzl", "MUTANTS")
@@ -82,7 +81,7 @@ def _planted_header_impl(ctx):
     output = ctx.actions.declare_file(ctx.label.name)
     for src in ctx.files.headers:
         if mutant != None and mutant["file"] == src.short_path:
-            # Only where the original can be included are the headers that it includes.
+            # The headers that the original includes are found only from the original's folder.
             _plant(ctx, mutant, src, output, condition = "__has_include(\"%s\")" % src.short_path)
             break
     else_needed = mutant == None or not mutant["file"].endswith(".h")
@@ -106,7 +105,7 @@ def _is_c(srcs):
     return type(srcs) == "list" and len([src for src in srcs if src.endswith(".c")]) != 0
 
 def planted_srcs(name, srcs):
-    """What stands for the sources of a library.
+    """The sources of a library, or their copies.
 
     Args:
       name: of the library.

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the allocator with each planted bug, and sees which test notices it.
+"""Builds the allocator with each planted bug, and determines which test notices it.
 
     python3 fuzz/mutants/run_mutants.py                 all mutants; hours
     python3 fuzz/mutants/run_mutants.py --only NAME...  these
     python3 fuzz/mutants/run_mutants.py --missing       those without a current result
     python3 fuzz/mutants/run_mutants.py --ci            a few that are quick; nothing is recorded
-    python3 fuzz/mutants/run_mutants.py --report        only writes the page anew
+    python3 fuzz/mutants/run_mutants.py --report        only writes the page again
 
 For each mutant first the test that its table names; if that passes, all small and medium tests of the allocator and the
 fuzz targets, until one fails. Results go to fuzz/mutants/results.json and the page docs/analysis/testing/mutants.md. Before
@@ -36,11 +36,11 @@ LEAST_RATE = 0.95
 
 
 class Failure(Exception):
-    """Something that makes a verdict impossible."""
+    """No verdict is possible."""
 
 
 def failed_case(log):
-    """The first test case that failed, or the one that was running; None when the log names none."""
+    """The first test case that failed, or the one that was running; None: the log names none."""
     try:
         text = pathlib.Path(log).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -67,8 +67,8 @@ def failed_tests(events):
 
 
 def bazel_test(name, mutant_config, options, arguments, wall):
-    """Runs tests of the build with the mutant `name`. Returns (exit status, failed tests, output); exit status None:
-    not done after `wall` seconds."""
+    """Runs tests of the build with the mutant `name`. Returns (exit status, failed tests, output); exit status None: it
+    had not ended after `wall` seconds."""
     profile = options.profile if options.profile != "standard" else ""
     suffix = "-".join(part for part in [profile, mutant_config, "mutant"] if part)
     command = [str(ROOT / "bazelw"), "test"]
@@ -102,7 +102,7 @@ def describe(failed):
 
 
 def check_control(mutants, options):
-    """The tests that judge must pass when nothing is planted."""
+    """The judging tests must pass without a planted bug."""
     for config in sorted({mutant.get("config", "") for mutant in mutants}):
         killers = sorted({mutant["killer"] for mutant in mutants if mutant.get("config", "") == config})
         status, failed, output = bazel_test(tables.CONTROL, config, options, ["--"] + killers, None)
@@ -161,7 +161,7 @@ def run(options):
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     survivors = 0
     if not options.report:
-        # By configuration, so that each is set up once.
+        # Ordered by configuration, so that each is set up once.
         todo = sorted(chosen(mutants, options, results), key=lambda m: (m.get("config", ""), m["file"]))
         if todo and not options.no_control:
             check_control(todo, options)

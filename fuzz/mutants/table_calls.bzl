@@ -314,7 +314,7 @@ CALL_MUTANTS = [
         "file": "allocator/observe/statistics.c",
         "old": "heaps.cached_blocks + pool.remote_blocks + heaps.rest_blocks)",
         "new": "heaps.cached_blocks + heaps.rest_blocks)",
-        "kind": "wrong figure",
+        "kind": "wrong statistic",
         "breaks": "blocks freed into another thread's slab count as live",
         "killer": "//allocator/test:threads_test",
     },
@@ -324,7 +324,7 @@ CALL_MUTANTS = [
         "old": "memcmp(byte, byte + 1, bytes - 1) == 0",
         "new": "memcmp(byte, byte + 1, bytes - 2) == 0",
         "kind": "missed canary",
-        "breaks": "the last byte behind a guarded block is not looked at",
+        "breaks": "the last byte behind a guarded block is not checked",
         "killer": "//allocator/block:block_tail_test",
     },
     {
@@ -333,7 +333,7 @@ CALL_MUTANTS = [
         "old": "const size_t last = bytes - i < sizeof word ? bytes - i : sizeof word;",
         "new": "const size_t last = bytes - i < sizeof word ? bytes - i - (bytes > i) : sizeof word;",
         "kind": "missed canary",
-        "breaks": "the last byte of a canary is not looked at",
+        "breaks": "the last byte of a canary is not checked",
         "killer": "//allocator/block:block_tail_test_observe",
     },
     {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mutants of the lowest floor, the policies and the gates."""
+"""Mutants of the rooms os, policy, gate and meta."""
 
 FLOOR_MUTANTS = [
     {
@@ -271,7 +271,7 @@ FLOOR_MUTANTS = [
         "file": "allocator/policy/memory_limit.c",
         "old": "lower - lower / 8;",
         "new": "lower;",
-        "kind": "wrong figure",
+        "kind": "wrong bound",
         "breaks": "nothing is given back before the limit is met",
         "killer": "//allocator/policy:memory_limit_test",
     },

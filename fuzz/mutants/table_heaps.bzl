@@ -17,7 +17,7 @@ HEAP_MUTANTS = [
         "old": "  hak_lock_acquire(&hak_orphanage_lock);\n  for (uint32_t list = 0; list < HAK_LIST_FULL && slab == NULL; list++) slab = orphans->lists[list];\n",
         "new": "  for (uint32_t list = 0; list < HAK_LIST_FULL && slab == NULL; list++) slab = orphans->lists[list];\n  { extern int sched_yield(void); sched_yield(); }\n  hak_lock_acquire(&hak_orphanage_lock);\n",
         "kind": "double adoption",
-        "breaks": "two threads that look at once adopt one slab",
+        "breaks": "two threads that search at once adopt one slab",
         "killer": "//allocator/test:threads_test",
     },
     {
@@ -307,7 +307,7 @@ HEAP_MUTANTS = [
         "old": "now - class_heap->idle.seen_since_ms >= idle_ms",
         "new": "now - class_heap->idle.seen_since_ms > idle_ms",
         "kind": "fence-post",
-        "breaks": "a cache is idle a tick later than its span",
+        "breaks": "a cache is idle a tick later than its deadline",
         "killer": "//allocator/heap:idle_cache_test",
     },
     {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mutants of the page heap and of what decides how much of it stays."""
+"""Mutants of the page heap, and of the rules for how much of it is kept."""
 
 PAGE_MUTANTS = [
     {
@@ -217,7 +217,7 @@ PAGE_MUTANTS = [
         "old": "void hak_low_water_dip(struct hak_low_water *water, uint64_t now_bytes) {\n  water->now_bytes = now_bytes;\n  water->least_now = lesser(water->least_now, now_bytes);",
         "new": "void hak_low_water_dip(struct hak_low_water *water, uint64_t now_bytes) {\n  water->now_bytes = now_bytes;",
         "kind": "lost count",
-        "breaks": "memory that was needed between two looks counts as unused",
+        "breaks": "memory that was needed between two calls counts as unused",
         "killer": "//allocator/policy:low_water_test",
     },
 ]

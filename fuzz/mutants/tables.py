@@ -13,7 +13,7 @@ CONTROL = "control"
 
 
 def load(folder):
-    """All mutants of the tables in `folder`, the control first; ValueError when one is malformed."""
+    """All mutants of the tables in `folder`, the control first. ValueError: one is malformed."""
     mutants = []
     for path in sorted(pathlib.Path(folder).glob("table_*.bzl")):
         for statement in ast.parse(path.read_text(encoding="utf-8"), str(path)).body:
@@ -38,13 +38,13 @@ def load(folder):
 
 
 def digest(mutant):
-    """Changes with what was planted and how it was judged."""
+    """A digest of the planted bug and of how it is judged."""
     text = "\0".join(mutant.get(key, "") for key in ("file", "old", "new", "killer", "config"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def outcome(mutant, results):
-    """The recorded result of the mutant as it is now, or None."""
+    """The recorded result of the mutant in its current form, or None."""
     result = results.get(mutant["name"])
     return result if result is not None and result["digest"] == digest(mutant) else None
 

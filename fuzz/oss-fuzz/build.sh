@@ -4,7 +4,8 @@
 # usage: build.sh      in the environment of OSS-Fuzz or ClusterFuzzLite
 #
 # Builds all fuzz targets into $OUT from the tree at $SRC/hakmem. It needs the variables below, the compiler that they
-# name, and python3; neither Bazel nor a network. Exit status 2: something of that is not there, and the message says what.
+# name, and python3, but neither Bazel nor a network. Exit status 2: one of these is missing, and the message says
+# which.
 set -eu
 
 complain() {
@@ -12,7 +13,7 @@ complain() {
   exit 2
 }
 
-# CFLAGS, CXXFLAGS and LIB_FUZZING_ENGINE may be empty, but must be there: a build without them would not be fuzzed.
+# CFLAGS, CXXFLAGS and LIB_FUZZING_ENGINE may be empty, but must be set: a build without them would not be instrumented.
 for name in CC CXX CFLAGS CXXFLAGS LIB_FUZZING_ENGINE OUT SRC WORK SANITIZER ARCHITECTURE; do
   eval "[ -n \"\${$name+set}\" ]" || complain "the variable $name is not set"
 done
@@ -36,6 +37,6 @@ tool=$SRC/hakmem/fuzz/oss-fuzz/build_targets.py
 [ -f "$tool" ] || complain "no $tool: the source tree must be at \$SRC/hakmem"
 
 export CC CXX CFLAGS CXXFLAGS LIB_FUZZING_ENGINE OUT WORK
-# The source tree may be read-only, and stays as it is.
-# A target that does not build there is missed by itself; the others go on being fuzzed.
+# The source tree may be read-only, and is not changed. A target that does not build is left out; the others are still
+# fuzzed.
 PYTHONDONTWRITEBYTECODE=1 exec python3 "$tool" --keep-going "$@"

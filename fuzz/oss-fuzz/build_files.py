@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads BUILD.bazel and .bzl files without Bazel, as far as this repository uses their language.
+"""Reads BUILD.bazel and .bzl files without Bazel, for the part of their language that this repository uses.
 
 The image in which OSS-Fuzz builds has no Bazel, and a second list of sources would soon differ from the first. The
-language of these files is a subset of Python: they are run as Python, with rules that only note how they were called.
-//fuzz:build_files_test compares what comes out with Bazel's own answer.
-"""
+language of these files is a subset of Python, so they run as Python, with rules that only record their arguments.
+//fuzz:build_files_test compares the result with Bazel's own answer."""
 import ast
 import pathlib
 
 
 class BuildFileError(Exception):
-    """A BUILD file that cannot be read, or a label that nothing stands for."""
+    """A BUILD file that cannot be read, or a label without a target or file."""
 
 
 class Select:
-    """What select() gives, and lists with such among their parts; Workspace.resolve makes a plain value of it."""
+    """The result of select(), and lists with such parts. Workspace.resolve makes a plain value of it."""
 
     def __init__(self, parts):
         self.parts = parts
@@ -27,7 +26,7 @@ class Select:
 
 
 class _Anything:
-    """Stands for what only Bazel itself needs: attr, transition, providers."""
+    """Replaces what only Bazel itself needs: attr, transition, providers."""
 
     def __call__(self, *_args, **_kwargs):
         return self
@@ -40,7 +39,7 @@ class _Anything:
 
 
 class Target:
-    """One call of a rule: the attributes as they were given, selects and all."""
+    """One call of a rule: the attributes as given, including selects."""
 
     def __init__(self, package, rule, attributes):
         self.package = package
@@ -51,7 +50,7 @@ class Target:
 
 
 class _Native:
-    """The rules and functions of a BUILD file, noted in the package that is being read."""
+    """The rules and functions of a BUILD file, recorded in the package that is being read."""
 
     def __init__(self, workspace):
         self._workspace = workspace
@@ -74,15 +73,15 @@ class _Native:
         return self._workspace.recorder(rule)
 
 
-# What Bazel has and Python has not, or has otherwise; the rest of Python's own functions mean the same.
+# What only Bazel has, or Python has in another form. The other functions are the same in Python.
 _NOT_STARLARK = ("exec", "eval", "open", "__import__", "input", "compile", "globals", "locals")
 
 
 class Workspace:
-    """The targets of a source tree, under given values of its build settings."""
+    """The targets of a source tree, for given values of its build settings."""
 
     def __init__(self, root, flags):
-        """flags: {"//fuzz:engine": "external", ...}; settings that are not named have their default."""
+        """flags: {"//fuzz:engine": "external", ...}; other settings have their default."""
         self.root = pathlib.Path(root)
         self.flags = dict(flags)
         self.packages = {}
@@ -103,7 +102,7 @@ class Workspace:
         return "//%s:%s" % (package, label.lstrip(":"))
 
     def target(self, label):
-        """The target of an absolute label, or None when it names a file."""
+        """The target of an absolute label; None: the label names a file."""
         package, _, name = label[2:].partition(":")
         target = self.package(package).get(name)
         if target is None and not (self.root / package / name).is_file():
@@ -131,7 +130,7 @@ class Workspace:
         return record
 
     def _run(self, path, package, unknown):
-        """Runs a file; `unknown` gives the value of a name that nobody defines."""
+        """Runs a file. `unknown` returns the value of an undefined name."""
         try:
             tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
         except OSError as error:
@@ -170,7 +169,7 @@ class Workspace:
     def _load(self, names, label, package, symbols, renamed):
         wanted = dict({symbol: symbol for symbol in symbols}, **renamed)
         if label.startswith("@"):
-            # Only build settings and the like come from there: what they are called with is all that is needed.
+            # Only build settings and similar rules come from there, of which only the arguments are needed.
             names.update((here, self.recorder(there)) for here, there in wanted.items())
             return
         label = self.absolute(label, package)
@@ -185,11 +184,11 @@ class Workspace:
     # ---- Values of attributes --------------------------------------------------------------------------------------
 
     def _holds(self, label):
-        """Whether a config_setting holds."""
+        """Whether a config_setting matches."""
         setting = self.target(label)
         if setting is None or setting.rule != "config_setting":
             raise BuildFileError("%s: not a config_setting" % label)
-        # Only the compilation mode is asked for in this way, and what ships is built optimised.
+        # Only the compilation mode is selected in this way, and the shipped build is optimised.
         if any(wanted != {"compilation_mode": "opt"}.get(option) for option, wanted in
                setting.attributes.get("values", {}).items()):
             return False
@@ -201,7 +200,7 @@ class Workspace:
         return True
 
     def resolve(self, target, attribute):
-        """The attribute's value, a list, with every select replaced by what it comes to."""
+        """The attribute's value, a list, with every select replaced by its value."""
         value = target.attributes.get(attribute, [])
         result = []
         for part in value.parts if isinstance(value, Select) else [value]:
@@ -219,7 +218,7 @@ class Workspace:
         return options["//conditions:default"]
 
     def closure(self, label):
-        """The target of the label and all it is built from: [Target], each once, the label's own first."""
+        """The target of the label and everything from which it is built: [Target], each once, the label's own first."""
         order, waiting, seen = [], [label], set()
         while waiting:
             label = waiting.pop(0)

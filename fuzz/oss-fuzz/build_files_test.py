@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What is read from the BUILD files without Bazel is what Bazel reads from them.
+"""The BUILD files read without Bazel have the same contents as read by Bazel.
 
-usage: build_files_test.py TARGET.sources...     the lists of all targets, by Bazel's query
+usage: build_files_test.py TARGET.sources...     the lists of all targets, from Bazel's query
 """
 import os
 import pathlib
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import unittest
 
-# The files beside this one in the source tree, which are no inputs of the test: it reads the tree that Bazel reads.
+# The files beside this one in the source tree. They are not inputs of the test, which reads the same tree as Bazel.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 sys.dont_write_bytecode = True
 
@@ -26,7 +26,7 @@ PLANTED = set()
 
 
 def sources_of(path):
-    """The files of a list that are compiled or included; those of settings and of Bazel itself are left out."""
+    """The files of a list that are compiled or included, without those of settings and of Bazel itself."""
     labels = pathlib.Path(path).read_text(encoding="utf-8").split()
     paths = [label[2:].replace(":", "/") for label in labels if label.startswith("//")]
     return sorted(path for path in paths if path.endswith((".c", ".cc", ".cpp", ".h", ".inc")))
@@ -68,7 +68,7 @@ class AgainstBazel(unittest.TestCase):
 
 
 class ProjectFiles(unittest.TestCase):
-    """That what the infrastructure reads is there; it has no check of its own that could run here."""
+    """The files that the infrastructure reads exist. It has no check of its own that could run here."""
 
     def test_oss_fuzz(self):
         folder = fuzz_targets.ROOT / "fuzz/oss-fuzz"
@@ -91,7 +91,7 @@ class ProjectFiles(unittest.TestCase):
 
 
 class BrokenFile(unittest.TestCase):
-    """A file that does not compile costs the targets that contain it, and no others."""
+    """If a file does not compile, only the targets that contain it are left out."""
 
     BROKEN = "allocator/api/libc_override.c"
 

@@ -5,11 +5,10 @@
 usage: build_targets.py [--profile PROFILE] [--objects FILE] [--keep-going] [TARGET]...
 
 Reads CC, CXX, CFLAGS, CXXFLAGS, LIB_FUZZING_ENGINE, OUT and WORK; build.sh checks them. Without a TARGET it builds all.
-Each gets NAME, NAME_seed_corpus.zip, NAME.options, and NAME.dict where there is a dictionary. --objects writes the paths
-of the compiled objects of the whole allocator, those included that no target contains, into FILE: coverage.sh counts them.
-A file that does not compile costs the targets that contain it, and no others. With --keep-going that is said and is no
-failure as long as one target was built.
-"""
+Each gets NAME, NAME_seed_corpus.zip, NAME.options, and NAME.dict if there is a dictionary. --objects writes the paths
+of all compiled objects of the allocator into FILE, also of those that no target contains: coverage.sh counts them. If a
+file does not compile, only the targets that contain it fail. With --keep-going these are reported, and it is no failure
+as long as one target was built."""
 import argparse
 import concurrent.futures
 import hashlib
@@ -45,7 +44,7 @@ def run(command):
 
 
 def attempt(pool, action, things):
-    """{thing: BuildError} of those that the action failed for."""
+    """{thing: BuildError} for each thing for which the action failed."""
     jobs = {thing: pool.submit(action, thing) for thing in things}
     errors = {thing: job.exception() for thing, job in jobs.items()}
     for error in errors.values():

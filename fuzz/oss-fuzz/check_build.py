@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks a folder of built fuzz targets as OSS-Fuzz checks a build before it takes it, and a little more.
+"""Checks a folder of built fuzz targets as OSS-Fuzz does before it accepts a build, and a little more.
 
 usage: check_build.py SANITIZER ARCHITECTURE FOLDER
 
-SANITIZER is address or undefined. The folder must lie elsewhere than where it was built. One line for each thing that is
-wrong, `BAD BUILD: TARGET: ...`; exit status 1 when there is any, 2 when nothing could be checked.
-"""
+SANITIZER is address or undefined. The folder must have been moved after the build. Prints a line for each thing that is
+wrong, `BAD BUILD: TARGET: ...`. Exit status 1: something is wrong; 2: nothing could be checked."""
 import configparser
 import os
 import pathlib
@@ -60,7 +59,7 @@ class Target:
         return self.path.with_name(self.name + ending)
 
     def start(self, arguments):
-        """Runs the target in an empty folder that is not its own: (exit status, stdout, stderr)."""
+        """Runs the target in an empty folder; returns (exit status, stdout, stderr)."""
         with tempfile.TemporaryDirectory() as folder:
             environment = dict(os.environ, UBSAN_OPTIONS="silence_unsigned_overflow=1:print_stacktrace=1")
             try:
@@ -202,7 +201,7 @@ def is_target(path):
 
 
 def strays(folder, names):
-    """Files that belong to a target that is not there."""
+    """Files of targets that do not exist."""
     for path in sorted(folder.iterdir()):
         for ending in ("_seed_corpus.zip", ".options", ".dict"):
             if path.name.endswith(ending) and path.name[:-len(ending)] not in names:

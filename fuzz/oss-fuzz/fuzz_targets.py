@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the fuzz targets are built from, read from the BUILD files without Bazel.
+"""The sources and options of the fuzz targets, read from the BUILD files without Bazel.
 
 usage: fuzz_targets.py                    the names of all targets, one a line
        fuzz_targets.py --profiles         the build profiles, one a line
@@ -16,7 +16,7 @@ SOURCES = (".c", ".cc", ".cpp")
 
 
 class Source:
-    """A file to compile: its path from the root, and the options that belong to it."""
+    """A file to compile: its path from the root, and its options."""
 
     def __init__(self, path, options):
         self.path = path
@@ -27,7 +27,7 @@ class Source:
 
 
 class FuzzTarget:
-    """A program for fuzzing and what belongs beside it; paths are relative to the root."""
+    """A fuzzing program and the files beside it; paths are relative to the root."""
 
     def __init__(self, name):
         self.name = name
@@ -45,7 +45,7 @@ def open_workspace(root=ROOT, profile="standard"):
 
 
 def compiled(workspace, label):
-    """([Source], [path of every source and header], [linker option]) of all that `label` is built from."""
+    """([Source], [path of every source and header], [linker option]) of everything from which `label` is built."""
     targets = workspace.closure(label)
     includes = ["."]
     defines = []

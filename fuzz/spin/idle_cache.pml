@@ -2,20 +2,20 @@
  *
  * Emptying another thread's cache: allocator/heap/idle_cache.{h,c} and the fast paths of allocator/hot/alloc.h.
  *
- * One bin of SLOTS slots over a NULL slot, BLOCKS blocks, its owner and a thief, who go on without end. The owner's
- * stores go through a buffer of BUFFER entries, which another process empties: first in, first out, as x86 does it, or
- * with -DANY_ORDER in any order that keeps the stores to one place in theirs, as weaker machines may. The owner sees its
- * own stores at once. The thief's barrier empties the buffer. Steps are named as in remote.pml.
+ * One bin of SLOTS slots above a NULL slot, BLOCKS blocks, its owner and a thief, which both run forever. The owner's
+ * stores go through a buffer of BUFFER entries, which another process empties: in their order as on x86, or with
+ * -DANY_ORDER in any order that keeps the order of stores to one place, as on weaker machines. The owner sees its own
+ * stores at once. The thief's barrier empties the buffer. Steps are named as in remote.pml.
  *
- * Not modelled: which bins count as idle (here each does), arrays that grow.
+ * Not modelled: which bins count as idle (here every bin does), and arrays that grow.
  *
  * Properties; -DONLY=number leaves one of them:
- *   1 malloc gives what is in the cache, and so nothing that the program or the slab has
- *   2 no cached block is lost: whenever the owner has the lock, each stands in one slot
- *   3 the thief gives the slab nothing but cached blocks
- *   4 whoever has closed the gaps finds no other
+ *   1 malloc returns a block of the cache, and so none that the program or the slab has
+ *   2 no cached block is lost: whenever the owner has the lock, each is in one slot
+ *   3 the thief returns only cached blocks to the slab
+ *   4 after the owner has closed the gaps there is none left
  *   5 no deadlock: Spin's own check of end states
- * Each of the controls (-D names, see run_models.py) leaves one thing out and must be found.
+ * Each of the controls (-D names, see run_models.py) leaves out one thing, and must be found.
  */
 #ifndef SLOTS
 #define SLOTS 3
@@ -45,7 +45,7 @@ byte state[BLOCKS + 1];
 byte lock;
 byte stolen;
 
-/* The owner's buffer: place 0 is the top, any other one is that slot. */
+/* The owner's buffer: place 0 is the top, every other place is a slot. */
 byte place[BUFFER];
 byte value[BUFFER];
 byte buffered;

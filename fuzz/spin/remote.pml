@@ -4,24 +4,24 @@
  * allocator/reclaim/reclaim.c and allocator/slab/slab_pool.c.
  *
  * Threads open heaps, take blocks, free blocks that any of them took, visit each other's heaps, and end, in any order
- * and any number of times. Every access to what threads share without a lock is a step of its own, marked `Step R2` and
- * so on; the code names the step where it does it (check_steps.py compares). What lies under one lock and is read by
- * nobody else is done in one step. Memory is sequentially consistent here: the orders that the code needs for that stand
- * beside its atomics, and ThreadSanitizer watches them.
+ * and any number of times. Every access to data that threads share without a lock is a step of its own, marked `Step
+ * R2` and so on. The code names the step where it makes the access (.ci/atomics.py compares). What one lock guards and
+ * no other thread reads is done in one step. Memory is sequentially consistent here: the code explains the orders that
+ * it needs beside its atomics, and ThreadSanitizer checks them.
  *
- * Not modelled: the caches (a cached block counts as held by the program), bitmaps, the giving back of pages;
- * that a drain may stop within a chain: what is left of it is off its slab, under the heap's lock, and its slab is not
- * wholly free.
+ * Not modelled: the caches (a cached block counts as held by the program), bitmaps, the return of pages, and that a
+ * drain may stop within a chain: the rest of the chain is detached from its slab, under the heap's lock, and the slab
+ * is not wholly free.
  *
  * Properties; -DONLY=number leaves one of them:
- *   1 no free is lost: in the end every block is free or held, and a slab without a held block is in the pool
+ *   1 no free is lost: at the end every block is free or held, and a slab without a held block is in the pool
  *   2 no block is freed twice, or is on a chain and elsewhere
  *   3 no slab is on the lists of two heaps
- *   4 a slab is changed under the lock of its owner alone
- *   5 a notified slab is found: it is on one pending list at most, and not given away while it is on one
- *   6 nobody looks for ever: a closed heap owns nothing
+ *   4 a slab is changed only under the lock of its owner
+ *   5 a notified slab is found: it is on at most one pending list, and does not change its owner while it is on one
+ *   6 no thread retries forever: a closed heap owns nothing
  *   7 no deadlock: Spin's own check of end states
- * Each of the controls (-D names, see run_models.py) leaves one thing out and must be found.
+ * Each of the controls (-D names, see run_models.py) leaves out one thing, and must be found.
  */
 #ifndef THREADS
 #define THREADS 3
@@ -52,13 +52,13 @@
 #endif
 #define CHECK(number, condition) assert(!(ONLY == 0 || ONLY == number) || (condition))
 
-/* Owners of a slab, and on whose lists it is: 0 .. HEAPS - 1 are heaps. */
+/* The owners of a slab, and whose lists it is on: 0 .. HEAPS - 1 are heaps. */
 #define ORPHANAGE HEAPS
 #define POOL (HEAPS + 1)
 #define NOWHERE (HEAPS + 2)
 #define NO_HEAP (HEAPS + 3)
-/* Lists of slabs: 0 is NULL, else the slab's number plus 1. Pending lists end with END: what reads as zero, as the record
- * of a closed heap does whose memory went back, is closed. */
+/* Lists of slabs: 0 is NULL, otherwise the slab's number plus 1. Pending lists end with END: a list that reads as zero
+/* is closed, because the record of a closed heap reads as zero after its memory was returned. */
 #define CLOSED 0
 #define END (SLABS + 1)
 #define AFTER(link) ((link) == END -> 0 : (link))

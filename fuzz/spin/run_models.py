@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""run_models.py MODEL.pml [NAME...]: has Spin look at every state of a model.
+"""run_models.py MODEL.pml [NAME...]: searches every state of a model with Spin.
 
-A NAME is a row of the tables below, `models` or `controls` stands for all of one kind; without a name all are run. A model
-must hold, and its search must be complete; a control leaves out one thing that the model has, and the property that it
-names must find it. Prints the states and seconds of each. Exits 0 when all is so, 1 when not, 2 when it could not run.
-"""
+A NAME is a row of the tables below; `models` or `controls` stands for all of one kind; without a name all run. A model
+must hold, and its search must be complete. A control leaves out one thing of the model, and the named property must
+find it. Prints the states and seconds of each. Exits 0 if all is as expected, 1 if not, 2 if it could not run."""
 
 import os
 import pathlib
@@ -15,16 +14,16 @@ import subprocess
 import sys
 import tempfile
 
-# Instances that can be searched through: {model: {name: settings}}. One thread or slab more multiplies the states by
-# some thirty, so each instance has more of one thing and less of another.
+# Instances that can be searched completely: {model: {name: settings}}. One thread or slab more multiplies the states by
+# about thirty, so each instance has more of one thing and less of another.
 MODELS = {
     "remote": {
-        # Three threads that all open, take, free and end.
+        # Three threads, which all open heaps, take, free and end.
         "threads": "THREADS=3 BLOCKS=1 ROLE_0=7 ROLE_1=7 ROLE_2=7",
-        # The third one is past its end, or has a heap and only frees and visits.
+        # The third thread has closed its heap, or has a heap and only frees and visits.
         "late": "THREADS=3 BLOCKS=1 ROLE_0=7 ROLE_1=7 ROLE_2=8",
         "visitor": "THREADS=3 BLOCKS=1 ROLE_0=3 ROLE_1=21 ROLE_2=7",
-        # Chains of two blocks; a slab comes back as one of another class.
+        # Chains of two blocks; a slab is taken again for another class.
         "batches": "THREADS=2 BLOCKS=2",
         # Two slabs on one pending list.
         "slabs": "THREADS=2 SLABS=2 BLOCKS=1 ROLE_0=31 ROLE_1=15",
@@ -38,7 +37,7 @@ MODELS = {
     },
 }
 
-# What must be found: {model: {name: (property that finds it, settings)}}.
+# The controls: {model: {name: (the property that finds it, settings)}}.
 TWO_THREADS = "THREADS=2 BLOCKS=2 "
 SMALL = "SLOTS=2 BLOCKS=3 BUFFER=2 "
 CONTROLS = {
@@ -63,7 +62,7 @@ CONTROLS = {
     },
     "idle_cache": {
         "no_first_barrier": (3, SMALL + "NO_FIRST_BARRIER"),
-        # The second one is for machines whose stores may overtake each other.
+        # The second one is for machines that may reorder stores.
         "no_second_barrier": (1, SMALL + "NO_SECOND_BARRIER ANY_ORDER"),
         "no_barrier": (1, SMALL + "NO_FIRST_BARRIER NO_SECOND_BARRIER"),
         "no_second_look": (3, SMALL + "NO_SECOND_LOOK"),
@@ -75,7 +74,7 @@ CONTROLS = {
         "slow_call_unlocked": (4, SMALL + "SLOW_UNLOCKED"),
     },
 }
-# Spin's own check of end states, by the number that the models give it.
+# Spin's own check of end states, by its number in the models.
 DEADLOCK = {"remote": 7, "idle_cache": 5}
 
 DEPTH = 3000000
@@ -111,14 +110,14 @@ def states_of(output):
 
 
 def errors_of(output):
-    """How many errors the search found; None when it did not end."""
+    """How many errors the search found; None: it did not end."""
     found = re.search(r"errors: (\d+)", output)
     unfinished = "max search depth too small" in output or "out of memory" in output or "memory limit" in output
     return None if not found or unfinished else int(found.group(1))
 
 
 def model_fault(output):
-    """Why the output does not say that a model holds, or None."""
+    """Why the output does not show that a model holds, or None."""
     errors = errors_of(output)
     if errors is None or (errors == 0 and "Search not completed" in output):
         return "the search did not end"
@@ -126,7 +125,7 @@ def model_fault(output):
 
 
 def control_fault(output, deadlock):
-    """Why the output does not say that a control was found by a property or, with `deadlock`, by Spin; or None."""
+    """Why the output does not show that a property, or with `deadlock` Spin itself, found the control; or None."""
     errors = errors_of(output)
     if not errors:
         return "it was not found" if errors == 0 else "the search did not end"
@@ -148,7 +147,7 @@ def check_one(model, base, name, settings, number):
 
 
 def rows(base, names):
-    """(name, settings, number of the property or None) for all that is asked for."""
+    """(name, settings, number of the property or None) of everything requested."""
     found = []
     for name, settings in MODELS[base].items():
         if not names or name in names or "models" in names:
