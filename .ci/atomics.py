@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that each atomic operation of the allocator says its order, and that code and models name the same steps.
+"""Checks that each atomic operation of the allocator explains its order, and that code and models name the same steps.
 
 An operation is explained by a comment that names its memory order, on its lines or within the few lines above. A relaxed
 one is also explained where its variable is declared. `Step R3 of remote.pml` in a comment refers to a step of
@@ -11,7 +11,7 @@ import pathlib
 import re
 import sys
 
-# Lines above an operation, and above a declaration, in which its comment may stand.
+# How many lines above an operation, and above a declaration, its comment may begin.
 ABOVE = 8
 
 OPERATION = re.compile(r"\b(?:atomic_\w+_explicit|__atomic_\w+)\s*\(")
@@ -27,7 +27,7 @@ def comment_of(line):
 
 
 def comments_above(lines, at, reach):
-    """The comments of line `at` and of the `reach` lines above it, not beyond the end of a function."""
+    """The comments of line `at` and of the `reach` lines above it, within the same function."""
     found = [comment_of(lines[at])]
     below = ""
     for line in reversed(lines[max(0, at - reach) : at]):
@@ -56,7 +56,7 @@ def explains(comments, order):
 
 
 def relaxed_variables(files):
-    """Names whose declaration says that they are accessed relaxed."""
+    """The names of variables whose declaration says that accesses are relaxed."""
     names = set()
     for lines in files.values():
         for at, line in enumerate(lines):
@@ -83,7 +83,7 @@ def operation_faults(name, lines, relaxed):
         words = set(re.findall(r"\w+", text))
         for order in sorted(orders):
             if order == "relaxed" and (words & relaxed or len(orders) > 1):
-                continue  # Said at the declaration, or the failure order of a compare-and-swap.
+                continue  # Explained at the declaration, or the failure order of a compare-and-swap.
             if not explains(comments, order):
                 faults.append(f"{name}:{at + 1}: no comment says why the order is {order}")
     return count, faults
@@ -93,7 +93,7 @@ def steps_named(files):
     """{model: {step: where}}."""
     found = {}
     for name, lines in files.items():
-        # A comment may be broken between lines.
+        # A comment may continue on the next line.
         text = re.sub(r"\s*\n\s*//\s*", " ", "\n".join(lines))
         for steps, model in STEPS.findall(text):
             for step in re.findall(r"[A-Z]\d+", steps):

@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """calls.py FOLDER: checks that no boxes of the allocator call each other in a circle.
 
-FOLDER holds the objects of a build, as Bazel leaves them: allocator/ROOM/_objs/TARGET/NAME.o or NAME.pic.o. nm tells which
-symbols each defines and uses. A box is a row of docs/BOXES.md. The one way down that is allowed is declared in
-allocator/hot/cold_entry.h: what it declares may be called from anywhere.
-"""
+FOLDER has the objects of a build where Bazel puts them: allocator/ROOM/_objs/TARGET/NAME.o or NAME.pic.o. nm shows
+which symbols each defines and uses. A box is a row of docs/BOXES.md. The only exception is declared in
+allocator/hot/cold_entry.h: the functions there may be called from anywhere."""
 
 import collections
 import pathlib
@@ -18,7 +17,7 @@ sys.path.insert(0, str(ROOT / ".ci"))
 from layers import read_boxes  # noqa: E402
 
 OBJECT = re.compile(r"allocator/([a-z]+)/_objs/[^/]+/([a-z_]+)(?:\.pic)?\.o$")
-# Of symbols that the object defines for others; weak ones too.
+# The kinds of symbols that the object defines for others, including weak ones.
 DEFINED = "TDBRVWGSu"
 
 
@@ -88,12 +87,12 @@ def main():
     check_the_check()
     boxes = read_boxes((ROOT / "docs/BOXES.md").read_text(encoding="utf-8"))
     free = set(re.findall(r"\b(hak_\w+)\(", (ROOT / "allocator/hot/cold_entry.h").read_text(encoding="utf-8")))
-    # The version's text names the whole of the prefixed interface.
+    # hak_version pulls in the whole prefixed interface.
     free.add("hak_version")
     objects = {}
     for path in sorted(pathlib.Path(sys.argv[1]).rglob("*.o")):
         match = OBJECT.search(path.as_posix())
-        # Tests and their helpers call whatever they like; the folder of tests has nothing else.
+        # Tests and their helpers may call anything.
         if match and match.group(1) != "test" and not re.search(r"_test$|^test_|^env_doc$", match.group(2)):
             objects["%s/%s" % match.groups()] = symbols(path)
     found = ["a circle of calls: " + ", ".join(circle) for circle in circles(graph_of(objects, boxes, free))]

@@ -8,7 +8,7 @@ skipped, CASES those that ran (googletest's cases; a test of another kind is one
 
 These count as failures:
   - a target that does not build, a run that tested nothing, a run that failed without naming a target
-  - a target whose result came from a cache, locally or remotely: it tells of another run
+  - a target whose result came from a cache, local or remote: it is the result of another run
   - a target that ran no case at all, unless .ci/not_run.txt lists all of them
   - a case that is disabled or was skipped and is not in .ci/not_run.txt
   - a case that .ci/not_run.txt says is never run in this stage, and that ran: the line is out of date
@@ -28,7 +28,8 @@ LIST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "not_run.txt")
 
 
 class Line:
-    """A line of the list: `STAGE  LABEL  CASE  REASON`. A `?` before STAGE: the machine decides. `!STAGE`: all but that one."""
+    """A line of the list: `STAGE  LABEL  CASE  REASON`. `?` before STAGE: it depends on the machine. `!STAGE`: all
+    stages except this one."""
 
     def __init__(self, number, text):
         fields = text.split(None, 3)
@@ -62,7 +63,7 @@ def local_path(output):
 
 
 def cases_of_log(path):
-    """Cases that a test without googletest's report says it skipped: the words behind `SKIPPED`, joined by `_`."""
+    """The skipped cases of a test without googletest's report: the words after `SKIPPED` in its log, joined by `_`."""
     skipped = set()
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
@@ -88,7 +89,7 @@ def cases(outputs):
         root = xml.etree.ElementTree.parse(report).getroot()
     except (OSError, xml.etree.ElementTree.ParseError):
         return cases_of_log(outputs.get("test.log", ""))
-    if root.get("name") != "AllTests":  # Bazel's own report of a test that wrote none
+    if root.get("name") != "AllTests":  # Bazel's own report for a test that wrote none
         return cases_of_log(outputs.get("test.log", ""))
     ran, left = set(), set()
     for case in root.iter("testcase"):
@@ -99,7 +100,7 @@ def cases(outputs):
 
 
 def outcomes(path):
-    """What became of each target that failed or was tested: {label: [problem...]}, and {label: outputs} of those tested."""
+    """The results of all targets: {label: [problem...]} of those that failed, and {label: outputs} of those tested."""
     tested, broken, outputs = {}, {}, {}
     cached = set()
     with open(path, encoding="utf-8") as stream:
@@ -119,12 +120,12 @@ def outcomes(path):
                 if "aborted" in event or not event.get("completed", {}).get("success", False):
                     broken[identity["targetCompleted"]["label"]] = ["FAILED_TO_BUILD"]
             elif "targetConfigured" in identity and "reason" in event.get("aborted", {}):
-                # Without a reason it is a target that was named and not wanted: a flag of .bazelrc under
-                # --build_tests_only. Whatever else goes wrong shows in Bazel's exit status.
+                # Without a reason it is a named target that is not needed: a flag of .bazelrc with --build_tests_only.
+                # Other problems show in Bazel's exit status.
                 broken[identity["targetConfigured"]["label"]] = ["FAILED_TO_ANALYSE"]
     for label in cached:
         tested.setdefault(label, []).append("CACHED: the result is that of another run")
-    # A test that failed has a target that did not complete, too; how it failed is the better news.
+    # The target of a failed test did not complete either, but the test's own result says more.
     return {**broken, **tested}, outputs
 
 
@@ -168,7 +169,7 @@ def main():
             problems, ran, left = judge(stage, label, outputs[label], lines, seen)
             case_count += ran
             not_run += left
-            # A target whose every case is on the list has not passed: nothing of it ran.
+            # A target with all cases on the list has not passed, because nothing of it ran.
             if not problems and ran == 0:
                 continue
         if problems:

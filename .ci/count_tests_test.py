@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Plants what must not pass for a passed test, and looks whether count_tests.py says so."""
+"""Plants results that must not count as passed, and checks that count_tests.py notices."""
 
 import json
 import os
@@ -41,7 +41,7 @@ class Count(unittest.TestCase):
         return self.path(name)
 
     def add(self, report, log="", label=LABEL, status="PASSED", **result):
-        """The events of one test whose report and log are these."""
+        """Adds the events of a test with this report and log."""
         number = len(self.events)
         outputs = [{"name": "test.log", "uri": "file://" + self.write("log%d" % number, log)}]
         if report:

@@ -6,14 +6,13 @@ These are errors:
   - a header of allocator/ that is in no target, or in two
   - a target of a room with files of two boxes. A box is a row of docs/BOXES.md
   - an include whose header is neither the target's own nor one of a direct dependency
-  - a dependency that no include needs. `# link: WHY` behind it in the BUILD file excuses one that only the linker needs
-  - a library, program or test below allocator/ that is visible to a package which does not use it. Tests of other packages
-    use the target `room`, so boxes are visible to the rooms above alone
-  - a target `room` without one of the room's libraries
+  - a dependency that no include needs. A comment `# link: WHY` behind it in the BUILD file allows one that only the linker needs
+  - a library, program or test below allocator/ that is visible to a package which does not use it. Tests of other
+  packages use the target `room`, so boxes are visible only to higher rooms - a target `room` without one of the room's
+  libraries
 
-A target without files, such as `room`, stands for its dependencies. Tests of one package with the same list of deps, such
-as those of a loop, are judged together: what one of them uses, all may have.
-"""
+A target without files, such as `room`, stands for its dependencies. Tests of one package with the same list of deps,
+such as those of a loop, are checked together: all of them may have what one of them uses."""
 
 import ast
 import collections
@@ -27,15 +26,15 @@ sys.path.insert(0, str(ROOT / "fuzz" / "oss-fuzz"))
 from build_files import BuildFileError, Select, Workspace  # noqa: E402
 from layers import read_boxes  # noqa: E402
 
-# Workspaces of their own, code that is not ours, and the compilers' definitions.
+# Other workspaces, third-party code, and the definitions of the compilers.
 OUTSIDE = ("examples/", "third_party/", "packaging/consumer/", "toolchains/cc/")
 CODE = (".c", ".cc", ".h", ".inc")
 HEADERS = (".h", ".inc")
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<(hakmem/[^>]+)>)', re.M)
 LINK = re.compile(r'\s*"([^"]+)",\s*# link: \S')
 
-# package, name, rule; is_test: for tests alone; own: its files; hdrs: those that others may include; deps: labels; linked:
-# those of them that are marked; visibility: as written; uses: all labels in any attribute.
+# package, name, rule; is_test: only for tests; own: its files; hdrs: those that others may include; deps: labels;
+# linked: those with a mark `# link`; visibility: as written; uses: all labels in any attribute.
 Target = collections.namedtuple("Target", "package name rule is_test alwayslink own hdrs deps linked visibility uses")
 
 
@@ -52,7 +51,7 @@ def problems(targets, sources, boxes):
     # ---- Files
     owners = collections.defaultdict(set)
     for target in cc.values():
-        # The same files in two targets: a program that is built twice.
+        # A program that is built twice has the same files in two targets.
         for path in target.own:
             owners[path].add((target.package, tuple(target.own)))
     for path in sorted(sources):
@@ -123,7 +122,7 @@ def problems(targets, sources, boxes):
 
 
 class Reader(Workspace):
-    """Notes the default visibility of packages as well."""
+    """Also records the default visibility of packages."""
 
     def __init__(self, root):
         self.default_visibility = {}
@@ -148,7 +147,7 @@ def strings(value):
 
 
 def marked(text):
-    """{name: labels with a mark `# link`} of the targets that a BUILD file names outright."""
+    """{name: labels with a mark `# link`} of the targets with a literal name in a BUILD file."""
     lines = text.splitlines()
     found = collections.defaultdict(set)
     for node in ast.parse(text).body:
@@ -198,7 +197,7 @@ def read_targets(root, build_files):
     return targets
 
 
-# ---- That the check can fail -------------------------------------------------------------------------------------------
+# ---- Self-check ------------------------------------------------------------------------------------------------------
 
 
 def check_the_check():

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that what the pages tell users to copy stands in examples/, where it is built and tested.
+"""Checks that lines which the pages tell users to copy are in examples/, where they are built and tested.
 
 README.md and docs/EMBEDDING.md: every label @hakmem//... that they name, and every line of their Starlark and .bazelrc
-that holds one, is in a BUILD.bazel, WORKSPACE, MODULE.bazel or .bazelrc below examples/. Lines that each user writes
-otherwise (names, sources, paths) are left out. The page of the examples names only targets that are there.
-"""
+that holds one, is in a BUILD.bazel, WORKSPACE, MODULE.bazel or .bazelrc below examples/. Lines that differ for each
+user (names, sources, paths) are left out. The page of the examples names only existing targets."""
 
 import pathlib
 import re
@@ -28,10 +27,11 @@ def lines_to_copy(page):
 
 
 def problems(pages, examples, table):
-    """What is wrong with `pages` ({name: text}) and `table`, the page of the examples, given the files of the examples."""
+    """What is wrong with `pages` ({name: text}) and `table`, the page of the examples, given the files of the
+    examples."""
     text = "\n".join(examples.values())
     known = {line.strip() for line in text.splitlines()}
-    # The name of a configuration is the user's, and one without a suffix for the output is right as well.
+    # Users choose the name of a configuration, and the suffix for the output is optional.
     known |= {re.sub(r"^build:\w+ ", "build ", line.split(" --platform_suffix")[0]) for line in known}
     found = []
     copied = 0

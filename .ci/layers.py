@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""layers.py [--graph]: checks the floors of the allocator.
+"""layers.py [--graph]: checks the layers of the allocator.
 
-docs/ARCHITECTURE.md writes the order of the rooms once, in a line `order: os < policy < ...`. These are errors:
-  - an include of a room that stands higher, or of no room at all
-  - a call of madvise in any other file than the one that guards it
+docs/ARCHITECTURE.md has the order of the rooms in a line `order: os < policy < ...`. These are errors:
+  - an include of a header of a higher room, or of no room
+  - a call of madvise in another file than the one that guards it
 
 --graph prints which rooms, and which boxes, include which. A box is a row of docs/BOXES.md: all files of the names in its
 first cell. Tests may include anything: nothing includes them. Bazel refuses circles between boxes: deps.py checks that
@@ -17,10 +17,10 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Folders beside the rooms that hold no part of the allocator.
+# Folders beside the rooms that are not part of the allocator.
 OUTSIDE = {"test", "include"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"')
-# The one file that may call madvise, by whatever name: madvise, posix_madvise, process_madvise, SYS_madvise.
+# The only file that may call madvise, by any of its names: madvise, posix_madvise, process_madvise, SYS_madvise.
 ADVISER = "allocator/os/decommit.c"
 ADVICE = re.compile(r"\w*madvise\b")
 
@@ -47,7 +47,7 @@ def read_boxes(page):
 
 
 def advises(line):
-    """Whether the line names madvise other than in a comment."""
+    """Whether the line names madvise outside a comment."""
     return ADVICE.search(line.split("//")[0]) is not None
 
 

@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""long_record.py STAGES SEED PAGE: enters what stages of `.ci/run long` found into the page that is checked in.
+"""long_record.py STAGES SEED PAGE: writes the results of stages of `.ci/run long` into the page that is checked in.
 
-STAGES has a line `NAME PASSED FAILED SECONDS` for each stage; PAGE keeps the rows of all others. A row says the day, the
-commit, and whether the tree had changes that the commit does not have.
-"""
+STAGES has a line `NAME PASSED FAILED SECONDS` for each stage; PAGE keeps the rows of all others. A row has the day, the
+commit, and whether the tree had uncommitted changes."""
 
 import datetime
 import subprocess

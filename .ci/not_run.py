@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """not_run.py SEEN: checks .ci/not_run.txt after a whole run.
 
-SEEN holds the numbers of the lines that some case matched, as count_tests.py wrote them. Exits 1 and names each line that
-no case matched: the test is gone, or has another name, or the stage does not run it. What the machine decides may be absent.
-"""
+SEEN has the numbers of the lines that a case matched, as count_tests.py wrote them. Exits 1 and names each line that no
+case matched: the test is gone, has another name, or the stage does not run it. Lines that depend on the machine may be
+unmatched."""
 
 import sys
 

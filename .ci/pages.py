@@ -1,33 +1,34 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that the Markdown pages name what exists: every relative link leads to a file, and to a heading of it where it
-says so; every file in backquotes on the pages that are lists of files (FILES) is in the repository. No file of docs/ is
-longer than 50 KB, and docs/analysis/README.md names every page below it."""
+"""Checks that the Markdown pages name existing things: every relative link leads to a file, and to a heading of it if
+it names one; every file in backquotes on the pages FILES is in the repository. No file of docs/ is longer than 50 KB,
+and docs/analysis/README.md names every page below it."""
 
 import pathlib
 import re
 import subprocess
 import sys
 
-# Pages whose backquoted names with a folder and an ending are files, from the root or below allocator/.
+# Pages on which backquoted names with a folder and an ending are files, relative to the root or to allocator/.
 FILES = ("CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/GLOSSARY.md", "docs/MEMORY.md", "docs/WHERE.md")
 LINK = re.compile(r"(?:\]\(|\b(?:src|srcset|href)=\")([^)\s\"]+)[)\"]")
 NAME = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:c|h|cc|inc|py|bzl|bazel|md|txt|sh|json|dict|tsv|in))`")
-# The page that lists the notes, and how long a file of docs/ may be.
+# The page that lists the notes, and the maximum length of a file of docs/.
 NOTES = "docs/analysis/README.md"
 LONGEST = 50_000
-# What a tool writes, and what a reader makes.
+# Files that a tool writes or that the reader creates.
 NOT_THERE = re.compile(r"NAME|docs/analysis/testing/ci-long\.md")
 
 
 def anchors(text):
-    """The names that headings of a page have in links."""
+    """The anchors of a page's headings."""
     return {re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower()).replace(" ", "-")
             for line in text.splitlines() if line.startswith("#")}
 
 
 def problems(pages, tracked):
-    """What is wrong: `pages` are the texts by their path from the root, `tracked` the paths of all files and folders."""
+    """What is wrong: `pages` are the texts by their path from the root, `tracked` the paths of all files and
+    folders."""
     found = []
     for path, text in sorted(pages.items()):
         for number, line in enumerate(text.splitlines(), 1):

@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs clang-tidy on the allocator's C files, in STANDARD and HARDENED: tidy.py [FILE...]
 
-.clang-tidy says which checks. Given files are looked at instead of all. Two profiles are enough: what FAST and OBSERVE
-leave out or add is in one of these.
-"""
+.clang-tidy lists the checks. FILEs are checked instead of all files. Two profiles are enough, because they include all
+code of FAST and OBSERVE."""
 
 import concurrent.futures
 import os
@@ -17,11 +16,11 @@ PROFILES = ("STANDARD", "HARDENED")
 # The analyzer's default of 225,000 steps for a function takes four times as long and finds nothing more here.
 SHORT = ["--extra-arg=-Xclang", "--extra-arg=-analyzer-config", "--extra-arg=-Xclang", "--extra-arg=max-nodes=50000"]
 FLAGS = ["-std=c17", "-O2", "-D_GNU_SOURCE=1", "-I.", "-Iallocator/include", "-fvisibility=hidden"]
-LEAST_FILES = 50  # fewer than this means that the search for files is wrong
+LEAST_FILES = 50  # fewer files mean that the search for files is wrong
 
 
 def sources():
-    """The allocator's own C files: its tests have other rules."""
+    """The allocator's own C files, without its tests, which have other rules."""
     return sorted(str(path) for path in pathlib.Path("allocator").glob("*/*.c")
                   if path.parts[1] != "test" and not path.stem.startswith("test_"))
 
@@ -30,7 +29,7 @@ def look(job):
     file, profile = job
     run = subprocess.run([PROGRAM, "--quiet", *SHORT, file, "--", *FLAGS, f"-DHAK_PROFILE_{profile}=1"],
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, check=False)
-    # On stderr it counts the warnings of system headers, too; it matters only when there is no finding.
+    # On stderr it also counts warnings in system headers, so stderr matters only if there is no finding.
     return (run.stdout or run.stderr or f"exit status {run.returncode}") if run.returncode else None
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings that a build gives its allocator: //configs:conf, as a header.
+"""The settings of a build, //configs:conf, as a header.
 
     load("//configs:conf.bzl", "conf_header")
 """
 
 load("@bazel_skylib//rules:common_settings.bzl", "BuildSettingInfo")
 
-# What a string literal of C may hold as it stands: ASCII from blank to tilde but for these. '?' could begin a trigraph.
+# A C string literal may contain ASCII from blank to tilde, except these characters. '?' could begin a trigraph.
 _PLAIN = " !#$%&'()*+,-./0123456789:;<=>@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~"
 _ESCAPED = "\"\\?"
 

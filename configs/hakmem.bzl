@@ -11,11 +11,11 @@ load("//fuzz/mutants:planted_sources.bzl", "PLANTED_COPTS", "PLANTED_DEPS", "pla
 
 PROFILES = ["standard", "fast", "observe", "hardened"]
 
-# Those that every test has a copy for; the others are tested by a build of their own.
+# The profiles for which every test has a copy. The others are tested by separate builds.
 TESTED_PROFILES = ["standard", "fast", "observe"]
 
-# For tests whose whole program is the same code in other profiles, byte for byte, so that a copy for them would show nothing.
-# `.ci/run long` runs every test in every profile all the same.
+# For tests whose program is the same code in other profiles, byte for byte, so that copies would show nothing new.
+# `.ci/run long` runs every test in every profile nevertheless.
 ALL_ALIKE = ["standard"]
 
 FAST_ALIKE = ["standard", "observe"]
@@ -29,7 +29,7 @@ _HEADER_FLAG = str(Label("//configs:header"))
 _CONF_FLAG = str(Label("//configs:conf"))
 
 # What the sources see of the build settings: exactly one HAK_PROFILE_*, and one HAK_HEADER_* unless that setting is
-# `default`. For local_defines: nothing of it reaches those who depend on us.
+# `default`. For local_defines, so that dependents do not get them.
 HAK_DEFINES = ["_GNU_SOURCE=1"] + select({
     str(Label("//configs:profile_fast")): ["HAK_PROFILE_FAST=1"],
     str(Label("//configs:profile_hardened")): ["HAK_PROFILE_HARDENED=1"],
@@ -74,8 +74,8 @@ _CXX_WARNINGS = [
     "-Woverloaded-virtual",
 ]
 
-# The compiler must not take our functions for the C library's: it would turn malloc and memset inside our own calloc
-# into a call of calloc, and drop a malloc and free that a test makes for their effects.
+# The compiler must not treat these functions as the C library's: it would replace malloc and memset inside our own
+# calloc by a call of calloc, and remove a malloc and free that a test makes for their effects.
 _NO_BUILTINS = [
     "-fno-builtin-malloc",
     "-fno-builtin-calloc",
@@ -95,9 +95,9 @@ HAK_C_COPTS = HAK_COPTS + ["-std=c17"] + _C_WARNINGS
 
 HAK_CXX_COPTS = HAK_COPTS + ["-std=c++17"] + _CXX_WARNINGS
 
-# For what ends up in a consumer's process: nothing but what is marked HAK_EXPORT can be seen from outside, and a
-# thread's variables are found without a call. A consumer's default mode, fastbuild, asks for no optimisation; an allocator
-# is not what they mean to step through, and -c dbg still gives it to them plain.
+# For code in a consumer's process: only symbols marked HAK_EXPORT are visible outside, and thread variables are
+# accessed without a call. A consumer's default mode, fastbuild, does not optimise; the allocator is optimised
+# nevertheless, because consumers rarely debug it, except with -c dbg.
 _LIBRARY_COPTS = [
     "-fvisibility=hidden",
     "-ftls-model=initial-exec",
@@ -106,8 +106,8 @@ _LIBRARY_COPTS = [
     "//conditions:default": [],
 })
 
-# The sources of a test are compiled far more often than they run, and the time of a whole run is mostly theirs. Models and
-# engines, which do the work of a test, are libraries and get the full optimisation.
+# Compiling tests takes more time than running them, so their sources are optimised little. Models and engines, which do
+# the work of a test, are libraries and are fully optimised.
 _TEST_COPTS = select({
     str(Label("//configs:opt")): ["-Og"],
     "//conditions:default": [],
@@ -120,7 +120,7 @@ _C_ENDINGS = (".c",)
 _CXX_ENDINGS = (".cc", ".cpp")
 
 def _copts(name, srcs, lang):
-    """The options for `srcs`, by their language; `lang` ("c" or "c++") speaks for sources that end in neither."""
+    """The options for `srcs`, by their language. `lang` ("c" or "c++") is for sources with other endings."""
     if lang not in [None, "c", "c++"]:
         fail("%s: lang must be \"c\" or \"c++\", not \"%s\"" % (name, lang))
     found = {lang: True} if lang else {}
@@ -284,7 +284,8 @@ def hak_cc_test(
 
 # ---- Building under another profile ----------------------------------------------------------------------------------
 
-# Both transitions set all three, lest the same settings have two output folders and everything is built twice.
+# Both transitions set all three, because otherwise the same settings would have two output folders, and everything
+# would be built twice.
 _FLAGS = [
     _PROFILE_FLAG,
     _HEADER_FLAG,
@@ -321,11 +322,11 @@ _to_neutral = transition(
     outputs = _FLAGS,
 )
 
-# Bazel wants every rule with a transition to name this list of permissions.
+# Bazel requires that every rule with a transition names this list of permissions.
 _ALLOWLIST = "@bazel_tools//tools/allowlists/function_transition_allowlist"
 
 def _only(attribute):
-    # An attribute with a transition holds a list, even when it names one label.
+    # An attribute with a transition is a list, even if it names one label.
     return attribute[0] if type(attribute) == "list" else attribute
 
 def _profile_test_impl(ctx):
@@ -391,7 +392,7 @@ def _profile_file_impl(ctx):
     output = ctx.actions.declare_file(ctx.attr.out or ctx.label.name)
     ctx.actions.symlink(output = output, target_file = files[0])
 
-    # Not what `src` would have beside it at run time: its own file is among that, under a name that it has in every profile.
+    # Without the runfiles of `src`, which include its own file under the same name in every profile.
     return [DefaultInfo(
         files = depset([output]),
         runfiles = ctx.runfiles(files = [output]),

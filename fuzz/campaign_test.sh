@@ -54,8 +54,7 @@ grep -q '^| [0-9]*-[0-9]*-[0-9]* | `planted` | asan | default | [0-9.]* | [1-9][
   "$scratch/report.md" || fail 'the row in the report'
 [ "$(grep -c '^# ' "$scratch/report.md")" -eq 1 ] || fail 'the head of the report'
 
-# ---- A campaign without findings: the same target without its bug
-# --------------------------------------------------------
+# ---- A campaign without findings: the same target without its bug ----------------------------------------------------
 
 sed -e 's/"BUG", 3) == 0/"BUG", 3) == 1000/' "$source" >"$scratch/mended.cc"
 clang++-19 -std=c++17 -O1 -fsanitize=address,fuzzer -I "$root" -o "$scratch/mended" "$scratch/mended.cc" >"$scratch/log" 2>&1 ||
@@ -64,16 +63,14 @@ expect 'nothing to find' 0 'mended: [1-9][0-9]* executions in .* 0 findings' -p 
   -e HAKMEM_PROFILE=lean mended 0.05
 grep -q '| `mended` | asan | HAKMEM_PROFILE=lean | .* | 0 |$' "$scratch/report.md" || fail 'the second row'
 
-# ---- A campaign that does not change the corpus
-# --------------------------------------------------------------------------
+# ---- A campaign that does not change the corpus ----------------------------------------------------------------------
 
 mkdir "$scratch/kept"
 cp "$scratch/corpus/seed" "$scratch/kept/seed"
 expect 'a corpus that is kept' 0 'mended: .* 0 new inputs' -n -p "$scratch/mended" -c "$scratch/kept" mended 0.02
 [ "$(ls "$scratch/kept")" = seed ] || fail 'the corpus was changed'
 
-# ---- A machine that is too busy: the input runs out of time, but not when it is tried again
-# ------------------------------
+# ---- A machine that is too busy: the input runs out of time, but not when it is tried again --------------------------
 
 # slow NAME STATUS: makes a program that replaces libFuzzer's. Its first run ends with an input that runs out of time;
 # alone that input ends with STATUS.
@@ -101,8 +98,7 @@ expect 'an input kept waiting' 0 'timeout-5105 ran out of time, but not when it 
 slow hanging 70
 expect 'an input that hangs' 1 'hanging: FOUND .*/findings/timeout_' -n -p "$scratch/hanging" -c "$scratch/kept" hanging 0.01
 
-# ---- Campaigns that cannot run
-# -------------------------------------------------------------------------------------------
+# ---- Campaigns that cannot run ---------------------------------------------------------------------------------------
 
 printf 'BUG' >"$scratch/bad/seed"
 expect 'a corpus with a bad input' 2 'does not get through its corpus' -p "$scratch/planted" -c "$scratch/bad" planted 0.05

@@ -84,8 +84,7 @@ refused writes 'writes files: trace' $full -DBROKEN_FILE "$source"
 refused shared_runtime 'needs the library libclang_rt' $full -shared-libasan "$source"
 expect 'a target for address taken for one for undefined' 1 'calls of __asan, more than 0: compiled with another' undefined good
 
-# ---- Defects of the files beside the program
-# ---------------------------------------------------------------------------
+# ---- Defects of the files beside the program -------------------------------------------------------------------------
 
 package 'bad.name' "$scratch/good"
 expect 'a bad name' 1 '^BAD BUILD: bad.name: the name has other characters' address bad.name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One static archive of a library and all that it depends on, for linkers other than Bazel.
+"""One static archive of a library and all of its dependencies, for builds without Bazel.
 
     load(":archive.bzl", "static_archive")
 """
@@ -55,7 +55,7 @@ def _static_archive_impl(ctx):
     archive = ctx.actions.declare_file(ctx.label.name)
     arguments = ctx.actions.args()
 
-    # D: neither times nor users, so that the same objects make the same archive.
+    # D: without times and users, so that the same objects make the same archive.
     arguments.add_all(["rcsD", archive])
     arguments.add_all(members)
     ctx.actions.run(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of packages share: how they start commands, and a folder for their files."""
+"""What the tests of packages share: starting commands, and a folder for their files."""
 
 import os
 import pathlib
@@ -10,9 +10,9 @@ import unittest
 
 
 def run(*command, cwd=None, check=False, text=True, **variables):
-    """The finished command, with what it wrote as text or as bytes.
+    """Runs a command and returns it with its output as text or bytes.
 
-    Its environment is `variables` and a plain PATH alone. With `check` one that fails is an AssertionError.
+    Its environment is only `variables` and a plain PATH. With `check` a failure is an AssertionError.
     """
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
     environment.update(variables)

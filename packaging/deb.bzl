@@ -22,7 +22,7 @@ def _deb_package_impl(ctx):
         outputs = [output],
         mnemonic = "MakeDeb",
         progress_message = "Packing " + output.basename,
-        # readelf, dpkg-deb and its compressor are found by PATH; SOURCE_DATE_EPOCH comes by --action_env.
+        # readelf, dpkg-deb and its compressor are found by PATH; SOURCE_DATE_EPOCH is set by --action_env.
         use_default_shell_env = True,
     )
     return [DefaultInfo(

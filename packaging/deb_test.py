@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The Debian package: what it holds and says, that it is the same each time, and that it can be installed and used.
+"""The Debian package: its contents and control data, whether it is reproducible, and whether it can be installed and
+used.
 
 usage: deb_test.py MAKE_DEB PACKAGE ARCHITECTURE MULTIARCH FILE...
 
-The FILEs are those of the package, for making it anew.
+The FILEs are those of the package, for making it again.
 """
 
 import gzip
@@ -50,7 +51,7 @@ class Deb(commands.PackageTest):
         self.assertEqual(done.stdout, run("sort", "/etc/passwd").stdout)
         self.assertIn(b"hakmem: HAKMEM_PROFILE=balanced (default)\n", done.stderr)
 
-    # ---- What it holds and says --------------------------------------------------------------------
+    # ---- Contents and control data -----------------------------------------------------------------
 
     def test_fields(self):
         self.assertEqual(self.field("Package"), "hakmem")
@@ -112,7 +113,7 @@ class Deb(commands.PackageTest):
     def test_binaries_are_stripped(self):
         for name in LIB + "/libhakmem.so.0", "usr/bin/hakmem-run":
             self.assertNotIn(b".symtab", run("readelf", "-SW", self.root / name).stdout)
-        # What a linker needs is there.
+        # The files that a linker needs are there.
         self.assertIn(b" T malloc\n", run("nm", self.root / LIB / "libhakmem.a").stdout)
 
     # ---- The same each time ------------------------------------------------------------------------
@@ -148,7 +149,7 @@ class Deb(commands.PackageTest):
         (root / "var/lib/dpkg/triggers").mkdir()
         for name in "status", "available":
             (root / "var/lib/dpkg" / name).touch()
-        # The C library that it depends on is the machine's, not the scratch system's.
+        # The C library on which it depends is the machine's, not the scratch system's.
         dpkg = ("dpkg", "--root=%s" % root, "--force-depends", "--force-unsafe-io", "--log=/dev/null")
         run(*dpkg, "-i", PACKAGE)
         self.assertIn(b"Status: install ok installed", run(*dpkg, "-s", "hakmem").stdout)

@@ -4,9 +4,8 @@
 
 usage: bazel run //:install -- [--libdir DIR] PREFIX
 
-DIR is below PREFIX: lib when it is not given. With DESTDIR in the environment everything goes below that folder, as a
-packager wants it; the files themselves then still say PREFIX. Folders are made as needed, files replaced.
-"""
+DIR is below PREFIX: lib when it is not given. With DESTDIR in the environment, as packagers use it, everything goes
+below that folder, while the files' contents still name PREFIX. Folders are made as needed, files replaced."""
 
 import os
 import sys
@@ -34,7 +33,7 @@ def main(arguments):
         usage()
     if not libdir or any(part in (".", "..", "") for part in libdir.split("/")):
         raise tree.TreeError("--libdir is not a folder below PREFIX")
-    # `bazel run` starts the program in a folder of its own and tells where the user is.
+    # `bazel run` starts the program in another folder, and sets a variable to the user's.
     prefix = os.path.normpath(os.path.join(os.environ.get("BUILD_WORKING_DIRECTORY", os.getcwd()), arguments[0]))
     destination = os.environ.get("DESTDIR", "")
     if destination and not os.path.isabs(destination):

@@ -98,7 +98,7 @@ class Installed(PackageTest):
         self.assertEqual(page.count("\n.B HAKMEM_"), (CONSUMER / "../../docs/ENV.md").read_text().count("\n| `HAKMEM_"))
         self.assertIn('"hakmem %s"' % self.version, page)
 
-    # ---- What goes wrong ---------------------------------------------------------------------------
+    # ---- Failures ----------------------------------------------------------------------------------
 
     def test_usage(self):
         for arguments in [], ["a", "b"], ["-x"], ["--libdir"], ["--libdir", "lib"], [""]:

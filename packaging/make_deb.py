@@ -4,9 +4,8 @@
 
 usage: make_deb.py --architecture ARCH --multiarch TRIPLET --strip PROGRAM OUTPUT SOURCE...
 
-The same sources make the same package, byte for byte: times are those of SOURCE_DATE_EPOCH (by default that of the
-package's latest change), users are root, and the compressors run in one thread.
-"""
+The same sources make the same package, byte for byte: the times are SOURCE_DATE_EPOCH (by default that of the package's
+latest change), the user is root, and the compressors use one thread."""
 
 import argparse
 import email.utils
@@ -21,7 +20,7 @@ import tempfile
 
 import tree
 
-# The latest change of the package, for its changelog: 2026-01-01.
+# The date of the latest change of the package, for its changelog: 2026-01-01.
 CHANGED = 1767225600
 MAINTAINER = "hakmem developers <maintainer@example.org>"
 
@@ -67,7 +66,7 @@ License: Apache-2.0
 
 
 def packed(content):
-    """As gzip -9n: without a name or a time."""
+    """Compressed as by gzip -9n: without a name or a time."""
     return gzip.compress(content, 9, mtime=0)
 
 
@@ -97,7 +96,7 @@ def package_files(sources, architecture, multiarch, version, date):
 
 def control_files(files, architecture, version, libc):
     content = {name: data for name, (data, _, _) in files.items() if data is not None}
-    # As dpkg-gencontrol counts: KiB begun for each file, one for each folder and link.
+    # As counted by dpkg-gencontrol: the size of each file rounded up to KiB, and 1 KiB for each folder and link.
     folders = {str(parent) for name in files for parent in pathlib.PurePath(name).parents} - {"."}
     size = sum((len(data) + 1023) // 1024 for data in content.values()) + len(folders) + len(files) - len(content)
     sums = "".join("%s  %s\n" % (hashlib.md5(content[name]).hexdigest(), name) for name in sorted(content))
@@ -105,15 +104,15 @@ def control_files(files, architecture, version, libc):
     return {
         "control": control,
         "md5sums": sums,
-        # Programs that are built with the library depend on the package.
+        # The dependency of programs that are built with the library.
         "shlibs": "libhakmem 0 hakmem (>= %s)\n" % version,
-        # The dynamic linker's cache learns of the library.
+        # Adds the library to the dynamic linker's cache.
         "triggers": "activate-noawait ldconfig\n",
     }
 
 
 def stripped(program, option, source, folder):
-    """A copy of the file without what only a debugger needs."""
+    """A copy of the file without debugging information."""
     target = os.path.join(folder, os.path.basename(source))
     command = [program, option]
     if source.endswith(".a"):
@@ -149,7 +148,7 @@ def main():
         control = {"DEBIAN/" + name: (text.encode(), None, 0o644)
                    for name, text in control_files(files, options.architecture, version, libc).items()}
         tree.write(control, root)
-        # dpkg-deb takes no file's time as later than SOURCE_DATE_EPOCH; all of these are.
+        # dpkg-deb limits the files' times to SOURCE_DATE_EPOCH; all of these are later.
         subprocess.run(["dpkg-deb", "--root-owner-group", "-Zxz", "--threads-max=1", "--build", str(root), options.output],
                        check=True, stdout=subprocess.DEVNULL, env=dict(os.environ, SOURCE_DATE_EPOCH=epoch))
 

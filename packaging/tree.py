@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of an installed hakmem, and how they are written: for install.py and make_deb.py."""
+"""The files of an installed hakmem, and writing them: for install.py and make_deb.py."""
 
 import os
 import pathlib
@@ -7,7 +7,7 @@ import re
 import stat
 import tempfile
 
-# What the build brings, by the names that `File.source` uses.
+# The files of the build, by the names that `File.source` uses.
 SOURCES = ("libhakmem.so.0", "libhakmem.a", "hakmem.h", "memory_resource.h", "stl_allocator.h", "hakmem-run", "ENV.md",
            "LICENSE", "hakmem.pc.in", "hakmem-static.pc.in", "hakmem-config.cmake.in", "hakmem-config-version.cmake.in",
            "hakmem.3.in", "hakmem-run.1.in")
@@ -82,7 +82,7 @@ def tree(sources, prefix, libdir):
 
 
 def _replace(path, make):
-    """Puts what `make(temporary path)` makes in place of `path`, at once or not at all."""
+    """Replaces `path` by the result of `make(temporary path)`, atomically."""
     if path.is_dir() and not path.is_symlink():
         raise TreeError("%s is a folder; nothing is put in its place" % path)
     temporary = tempfile.mktemp(prefix=".hakmem-", dir=path.parent)
@@ -104,8 +104,8 @@ def _make_folders(folder):
 
 
 def write(files, root):
-    """Writes the files of tree() below the folder `root`. Each replaces what was there at once, programs that use the
-    old one notice nothing."""
+    """Writes the files of tree() below the folder `root`. Each replaces an existing file atomically, so programs that
+    use the old one are not affected."""
     for name, (content, target, mode) in files.items():
         path = pathlib.Path(root) / name
         _make_folders(path.parent)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Builds and tests this tree with Bazel 7, which Debian has in sid alone: in a throw-away root of sid, with its compilers,
+# Builds and tests this tree with Bazel 7, which Debian has only in sid: in a temporary root of sid, with its compilers,
 # C library and googletest.
 #
 #   toolchains/check_bazel7.sh [-r ROOT] [STEP...]
@@ -60,7 +60,7 @@ esac
 
 if [ ! -x "$root/usr/bin/bazel" ]; then
   [ -z "$(ls -A "$root")" ] || cannot "$root holds something else"
-  # Bazel and what this tree takes from installed packages; what else the tests run bazelw installs in there.
+  # Bazel, and the installed packages that this tree uses. bazelw installs the rest there.
   mmdebstrap --quiet --aptopt='Acquire::Check-Valid-Until "false"' --variant=minbase \
     --include=bazel-bootstrap,bazel-rules-cc,bazel-rules-java,bazel-rules-python,bazel-skylib,bazel-platforms \
     --include=gcc,g++,libc6-dev,python3-minimal,python3,default-jdk-headless,googletest,procps \
@@ -71,7 +71,7 @@ rm -rf "$root/hakmem" "$root/consumer"
 . toolchains/copies.sh
 copy_tree "$root/hakmem" && mkdir -p "$root/consumer" || exit 1
 
-# inside COMMAND: by a shell in the root. With the last process of it all mounts go.
+# inside COMMAND: runs the command by a shell in the root. All mounts end with the last process.
 inside() {
   # shellcheck disable=SC2016  # for the inner shell
   unshare --mount --pid --fork --kill-child sh -c '
@@ -80,12 +80,12 @@ inside() {
   ' sh "$root" "$1"
 }
 
-# What shows that a build of each kind works; all tests of the allocator run once, in module-gcc.
+# The tests that show that a build of each kind works. All tests of the allocator run once, in module-gcc.
 some='//allocator/api/... //allocator/os/... //allocator/block/... //allocator/slab/... //allocator/heap/... //allocator/test:override_test
   //allocator/test:override_static_test //allocator/test:override_new_test //allocator/test:threads_test
   //allocator/test:misuse_test'
 some=$(echo "$some" | tr -s ' \n' ' ')
-# A disk cache: two ways of naming the same sources compile them once.
+# A disk cache, so that two ways of naming the same sources compile them once.
 options='--config=ci --disk_cache=/root/disk_cache --build_tests_only --test_tag_filters=-other-profile'
 for_machine='--test_tag_filters=-other-profile,-host-only --test_size_filters=small'
 bazel7='cd /hakmem && ./bazelw'
@@ -140,7 +140,7 @@ local_repository(name = "rules_cc", path = "/usr/share/bazel/rules/cc")
 local_repository(name = "rules_java", path = "/usr/share/bazel/rules/java")
 local_repository(name = "rules_python", path = "/usr/share/bazel/rules/python")
 END
-  # The modules that Bazel's own ask a registry for and nobody needs here: see third_party/README.md.
+  # Modules that Bazel's own modules request from a registry and that are not needed here: see third_party/README.md.
   offline='--lockfile_mode=off'
   for module in apple_support buildozer protobuf zlib; do
     offline="$offline --override_module=$module=/hakmem/third_party/offline/$module"
@@ -171,7 +171,7 @@ for step in "$@"; do
         $bazel7 test --config=ci --config=asan //toolchains/planted:asan_catches"
       ;;
     consumer) consumer ;;
-    # bazelw installs what the service needs; it and Bazel are started in the example's folder, for the paths in its .bazelrc.
+    # bazelw installs what the service needs. It runs in the example's folder because of the paths in its .bazelrc.
     examples)
       inside 'for example in service embedding; do
         cd "/hakmem/examples/$example" || exit 1

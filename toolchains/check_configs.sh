@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# What every configuration and combination of them does to the analysis of //allocator:libhakmem.so: it is built by the
-# compiler and for the machine that the names say, or it is refused with a reason. Nothing is compiled but planted bugs
-# that the compiler must refuse.
+# Checks every configuration and combination by an analysis of //allocator:libhakmem.so: it is built by the named
+# compiler for the named machine, or refused with a reason. Nothing is compiled except planted bugs that the compiler
+# must refuse.
 #
 #   toolchains/check_configs.sh
 #
@@ -28,7 +28,7 @@ wrong() {
   bad=$((bad + 1))
 }
 
-# refused REASON OPTION...: the build must stop before anything is compiled, and say REASON.
+# refused REASON OPTION...: the build must stop before anything is compiled, and print REASON.
 refused() {
   reason=$1
   shift
@@ -40,7 +40,7 @@ refused() {
   fi
 }
 
-# used COMPILER FLAGS OPTION...: one file of the allocator is compiled by COMPILER, with every one of FLAGS.
+# used COMPILER FLAGS OPTION...: a file of the allocator must be compiled by COMPILER, with every one of FLAGS.
 used() {
   compiler=$1
   flags=$2
@@ -53,7 +53,7 @@ used() {
     return
   fi
   for flag in "(exec $compiler " $flags; do
-    # aquery writes the command over several lines, an option each.
+    # aquery writes the command on several lines, one option on each.
     tr -d "'\\\\" <"$scratch/log" | grep -qF -- "${flag#(exec }" || wrong "no \"$flag\": $*"
   done
 }
@@ -62,7 +62,7 @@ gcc=/usr/bin/gcc
 clang=/usr/bin/clang-19
 cross=/usr/bin/aarch64-linux-gnu-gcc
 
-# ---- What there is -----------------------------------------------------------------------------------------------------
+# ---- Supported configurations ----------------------------------------------------------------------------------------
 used "$gcc" ''
 used "$gcc" '' --config=gcc
 used "$gcc" '' --config=gcc --config=x86_64
@@ -96,7 +96,7 @@ used "$gcc" '-DHAK_PROFILE_FAST=1' --config=fast
 used "$clang" '-DHAK_PROFILE_OBSERVE=1' --config=observe --config=clang
 used "$cross" '-DHAK_PROFILE_HARDENED=1' --config=hardened --config=aarch64
 
-# ---- What there is not -------------------------------------------------------------------------------------------------
+# ---- Refused configurations ------------------------------------------------------------------------------------------
 refused "'nonsense' is not defined" --config=nonsense
 refused '--features=nonsense is unknown' --features=nonsense
 refused 'nonsense' --//configs:profile=nonsense
@@ -126,7 +126,7 @@ refused 'pgo_generate and pgo_use exclude each other' --config=pgo-generate --co
 refused 'asan and pgo exclude each other' --config=asan --config=pgo-use --//toolchains/cc:pgo_profile=/p
 refused 'coverage_is_measured_with_gcc' --collect_code_coverage --config=clang
 
-# ---- On a machine that has no compilers: the probe looks for them in an empty folder --------------------------------------
+# ---- A machine without compilers: the probe searches an empty folder -------------------------------------------------
 mkdir "$scratch/empty" || exit 1
 bare=--repo_env=HAKMEM_PROBE_ROOT=$scratch/empty
 refused 'apt-get install g++ gcc libc6-dev' "$bare"
@@ -157,7 +157,7 @@ for bug in read write call other_lock kept twice; do
   fi
 done
 
-# The emulator is missed by the test that wants it.
+# Only the test that needs the emulator reports that it is missing.
 cases=$((cases + 1))
 printf '\177ELF' >"$scratch/program"
 HAKMEM_QEMU_AARCH64=$scratch/none toolchains/qemu_aarch64.sh "$scratch/program" >"$scratch/log" 2>&1

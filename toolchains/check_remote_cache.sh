@@ -19,7 +19,7 @@ end() {
 }
 two_copies
 
-# The server ends by itself after ten minutes, whatever becomes of this script.
+# The server ends by itself after ten minutes, whatever happens to this script.
 cat >"$scratch/cache.py" <<'END'
 import http.server, pathlib, sys, threading
 folder = pathlib.Path(sys.argv[1])

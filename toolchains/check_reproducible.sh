@@ -1,14 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Builds the libraries in two copies of this tree, at paths of different length and with an output base and a Bazel server
-# each and no cache between them, and compares every shared library and archive byte by byte.
+# Builds the libraries in two copies of this tree, at paths of different length, with separate output bases and Bazel
+# servers and no common cache, and compares every shared library and archive byte by byte.
 #
 #   toolchains/check_reproducible.sh [CONFIG...]
 #
-# CONFIG is what could stand behind --config= (`gcc` when none is given): each is built and compared on its own. With the
-# word `debug` behind a comma (`gcc,dbg`) the build is -c dbg, whose objects name the folder that they were compiled in.
-# Exits 0 when all are the same, 1 when a file differs or does not build, 2 for a bad call.
+# CONFIG is a name for --config= (default: `gcc`); each is built and compared separately. With `,dbg` (`gcc,dbg`) the
+# build is -c dbg, whose objects name the folder in which they were compiled. Exits 0 if all are the same, 1 if a file
+# differs or does not build, 2 for a wrong call.
 
 set -u
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""config_table.py [--check | --write]: which tests `bazel test --config=NAME //...` runs, and which it leaves out, and why.
+"""config_table.py [--check | --write]: which tests `bazel test --config=NAME //...` runs, and which it leaves out, and
+why.
 
 Reads `bazelw query` for the tests and their tags, and .bazelrc for what each configuration leaves out. Prints the table;
 --write puts it into docs/CONFIGS.md, --check compares it with that file. Exits 1 when they differ, and, with or without
-options, when a test is left out without a reason: by a tag that is not explained here, by a `manual` that no stage
-of .ci/run makes up for, by every configuration, or as host-only without a comment beside the tag; 2 for a bad call.
-"""
+options, if a test is left out without a reason: by a tag that is not explained here, by `manual` although no stage of
+.ci/run runs it, by every configuration, or as host-only without a comment beside the tag; 2 for a wrong call."""
 
 import difflib
 import fnmatch
@@ -21,7 +21,7 @@ PAGE = ROOT / "docs" / "CONFIGS.md"
 
 CONFIGS = ["gcc", "clang", "fast", "observe", "hardened", "lto", "asan", "ubsan", "tsan", "aarch64", "aarch64-clang"]
 
-# Why a tag may keep a test out of a configuration.
+# The reasons why a tag may exclude a test from a configuration.
 TAGS = {
     "host-only": "does not run under qemu: the test starts the machine's own programs, or does what the user-mode emulator "
     "cannot do; the comment beside the tag says which",
@@ -32,7 +32,8 @@ TAGS = {
     "manual": "not part of `//...`: applies only to another profile or under one sanitizer, where it is run by name",
 }
 
-# Tests with the tag manual, and where they run: a pattern of labels, and the words that .ci/run or hakmem.bzl has for it.
+# Tests with the tag manual, and where they run: a pattern of labels, and the words by which .ci/run or hakmem.bzl names
+# them.
 MANUAL = {
     "//fuzz/spin:*_test": "a search takes minutes: `.ci/run long`, stage models",
     "//toolchains/planted:*_catches": "under its own sanitizer: toolchains/planted/BUILD.bazel",
@@ -52,7 +53,7 @@ def query():
 
 
 def left_out_tags(config, lines):
-    """The tags that `bazel test --config=CONFIG` leaves out, by .bazelrc; the last filter counts."""
+    """The tags that `bazel test --config=CONFIG` leaves out according to .bazelrc. The last filter counts."""
     found = []
     for line in lines:
         words = line.split()
@@ -67,12 +68,12 @@ def left_out_tags(config, lines):
 
 
 def host_only_without_reason():
-    """Places in BUILD files where the tag stands without a comment in the same rule."""
+    """Places in BUILD files that have the tag without a comment in the same rule."""
     missing = []
     for path in sorted(ROOT.glob("**/BUILD.bazel")):
         if any(part.startswith("bazel-") for part in path.relative_to(ROOT).parts):
             continue
-        # A paragraph, from blank line to blank line, holds one rule and the comment in front of it.
+        # A paragraph, between blank lines, has one rule and the comment before it.
         for paragraph in re.split(r"\n\s*\n", path.read_text(encoding="utf-8")):
             if '"host-only"' in paragraph and not re.search(r"#(?! SPDX)", paragraph):
                 name = re.search(r'name = ("[^"]+"|\w+)', paragraph)

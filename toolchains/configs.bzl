@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configurations of .bazelrc that exclude each other, and the features that the toolchains know."""
+"""The configurations of .bazelrc that exclude each other, and the features of the toolchains."""
 
-# Of each row at most one may be asked for.
+# At most one of each row may be requested.
 EXCLUSIVE = {
     "compiler": ["gcc", "clang", "musl"],
     "machine": ["x86_64", "aarch64", "musl"],
     "profile": ["fast", "observe", "hardened"],
 }
 
-# musl is gcc on x86-64, so it stands in two rows.
+# musl is gcc on x86-64, so it is in two rows.
 CONFIGS = {name: None for names in EXCLUSIVE.values() for name in names}.keys()
 
-# Sanitizers that bring a runtime with a memory layout of its own: one at a time.
+# Sanitizers whose runtimes have their own memory layout: one at a time.
 OWN_RUNTIME = ["asan", "msan", "tsan"]
 
 SANITIZERS = OWN_RUNTIME + ["ubsan"]
 
-# What --features may name: ours, and those of Bazel's own that work with any toolchain. Bazel ignores all others.
+# The accepted names for --features: hakmem's, and those of Bazel that work with any toolchain. Bazel ignores all
+# others.
 KNOWN_FEATURES = SANITIZERS + [
     "full_lto",
     "fuzzer",
@@ -44,7 +45,7 @@ def contradiction(chosen, features, compiler, cpu, native, missing_runtime, pgo_
       compiler: "gcc", "clang", or "musl": gcc with the musl C library.
       cpu: the machine that it compiles for.
       native: whether it is the machine that compiles.
-      missing_runtime: Debian packages that the compiler's sanitizers need and that are not there, with blanks between.
+      missing_runtime: missing Debian packages that the compiler's sanitizers need, separated by blanks.
       pgo_profile: the value of //toolchains/cc:pgo_profile.
 
     Returns:

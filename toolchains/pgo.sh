@@ -1,16 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Profile-guided optimisation, whole: builds libhakmem.so with counters, runs workloads on it, and builds it again by what
-# was counted.
+# The whole of profile-guided optimisation: builds libhakmem.so with counters, runs workloads on it, and builds it again
+# with the counts.
 #
 #   toolchains/pgo.sh gcc|clang PROFILE [BAZEL OPTION...]
 #
-# PROFILE, an absolute path that does not exist yet, gets the counts: a folder (gcc) or a merged file (clang). The options
-# (--config=fast, say) go to every build. What is built at last is bazel-bin/allocator/libhakmem.so; other targets are built
-# by the same profile with the line that is printed at the end. Train it with your own program instead of ours where you
-# have one: the workloads here are those of bench/workloads/random_mixed.c.
-# Exits 0 when the profile was used, 1 when something failed, 2 for a bad call.
+# PROFILE, an absolute path that does not exist yet, gets the counts: a folder (gcc) or a merged file (clang). The
+# options, such as --config=fast, apply to every build. The result is bazel-bin/allocator/libhakmem.so; the line printed
+# at the end builds other targets with the same profile. If you can, train it with your own program: the workloads here
+# are those of bench/workloads/random_mixed.c. Exits 0 if the profile was used, 1 if something failed, 2 for a wrong
+# call.
 
 set -u
 

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# qemu_aarch64.sh PROGRAM ARGS...: for --run_under of --config=aarch64. A script runs as it is: only what it starts could
-# need the emulator, and that is for the script to know.
+# qemu_aarch64.sh PROGRAM ARGS...: for --run_under of --config=aarch64. A script runs directly, and must start the
+# emulator itself if it needs it.
 
 emulator=${HAKMEM_QEMU_AARCH64:-/usr/bin/qemu-aarch64}
 

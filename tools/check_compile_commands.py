@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks //tools:compile_commands on this tree: check_compile_commands.py
 
-The file that it writes must name every C file of the allocator, and its commands must be such that clang accepts each
-tenth source with them. The exit status is 0 when all is so, 1 otherwise.
-"""
+The file that it writes must name every C file of the allocator, and clang must accept every tenth source with its
+command. Exit status 0 if so, 1 otherwise."""
 
 import json
 import pathlib

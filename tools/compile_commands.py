@@ -17,7 +17,7 @@ import sys
 
 TARGETS = 'mnemonic("CppCompile", //...)'
 SOURCE = re.compile(r"\.(c|cc)$")
-# What names files that the compiler would write.
+# Options that name files which the compiler would write.
 WRITES = {"-MD": 1, "-MF": 2, "-o": 2}
 
 
@@ -26,7 +26,7 @@ class QueryError(Exception):
 
 
 def absolute(argument, roots):
-    """The argument with a path of Bazel's own folders made absolute: these are not below the root of the repository."""
+    """Makes a path in Bazel's own folders absolute, because these are not below the root of the repository."""
     for folder, place in roots.items():
         argument = re.sub(rf"^(-I|-L|)(?={re.escape(folder)}/)", lambda match: match[1] + place + "/", argument)
     return argument
@@ -51,7 +51,8 @@ def entry(arguments, root, roots):
 
 
 def entries(query, root, roots):
-    """One entry for each source file, from aquery's answer: of several builds of a file the one with the shortest output
+    """One entry for each source file, from aquery's answer: of several builds of a file the one with the shortest
+    output
     path, which is the one that no transition has changed."""
     best = {}
     for action in query.get("actions", []):

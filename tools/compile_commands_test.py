@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""compile_commands.py: what it makes of the answer of aquery."""
+"""compile_commands.py: what it makes of aquery's output."""
 
 import os
 import sys

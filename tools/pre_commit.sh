@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# pre_commit.sh: runs what the stage `style` of .ci/run runs, on the files as they are in the working tree. Files that are
-# formatted badly are named; `bash .ci/run fix` formats them. Exits 0 when the change may be committed.
+# pre_commit.sh: runs what the stage `style` of .ci/run runs, on the files as they are in the working tree. It names
+# badly formatted files, which `bash .ci/run fix` formats. Exits 0 if the change may be committed.
 cd "$(dirname "$0")/.." || exit 1
-# Git sets these for a hook; they would lead the git commands of the checks to the index that is being committed.
+# Git sets these for a hook. With them, the git commands of the checks would use the index that is being committed.
 unset GIT_DIR GIT_INDEX_FILE GIT_WORK_TREE GIT_PREFIX
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Stops traced processes at memory system calls, by a seccomp filter and ptrace.
 #include "bench/lib/call_tracer.h"
 
 #include <errno.h>

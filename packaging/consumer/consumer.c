@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A program in C of somebody who installed hakmem: says whether the C library's names lead there.
+// A C program of a user who installed hakmem: prints whether the C library's functions lead there.
 #include <hakmem/hakmem.h>
 #include <stdio.h>
 #include <stdlib.h>

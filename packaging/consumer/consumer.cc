@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A program in C++ that names nothing of the C library's: says whether operator new and what is below it lead to
-// hakmem.
+// A C++ program that uses no C library functions: prints whether operator new leads to hakmem.
 #include <hakmem/hakmem.h>
 #include <hakmem/stl_allocator.h>
 

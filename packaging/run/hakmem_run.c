@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// hakmem-run: runs a program on hakmem's malloc, by LD_PRELOAD of the libhakmem.so that is installed with it.
-// hakmem-run(1) is its page. Says so, and does not run it, when the program would silently stay on another malloc.
+// hakmem-run: runs a program on hakmem's malloc, by LD_PRELOAD of the libhakmem.so that is installed with it
+// (hakmem-run(1)). If the program would silently use another malloc, it says so and does not run it.
 #include <errno.h>
 #include <hakmem/hakmem.h>
 #include <limits.h>
@@ -44,7 +44,7 @@ __attribute__((noreturn)) static void fail(int status, const char *first, const 
 static void find_library(char library[PATH_MAX]) {
   static const char *const places[] = {MULTIARCH_LIB, "../lib", "../lib64"};
   char self[PATH_MAX];
-  // Not /proc/self/exe: there may be no /proc.
+  // Not /proc/self/exe, because there may be no /proc.
   const char *started = (const char *)getauxval(AT_EXECFN);
   if (started == NULL || realpath(started, self) == NULL) {
     fail(EXIT_USAGE, "cannot tell where it is installed: ", strerror(errno));
@@ -59,7 +59,7 @@ static void find_library(char library[PATH_MAX]) {
   exit(EXIT_USAGE);
 }
 
-// Whether one of the names in the list, with blanks or colons between them, is this one.
+// Whether the name is in the list, which is separated by blanks or colons.
 static bool lists(const char *list, const char *name) {
   const size_t length = strlen(name);
   while (*list != '\0') {
@@ -71,7 +71,7 @@ static bool lists(const char *list, const char *name) {
   return false;
 }
 
-// Puts the library in front of what is preloaded already.
+// Puts the library before those that are already preloaded.
 static void preload(const char *library) {
   const char *others = getenv("LD_PRELOAD");
   if (others == NULL || *others == '\0') {
@@ -102,7 +102,7 @@ static bool is_assignment(const char *word) {
 int main(int argc, char **argv) {
   char library[PATH_MAX] = "";
   bool anyway = false;
-  // '+': options of PROGRAM are not ours.
+  // '+': options of PROGRAM are not options of this program.
   for (int option; (option = getopt(argc, argv, "+fp:l:hV")) != -1;) {
     switch (option) {
       case 'f':

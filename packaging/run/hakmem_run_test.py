@@ -4,7 +4,7 @@
 
 usage: hakmem_run_test.py HAKMEM_RUN LIBRARY DYNAMIC_PROGRAM STATIC_PROGRAM
 
-That a program runs on hakmem is seen by its answer to HAKMEM_SHOW_CONFIG=1.
+A program runs on hakmem if HAKMEM_SHOW_CONFIG=1 prints the settings.
 """
 
 import os
@@ -25,7 +25,7 @@ class HakmemRun(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        # Not below TEST_TMPDIR: another user must be able to get there.
+        # Not below TEST_TMPDIR, because another user must have access.
         cls.folder = tempfile.TemporaryDirectory(prefix="hakmem_run_test.")
         cls.root = pathlib.Path(cls.folder.name).resolve()
         cls.root.chmod(0o755)
@@ -70,7 +70,7 @@ class HakmemRun(unittest.TestCase):
         self.assertNotIn("hakmem-run:", result[2])
 
     def expect_refused(self, result, reason, status=2):
-        """The tool says why in one line, and the program has not run."""
+        """The tool gives the reason in one line, and the program has not run."""
         self.assertEqual(result[0], status, result)
         self.assertEqual(result[1], "")
         self.assertTrue(result[2].startswith("hakmem-run: "), result[2])
@@ -78,14 +78,14 @@ class HakmemRun(unittest.TestCase):
         self.assertIn(reason, result[2])
 
     def expect_unaffected(self, program, reason, status=42, **how):
-        """Refused; with -f it runs, and truly on another malloc."""
+        """Refused; with -f it runs, and indeed on another malloc."""
         self.expect_refused(self.run_tool(program, **how), reason)
         result = self.run_tool("-f", program, **how)
         self.assertEqual(result[0], status, result)
         self.assertIn(reason, result[2])
         self.assertNotIn(SHOWN, result[2])
 
-    # ---- What works --------------------------------------------------------------------------------
+    # ---- Programs that run on hakmem ---------------------------------------------------------------
 
     def test_runs_a_program_on_the_library(self):
         result = self.run_tool(self.dynamic, "-f", "two words", "A=1", "")
@@ -96,7 +96,7 @@ class HakmemRun(unittest.TestCase):
         self.expect_used(self.run_tool("dynamic", PATH="/nowhere:%s:/bin" % self.root))
         self.expect_used(self.run_tool("PATH=%s" % self.root, "dynamic"))
         self.expect_used(self.run_tool("./dynamic"))
-        self.expect_used(self.run_tool("dynamic", PATH=""), 42)  # an empty part is the current directory
+        self.expect_used(self.run_tool("dynamic", PATH=""), 42)  # an empty part means the current directory
 
     def test_variables_and_preset(self):
         result = self.run_tool("-p", "lean", "--", "HAKMEM_KEEP_SUPERSLABS=3", "_X1=", self.dynamic, "HAKMEM_BORROW=0")
@@ -135,7 +135,8 @@ class HakmemRun(unittest.TestCase):
         by_env = self.write("s5", b"#!/usr/bin/env static\n")
         self.expect_refused(self.run_tool(by_env, PATH="%s:/bin" % self.root), self.static + " is statically")
         result = self.run_tool("-f", by_env, PATH="%s:/bin" % self.root)
-        self.assertEqual((result[0], result[2].count(SHOWN)), (42, 1), result)  # of env, not of what it starts
+        # Printed for env, not for what it starts.
+        self.assertEqual((result[0], result[2].count(SHOWN)), (42, 1), result)
         self.expect_refused(self.run_tool(self.write("s6", b"#!/nowhere/sh\n")), "/nowhere/sh is not found", 127)
         self.expect_refused(self.run_tool(self.write("s7", b"#!\n")), "without an interpreter", 126)
         self.expect_refused(self.run_tool(self.write("s8", b"#!%s\n" % str(self.root / "s8").encode())), "too many", 126)
@@ -147,7 +148,7 @@ class HakmemRun(unittest.TestCase):
         self.assertEqual((status, err), (0, ""))
         self.assertRegex(out, r"^hakmem-run \d+\.\d+\.\d+\n$")
 
-    # ---- What does not -----------------------------------------------------------------------------
+    # ---- Programs that do not ----------------------------------------------------------------------
 
     def test_usage(self):
         for arguments in [], ["-f"], ["A=1"], ["-p", "lean"], ["-x", "true"], ["-p"], ["--", "A=1"]:
@@ -161,11 +162,11 @@ class HakmemRun(unittest.TestCase):
         self.expect_refused(self.run_tool("no-such-program"), "no-such-program is not found", 127)
         self.expect_refused(self.run_tool("./no-such-program"), "is not found", 127)
         self.expect_refused(self.run_tool(""), "is no name", 127)
-        self.expect_refused(self.run_tool("1=2"), "1=2 is not found", 127)  # no name of a variable
+        self.expect_refused(self.run_tool("1=2"), "1=2 is not found", 127)  # not the name of a variable
         self.write("data", b"data", 0o644)
         for program in "./data", "data", str(self.root), "lib":
             self.expect_refused(self.run_tool(program, PATH=str(self.root)), "is not an executable file", 126)
-        for length in 5, 63, 64:  # nothing behind the mark, a part of the header, no segments
+        for length in 5, 63, 64:  # nothing after the magic number, a part of the header, no segments
             cut = pathlib.Path(self.dynamic).read_bytes()[:length]
             self.expect_refused(self.run_tool(self.write("cut", cut)), "is cut short", 126)
 
@@ -190,14 +191,14 @@ class HakmemRun(unittest.TestCase):
 
     def test_raised_privileges(self):
         if os.getuid() != 0:
-            # Without root no such file can be made, but every system has one.
+            # Only root can create such a file, but every system has one.
             self.expect_refused(self.run_tool("/usr/bin/su"), "is setuid")
             return
         if os.statvfs(self.root).f_flag & os.ST_NOSUID:
             self.skipTest("%s is mounted nosuid, so nothing in it raises privileges" % self.root)
         setuid = self.copy(self.dynamic, "setuid")
         os.chmod(setuid, 0o4755)
-        self.expect_used(self.run_tool(setuid))  # root's, and we are root: nothing is raised
+        self.expect_used(self.run_tool(setuid))  # the file is root's and the user is root, so no privileges are raised
         self.expect_unaffected(setuid, "is setuid", user=NOBODY)
         unreadable = self.copy(self.dynamic, "unreadable")
         os.chmod(unreadable, 0o4711)

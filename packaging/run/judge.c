@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Finds the program that execvp would start, and judges whether a preloaded library takes effect in it.
 #include "packaging/run/judge.h"
 
 #include <elf.h>
@@ -26,7 +28,7 @@
 #error "hakmem runs on x86-64 and aarch64"
 #endif
 
-// Our library is for the C library that this program was built with.
+// The installed library is for the C library with which this program was built.
 #ifdef __GLIBC__
 #define OTHER_LINKER "ld-musl-"
 #define OTHER_RUNS "runs on musl: this libhakmem.so is for the GNU C library"
@@ -35,7 +37,7 @@
 #define OTHER_RUNS "runs on the GNU C library: this libhakmem.so is for another one"
 #endif
 
-// Interpreters of interpreters: the kernel follows no more than four.
+// The kernel follows at most four interpreters of interpreters.
 #define DEPTH_MAX 5
 
 static void decide(struct judgement *judgement, enum verdict verdict, const char *file, const char *what) {
@@ -50,7 +52,7 @@ static bool is_runnable(const char *file) {
   return stat(file, &status) == 0 && S_ISREG(status.st_mode) && access(file, X_OK) == 0;
 }
 
-// As execvp searches: the first file that can be run. False with a judgement when there is none.
+// Searches as execvp does, for the first file that can be run. False: there is none, and the judgement is set.
 static bool find_program(const char *name, const char *path, char file[PATH_MAX], struct judgement *judgement) {
   char standard[PATH_MAX];
   bool seen = false;
@@ -89,13 +91,13 @@ static const char *raised(const char *file) {
   struct stat status;
   struct statvfs system;
   if (stat(file, &status) != 0) return NULL;
-  // Where neither bits nor capabilities raise anything.
+  // On such a file system neither bits nor capabilities raise privileges.
   if (statvfs(file, &system) == 0 && (system.f_flag & ST_NOSUID) != 0) return NULL;
   if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1) return NULL;
   if ((status.st_mode & S_ISUID) != 0 && status.st_uid != getuid()) {
     return "is setuid: the dynamic linker ignores LD_PRELOAD in it";
   }
-  // Without the group's right to run it, the bit means something else.
+  // Without the group's execute permission the bit means something else.
   if ((status.st_mode & S_ISGID) != 0 && (status.st_mode & S_IXGRP) != 0 && status.st_gid != getgid()) {
     return "is setgid: the dynamic linker ignores LD_PRELOAD in it";
   }
@@ -152,7 +154,7 @@ static void judge_elf(const char *file, int fd, struct judgement *judgement) {
 
 static void judge(const char *name, const char *path, int depth, struct judgement *judgement);
 
-// The next word of a script's first line, or NULL; `*rest` moves behind it.
+// Takes the next word of a script's first line, or NULL; `*rest` then points behind it.
 static char *next_word(char **rest) {
   char *word = *rest + strspn(*rest, " \t");
   if (*word == '\0') return NULL;
@@ -161,7 +163,7 @@ static char *next_word(char **rest) {
   return word;
 }
 
-// `line`: what stands behind "#!".
+// `line`: the text after "#!".
 static void judge_script(const char *file, char *line, const char *path, int depth, struct judgement *judgement) {
   line[strcspn(line, "\n")] = '\0';
   char *interpreter = next_word(&line);
@@ -173,7 +175,7 @@ static void judge_script(const char *file, char *line, const char *path, int dep
   base = base != NULL ? base + 1 : interpreter;
   judge(interpreter, NULL, depth + 1, judgement);
   if (judgement->verdict != VERDICT_AFFECTED || strcmp(base, "env") != 0) return;
-  // env's own options and variables come before the program that it starts.
+  // env's own options and variables come before the program.
   char *word = next_word(&line);
   while (word != NULL && (*word == '-' || strchr(word, '=') != NULL)) word = next_word(&line);
   if (word != NULL) judge(word, path, depth + 1, judgement);
@@ -189,7 +191,7 @@ static void judge(const char *name, const char *path, int depth, struct judgemen
   }
   const int fd = open(file, O_RDONLY | O_CLOEXEC);
   if (fd < 0) {
-    // What may be run but not read is not for us to look into, but its mode is.
+    // A file that may be run but not read cannot be examined, except for its mode.
     const char *why = raised(file);
     if (why != NULL) decide(judgement, VERDICT_UNAFFECTED, file, why);
     return;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A program for hakmem_run_test: allocates, and prints its arguments, a line each.
+// A program for hakmem_run_test: allocates, and prints its arguments, one per line.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -3,9 +3,8 @@
 """Merges coverage data into one lcov file.
 
 Bazel calls it after each test (--coverage_dir: gcov's JSON and lcov files of this test) and once at the end
-(--reports_file: a list of the lcov files of all tests). It knows lines and functions, not branches: gcov's JSON is written
-without them.
-"""
+(--reports_file: a list of the lcov files of all tests). It handles lines and functions, but not branches, which gcov's
+JSON does not have here."""
 
 import argparse
 import collections
@@ -16,7 +15,7 @@ import re
 
 
 class Source:
-    """What is known of one source file: how often each line and each function ran."""
+    """The data of one source file: how often each line and each function ran."""
 
     def __init__(self):
         self.lines = collections.Counter()

@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads which versions of the compilers and of the C library are installed.
+"""Reads the installed versions of the compilers and of the C library.
 
-Bazel does not look at tools and headers outside the workspace: an object compiled by yesterday's gcc looks as good to it
-as one by today's. So the versions go into the command lines of the toolchains, where a change is noticed.
-"""
+Bazel does not track tools and headers outside the workspace, so it would reuse objects of an older compiler. So the
+versions are part of the toolchains' command lines, where a change is noticed."""
 
 _COMMANDS = {
     "clang": ["/usr/bin/clang-19", "--version"],
     "gcc": ["/usr/bin/gcc", "--version"],
     "gcc_aarch64": ["/usr/bin/aarch64-linux-gnu-gcc", "--version"],
     "libc": ["/usr/bin/ldd", "--version"],
-    # Which gcc it starts; its own version it does not tell.
+    # The gcc that it starts, because it does not print its own version.
     "musl": ["/usr/bin/musl-gcc", "--version"],
 }
 
-# For each toolchain the Debian packages that it cannot do without, each with a file of its own. A `*` is a machine.
+# For each toolchain the Debian packages that it needs, each with one of its files. `*` stands for the machine.
 _NEEDS = {
     "clang": {
         "clang-19": "/usr/bin/clang-19",
@@ -52,7 +51,7 @@ _NEEDS = {
 _ALLOWED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.+~-"
 
 def _tidy(line):
-    """`line` with everything but harmless characters made `_`, for it stands on command lines."""
+    """`line` with all but harmless characters replaced by `_`, because it is used on command lines."""
     return "".join([c if c in _ALLOWED else "_" for c in line.elems()])
 
 def _exists(repository_ctx, pattern):
@@ -82,7 +81,7 @@ def _compiler_probe_impl(repository_ctx):
 
 compiler_probe = repository_rule(
     implementation = _compiler_probe_impl,
-    # For check_configs.sh: another place to look for the tools in, such as one without any.
+    # For check_configs.sh: another folder to search for the tools, such as an empty one.
     environ = ["HAKMEM_PROBE_ROOT"],
     local = True,
     doc = "Makes @NAME//:versions.bzl with VERSIONS and MISSING; read anew when the Bazel server starts.",

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The toolchains: one description for gcc and clang, native and cross.
 
-Bazel itself adds the features that every Unix compiler shares (archiving, linking libraries, coverage, ...); here stands
-what is particular: the flags of each mode, the sanitizers, and what the compilers differ in.
-"""
+Bazel itself adds the features that all Unix compilers share (archiving, linking libraries, coverage, ...). This file
+has the rest: the flags of each mode, the sanitizers, and the differences between the compilers."""
 
 load("@bazel_skylib//rules:common_settings.bzl", "BuildSettingInfo")
 load("@bazel_tools//tools/build_defs/cc:action_names.bzl", "ACTION_NAMES")
@@ -39,7 +38,7 @@ def _flags(actions, flags, modes = []):
     )
 
 def _feature(name, compile, link, link_shared = [], provides = []):
-    """A feature, off unless asked for, with flags for compiling, for linking and for linking shared libraries alone."""
+    """A feature, off by default, with flags for compiling, for linking, and only for linking shared libraries."""
     flag_sets = []
     for actions, flags in [
         (_COMPILE, compile),
@@ -64,24 +63,25 @@ _CLANG_WARNINGS = [
     "-Wloop-analysis",
 ]
 
-# The second: an access to what a lock guards without the lock (allocator/os/lock_annotations.h). C++ tests look at the
-# allocator's records as they please.
+# The second: accesses without the lock that guards the data (allocator/os/lock_annotations.h). Not for C++, because
+# tests read the allocator's records freely.
 _CLANG_C_WARNINGS = [
     "-Wmissing-variable-declarations",
     "-Wthread-safety",
 ]
 
 def _sanitizers(is_clang, cpu):
-    # The C driver links C++ too, and clang's then leaves the C++ half of its runtime out unless told.
+    # The C driver links C++ too, and clang's then needs this option to include the C++ part of its runtime.
     link_cxx = ["-fsanitize-link-c++-runtime"] if is_clang else []
 
-    # clang leaves the runtime to the program; one that was not built by us has none, and ours may be preloaded into it.
+    # clang expects the runtime in the program. Programs of others have none, and this library may be preloaded into
+    # them.
     ubsan_runtime = [
         "-L/usr/lib/llvm-19/lib/clang/19/lib/linux",
         "-l:libclang_rt.ubsan_standalone-%s.a" % cpu,
     ] if is_clang else []
 
-    # contradiction() sees what the command line asks for, `provides` what a target does.
+    # contradiction() checks the command line, `provides` the features of a target.
     own_runtime = ["sanitizer_with_its_own_runtime"]
     features = [
         _feature(
@@ -111,7 +111,7 @@ def _sanitizers(is_clang, cpu):
                 link = ["-fsanitize=memory"] + link_cxx,
                 provides = own_runtime,
             ),
-            # What the engine counts with; .bazelrc says which files are compiled to be counted.
+            # The options by which the engine counts; .bazelrc selects the files that are compiled with them.
             _feature(
                 "fuzzer",
                 compile = [],
@@ -120,9 +120,9 @@ def _sanitizers(is_clang, cpu):
         ]
     return features
 
-# Optimising over all files at once: clang's thin way, gcc's parallel one; full_lto sees all as one.
+# Link-time optimisation: thin with clang, in parallel with gcc; full_lto treats all files as one.
 def _link_time_optimisation(is_clang):
-    # The entry points must stay real functions under their own names, which a linker's view of the whole could lose.
+    # The entry points must stay functions under their own names, which link-time optimisation could remove.
     common = [] if is_clang else ["-fno-fat-lto-objects"]
     one = "-flto=thin" if is_clang else "-flto=auto"
     full = "-flto=full" if is_clang else "-flto"
@@ -138,10 +138,10 @@ def _link_time_optimisation(is_clang):
     ]
 
 def _profile_guided(is_clang, profile):
-    # gcc's counters are written by several threads; so are clang's, whose plain increments may lose some.
+    # Several threads write gcc's counters, so they are atomic; clang's plain increments may lose some.
     generate = ["-fprofile-generate=" + profile] + ([] if is_clang else ["-fprofile-update=atomic"])
     use = ["-fprofile-use=" + profile] + ([
-        # A target without any counts, such as a test, is no mistake.
+        # A target without counts, such as a test, is not a mistake.
         "-Wno-profile-instr-unprofiled",
         "-Wno-profile-instr-out-of-date",
     ] if is_clang else [
@@ -183,21 +183,21 @@ def _impl(ctx):
         enabled = True,
         flag_sets = [
             _flags(_COMPILE, target + [
-                # Paths of headers as they were found, not with their links resolved: Bazel knows them by these.
+                # Paths of headers without resolving links, because Bazel knows the headers by these paths.
                 "-no-canonical-prefixes",
             ] + ([] if is_clang else [
                 "-fno-canonical-system-headers",
             ]) + ([
-                # The kernel's headers, for a C library that brings none. Behind its own: the other headers there are
-                # of another one.
+                # The kernel's headers, for a C library that has none. After its own headers, because the folder also
+                # has headers of another C library.
                 "-idirafter",
                 "/usr/include",
                 "-idirafter",
                 "/usr/include/%s-linux-gnu" % ctx.attr.cpu,
             ] if is_musl else []) + [
-                # Another compiler, another command line: see compiler_probe.bzl.
+                # Makes the command line depend on the compiler's version: see compiler_probe.bzl.
                 "-D__HAKMEM_TOOLCHAIN__=" + ctx.attr.version,
-                # The same sources give the same object.
+                # The same sources make the same object.
                 "-Wno-builtin-macro-redefined",
                 "-D__DATE__=\"redacted\"",
                 "-D__TIME__=\"redacted\"",
@@ -206,7 +206,7 @@ def _impl(ctx):
             _flags(_COMPILE, ["-O2", "-DNDEBUG", "-ffunction-sections", "-fdata-sections"], ["opt"]),
             _flags(_COMPILE, ["-O0"], ["fastbuild"]),
             _flags(_COMPILE, ["-O0", "-g3", "-fno-omit-frame-pointer"], ["dbg"]),
-            # For those who write targets without hakmem.bzl.
+            # For targets that do not use hakmem.bzl.
             _flags(_CXX_COMPILE, ["-std=c++17"]),
             _flags(_LINK, target + ([
                 "--ld-path=" + ctx.attr.tools["ld"],
@@ -218,8 +218,7 @@ def _impl(ctx):
         ],
     )
 
-    # Behind everything else on the link line; a program or library in C gets no dependency on libstdc++ from it. musl
-    # comes without.
+    # After everything else on the link line. A program or library in C gets no dependency on libstdc++. musl has none.
     default_libraries = feature(
         name = "default_libraries",
         enabled = not is_musl,
@@ -245,8 +244,8 @@ def _impl(ctx):
         warnings,
     ] + _sanitizers(is_clang, ctx.attr.cpu) + _link_time_optimisation(is_clang) + _profile_guided(is_clang, profile)
     if is_clang:
-        # third_party/remote_coverage_tools reads gcc's reports. Bazel's features for coverage provide this symbol too, and its
-        # error names both; a toolchain cannot see by itself that coverage is asked for.
+        # third_party/remote_coverage_tools reads gcc's reports. Bazel's features for coverage provide this symbol too,
+        # and the error names both, because a toolchain cannot tell otherwise that coverage is requested.
         features.append(feature(name = "coverage_is_measured_with_gcc", enabled = True, provides = ["profile"]))
 
         # Only lld knows --start-lib.
@@ -328,7 +327,7 @@ _CLANG_TOOLS = {
     "strip": "/usr/bin/llvm-strip-19",
 }
 
-# `bazel build --config=ubsan //...` must not fail for the toolchains that have no ubsan and that nothing in it uses.
+# `bazel build --config=ubsan //...` must not fail for toolchains without ubsan that it does not use.
 _NOT_BY_WILDCARD = ["manual"]
 
 def hak_cc_toolchain(name, exec_cpu, target_cpu, versions, missing, libc = "glibc"):
@@ -338,9 +337,9 @@ def hak_cc_toolchain(name, exec_cpu, target_cpu, versions, missing, libc = "glib
       name: of the toolchain.
       exec_cpu: the machine it runs on, "x86_64" or "aarch64".
       target_cpu: the machine it compiles for.
-      versions: what @hakmem_compilers says of the compilers and the C library.
-      missing: and of packages that are not there.
-      libc: "glibc" or "musl", which is for gcc alone.
+      versions: the versions of the compilers and the C library from @hakmem_compilers.
+      missing: the missing packages from @hakmem_compilers.
+      libc: "glibc" or "musl", which is only for gcc.
     """
     is_musl = libc == "musl"
     cross = exec_cpu != target_cpu
@@ -351,7 +350,7 @@ def hak_cc_toolchain(name, exec_cpu, target_cpu, versions, missing, libc = "glib
     version = versions["musl" if is_musl else "gcc" + suffix]
     _cc_toolchain_config(
         name = name + "_gcc_config",
-        # musl-gcc finds the compiler in /bin, which is /usr/bin.
+        # musl-gcc finds the compiler in /bin, which is a link to /usr/bin.
         builtin_includes = (_CROSS_INCLUDES if cross else _HOST_INCLUDES) + (["/lib/gcc"] if is_musl else []),
         compiler = "musl" if is_musl else "gcc",
         cpu = target_cpu,
@@ -372,7 +371,7 @@ def hak_cc_toolchain(name, exec_cpu, target_cpu, versions, missing, libc = "glib
         native = not cross,
         tags = _NOT_BY_WILDCARD,
         tools = _CLANG_TOOLS,
-        # Cross, it links with the other compiler's libraries.
+        # For the other machine it links with the other compiler's libraries.
         version = versions["clang"] + "/" + versions["gcc" + suffix if cross else "libc"],
     )
     native.cc_toolchain(

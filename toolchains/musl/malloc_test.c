@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The C library's allocation functions in a program in C without any test library: for C libraries that have none, and
-// linked in each way there is.
+// The C library's allocation functions, in a C program without a test library, for C libraries that have none; linked
+// in every way.
 #include <errno.h>
 #include <hakmem/hakmem.h>
 #include <malloc.h>
@@ -25,7 +25,7 @@ static atomic_int failures;
     }                                                                        \
   } while (0)
 
-// Sizes that no compiler sees through, so that no call is left out or warned of.
+// Sizes that the compiler does not know, so that it neither removes a call nor warns.
 static volatile size_t huge = SIZE_MAX;
 static volatile size_t none = 0;
 static volatile size_t odd = 48;
@@ -86,7 +86,7 @@ static void test_sizes(void) {
     blocks[i] = moved;
   }
   for (size_t i = 0; i < COUNT; i++) free(blocks[i]);
-  // On memory that was used before.
+  // In memory that was used before.
   for (size_t i = 0; i < COUNT; i++) {
     unsigned char *zero = calloc(sizes[i], 1);
     CHECK(zero != NULL);
@@ -115,7 +115,7 @@ static void test_errors(void) {
   CHECK(malloc(huge) == NULL && errno == ENOMEM);
   errno = 0;
   CHECK(calloc(huge / 2, 4) == NULL && errno == ENOMEM);
-  // What the compiler thinks it knows of a block after a realloc that failed is wrong.
+  // The compiler assumes too much about a block after a failed realloc.
   unsigned char *volatile block = malloc(100);
   fill(block, 1, 100);
   errno = 0;
@@ -145,13 +145,13 @@ enum { THREADS = 4, SLOTS = 64, ROUNDS = 20000 };
 static _Atomic(unsigned char *) slots[SLOTS];
 static pthread_key_t key;
 
-// In the last moments of a thread.
+// While a thread ends.
 static void late(void *value) {
   free(value);
   free(malloc(1000));
 }
 
-// Exchanges blocks with the others: what is in a slot, any thread frees.
+// Exchanges blocks with the others: any thread frees the block of a slot.
 static void *exchange(void *argument) {
   uint64_t random = (uintptr_t)argument * UINT64_C(0x9E3779B97F4A7C15) + 1;
   void *of_thread = calloc(1, 64);
@@ -166,7 +166,7 @@ static void *exchange(void *argument) {
     }
     memcpy(block, &size, sizeof size);
     block[size - 1] = (unsigned char)size;
-    // Acquire and release: what a thread wrote into the block is there for the one that takes it.
+    // Acquire and release: the thread that takes the block sees what was written into it.
     block = atomic_exchange_explicit(&slots[random >> 58], block, memory_order_acq_rel);
     if (block == NULL) continue;
     size_t told;
@@ -213,7 +213,7 @@ static void test_fork(void) {
   CHECK(pthread_join(thread, NULL) == 0);
 }
 
-// Whose program was it that a misuse ended?
+// Whether a misuse ended the program.
 static void test_misuse(void) {
   int ends[2];
   CHECK(pipe(ends) == 0);

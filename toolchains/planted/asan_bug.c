@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reads one byte behind a block when it is given any argument.
+// With any argument, reads one byte behind a block.
 #include <stdio.h>
 #include <stdlib.h>
 

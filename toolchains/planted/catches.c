@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// catches PROGRAM REPORT: passes when PROGRAM runs well without arguments, and with one argument stops with a failure
-// and a line with REPORT in it. Only a program built with the sanitizer does both.
+// catches PROGRAM REPORT: passes if PROGRAM succeeds without arguments, and with one argument fails and prints a line
+// that contains REPORT. Only a program built with the sanitizer does both.
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 
-// Runs `command`, copies what it prints, and tells its exit status and whether a line held `report`.
+// Runs `command`, copies its output, and returns its exit status and whether a line contained `report`.
 static int run(const char *command, const char *report, bool *reported) {
   *reported = false;
   FILE *output = popen(command, "r");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A counter under a lock that exists once, and one under a lock of which there are many. With one of the macros
-// BUG_... it is used wrongly, and clang must refuse the file (allocator/os/lock_annotations.h).
+// A counter under a global lock, and one under a lock that exists many times. With one of the macros BUG_... it is used
+// wrongly, and clang must refuse the file (allocator/os/lock_annotations.h).
 #include "allocator/os/lock.h"
 #include "allocator/os/lock_annotations.h"
 

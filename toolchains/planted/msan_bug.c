@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Lets what was never written decide a branch when it is given any argument.
+// With any argument, branches on uninitialised memory.
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Two threads write one variable, without synchronisation when it is given any argument.
+// Two threads write one variable; with any argument without synchronisation.
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Lets a signed integer overflow when it is given any argument.
+// With any argument, a signed integer overflows.
 #include <limits.h>
 #include <stdio.h>
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The C++ rules of rules_cc, as far as Bazel's own tools load them: each is the rule built into Bazel."""
+"""The C++ rules of rules_cc that Bazel's own tools load: each is the rule built into Bazel."""
 
 cc_binary = native.cc_binary
 cc_import = native.cc_import
