@@ -6,10 +6,11 @@ These are errors:
   - a header of allocator/ that is in no target, or in two
   - a target of a room with files of two boxes. A box is a row of docs/BOXES.md
   - an include whose header is neither the target's own nor one of a direct dependency
-  - a dependency that no include needs. A comment `# link: WHY` behind it in the BUILD file allows one that only the linker needs
+  - a dependency that no include needs. A comment `# link: WHY` behind it in the BUILD file allows one that only the
+    linker needs
   - a library, program or test below allocator/ that is visible to a package which does not use it. Tests of other
-  packages use the target `room`, so boxes are visible only to higher rooms - a target `room` without one of the room's
-  libraries
+    packages use the target `room`, so boxes are visible only to higher rooms
+  - a target `room` without one of the room's libraries
 
 A target without files, such as `room`, stands for its dependencies. Tests of one package with the same list of deps,
 such as those of a loop, are checked together: all of them may have what one of them uses."""
