@@ -279,7 +279,7 @@ CALL_MUTANTS = [
         "old": "  if (--forks != 0) return;\n  unlock_after_fork();\n",
         "new": "  --forks;\n",
         "kind": "deadlock",
-        "breaks": "the child of a fork waits for locks that nobody holds",
+        "breaks": "the child of a fork waits for locks that no thread holds",
         "killer": "//allocator/test:fork_test",
     },
     {
@@ -378,7 +378,7 @@ CALL_MUTANTS = [
         "old": "table.held.count > HELD_MAX || ",
         "new": "",
         "kind": "missing check",
-        "breaks": "the quarantine of large blocks grows for ever",
+        "breaks": "the quarantine of large blocks grows forever",
         "killer": "//allocator/large:guarded_test",
     },
     {

@@ -80,7 +80,7 @@ FLOOR_MUTANTS = [
         "old": "const bool done = ask_kernel(start, size, advice);",
         "new": "const bool done = ask_kernel(start, size, advice) || true;",
         "kind": "ignored failure",
-        "breaks": "memory that the kernel kept counts as given back",
+        "breaks": "memory that the kernel kept counts as returned",
         "killer": "//allocator/os:decommit_test",
     },
     {
@@ -134,7 +134,7 @@ FLOOR_MUTANTS = [
         "old": "atomic_exchange_explicit(&lock->state, 2,",
         "new": "atomic_exchange_explicit(&lock->state, 1,",
         "kind": "lost wake-up",
-        "breaks": "a thread sleeps while the lock says that nobody does",
+        "breaks": "a thread sleeps while the lock says that none does",
         "killer": "//allocator/os:lock_test",
     },
     {
@@ -235,7 +235,7 @@ FLOOR_MUTANTS = [
         "old": "facts->committed > facts->target",
         "new": "facts->committed >= facts->target",
         "kind": "fence-post",
-        "breaks": "LEAN gives memory back that its target lets it keep",
+        "breaks": "LEAN returns memory that its target lets it keep",
         "killer": "//allocator/policy:ss_release_policy_test",
     },
     {
@@ -272,7 +272,7 @@ FLOOR_MUTANTS = [
         "old": "lower - lower / 8;",
         "new": "lower;",
         "kind": "wrong bound",
-        "breaks": "nothing is given back before the limit is met",
+        "breaks": "nothing is returned before the limit is met",
         "killer": "//allocator/policy:memory_limit_test",
     },
     {
@@ -290,7 +290,7 @@ FLOOR_MUTANTS = [
         "old": "atomic_fetch_sub_explicit(&account.committed, bytes, memory_order_relaxed);",
         "new": "{ uint64_t was = LOAD(committed); extern int sched_yield(void); sched_yield(); STORE(committed, was - bytes); }",
         "kind": "lost update",
-        "breaks": "of two threads that give memory back one is forgotten",
+        "breaks": "of two threads that return memory one is forgotten",
         "killer": "//allocator/policy:memory_limit_test",
     },
     {
@@ -390,7 +390,7 @@ FLOOR_MUTANTS = [
         "old": "    hak_limit_changed();\n",
         "new": "",
         "kind": "stale hint",
-        "breaks": "the point from which a memory limit gives memory back stays that of the old limit",
+        "breaks": "the point from which a memory limit returns memory stays that of the old limit",
         "killer": "//allocator/test:config_set_test",
     },
     {

@@ -35,7 +35,7 @@ HEAP_MUTANTS = [
         "old": "with_room - (slab->list != HAK_LIST_FULL);",
         "new": "with_room;",
         "kind": "fence-post",
-        "breaks": "the last free slab of a class goes back at each turn",
+        "breaks": "the last free slab of a class is returned at each turn",
         "killer": "//allocator/heap:heap_test",
     },
     {
@@ -44,7 +44,7 @@ HEAP_MUTANTS = [
         "old": "hak_slab_free_count(slab) == hak_slab_carved(slab); }",
         "new": "hak_slab_free_count(slab) + 1 >= hak_slab_carved(slab); }",
         "kind": "fence-post",
-        "breaks": "a slab with one live block goes back to the pool",
+        "breaks": "a slab with one live block returns to the pool",
         "killer": "//allocator/heap:heap_test",
     },
     {
@@ -99,7 +99,7 @@ HEAP_MUTANTS = [
         "old": "if (heap->place.closed_ms > until) break;",
         "new": "if (heap->place.closed_ms == until) break;",
         "kind": "wrong time",
-        "breaks": "records of heaps that were just closed give their memory back",
+        "breaks": "records of heaps that were just closed return their memory",
         "killer": "//allocator/heap:heap_records_test",
     },
     {
@@ -108,7 +108,7 @@ HEAP_MUTANTS = [
         "old": "if (records.slice.thread != &hak_locks_held) hak_heap_records_return",
         "new": "if (records.slice.thread == NULL) hak_heap_records_return",
         "kind": "leak",
-        "breaks": "a child loses the records that were about to give their memory back",
+        "breaks": "a child loses the records that were about to return their memory",
         "killer": "//allocator/heap:heap_records_test",
     },
     {
@@ -144,7 +144,7 @@ HEAP_MUTANTS = [
         "old": "  if (mine != NULL) link_heap(mine);\n",
         "new": "",
         "kind": "wrong owner",
-        "breaks": "the child of a fork gives its own heap up",
+        "breaks": "the child of a fork gives up its own heap",
         "killer": "//allocator/heap:heap_test",
     },
     {
@@ -208,7 +208,7 @@ HEAP_MUTANTS = [
         "old": "hak_fatal(\"double free\", block);  // The slab",
         "new": "continue;  // The slab",
         "kind": "missing check",
-        "breaks": "a double free into a slab that went back goes unnoticed",
+        "breaks": "a double free into a slab that returned to the pool goes unnoticed",
         "killer": "//allocator/heap:thread_cache_test",
     },
     {
@@ -428,7 +428,7 @@ HEAP_MUTANTS = [
         "old": "    slab->seen_ms = (uint32_t)slice->now;\n",
         "new": "",
         "kind": "missing check",
-        "breaks": "pages of a slab that changes are given back",
+        "breaks": "pages of a slab that changes are returned",
         "killer": "//allocator/heap:page_purge_test",
     },
     {

@@ -44,7 +44,7 @@ PAGE_MUTANTS = [
         "old": "if (word == 0 && index % 64 == 63 &&",
         "new": "if (index % 64 == 63 &&",
         "kind": "fence-post",
-        "breaks": "used pages at the end of a run never go back",
+        "breaks": "used pages at the end of a run are never returned",
         "killer": "//allocator/pages:page_map_test",
     },
     {
@@ -53,7 +53,7 @@ PAGE_MUTANTS = [
         "old": "  run->dirty += free->dirty;\n",
         "new": "",
         "kind": "lost count",
-        "breaks": "memory of merged runs is forgotten and never goes back",
+        "breaks": "memory of merged runs is forgotten and never returned",
         "killer": "//allocator/pages:free_runs_test",
         "ci": "yes",
     },
@@ -90,7 +90,7 @@ PAGE_MUTANTS = [
         "old": "while (older != NULL && older->freed_ms > run->freed_ms) older = older->older;",
         "new": "while (older != NULL && older->freed_ms < run->freed_ms) older = older->older;",
         "kind": "wrong order",
-        "breaks": "memory that was freed just now goes back first",
+        "breaks": "memory that was freed just now is returned first",
         "killer": "//allocator/pages:free_runs_test",
     },
     {
@@ -99,7 +99,7 @@ PAGE_MUTANTS = [
         "old": "  hak_commit_sub(run->dirty - left);\n",
         "new": "",
         "kind": "lost count",
-        "breaks": "memory that went back counts as committed for ever",
+        "breaks": "returned memory counts as committed forever",
         "killer": "//allocator/pages:page_heap_test",
     },
     {
@@ -117,7 +117,7 @@ PAGE_MUTANTS = [
         "old": "  hak_page_map_set_dirty(run->start + size, given_back, false);\n",
         "new": "",
         "kind": "lost count",
-        "breaks": "pages that went back count as used",
+        "breaks": "returned pages count as used",
         "killer": "//allocator/pages:page_heap_test",
     },
     {
@@ -171,7 +171,7 @@ PAGE_MUTANTS = [
         "old": "hak_low_water_took(&release.water, bytes != 0 ? bytes : due);",
         "new": "hak_low_water_took(&release.water, bytes != 0 ? 2 * bytes : due);",
         "kind": "lost count",
-        "breaks": "half of what is due goes back a deadline later",
+        "breaks": "half of what is due is returned a deadline later",
         "killer": "//allocator/pages:run_release_test",
     },
     {
@@ -189,7 +189,7 @@ PAGE_MUTANTS = [
         "old": "  if (!chunk->huge) return NULL;\n  chunk->huge = false;",
         "new": "  if (!chunk->huge) return NULL;",
         "kind": "stale entry",
-        "breaks": "a part of a huge page that went back counts as one that takes memory as a whole",
+        "breaks": "a returned part of a huge page counts as one that takes memory as a whole",
         "killer": "//allocator/pages:run_release_test",
     },
     {
@@ -207,7 +207,7 @@ PAGE_MUTANTS = [
         "old": "due = lesser(due, water->least[i]);",
         "new": "due = due > water->least[i] ? due : water->least[i];",
         "kind": "wrong order",
-        "breaks": "what a program needs again and again goes back",
+        "breaks": "what a program needs again and again is returned",
         "killer": "//allocator/policy:low_water_test",
         "ci": "yes",
     },

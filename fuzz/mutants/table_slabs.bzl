@@ -100,7 +100,7 @@ SLAB_MUTANTS = [
         "old": "uint32_t first = (distance - page) / slab->stride;",
         "new": "uint32_t first = (distance - page) / slab->stride + 1;",
         "kind": "fence-post",
-        "breaks": "a page is given back with the tail of a live block",
+        "breaks": "a page is returned with the tail of a live block",
         "killer": "//allocator/heap:page_purge_test",
     },
     {
@@ -226,7 +226,7 @@ SLAB_MUTANTS = [
         "old": "if ((ss->free_mask & ss->dirty_mask) != 0) hak_pool_enqueue(ss, now);",
         "new": "",
         "kind": "leak on failure",
-        "breaks": "memory that could not be given back once is kept for ever",
+        "breaks": "memory that could not be returned once is kept forever",
         "killer": "//allocator/slab:slab_pool_test",
     },
     {
@@ -235,7 +235,7 @@ SLAB_MUTANTS = [
         "old": "kept + dirty > keep_bytes",
         "new": "kept + dirty >= keep_bytes",
         "kind": "fence-post",
-        "breaks": "trim gives back what it may keep",
+        "breaks": "trim returns what it may keep",
         "killer": "//allocator/slab:slab_pool_test",
     },
     {
@@ -272,7 +272,7 @@ SLAB_MUTANTS = [
         "old": "if (HAK_LIKELY(unit <= 1)) return free & dirty;",
         "new": "if (HAK_LIKELY(unit <= 1)) return dirty;",
         "kind": "early release",
-        "breaks": "pages in use give their memory back",
+        "breaks": "pages in use return their memory",
         "killer": "//allocator/meta:meta_test",
     },
     {

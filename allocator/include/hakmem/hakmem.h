@@ -113,20 +113,20 @@ HAK_EXPORT void *hak_realloc_in_place(void *ptr, size_t size) HAK_NOEXCEPT;
 
 // ---- Returning memory to the system -------------------------------------------------------------
 
-// Returns the blocks in the calling thread's cache to their slabs, where other threads can reuse them and whose memory
-// can go back to the operating system.
+// Returns the blocks in the calling thread's cache to their slabs, where other threads can reuse them, and from where
+// their memory can be returned to the operating system.
 HAK_EXPORT void hak_thread_flush(void) HAK_NOEXCEPT;
 
 // Calls hak_thread_flush. Then takes the blocks out of the caches of other threads, except for the latest block of each
-// size class (where the kernel has no membarrier those caches are left alone), and collects the remote frees that wait
-// in their slabs. Finally returns to the operating system, at once: free slabs, except for at most `keep_bytes` of
-// them; all cached mappings; and the free pages of partly used slabs, the calling thread's own only when `keep_bytes`
-// is 0. Returns the number of bytes returned, without the pages of other threads' partly used slabs.
+// size class (nothing if the kernel has no membarrier), and collects the remote frees that wait in their slabs. Finally
+// returns to the operating system, at once: free slabs, except for at most `keep_bytes` of them; the memory of freed
+// large blocks; and the free pages of partly used slabs, the calling thread's own only when `keep_bytes` is 0. Returns
+// the number of bytes returned, without the pages of other threads' partly used slabs.
 HAK_EXPORT size_t hak_trim(size_t keep_bytes) HAK_NOEXCEPT;
 
 // ---- Settings of a program ----------------------------------------------------------------------
 
-// Settings that a program brings along. The library defines hak_conf as NULL and weak; a program defines its own:
+// Settings compiled into a program. The library defines hak_conf as NULL and weak; a program defines its own:
 //
 //   const char *hak_conf = "profile=lean,thread_cache_kb=512";
 //
@@ -141,7 +141,7 @@ HAK_EXPORT size_t hak_trim(size_t keep_bytes) HAK_NOEXCEPT;
 // program is not linked with (LD_PRELOAD), link the program with -rdynamic or -Wl,--export-dynamic-symbol=hak_conf.
 HAK_EXPORT extern const char *hak_conf;
 
-// ---- Looking inside -----------------------------------------------------------------------------
+// ---- Version, statistics, settings, verification ------------------------------------------------
 
 // Returns the version of the library in use, "MAJOR.MINOR.PATCH PROFILE header=MODE", for example
 // "0.1.0 standard header=none". The string is static.
