@@ -67,7 +67,7 @@ void hak_give_back(struct hak_heap *heap, void **blocks, uint32_t count) {
     if (HAK_LIKELY(owner == heap && owner != NULL)) {
       hak_heap_put(heap, slab, block);
     } else if (owner == NULL) {
-      hak_fatal("double free", block);  // The slab went back to the pool: none of its blocks is live.
+      hak_fatal("double free", block);  // The slab returned to the pool: none of its blocks is live.
     } else if (owner != &hak_orphanage || !return_orphan(slab, block)) {
       add_remote(heap, &table, slab, block);
     }

@@ -123,7 +123,7 @@ TEST_F(PagePurge, GivesFreePagesBackAfterTheDeadlineAndNotBefore) {
     without += !Resident(reinterpret_cast<void *>(next));
   }
   EXPECT_GT(without, live_.size() / 2);
-  EXPECT_EQ(PurgeAt(5000 + 3 * kDeadline), 0u) << "what is given back is not given back again";
+  EXPECT_EQ(PurgeAt(5000 + 3 * kDeadline), 0u) << "returned pages are not returned again";
 }
 
 TEST_F(PagePurge, MemoryThatIsUsedAgainCountsAgain) {

@@ -111,7 +111,7 @@ TEST_F(Remote, OneDrainTakesInAllSlabs) {
   hak_remote_drain(heap_);
   EXPECT_EQ(hak_pool_totals().remote_blocks, 0u);
   EXPECT_EQ(hak_pool_totals().tiny_blocks, 0u);
-  EXPECT_EQ(hak_pool_totals().slabs_used, 1u) << "empty slabs but the last go back";
+  EXPECT_EQ(hak_pool_totals().slabs_used, 1u) << "all empty slabs but the last are returned";
 }
 
 TEST_F(Remote, BlocksOfAnOrphanedSlabAreTakenInAtOnce) {
@@ -125,7 +125,7 @@ TEST_F(Remote, BlocksOfAnOrphanedSlabAreTakenInAtOnce) {
   EXPECT_EQ(hak_slab_free_count(slab), 2u);
   EXPECT_EQ(hak_heap_check(&hak_orphanage), nullptr);
   Push({out[2], out[3]});
-  EXPECT_EQ(slab->class_id, HAK_CLASS_NONE) << "the empty slab went back to the pool";
+  EXPECT_EQ(slab->class_id, HAK_CLASS_NONE) << "the empty slab returned to the pool";
 }
 
 TEST_F(Remote, WhatWaitsWhenAHeapClosesIsTakenIn) {

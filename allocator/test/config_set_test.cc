@@ -128,7 +128,7 @@ TEST_F(ConfigSet, AMemoryLimitHoldsFromThenOn) {
     ASSERT_LT(blocks.size() * 1000, (in_use + 128) * kMib) << "no limit";
   }
   EXPECT_GT(Stats().limit_refusals, before.limit_refusals);
-  EXPECT_GT(Stats().limit_purges, before.limit_purges) << "nothing was given back near the new limit";
+  EXPECT_GT(Stats().limit_purges, before.limit_purges) << "nothing was returned near the new limit";
   for (Stamped &each : blocks) EXPECT_TRUE(each.Free());
   Set("HAKMEM_MEMORY_LIMIT_MB", "0");
   block = hak_malloc((in_use + 128) * kMib);

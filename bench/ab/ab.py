@@ -34,8 +34,8 @@ def parser() -> cli.Parser:
     names = ", ".join(workload.name for workload in WORKLOADS)
     result = cli.Parser("ab", __doc__)
     result.epilog = ab_arms.grammar()
-    result.add_argument("--a", metavar="ARM", help="the arm to compare with; below is what an arm may be")
-    result.add_argument("--b", metavar="ARM", help="the arm that the verdict is on")
+    result.add_argument("--a", metavar="ARM", help="the arm to compare with; arms are described below")
+    result.add_argument("--b", metavar="ARM", help="the arm that is judged")
     result.add_argument("--runs", metavar="N", type=cli.whole_number(1, 1000),
                         help=f"pairs of runs of each workload (default {DEFAULT_RUNS})")
     result.add_argument("--max-runs", metavar="N", type=cli.whole_number(1, 10000),
@@ -53,7 +53,7 @@ def parser() -> cli.Parser:
     result.add_argument("--title", metavar="TEXT", help="the note's heading: the question (default <A> against <B>)")
     result.add_argument("--json", metavar="FILE", help="write every sample and the summary to FILE")
     result.add_argument("--self-check", action="store_true",
-                        help="no comparison, but the proof that this tool calls two identical arms NEUTRAL and a "
+                        help="test this tool instead: it must call two identical arms NEUTRAL and a "
                              "planted slowdown of 3 %% NO-GO")
     return result
 

@@ -55,12 +55,14 @@ def read(name: str, file: str, latency: Optional[str], args: argparse.Namespace)
 def main() -> None:
     parser = cli.Parser(PROG, __doc__)
     parser.add_argument("runs", metavar="NAME=FILE.csv", nargs="+", help="an allocator and its epoch file")
-    parser.add_argument("--reference", metavar="NAME", help="whose CV is the limit (default: mimalloc, if it is there)")
-    parser.add_argument("--latency", metavar="NAME=FILE", action="append", default=[], help="that allocator's histograms")
+    parser.add_argument("--reference", metavar="NAME",
+                        help="the allocator whose CV is the limit (default: mimalloc, if it is among them)")
+    parser.add_argument("--latency", metavar="NAME=FILE", action="append", default=[],
+                        help="the histograms of this allocator")
     parser.add_argument("--html", metavar="FILE", help="write one page with tables and plots that needs no other file")
     parser.add_argument("--summary", metavar="FILE", help="write a CSV file with one row for each allocator")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
-    parser.add_argument("--scorecard", action="store_true", help="print only the demands and whether they are met")
+    parser.add_argument("--scorecard", action="store_true", help="print only the requirements and whether they are met")
     soak_cli.add_selection(parser, "10%")
     args = parser.parse_args()
 

@@ -56,13 +56,13 @@ static void usage(FILE *to) {
   fprintf(to,
           "usage: random_mixed [cycles] [ws] [seed] [min] [max] [--rng seed|independent] [--threads N]\n"
           "                    [--remote PERCENT] [--touch first|ends|all] [--workload NAME] [--drag N] [--help]\n"
-          "  cycles   operations (one malloc or one free) of each thread; a tenth of it more as warm-up\n"
+          "  cycles   operations (one malloc or one free) of each thread; the warm-up takes a tenth more\n"
           "  ws       slots of each thread\n"
           "  min max  block size in bytes, both included\n"
-          "  --rng    independent: slot and size are independent (default); seed: xorshift32 gives both\n"
+          "  --rng    independent: slot and size are independent (default); seed: both from one xorshift32 number\n"
           "  --remote PERCENT of the frees swap their block with other threads (needs --threads 2 or more)\n"
           "  --touch  the bytes of a new block that are written\n"
-          "  --drag N multiplications, each waiting for the one before, after every %d cycles: a planted slowdown\n"
+          "  --drag   N dependent multiplications after every %d cycles: a planted slowdown\n"
           "workloads and their defaults:\n"
           "  %-11s %8s %6s %5s %7s %7s %6s %5s\n",
           DRAG_EVERY, "name", "cycles", "ws", "min", "max", "threads", "remote", "touch");

@@ -45,11 +45,12 @@ def arguments_of(argv):
     parser.add_argument("--load", required=True, help="the load generator")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=300000, help="for each server and round")
-    parser.add_argument("--settle-s", type=int, default=3, help="how long a server rests before its memory is taken again")
+    parser.add_argument("--settle-s", type=int, default=3,
+                        help="how long a server rests before its memory is measured again")
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--threads", type=int, default=16, help="of a server")
     parser.add_argument("--keys", type=int, default=20000)
-    parser.add_argument("--peers", action="store_true", help="other allocators too, by LD_PRELOAD, where installed")
+    parser.add_argument("--peers", action="store_true", help="also the installed other allocators, by LD_PRELOAD")
     parser.add_argument("--output", help="a file for the table, besides standard output")
     options = parser.parse_args(argv)
     for name, least in [("rounds", 1), ("requests", 1), ("settle_s", 0), ("connections", 1), ("keys", 1)]:

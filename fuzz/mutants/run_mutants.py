@@ -187,13 +187,15 @@ def main():
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--only", nargs="+", metavar="NAME", help="these mutants")
     which.add_argument("--missing", action="store_true", help="mutants without a current result")
-    which.add_argument("--ci", action="store_true", help="the few marked `ci`; records nothing")
+    which.add_argument("--ci", action="store_true", help="only those marked `ci`; records nothing")
     which.add_argument("--report", action="store_true", help="run nothing, write the page")
     parser.add_argument("--profile", default="standard", choices=["standard", "fast", "observe"],
                         help="build profile; results of others than standard are not recorded")
-    parser.add_argument("--budget", type=int, default=120, metavar="SECONDS", help="of one test; longer is a hang")
-    parser.add_argument("--wide-budget", type=int, default=1800, metavar="SECONDS", help="of the wider set, with its build")
-    parser.add_argument("--killer-only", action="store_true", help="do not go on with the wider set")
+    parser.add_argument("--budget", type=int, default=120, metavar="SECONDS",
+                        help="limit of one test; a longer one counts as hanging")
+    parser.add_argument("--wide-budget", type=int, default=1800, metavar="SECONDS",
+                        help="limit of the wider set, including its build")
+    parser.add_argument("--killer-only", action="store_true", help="do not run the wider set")
     parser.add_argument("--no-control", action="store_true", help="do not run the tests without a bug first")
     options = parser.parse_args()
     try:

@@ -66,7 +66,7 @@ TEST(Stalls, ABufferFromAFreedMappingLeavesTheFreeSlabsAlone) {
     hak_free(const_cast<char *>(big));
   }
   EXPECT_LE(Stats().decommitted_bytes - before.decommitted_bytes, uint64_t{4} << 20)
-      << "what is in use each round was given back";
+      << "memory that each round uses was returned";
 }
 
 }  // namespace
