@@ -53,7 +53,8 @@ constexpr Statistic kCounters[] = {
     {"prewarm_skipped_total", "Superslabs not prewarmed because of LEAN.", &hak_stats::prewarm_skipped},
     {"idle_blocks_taken_total", "Blocks taken out of the caches of idle threads.", &hak_stats::idle_blocks_taken},
     {"background_rounds_total", "Rounds of the purge thread.", &hak_stats::background_rounds},
-    {"limit_purges_total", "Times that memory was returned before growth because of a limit.", &hak_stats::limit_purges},
+    {"limit_purges_total", "Times that memory was returned before growth because of a limit.",
+     &hak_stats::limit_purges},
     {"limit_refusals_total", "Times that growth was refused because of the limit.", &hak_stats::limit_refusals},
     {"sampled_blocks_total", "Small blocks that got guard pages of their own.", &hak_stats::sampled_blocks},
 };
