@@ -16,17 +16,12 @@ __asm__(
     ".set __cxa_end_catch, hak_cxx_end_catch\n"
     ".set _Unwind_Resume, hak_cxx_resume\n");
 
-void *hak_new_after_failure_nothrow(size_t align, size_t size) {
+bool hak_new_handle_nothrow(hak_new_handler handler) {
   try {
-    for (;;) {
-      const hak_new_handler handler = hak_get_new_handler();
-      if (handler == nullptr) return nullptr;
-      handler();
-      void *block = hak_new_try(align, size);
-      if (block != nullptr) return block;
-    }
+    handler();
+    return true;
   } catch (...) {
-    return nullptr;
+    return false;
   }
 }
 

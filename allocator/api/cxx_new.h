@@ -9,22 +9,18 @@
 
 HAK_C_BEGIN
 
-// Returns a block of `size` bytes at a multiple of `align`, a power of two; 1 requests the alignment of every block.
-void *hak_new_try(size_t align, size_t size);
+typedef void (*hak_new_handler)(void);
 
 // ---- cxx_new.cc ---------------------------------------------------------------------------------
 
-// The slow path of the nothrow forms: calls the new handler until there is memory. NULL when the handler throws or
-// there is none ([new.delete.single]).
-void *hak_new_after_failure_nothrow(size_t align, size_t size);
+// Calls the new handler. False: it has thrown.
+bool hak_new_handle_nothrow(hak_new_handler handler);
 
 // Calls the program's own operator new; NULL when it throws.
 void *hak_new_call_nothrow(void *(*function)(size_t size), size_t size);
 void *hak_new_call_aligned_nothrow(void *(*function)(size_t size, size_t align), size_t size, size_t align);
 
 // ---- cxx_new_runtime.c --------------------------------------------------------------------------
-
-typedef void (*hak_new_handler)(void);
 
 // std::get_new_handler(), or NULL in a process without a C++ runtime.
 hak_new_handler hak_get_new_handler(void);

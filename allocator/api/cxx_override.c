@@ -47,8 +47,6 @@ FORM void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const str
 
 HAK_INLINE void *try_new(size_t align, size_t size) { return hak_entry_aligned(align, size); }
 
-void *hak_new_try(size_t align, size_t size) { return try_new(align, size); }
-
 // Calls the program's new handler until there is memory, or until the handler throws ([new.delete.single]).
 HAK_COLD static void *new_after_failure(size_t align, size_t size) {
   for (;;) {
@@ -60,13 +58,23 @@ HAK_COLD static void *new_after_failure(size_t align, size_t size) {
   }
 }
 
+// The same for the nothrow forms: NULL when the handler gives up, throws, or there is none.
+HAK_COLD static void *new_after_failure_nothrow(size_t align, size_t size) {
+  for (;;) {
+    const hak_new_handler handler = hak_get_new_handler();
+    if (handler == NULL || !hak_new_handle_nothrow(handler)) return NULL;
+    void *block = try_new(align, size);
+    if (block != NULL) return block;
+  }
+}
+
 HAK_INLINE void *new_or_throw(size_t align, size_t size) {
   void *block = try_new(align, size);
   return HAK_LIKELY(block != NULL) ? block : new_after_failure(align, size);
 }
 HAK_INLINE void *new_or_null(size_t align, size_t size) {
   void *block = try_new(align, size);
-  return HAK_LIKELY(block != NULL) ? block : hak_new_after_failure_nothrow(align, size);
+  return HAK_LIKELY(block != NULL) ? block : new_after_failure_nothrow(align, size);
 }
 
 // These forms under names that nobody can replace: _Znwm is `single_new` unless the program has its own.
