@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""calls.py FOLDER: checks that no boxes of the allocator call each other in a circle.
+"""calls.py FOLDER: checks that neither files nor boxes of the allocator call each other in a circle.
 
 FOLDER has the objects of a build where Bazel puts them: allocator/ROOM/_objs/TARGET/NAME.o or NAME.pic.o. nm shows
 which symbols each defines and uses. A box is a row of docs/BOXES.md. The only exception is declared in
@@ -35,7 +35,7 @@ def symbols(path):
 
 
 def graph_of(objects, boxes, free):
-    """Box -> the boxes whose symbols it uses. `objects`: part -> (defined, used)."""
+    """Box -> the boxes whose symbols it uses. `objects`: part -> (defined, used); a part without a box is its own."""
     owner = {}
     for part, (defined, _) in objects.items():
         for name in defined - free:
@@ -95,7 +95,8 @@ def main():
         # Tests and their helpers may call anything.
         if match and match.group(1) != "test" and not re.search(r"_test$|^test_|^env_doc$", match.group(2)):
             objects["%s/%s" % match.groups()] = symbols(path)
-    found = ["a circle of calls: " + ", ".join(circle) for circle in circles(graph_of(objects, boxes, free))]
+    found = ["a circle of calls between %s: %s" % (what, ", ".join(circle))
+             for what, parts in (("files", {}), ("boxes", boxes)) for circle in circles(graph_of(objects, parts, free))]
     if len(objects) < 40:
         found.append("%s has only %d objects of the allocator" % (sys.argv[1], len(objects)))
     print("\n".join(found))
