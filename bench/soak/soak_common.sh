@@ -1,8 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# What the two soak scripts share. A script that reads this file defines `usage` and the names of its settings in
-# `settings`; it calls `read_settings "$@"`, `check_settings`, `find_parts` and `choose_allocators` in this order.
+# What the two soak scripts share. A script that reads this file defines `usage`, which ends with `shared_usage`, and the
+# names of its settings in `settings`; it calls `read_settings "$@"`, `check_settings`, `find_parts` and
+# `choose_allocators` in this order.
 # shellcheck shell=sh disable=SC2154
+
+# The settings that every script has, and their lines of the usage.
+: "${DURATION_SEC=60}" "${EPOCH_SEC=1}" "${ALLOCATOR=balanced,speed,lean,glibc,mimalloc,jemalloc,tcmalloc}"
+: "${OUT=soak-out}" "${CPU=}" "${SEED=1}" "${TRACE=1}"
+shared_usage() {
+  cat <<END
+  EPOCH_SEC     length of an epoch (1)
+  ALLOCATOR     names with commas between (balanced,speed,lean,glibc,mimalloc,jemalloc,tcmalloc):
+                balanced, speed, lean: hakmem STANDARD with this HAKMEM_PROFILE; fast: hakmem FAST; or NAME=LIB.so
+  CPU           pin to these processors (not pinned)
+  SEED          of the random numbers (1)
+  TRACE         0: do not count system calls (1)
+Settings are taken from the command line or else from the environment.
+END
+}
 
 # refuse TEXT: a mistake on the command line.
 refuse() {

@@ -18,22 +18,15 @@ usage() {
 usage: $prog [NAME=VALUE]...
   WORKLOAD      spike, phase, churn, fork or steady (spike)
   DURATION_SEC  wall time of each allocator's run (60)
-  EPOCH_SEC     length of an epoch (1)
   WS            slots of the workload (its own default)
   PEAK_MB       MiB of live blocks at the peak of spike, always in phase (200)
-  ALLOCATOR     names with commas between (balanced,speed,lean,glibc,mimalloc,jemalloc,tcmalloc):
-                balanced, speed, lean: hakmem STANDARD with this HAKMEM_PROFILE; fast: hakmem FAST; or NAME=LIB.so
   OUT           folder for WORKLOAD-NAME.csv, WORKLOAD-NAME.latency.csv and run.txt (soak-out)
-  CPU           pin to these processors (not pinned)
-  SEED          of the random numbers (1)
-  TRACE         0: do not count system calls (1)
-Settings are taken from the command line or else from the environment.
 END
+  shared_usage
 }
 
 settings='WORKLOAD DURATION_SEC EPOCH_SEC WS PEAK_MB ALLOCATOR OUT CPU SEED TRACE'
-: "${WORKLOAD=spike}" "${DURATION_SEC=60}" "${EPOCH_SEC=1}" "${WS=}" "${PEAK_MB=200}" "${OUT=soak-out}" "${CPU=}"
-: "${SEED=1}" "${TRACE=1}" "${ALLOCATOR=balanced,speed,lean,glibc,mimalloc,jemalloc,tcmalloc}"
+: "${WORKLOAD=spike}" "${WS=}" "${PEAK_MB=200}"
 read_settings "$@"
 case $WORKLOAD in
   spike | phase | churn | fork | steady) ;;

@@ -17,21 +17,14 @@ usage() {
   cat <<END
 usage: $prog [NAME=VALUE]...
   DURATION_SEC  wall time of all together (60)
-  EPOCH_SEC     length of an epoch (1)
   WS            slots of the workload (400)
-  ALLOCATOR     names with commas between (balanced,speed,lean,glibc,mimalloc,jemalloc,tcmalloc):
-                balanced, speed, lean: hakmem STANDARD with this HAKMEM_PROFILE; fast: hakmem FAST; or NAME=LIB.so
   OUT           folder for NAME.csv, NAME.latency.csv and run.txt (soak-out)
-  CPU           pin to these processors (not pinned)
-  SEED          of the random numbers (1)
-  TRACE         0: do not count system calls (1)
-Settings are taken from the command line or else from the environment.
 END
+  shared_usage
 }
 
 settings='DURATION_SEC EPOCH_SEC WS ALLOCATOR OUT CPU SEED TRACE'
-: "${DURATION_SEC=60}" "${EPOCH_SEC=1}" "${WS=400}" "${OUT=soak-out}" "${CPU=}" "${SEED=1}" "${TRACE=1}"
-: "${ALLOCATOR=balanced,speed,lean,glibc,mimalloc,jemalloc,tcmalloc}"
+: "${WS=400}"
 read_settings "$@"
 check_settings
 find_parts
