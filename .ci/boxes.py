@@ -45,7 +45,7 @@ def rows(text):
 
 
 def problems(text, sources):
-    """What is wrong with the page `text`; `sources` are the contents of files by their path below allocator/."""
+    """The errors of the page `text`. `sources`: path below allocator/ -> contents."""
     files = {path: pathlib.PurePosixPath(path) for path in sources}
     boxes = {path for path, pure in files.items() if len(pure.parts) == 2 and pure.parts[0] in ROOMS and is_box(pure)}
     tests = {path for path, pure in files.items() if len(pure.parts) == 2 and pure.parts[0] in ROOMS and is_test(pure)}
@@ -86,7 +86,7 @@ def problems(text, sources):
         for name in token["gates"]:
             named_gates.add(name)
             if name not in gates:
-                wrong(f"{name} is no gate")
+                wrong(f"{name} is no setting")
         for name in token["counters"]:
             named_counters.add(name)
             if not re.search(rf"\b{re.escape(name)}\b", headers):
@@ -97,10 +97,10 @@ def problems(text, sources):
                 wrong(f"no file allocator/{name}")
     found += [f"docs/BOXES.md: no row for allocator/{path}" for path in sorted(boxes - named_files)]
     found += [f"docs/BOXES.md: no row names the test allocator/{path}" for path in sorted(tests - named_tests)]
-    found += [f"docs/BOXES.md: no row names the gate {name}" for name in sorted(gates - named_gates)]
+    found += [f"docs/BOXES.md: no row names the setting {name}" for name in sorted(gates - named_gates)]
     found += [f"docs/BOXES.md: no row names the statistic {name}" for name in sorted(statistics - named_counters)]
     if not (boxes and gates and statistics):
-        found.append("no box, no gate or no statistic found to check")
+        found.append("no box, no setting or no statistic found")
     return found
 
 
@@ -118,15 +118,15 @@ def self_check():
     table = "| `policy/gate_table` | gates | – | – | – | – |\n"
     good = "| `os/a` | does it | `hak_a` | `HAKMEM_A` | `many` | `os/a_test.cc` |\n"
     assert not problems(head + table + good, sources), problems(head + table + good, sources)
-    assert problems(head, {}) == ["no box, no gate or no statistic found to check"]
+    assert problems(head, {}) == ["no box, no setting or no statistic found"]
     for old, new, what in [
         (good, "", "no row for allocator/os/a.c"),
         (good, good + good, "has a row already"),
         ("`os/a`", "`os/a` `os/b`", "no file allocator/os/b.*"),
         ("`os/a`", "os a", "names no box"),
         ("`hak_a`", "`hak_b`", "not in the box's files"),
-        ("`HAKMEM_A`", "`HAKMEM_B`", "HAKMEM_B is no gate"),
-        ("`HAKMEM_A`", "–", "no row names the gate HAKMEM_A"),
+        ("`HAKMEM_A`", "`HAKMEM_B`", "HAKMEM_B is no setting"),
+        ("`HAKMEM_A`", "–", "no row names the setting HAKMEM_A"),
         ("`many`", "`few`", "in no header"),
         ("`many`", "`few`", "no row names the statistic many"),
         ("`os/a_test.cc`", "`os/b_test.cc`", "no file allocator/os/b_test.cc"),

@@ -239,7 +239,7 @@ TEST(Gate, PlantsAreFound) {
   EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kParseChangesRefused), "a refused text changed the value");
   EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kParseBeyondMost),
             "hak_gate_parse accepts something else than documented");
-  EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kResolveLastWins), "a gate has another value");
+  EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kResolveLastWins), "a setting has another value");
   EXPECT_NE(FindPlanted(GateTarget, RandomLines, Plant::kResolveSwapsTexts), "");
   EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kSetLater), "hak_gate_set gives another code");
   EXPECT_NE(FindPlanted(GateTarget, RandomLines, Plant::kSetForgets), "");

@@ -64,7 +64,7 @@ std::array<GateTexts, HAK_GATE_COUNT> MakeGateTexts() {
   for (uint32_t id = 0; id < HAK_GATE_COUNT; ++id) {
     const hak_gate &gate = hak_gates[id];
     texts[id].name = gate.name;
-    Check(texts[id].name.substr(0, kPrefix.size()) == kPrefix, "a gate without the prefix");
+    Check(texts[id].name.substr(0, kPrefix.size()) == kPrefix, "a setting without the prefix");
     texts[id].short_name = texts[id].name.substr(kPrefix.size());
     for (uint64_t i = 0; gate.choices != nullptr && gate.choices[i] != nullptr; ++i) {
       texts[id].choices.emplace_back(gate.choices[i]);
@@ -280,7 +280,7 @@ void CheckChanges(const std::vector<std::string_view> &lines, hak_gate_values va
     const char *text = hak_gate_get(hak_gates[id].name, &origin);
     const std::string wanted = hak_gates[id].choices != nullptr ? std::string(hak_gates[id].choices[values.value[id]])
                                                                 : std::to_string(values.value[id]);
-    Check(text != nullptr && wanted == text, "a gate that was changed tells another value");
+    Check(text != nullptr && wanted == text, "a changed setting has another value");
     Check(origin == hak_gate_origin_name(static_cast<hak_gate_origin>(values.origin[id])), "or another origin");
   }
 }
@@ -321,8 +321,8 @@ void CheckSources(const std::vector<std::string_view> &lines, bool all) {
       value = wanted[source].gate[id].value;
       origin = kOrigins[source];
     }
-    Check(values.value[id] == value, "a gate has another value");
-    Check(values.origin[id] == origin, "a gate's value has another origin");
+    Check(values.value[id] == value, "a setting has another value");
+    Check(values.origin[id] == origin, "a setting's value has another origin");
     if (id == HAK_GATE_PROFILE) preset = value;  // the first row of the table
   }
   if (wanted[2].any) CheckChanges(lines, values);  // some line is an accepted change

@@ -279,7 +279,7 @@ def gate_dictionary(fuzz):
     words += ["4294967296", "9223372036854775808", "18446744073709551615", "18446744073709551616", "-1", "+1", "0x",
               " ", ",", "\\x0a", "="]
     if len(words) < 30:
-        raise ScriptError("the table of gates is not found in %s" % path)
+        raise ScriptError("the table of settings is not in %s" % path)
     head = ("# SPDX-License-Identifier: Apache-2.0\n"
             "# Made by make_seeds.py from the table of settings: names and values of settings, and numbers near their bounds.\n")
     return (head + "".join('"%s"\n' % word for word in dict.fromkeys(words))).encode()

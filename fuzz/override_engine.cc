@@ -170,16 +170,17 @@ void OverrideEngine::Info() {
         "mallinfo2 differs from the statistics");
 #endif
   const char *origin = nullptr;
-  Check(hak_config_get("HAKMEM_DECOMMIT_DEADLINE_MS", &origin) != nullptr && origin != nullptr, "a gate has no value");
+  Check(hak_config_get("HAKMEM_DECOMMIT_DEADLINE_MS", &origin) != nullptr && origin != nullptr,
+        "a setting has no value");
   Check(hak_config_get("HAKMEM_PROFILE", nullptr) != nullptr, "the preset has no name");
-  Check(hak_config_get("HAKMEM_", &origin) == nullptr, "what is no gate has a value");
+  Check(hak_config_get("HAKMEM_", &origin) == nullptr, "an unknown setting has a value");
   // Sets them to their current values, so that nothing changes for the next input.
-  for (const char *gate : {"HAKMEM_KEEP_SUPERSLABS", "HAKMEM_BACKGROUND"}) {
-    const int code = hak_config_set(gate, hak_config_get(gate, nullptr));
-    Check(code == 0 || (code == EPERM && strstr(hak_version(), " fast ") != nullptr), "a gate cannot be set");
+  for (const char *name : {"HAKMEM_KEEP_SUPERSLABS", "HAKMEM_BACKGROUND"}) {
+    const int code = hak_config_set(name, hak_config_get(name, nullptr));
+    Check(code == 0 || (code == EPERM && strstr(hak_version(), " fast ") != nullptr), "a setting cannot be set");
   }
   Check(hak_config_set("HAKMEM_", "1") == EINVAL && hak_config_set(nullptr, nullptr) == EINVAL,
-        "what is no gate can be set");
+        "an unknown setting can be set");
 }
 
 // malloc_stats writes to stderr, which is a file during the call.

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Settings compiled into programs, in every way that a program and the allocator can come together.
+"""Checks settings that are compiled into programs, for each way to link or preload the allocator.
 
 usage: conf_test.py NAME=FILE...
 
-The programs are those of conf_child.c; the names say how each was built (allocator/test/BUILD.bazel).
+The programs are built from conf_child.c; allocator/test/BUILD.bazel says how each name is built.
 """
 
 import os
@@ -16,7 +16,7 @@ import unittest
 FILES = {}
 
 END = "is not accepted; accepted: "
-# The messages of the programs about bad items in a text of the build.
+# What the programs print about the bad items in the settings of the build.
 OF_THE_BUILD = [
     'hakmem: //configs:conf: "thp="o\\n"??/\'$x\'" ' + END + "auto, on, off; using ",
     'hakmem: //configs:conf: "bogus" ' + END + "NAME=VALUE, with a NAME that HAKMEM_SHOW_CONFIG=1 lists",
@@ -24,7 +24,7 @@ OF_THE_BUILD = [
 
 
 def run(name, preload=None, **settings):
-    """(gate -> "value (origin)", the other lines on stderr) of the program started with these settings."""
+    """Runs the program with these settings; returns setting -> "value (origin)", and the other lines of stderr."""
     environment = {"PATH": "/usr/bin:/bin", "HAKMEM_SHOW_CONFIG": "1"}
     environment.update(settings)
     if preload:
@@ -51,7 +51,7 @@ class Conf(unittest.TestCase):
         self.assertEqual({name: shown.get(name) for name in wanted}, wanted)
 
     def expect_build(self, got, thp, **wanted):
-        """As expect, of a program with a text of the build; `thp` is the gate of the bad value."""
+        """As expect, for a program built with //configs:conf. `thp`: what the setting with the bad value must be."""
         shown, messages = got
         self.assertEqual(messages, [OF_THE_BUILD[0] + thp.split()[0], OF_THE_BUILD[1]])
         self.expect((shown, []), THP=thp, **wanted)

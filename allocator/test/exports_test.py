@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What libhakmem.so shows to the dynamic linker, against what it should.
+"""Checks what libhakmem.so exports, needs and keeps in thread variables.
 
 usage: exports_test.py EXPORTS_TXT BAD_LIBRARY LIBRARY...
 
-Every LIBRARY must export exactly the names of EXPORTS_TXT, need the C library alone, and keep its thread variables
-small and in static TLS (so that it can be loaded by dlopen, and finds them without a call). BAD_LIBRARY breaks every
-one of these rules: the test fails when a check does not notice.
+Every LIBRARY must export exactly the names in EXPORTS_TXT, need only the C library, and keep its thread variables small
+and in static TLS, so that dlopen can load it and it reaches them without a call. BAD_LIBRARY breaks each of these
+rules: the test fails if a check does not report it.
 """
 
 import re
 import subprocess
 import sys
 
-STATIC_TLS_LIMIT = 64  # bytes; glibc has about 1,600 for all libraries that are loaded by dlopen
+STATIC_TLS_LIMIT = 64  # bytes; glibc has about 1,600 for all libraries that dlopen loads
 ALLOWED_NEEDED = re.compile(r"libc\.so\.6|ld-linux-[a-z0-9_-]+\.so\.[12]")
 
 
@@ -65,14 +65,14 @@ def main():
     for name, check in checks.items():
         if not check(bad_library):
             failures += 1
-            print("FAILED: the check '%s' does not notice what is wrong with %s" % (name, bad_library))
+            print("FAILED: the check '%s' does not report %s" % (name, bad_library))
         for library in libraries:
             for problem in check(library):
                 failures += 1
                 print("FAILED: %s %s" % (library, problem))
     if failures:
         sys.exit(1)
-    print("%d libraries, %d exported names, %d checks: as expected" % (len(libraries), len(expected), len(checks)))
+    print("%d libraries, %d exported names, %d checks: passed" % (len(libraries), len(expected), len(checks)))
 
 
 if __name__ == "__main__":

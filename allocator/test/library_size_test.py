@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""How big the shared libraries are, and whether the machine code of the first stays within its limit.
+"""Prints the sizes of the shared libraries, and checks the machine code of the first against its limit.
 
 usage: library_size_test.py NAME=LIBRARY...
 
-Prints one row for each library, from its own section headers (so any machine's will do): the machine code (sections
-that are executed), tables (read only: symbols, relocations, constants, unwinding), data that is written (in the file, and
-zeros besides it). Exits 1 when the machine code of the first library exceeds the limit of its machine, 2 for a bad call
-or a file that is not a 64-bit little-endian ELF file of a machine that is known.
+Prints one row for each library, read from its section headers, so it works for any machine: the machine code, the
+read-only tables (symbols, relocations, constants, unwinding), the writable data in the file, and the writable zeros.
+Exit status 1: the machine code of the first library exceeds the limit of its machine; 2: a bad command line, or a file
+that is no 64-bit little-endian ELF file of a known machine.
 """
 
 import struct
 import sys
 
-# The limits in bytes for optimised builds, by the machine's ELF number: x86-64, and aarch64, where every instruction
-# has four bytes.
+# Bytes of machine code in an optimised build, by ELF machine number: x86-64, and aarch64, where each instruction has
+# four bytes.
 LIMITS = {62: 96 * 1024, 183: 104 * 1024}
 
 SHT_NOBITS = 8
@@ -22,7 +22,7 @@ SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_TLS = 1, 2, 4, 0x400
 
 
 def machine(data):
-    """The ELF number of the machine; ValueError for another kind of file or machine."""
+    """The ELF machine number. ValueError for another kind of file or an unknown machine."""
     if data[:6] != b"\x7fELF\x02\x01" or len(data) < 64:
         raise ValueError("not a 64-bit little-endian ELF file")
     (number,) = struct.unpack_from("<H", data, 18)
@@ -32,7 +32,7 @@ def machine(data):
 
 
 def sizes(data):
-    """Bytes of (code, read-only tables, written data, zeros) of an ELF file; ValueError when it has no code."""
+    """Bytes of (machine code, read-only tables, written data, zeros) of an ELF file. ValueError if it has no code."""
     (offset,) = struct.unpack_from("<Q", data, 40)
     entry_size, count = struct.unpack_from("<HH", data, 58)
     code = tables = written = zeros = 0

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""hakmem where it is tight: a limited address space, valgrind, dlopen.
+"""Runs hakmem with a limited address space, under valgrind, and loaded by dlopen.
 
 usage: limits_test.py --host DLOPEN_HOST --plugin PLUGIN --hog TLS_HOG --plain LIMITS_CHILD
                       --profile NAME LIMITS_CHILD_ON_THE_OVERRIDE LIBHAKMEM (once for each profile)
@@ -21,7 +21,7 @@ failures = []
 
 
 def run(command, env=None, address_space=None, data=None):
-    """The exit code, stdout and stderr of a command, under a limit on its address space or its writable memory."""
+    """Runs a command, its address space or its writable memory limited; returns its exit code, stdout and stderr."""
 
     def limit():
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -55,16 +55,16 @@ def is_good(out):
 
 
 def check_controls(plain, host, plugin):
-    """The child fails where it must: without a limit, and on another malloc than ours."""
+    """Checks that the child fails where it must: without a limit, and on the C library's malloc."""
     for arguments in (["exhaust", "1000"], ["workload"]):
         if run([plain] + arguments)[0] != 1:
             failures.append("control")
             print("FAILED: %s on the C library's malloc should have failed" % arguments)
-    # Growth is noticed: the library keeps some memory each time it is loaded.
+    # This library leaks some memory each time it is loaded: the child must report the growth.
     code, out, _ = run([host, "leak", plugin])
     if code != 1 or "grew" not in out:
         failures.append("control")
-        print("FAILED: growth by dlopen was not noticed: exit code %s\n%s" % (code, out))
+        print("FAILED: growth by dlopen was not reported: exit code %s\n%s" % (code, out))
 
 
 def check_address_space(name, command, env):
@@ -75,7 +75,7 @@ def check_address_space(name, command, env):
 
 
 def sweep(name, command, env, kind):
-    """Every limit from next to nothing up to what a small program needs: it works, is refused, or cannot start."""
+    """Tries limits from almost nothing up to what a small program needs: it works, is refused memory, or cannot start."""
     env = dict(env or {}, HAK_TEST_SAY_STARTED="1")
     seen = {"not started": 0, "refused": 0, "good": 0}
     for step in range(1, 400):
@@ -83,7 +83,7 @@ def sweep(name, command, env, kind):
         code, out, err = run(command + ["few"], env, **{kind: limit})
         last = out.splitlines()[-1] if out and "cannot be preloaded" not in err else "not started"
         if last == "not started" and code in (1, 127, -9, -11) and "hakmem: " not in err:
-            # Failed in the kernel or in the dynamic linker, before any constructor ran.
+            # It failed in the kernel or in the dynamic linker, before any constructor ran.
             seen[last] += 1
         elif last in ("refused", "good") and code == 0 and err == "":
             seen[last] += 1
@@ -96,7 +96,7 @@ def sweep(name, command, env, kind):
     print("ok: %s: %s" % (name, ", ".join("%s %d" % pair for pair in seen.items())))
     if seen["good"] < 3 or seen["refused"] == 0:
         failures.append(name)
-        print("FAILED: %s: the limits tried are not those that matter: %s" % (name, seen))
+        print("FAILED: %s: the limits tried do not cover all three results: %s" % (name, seen))
 
 
 def check_valgrind(name, command, wanted):
@@ -105,13 +105,13 @@ def check_valgrind(name, command, wanted):
         failures.append("valgrind")
         print("FAILED: valgrind is not installed; ./bazelw installs it")
         return
-    # No pipes for a debugger: their names in /tmp contain the process id, which can be the same in another sandbox.
+    # No pipes for a debugger: their names in /tmp contain the process id, and another sandbox can have the same.
     result = run([valgrind, "--quiet", "--vgdb=no", "--tool=none"] + command + ["workload"])
     expect(name + ": under valgrind --tool=none", result, lambda out: out == wanted)
 
 
 def copies_of(library, prefix, count, scratch):
-    """The loader knows a library by its file, so many copies of one are many libraries."""
+    """Copies the library `count` times. The loader identifies a library by its file: each copy is another library."""
     copies = [os.path.join(scratch, "%s%d.so" % (prefix, i)) for i in range(count)]
     for copy in copies:
         if not os.path.exists(copy):
@@ -120,7 +120,7 @@ def copies_of(library, prefix, count, scratch):
 
 
 def check_static_tls(name, host, library, hog, scratch):
-    """The room for initial-exec thread variables of late libraries: ours is met, or refused by a clear word."""
+    """Fills the static TLS of libraries that dlopen loads: ours still loads, or the loader's error names static TLS."""
     hogs = copies_of(hog, "hog", 200, scratch)
     code, out, err = run([host, "exhaust", library] + hogs)
     lines = dict(line.split(": ", 1) for line in out.splitlines() if ": " in line)
@@ -132,7 +132,7 @@ def check_static_tls(name, host, library, hog, scratch):
     if lines["hakmem"] != "good" and "static TLS" not in lines["hakmem"]:
         failures.append(name)
         print("FAILED: %s: static TLS used up: %s" % (name, lines["hakmem"]))
-    # Hogs have 64 bytes each: with room for four more there is room for hakmem.
+    # Each hog has 64 bytes: where four more fit, hakmem fits.
     expect(name + ": dlopen with 256 bytes of static TLS left", run([host, "load", library] + hogs[: count - 4]), is_good)
     print("ok: %s: static TLS used up by %d libraries: %s" % (name, count, lines["hakmem"]))
 

@@ -203,7 +203,7 @@ class MemoryLimit : public testing::Test {
  protected:
   void SetUp() override {
     if (!CanRunSelf()) GTEST_SKIP() << "this emulator cannot start itself";
-    if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: there is no limit";
+    if (IsFastBuild()) GTEST_SKIP() << "FAST has fixed settings: there is no limit";
   }
   static Outcome Run(const std::vector<std::string> &arguments, uint64_t limit = kLimit) {
     Outcome outcome = RunSelf(arguments, {"HAKMEM_MEMORY_LIMIT_MB=" + std::to_string(limit / kMib)}, 60);

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Every misuse of the matrix (misuse_case.h), each in a process of its own, against the verdicts that are committed.
+"""Runs every misuse of the matrix (misuse_case.h) in its own process, and compares with the committed verdicts.
 
-  bazel test //allocator/test:misuse_matrix                         all profiles; any change of a verdict fails
+  bazel test //allocator/test:misuse_matrix                         tests all profiles; fails if any verdict changed
   bazel run //allocator/test:misuse_matrix -- --update              writes the verdicts, and docs/analysis/scorecards/misuse.md
-  bazel run //allocator/test:misuse_matrix -- --update-peers        runs glibc and the installed peers, and writes theirs
-  bazel run //allocator/test:misuse_matrix -- --table               prints the table of all that is committed
+  bazel run //allocator/test:misuse_matrix -- --update-peers        the same for glibc and the installed peers
+  bazel run //allocator/test:misuse_matrix -- --table               prints the table of all committed verdicts
   bazel run //allocator/test:misuse_matrix -- --show PART [--plain-run LIB.so]
-                                                                    runs the cases with PART in their name, and explains
+                                                                    runs the cases with PART in their names, and explains
 
-With --config=aarch64 the cases run in the emulator, in some minutes.
+With --config=aarch64 the cases run in the emulator, which takes some minutes.
 
-misuse_run.py says what the verdicts mean; misuse_rules.py what they must be, whatever is committed.
+misuse_run.py says what the verdicts mean; misuse_rules.py says which verdicts may be committed.
 """
 
 import argparse
@@ -29,9 +29,9 @@ import misuse_table  # noqa: E402
 
 VERDICTS = os.path.join("allocator", "test", "misuse_verdicts")
 PAGE = os.path.join("docs", "analysis", "scorecards", "misuse.md")
-# Profiles that place blocks at random: the verdict is always the same, the message is not.
+# Profiles that place blocks at random: their verdicts are always the same, their messages are not.
 BY_CHANCE = ("hardened",)
-# All else that is random is switched off: a block that gets guard pages of its own by chance has other verdicts.
+# Everything else that is random is off: a block that gets its own guard pages by chance has other verdicts.
 SETTINGS = {"hardened": {"HAKMEM_GUARD_SAMPLE": "0"}}
 # Profiles that run a second time with settings, and must have the same verdicts.
 AGAIN = {"standard": {"two-level slab map": {"HAKMEM_SLAB_MAP": "two_level"}}}
@@ -40,7 +40,7 @@ ELF_AARCH64 = b"\xb7\0"
 
 
 def command_of(arguments, binary):
-    """What starts the program: in the emulator when it is not this machine's."""
+    """The command that starts the program, in the emulator if it is for another machine."""
     with open(binary, "rb") as file:
         machine = file.read(20)[18:20]
     foreign = machine == ELF_AARCH64 and os.uname().machine != "aarch64"
@@ -125,7 +125,7 @@ def update_peers(arguments, root):
 
 
 def write_page(arguments, root):
-    os.chdir(root)  # Reads what was just written, not Bazel's copies.
+    os.chdir(root)  # Reads the files just written, not Bazel's copies.
     with open(PAGE, "w", encoding="utf-8") as file:
         file.write(page(arguments.names, misuse_peers.names()))
     print("wrote %s" % PAGE)
@@ -151,15 +151,15 @@ def show(arguments, parser):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", nargs=2, action="append", required=True, metavar=("NAME", "PROGRAM"))
-    parser.add_argument("--plain", required=True, metavar="PROGRAM", help="without an allocator of its own")
+    parser.add_argument("--plain", required=True, metavar="PROGRAM", help="a program without its own allocator")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--update", action="store_true")
     what.add_argument("--update-peers", action="store_true")
     what.add_argument("--table", action="store_true")
     what.add_argument("--show", metavar="PART")
     parser.add_argument("--plain-run", metavar="LIB.so", help="for --show: run this library instead of ours")
-    parser.add_argument("--only", metavar="NAME", help="of the profiles test only this one")
-    parser.add_argument("--emulator", required=True, metavar="PROGRAM", help="what starts programs for aarch64 elsewhere")
+    parser.add_argument("--only", metavar="NAME", help="test only this profile")
+    parser.add_argument("--emulator", required=True, metavar="PROGRAM", help="runs aarch64 programs on another machine")
     arguments = parser.parse_args()
     arguments.profile = [(name, os.path.abspath(path)) for name, path in arguments.profile]
     try:
@@ -178,7 +178,7 @@ def main():
     elif arguments.update or arguments.update_peers:
         root = source_root(parser)
         if arguments.update_peers and command_of(arguments, arguments.plain) != [arguments.plain]:
-            parser.error("the peers that are installed are this machine's: not in the emulator")
+            parser.error("the installed peers are for this machine, and cannot run in the emulator")
         (update if arguments.update else update_peers)(arguments, root)
         write_page(arguments, root)
     else:

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The allocators that the misuse matrix is run on beside ours: the C library's, those of the benchmarks, and hardened
-ones."""
+"""The other allocators of the misuse matrix: the C library's, those of the benchmarks, and hardened ones."""
 
 import os
 import subprocess
@@ -10,7 +9,7 @@ from typing import Optional
 from bench.lib import allocators
 
 PATTERNS = dict(allocators.PEERS)
-# clang's runtimes are not among the system's libraries.
+# clang keeps its runtimes outside the system's library folders.
 PATTERNS["scudo"] = ("llvm-19/lib/clang/19/lib/linux/libclang_rt.scudo_standalone-x86_64.so",)
 PATTERNS["hardened_malloc"] = ("libhardened_malloc.so",)
 
@@ -24,7 +23,7 @@ class Peer:
         return {"LD_PRELOAD": self.path} if self.path else {}
 
     def version(self):
-        """Its name with the version of its Debian package, or its file's name."""
+        """The name, with the version of its Debian package if it has one, and otherwise the file name."""
         path = os.path.realpath(self.path or "/lib/x86_64-linux-gnu/libc.so.6")
         for candidate in (path, self.path or "/lib/x86_64-linux-gnu/libc.so.6"):
             owner = subprocess.run(

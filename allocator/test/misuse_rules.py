@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the verdicts of our profiles must be, whatever is committed: --update cannot weaken it.
+"""Which verdicts our profiles may have. The committed verdicts must obey, so --update cannot weaken them.
 
-A rule says for a profile which verdicts the cases of a kind may have; the first that fits counts. An exception names
-cases, what they get instead, and why; one that is not needed any more is a failure too.
+A rule says which verdicts the cases of a kind may have in a profile; the first matching rule counts. An exemption names
+cases, the verdicts they may have instead, and why; an exemption that no case needs is a failure too.
 """
 
 import fnmatch
@@ -27,9 +27,9 @@ class Exemption:
     why: str
 
 
-# Every invalid, interior, misaligned or foreign pointer is noticed at once; every double free some time, and at once if
-# it repeats one of the thread's two latest frees; realloc and usable size of such a block at once. Nothing that the
-# program writes into free memory controls the allocator.
+# Every invalid, interior, misaligned or foreign pointer is caught at once. A double free is caught at once if it
+# repeats one of the thread's two latest frees, otherwise later. realloc and usable size of a free block are caught at
+# once. Nothing that the program writes into free memory controls the allocator.
 STANDARD = [
     Rule("invalid_free/*", CAUGHT),
     Rule("realloc/*", CAUGHT),
@@ -43,25 +43,25 @@ STANDARD = [
     Rule("*", ("ABORT_MSG", "FAULT", "LATE", "NEUTRALISED", "MISSED")),
 ]
 
-# All of these are noticed at once, and also writes one byte beyond or before a block, writes after free, wrong sizes
-# and alignments.
+# Catches all of these at once, and also writes one byte past the end or before the start of a block, writes after free,
+# wrong sizes and wrong alignments.
 OBSERVE = [
     Rule("double_free/*", CAUGHT),
     Rule("overflow/*", CAUGHT_OR_FAULT),
     Rule("underflow/*", CAUGHT_OR_FAULT),
-    # Noticed when the block is handed out again, which is later for a remote free that waits for its owner.
+    # Caught when the block is handed out again, which is later for a remote free that waits for its owner.
     Rule("write_after_free/*", CAUGHT_OR_FAULT + ("LATE",)),
     Rule("forged_link/*", CAUGHT_OR_FAULT + ("LATE",)),
     Rule("wrong_size/*", CAUGHT),
     Rule("wrong_alignment/*", CAUGHT),
 ] + STANDARD
 
-# All of these; and no record of the allocator is near enough to be overwritten.
+# Catches all of these; and the allocator's records are too far from the blocks to be overwritten.
 HARDENED = [
     Rule("smashed/*", CAUGHT_OR_FAULT),
 ] + OBSERVE
 
-# Misuse of a pointer or block is noticed when its cache is flushed, and not without a flush.
+# Catches misuse only when the cache is flushed.
 FAST = [
     Rule("executable_heap/*", ("FAULT",)),
     Rule("*", ("ABORT_MSG", "FAULT", "LATE", "NEUTRALISED", "MISSED")),
@@ -69,13 +69,13 @@ FAST = [
 
 RULES = {"standard": STANDARD, "observe": OBSERVE, "fast": FAST, "hardened": HARDENED}
 
-_CHANCE = Exemption("double_free/concurrent *", ("LATE",), "the runner's word for caught, by whichever call")
-_REUSED = Exemption("double_free/after_reuse *", SOME_TIME, "the block has a new owner, whose free is the one noticed")
+_CHANCE = Exemption("double_free/concurrent *", ("LATE",), "the verdict of a random case that any call catches")
+_REUSED = Exemption("double_free/after_reuse *", SOME_TIME, "the block has a new owner, whose free is caught")
 
-_NO_RECORD = "whether a small block was ever handed out stands in its slab's record, which no free may read"
+_NO_RECORD = "only the slab's record says whether a small block was ever handed out, and no free may read it"
 _BOTH_KEPT = (
-    "a small block that was twice in the cache has two owners; the slab's record says `in use` and is right until the "
-    "second of them frees it")
+    "a small block that was in the cache twice has two owners; the slab's record `in use` is right until the second "
+    "owner frees it")
 
 EXEMPTIONS = {
     "standard": [
@@ -95,7 +95,7 @@ def _first(rules, case):
 
 
 def broken(profile, verdicts):
-    """What the verdicts, case -> (verdict, detail), break."""
+    """The rules that `verdicts`, case -> (verdict, detail), break."""
     if profile not in RULES:
         return ["no rules for this profile"]
     lines = []
@@ -112,12 +112,12 @@ def broken(profile, verdicts):
                 lines.append("%s: %s (%s), must be %s" % (case, verdict, detail, " or ".join(rule.verdicts)))
     for exemption in EXEMPTIONS[profile]:
         if exemption not in used:
-            lines.append("the exception for '%s' is not needed" % exemption.cases)
+            lines.append("the exemption for '%s' is not needed" % exemption.cases)
     return lines
 
 
 def self_check():
-    """What broken() fails to see."""
+    """The broken rules that broken() does not report."""
     wrong = []
     good = {
         "double_free/immediate 16 same": ("ABORT_MSG", ""),
@@ -143,7 +143,7 @@ def self_check():
         if not any(line.startswith(case) for line in set(broken(profile, verdicts)) - noise):
             wrong.append("rules: %s may be %s in %s" % (case, verdict, profile))
     if not any("is not needed" in line for line in broken("observe", {})):
-        wrong.append("rules: an exception that nothing needs goes unnoticed")
+        wrong.append("rules: an exemption that nothing needs is not reported")
     if not broken("unknown", good):
         wrong.append("rules: an unknown profile has rules")
     return wrong

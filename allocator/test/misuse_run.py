@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the cases of misuse_case and gives each a verdict:
 
-  ABORT_MSG    ended by SIGABRT with a message, in the offending call; for a write, in the next call that meets the block.
-               Of hakmem: exactly one line `hakmem: <what>: <pointer>`, and for a wrong free the pointer is that one
-  FAULT        SIGSEGV or SIGBUS in the offending call or write
-  LATE         ended as by ABORT_MSG, but later; harm may have been done before
-  NEUTRALISED  never reported, and no harm seen: nothing handed out twice, all contents right, the heap verifies
-  MISSED       harm seen, or a crash later on
-  HANG         no end
+  ABORT_MSG    ended by SIGABRT with a message, in the offending call; for a write, in the next call that uses the
+               block. hakmem prints exactly one line `hakmem: <what>: <pointer>`, for a wrong free with its pointer
+  FAULT        ended by SIGSEGV or SIGBUS in the offending call or write
+  LATE         ended as ABORT_MSG, but in a later call; there may have been harm before
+  NEUTRALISED  not reported, and no harm: no block handed out twice, all contents right, the heap verifies
+  MISSED       harm, or a later crash
+  HANG         did not end
   NA           the allocator lacks the function
 
-A verdict has a detail: the message, the stage of a late one, the harm. `BROKEN` is no verdict: the case itself failed.
+A verdict has a detail: the message, the stage of a late one, or the harm. `BROKEN` is no verdict: the case failed.
 """
 
 import concurrent.futures
@@ -21,20 +21,20 @@ import signal
 import subprocess
 from dataclasses import dataclass, field
 
-# Seconds until a process counts as hanging. For a peer that is an entry of the table, for hakmem a failed test.
+# After so many seconds a process hangs. A peer then has the verdict HANG; for hakmem the test fails.
 TIMEOUT = 30
 PEER_TIMEOUT = 4
 PARALLEL = 2
 VERDICTS = ("ABORT_MSG", "FAULT", "LATE", "NEUTRALISED", "MISSED", "HANG", "NA")
 NOT_APPLICABLE = 4
-# Cases with random results run this often and get one class: LATE if they are noticed, by whichever call.
+# A case with random results runs CHANCE_RUNS times and gets one verdict: LATE if any call catches it.
 CHANCE = "double_free/concurrent"
 CHANCE_RUNS = 20
 WRITES = ("overflow/", "underflow/", "write_after_", "forged_link/", "smashed/")
 NAMES_THE_POINTER = ("double_free/", "invalid_free/", "realloc/", "usable_size/", "wrong_")
 ENDED = (signal.SIGABRT, signal.SIGTRAP, signal.SIGILL)
 FAULTS = (signal.SIGSEGV, signal.SIGBUS)
-# Lines that the user emulator adds.
+# What the user emulator prints.
 EMULATOR_LINE = re.compile(r"qemu: uncaught target signal \d+ \([^)]*\) - core dumped\n")
 OUR_LINE = re.compile(r"hakmem: ([a-z0-9 ]+): (0x[0-9a-f]+)\n")
 
@@ -42,7 +42,7 @@ OUR_LINE = re.compile(r"hakmem: ([a-z0-9 ]+): (0x[0-9a-f]+)\n")
 @dataclass
 class Result:
     case: str
-    code: int  # None: no end
+    code: int  # None: it did not end
     progress: str
     err: str
     stages: list = field(init=False)
@@ -87,9 +87,9 @@ class Program:
 
 
 def message(result, ours):
-    """(what was said, whether it is a proper report) by the allocator that ended the process."""
+    """(what the allocator printed, whether it is a proper report)"""
     if not ours:
-        # Other allocators report in their own words and lines, or only by the signal.
+        # Other allocators print something else, or nothing.
         words = re.sub(r"0x[0-9a-fA-F]+|[0-9a-f]{8,}|==\d+==|\b\d{3,}\b", "", result.err.strip().split("\n")[0])
         return re.sub(r"\s+", " ", words).strip()[:70], True
     line = OUR_LINE.fullmatch(result.err)
@@ -97,7 +97,7 @@ def message(result, ours):
 
 
 def judge(result, ours):
-    """(verdict, detail) of one run."""
+    """(verdict, detail) of one run"""
     if result.code == NOT_APPLICABLE and "misuse" not in result.stages:
         return "NA", "no " + (result.first("lacks") or "?")
     if "misuse" not in result.stages:
@@ -124,7 +124,7 @@ def judge(result, ours):
 
 
 def judge_chance(verdicts):
-    """One verdict for runs that chance decides: the worst, without its detail."""
+    """One verdict for many runs of a case with random results: the worst, without its detail."""
     classes = ["LATE" if verdict == "ABORT_MSG" else verdict for verdict, _ in verdicts]
     order = ("BROKEN", "HANG", "MISSED", "NEUTRALISED", "FAULT", "LATE", "NA")
     worst = min(classes, key=order.index)
@@ -133,7 +133,7 @@ def judge_chance(verdicts):
 
 def verdict_of(program, case):
     if program.by_chance and not case.startswith(CHANCE):
-        # With blocks at random places, the message depends on what lay beside the block.
+        # Blocks are at random places: the message depends on what lies beside the block.
         verdict, detail = judge(program.run(case), program.ours)
         return verdict, detail if verdict in ("BROKEN", "NA") else ""
     if case.startswith(CHANCE):
@@ -197,7 +197,7 @@ def differences(wanted, got):
 
 
 def self_check():
-    """What judge() gets wrong of made-up runs."""
+    """The invented runs that judge() judges wrongly."""
     line = "hakmem: double free: 0x10\n"
     misuse = "pointer 0x10\nstage misuse\n"
     runs = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/analysis/scorecards/misuse.md from the committed verdicts, ours and those of peers."""
+"""Writes docs/analysis/scorecards/misuse.md from the committed verdicts of hakmem and its peers."""
 
 ORDER = ("standard", "fast", "observe", "hardened")
 WORDS = {
@@ -86,7 +86,7 @@ def summary(columns):
 
 
 def kinds(columns):
-    """kind -> misuses in it, as the first column has them."""
+    """kind -> its misuses, in the order of the first column"""
     found = {}
     for case in columns[0][1]:
         kind, _, misuse = case.split()[0].partition("/")

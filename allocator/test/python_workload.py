@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What real_programs_test has a Python interpreter do: json, re, sqlite3, zlib and threads, with output that depends on
-all of it and on nothing else."""
+"""The Python program of real_programs_test: uses json, re, sqlite3, zlib and threads. Only they decide its output."""
 
 import hashlib
 import json

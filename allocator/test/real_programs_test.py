@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Programs people run, under LD_PRELOAD of libhakmem.so, against the same programs on the C library's malloc.
+"""Runs common programs with libhakmem.so preloaded, and compares their output with that on the C library's malloc.
 
 usage: real_programs_test.py PYTHON_WORKLOAD NAME=LIBRARY... (one for each profile)
 
-What they write must be equal byte for byte, and stderr must hold no word of ours. The dynamic linker's own log
-(LD_DEBUG_OUTPUT) proves for each process that the library was in it; a look at the statistics from inside a Python
-interpreter proves for each profile that it served the allocations.
+The output must be equal byte for byte, and stderr must have no message of hakmem. The dynamic linker's log
+(LD_DEBUG_OUTPUT) proves that each process loaded the library; the statistics, read inside a Python interpreter, prove
+for each profile that it served the allocations.
 """
 
 import glob
@@ -188,7 +188,7 @@ def tool(name):
 
 
 class Runner:
-    """Runs commands in one directory and environment, and keeps what they write."""
+    """Runs commands in one directory and environment, and keeps their output."""
 
     def __init__(self, directory, library, log):
         self.directory, self.library, self.log = directory, library, log
@@ -201,7 +201,7 @@ class Runner:
             "TMPDIR": directory,
         }
         if library:
-            # Each process writes the log to a file of its own, so that it is not part of the output.
+            # Each process writes the log to its own file, so that it is not part of the output.
             self.env.update({"LD_PRELOAD": library, "LD_DEBUG": "libs", "LD_DEBUG_OUTPUT": log})
 
     def path(self, name):
@@ -284,7 +284,7 @@ def run_node(runner):
 
 def run_java(runner):
     runner.write("Test.java", JAVA)
-    # One compiler and one collector process start faster and do the same work.
+    # With one compiler and one collector thread it starts faster and does the same work.
     runner.run([tool("java"), "-XX:-UsePerfData", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx256m", "Test.java"])
 
 
@@ -294,7 +294,7 @@ def redis_command(*words):
 
 
 def redis_requests():
-    """Commands whose answers are the same each time; the last one's is OK-FINISHED."""
+    """Commands whose answers are always the same; the last answer is OK-FINISHED."""
     for i in range(6000):
         yield redis_command("SET", "key:%d" % i, "v" * (i * 7 % 700))
         yield redis_command("RPUSH", "list:%d" % (i % 20), "item-%d-%s" % (i, "x" * (i % 50)))
@@ -317,7 +317,7 @@ def redis_requests():
 
 
 def run_redis(runner):
-    # The server listens on a socket in its directory, whose full path may be too long for a socket.
+    # A relative path: the full path of the directory may be too long for a socket.
     command = [tool("redis-server"), "--port", "0", "--unixsocket", "redis.socket", "--save", "", "--daemonize", "no"]
     with open(runner.path("log"), "wb") as log:
         server = subprocess.Popen(command, cwd=runner.directory, env=runner.env, stdout=log, stderr=log)
@@ -365,10 +365,10 @@ def run_sort_gzip(runner):
     runner.run([tool("gzip"), "-dc", "sorted.gz"])
 
 
-# Too large to install for this test: compared if they are installed, and otherwise listed.
+# Too large to install for this test: compared if they are installed, otherwise reported as SKIPPED.
 OPTIONAL = {"node": "node", "java": "java", "redis-server": "redis-server"}
 
-# The commands, and the programs that the dynamic linker's log must show.
+# The name, the function that runs the program, and the processes that the dynamic linker's log must show.
 PROGRAMS = (
     ("python3", run_python, ["python3"]),
     ("sqlite3", run_sqlite, ["sqlite3"]),
@@ -384,7 +384,7 @@ PROGRAMS = (
 
 
 def missing_proof(log, library, programs):
-    """Why the linker's logs do not prove that all processes, and `programs` among them, had the library; or None."""
+    """None if the linker's logs prove that `programs` ran and every process loaded the library; otherwise why not."""
     started = []
     for path in glob.glob(log + ".*"):
         with open(path, encoding="utf-8", errors="replace") as lines:
@@ -400,9 +400,9 @@ def missing_proof(log, library, programs):
 
 
 def run_program(scratch, program, library):
-    """All that a program writes, in parts."""
+    """Runs the program; returns its output in parts."""
     _, function, proof = program
-    # The same directory each time, because its name may be part of the output.
+    # Always the same directory, because its name may be part of the output.
     directory = os.path.join(scratch, "run")
     shutil.rmtree(directory, ignore_errors=True)
     os.mkdir(directory)
@@ -425,7 +425,7 @@ def look_inside(scratch, profile, library):
 
 
 def check_controls(scratch, library):
-    """The proofs fail where there is nothing to prove."""
+    """Checks that both proofs fail without the library."""
     try:
         look_inside(scratch, "standard", None)
         return "statistics were found without the library"
@@ -435,7 +435,7 @@ def check_controls(scratch, library):
     env = dict(os.environ, LD_DEBUG="libs", LD_DEBUG_OUTPUT=log)
     subprocess.run([tool("sort"), os.devnull], env=env, check=True)
     if not missing_proof(log, library, ["sort"]):
-        return "the linker's log of a run without the library was taken for a proof"
+        return "the linker's log proved a run without the library"
     return None
 
 

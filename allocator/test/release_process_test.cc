@@ -240,7 +240,7 @@ class Process : public testing::Test {
 };
 
 TEST_F(Process, ThePurgeThreadEmptiesASilentOne) {
-  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has fixed settings: the thread is off";
   const Outcome outcome = Run("silent", {"HAKMEM_BACKGROUND=1"});
   ExpectGone(outcome);
   EXPECT_GT(NumberOf(outcome.out, "rounds"), 0U) << outcome;
@@ -258,18 +258,18 @@ TEST_F(Process, WithoutItASilentOneKeepsItsMemory) {
 const Environment kWaitsSoon = {"HAKMEM_BACKGROUND=1", "HAKMEM_DECOMMIT_DEADLINE_MS=200"};
 
 TEST_F(Process, AWaitingPurgeThreadIsWokenBySmallFrees) {
-  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has fixed settings: the thread is off";
   ExpectGone(Run("late", kWaitsSoon));
 }
 
 TEST_F(Process, AWaitingPurgeThreadIsWokenByLargeFrees) {
-  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has fixed settings: the thread is off";
   ExpectGone(Run("late", kWaitsSoon, {300000, 300000}));
   ExpectGone(Run("late", kWaitsSoon, {3000000, 3000000}));
 }
 
 TEST_F(Process, SignalsDoNotReachThePurgeThread) {
-  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has fixed settings: the thread is off";
   const Outcome outcome = Run("signals", {"HAKMEM_BACKGROUND=1"});
   EXPECT_EQ(NumberOf(outcome.out, "thread"), 1U) << outcome;
   EXPECT_EQ(NumberOf(outcome.out, "unblocked"), 0U) << outcome;
@@ -279,7 +279,7 @@ TEST_F(Process, SignalsDoNotReachThePurgeThread) {
 }
 
 TEST_F(Process, TheChildOfAForkGetsAPurgeThreadOfItsOwn) {
-  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has fixed settings: the thread is off";
   if (HAK_TEST_TSAN) GTEST_SKIP() << "ThreadSanitizer ends a forked child that starts a thread";
   const Outcome outcome = Run("fork", {"HAKMEM_BACKGROUND=1"});
   EXPECT_EQ(NumberOf(outcome.out, "at_first"), 0U) << outcome;
@@ -306,7 +306,7 @@ TEST_F(Process, AFewCallsEmptyItOfLargeBlocks) {
 }
 
 TEST_F(Process, WithoutTheWatchAFewCallsDoNot) {
-  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the watch is on";
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has fixed settings: the watch is on";
   const Outcome outcome = Run("few-briefly", {"HAKMEM_IDLE_WATCH=0"});
   if (Percent(outcome, "freed", "peak") < 50) GTEST_SKIP() << "freeing alone took longer than the deadline";
   ExpectKept(outcome);
@@ -314,7 +314,7 @@ TEST_F(Process, WithoutTheWatchAFewCallsDoNot) {
 
 // Most of the memory at once. Single cached blocks keep the other slabs in use.
 TEST_F(Process, LeanKeepsLittle) {
-  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the preset is balanced";
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has fixed settings: the preset is balanced";
   const Outcome outcome = Run("silent", {"HAKMEM_PROFILE=lean", "HAKMEM_BACKGROUND=1"});
   // A thread's quarantine is emptied when the thread is idle.
   if (!IsHardenedBuild()) {

@@ -27,7 +27,7 @@ using Environment = std::vector<std::string>;
 
 // ---- In the child -------------------------------------------------------------------------------
 
-const char *const kGates[] = {"HAKMEM_PROFILE",         "HAKMEM_SS_MEM_LEAN", "HAKMEM_SS_MEM_LEAN_DECOMMIT",
+const char *const kNames[] = {"HAKMEM_PROFILE",         "HAKMEM_SS_MEM_LEAN", "HAKMEM_SS_MEM_LEAN_DECOMMIT",
                               "HAKMEM_THREAD_CACHE_KB", "HAKMEM_SS_PREWARM",  "HAKMEM_DECOMMIT_DEADLINE_MS",
                               "HAKMEM_MEMORY_LIMIT_MB"};
 
@@ -39,10 +39,10 @@ int Statistics() {
     memset(blocks.back(), 1, 500);
   }
   for (void *block : blocks) hak_free(block);
-  for (const char *gate : kGates) {
+  for (const char *name : kNames) {
     const char *origin = "";
-    const char *value = hak_config_get(gate, &origin);
-    printf("%s=%s (%s)\n", gate, value != nullptr ? value : "", origin);
+    const char *value = hak_config_get(name, &origin);
+    printf("%s=%s (%s)\n", name, value != nullptr ? value : "", origin);
   }
   const hak_stats stats = Stats();
   printf("prewarmed=%llu\nskipped=%llu\n", static_cast<unsigned long long>(stats.superslabs_prewarmed),
@@ -73,10 +73,10 @@ class Settings : public testing::Test {
     EXPECT_EQ(outcome.err, "");
     return outcome;
   }
-  // FAST takes nothing from the environment; its value is `fast`.
-  static void ExpectValue(const Outcome &outcome, const std::string &gate, const std::string &value,
+  // FAST ignores the environment; there the value is `fast`.
+  static void ExpectValue(const Outcome &outcome, const std::string &name, const std::string &value,
                           const std::string &fast) {
-    const std::string line = gate + "=" + (IsFastBuild() ? fast + " (fixed in this build)" : value) + "\n";
+    const std::string line = name + "=" + (IsFastBuild() ? fast + " (fixed in this build)" : value) + "\n";
     EXPECT_NE(outcome.out.find(line), std::string::npos) << "no line " << line << outcome;
   }
 };

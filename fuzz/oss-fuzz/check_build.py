@@ -4,8 +4,8 @@
 
 usage: check_build.py SANITIZER ARCHITECTURE FOLDER
 
-SANITIZER is address or undefined. The folder must have been moved after the build. Prints a line for each thing that is
-wrong, `BAD BUILD: TARGET: ...`. Exit status 1: something is wrong; 2: nothing could be checked."""
+SANITIZER is address or undefined. The folder must have been moved after the build. Prints `BAD BUILD: TARGET: ...` for
+each error. Exit status 1: there are errors; 2: nothing could be checked."""
 import configparser
 import os
 import pathlib
@@ -19,30 +19,30 @@ import zipfile
 RUNS = 4
 MIN_EDGES = 100
 
-# {sanitizer: {name in calls: (least, most)}}: what the infrastructure asks for.
+# {sanitizer: {start of a called function's name: (least, most calls)}}, as OSS-Fuzz demands.
 CALLS = {
     "address": {"__asan": (1000, None), "__ubsan": (0, 200), "__msan": (0, 3), "__dfsan": (0, 0)},
     "undefined": {"__ubsan": (168, None), "__asan": (0, 0), "__msan": (0, 3), "__dfsan": (0, 0)},
 }
-# The runtime of today's compilers calls names that begin so often enough by itself; these are the calls that only
-# instrumented code makes, and a number that the smallest target exceeds.
+# The runtimes of new compilers make enough of these calls by themselves. Only instrumented code makes the following
+# ones; the smallest target has more of them than MIN_OWN_CALLS.
 OWN_CALLS = {"address": ("__asan_report_", "__asan_load", "__asan_store"), "undefined": ("__ubsan_handle_",)}
 MIN_OWN_CALLS = 50
 
 CALL = {"x86_64": r"\tcallq? +[0-9a-f]+ <(__[a-z_]+)", "aarch64": r"\tbl\t[0-9a-f]+ <(__[a-z_]+)"}
 ELF_MACHINE = {"x86_64": 62, "aarch64": 183}
 
-# What the image has in which targets run: the C library.
+# The libraries of the image in which targets run.
 LIBRARIES = {"libc", "libm", "libresolv", "libpthread", "libdl", "librt", "ld-linux-x86-64", "ld-linux-aarch64",
              "linux-vdso"}
 
-# What libFuzzer itself says on stderr when all goes well.
+# What libFuzzer itself prints on stderr when there is no error.
 ENGINE_LINE = re.compile(rb"^(INFO: |#\d+\t|Done \d+ runs|Dictionary: \d+ entries|\s*$|\S+: Running \d+ inputs|"
                          rb"###### |# Use|\"|\tNEW_)")
 
 RUN_OPTIONS = ["-rss_limit_mb=2560", "-timeout=25"]
 
-# A target that hangs in the check itself; libFuzzer's own limit for one input is far below.
+# After so many seconds the whole run hangs; libFuzzer's limit for one input is far below.
 HANG_SECONDS = 900
 
 
@@ -188,7 +188,7 @@ class Target:
 
 
 def shown(output):
-    """The end of what a program printed, indented."""
+    """The last lines of what a program printed, indented."""
     lines = output.decode(errors="replace").splitlines()[-25:]
     return "\n".join("    " + line for line in lines)
 
@@ -201,7 +201,7 @@ def is_target(path):
 
 
 def strays(folder, names):
-    """Files of targets that do not exist."""
+    """Reports the files that belong to no target."""
     for path in sorted(folder.iterdir()):
         for ending in ("_seed_corpus.zip", ".options", ".dict"):
             if path.name.endswith(ending) and path.name[:-len(ending)] not in names:

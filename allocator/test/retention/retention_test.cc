@@ -275,7 +275,7 @@ TEST_F(Retention, WithCallsEachTenMilliseconds) { ExpectGone(Run("peak", 10)); }
 TEST_F(Retention, WithCallsNowAndThen) { ExpectGone(Run("peak", 150)); }
 
 TEST_F(Retention, WithThePurgeThreadAndNoCall) {
-  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has fixed settings: the thread is off";
   ExpectGone(Run("peak", -1, {"HAKMEM_BACKGROUND=1"}));
 }
 
@@ -295,7 +295,7 @@ TEST_F(Retention, RecordsOfEndedThreads) {
 TEST_F(Retention, RecordsOfEndedThreadsWithCallsNowAndThen) { ExpectGone(Run("threads", 100)); }
 
 TEST_F(Retention, RecordsOfEndedThreadsWithThePurgeThreadAndNoCall) {
-  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has fixed settings: the thread is off";
   ExpectGone(Run("threads", -1, {"HAKMEM_BACKGROUND=1"}));
 }
 
@@ -308,7 +308,7 @@ TEST_F(Retention, ShortThreadsCostNoPageFaults) {
 }
 
 TEST_F(Retention, LockedMemoryIsLeftAlone) {
-  if (IsFastBuild()) GTEST_SKIP() << "FAST has no gates: the thread is off";
+  if (IsFastBuild()) GTEST_SKIP() << "FAST has fixed settings: the thread is off";
   const Outcome outcome = Run("locked", 0, {"HAKMEM_PROFILE=lean", "HAKMEM_BACKGROUND=1"});
   if (NumberOf(outcome.out, "skipped") == 1) GTEST_SKIP() << "memory cannot be locked here";
   EXPECT_GT(NumberOf(outcome.out, "rounds"), 0U) << outcome;
