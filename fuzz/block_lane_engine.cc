@@ -183,7 +183,7 @@ BlockLaneCalls::BlockLaneCalls()
       check_in(hak_block_check_in),
       state(
           [](const void *block, uint32_t class_id) { return static_cast<int>(tiny_region_id_state(block, class_id)); }),
-      poison_intact([](const void *block, size_t usable) { return hak_poison_intact(block, usable); }) {}
+      poison_intact([](const void *block, size_t usable) { return hak_poison_is_intact(block, usable); }) {}
 
 void RunBlockLaneInput(const BlockLaneCalls &calls, const uint8_t *data, size_t size) {
   if (size < kRecord) return;

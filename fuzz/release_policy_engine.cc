@@ -121,9 +121,9 @@ class Input {
     const uint64_t heap = Scale(r[2]);
     const bool eighth = free >= 2 * kMiB && free >= heap / 8;
     Check(calls_.before_growth(free, heap) == eighth, "hak_release_before_growth");
-    Check(calls_.pages(free, heap) == eighth, "hak_release_pages");
-    Check(calls_.watch(free, heap) == (free >= 4 * kMiB && free >= heap / 8), "hak_release_watch");
-    Check(hak_release_keep_slab(r[3]) == (r[3] == 0), "hak_release_keep_slab");
+    Check(calls_.pages(free, heap) == eighth, "hak_should_purge_pages");
+    Check(calls_.watch(free, heap) == (free >= 4 * kMiB && free >= heap / 8), "hak_should_watch");
+    Check(hak_should_keep_slab(r[3]) == (r[3] == 0), "hak_should_keep_slab");
   }
 
   void Slice(const uint8_t *r) const {

@@ -36,7 +36,7 @@ static size_t purge_pages(void) {
   size_t bytes = 0;
   bool more = hak_page_purge_begin(heap);
   while (more) {
-    more = hak_page_purge_on(heap, &bytes);
+    more = hak_page_purge_step(heap, &bytes);
     hak_heap_leave(heap);
     hak_heap_enter(heap);
   }

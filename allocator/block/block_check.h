@@ -30,7 +30,7 @@ HAK_INLINE void hak_block_require_unused(const void *block, uint32_t class_id) {
   if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) {
     const enum hak_region_state state = tiny_region_id_state(block, class_id);
     if (HAK_LIKELY(state == HAK_REGION_IS_FREE)) {
-      if (HAK_UNLIKELY(!hak_poison_intact(block, hak_class_usable(class_id)))) hak_fatal("write after free", block);
+      if (HAK_UNLIKELY(!hak_poison_is_intact(block, hak_class_usable(class_id)))) hak_fatal("write after free", block);
     } else if (HAK_UNLIKELY(state != HAK_REGION_IS_FRESH)) {
       hak_block_complain(block, state, "block handed out twice", "block handed out twice");
     }
@@ -102,7 +102,7 @@ HAK_INLINE void hak_block_require_untouched(const void *block, uint32_t class_id
   if (HAK_HEADER != HAK_HEADER_MODE_ALWAYS) return;
   const enum hak_region_state state = tiny_region_id_state(block, class_id);
   if (HAK_UNLIKELY(state == HAK_REGION_IS_BROKEN)) hak_fatal("corrupted header", block);
-  if (state == HAK_REGION_IS_FREE && HAK_UNLIKELY(!hak_poison_intact(block, hak_class_usable(class_id)))) {
+  if (state == HAK_REGION_IS_FREE && HAK_UNLIKELY(!hak_poison_is_intact(block, hak_class_usable(class_id)))) {
     hak_fatal("write after free", block);
   }
 }

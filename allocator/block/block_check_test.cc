@@ -156,12 +156,12 @@ TEST_F(BlockCheck, PoisonTellsOfEachBit) {
     const size_t usable = hak_class_usable(id);
     memset(memory_, 0xA5, sizeof memory_);  // the bytes around the block do not matter
     hak_poison_fill(block_, usable);
-    ASSERT_TRUE(hak_poison_intact(block_, usable));
+    ASSERT_TRUE(hak_poison_is_intact(block_, usable));
     for (size_t at = 0; at < usable; at++) {
       if (at >= kEnds && at + kEnds < usable) at = usable - kEnds;
       const auto bit = static_cast<unsigned char>(1u << at % 8);
       block_[at] ^= bit;
-      ASSERT_EQ(hak_poison_intact(block_, usable), !HAK_POISON_ON) << "class " << id << ", byte " << at;
+      ASSERT_EQ(hak_poison_is_intact(block_, usable), !HAK_POISON_ON) << "class " << id << ", byte " << at;
       block_[at] ^= bit;
     }
   }

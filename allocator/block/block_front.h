@@ -16,7 +16,7 @@ HAK_C_BEGIN
 HAK_INLINE void hak_block_front_fill(void *lowest) {
   if (HAK_POISON_ON) memset((char *)lowest - HAK_MIN_ALIGN, HAK_POISON_BYTE, HAK_FRONT_BYTES);
 }
-HAK_INLINE bool hak_block_front_intact(const void *lowest) {
+HAK_INLINE bool hak_block_front_is_intact(const void *lowest) {
   if (!HAK_POISON_ON) return true;
   const unsigned char *const bytes = (const unsigned char *)lowest - HAK_MIN_ALIGN;
   unsigned char wrong = 0;

@@ -30,10 +30,10 @@ HAK_INLINE size_t hak_tail_bytes(size_t size) { return size < HAK_TAIL_WIDE ? HA
 
 // Writes the pattern to the `bytes` bytes at `start`, which lie behind `block`; and tells whether it is still there.
 void hak_tail_fill(const void *block, void *start, size_t bytes);
-bool hak_tail_intact(const void *block, const void *start, size_t bytes);
+bool hak_tail_is_intact(const void *block, const void *start, size_t bytes);
 // The same for bytes in front of `block`: there no byte of the pattern is zero.
 void hak_tail_fill_front(const void *block, void *start, size_t bytes);
-bool hak_tail_front_intact(const void *block, const void *start, size_t bytes);
+bool hak_tail_front_is_intact(const void *block, const void *start, size_t bytes);
 
 // The length is XORed with this code. Its highest bit is set.
 HAK_INLINE uint64_t hak_tail_code(const void *block) {
@@ -73,7 +73,7 @@ HAK_INLINE void hak_tail_canary_fill(char *start, size_t bytes, uint64_t code) {
   for (size_t i = sizeof row; i < bytes && i < HAK_TAIL_WATCHED; i += sizeof row) memcpy(start + i, &row, sizeof row);
 }
 
-HAK_INLINE bool hak_tail_canary_intact(const char *start, size_t bytes, uint64_t code) {
+HAK_INLINE bool hak_tail_canary_is_intact(const char *start, size_t bytes, uint64_t code) {
   uint64_t row = hak_tail_first_row(code);
   uint64_t word, wrong = 0;
   size_t i = 0;
@@ -117,7 +117,7 @@ HAK_INLINE bool hak_tail_read(const void *block, size_t usable, size_t *size) {
   const uint64_t canary = (uint32_t)(__builtin_bswap64(word) ^ code);
   *size = most - canary;
   return canary <= most && word == hak_tail_word(code, canary) &&
-         hak_tail_canary_intact((const char *)block + most - canary, canary, code);
+         hak_tail_canary_is_intact((const char *)block + most - canary, canary, code);
 }
 
 // For a canary of n bytes (the last row: ten or more): which of the eight bytes in front of the word belong to the
@@ -132,7 +132,7 @@ extern const struct hak_tail_end hak_tail_ends[HAK_TAIL_ENDS + 1];
 
 // Whether the last eight bytes of the canary (or all of a shorter one) and the word are intact, or `unused` stands in
 // place of the word. Without branches, because they would be unpredictable: half of all neighbours are free.
-HAK_INLINE bool hak_tail_end_intact(const void *block, size_t usable, uint64_t unused) {
+HAK_INLINE bool hak_tail_end_is_intact(const void *block, size_t usable, uint64_t unused) {
   const size_t most = usable - HAK_TAIL_BYTES;
   const uint64_t code = hak_tail_code(block);
   uint64_t word, row;

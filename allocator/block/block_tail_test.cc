@@ -109,19 +109,19 @@ TEST_F(BlockTail, ItsEndIsSeenFromBehind) {
   for (const size_t usable : {size_t{15}, size_t{31}, size_t{127}}) {
     for (size_t size = 0; size + kWord <= usable; size++) {
       Seal(usable, size);
-      EXPECT_TRUE(hak_tail_end_intact(block_, usable, kUnused)) << usable << " " << size;
+      EXPECT_TRUE(hak_tail_end_is_intact(block_, usable, kUnused)) << usable << " " << size;
       if (size > 0) {
         block_[size - 1] ^= 0x10;
-        EXPECT_TRUE(hak_tail_end_intact(block_, usable, kUnused)) << "the request is not looked at";
+        EXPECT_TRUE(hak_tail_end_is_intact(block_, usable, kUnused)) << "the request is not looked at";
       }
       for (size_t at = std::max(size, usable - std::min(usable, 2 * kWord)); at < usable; at++) {
         Seal(usable, size);
         block_[at] ^= 0x10;
-        EXPECT_FALSE(hak_tail_end_intact(block_, usable, kUnused)) << usable << " " << size << " " << at;
+        EXPECT_FALSE(hak_tail_end_is_intact(block_, usable, kUnused)) << usable << " " << size << " " << at;
       }
     }
     memcpy(block_ + usable - kWord, &kUnused, kWord);
-    EXPECT_TRUE(hak_tail_end_intact(block_, usable, kUnused));
+    EXPECT_TRUE(hak_tail_end_is_intact(block_, usable, kUnused));
   }
 }
 
@@ -157,20 +157,20 @@ TEST_F(BlockTail, TakesNothing) { EXPECT_EQ(HAK_TAIL_BYTES, 0u); }
 
 TEST_F(BlockTail, PatternIsFoundUnlessOneByteDiffers) {
   hak_tail_fill(block_, block_ + 100, 50);
-  EXPECT_TRUE(hak_tail_intact(block_, block_ + 100, 50));
-  EXPECT_TRUE(hak_tail_intact(block_, block_ + 100, 0));
+  EXPECT_TRUE(hak_tail_is_intact(block_, block_ + 100, 50));
+  EXPECT_TRUE(hak_tail_is_intact(block_, block_ + 100, 0));
   for (size_t at = 100; at < 150; at++) {
     block_[at] ^= 1;
-    EXPECT_FALSE(hak_tail_intact(block_, block_ + 100, 50));
+    EXPECT_FALSE(hak_tail_is_intact(block_, block_ + 100, 50));
     block_[at] ^= 1;
   }
-  EXPECT_FALSE(hak_tail_intact(block_, block_ + 100, 51));
+  EXPECT_FALSE(hak_tail_is_intact(block_, block_ + 100, 51));
 }
 
 TEST_F(BlockTail, BehindABlockAStringEndsAndBeforeItNoByteIsZero) {
   for (size_t bytes = 0; bytes < 20; bytes++) {
     hak_tail_fill(block_, block_ + 100, bytes);
-    EXPECT_TRUE(hak_tail_intact(block_, block_ + 100, bytes));
+    EXPECT_TRUE(hak_tail_is_intact(block_, block_ + 100, bytes));
     if (bytes > 0) {
       EXPECT_GE(block_[100], 0x80);
     }
@@ -178,7 +178,7 @@ TEST_F(BlockTail, BehindABlockAStringEndsAndBeforeItNoByteIsZero) {
       EXPECT_EQ(block_[101], 0);
     }
     hak_tail_fill_front(block_, block_ + 200, bytes);
-    EXPECT_TRUE(hak_tail_front_intact(block_, block_ + 200, bytes));
+    EXPECT_TRUE(hak_tail_front_is_intact(block_, block_ + 200, bytes));
     for (size_t i = 0; i < bytes; i++) EXPECT_GE(block_[200 + i], 0x80);
   }
 }

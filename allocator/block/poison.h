@@ -38,7 +38,7 @@ HAK_INLINE hak_poison_row hak_poison_wrong_64(const char *bytes) {
 
 // Whether the block, of at least eight bytes, still holds the pattern. Not memcmp: its branches depend on sizes that
 // are unpredictable; this function has one branch.
-HAK_INLINE bool hak_poison_intact(const void *block, size_t usable) {
+HAK_INLINE bool hak_poison_is_intact(const void *block, size_t usable) {
   if (!HAK_POISON_ON) return true;
   const char *const bytes = (const char *)block;
   const char *const end = bytes + usable;

@@ -34,7 +34,7 @@ HAK_INLINE bool is_lowest(const void *block, size_t stride) {
 }
 
 static void require_lowest_front(const void *lowest) {
-  if (HAK_UNLIKELY(!hak_block_front_intact(lowest))) hak_fatal("underflow", lowest);
+  if (HAK_UNLIKELY(!hak_block_front_is_intact(lowest))) hak_fatal("underflow", lowest);
 }
 
 // Checks the block's canary if the block is live all the time. Its thread may free the block and allocate it again
@@ -58,7 +58,7 @@ HAK_RACES void hak_freed_require_front(const void *block, uint32_t class_id) {
   if (HAK_UNLIKELY(is_lowest(block, stride))) {
     require_lowest_front(block);
   } else if (HAK_UNLIKELY(
-                 !hak_tail_end_intact((const char *)block - stride, stride - HAK_HEADER_BYTES, HAK_POISON_WORD))) {
+                 !hak_tail_end_is_intact((const char *)block - stride, stride - HAK_HEADER_BYTES, HAK_POISON_WORD))) {
     require_tail((const char *)block - stride, class_id);
   }
 }

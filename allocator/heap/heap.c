@@ -207,7 +207,7 @@ void hak_heap_put(struct hak_heap *heap, struct hak_slab *slab, void *block) {
     const struct hak_class_heap *class_heap = &heap->classes[slab->class_id];
     const uint32_t with_room = atomic_load_explicit(&class_heap->with_room, memory_order_relaxed);
     const uint32_t others = with_room - (slab->list != HAK_LIST_FULL);
-    if (heap == &hak_orphanage || !hak_release_keep_slab(others)) {
+    if (heap == &hak_orphanage || !hak_should_keep_slab(others)) {
       give_to_pool(heap, slab);
       return;
     }

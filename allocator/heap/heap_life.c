@@ -76,7 +76,7 @@ static struct hak_heap *take_left(uint32_t looks) HAK_REQUIRES(hak_registry_lock
     struct hak_heap *heap = registry.looked_at;
     if (heap == NULL) return NULL;
     registry.looked_at = heap->place.next;
-    if (hak_thread_mark_left(&heap->mark)) {
+    if (hak_thread_mark_is_left(&heap->mark)) {
       unlink_heap(heap);
       hak_heap_list_add(&registry.closing, heap);
       return heap;
@@ -309,7 +309,7 @@ bool hak_heap_visit_next(void (*reclaim)(struct hak_heap *heap, void *context), 
   struct hak_heap *heap = registry.visited != NULL ? registry.visited : registry.heaps.first;
   if (heap != NULL) {
     registry.visited = heap->place.next;
-    if (hak_thread_mark_left(&heap->mark)) {
+    if (hak_thread_mark_is_left(&heap->mark)) {
       left = heap;
       unlink_heap(heap);
       hak_heap_list_add(&registry.closing, heap);

@@ -94,7 +94,7 @@ static uint32_t settle_round(struct hak_heap *heap, struct round *round) HAK_REQ
   return count;
 }
 
-bool hak_idle_cache_no_event(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) {
+bool hak_idle_cache_is_quiet(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) {
   return hak_idle_since(&heap->idle.seen_calls, &heap->idle.seen_calls_ms, heap->upkeep.slow_calls, now, idle_ms);
 }
 
@@ -106,7 +106,7 @@ static void set_idle_bytes(struct hak_heap *heap, uint64_t bytes) HAK_REQUIRES(h
 
 void hak_idle_cache_uncount(struct hak_heap *heap) { set_idle_bytes(heap, 0); }
 
-bool hak_idle_cache_much(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) {
+bool hak_idle_cache_count_is_large(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) {
   uint64_t bytes = 0;
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     const struct hak_bin *bin = &heap->cache.bins[class_id];

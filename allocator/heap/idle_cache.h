@@ -29,13 +29,13 @@ uint32_t hak_idle_cache_steal(struct hak_heap *heap, uint64_t now, uint64_t idle
 
 // Counts what hak_idle_cache_steal would take from the heap. Returns whether the idle caches of all heaps together, as
 // counted last, hold enough to be worth the barrier, which a sandbox may forbid. Under the heap's lock.
-bool hak_idle_cache_much(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) HAK_REQUIRES(hak_heap_role);
+bool hak_idle_cache_count_is_large(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) HAK_REQUIRES(hak_heap_role);
 // Removes the heap's cache from the count: it was emptied, or its thread ends. Under the heap's lock.
 void hak_idle_cache_uncount(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 
 // Whether the heap's thread has made no slow call for `idle_ms` at `now`, as far as earlier checks tell. Under the
 // heap's lock.
-bool hak_idle_cache_no_event(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) HAK_REQUIRES(hak_heap_role);
+bool hak_idle_cache_is_quiet(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) HAK_REQUIRES(hak_heap_role);
 
 // Closes the bins of the heap, so that its thread's next free of each class takes the slow path, where the thread can
 // be watched (api/watch.h). Under the heap's lock, by another thread than the heap's own.

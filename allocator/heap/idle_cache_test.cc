@@ -218,7 +218,7 @@ TEST_F(IdleCache, OnlyWhatDidNotChangeForLongEnough) {
 TEST_F(IdleCache, EventsOfTheOwnerAreSeen) {
   const auto no_event = [this](uint64_t now) {
     hak_heap_enter(owners_[0]->heap());
-    const bool none = hak_idle_cache_no_event(owners_[0]->heap(), now, 100);
+    const bool none = hak_idle_cache_is_quiet(owners_[0]->heap(), now, 100);
     hak_heap_leave(owners_[0]->heap());
     return none;
   };

@@ -127,7 +127,7 @@ static bool trickle(struct hak_heap *heap, uint64_t now) HAK_REQUIRES(hak_heap_r
 bool hak_page_purge(struct hak_heap *heap, uint64_t now) {
   const uint64_t free_bytes = atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
   if (!possible(heap) || !hak_refusal_is_over(&hak_decommit_refusal, now)) return false;
-  if (!hak_release_pages(free_bytes, heap->slabs * HAK_SLAB_SIZE)) return trickle(heap, now);
+  if (!hak_should_purge_pages(free_bytes, heap->slabs * HAK_SLAB_SIZE)) return trickle(heap, now);
   if (heap->purge.class_id == 0) {
     if (now < heap->purge.pass_ms) return false;
     const uint64_t pause = HAK_SETTING(decommit_deadline_ms) / 2;
@@ -147,7 +147,7 @@ bool hak_page_purge_begin(struct hak_heap *heap) {
   return true;
 }
 
-bool hak_page_purge_on(struct hak_heap *heap, size_t *bytes) {
+bool hak_page_purge_step(struct hak_heap *heap, size_t *bytes) {
   // Only the number of slabs bounds the slice: a page that the kernel refuses is not tried twice in a pass.
   struct slice slice = {.slabs = SLICE_SLABS_OF_ALL, .runs = UINT32_MAX};
   if (heap->purge.class_id != 0) purge_on(heap, &slice);
@@ -158,6 +158,6 @@ bool hak_page_purge_on(struct hak_heap *heap, size_t *bytes) {
 size_t hak_page_purge_all(struct hak_heap *heap) {
   size_t bytes = 0;
   if (!hak_page_purge_begin(heap)) return 0;
-  while (hak_page_purge_on(heap, &bytes) && !hak_lock_wanted(&heap->lock)) continue;
+  while (hak_page_purge_step(heap, &bytes) && !hak_lock_is_wanted(&heap->lock)) continue;
   return bytes;
 }

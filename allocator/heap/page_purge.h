@@ -18,7 +18,7 @@ bool hak_page_purge(struct hak_heap *heap, uint64_t now) HAK_REQUIRES(hak_heap_r
 // the returned bytes. Each call is under the heap's lock, which other threads may take in between. A slice of another
 // thread may take over a part of the pass, and leaves out slabs that changed lately.
 bool hak_page_purge_begin(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
-bool hak_page_purge_on(struct hak_heap *heap, size_t *bytes) HAK_REQUIRES(hak_heap_role);
+bool hak_page_purge_step(struct hak_heap *heap, size_t *bytes) HAK_REQUIRES(hak_heap_role);
 
 // Does the whole pass, or as much of it as is possible until a thread waits for the heap's lock: then the heap's thread
 // is busy and does the rest. Under that lock. Returns the bytes.

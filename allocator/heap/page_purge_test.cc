@@ -150,11 +150,11 @@ TEST_F(PagePurge, AWholePassIsCutIntoSlices) {
   size_t bytes = 0;
   int slices = 1;
   ASSERT_TRUE(hak_page_purge_begin(heap_));
-  for (; hak_page_purge_on(heap_, &bytes) && slices < 1000; slices++) Grow(class_id, 1);
+  for (; hak_page_purge_step(heap_, &bytes) && slices < 1000; slices++) Grow(class_id, 1);
   EXPECT_GT(slices, 3);
   EXPECT_LT(slices, 1000);
   EXPECT_GT(bytes, size_t{10000} * 1024 / 2);
-  EXPECT_FALSE(hak_page_purge_on(heap_, &bytes));
+  EXPECT_FALSE(hak_page_purge_step(heap_, &bytes));
 }
 
 // A thread waits for the heap's lock: one slice is done, and no more.

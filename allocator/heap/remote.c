@@ -157,7 +157,7 @@ static bool next_chain(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
 
 // Collects at most `most` blocks; each slab counts as some blocks too.
 static void drain(struct hak_heap *heap, uint64_t most) HAK_REQUIRES(hak_heap_role) {
-  while (most > 0 && hak_remote_waiting(heap)) {
+  while (most > 0 && hak_remote_is_waiting(heap)) {
     most -= most < DRAIN_SLAB ? most : DRAIN_SLAB;
     if (get_rest(heap) == 0 && !next_chain(heap)) continue;
     struct hak_slab *slab = heap->drain.rest_slab;
@@ -173,7 +173,7 @@ static void drain(struct hak_heap *heap, uint64_t most) HAK_REQUIRES(hak_heap_ro
 void hak_remote_drain(struct hak_heap *heap) { drain(heap, UINT64_MAX); }
 
 bool hak_remote_drain_some(struct hak_heap *heap) {
-  if (HAK_LIKELY(!hak_remote_waiting(heap))) return false;
+  if (HAK_LIKELY(!hak_remote_is_waiting(heap))) return false;
   drain(heap, HAK_DRAIN_BLOCKS);
-  return hak_remote_waiting(heap);
+  return hak_remote_is_waiting(heap);
 }

@@ -48,7 +48,7 @@ bool hak_remote_drain_some(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 // The most blocks that hak_remote_drain_some collects.
 #define HAK_DRAIN_BLOCKS 256u
 // Whether any blocks wait. Relaxed: a hint, the drain checks again.
-HAK_INLINE bool hak_remote_waiting(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
+HAK_INLINE bool hak_remote_is_waiting(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   const struct hak_slab *pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);
   return (pending != HAK_PENDING_END && pending != HAK_PENDING_CLOSED) || heap->drain.slabs != NULL ||
          atomic_load_explicit(&heap->drain.rest, memory_order_relaxed) != 0;

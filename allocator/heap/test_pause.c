@@ -49,9 +49,9 @@ static bool slow_barrier(void) {
 // The thief, with other names.
 #define hak_stolen_blocks hak_test_stolen_blocks
 #define hak_idle_cache_steal hak_test_slow_steal
-#define hak_idle_cache_no_event hak_test_no_event
+#define hak_idle_cache_is_quiet hak_test_is_quiet
 #define hak_idle_cache_trip hak_test_trip
-#define hak_idle_cache_much hak_test_much
+#define hak_idle_cache_count_is_large hak_test_count_is_large
 #define hak_idle_cache_uncount hak_test_uncount
 #define hak_idle_cache_settle hak_test_settle
 #define hak_os_barrier slow_barrier

@@ -40,9 +40,9 @@ static void seal(const struct hak_guarded *one) {
 static void require_intact(const struct hak_guarded *one) {
   const char *const block = block_of(one);
   const char *const end = block + one->size;
-  if (HAK_UNLIKELY(!hak_tail_front_intact(block, one->data, (size_t)(block - one->data))))
+  if (HAK_UNLIKELY(!hak_tail_front_is_intact(block, one->data, (size_t)(block - one->data))))
     hak_fatal("underflow", block);
-  if (HAK_UNLIKELY(!hak_tail_intact(block, end, (size_t)(one->data + one->data_bytes - end)))) {
+  if (HAK_UNLIKELY(!hak_tail_is_intact(block, end, (size_t)(one->data + one->data_bytes - end)))) {
     hak_fatal("overflow", block);
   }
 }

@@ -77,7 +77,7 @@ HAK_COLD void hak_lock_wake(struct hak_lock *lock) { hak_futex_wake(&lock->state
 #define PASS_LOOKS 4096
 
 HAK_COLD void hak_lock_pass(struct hak_lock *lock) {
-  if (HAK_LIKELY(!hak_lock_wanted(lock))) return;
+  if (HAK_LIKELY(!hak_lock_is_wanted(lock))) return;
   hak_lock_release(lock);
   // Without this the woken thread would mostly find the lock taken again. Relaxed: only to wait.
   for (int look = 0; look < PASS_LOOKS && atomic_load_explicit(&lock->state, memory_order_relaxed) == 0; look++) {

@@ -106,7 +106,7 @@ HAK_INLINE void hak_lock_release(struct hak_lock *lock) HAK_RELEASE(lock) {
 
 // Whether a thread may be sleeping until the lock is free; the state can remain after the last such thread. For the
 // thread that holds the lock. Relaxed: a hint.
-HAK_INLINE bool hak_lock_wanted(struct hak_lock *lock) HAK_REQUIRES(lock) {
+HAK_INLINE bool hak_lock_is_wanted(struct hak_lock *lock) HAK_REQUIRES(lock) {
   return atomic_load_explicit(&lock->state, memory_order_relaxed) == 2;
 }
 

@@ -34,7 +34,7 @@ TEST(Lock, PassingLetsTheSleepersIn) {
   hak_lock lock = HAK_LOCK_INIT(HAK_RANK_POOL);
   hak_lock_acquire(&lock);
   hak_lock_pass(&lock);  // Nobody waits.
-  EXPECT_FALSE(hak_lock_wanted(&lock));
+  EXPECT_FALSE(hak_lock_is_wanted(&lock));
   EXPECT_EQ(State(lock), 1u);
   bool entered = false;  // Not atomic: the lock orders the accesses.
   std::thread other([&] {
@@ -42,7 +42,7 @@ TEST(Lock, PassingLetsTheSleepersIn) {
     entered = true;
     hak_lock_release(&lock);
   });
-  while (!hak_lock_wanted(&lock)) std::this_thread::yield();
+  while (!hak_lock_is_wanted(&lock)) std::this_thread::yield();
   while (!entered) {
     hak_lock_pass(&lock);
     std::this_thread::yield();
@@ -64,7 +64,7 @@ TEST(Lock, LongWaitsAreCounted) {
       hak_lock_acquire_unranked(one);
       hak_lock_release_unranked(one);
     });
-    while (!hak_lock_wanted(one)) std::this_thread::yield();
+    while (!hak_lock_is_wanted(one)) std::this_thread::yield();
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
     hak_lock_release_unranked(one);
     other.join();

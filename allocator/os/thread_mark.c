@@ -47,7 +47,7 @@ void hak_thread_mark_clear(struct hak_thread_mark *mark) {
   pthread_mutex_unlock(&mark->mutex);
 }
 
-bool hak_thread_mark_left(const struct hak_thread_mark *mark) {
+bool hak_thread_mark_is_left(const struct hak_thread_mark *mark) {
 #if HAS_MARKS
   // Acquire: see thread_mark.h.
   if (!atomic_load_explicit(&mark->set, memory_order_acquire)) return false;

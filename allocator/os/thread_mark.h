@@ -27,7 +27,7 @@ bool hak_thread_mark_set(struct hak_thread_mark *mark);
 // Removes the mark. Called by the thread that set it.
 void hak_thread_mark_clear(struct hak_thread_mark *mark);
 // Whether the thread that set the mark has ended without removing it. Called by any thread.
-bool hak_thread_mark_left(const struct hak_thread_mark *mark);
+bool hak_thread_mark_is_left(const struct hak_thread_mark *mark);
 
 HAK_C_END
 

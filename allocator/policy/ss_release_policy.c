@@ -31,10 +31,10 @@ uint64_t hak_release_slice_us(uint64_t elapsed_ms) {
   return elapsed_ms >= SLICE_US_MAX / 100 ? SLICE_US_MAX : elapsed_ms * 100;
 }
 
-bool hak_release_watch(uint64_t free, uint64_t committed) { return free >= WATCH_LEAST && free >= committed / 8; }
+bool hak_should_watch(uint64_t free, uint64_t committed) { return free >= WATCH_LEAST && free >= committed / 8; }
 
-bool hak_release_pages(uint64_t free_bytes, uint64_t heap_bytes) {
+bool hak_should_purge_pages(uint64_t free_bytes, uint64_t heap_bytes) {
   return free_bytes >= PAGES_LEAST && free_bytes >= heap_bytes / 8;
 }
 
-bool hak_release_keep_slab(uint32_t other_slabs_with_room) { return other_slabs_with_room == 0; }
+bool hak_should_keep_slab(uint32_t other_slabs_with_room) { return other_slabs_with_room == 0; }

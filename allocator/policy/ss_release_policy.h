@@ -51,15 +51,15 @@ uint64_t hak_release_slice_us(uint64_t elapsed_ms);
 
 // Whether the program has freed so much of its heap that its calls are worth watching (policy/watch_policy.h). `free`
 // bytes are in slabs of heaps, in the pool or in freed mappings, out of `committed` bytes.
-bool hak_release_watch(uint64_t free, uint64_t committed);
+bool hak_should_watch(uint64_t free, uint64_t committed);
 
 // Whether a heap has so much free memory in slabs in use that their free pages are worth returning.
-bool hak_release_pages(uint64_t free_bytes, uint64_t heap_bytes);
+bool hak_should_purge_pages(uint64_t free_bytes, uint64_t heap_bytes);
 
 // Whether a heap keeps a wholly free slab although `other_slabs_with_room` more of the class can give blocks. It keeps
 // only the last such slab, so that a program whose use goes back and forth across a slab boundary does not take and
 // return a slab each time.
-bool hak_release_keep_slab(uint32_t other_slabs_with_room);
+bool hak_should_keep_slab(uint32_t other_slabs_with_room);
 
 HAK_C_END
 

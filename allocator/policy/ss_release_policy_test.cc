@@ -144,18 +144,18 @@ void ExpectPartOfTheWhole(Question question, uint64_t parts) {
   }
 }
 
-TEST(ReleaseWatch, WhenAnEighthOfTheHeapIsFreeAndThatIsNotLittle) { ExpectPartOfTheWhole(hak_release_watch, 8); }
+TEST(ReleaseWatch, WhenAnEighthOfTheHeapIsFreeAndThatIsNotLittle) { ExpectPartOfTheWhole(hak_should_watch, 8); }
 
-TEST(ReleasePages, WhenAnEighthOfTheHeapIsFreeAndThatIsNotLittle) { ExpectPartOfTheWhole(hak_release_pages, 8); }
+TEST(ReleasePages, WhenAnEighthOfTheHeapIsFreeAndThatIsNotLittle) { ExpectPartOfTheWhole(hak_should_purge_pages, 8); }
 
 TEST(ReleaseBeforeGrowth, WhenAnEighthOfTheHeapIsFreeAndThatIsNotLittle) {
   ExpectPartOfTheWhole(hak_release_before_growth, 8);
 }
 
 TEST(ReleasePolicy, AHeapKeepsOnlyItsLastSlabWithRoom) {
-  EXPECT_TRUE(hak_release_keep_slab(0));
-  EXPECT_FALSE(hak_release_keep_slab(1));
-  EXPECT_FALSE(hak_release_keep_slab(UINT32_MAX));
+  EXPECT_TRUE(hak_should_keep_slab(0));
+  EXPECT_FALSE(hak_should_keep_slab(1));
+  EXPECT_FALSE(hak_should_keep_slab(UINT32_MAX));
 }
 
 }  // namespace

@@ -37,7 +37,7 @@ static bool begin_episode(struct hak_watch_state *state, uint64_t now) {
 bool hak_watch_judge(struct hak_watch_state *state, const struct hak_watch_facts *facts) {
   if (facts->free_bytes < state->stuck_bytes) state->stuck_bytes = facts->free_bytes;
   if (stands_still(state, facts)) state->stuck_bytes = facts->free_bytes;
-  const bool worth = hak_release_watch(facts->free_bytes - state->stuck_bytes, facts->committed);
+  const bool worth = hak_should_watch(facts->free_bytes - state->stuck_bytes, facts->committed);
   const bool on = worth && (state->on || begin_episode(state, facts->now_ms));
   if (on && !state->on) state->mark_ms = facts->now_ms;
   state->on = on;

@@ -3,7 +3,7 @@
 // Watch policy: when the calls of all threads take the slow path. They do while much free memory waits for its
 // deadline, because a thread whose calls all hit its cache would never return it. A watched call costs some
 // nanoseconds, so:
-//   - an episode begins only when much memory is free (hak_release_watch), and the number of episodes per second is
+//   - an episode begins only when much memory is free (hak_should_watch), and the number of episodes per second is
 //     limited: a program that frees and reallocates its heap many times a second makes slow calls anyway;
 //   - it ends when the memory has been returned, or when nothing was returned for some deadlines: the rest cannot be
 //     returned (pages with blocks in use) and no longer counts;

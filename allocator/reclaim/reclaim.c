@@ -35,7 +35,7 @@ static void visit_heap(struct hak_heap *heap, void *context) HAK_REQUIRES(heap->
   visit->entered++;
   if (heap == visit->mine) return;  // Its own thread takes care of it.
   const bool asked = visit->all || HAK_SETTING(background);
-  const bool much = hak_idle_cache_much(heap, visit->now, visit->idle_ms);
+  const bool much = hak_idle_cache_count_is_large(heap, visit->now, visit->idle_ms);
   uint32_t taken = 0;
   if (asked || much) {
     taken = hak_idle_cache_steal(heap, visit->now, visit->idle_ms);
@@ -46,7 +46,7 @@ static void visit_heap(struct hak_heap *heap, void *context) HAK_REQUIRES(heap->
   if (hak_reclaim_worth_watching()) hak_idle_cache_trip(heap);
   // A busy thread collects the remote frees of its own slabs. Relaxed: a hint, the drain checks again.
   // Step V1 of remote.pml.
-  const bool waiting = hak_remote_waiting(heap) && hak_idle_cache_no_event(heap, visit->now, visit->idle_ms);
+  const bool waiting = hak_remote_is_waiting(heap) && hak_idle_cache_is_quiet(heap, visit->now, visit->idle_ms);
   if (waiting) hak_remote_drain(heap);
   if (taken != 0 || waiting) hak_heap_release_empty(heap);
   const bool purged = visit->all ? hak_page_purge_all(heap) != 0 : hak_page_purge(heap, visit->now);
@@ -172,7 +172,7 @@ void hak_reclaim_all(struct hak_heap *mine) {
   size_t bytes = 0;
   bool more = hak_page_purge_begin(&hak_orphanage);
   while (more) {
-    more = hak_page_purge_on(&hak_orphanage, &bytes);
+    more = hak_page_purge_step(&hak_orphanage, &bytes);
     hak_lock_pass(&hak_orphanage_lock);
   }
   hak_orphanage_leave();
@@ -206,7 +206,7 @@ static HAK_ATOMIC(bool) some_is_stuck;
 
 bool hak_reclaim_may_be_worth(void) {
   return hak_reclaim_worth_watching() || atomic_load_explicit(&some_is_stuck, memory_order_relaxed) ||
-         hak_release_watch(free_bytes(), hak_commit_now());
+         hak_should_watch(free_bytes(), hak_commit_now());
 }
 
 bool hak_reclaim_judge(struct hak_heap *mine, uint64_t now) {
