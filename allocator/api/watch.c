@@ -94,7 +94,7 @@ static void do_slice(struct hak_heap *heap, uint64_t now) {
 }
 
 // Reads the clock, and does what is due. True: the watch is over.
-static bool look(struct hak_heap *heap) {
+static bool check_clock(struct hak_heap *heap) {
   const uint64_t now = hak_os_now_ms();
   const uint64_t elapsed = now - heap->watch.last_ms;
   heap->watch.last_ms = now;
@@ -116,5 +116,5 @@ bool hak_watch_call(struct hak_heap *heap) {
     heap->watch.skip--;
     return false;
   }
-  return look(heap);
+  return check_clock(heap);
 }

@@ -201,7 +201,7 @@ TEST_F(IdleCache, OnlyWhatDidNotChangeForLongEnough) {
   Fill(0, kOther, 50);
   const uint32_t others = static_cast<uint32_t>(Slots(*owners_[0], kOther).size());
   const uint32_t mine = static_cast<uint32_t>(Slots(*owners_[0], kClass).size());
-  EXPECT_EQ(Steal(*owners_[0], kNow, kIdle), 0u) << "the first look";
+  EXPECT_EQ(Steal(*owners_[0], kNow, kIdle), 0u) << "the first pass";
   EXPECT_EQ(Steal(*owners_[0], kNow - 5000, kIdle), 0u) << "a clock that goes back";
   EXPECT_EQ(Steal(*owners_[0], kNow - 5000, 0), 0u);
   EXPECT_EQ(Steal(*owners_[0], kNow + kIdle - 1, kIdle), 0u);

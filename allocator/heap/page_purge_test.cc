@@ -105,7 +105,7 @@ TEST_F(PagePurge, GivesFreePagesBackAfterTheDeadlineAndNotBefore) {
   const uint32_t class_id = ClassOf(512);
   Grow(class_id, 20000);
   Thin(100);
-  EXPECT_EQ(PurgeAt(5000), 0u) << "the first look";
+  EXPECT_EQ(PurgeAt(5000), 0u) << "the first pass";
   EXPECT_EQ(PurgeAt(5000 + kDeadline - 1), 0u);
   const size_t bytes = PurgeAt(5000 + kDeadline + kDeadline / 2);
   if (kHeaders) {

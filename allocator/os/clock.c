@@ -105,7 +105,7 @@ struct timespec hak_clock_read(clockid_t clock) {
 static HAK_ATOMIC(uintptr_t) key;
 static HAK_ATOMIC(uintptr_t) hidden;  // 0: not looked up yet. Release after the key, acquire before it.
 
-static HAK_COLD void look(void) {
+static HAK_COLD void find_function(void) {
   // Without the function, make the system call.
   const uintptr_t function = (uintptr_t)hak_clock_find((const void *)hak_auxv(HAK_AUXV_VDSO), FUNCTION);
   uintptr_t random[2] = {0, 0};
@@ -118,10 +118,10 @@ static HAK_COLD void look(void) {
 }
 
 struct timespec hak_clock_read(clockid_t clock) {
-  // Acquire: pairs with the store in look().
+  // Acquire: pairs with the store in find_function().
   uintptr_t word = atomic_load_explicit(&hidden, memory_order_acquire);
   if (HAK_UNLIKELY(word == 0)) {
-    look();
+    find_function();
     word = atomic_load_explicit(&hidden, memory_order_acquire);
   }
   struct timespec now = {.tv_sec = 0, .tv_nsec = 0};

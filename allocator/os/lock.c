@@ -74,13 +74,13 @@ HAK_COLD void hak_lock_wake(struct hak_lock *lock) { hak_futex_wake(&lock->state
 
 // How often hak_lock_pass checks whether the woken thread has the lock: longer than waking up on another processor
 // takes.
-#define PASS_LOOKS 4096
+#define PASS_CHECKS 4096
 
 HAK_COLD void hak_lock_pass(struct hak_lock *lock) {
   if (HAK_LIKELY(!hak_lock_is_wanted(lock))) return;
   hak_lock_release(lock);
   // Without this the woken thread would mostly find the lock taken again. Relaxed: only to wait.
-  for (int look = 0; look < PASS_LOOKS && atomic_load_explicit(&lock->state, memory_order_relaxed) == 0; look++) {
+  for (int i = 0; i < PASS_CHECKS && atomic_load_explicit(&lock->state, memory_order_relaxed) == 0; i++) {
     cpu_relax();
   }
   hak_lock_acquire(lock);

@@ -46,13 +46,14 @@ void hak_commit_sub(uint64_t bytes) { atomic_fetch_sub_explicit(&account.committ
 uint64_t hak_commit_now(void) { return LOAD(committed); }
 
 // Determines the soft limit.
-static HAK_COLD void look(void) {
+static HAK_COLD void find_soft_limit(void) {
   uint64_t hard;
   do {
     hard = HAK_SETTING(memory_limit_bytes);
     const uint64_t soft = hak_limit_soft(hard, LOAD(group));
     // Acquire: pairs with hak_limit_changed. If this exchange comes after it, the next line reads the new limits; if
-    // before, hak_limit_changed leaves a zero, and the next caller looks again. Release: the same between two callers.
+    // before, hak_limit_changed leaves a zero, and the next caller determines it again. Release: the same between two
+    // callers.
     if (atomic_exchange_explicit(&account.soft, soft, memory_order_acq_rel) != soft) STORE(purge_at, soft);
   } while (hard != HAK_SETTING(memory_limit_bytes));
 }
@@ -69,7 +70,7 @@ bool hak_limit_has_room(uint64_t more) { return judge(LOAD(committed), more) == 
 
 bool hak_limit_admit(uint64_t more) {
   const uint64_t committed = LOAD(committed);
-  if (HAK_UNLIKELY(LOAD(soft) == 0)) look();
+  if (HAK_UNLIKELY(LOAD(soft) == 0)) find_soft_limit();
   switch (judge(committed, more)) {
     case HAK_LIMIT_GROW:
       return true;
@@ -83,7 +84,7 @@ bool hak_limit_admit(uint64_t more) {
   }
 }
 
-// Release: pairs with look(). Acquire: the same between two changes.
+// Release: pairs with find_soft_limit(). Acquire: the same between two changes.
 void hak_limit_changed(void) { atomic_exchange_explicit(&account.soft, 0, memory_order_acq_rel); }
 
 void hak_limit_read_group(void) {

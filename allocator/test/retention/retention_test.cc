@@ -82,11 +82,11 @@ void Serve() {
 // Serves a request every `each_ms` (0: without a pause, -1: makes no calls) until at most `most` bytes are resident.
 void ServeUntil(int each_ms, uint64_t most) {
   const uint64_t end = NowMs() + kSpanMs;
-  uint64_t look = 0;
+  uint64_t next_check_ms = 0;
   for (uint64_t now = NowMs(); now < end; now = NowMs()) {
-    if (now >= look) {
+    if (now >= next_check_ms) {
       if (ResidentBytes() <= most) return;
-      look = now + 20;
+      next_check_ms = now + 20;
     }
     if (each_ms != 0) SleepMs(each_ms > 0 ? each_ms : 20);
     if (each_ms >= 0) Serve();
