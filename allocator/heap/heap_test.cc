@@ -29,7 +29,8 @@ using hak_unit::FaultPlan;
 using hak_unit::Random;
 
 constexpr uint32_t kClass = 8;  // 128 bytes
-constexpr uint32_t kBig = 84;   // 24 KiB: two to a slab, in every header mode
+// Two to a slab, in every header mode.
+const uint32_t kBig = hak_class_of(size_t{24} * 1024 - HAK_HEADER_BYTES);
 
 // The part of an allocation that the fast path does: NULL when the bin is empty.
 void *Pop(hak_heap *heap, uint32_t class_id) {

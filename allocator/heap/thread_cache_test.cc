@@ -352,11 +352,11 @@ TEST_F(ThreadCache, ReturnsEachBlockToWhoeverOwnsItsSlab) {
 
 TEST_F(ThreadCache, RemoteBlocksOfMoreSlabsThanItKeepsApart) {
   hak_heap *other = hak_heap_open();
-  constexpr uint32_t kBig = 72;  // 8 KiB: eight to a slab
+  const uint32_t eight_to_a_slab = hak_class_of(size_t{8} * 1024 - HAK_HEADER_BYTES);
   std::vector<void *> blocks;
   while (blocks.size() < 8 * 100) {
     void *out[8];
-    const uint32_t got = hak_heap_take(other, kBig, out, 8, nullptr);
+    const uint32_t got = hak_heap_take(other, eight_to_a_slab, out, 8, nullptr);
     ASSERT_GT(got, 0u);
     blocks.insert(blocks.end(), out, out + got);
   }
