@@ -4,23 +4,20 @@
 #include "allocator/block/size_class.h"
 
 const struct hak_class_info hak_class_info[HAK_CLASS_COUNT] = {
-#define HAK_SIZE_CLASS(id, band_, stride_, reciprocal_, half_) \
+#define HAK_SIZE_CLASS(id, band_, low_, stride_, reciprocal_, half_) \
   [id] = {.stride = (stride_), .reciprocal = (reciprocal_), .band = (band_)},
 #include "allocator/block/size_class_table.inc"
 #undef HAK_SIZE_CLASS
 };
 
-// Each class covers the units above the class before it, up to its own stride. Band 0 steps by 16 bytes. Band b > 0
-// covers (128 << b, 256 << b] in eight steps of 16 << b bytes. A half class ends half a step before the next class.
-#define UNITS(stride) ((stride) / HAK_MIN_ALIGN)
-#define STEP(band_) (16u << (band_))
-#define FIRST_UNIT(step_, stride_) (UNITS((stride_) - (step_)) + 1)
-#define WHOLE_0(id, band_, stride_) [FIRST_UNIT(STEP(band_), stride_)... UNITS(stride_)] = (id),
-#define WHOLE_1(id, band_, stride_)
+// At first without the half classes.
+#define UNITS(bytes) ((bytes) / HAK_MIN_ALIGN)
+#define WHOLE_0(id, low_, stride_) [UNITS(low_) + 1 ... UNITS(stride_)] = (id),
+#define WHOLE_1(id, low_, stride_)
 
 uint8_t hak_class_of_units[HAK_TINY_STRIDE_MAX / HAK_MIN_ALIGN + 1] = {
     [0] = 1,
-#define HAK_SIZE_CLASS(id, band_, stride_, reciprocal_, half_) WHOLE_##half_(id, band_, stride_)
+#define HAK_SIZE_CLASS(id, band_, low_, stride_, reciprocal_, half_) WHOLE_##half_(id, low_, stride_)
 #include "allocator/block/size_class_table.inc"
 #undef HAK_SIZE_CLASS
 };
@@ -28,8 +25,7 @@ uint8_t hak_class_of_units[HAK_TINY_STRIDE_MAX / HAK_MIN_ALIGN + 1] = {
 // Relaxed: a request that still reads the old entry gets a block of the whole class, which is large enough too.
 static void use_half(uint32_t class_id) {
   const uint32_t stride = hak_class_info[class_id].stride;
-  const uint32_t half_step = STEP(hak_class_info[class_id].band) / 2;
-  for (uint32_t unit = FIRST_UNIT(half_step, stride); unit <= UNITS(stride); unit++) {
+  for (uint32_t unit = UNITS(hak_class_info[class_id - 1].stride) + 1; unit <= UNITS(stride); unit++) {
     __atomic_store_n(&hak_class_of_units[unit], (uint8_t)class_id, __ATOMIC_RELAXED);
   }
 }
@@ -38,7 +34,7 @@ bool hak_class_is_half(uint32_t class_id) {
   switch (class_id) {
 #define HALF_0(id)
 #define HALF_1(id) case (id):
-#define HAK_SIZE_CLASS(id, band_, stride_, reciprocal_, half_) HALF_##half_(id)
+#define HAK_SIZE_CLASS(id, band_, low_, stride_, reciprocal_, half_) HALF_##half_(id)
 #include "allocator/block/size_class_table.inc"
 #undef HAK_SIZE_CLASS
     return true;
@@ -53,7 +49,7 @@ void hak_class_refine(void) {
   }
 }
 
-#define HAK_SIZE_CLASS(id, band_, stride_, reciprocal_, half_)                                                     \
+#define HAK_SIZE_CLASS(id, band_, low_, stride_, reciprocal_, half_)                                               \
   static_assert((stride_) % HAK_MIN_ALIGN == 0, "strides keep blocks aligned");                                    \
   static_assert((reciprocal_) == (0x100000000u + (stride_) - 1) / (stride_), "reciprocal is ceil(2^32 / stride)"); \
   static_assert((id) < HAK_CLASS_COUNT && (band_) < HAK_BAND_COUNT, "class and band ids are dense");               \

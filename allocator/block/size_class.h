@@ -6,7 +6,8 @@
 // its own, which costs a small heap more than it saves. hak_class_refine switches them on, once and for the whole
 // process.
 //
-// Class 0 stands for "no small block". Classes 1 .. HAK_CLASS_COUNT - 1 are the rows of size_class_table.inc.
+// Class 0 stands for "no small block". Classes 1 .. HAK_CLASS_COUNT - 1 are the rows of size_class_table.inc, which
+// also defines HAK_CLASS_COUNT, HAK_BAND_COUNT, and HAK_TINY_STRIDE_MAX, the stride of the largest class.
 #ifndef HAKMEM_BLOCK_SIZE_CLASS_H_
 #define HAKMEM_BLOCK_SIZE_CLASS_H_
 
@@ -14,11 +15,12 @@
 
 HAK_C_BEGIN
 
-#define HAK_CLASS_NONE 0u
-#define HAK_CLASS_COUNT 89u  // class ids of small blocks are below this one
-#define HAK_BAND_COUNT 8u
+#define HAK_SIZE_CLASS(id, band_, low_, stride_, reciprocal_, half_)
+#include "allocator/block/size_class_table.inc"
+#undef HAK_SIZE_CLASS
 
-#define HAK_TINY_STRIDE_MAX ((size_t)32 * 1024)
+#define HAK_CLASS_NONE 0u
+
 // The largest request that is a small block.
 #define HAK_TINY_MAX (HAK_TINY_STRIDE_MAX - HAK_HEADER_BYTES)
 

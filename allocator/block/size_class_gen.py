@@ -47,22 +47,29 @@ def main():
         "// SPDX-License-Identifier: Apache-2.0",
         "// Written by size_class_gen.py; do not edit.",
         "//",
-        "// HAK_SIZE_CLASS(class, band, stride, reciprocal, half): reciprocal is ceil(2^32 / stride); half: 1 for a class that",
-        "// only large heaps use.",
+        "// HAK_SIZE_CLASS(class, band, low, stride, reciprocal, half): requests beyond `low` bytes, header included, up to the",
+        "// stride get the class; reciprocal is ceil(2^32 / stride); half: 1 for a class that only large heaps use.",
         "// worst: bytes wasted by the least request of the class, in percent of the stride; mean: over all its requests.",
         "// blocks: in a whole slab; tail: bytes at the slab's start that no block uses (they are never touched).",
         "//",
         "// clang-format off",
+        "#define HAK_CLASS_COUNT %du  // class ids of small blocks are below this one" % (len(sizes) + 1),
+        "#define HAK_BAND_COUNT %du" % (band(sizes[-1]) + 1),
+        "#define HAK_TINY_STRIDE_MAX ((size_t)%d)" % sizes[-1],
     ]
     previous = 0
+    previous_whole = 0
     for number, stride in enumerate(sizes, 1):
+        low = previous if is_half(stride) else previous_whole
         least = previous + 1
         worst = 100 * (stride - least) / stride
         mean = 100 * (stride - (least + stride) / 2) / stride
         blocks = SLAB // stride
-        out.append("HAK_SIZE_CLASS(%2d, %d, %5d, 0x%08Xu, %d)  // worst %4.1f %%  mean %4.1f %%  blocks %4d  tail %5d" % (
-            number, band(stride), stride, -(-2 ** 32 // stride), is_half(stride), worst, mean, blocks, SLAB - blocks * stride))
+        out.append("HAK_SIZE_CLASS(%2d, %d, %5d, %5d, 0x%08Xu, %d)  // worst %4.1f %%  mean %4.1f %%  blocks %4d  tail %5d" % (
+            number, band(stride), low, stride, -(-2 ** 32 // stride), is_half(stride), worst, mean, blocks, SLAB - blocks * stride))
         previous = stride
+        if not is_half(stride):
+            previous_whole = stride
     out.append("// clang-format on")
     sys.stdout.write("\n".join(out) + "\n")
 
