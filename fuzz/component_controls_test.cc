@@ -14,10 +14,13 @@
 #include "allocator/block/tiny_region_id.h"
 #include "allocator/heap/give_back.h"
 #include "allocator/heap/remote.h"
+#include "allocator/meta/meta.h"
+#include "allocator/meta/meta_pages.h"
 #include "allocator/os/unit_test.h"
 #include "allocator/policy/memory_limit.h"
 #include "fuzz/block_lane_engine.h"
 #include "fuzz/controls.h"
+#include "fuzz/meta_engine.h"
 #include "fuzz/page_heap_engine.h"
 #include "fuzz/release_policy_engine.h"
 #include "fuzz/remote_queue_engine.h"
@@ -81,6 +84,133 @@ INSTANTIATE_TEST_SUITE_P(Forms, SlabMapControl, testing::Values(HAK_SLAB_MAP_FLA
                          [](const testing::TestParamInfo<hak_slab_map_form> &form) {
                            return form.param == HAK_SLAB_MAP_FLAT ? "Flat" : "TwoLevel";
                          });
+
+// ---- Records ------------------------------------------------------------------------------------
+
+void ExpectMeta(const MetaCalls &calls, const testing::Matcher<const std::string &> &what) {
+  ExpectFinds([&](const uint8_t *data, size_t size) { RunMetaInput(calls, data, size); }, what);
+}
+
+TEST(MetaControl, NothingPlanted) { ExpectMeta({}, "nothing"); }
+
+TEST(MetaControl, NotCleared) {
+  MetaCalls calls;
+  calls.alloc = [](size_t size) {
+    void *record = hak_meta_alloc(size);
+    if (record != nullptr) static_cast<unsigned char *>(record)[hak_meta_usable(size) - 1] = 1;
+    return record;
+  };
+  ExpectMeta(calls, "not zero");
+}
+
+TEST(MetaControl, NotAligned) {
+  MetaCalls calls;
+  calls.alloc = [](size_t size) -> void * {
+    auto *record = static_cast<unsigned char *>(hak_meta_alloc(size));
+    return record != nullptr && size > 64 && size <= HAK_META_PAGE / 2 ? record + 64 : record;
+  };
+  ExpectMeta(calls, "not aligned");
+}
+
+TEST(MetaControl, GivenTwice) {
+  static void *last;
+  MetaCalls calls;
+  calls.alloc = [](size_t size) {
+    if (size > 64) return hak_meta_alloc(size);
+    if (last == nullptr) last = hak_meta_alloc(size);
+    return last;
+  };
+  ExpectMeta(calls, testing::AnyOf("two records share bytes", "not zero"));
+}
+
+TEST(MetaControl, TakesWhatIsTooLarge) {
+  static unsigned char none[1];
+  MetaCalls calls;
+  calls.alloc = [](size_t size) -> void * { return size > PTRDIFF_MAX ? none : hak_meta_alloc(size); };
+  ExpectMeta(calls, "a record that is too large");
+}
+
+TEST(MetaControl, RefusesForNoReason) {
+  MetaCalls calls;
+  calls.alloc = [](size_t size) { return Strikes() ? nullptr : hak_meta_alloc(size); };
+  ExpectMeta(calls, "a record is refused for no reason");
+}
+
+TEST(MetaControl, FreeForgetsRecords) {
+  MetaCalls calls;
+  calls.free = [](void *record, size_t size) {
+    if (!Strikes()) hak_meta_free(record, size);
+  };
+  ExpectMeta(calls, testing::AnyOf("a page is lost", "mapped memory is miscounted"));
+}
+
+TEST(MetaControl, FreeTakesAnotherSize) {
+  MetaCalls calls;
+  calls.free = [](void *record, size_t size) {
+    const size_t half = hak_meta_usable(size) / 2;
+    hak_meta_free(record, half > 64 && half < HAK_META_PAGE / 2 ? half : size);
+  };
+  ExpectMeta(calls, "a page is lost");
+}
+
+TEST(MetaControl, RestDoesNothing) {
+  MetaCalls calls;
+  calls.rest = [](void *, size_t size) { return hak_meta_can_rest(size); };
+  ExpectMeta(calls,
+             testing::AnyOf("a record that rests does not read as zero", "a record rests that is not of whole pages"));
+}
+
+TEST(MetaControl, RestDoesNotSaySo) {
+  MetaCalls calls;
+  calls.rest = [](void *record, size_t size) {
+    if (hak_meta_rest(record, size)) hak_meta_wake(size);
+    return false;
+  };
+  ExpectMeta(calls, "a record cannot rest for no reason");
+}
+
+TEST(MetaControl, RestZeroesAndRefuses) {
+  MetaCalls calls;
+  calls.rest = [](void *record, size_t size) {
+    const bool rests = hak_meta_rest(record, size);
+    if (!rests) memset(record, 0, size);
+    return rests;
+  };
+  ExpectMeta(calls, "a record lost its contents");
+}
+
+TEST(MetaControl, WakeForgets) {
+  MetaCalls calls;
+  calls.wake = [](size_t) {};
+  ExpectMeta(calls, testing::AnyOf("memory stays", "memory is miscounted"));
+}
+
+TEST(MetaControl, TickMiscounts) {
+  MetaCalls calls;
+  calls.tick = [](uint64_t now) {
+    hak_meta_tick(now);
+    return true;
+  };
+  ExpectMeta(calls, "a tick is not what it says");
+}
+
+TEST(MetaControl, TickGivesAllBack) {
+  MetaCalls calls;
+  calls.tick = [](uint64_t now) { return hak_meta_tick(now) && hak_meta_trim() != 1; };
+  ExpectMeta(calls, "a tick gives too much back");
+}
+
+TEST(MetaControl, TrimMiscounts) {
+  MetaCalls calls;
+  calls.trim = [] { return hak_meta_trim() + 1; };
+  ExpectMeta(calls, "a trim is miscounted");
+}
+
+TEST(MetaControl, TrimDoesNothing) {
+  MetaCalls calls;
+  calls.trim = [] { return size_t{0}; };
+  ExpectMeta(calls, "a trim leaves memory");
+}
 
 // ---- Page heap ----------------------------------------------------------------------------------
 

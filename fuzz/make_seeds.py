@@ -132,6 +132,11 @@ FORMATS = {
          "zero": Field(3, bits=1), "move": Field(3, shift=1, bits=1), "align": Field(3, shift=2, bits=6),
          "size": Field(4, 2), "ms": Field(4, 2), "count": Field(4), "high_calls": Field(5), "front": Field(6),
          "calls": Field(6), "setting": Field(6), "tag": Field(7), "nth": Field(7)}, False, bytes(RECORD)),
+    "meta_fuzzer": (
+        {"totals": 0, "tick": 1, "trim": 209, "rest": 2, "wake": 2, "refuse": 212, "take": 5, "give": 5},
+        {"place": Field(1), "kind": Field(2, words={"small": 0, "pages": 160, "big": 232, "too_large": 252}),
+         "size": Field(4, 2), "ms": Field(4, 2), "count": Field(4), "calls": Field(6), "nth": Field(7)}, False,
+        bytes(RECORD)),
     "nextptr_header_fuzzer": (
         {"turn": 0, "link": 3, "damage_header": 5, "write": 6, "forge": 7},
         {"block": Field(1), "link": Field(2, 2), "at": Field(2, 2), "class": Field(4), "value": Field(5),
