@@ -13,14 +13,9 @@
 #include <unistd.h>
 
 #include "packaging/run/judge.h"
+#include "packaging/run/machine.h"
 
 #define LIBRARY "libhakmem.so.0"
-
-#if defined(__x86_64__)
-#define MULTIARCH_LIB "../lib/x86_64-linux-gnu"
-#else
-#define MULTIARCH_LIB "../lib/aarch64-linux-gnu"
-#endif
 
 enum { EXIT_USAGE = 2, EXIT_NOT_EXECUTABLE = 126, EXIT_MISSING = 127 };
 
@@ -42,7 +37,7 @@ __attribute__((noreturn)) static void fail(int status, const char *first, const 
 
 // The library that is installed with this program.
 static void find_library(char library[PATH_MAX]) {
-  static const char *const places[] = {MULTIARCH_LIB, "../lib", "../lib64"};
+  static const char *const places[] = {("../lib/" OUR_MULTIARCH), "../lib", "../lib64"};
   char self[PATH_MAX];
   // Not /proc/self/exe, because there may be no /proc.
   const char *started = (const char *)getauxval(AT_EXECFN);

@@ -18,15 +18,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#if defined(__x86_64__)
-#define OUR_MACHINE EM_X86_64
-#define OUR_MACHINE_NAME "x86-64"
-#elif defined(__aarch64__)
-#define OUR_MACHINE EM_AARCH64
-#define OUR_MACHINE_NAME "aarch64"
-#else
-#error "hakmem runs on x86-64 and aarch64"
-#endif
+#include "packaging/run/machine.h"
 
 // The installed library is for the C library with which this program was built.
 #ifdef __GLIBC__
