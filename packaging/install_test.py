@@ -158,8 +158,10 @@ class Installed(PackageTest):
                 self.assertEqual("[libhakmem.so.0]" in dynamic, link == "shared")
 
     def test_cmake_versions(self):
-        for wanted, found in (("", True), ("0.1", True), ("0.1.0 EXACT", True), ("0.2", False), ("1", False),
-                              ("0.0.9", False), ("0.1.1", False)):
+        major, minor, patch = map(int, self.version.split("."))
+        for wanted, found in (("", True), ("%d.%d" % (major, minor), True), (self.version + " EXACT", True),
+                              ("%d.%d" % (major, minor + 1), False), ("%d" % (major + 1), False),
+                              ("0.0.9", False), ("%d.%d.%d" % (major, minor, patch + 1), False)):
             folder = self.scratch / ("version " + wanted)
             folder.mkdir()
             (folder / "CMakeLists.txt").write_text(

@@ -137,7 +137,9 @@ TEST(NullAndZero, AreHandled) {
   hak_free(q);
   EXPECT_EQ(errno, kErrnoBefore);
   ASSERT_NE(hak_version(), nullptr);
-  EXPECT_EQ(std::string(hak_version()).rfind("0.1.0 ", 0), 0U) << hak_version();
+  const std::string version = std::to_string(HAK_VERSION_MAJOR) + "." + std::to_string(HAK_VERSION_MINOR) + "." +
+                              std::to_string(HAK_VERSION_PATCH) + " ";
+  EXPECT_EQ(std::string(hak_version()).rfind(version, 0), 0U) << hak_version();
 }
 
 // ---- Positive controls --------------------------------------------------------------------------
