@@ -3,7 +3,7 @@
 """deps.py: checks the BUILD files of the allocator and of its tests against the includes.
 
 These are errors:
-  - a header of allocator/ that is in no target, or in two
+  - a source, header or test that is in no target; a header of allocator/ that is in two
   - a target of a room with files of two boxes. A box is a row of docs/BOXES.md
   - an include whose header is neither the target's own nor one of a direct dependency
   - a dependency that no include needs. A comment `# link: WHY` behind it in the BUILD file allows one that only the
@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT / "fuzz" / "oss-fuzz"))
 from build_files import BuildFileError, Select, Workspace  # noqa: E402
 from layers import read_boxes  # noqa: E402
 
-# Other workspaces, third-party code, and the definitions of the compilers.
-OUTSIDE = ("examples/", "third_party/", "packaging/consumer/", "toolchains/cc/")
+# Other workspaces, third-party code, the definitions of the compilers, and what a script compiles.
+OUTSIDE = ("examples/", "third_party/", "packaging/consumer/", "toolchains/cc/", "fuzz/oss-fuzz/control_target.cc")
 CODE = (".c", ".cc", ".h", ".inc")
 HEADERS = (".h", ".inc")
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<(hakmem/[^>]+)>)', re.M)
@@ -56,8 +56,10 @@ def problems(targets, sources, boxes):
         for path in target.own:
             owners[path].add((target.package, tuple(target.own)))
     for path in sorted(sources):
-        if path.startswith("allocator/") and path.endswith(HEADERS) and len(owners[path]) != 1:
-            found.append("%s is in %s" % (path, "no target" if not owners[path] else "%d targets" % len(owners[path])))
+        if not owners[path]:
+            found.append("%s is in no target" % path)
+        elif path.startswith("allocator/") and path.endswith(HEADERS) and len(owners[path]) > 1:
+            found.append("%s is in %d targets" % (path, len(owners[path])))
     for label, target in sorted(cc.items()):
         parts = {path[len("allocator/") :].rsplit(".", 1)[0] for path in target.own if path in sources}
         own = {boxes[part] for part in parts if part in boxes}
@@ -233,6 +235,7 @@ def check_the_check():
     assert problems({}, {}, {}) == ["no include or no target found to check"]
     for label, change, what in [
         (base, {"own": []}, "allocator/os/base.h is in no target"),
+        ("//allocator/heap:heap_test", {"own": []}, "allocator/heap/heap_test.cc is in no target"),
         (cold, {"own": ["allocator/os/cold.c", "allocator/os/base.h"]}, "allocator/os/base.h is in 2 targets"),
         (cold, {"own": ["allocator/os/cold.c", "allocator/heap/heap.h"]}, "holds two boxes: heap/heap, os/cold"),
         (cold, {"deps": []}, "cold includes allocator/os/base.h and does not depend on //allocator/os:base"),
