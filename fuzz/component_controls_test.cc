@@ -537,7 +537,7 @@ TEST(ReleasePolicyControl, LeanAtTheTarget) {
     return facts->mode != HAK_DECOMMIT_OFF && facts->committed >= facts->target &&
            facts->free_bytes > facts->keep_free_bytes;
   };
-  ExpectReleasePolicy(calls, "hak_release_eagerly");
+  ExpectReleasePolicy(calls, "hak_should_release_eagerly");
 }
 
 TEST(ReleasePolicyControl, SumWraps) {

@@ -112,7 +112,7 @@ class Input {
     bool wanted = facts.mode != HAK_DECOMMIT_OFF;
     if (facts.committed <= facts.target) wanted = false;
     if (facts.free_bytes <= facts.keep_free_bytes) wanted = false;
-    Check(calls_.eagerly(&facts) == wanted, "hak_release_eagerly");
+    Check(calls_.eagerly(&facts) == wanted, "hak_should_release_eagerly");
   }
 
   // Shares of a heap, with a minimum for each.
@@ -120,7 +120,7 @@ class Input {
     const uint64_t free = Scale(r[1]);
     const uint64_t heap = Scale(r[2]);
     const bool eighth = free >= 2 * kMiB && free >= heap / 8;
-    Check(calls_.before_growth(free, heap) == eighth, "hak_release_before_growth");
+    Check(calls_.before_growth(free, heap) == eighth, "hak_should_empty_before_growth");
     Check(calls_.pages(free, heap) == eighth, "hak_should_purge_pages");
     Check(calls_.watch(free, heap) == (free >= 4 * kMiB && free >= heap / 8), "hak_should_watch");
     Check(hak_should_keep_slab(r[3]) == (r[3] == 0), "hak_should_keep_slab");

@@ -19,8 +19,8 @@ namespace hak_fuzz {
 // The functions under test; controls replace one of them.
 struct ReleasePolicyCalls {
   hak_release_verdict (*superslab)(const hak_release_facts *facts) = hak_release_superslab;
-  bool (*eagerly)(const hak_lean_facts *facts) = hak_release_eagerly;
-  bool (*before_growth)(uint64_t free_bytes, uint64_t heap_bytes) = hak_release_before_growth;
+  bool (*eagerly)(const hak_lean_facts *facts) = hak_should_release_eagerly;
+  bool (*before_growth)(uint64_t free_bytes, uint64_t heap_bytes) = hak_should_empty_before_growth;
   bool (*pages)(uint64_t free_bytes, uint64_t heap_bytes) = hak_should_purge_pages;
   bool (*watch)(uint64_t free, uint64_t committed) = hak_should_watch;
   uint64_t (*slice_us)(uint64_t elapsed_ms) = hak_release_slice_us;

@@ -174,7 +174,7 @@ static void earn_credit(struct hak_class_heap *class_heap, uint32_t blocks) HAK_
 
 bool hak_thread_cache_empty_before_growth(struct hak_heap *heap) {
   if (heap == &hak_orphanage || heap->slabs < heap->upkeep.empty_at_slabs) return false;
-  if (!hak_release_before_growth(hak_heap_free_bytes(heap), heap->slabs * HAK_SLAB_SIZE)) return false;
+  if (!hak_should_empty_before_growth(hak_heap_free_bytes(heap), heap->slabs * HAK_SLAB_SIZE)) return false;
   // Not again until the heap has grown by a superslab.
   heap->upkeep.empty_at_slabs = heap->slabs + HAK_SLABS_PER_SUPERSLAB;
   hak_thread_cache_flush_all(heap);

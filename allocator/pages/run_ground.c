@@ -39,7 +39,7 @@ static bool wants_huge(size_t size) HAK_REQUIRES(hak_mapping_mutex) {
   const uint64_t in_use = mapped - hak_free_runs_bytes() + size;
   struct hak_huge_facts facts = hak_huge_facts_now(in_use >= HUGE_FROM || size >= HUGE_BLOCK);
   facts.committed = HAK_HUGE_FROM;  // The page heap has its own bound.
-  return hak_huge_wanted(&facts) && hak_limit_has_room(HAK_CHUNK_SIZE);
+  return hak_should_use_huge(&facts) && hak_limit_has_room(HAK_CHUNK_SIZE);
 }
 
 // Records a new range: its pages are clean and in no run yet, and its whole chunks are huge pages or not.

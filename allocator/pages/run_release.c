@@ -129,7 +129,7 @@ static bool returns_eagerly(const struct hak_run *run) {
                                        .target = HAK_SETTING(lean_target_bytes),
                                        .free_bytes = hak_free_runs_dirty() + run->dirty,
                                        .keep_free_bytes = 0};
-  return hak_release_eagerly(&facts);
+  return hak_should_release_eagerly(&facts);
 }
 
 // Marks a run that a program freed as holding memory, and makes it free.

@@ -32,11 +32,11 @@ struct hak_huge_facts {
 // The facts as the settings, the system and the account of memory have them now. Not pure: it reads them.
 struct hak_huge_facts hak_huge_facts_now(bool further);
 
-bool hak_huge_wanted(const struct hak_huge_facts *facts);
+bool hak_should_use_huge(const struct hak_huge_facts *facts);
 
 // Whether one call populates the pages of a batch of new blocks before they are handed out. Useful where no huge pages
 // are available and each page costs a fault.
-bool hak_huge_populate_instead(const struct hak_huge_facts *facts);
+bool hak_should_populate(const struct hak_huge_facts *facts);
 
 HAK_C_END
 

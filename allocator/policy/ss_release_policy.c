@@ -18,12 +18,12 @@ enum hak_release_verdict hak_release_superslab(const struct hak_release_facts *f
   return HAK_RELEASE_DECOMMIT;
 }
 
-bool hak_release_eagerly(const struct hak_lean_facts *facts) {
+bool hak_should_release_eagerly(const struct hak_lean_facts *facts) {
   return facts->mode != HAK_DECOMMIT_OFF && facts->committed > facts->target &&
          facts->free_bytes > facts->keep_free_bytes;
 }
 
-bool hak_release_before_growth(uint64_t free_bytes, uint64_t heap_bytes) {
+bool hak_should_empty_before_growth(uint64_t free_bytes, uint64_t heap_bytes) {
   return free_bytes >= PAGES_LEAST && free_bytes >= heap_bytes / 8;
 }
 

@@ -39,11 +39,11 @@ struct hak_lean_facts {
   uint64_t free_bytes;       // of all free slabs that may be resident
   uint64_t keep_free_bytes;  // how many of these may stay
 };
-bool hak_release_eagerly(const struct hak_lean_facts *facts);
+bool hak_should_release_eagerly(const struct hak_lean_facts *facts);
 
 // Whether a heap with `free_bytes` in slabs in use, out of `heap_bytes`, empties its caches before it takes fresh
 // memory: a slab that only cached blocks keep in use may then serve the request.
-bool hak_release_before_growth(uint64_t free_bytes, uint64_t heap_bytes);
+bool hak_should_empty_before_growth(uint64_t free_bytes, uint64_t heap_bytes);
 
 // How many microseconds one call may spend on release, if the previous such call was `elapsed_ms` ago: a tenth of that
 // time, so that a busy program is never delayed and a quiet one needs few calls; at most 20 ms.

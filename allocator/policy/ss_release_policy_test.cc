@@ -91,7 +91,7 @@ TEST(ReleaseEagerly, EveryCombinationOfFewValues) {
             if (mode == HAK_DECOMMIT_OFF) want = false;
             if (committed <= target) want = false;
             if (free_bytes <= keep) want = false;
-            EXPECT_EQ(hak_release_eagerly(&facts), want)
+            EXPECT_EQ(hak_should_release_eagerly(&facts), want)
                 << mode << ' ' << committed << ' ' << target << ' ' << free_bytes << ' ' << keep;
             eager += want;
           }
@@ -149,7 +149,7 @@ TEST(ReleaseWatch, WhenAnEighthOfTheHeapIsFreeAndThatIsNotLittle) { ExpectPartOf
 TEST(ReleasePages, WhenAnEighthOfTheHeapIsFreeAndThatIsNotLittle) { ExpectPartOfTheWhole(hak_should_purge_pages, 8); }
 
 TEST(ReleaseBeforeGrowth, WhenAnEighthOfTheHeapIsFreeAndThatIsNotLittle) {
-  ExpectPartOfTheWhole(hak_release_before_growth, 8);
+  ExpectPartOfTheWhole(hak_should_empty_before_growth, 8);
 }
 
 TEST(ReleasePolicy, AHeapKeepsOnlyItsLastSlabWithRoom) {

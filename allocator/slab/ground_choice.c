@@ -11,12 +11,12 @@
 bool hak_ground_wants_huge(bool further) {
   const struct hak_huge_facts facts = hak_huge_facts_now(further);
   // Near a limit memory is taken in small steps.
-  return hak_huge_wanted(&facts) && hak_limit_has_room(HAK_SUPERSLAB_SIZE);
+  return hak_should_use_huge(&facts) && hak_limit_has_room(HAK_SUPERSLAB_SIZE);
 }
 
 bool hak_ground_populates(void) {
   const struct hak_huge_facts facts = hak_huge_facts_now(true);
-  return hak_huge_populate_instead(&facts);
+  return hak_should_populate(&facts);
 }
 
 bool hak_ground_prepare(void *memory, bool huge) {

@@ -146,7 +146,7 @@ void hak_pool_note_free(struct hak_superslab *ss, uint64_t now) {
       .free_bytes = hak_pool_free_bytes(),
       .keep_free_bytes = HAK_SETTING(keep_free_bytes),
   };
-  if (hak_release_eagerly(&facts) && hak_refusal_is_over(&hak_decommit_refusal, now)) {
+  if (hak_should_release_eagerly(&facts) && hak_refusal_is_over(&hak_decommit_refusal, now)) {
     hak_pool.counters.lean_bytes += decommit_free(ss, facts.mode, now);
     hak_pool.counters.lean_decommits++;
     if (ss->queued && !idle(ss)) hak_pool_dequeue(ss);
@@ -175,7 +175,7 @@ size_t hak_pool_make_way(size_t bytes) {
   // faulted in again.
   const bool near = !hak_limit_has_room(bytes);
   const uint64_t deadline = near ? 0 : HAK_SETTING(decommit_deadline_ms);
-  if (hak_release_before_growth(hak_pool_free_bytes(), hak_commit_now())) {
+  if (hak_should_empty_before_growth(hak_pool_free_bytes(), hak_commit_now())) {
     for (uint32_t i = 0; i < MAKE_WAY_SUPERSLABS && released < bytes && hak_pool.queue_first != NULL; i++) {
       struct hak_superslab *ss = hak_pool.queue_first;
       struct hak_release_facts facts = facts_of(ss, now, deadline);
