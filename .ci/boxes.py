@@ -4,11 +4,11 @@
 
 A box is a header with its sources: files of one name in a room of the allocator. Cells name things in backquotes, or
 say `–` for nothing:
-  box       one name or several parts of one: `room/name` stands for every file allocator/room/name.*
-  API       functions and macros; each stands in a file of the box
-  gates     environment variables of gate_table.inc; together all of them
-  counters  fields of hak_stats, together all of them, or functions that give a box's totals
-  tests     files below allocator/; every test beside a box belongs to one
+  box         one name or several parts of one: `room/name` stands for every file allocator/room/name.*
+  API         functions and macros; each stands in a file of the box
+  settings    environment variables of gate_table.inc; together all of them
+  statistics  fields of hak_stats, together all of them, or functions that return a box's totals
+  tests       files below allocator/; every test beside a box belongs to one
 """
 
 import pathlib
@@ -16,7 +16,7 @@ import re
 import subprocess
 import sys
 
-COLUMNS = ["box", "job", "API", "gates", "counters", "tests"]
+COLUMNS = ["box", "job", "API", "settings", "statistics", "tests"]
 ROOMS = {"api", "block", "gate", "heap", "hot", "large", "meta", "observe", "os", "pages", "policy", "reclaim", "slab"}
 ENDINGS = {".c", ".cc", ".h", ".inc"}
 TOKEN = re.compile(r"`([^`]*)`")
@@ -49,11 +49,11 @@ def problems(text, sources):
     files = {path: pathlib.PurePosixPath(path) for path in sources}
     boxes = {path for path, pure in files.items() if len(pure.parts) == 2 and pure.parts[0] in ROOMS and is_box(pure)}
     tests = {path for path, pure in files.items() if len(pure.parts) == 2 and pure.parts[0] in ROOMS and is_test(pure)}
-    gates = set(re.findall(r'"(HAKMEM_[A-Z_]+)"', sources.get("policy/gate_table.inc", "")))
+    settings = set(re.findall(r'"(HAKMEM_[A-Z_]+)"', sources.get("policy/gate_table.inc", "")))
     stats = re.search(r"typedef struct hak_stats \{(.*?)\n\}", sources.get("include/hakmem/hakmem.h", ""), re.S)
     statistics = set(re.findall(r"^ *uint\d+_t (\w+);", stats.group(1), re.M)) - {"version"} if stats else set()
     headers = "\n".join(content for path, content in sorted(sources.items()) if path.endswith(".h"))
-    named_files, named_gates, named_counters, named_tests = set(), set(), set(), set()
+    named_files, named_settings, named_statistics, named_tests = set(), set(), set(), set()
     found = []
     for number, cells in rows(text):
 
@@ -83,12 +83,12 @@ def problems(text, sources):
         for name in token["API"]:
             if not re.search(rf"\b{re.escape(name)}\b", own_text):
                 wrong(f"{name} is not in the box's files")
-        for name in token["gates"]:
-            named_gates.add(name)
-            if name not in gates:
+        for name in token["settings"]:
+            named_settings.add(name)
+            if name not in settings:
                 wrong(f"{name} is no setting")
-        for name in token["counters"]:
-            named_counters.add(name)
+        for name in token["statistics"]:
+            named_statistics.add(name)
             if not re.search(rf"\b{re.escape(name)}\b", headers):
                 wrong(f"{name} is in no header")
         for name in token["tests"]:
@@ -97,9 +97,9 @@ def problems(text, sources):
                 wrong(f"no file allocator/{name}")
     found += [f"docs/BOXES.md: no row for allocator/{path}" for path in sorted(boxes - named_files)]
     found += [f"docs/BOXES.md: no row names the test allocator/{path}" for path in sorted(tests - named_tests)]
-    found += [f"docs/BOXES.md: no row names the setting {name}" for name in sorted(gates - named_gates)]
-    found += [f"docs/BOXES.md: no row names the statistic {name}" for name in sorted(statistics - named_counters)]
-    if not (boxes and gates and statistics):
+    found += [f"docs/BOXES.md: no row names the setting {name}" for name in sorted(settings - named_settings)]
+    found += [f"docs/BOXES.md: no row names the statistic {name}" for name in sorted(statistics - named_statistics)]
+    if not (boxes and settings and statistics):
         found.append("no box, no setting or no statistic found")
     return found
 
@@ -115,7 +115,7 @@ def self_check():
         "include/hakmem/hakmem.h": "typedef struct hak_stats {\n  uint32_t version;\n  uint64_t many;  // of it\n} hak_stats;",
     }
     head = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n"
-    table = "| `policy/gate_table` | gates | – | – | – | – |\n"
+    table = "| `policy/gate_table` | settings | – | – | – | – |\n"
     good = "| `os/a` | does it | `hak_a` | `HAKMEM_A` | `many` | `os/a_test.cc` |\n"
     assert not problems(head + table + good, sources), problems(head + table + good, sources)
     assert problems(head, {}) == ["no box, no setting or no statistic found"]
