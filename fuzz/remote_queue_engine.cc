@@ -14,7 +14,7 @@
 #include "allocator/heap/remote.h"
 #include "allocator/policy/config.h"
 #include "allocator/slab/slab_map.h"
-#include "allocator/slab/slab_pool_look.h"
+#include "allocator/slab/slab_pool_stats.h"
 #include "fuzz/block_table.h"
 #include "fuzz/exact_room.h"
 #include "fuzz/fuzz_target.h"

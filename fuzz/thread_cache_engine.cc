@@ -11,7 +11,7 @@
 #include "allocator/heap/heap_life.h"
 #include "allocator/policy/config.h"
 #include "allocator/slab/slab_map.h"
-#include "allocator/slab/slab_pool_look.h"
+#include "allocator/slab/slab_pool_stats.h"
 #include "fuzz/block_table.h"
 #include "fuzz/fuzz_target.h"
 #include "fuzz/record.h"

@@ -20,7 +20,7 @@
 #include "allocator/policy/config.h"
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool.h"
-#include "allocator/slab/slab_pool_look.h"
+#include "allocator/slab/slab_pool_stats.h"
 #include "allocator/slab/slab_release.h"
 
 namespace {

@@ -17,7 +17,7 @@
 #include "allocator/os/unit_test.h"
 #include "allocator/policy/config.h"
 #include "allocator/slab/slab_map.h"
-#include "allocator/slab/slab_pool_look.h"
+#include "allocator/slab/slab_pool_stats.h"
 
 namespace {
 

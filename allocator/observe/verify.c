@@ -9,7 +9,7 @@
 #include "allocator/os/atomic.h"
 #include "allocator/pages/page_heap.h"
 #include "allocator/slab/slab_map.h"
-#include "allocator/slab/slab_pool_look.h"
+#include "allocator/slab/slab_pool_stats.h"
 
 // What is wrong with one cached block, or NULL. For a block of another heap's slab, checks only what its owner does not
 // change. *own: whether the slab is this heap's.

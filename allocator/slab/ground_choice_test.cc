@@ -14,7 +14,7 @@
 #include "allocator/policy/memory_limit.h"
 #include "allocator/slab/ground_split.h"
 #include "allocator/slab/slab_pool.h"
-#include "allocator/slab/slab_pool_look.h"
+#include "allocator/slab/slab_pool_stats.h"
 #include "allocator/slab/slab_release.h"
 #include "allocator/slab/unit_test.h"
 #include "allocator/test/kernel_support.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The pool's records, only for the parts of the pool: taking and giving (slab_pool.c), release (slab_release.c), stats
-// (slab_pool_look.c).
+// (slab_pool_stats.c).
 #ifndef HAKMEM_SLAB_SLAB_POOL_STATE_H_
 #define HAKMEM_SLAB_SLAB_POOL_STATE_H_
 

@@ -13,7 +13,7 @@
 #include "allocator/policy/config.h"
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool.h"
-#include "allocator/slab/slab_pool_look.h"
+#include "allocator/slab/slab_pool_stats.h"
 #include "allocator/slab/slab_release.h"
 #include "allocator/slab/superslab_records.h"
 

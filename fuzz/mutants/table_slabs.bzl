@@ -304,7 +304,7 @@ SLAB_MUTANTS = [
     },
     {
         "name": "verify_map_unchecked",
-        "file": "allocator/slab/slab_pool_look.c",
+        "file": "allocator/slab/slab_pool_stats.c",
         "old": "if (hak_slab_map_find(inside) != slab->class_id) return \"slab map and slab disagree\";",
         "new": "",
         "kind": "missing check",

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Totals and checks of the pool.
-#include "allocator/slab/slab_pool_look.h"
+#include "allocator/slab/slab_pool_stats.h"
 
 #include "allocator/os/atomic.h"
 #include "allocator/slab/list_links.h"

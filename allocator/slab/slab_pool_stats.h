@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Stats of the pool: totals, visits to every slab, and the check of its records. Thread-safe: takes the pool lock.
-#ifndef HAKMEM_SLAB_SLAB_POOL_LOOK_H_
-#define HAKMEM_SLAB_SLAB_POOL_LOOK_H_
+#ifndef HAKMEM_SLAB_SLAB_POOL_STATS_H_
+#define HAKMEM_SLAB_SLAB_POOL_STATS_H_
 
 #include "allocator/os/base.h"
 #include "allocator/slab/slab.h"
@@ -31,4 +31,4 @@ const char *hak_pool_verify(void);
 
 HAK_C_END
 
-#endif  // HAKMEM_SLAB_SLAB_POOL_LOOK_H_
+#endif  // HAKMEM_SLAB_SLAB_POOL_STATS_H_
