@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Maps, unmaps and moves memory; the time; limits and resident memory; random numbers.
 #include "allocator/os/os.h"
 
 #include <sys/resource.h>
