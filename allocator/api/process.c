@@ -169,10 +169,10 @@ int hak_process_configure(const char *name, const char *value) {
   return error;
 }
 
-// In a child that was created without the fork handlers a second thread has arrived. From now on a lock that is held
-// may be held by a living thread.
+// In a child that was created without the fork handlers another thread may have arrived. From then on a lock that is
+// held may be held by a living thread.
 static void note_arrival(void) {
-  if (HAK_UNLIKELY(hak_lock_is_left_alone())) hak_fork_mark_renew();
+  if (HAK_UNLIKELY(hak_lock_is_left_alone())) hak_fork_mark_note_thread();
 }
 
 HAK_COLD struct hak_heap *hak_thread_attach(void) {

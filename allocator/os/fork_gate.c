@@ -6,6 +6,7 @@
 #include "allocator/os/decommit.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
+#include "allocator/os/sys_call.h"
 
 HAK_ATOMIC(bool) hak_fork_gate_closed;
 // Held while the gate is closed.
@@ -76,6 +77,12 @@ void hak_fork_mark_init(void) {
   // Relaxed, as all accesses to the word: it orders nothing.
   atomic_store_explicit(word, 1, memory_order_relaxed);
   hak_lock_fork_word = word;
+}
+
+HAK_COLD void hak_fork_mark_note_thread(void) {
+  // The child's first thread bears the number of the process. It is alone although it may never have called before.
+  const bool first = hak_sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0) == hak_sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+  if (!first) hak_fork_mark_renew();
 }
 
 void hak_fork_mark_renew(void) {

@@ -73,6 +73,8 @@ void hak_fork_gate_reset(struct hak_lock *lock);
 void hak_fork_mark_init(void);
 // Called in the child of a fork by the fork handler; in a child without handlers when a second thread arrives.
 void hak_fork_mark_renew(void);
+// A thread that had no heap has arrived in such a child. If it is not the first thread, the mark is renewed.
+void hak_fork_mark_note_thread(void);
 
 HAK_C_END
 

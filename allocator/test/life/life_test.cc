@@ -322,18 +322,8 @@ int ChildLeavesHeapsAlone() {
   _exit(0);
 }
 
-// Children that are created without fork handlers while other threads hold locks.
-int RawClones() {
-  const auto work = [](void *) -> void * {
-    while (!g_stop) {
-      void *p[200];
-      for (size_t i = 0; i < 200; ++i) p[i] = malloc(16 + i * 40);
-      for (void *block : p) free(block);
-    }
-    return nullptr;
-  };
-  pthread_t threads[3];
-  for (pthread_t &thread : threads) pthread_create(&thread, nullptr, work, nullptr);
+// Creates children without fork handlers; each of them allocates and ends.
+void *CloneChildren(void *) {
   for (int k = 0; k < 100; ++k) {
     const long child = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
     if (child == 0) {
@@ -349,6 +339,25 @@ int RawClones() {
     waitpid(static_cast<pid_t>(child), &status, 0);
     if (status != 0) Fail("a raw child's status", static_cast<uint64_t>(status));
   }
+  return nullptr;
+}
+
+// While other threads hold locks: from a thread that has allocated, and from one that has not.
+int RawClones() {
+  const auto work = [](void *) -> void * {
+    while (!g_stop) {
+      void *p[200];
+      for (size_t i = 0; i < 200; ++i) p[i] = malloc(16 + i * 40);
+      for (void *block : p) free(block);
+    }
+    return nullptr;
+  };
+  pthread_t threads[3];
+  for (pthread_t &thread : threads) pthread_create(&thread, nullptr, work, nullptr);
+  CloneChildren(nullptr);
+  pthread_t without_heap;
+  pthread_create(&without_heap, nullptr, CloneChildren, nullptr);
+  pthread_join(without_heap, nullptr);
   g_stop = true;
   for (const pthread_t thread : threads) pthread_join(thread, nullptr);
   return 0;
