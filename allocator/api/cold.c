@@ -17,7 +17,6 @@
 #include "allocator/large/large.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/guard_budget.h"
-#include "allocator/policy/memory_limit.h"
 
 // ---- Allocation ---------------------------------------------------------------------------------
 
@@ -66,8 +65,7 @@ static void *take_once(uint32_t class_id, bool aligned, bool *fresh) {
 static void *take_tiny(uint32_t class_id, bool aligned, bool *fresh) {
   void *block = take_once(class_id, aligned, fresh);
   if (HAK_UNLIKELY(block == NULL)) {
-    hak_release_all(0);
-    hak_limit_purged(HAK_SLAB_SIZE);
+    hak_release_for(HAK_SLAB_SIZE);
     block = take_once(class_id, aligned, fresh);
     if (block == NULL) {
       errno = ENOMEM;
@@ -109,8 +107,7 @@ HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero) {
     if (block == NULL) block = hak_large_alloc(size, align, zero, true);
   }
   if (HAK_UNLIKELY(block == NULL)) {
-    hak_release_all(0);
-    hak_limit_purged(size);
+    hak_release_for(size);
     block = hak_large_alloc(size, align, zero, true);
   }
   if (HAK_GUARDED) hak_guard_budget_tell();

@@ -13,6 +13,7 @@
 #include "allocator/large/guarded_held.h"
 #include "allocator/meta/meta.h"
 #include "allocator/pages/page_heap.h"
+#include "allocator/policy/memory_limit.h"
 #include "allocator/reclaim/reclaim.h"
 #include "allocator/slab/slab_release.h"
 
@@ -49,10 +50,17 @@ static HAK_COLD size_t trim_records(void) {
   return bytes + hak_meta_trim();
 }
 
-size_t hak_release_all(size_t keep_bytes) {
+static size_t release_all(size_t keep_bytes, bool barrier) {
   hak_reclaim_gone();  // First: it may return blocks to this thread's own slabs.
   hak_release_thread();
-  hak_reclaim_all(hak_thread_heap());
+  hak_reclaim_all(hak_thread_heap(), barrier);
   const size_t bytes = hak_pool_trim(keep_bytes) + hak_page_heap_trim() + hak_held_trim() + trim_records();
   return keep_bytes == 0 ? bytes + purge_pages() : bytes;
+}
+
+size_t hak_release_all(size_t keep_bytes) { return release_all(keep_bytes, true); }
+
+void hak_release_for(size_t size) {
+  release_all(0, !hak_limit_has_room(size) && size <= hak_commit_now());
+  hak_limit_purged(size);
 }

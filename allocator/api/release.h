@@ -13,6 +13,9 @@ void hak_release_thread(void);
 // Also reclaims other threads' idle memory, and returns free slabs above `keep_bytes` and freed mappings to the
 // operating system. Returns how many bytes.
 size_t hak_release_all(size_t keep_bytes);
+// The same before a request of `size` bytes is refused. Asks for a barrier on all threads only if a memory limit
+// refuses the request and the heap's own memory could make way for it: a sandbox may forbid the call.
+void hak_release_for(size_t size);
 
 HAK_C_END
 

@@ -25,7 +25,8 @@ struct visit {
   const struct hak_heap *mine;
   uint64_t now;
   uint64_t idle_ms;
-  bool all;  // memory of any age
+  bool all;      // memory of any age
+  bool barrier;  // idle caches too, for which all threads' processors are interrupted (membarrier)
   uint32_t taken;
   uint32_t entered;  // heaps that were not skipped
 };
@@ -34,7 +35,7 @@ static void visit_heap(struct hak_heap *heap, void *context) HAK_REQUIRES(heap->
   struct visit *visit = context;
   visit->entered++;
   if (heap == visit->mine) return;  // Its own thread takes care of it.
-  const bool asked = visit->all || HAK_SETTING(background);
+  const bool asked = visit->barrier || HAK_SETTING(background);
   const bool much = hak_idle_cache_count_is_large(heap, visit->now, visit->idle_ms);
   uint32_t taken = 0;
   if (asked || much) {
@@ -159,8 +160,8 @@ void hak_reclaim_gone(void) {
 
 #define ROUNDS_OF_ALL 3
 
-void hak_reclaim_all(struct hak_heap *mine) {
-  struct visit visit = {.mine = mine, .now = hak_os_now_ms(), .idle_ms = 0, .all = true};
+void hak_reclaim_all(struct hak_heap *mine, bool barrier) {
+  struct visit visit = {.mine = mine, .now = hak_os_now_ms(), .idle_ms = 0, .all = true, .barrier = barrier};
   // Most heaps that were busy in one round are not busy in the next.
   for (int round = 0; round < ROUNDS_OF_ALL; round++) {
     const uint32_t heaps = hak_heap_threads();

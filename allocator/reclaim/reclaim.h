@@ -26,7 +26,8 @@ bool hak_reclaim_slice(struct hak_heap *mine, uint64_t slice_us);
 bool hak_reclaim_own(struct hak_heap *mine, uint64_t now);
 
 // Collects everything that other threads' heaps can return, idle or not, except the free slabs, which go to the pool.
-void hak_reclaim_all(struct hak_heap *mine);
+// `barrier`: blocks in their caches too, however few, which takes a barrier on all threads.
+void hak_reclaim_all(struct hak_heap *mine, bool barrier);
 
 // Closes the heaps of all threads that are gone: threads that ended without closing their heap, or did not survive a
 // fork.

@@ -7,7 +7,9 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <vector>
 
@@ -115,6 +117,40 @@ TEST(Sandbox, OneThread) {
 
 TEST(Sandbox, Threads) {
   const Outcome outcome = RunForked([] { return WorkWithThreads([] { return AllowMemoryOnly(); }); });
+  EXPECT_WORKS(outcome);
+}
+
+// A request that the kernel refuses: hakmem returns what it has before it answers NULL, without another system call.
+TEST(Sandbox, ARefusedRequestIsNull) {
+  const Outcome outcome = RunForked([] {
+    return WorkWithThreads([] {
+      if (!AllowMemoryOnly()) return false;
+      const bool refused = hak_malloc(size_t{1} << 46) == nullptr && hak_malloc(size_t{1} << 60) == nullptr;
+      if (!refused) _exit(3);
+      return true;
+    });
+  });
+  EXPECT_WORKS(outcome);
+}
+
+// The same when the address space is used up.
+TEST(Sandbox, TheLastRequestIsNull) {
+  if (hak_test::kSlowBuild) GTEST_SKIP() << "a sanitizer needs the address space";
+  const Outcome outcome = RunForked([] {
+    return WorkWithThreads([] {
+      const rlimit limit = {rlim_t{1} << 30, rlim_t{1} << 30};
+      if (setrlimit(RLIMIT_AS, &limit) != 0 || !AllowMemoryOnly()) return false;
+      std::vector<void *> blocks;
+      blocks.reserve(1000);
+      for (size_t i = 0; i < 1000; i++) {
+        void *block = hak_malloc(size_t{10} << 20);
+        if (block != nullptr) blocks.push_back(block);
+      }
+      if (blocks.size() > 110) _exit(3);
+      for (void *block : blocks) hak_free(block);
+      return true;
+    });
+  });
   EXPECT_WORKS(outcome);
 }
 
