@@ -268,7 +268,9 @@ TEST(Threads, PlantedBugsAreFound) {
   EXPECT_EQ(lost[0].oracle, Oracle::kStatistics) << Describe(lost);
   const std::vector<Violation> duplicate = FindOnThreads(Bug::kDuplicate);
   ASSERT_FALSE(duplicate.empty());
-  EXPECT_EQ(duplicate[0].oracle, Oracle::kOverlap) << Describe(duplicate);
+  // A block that was handed out before may be larger than this request's blocks, which is reported first.
+  const auto is_overlap = [](const Violation &violation) { return violation.oracle == Oracle::kOverlap; };
+  EXPECT_TRUE(std::any_of(duplicate.begin(), duplicate.end(), is_overlap)) << Describe(duplicate);
   const std::vector<Violation> scribble = FindOnThreads(Bug::kScribble);
   ASSERT_FALSE(scribble.empty());
   EXPECT_EQ(scribble[0].oracle, Oracle::kContents) << Describe(scribble);
