@@ -4,6 +4,7 @@
 // futex, and what the test itself needs.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -137,6 +138,8 @@ TEST(Sandbox, ARefusedRequestIsNull) {
 TEST(Sandbox, TheLastRequestIsNull) {
   if (hak_test::kSlowBuild) GTEST_SKIP() << "a sanitizer needs the address space";
   const Outcome outcome = RunForked([] {
+    // The C library's malloc, which this test uses too, opens a file when it returns memory of another arena.
+    mallopt(M_ARENA_MAX, 1);
     return WorkWithThreads([] {
       const rlimit limit = {rlim_t{1} << 30, rlim_t{1} << 30};
       if (setrlimit(RLIMIT_AS, &limit) != 0 || !AllowMemoryOnly()) return false;
