@@ -136,7 +136,6 @@ TEST(Sandbox, ARefusedRequestIsNull) {
 
 // The same when the address space is used up.
 TEST(Sandbox, TheLastRequestIsNull) {
-  if (hak_test::kSlowBuild) GTEST_SKIP() << "a sanitizer needs the address space";
   const Outcome outcome = RunForked([] {
     // The C library's malloc, which this test uses too, opens a file when it returns memory of another arena.
     mallopt(M_ARENA_MAX, 1);
