@@ -56,7 +56,7 @@ class Heap : public testing::Test {
     EXPECT_EQ(hak_pool_totals().tiny_blocks, 0u);
     EXPECT_EQ(hak_pool_totals().slabs_used, 0u);
     EXPECT_EQ(hak_heap_check(&hak_orphanage), nullptr);
-    EXPECT_EQ(hak_pool_verify(), nullptr);
+    EXPECT_STREQ(hak_pool_verify(), nullptr);
     EXPECT_EQ(hak_heap_totals().threads, 0u);
   }
 
@@ -121,7 +121,7 @@ TEST_F(Heap, RandomTakesAndPutsAgreeWithAModel) {
       ASSERT_EQ(hak_pool_totals().tiny_blocks, live.size());
     }
     for (const auto &[block, fill] : live) Put(heap_, block);
-    ASSERT_EQ(hak_pool_verify(), nullptr);
+    ASSERT_STREQ(hak_pool_verify(), nullptr);
   }
 }
 

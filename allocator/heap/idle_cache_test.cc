@@ -94,7 +94,7 @@ class IdleCache : public testing::Test {
     for (void *block : live_) hak_give_back(nullptr, &block, 1);
     owners_.clear();
     EXPECT_EQ(hak_pool_totals().tiny_blocks, 0u) << "lost";
-    EXPECT_EQ(hak_verify(nullptr), nullptr);
+    EXPECT_STREQ(hak_verify(nullptr), nullptr);
   }
 
   void *Malloc(size_t owner, uint32_t class_id) {

@@ -68,7 +68,7 @@ class MediumCache : public testing::Test {
     if (!HAK_MEDIUM_ON) GTEST_SKIP() << "no block is medium";
   }
   ~MediumCache() override {
-    EXPECT_EQ(hak_page_heap_verify(), nullptr);
+    EXPECT_STREQ(hak_page_heap_verify(), nullptr);
     EXPECT_EQ(hak_page_heap_totals().blocks, 0u);
   }
 };

@@ -42,7 +42,7 @@ class PagePurge : public testing::Test {
     for (const auto &[block, byte] : live_) Put(block);
     hak_heap_close(heap_);
     EXPECT_EQ(hak_slab_purged_bytes(), 0u) << "slabs in the pool count as a whole";
-    EXPECT_EQ(hak_pool_verify(), nullptr);
+    EXPECT_STREQ(hak_pool_verify(), nullptr);
     hak_config = {};
   }
 

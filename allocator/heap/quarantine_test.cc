@@ -36,7 +36,7 @@ class Quarantine : public testing::Test {
     hak_quarantine_detach(heap_);
     hak_heap_close(heap_);
     EXPECT_EQ(hak_pool_totals().tiny_blocks, 0u);
-    EXPECT_EQ(hak_pool_verify(), nullptr);
+    EXPECT_STREQ(hak_pool_verify(), nullptr);
   }
   std::vector<void *> Take(uint32_t class_id, size_t count) {
     std::vector<void *> blocks;

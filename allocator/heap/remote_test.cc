@@ -40,7 +40,7 @@ class Remote : public testing::Test {
     EXPECT_EQ(hak_heap_check(heap_), nullptr);
     hak_heap_close(heap_);
     EXPECT_EQ(hak_pool_totals().tiny_blocks, 0u);
-    EXPECT_EQ(hak_pool_verify(), nullptr);
+    EXPECT_STREQ(hak_pool_verify(), nullptr);
   }
 
   std::vector<void *> Take(uint32_t count) {

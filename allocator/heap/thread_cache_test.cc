@@ -44,7 +44,7 @@ class ThreadCache : public testing::Test {
     ExpectSound();
     hak_heap_close(heap_);
     EXPECT_EQ(hak_pool_totals().tiny_blocks, 0u);
-    EXPECT_EQ(hak_pool_verify(), nullptr);
+    EXPECT_STREQ(hak_pool_verify(), nullptr);
   }
 
   hak_bin *Bin(uint32_t class_id) { return &heap_->cache.bins[class_id]; }

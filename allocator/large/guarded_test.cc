@@ -36,7 +36,7 @@ class Guarded : public testing::Test {
   Guarded() : committed_(hak_commit_now()), mapped_(hak_os_totals().mapped) {}
   ~Guarded() override {
     hak_held_trim();
-    EXPECT_EQ(hak_guarded_verify(), nullptr);
+    EXPECT_STREQ(hak_guarded_verify(), nullptr);
     const struct hak_guarded_totals totals = hak_guarded_totals();
     EXPECT_EQ(totals.blocks, 0u);
     EXPECT_EQ(totals.bytes, 0u);
@@ -146,7 +146,7 @@ TEST_F(Guarded, TheQuarantineIsBoundedAndHoldsNoMemory) {
   EXPECT_GT(hak_guarded_totals().held, 10u);
   EXPECT_LE(hak_guarded_totals().held, 128u);
   EXPECT_EQ(hak_commit_now(), committed);
-  EXPECT_EQ(hak_guarded_verify(), nullptr);
+  EXPECT_STREQ(hak_guarded_verify(), nullptr);
 }
 
 // Ranges of moderate size are reused, so that a block takes two system calls in its life. Before that they stay closed
@@ -221,7 +221,7 @@ TEST_F(Guarded, OutOfMemoryLeavesEverythingAsItWas) {
     EXPECT_NE(hak_fault_hits(), 0u);
   }
   EXPECT_EQ(hak_guarded_totals().blocks, 1u);
-  EXPECT_EQ(hak_guarded_verify(), nullptr);
+  EXPECT_STREQ(hak_guarded_verify(), nullptr);
   EXPECT_TRUE(hak_guarded_give(block));
 }
 
@@ -307,7 +307,7 @@ TEST_F(GuardedBudget, ABlockWithoutGuardsHasItsSizeAndItsCanary) {
     EXPECT_EQ(hak_guarded_size(memory), size);
     EXPECT_EQ(hak_guarded_totals().bytes, size);
     EXPECT_EQ(hak_guarded_totals().closed, 0u);
-    EXPECT_EQ(hak_guarded_verify(), nullptr);
+    EXPECT_STREQ(hak_guarded_verify(), nullptr);
     if (size < page) {
       HAK_EXPECT_FATAL((memory[size] ^= 1, hak_guarded_give(memory)), "overflow", memory);
     }

@@ -28,6 +28,9 @@ static struct fit fit_coloured(size_t size) {
   return fit;
 }
 
+// The run of a block without a colour. Even a block of 0 bytes has a page.
+static size_t plain_run(size_t size) { return hak_round_up(size != 0 ? size : 1, hak_os_page_size()); }
+
 static uint16_t tag_of(const struct fit *fit, size_t front) {
   return fit->class_id < HAK_MEDIUM_COUNT ? hak_medium_tag(fit->class_id, front) : 0;
 }
@@ -65,7 +68,7 @@ static void *take_plain(size_t size, size_t align, bool zero, bool grow) {
     request.size = fit.run;
     request.tag = tag_of(&fit, request.front);
   } else {
-    request.size = size == 0 ? page : hak_round_up(size, page);
+    request.size = plain_run(size);
   }
   // Only before new addresses are mapped.
   if (grow && request.size > HAK_MEDIUM_BYTES_MAX) hak_pool_make_way(request.size);
@@ -120,9 +123,7 @@ void *hak_large_resize(void *block, size_t size, bool may_move) {
   if (HAK_GUARDED) return hak_guarded_resize(block, size, false) ? block : NULL;
   const struct hak_page_block found = hak_page_heap_look(block);
   if (found.size == 0 || is_too_large(size)) return NULL;
-  if (found.front == 0) {
-    return hak_page_heap_resize(block, hak_round_up(size, hak_os_page_size()), 0, may_move);
-  }
+  if (found.front == 0) return hak_page_heap_resize(block, plain_run(size), 0, may_move);
   const struct fit fit = fit_coloured(size);
   return hak_page_heap_resize(block, fit.run, tag_of(&fit, found.front), may_move);
 }

@@ -33,7 +33,7 @@ class Large : public testing::Test {
   }
   ~Large() override {
     EXPECT_EQ(hak_page_heap_totals().blocks, 0u);
-    EXPECT_EQ(hak_page_heap_verify(), nullptr);
+    EXPECT_STREQ(hak_page_heap_verify(), nullptr);
     hak_page_heap_trim();
   }
 };
@@ -187,6 +187,19 @@ TEST_F(Large, TheEndOfAShrunkBlockIsFree) {
   EXPECT_TRUE(hak_large_free(block));
 }
 
+TEST_F(Large, BlocksResizedToNothingKeepAPage) {
+  for (const size_t align : {size_t{16}, k64, kMebibyte}) {
+    char *block = Alloc(kMebibyte, align);
+    ASSERT_NE(block, nullptr);
+    block[0] = 7;
+    ASSERT_EQ(hak_large_resize(block, 0, false), block);
+    EXPECT_GT(hak_large_usable(block), 0u);
+    EXPECT_STREQ(hak_page_heap_verify(), nullptr);
+    EXPECT_EQ(block[0], 7);
+    EXPECT_TRUE(hak_large_free(block));
+  }
+}
+
 TEST_F(Large, FailsWithoutMemoryAndRecovers) {
   hak_page_heap_trim();
   std::vector<char *> held;
@@ -196,7 +209,7 @@ TEST_F(Large, FailsWithoutMemoryAndRecovers) {
     // Mapped memory is used until it is used up.
     for (char *block; held.size() < 100 && (block = Alloc(kMebibyte)) != nullptr;) held.push_back(block);
     EXPECT_EQ(Alloc(kMebibyte), nullptr);
-    EXPECT_EQ(hak_page_heap_verify(), nullptr);
+    EXPECT_STREQ(hak_page_heap_verify(), nullptr);
   }
   held.push_back(Alloc(kMebibyte));
   held.push_back(Alloc(64 * kMebibyte));
@@ -247,7 +260,7 @@ TEST_F(Large, RandomCallsKeepContents) {
       }
     }
     if (op % 64 == 0) {
-      ASSERT_EQ(hak_page_heap_verify(), nullptr);
+      ASSERT_STREQ(hak_page_heap_verify(), nullptr);
     }
   }
   for (const Block &block : blocks) {

@@ -93,7 +93,7 @@ class Verify : public testing::Test {
 };
 
 TEST_F(Verify, WithoutAHeapTheSharedRecordsAreChecked) {
-  EXPECT_EQ(hak_verify(nullptr), nullptr);
+  EXPECT_STREQ(hak_verify(nullptr), nullptr);
   const Changed<uint32_t> changed(&superslab_->free_mask, superslab_->free_mask ^ (1u << 20));
   EXPECT_NE(hak_verify(nullptr), nullptr);
 }

@@ -32,7 +32,7 @@ class FreeRuns : public testing::Test {
     hak_page_map_set_dirty(base_, kLeaf / 2, false);
   }
   ~FreeRuns() override {
-    EXPECT_EQ(hak_free_runs_verify(), nullptr);
+    EXPECT_STREQ(hak_free_runs_verify(), nullptr);
     while (hak_run *run = hak_run_largest()) {
       hak_run_take_out(run);
       hak_run_drop(run);
@@ -208,11 +208,11 @@ TEST_F(FreeRuns, WhatHoldsMemoryQueuesByAge) {
     at = at->newer;
   }
   EXPECT_EQ(at, nullptr);
-  EXPECT_EQ(hak_free_runs_verify(), nullptr);
+  EXPECT_STREQ(hak_free_runs_verify(), nullptr);
   for (hak_run *run : {c, a, d}) {
     hak_run_take_out(run);
     EXPECT_EQ(run->state, HAK_RUN_TRANSIT);
-    EXPECT_EQ(hak_free_runs_verify(), nullptr);
+    EXPECT_STREQ(hak_free_runs_verify(), nullptr);
     transit_.push_back(run);
   }
   EXPECT_EQ(hak_run_oldest_dirty(), b);
@@ -280,7 +280,7 @@ TEST_F(FreeRuns, AloneIsWhatTouchesNoOtherRun) {
 TEST_F(FreeRuns, VerifyNoticesWhatIsWrong) {
   hak_run *run = NewFree(0, 4, true, 10);
   hak_run *second = NewFree(8, 4, true, 20);
-  ASSERT_EQ(hak_free_runs_verify(), nullptr);
+  ASSERT_STREQ(hak_free_runs_verify(), nullptr);
   const auto fault = [] {
     const char *what = hak_free_runs_verify();
     return std::string(what != nullptr ? what : "");

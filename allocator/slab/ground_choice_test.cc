@@ -51,7 +51,7 @@ TEST_F(HugeGround, ASuperslabHasMemoryFromTheStartAndGoesBackWhole) {
   EXPECT_EQ(slab->zeroed, 0) << "nobody keeps a book on which parts were used";
   EXPECT_EQ(hak_pool_totals().slabs_free_dirty, HAK_SLABS_PER_SUPERSLAB - 1);
   EXPECT_EQ(hak_commit_now(), committed + HAK_SUPERSLAB_SIZE);
-  EXPECT_EQ(hak_pool_verify(), nullptr);
+  EXPECT_STREQ(hak_pool_verify(), nullptr);
   hak_config.keep_superslabs = 8;
   const hak_pool_counters before = hak_pool_totals().counters;
   hak_pool_give(slab);
@@ -71,7 +71,7 @@ TEST_F(HugeGround, APartThatGoesBackSplitsItOnce) {
   EXPECT_FALSE(IsHuge(slab));
   EXPECT_EQ(hak_pool_totals().counters.split_superslabs, before.split_superslabs + 1);
   EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
-  EXPECT_EQ(hak_pool_verify(), nullptr);
+  EXPECT_STREQ(hak_pool_verify(), nullptr);
   hak_pool_give(other);
   hak_pool_trim(0);
   EXPECT_EQ(hak_pool_totals().counters.split_superslabs, before.split_superslabs + 1);
@@ -122,7 +122,7 @@ TEST_F(HugeGround, AdviceMayFail) {
     EXPECT_GT(hak_pool_trim(0), 0u);
   }
   EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
-  EXPECT_EQ(hak_pool_verify(), nullptr);
+  EXPECT_STREQ(hak_pool_verify(), nullptr);
   hak_pool_give(slab);
 }
 
@@ -152,7 +152,7 @@ TEST_F(HugeGround, EachKindOfSlabHasItsGround) {
   }
   EXPECT_GT(huge, 0);
   EXPECT_LE(hak_pool_totals().superslabs, superslabs + 1);
-  EXPECT_EQ(hak_pool_verify(), nullptr);
+  EXPECT_STREQ(hak_pool_verify(), nullptr);
   GiveAll(slabs);
 }
 

@@ -29,7 +29,7 @@ class SlabGuard : public testing::Test {
   ~SlabGuard() override {
     for (hak_slab *slab : slabs_) hak_pool_give(slab);
     hak_pool_trim(0);
-    EXPECT_EQ(hak_pool_verify(), nullptr);
+    EXPECT_STREQ(hak_pool_verify(), nullptr);
     EXPECT_EQ(hak_pool_totals().superslabs, 0u);
     EXPECT_EQ(hak_slab_guard_count(), 0u);
   }

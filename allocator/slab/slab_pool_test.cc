@@ -275,7 +275,7 @@ TEST_F(Pool, TrimReturnsEverythingAboveWhatItMayKeep) {
   const uint64_t left = hak_pool_totals().slabs_free_dirty;
   EXPECT_LE(left * HAK_SLAB_SIZE, keep);
   EXPECT_EQ(bytes, (64 - left) * HAK_SLAB_SIZE);
-  EXPECT_EQ(hak_pool_verify(), nullptr);
+  EXPECT_STREQ(hak_pool_verify(), nullptr);
   EXPECT_NE(left, 0u);
   EXPECT_EQ(hak_pool_trim(left * HAK_SLAB_SIZE), 0u) << "to the byte what may stay";
   EXPECT_EQ(hak_pool_trim(0), left * HAK_SLAB_SIZE);
@@ -308,7 +308,7 @@ TEST_F(Pool, ASlabThatGetsNoBitmapIsFreeAgain) {
     while (hak_slab *slab = hak_pool_take(1, SomeOwner(), true)) slabs.push_back(slab);
   }
   EXPECT_LT(slabs.size(), all);
-  EXPECT_EQ(hak_pool_verify(), nullptr);
+  EXPECT_STREQ(hak_pool_verify(), nullptr);
   EXPECT_EQ(hak_pool_totals().slabs_used, slabs.size());
   EXPECT_EQ(hak_pool_totals().slabs_free, all - slabs.size());
   GiveAll(slabs);
@@ -326,7 +326,7 @@ TEST_F(Pool, ADecommitThatFailsIsTriedAgain) {
     EXPECT_GE(hak_fault_hits(), 1u);
     EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 1u);
     EXPECT_TRUE(IsMapped(block, HAK_SLAB_SIZE));
-    EXPECT_EQ(hak_pool_verify(), nullptr);
+    EXPECT_STREQ(hak_pool_verify(), nullptr);
     // A slab that may hold data is not called zero.
     hak_slab *again = hak_pool_take(kSmall, SomeOwner(), true);
     EXPECT_EQ(again, returned) << "memory that is there comes first";
@@ -355,7 +355,7 @@ TEST_F(Pool, AnUnmapThatFailsKeepsTheSuperslab) {
   EXPECT_EQ(hak_os_totals().mapped, mapped);
   EXPECT_TRUE(IsMapped(memory, HAK_SUPERSLAB_SIZE));
   EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
-  EXPECT_EQ(hak_pool_verify(), nullptr);
+  EXPECT_STREQ(hak_pool_verify(), nullptr);
   slab = TakeUsed(kSmall);
   EXPECT_EQ(hak_superslab_of_slab(slab), superslab);
   EXPECT_TRUE(slab->zeroed);
@@ -385,7 +385,7 @@ TEST_F(Pool, WithoutMemoryTakesFailAndLaterSucceed) {
   {
     const FaultPlan plan(HAK_FAULT_MAP);
     EXPECT_EQ(hak_pool_take(kSmall, SomeOwner(), true), nullptr);
-    EXPECT_EQ(hak_pool_verify(), nullptr);
+    EXPECT_STREQ(hak_pool_verify(), nullptr);
   }
   EXPECT_EQ(hak_os_totals().mapped, mapped);
   hak_slab *slab = hak_pool_take(kSmall, SomeOwner(), true);
@@ -405,11 +405,11 @@ TEST_F(Pool, EveryCallToTheKernelMayFail) {
       if (slab != nullptr) slabs.push_back(slab);
     }
     EXPECT_GE(slabs.size(), 39u);
-    ASSERT_EQ(hak_pool_verify(), nullptr) << k;
+    ASSERT_STREQ(hak_pool_verify(), nullptr) << k;
     GiveAll(slabs);
-    ASSERT_EQ(hak_pool_verify(), nullptr) << k;
+    ASSERT_STREQ(hak_pool_verify(), nullptr) << k;
     hak_pool_trim(0);
-    ASSERT_EQ(hak_pool_verify(), nullptr) << k;
+    ASSERT_STREQ(hak_pool_verify(), nullptr) << k;
     if (hak_fault_hits() == 0) break;  // The script makes fewer than k calls.
     ASSERT_LT(k, 1000u);
   }
@@ -443,7 +443,7 @@ TEST_F(Pool, ThreadsShareIt) {
   }
   for (std::thread &thread : threads) thread.join();
   EXPECT_EQ(failures.load(), 0);
-  EXPECT_EQ(hak_pool_verify(), nullptr);
+  EXPECT_STREQ(hak_pool_verify(), nullptr);
 }
 
 }  // namespace

@@ -47,7 +47,7 @@ class SuperslabRecords : public testing::Test {
   void GiveAll() {
     for (hak_slab *slab : slabs_) hak_pool_give(slab);
     slabs_.clear();
-    EXPECT_EQ(hak_pool_verify(), nullptr);
+    EXPECT_STREQ(hak_pool_verify(), nullptr);
   }
   std::vector<hak_slab *> slabs_;
 };
@@ -67,7 +67,7 @@ TEST_F(SuperslabRecords, EveryAddressFindsThem) {
     EXPECT_EQ(hak_slab_of(hak_slab_end(slab) - 1), slab);
     memset(hak_slab_begin(slab), 0xFF, static_cast<size_t>(hak_slab_end(slab) - hak_slab_begin(slab)));
   }
-  EXPECT_EQ(hak_pool_verify(), nullptr) << "blocks and records overlap";
+  EXPECT_STREQ(hak_pool_verify(), nullptr) << "blocks and records overlap";
 }
 
 #if HAK_HARDENED
@@ -113,7 +113,7 @@ TEST_F(SuperslabRecords, WithoutMemoryTheyAreInTheHead) {
     EXPECT_EQ(hak_superslab_of(reinterpret_cast<char *>(ss) + 500000), ss);
   }
   superslabs = TakeAll(2);
-  EXPECT_EQ(hak_pool_verify(), nullptr);
+  EXPECT_STREQ(hak_pool_verify(), nullptr);
   size_t apart = 0;
   for (const hak_superslab *ss : superslabs) apart += hak_superslab_is_apart(ss);
   EXPECT_GE(apart, 1u);

@@ -38,7 +38,7 @@ class Pool : public ::testing::Test {
   }
   ~Pool() override {
     hak_pool_trim(0);
-    EXPECT_EQ(hak_pool_verify(), nullptr);
+    EXPECT_STREQ(hak_pool_verify(), nullptr);
     EXPECT_EQ(hak_pool_totals().slabs_used, 0u);
     EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
   }
