@@ -17,6 +17,7 @@
 #include "allocator/large/large.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/config.h"
+#include "allocator/slab/slab_purged.h"
 
 #define SMALL_MAX (HAK_TINY_MAX - HAK_TAIL_WIDE_BYTES)
 // Whether a request does not get an ordinary small block: it is large, or in HARDENED of size 0.
@@ -125,13 +126,21 @@ void *hak_guarded_aligned(size_t align, size_t size) {
 
 // ---- Existing blocks ----------------------------------------------------------------------------
 
+// As hak_block_require_live. A page that was purged has no headers, and its blocks are free.
+HAK_INLINE void require_live(const void *block, uint32_t class_id, const char *if_free, const char *if_other) {
+  const enum hak_region_state state = tiny_region_id_state(block, class_id);
+  if (HAK_LIKELY(state == HAK_REGION_IS_LIVE)) return;
+  if (hak_slab_header_is_purged(hak_slab_of(block), block)) hak_fatal(if_free, block);
+  hak_block_complain(block, state, if_free, if_other);
+}
+
 // The requested size of the block, and its class. Ends the process when `block` is not a live block or its canary is
 // damaged.
 HAK_INLINE size_t size_of(const void *block, const char *if_free, const char *if_other, uint32_t *class_out) {
   const uint32_t class_id = *class_out = hak_slab_map_look_up(block);
   if (HAK_LIKELY(hak_class_is_tiny(class_id))) {
     if (!hak_slab_is_block_start(block, hak_class_info[class_id].reciprocal)) hak_fatal(if_other, block);
-    if (HAK_BLOCK_CHECKS) hak_block_require_live(block, class_id, if_free, if_other);
+    if (HAK_BLOCK_CHECKS) require_live(block, class_id, if_free, if_other);
     return hak_tail_size(block, hak_class_usable(class_id));
   }
   if (HAK_HARDENED) {

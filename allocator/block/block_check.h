@@ -6,6 +6,7 @@
 #ifndef HAKMEM_BLOCK_BLOCK_CHECK_H_
 #define HAKMEM_BLOCK_BLOCK_CHECK_H_
 
+#include "allocator/block/block_front.h"
 #include "allocator/block/poison.h"
 #include "allocator/block/tiny_region_id.h"
 #include "allocator/os/base.h"
@@ -25,16 +26,33 @@ HAK_INLINE bool hak_block_behind_is_intact(const void *block, uint32_t class_id)
   return HAK_HEADER != HAK_HEADER_MODE_ALWAYS || tiny_region_id_state(behind, class_id) != HAK_REGION_IS_BROKEN;
 }
 
+// Ends the process unless the block, which was never handed out, still has its poison: its last bytes are the front of
+// the block behind it.
+HAK_INLINE void hak_block_require_fresh(const void *block, uint32_t class_id) {
+  const char *const behind = (const char *)block + hak_class_stride(class_id);
+  if (HAK_UNLIKELY(!hak_block_front_is_intact(behind))) hak_fatal("underflow", behind);
+}
+
 // Ends the process unless the block can be handed out: it is free or was never handed out, and nobody wrote to it.
-HAK_INLINE void hak_block_require_unused(const void *block, uint32_t class_id) {
-  if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) {
-    const enum hak_region_state state = tiny_region_id_state(block, class_id);
-    if (HAK_LIKELY(state == HAK_REGION_IS_FREE)) {
-      if (HAK_UNLIKELY(!hak_poison_is_intact(block, hak_class_usable(class_id)))) hak_fatal("write after free", block);
-    } else if (HAK_UNLIKELY(state != HAK_REGION_IS_FRESH)) {
-      hak_block_complain(block, state, "block handed out twice", "block handed out twice");
-    }
+// Returns whether it was never handed out.
+HAK_INLINE bool hak_block_require_unused(const void *block, uint32_t class_id) {
+  if (HAK_HEADER != HAK_HEADER_MODE_ALWAYS) return false;
+  const enum hak_region_state state = tiny_region_id_state(block, class_id);
+  if (HAK_LIKELY(state == HAK_REGION_IS_FREE)) {
+    if (HAK_UNLIKELY(!hak_poison_is_intact(block, hak_class_usable(class_id)))) hak_fatal("write after free", block);
+    return false;
   }
+  if (HAK_UNLIKELY(state != HAK_REGION_IS_FRESH)) {
+    hak_block_complain(block, state, "block handed out twice", "block handed out twice");
+  }
+  hak_block_require_fresh(block, class_id);
+  return true;
+}
+
+// The block counts as never handed out: it was just carved.
+HAK_INLINE void hak_block_make_fresh(void *block, uint32_t class_id) {
+  tiny_region_id_carve(block, class_id);
+  hak_block_front_fill((char *)block + hak_class_stride(class_id));
 }
 
 // The block leaves the allocator for the program.
@@ -43,19 +61,12 @@ HAK_INLINE void hak_block_check_out(void *block, uint32_t class_id) {
   tiny_region_id_set_live(block, class_id);
 }
 
-// As hak_block_check_out, for a block that still gets a canary (api/guarded_entry.h): writing the canary makes it live.
-HAK_INLINE void hak_block_take_out(void *block, uint32_t class_id) {
-  if (!HAK_BLOCK_CHECKS) return;
-  hak_block_require_unused(block, class_id);
-  if (!HAK_GUARDED) tiny_region_id_set_live(block, class_id);
-}
-
-// Whenever another thread reads the canary of a live block (heap/freed_check.h), the canary must be whole; otherwise
-// that thread reports an overflow. So a thread that changes a canary first marks the block as not live, and marks it
-// live again last. Acquire and release: on both sides this fence orders the state and the canary. On x86-64 it is only
-// a compiler barrier.
+// Whenever another thread reads the end of a block that is live or was never handed out (heap/freed_check.h), its canary
+// or poison must be whole; otherwise that thread reports an overflow. So a thread that changes it first marks the block
+// as free, and marks it live last. Acquire and release: on both sides this fence orders the state and the bytes. On
+// x86-64 it is only a compiler barrier.
 HAK_INLINE void hak_block_keep_order(void) { __atomic_thread_fence(__ATOMIC_ACQ_REL); }
-// Between this call and hak_block_end_change the canary of a live block may change.
+// Between this call and hak_block_end_change the end of the block may change.
 HAK_INLINE void hak_block_begin_change(void *block, uint32_t class_id) {
   tiny_region_id_set_free(block, class_id);
   hak_block_keep_order();
@@ -63,6 +74,18 @@ HAK_INLINE void hak_block_begin_change(void *block, uint32_t class_id) {
 HAK_INLINE void hak_block_end_change(void *block, uint32_t class_id) {
   hak_block_keep_order();
   tiny_region_id_set_live(block, class_id);
+}
+
+// As hak_block_check_out. In guarded builds it begins the change that hak_block_end_change ends, because the block still
+// gets a canary (api/guarded_entry.h): a freed block's header says already that it is free.
+HAK_INLINE void hak_block_take_out(void *block, uint32_t class_id) {
+  if (!HAK_BLOCK_CHECKS) return;
+  const bool is_fresh = hak_block_require_unused(block, class_id);
+  if (!HAK_GUARDED) {
+    tiny_region_id_set_live(block, class_id);
+  } else if (is_fresh) {
+    hak_block_begin_change(block, class_id);
+  }
 }
 
 // Ends the process unless the block is live: with `if_free` when it was freed, with `if_other` when it was never handed
@@ -97,11 +120,12 @@ HAK_INLINE void hak_block_take_in(void *block, uint32_t class_id) {
   }
 }
 
-// Ends the process when a freed block, or its header, was written to after the free.
+// Ends the process when a block in the allocator's hands, or its header, was written to.
 HAK_INLINE void hak_block_require_untouched(const void *block, uint32_t class_id) {
   if (HAK_HEADER != HAK_HEADER_MODE_ALWAYS) return;
   const enum hak_region_state state = tiny_region_id_state(block, class_id);
   if (HAK_UNLIKELY(state == HAK_REGION_IS_BROKEN)) hak_fatal("corrupted header", block);
+  if (state == HAK_REGION_IS_FRESH) hak_block_require_fresh(block, class_id);
   if (state == HAK_REGION_IS_FREE && HAK_UNLIKELY(!hak_poison_is_intact(block, hak_class_usable(class_id)))) {
     hak_fatal("write after free", block);
   }

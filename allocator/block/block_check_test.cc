@@ -20,7 +20,7 @@ class BlockCheck : public testing::Test {
   void Carve(uint32_t class_id) {
     memset(memory_, 0, sizeof memory_);
     tiny_region_id_carve_behind(block_, class_id);
-    tiny_region_id_carve(block_, class_id);
+    hak_block_make_fresh(block_, class_id);
   }
   alignas(16) unsigned char memory_[16 + HAK_TINY_STRIDE_MAX + 16] = {};
   unsigned char *const block_ = memory_ + 16;
@@ -49,6 +49,29 @@ TEST_F(BlockCheck, AnHonestLifeGoesUnnoticed) {
       hak_block_check_in(block_, id);
     }
   }
+}
+
+// A write just in front of a block hits the end of the block before it, which may never have been handed out.
+TEST_F(BlockCheck, AWriteIntoABlockThatWasNeverHandedOutIsFound) {
+  if (!HAK_POISON_ON) return;
+  for (const uint32_t id : kClasses) {
+    unsigned char *const behind = block_ + hak_class_stride(id);
+    for (int distance = 2; distance <= 16; distance++) {
+      Carve(id);
+      hak_block_require_untouched(block_, id);
+      behind[-distance] ^= 0x41;
+      HAK_EXPECT_FATAL(hak_block_require_untouched(block_, id), "underflow", behind);
+      HAK_EXPECT_FATAL(hak_block_take_out(block_, id), "underflow", behind);
+    }
+  }
+}
+
+// While the canary of a block is written for the first time, other threads must not take it for damaged poison.
+TEST_F(BlockCheck, ABlockOnItsWayOutIsNotFresh) {
+  Carve(7);
+  hak_block_take_out(block_, 7);
+  EXPECT_NE(tiny_region_id_state(block_, 7), HAK_REGION_IS_FRESH);
+  EXPECT_EQ(tiny_region_id_state(block_, 7), HAK_GUARDED ? HAK_REGION_IS_FREE : HAK_REGION_IS_LIVE);
 }
 
 TEST_F(BlockCheck, ASmashedHeaderIsFound) {

@@ -10,6 +10,7 @@
 #include "allocator/heap/quarantine.h"
 #include "allocator/os/report.h"
 #include "allocator/slab/list_links.h"
+#include "allocator/slab/slab_purged.h"
 
 // Bytes of blocks in slabs that one check reads: this takes some milliseconds.
 #define SLAB_BYTES_MAX ((size_t)32 * 1024 * 1024)
@@ -37,17 +38,24 @@ static void require_lowest_front(const void *lowest) {
   if (HAK_UNLIKELY(!hak_block_front_is_intact(lowest))) hak_fatal("underflow", lowest);
 }
 
-// Checks the block's canary if the block is live all the time. Its thread may free the block and allocate it again
-// between two reads, but hardly each time. If that thread is stopped in between, the block is not live.
+// Checks the end of the block if the block is live, or was never handed out, all the time. Its thread may free the block
+// and allocate it again between two reads, but hardly each time. If that thread is stopped in between, the block is
+// free.
 static HAK_NOINLINE HAK_RACES void require_tail(const void *block, uint32_t class_id) {
+  const enum hak_region_state state = tiny_region_id_state(block, class_id);
+  if (state != HAK_REGION_IS_LIVE && state != HAK_REGION_IS_FRESH) return;
+  const char *const behind = (const char *)block + hak_class_stride(class_id);
   for (int looks = 0; looks < LOOKS; looks++) {
     size_t size;
-    if (tiny_region_id_state(block, class_id) != HAK_REGION_IS_LIVE) return;
     hak_block_keep_order();
-    if (hak_tail_read(block, hak_class_usable(class_id), &size)) return;
+    if (state == HAK_REGION_IS_LIVE ? hak_tail_read(block, hak_class_usable(class_id), &size)
+                                    : hak_block_front_is_intact(behind)) {
+      return;
+    }
     hak_block_keep_order();
-    if (tiny_region_id_state(block, class_id) != HAK_REGION_IS_LIVE) return;
+    if (tiny_region_id_state(block, class_id) != state) return;
   }
+  if (state == HAK_REGION_IS_FRESH) hak_fatal("underflow", behind);
   hak_fatal("overflow", block);
 }
 
@@ -78,7 +86,11 @@ static size_t require_slab(const struct hak_slab *slab) {
   const uint32_t free_count = hak_slab_free_count(slab);
   if (free_count == 0) return 0;
   for (uint32_t index = 0; index < slab->capacity; index++) {
-    if (hak_slab_bit(slab, index)) require_untouched(hak_slab_block(slab, index), slab->class_id);
+    const char *block = hak_slab_block(slab, index);
+    if (!hak_slab_bit(slab, index)) continue;
+    // What a purged page held is lost: the block's header, or the poison at its end.
+    if (hak_slab_header_is_purged(slab, block) || hak_slab_header_is_purged(slab, block + slab->stride)) continue;
+    require_untouched(block, slab->class_id);
   }
   return (size_t)free_count * slab->stride;
 }

@@ -10,6 +10,7 @@
 #include "allocator/slab/list_links.h"
 #include "allocator/slab/slab_pool.h"
 #include "allocator/slab/slab_purge.h"
+#include "allocator/slab/slab_purged.h"
 
 struct hak_lock hak_registry_lock = HAK_LOCK_INIT(HAK_RANK_REGISTRY);
 struct hak_lock hak_orphanage_lock = HAK_LOCK_INIT(HAK_RANK_ORPHANAGE);
@@ -70,6 +71,7 @@ static bool wholly_free(const struct hak_slab *slab) { return hak_slab_free_coun
 // Takes blocks out of the slab's bitmap, and updates the heap's count of free bytes.
 static uint32_t take_free(struct hak_heap *heap, struct hak_slab *slab, void **out, uint32_t want) {
   const uint32_t got = hak_slab_take_free(slab, out, want);
+  hak_slab_used_again(slab, out, got);
   add_free_bytes(heap, -(int64_t)((uint64_t)got * slab->stride));
   return got;
 }
@@ -146,6 +148,7 @@ static uint32_t take_from_carved(struct hak_heap *heap, struct hak_slab *slab, v
     heap->took_fresh = true;
     const bool singly = slab->stride >= HAK_CARVE_SINGLY;
     got = hak_slab_carve(slab, out, singly ? 1 : want);
+    hak_slab_used_again(slab, out, got);
     if (fresh != NULL) *fresh = singly && slab->zeroed;
   }
   relink(heap, slab);

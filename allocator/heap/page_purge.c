@@ -96,7 +96,7 @@ static void begin_pass(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
 }
 
 static bool possible(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
-  return HAK_SETTING(page_purge) && HAK_HEADER == HAK_HEADER_MODE_NONE && heap->slabs != 0;
+  return HAK_SETTING(page_purge) && heap->slabs != 0;
 }
 
 // A heap with little free memory returns one run of pages every few seconds. The peaks of its classes come at different

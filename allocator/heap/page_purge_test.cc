@@ -9,6 +9,9 @@
 #include <map>
 #include <vector>
 
+#include "allocator/block/block_check.h"
+#include "allocator/block/block_tail.h"
+#include "allocator/heap/freed_check.h"
 #include "allocator/heap/heap_life.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/os.h"
@@ -16,13 +19,13 @@
 #include "allocator/policy/config.h"
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool_stats.h"
+#include "allocator/slab/slab_purged.h"
 
 namespace {
 
 using hak_unit::FaultPlan;
 using hak_unit::Random;
 
-constexpr bool kHeaders = HAK_HEADER != HAK_HEADER_MODE_NONE;
 constexpr uint64_t kDeadline = 1000;
 
 // The tests pass the time to the code: nothing here sleeps.
@@ -46,7 +49,13 @@ class PagePurge : public testing::Test {
     hak_config = {};
   }
 
-  void Put(void *block) { hak_heap_put(heap_, hak_slab_of(block), block); }
+  void Put(void *block) {
+    hak_slab *slab = hak_slab_of(block);
+    if (HAK_BLOCK_CHECKS) hak_block_check_in(block, slab->class_id);
+    hak_heap_put(heap_, slab, block);
+  }
+  // The bytes of a block in front of its canary.
+  static size_t Contents(uint32_t class_id) { return hak_class_usable(class_id) - HAK_TAIL_WIDE_BYTES; }
   // Takes `count` blocks and fills each with its own byte.
   void Grow(uint32_t class_id, uint32_t count) {
     while (count > 0) {
@@ -55,7 +64,10 @@ class PagePurge : public testing::Test {
       ASSERT_GT(got, 0u);
       for (uint32_t i = 0; i < got; i++) {
         const unsigned char byte = static_cast<unsigned char>(1 + live_.size() % 255);
-        memset(out[i], byte, hak_class_usable(class_id));
+        if (HAK_BLOCK_CHECKS) hak_block_require_unused(out[i], class_id);
+        memset(out[i], byte, Contents(class_id));
+        if (HAK_GUARDED) hak_tail_seal(out[i], hak_class_usable(class_id), Contents(class_id));
+        if (HAK_BLOCK_CHECKS) tiny_region_id_set_live(out[i], class_id);
         live_[static_cast<unsigned char *>(out[i])] = byte;
       }
       count -= got;
@@ -74,10 +86,11 @@ class PagePurge : public testing::Test {
     }
   }
   void Check() {
-    EXPECT_EQ(hak_heap_check(heap_), nullptr);
+    EXPECT_STREQ(hak_heap_check(heap_), nullptr);
+    hak_freed_require_untouched(heap_);
     for (const auto &[block, byte] : live_) {
-      const size_t usable = hak_class_usable(hak_slab_of(block)->class_id);
-      for (size_t i = 0; i < usable; i++) ASSERT_EQ(block[i], byte);
+      const size_t contents = Contents(hak_slab_of(block)->class_id);
+      for (size_t i = 0; i < contents; i++) ASSERT_EQ(block[i], byte);
     }
   }
   // Does slices until one finds nothing, all at one time.
@@ -108,10 +121,6 @@ TEST_F(PagePurge, GivesFreePagesBackAfterTheDeadlineAndNotBefore) {
   EXPECT_EQ(PurgeAt(5000), 0u) << "the first pass";
   EXPECT_EQ(PurgeAt(5000 + kDeadline - 1), 0u);
   const size_t bytes = PurgeAt(5000 + kDeadline + kDeadline / 2);
-  if (kHeaders) {
-    EXPECT_EQ(bytes, 0u) << "free blocks have headers";
-    return;
-  }
   // A hundredth of the blocks is live, and each of these keeps one or two pages.
   EXPECT_GT(bytes, size_t{20000} * 512 / 2);
   Check();
@@ -127,7 +136,6 @@ TEST_F(PagePurge, GivesFreePagesBackAfterTheDeadlineAndNotBefore) {
 }
 
 TEST_F(PagePurge, MemoryThatIsUsedAgainCountsAgain) {
-  if (kHeaders) return;
   const uint32_t class_id = ClassOf(1024);
   Grow(class_id, 10000);
   Thin(50);
@@ -141,9 +149,73 @@ TEST_F(PagePurge, MemoryThatIsUsedAgainCountsAgain) {
   Check();
 }
 
+// The headers and the poison of free blocks are lost with their page. Any part of the page may be used again, while
+// the rest of it stays away.
+TEST_F(PagePurge, BlocksOfPurgedPagesAreUsedAgainOneByOne) {
+  Random random(3);
+  for (const size_t stride : {size_t{16}, size_t{48}, size_t{1024}, size_t{5120}}) {
+    const uint32_t class_id = ClassOf(stride);
+    Grow(class_id, static_cast<uint32_t>(4 * HAK_SLAB_SIZE / stride));
+    Thin(1 + HAK_SLAB_SIZE / stride / 2);
+    ASSERT_GT(hak_page_purge_all(heap_), 0u) << stride;
+    Check();
+    for (int step = 0; step < 200; step++) {
+      const uint64_t purged = hak_slab_purged_bytes();
+      Grow(class_id, 1);
+      // What a single block of a slab needs: its pages, and with headers the page with its own one.
+      if (HAK_BLOCK_CHECKS) EXPECT_LE(purged - hak_slab_purged_bytes(), hak_class_stride(class_id) + 2 * hak_os_page_size());
+      if (random.OneIn(8)) Check();
+    }
+    Check();
+  }
+}
+
+// Freed blocks are checked when their page was not purged, however close it is to one that was.
+TEST_F(PagePurge, ChecksGoOnBesidePurgedPages) {
+  if (!HAK_POISON_ON) return;
+  const uint32_t class_id = ClassOf(512);
+  Grow(class_id, 1000);
+  Thin(40);
+  ASSERT_GT(hak_page_purge_all(heap_), 0u);
+  size_t checked = 0;
+  for (const auto &[block, byte] : live_) {
+    unsigned char *const freed = block + 512;
+    const hak_slab *slab = hak_slab_of(block);
+    if (reinterpret_cast<uintptr_t>(freed) % hak_os_page_size() + 512 > hak_os_page_size()) continue;
+    if (hak_slab_of(freed) != slab || hak_slab_block_index(slab, freed) >= slab->capacity) continue;
+    if (tiny_region_id_state(freed, class_id) != HAK_REGION_IS_FREE) continue;
+    freed[100] ^= 1;
+    HAK_EXPECT_FATAL(hak_freed_require_untouched(heap_), "write after free", freed);
+    freed[100] ^= 1;
+    if (++checked == 4) break;
+  }
+  EXPECT_GT(checked, 0u);
+}
+
+// A block that is freed twice is found where its header is gone, too.
+TEST_F(PagePurge, HeadersOfPurgedPagesSayNothing) {
+  if (!HAK_BLOCK_CHECKS) return;
+  const uint32_t class_id = ClassOf(512);
+  Grow(class_id, 1000);
+  std::vector<unsigned char *> freed;
+  size_t number = 0;
+  for (const auto &[block, byte] : live_) {
+    if (number++ % 100 != 0) freed.push_back(block);
+  }
+  Thin(100);
+  ASSERT_GT(hak_page_purge_all(heap_), 0u);
+  size_t purged = 0;
+  for (unsigned char *block : freed) {
+    const bool gone = hak_slab_header_is_purged(hak_slab_of(block), block);
+    purged += gone;
+    EXPECT_NE(tiny_region_id_state(block, class_id), HAK_REGION_IS_LIVE);
+  }
+  EXPECT_GT(purged, freed.size() / 2);
+  for (const auto &[block, byte] : live_) EXPECT_FALSE(hak_slab_header_is_purged(hak_slab_of(block), block));
+}
+
 // A large heap takes several slices, and the pass ends; the heap may change in between.
 TEST_F(PagePurge, AWholePassIsCutIntoSlices) {
-  if (kHeaders) return;
   const uint32_t class_id = ClassOf(1024);
   Grow(class_id, 10000);
   Thin(50);
@@ -159,7 +231,6 @@ TEST_F(PagePurge, AWholePassIsCutIntoSlices) {
 
 // A thread waits for the heap's lock: one slice is done, and no more.
 TEST_F(PagePurge, AWaiterEndsThePass) {
-  if (kHeaders) return;
   Grow(ClassOf(1024), 10000);
   Thin(50);
   heap_->lock.state = 2;
@@ -169,7 +240,6 @@ TEST_F(PagePurge, AWaiterEndsThePass) {
 }
 
 TEST_F(PagePurge, ASlabThatChangesIsLeftAlone) {
-  if (kHeaders) return;
   const uint32_t class_id = ClassOf(512);
   Grow(class_id, 20000);
   Thin(100);
@@ -200,7 +270,6 @@ TEST_F(PagePurge, LittleFreeMemoryIsNotWorthAPass) {
   // The trickle: one run of pages every few seconds.
   EXPECT_LE(first, HAK_SLAB_SIZE);
   EXPECT_EQ(PurgeAt(3001), 0u);
-  if (kHeaders) return;
   size_t later = 0;
   for (uint64_t now = 10000; now < 100000; now += 1000) later += PurgeAt(now);
   EXPECT_GT(first + later, 2 * hak_os_page_size());
@@ -224,7 +293,7 @@ TEST_F(PagePurge, ADecommitThatFailsLeavesThePageAsItIs) {
   }
   EXPECT_EQ(hak_slab_purged_bytes(), 0u);
   Check();
-  EXPECT_EQ(hak_page_purge_all(heap_) != 0, !kHeaders);
+  EXPECT_GT(hak_page_purge_all(heap_), 0u);
 }
 
 // All classes, at random: contents stay, records are correct.

@@ -21,6 +21,7 @@
 #include "allocator/reclaim/reclaim.h"
 #include "allocator/slab/slab_guard.h"
 #include "allocator/slab/slab_pool_stats.h"
+#include "allocator/slab/slab_purged.h"
 #include "allocator/slab/superslab_records.h"
 
 // Statistics are read one after another while other threads work, so they may not fit together. The difference is never

@@ -17,6 +17,7 @@
 #include "allocator/policy/memory_limit.h"
 #include "allocator/policy/ss_release_policy.h"
 #include "allocator/policy/watch_policy.h"
+#include "allocator/slab/slab_purged.h"
 #include "allocator/slab/slab_release.h"
 
 HAK_ATOMIC(uint64_t) hak_background_round_count;

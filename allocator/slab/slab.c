@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The life of a slab: format, carve blocks, take and put free blocks; and the account of its purged pages.
+// The life of a slab: format, carve blocks, take and put free blocks.
 #include "allocator/slab/slab.h"
 
 #include <string.h>
 
+#include "allocator/block/block_check.h"
 #include "allocator/block/block_front.h"
 #include "allocator/block/tiny_region_id.h"
 #include "allocator/meta/meta.h"
 #include "allocator/os/decommit.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
-#include "allocator/policy/memory_limit.h"
 #include "allocator/slab/ground_choice.h"
 
 struct hak_superslab *const *hak_superslab_table;
@@ -28,29 +28,6 @@ enum hak_slab_list hak_slab_list_for(const struct hak_slab *slab) {
 static size_t bitmap_bytes(uint32_t capacity) { return (capacity + 63) / 64 * sizeof(uint64_t); }
 
 static bool bitmap_is_inline(uint32_t capacity) { return capacity <= HAK_SLAB_INLINE_WORDS * 64; }
-
-// ---- Pages without a block in use ---------------------------------------------------------------
-
-static HAK_ATOMIC(uint64_t) purged_bytes;  // relaxed: a statistic
-
-void hak_slab_note_purged(uint64_t bytes) {
-  hak_commit_sub(bytes);
-  atomic_fetch_add_explicit(&purged_bytes, bytes, memory_order_relaxed);
-}
-
-uint64_t hak_slab_purged_bytes(void) { return atomic_load_explicit(&purged_bytes, memory_order_relaxed); }
-
-static uint64_t bytes_purged(const struct hak_slab *slab) { return hak_popcount(slab->purged) * hak_os_page_size(); }
-
-HAK_COLD bool hak_slab_purged_admitted(const struct hak_slab *slab) { return hak_limit_admit(bytes_purged(slab)); }
-
-// Counts the purged pages as memory again, because blocks in them are about to be used.
-static HAK_NOINLINE void unpurge(struct hak_slab *slab) {
-  const uint64_t bytes = bytes_purged(slab);
-  slab->purged = 0;
-  hak_commit_add(bytes);
-  atomic_fetch_sub_explicit(&purged_bytes, bytes, memory_order_relaxed);
-}
 
 // ---- Life of a slab -----------------------------------------------------------------------------
 
@@ -82,7 +59,6 @@ bool hak_slab_format(struct hak_slab *slab, uint32_t class_id, bool zeroed) {
 }
 
 void hak_slab_unformat(struct hak_slab *slab) {
-  if (HAK_UNLIKELY(slab->purged != 0)) unpurge(slab);
   if (!bitmap_is_inline(slab->capacity)) hak_meta_free(slab->free, bitmap_bytes(slab->capacity));
   slab->free = NULL;
 }
@@ -90,7 +66,6 @@ void hak_slab_unformat(struct hak_slab *slab) {
 uint32_t hak_slab_take_free(struct hak_slab *slab, void **out, uint32_t want) {
   const uint32_t available = hak_slab_free_count(slab);
   const uint32_t take = want < available ? want : available;
-  if (HAK_UNLIKELY(slab->purged != 0) && take != 0) unpurge(slab);
   uint32_t taken = 0;
   uint32_t word = slab->first_word;
   char *const end = hak_slab_end(slab);
@@ -129,13 +104,12 @@ uint32_t hak_slab_carve(struct hak_slab *slab, void **out, uint32_t want) {
   const uint32_t available = slab->capacity - carved;
   const uint32_t take = want < available ? want : available;
   char *block = hak_slab_end(slab) - (size_t)(available - take + 1) * slab->stride;
-  if (HAK_UNLIKELY(slab->purged != 0) && take != 0) unpurge(slab);
   if (take > 1 && slab->zeroed && HAK_UNLIKELY(hak_ground_populates())) {
     populate(slab, block - (size_t)(take - 1) * slab->stride, (size_t)take * slab->stride);
   }
   if (take != 0) tiny_region_id_carve_behind(block, slab->class_id);
   for (uint32_t i = 0; i < take; i++, block -= slab->stride) {
-    tiny_region_id_carve(block, slab->class_id);
+    hak_block_make_fresh(block, slab->class_id);
     out[i] = block;
   }
   if (take != 0 && carved == 0) hak_block_front_fill(block + slab->stride);

@@ -212,18 +212,8 @@ bool hak_slab_format(struct hak_slab *slab, uint32_t class_id, bool zeroed);
 // Frees the bitmap. The slab has no block in use.
 void hak_slab_unformat(struct hak_slab *slab);
 
-// Accounts for pages of a slab in use that were purged (slab_purge.h).
-void hak_slab_note_purged(uint64_t bytes);
-// Bytes of slabs in use that were purged and not used since. Relaxed: a statistic.
-uint64_t hak_slab_purged_bytes(void);
-
-// Whether the memory limit allows the slab's blocks to be used: blocks in purged pages take memory again.
-bool hak_slab_purged_admitted(const struct hak_slab *slab);
-HAK_INLINE bool hak_slab_admitted(const struct hak_slab *slab) {
-  return HAK_LIKELY(slab->purged == 0) || hak_slab_purged_admitted(slab);
-}
-
-// Takes up to `want` blocks out of the bitmap into out[]; returns how many.
+// Takes up to `want` blocks out of the bitmap into out[]; returns how many. After this call and the next one,
+// hak_slab_used_again (slab_purged.h) before the blocks are touched.
 uint32_t hak_slab_take_free(struct hak_slab *slab, void **out, uint32_t want);
 // Carves up to `want` new blocks into out[], the lowest address last; returns how many.
 uint32_t hak_slab_carve(struct hak_slab *slab, void **out, uint32_t want);

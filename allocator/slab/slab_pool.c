@@ -13,6 +13,7 @@
 #include "allocator/slab/slab_guard.h"
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool_state.h"
+#include "allocator/slab/slab_purged.h"
 #include "allocator/slab/slab_release.h"
 #include "allocator/slab/superslab_records.h"
 
@@ -154,6 +155,7 @@ void hak_pool_give(struct hak_slab *slab) {
   hak_lock_acquire(&hak_pool_mutex);
   const bool touched = hak_slab_carved(slab) != 0 || !slab->zeroed;
   if (!touched) hak_pool_set_masks(ss, ss->free_mask, ss->dirty_mask & ~(1u << slab->index));
+  if (HAK_UNLIKELY(slab->purged != 0)) hak_slab_unpurge(slab);
   hak_slab_unformat(slab);
   // Release: a thread that finds no owner, which means a double free, comes after the slab's last use.
   // Step P2 of remote.pml.

@@ -6,6 +6,7 @@
 #include "allocator/os/decommit.h"
 #include "allocator/os/os.h"
 #include "allocator/slab/ground_split.h"
+#include "allocator/slab/slab_purged.h"
 
 // Whether bits first .. last are all set.
 static bool all_set(const uint64_t *words, uint32_t first, uint32_t last) {
@@ -18,11 +19,16 @@ static bool all_set(const uint64_t *words, uint32_t first, uint32_t last) {
   return true;
 }
 
-// Whether the page that begins `distance` bytes before the slab's end holds memory that no block needs.
-static bool page_is_free(const struct hak_slab *slab, uint32_t distance, uint32_t page) {
+// Whether page `number` of the slab holds memory that no block needs.
+static bool page_is_free(const struct hak_slab *slab, uint32_t number) {
+  const uint32_t page = (uint32_t)hak_os_page_size();
+  // Distances from the slab's end.
+  const uint32_t begin = (uint32_t)HAK_SLAB_ROOM - number * page;
+  const uint32_t end = begin - page;
   const uint32_t uncarved = slab->capacity - hak_slab_carved(slab);
-  uint32_t first = (distance - page) / slab->stride;
-  const uint32_t last = (distance - 1) / slab->stride;
+  // The header of a block that begins directly behind the page lies in the page.
+  uint32_t first = (end != 0 ? end - (uint32_t)HAK_HEADER_BYTES : 0) / slab->stride;
+  const uint32_t last = (begin - 1) / slab->stride;
   // A page with bytes before the slab's first block is left out: they belong to the head, or to no block.
   if (last >= slab->capacity) return false;
   if (last < uncarved) return !slab->zeroed;  // Never touched, or left by an earlier use of the slab.
@@ -32,16 +38,13 @@ static bool page_is_free(const struct hak_slab *slab, uint32_t distance, uint32_
 
 size_t hak_slab_purge(struct hak_slab *slab, uint32_t *runs) {
   const uint32_t page = (uint32_t)hak_os_page_size();
-  const uint32_t pages = (uint32_t)HAK_SLAB_SIZE / page;
+  const uint32_t pages = (uint32_t)HAK_SLAB_ROOM / page;
   static_assert(HAK_SLAB_SIZE / 4096 <= 16, "a bit for each page");
   char *const start = hak_slab_start(slab);
   size_t bytes = 0;
   uint32_t end;
   for (uint32_t i = slab->index == 0 ? (uint32_t)(HAK_SUPERSLAB_HEAD + page - 1) / page : 0; i < pages; i = end + 1) {
-    for (end = i; end < pages && ((slab->purged >> end) & 1) == 0 &&
-                  page_is_free(slab, (uint32_t)HAK_SLAB_SIZE - end * page, page);) {
-      end++;
-    }
+    for (end = i; end < pages && ((slab->purged >> end) & 1) == 0 && page_is_free(slab, end);) end++;
     if (end == i) continue;
     if (*runs == 0) break;
     (*runs)--;
@@ -49,18 +52,15 @@ size_t hak_slab_purge(struct hak_slab *slab, uint32_t *runs) {
     struct hak_superslab *ss = hak_superslab_of_slab(slab);
     if (hak_ground_is_huge(ss)) hak_ground_split_for(ss, start + (size_t)i * page);
     if (!hak_os_decommit(start + (size_t)i * page, run, HAK_DECOMMIT_DONTNEED)) continue;
-    slab->purged = (uint16_t)(slab->purged | (((1u << (end - i)) - 1) << i));
+    hak_slab_note_purged(slab, i, end - i);
     bytes += run;
   }
-  hak_slab_note_purged(bytes);
   return bytes;
 }
 
 bool hak_slab_purge_holds(const struct hak_slab *slab) {
-  const uint32_t page = (uint32_t)hak_os_page_size();
   for (uint32_t left = slab->purged; left != 0; left &= left - 1) {
-    const uint32_t number = (uint32_t)__builtin_ctz(left);
-    if (!page_is_free(slab, (uint32_t)HAK_SLAB_SIZE - number * page, page)) return false;
+    if (!page_is_free(slab, (uint32_t)__builtin_ctz(left))) return false;
   }
   return true;
 }

@@ -246,7 +246,6 @@ int Child(const std::string &name, int each_ms) {
 
 // ---- In the test --------------------------------------------------------------------------------
 
-bool HasHeaders() { return strstr(hak_version(), "header=none") == nullptr; }
 
 class Retention : public testing::Test {
  protected:
@@ -280,10 +279,7 @@ TEST_F(Retention, WithThePurgeThreadAndNoCall) {
 }
 
 // More slabs of one class than one slice of the page purge checks.
-TEST_F(Retention, PagesOfAllSlabs) {
-  if (HasHeaders()) GTEST_SKIP() << "free blocks have headers";
-  ExpectGone(Run("scattered", 1));
-}
+TEST_F(Retention, PagesOfAllSlabs) { ExpectGone(Run("scattered", 1)); }
 
 TEST_F(Retention, RecordsOfEndedThreads) {
   const Outcome outcome = Run("threads", 1);
