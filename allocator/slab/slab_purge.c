@@ -21,14 +21,11 @@ static bool all_set(const uint64_t *words, uint32_t first, uint32_t last) {
 
 // Whether page `number` of the slab holds memory that no block needs.
 static bool page_is_free(const struct hak_slab *slab, uint32_t number) {
-  const uint32_t page = (uint32_t)hak_os_page_size();
-  // Distances from the slab's end.
-  const uint32_t begin = (uint32_t)HAK_SLAB_ROOM - number * page;
-  const uint32_t end = begin - page;
+  const struct hak_slab_page page = hak_slab_page_at(number);
   const uint32_t uncarved = slab->capacity - hak_slab_carved(slab);
   // The header of a block that begins directly behind the page lies in the page.
-  uint32_t first = (end != 0 ? end - (uint32_t)HAK_HEADER_BYTES : 0) / slab->stride;
-  const uint32_t last = (begin - 1) / slab->stride;
+  uint32_t first = (page.end != 0 ? page.end - (uint32_t)HAK_HEADER_BYTES : 0) / slab->stride;
+  const uint32_t last = (page.begin - 1) / slab->stride;
   // A page with bytes before the slab's first block is left out: they belong to the head, or to no block.
   if (last >= slab->capacity) return false;
   if (last < uncarved) return !slab->zeroed;  // Never touched, or left by an earlier use of the slab.
@@ -38,7 +35,7 @@ static bool page_is_free(const struct hak_slab *slab, uint32_t number) {
 
 size_t hak_slab_purge(struct hak_slab *slab, uint32_t *runs) {
   const uint32_t page = (uint32_t)hak_os_page_size();
-  const uint32_t pages = (uint32_t)HAK_SLAB_ROOM / page;
+  const uint32_t pages = hak_slab_pages();
   static_assert(HAK_SLAB_SIZE / 4096 <= 16, "a bit for each page");
   char *const start = hak_slab_start(slab);
   size_t bytes = 0;

@@ -40,15 +40,13 @@ static void count_again(struct hak_slab *slab, uint32_t pages) {
 // the last block that was carved.
 static void renew_headers(struct hak_slab *slab, uint32_t page) {
   const uint32_t stride = slab->stride;
-  const uint32_t bytes = (uint32_t)hak_os_page_size();
-  // Distances from the slab's end. The header of block i is the byte in front of distance (i + 1) * stride.
-  const uint32_t begin = (uint32_t)HAK_SLAB_ROOM - page * bytes;
-  const uint32_t end = begin - bytes;
+  const struct hak_slab_page at = hak_slab_page_at(page);
   const uint32_t uncarved = slab->capacity - hak_slab_carved(slab);
-  uint32_t number = (end + stride - 1) / stride;
+  // The header of block i is the byte in front of distance (i + 1) * stride.
+  uint32_t number = (at.end + stride - 1) / stride;
   if (number < uncarved) number = uncarved;
   char *const slab_end = hak_slab_end(slab);
-  for (; number <= slab->capacity && number * stride < begin; number++) {
+  for (; number <= slab->capacity && number * stride < at.begin; number++) {
     char *const block = slab_end - (size_t)number * stride;
     tiny_region_id_carve(block, slab->class_id);
     hak_block_front_fill(block);
@@ -57,8 +55,7 @@ static void renew_headers(struct hak_slab *slab, uint32_t page) {
 
 // A free block that begins in front of the page and ends in it no longer holds its poison.
 static void forget_block_in_front(struct hak_slab *slab, uint32_t page) {
-  const uint32_t distance = (uint32_t)HAK_SLAB_ROOM - page * (uint32_t)hak_os_page_size();
-  const uint32_t index = (distance - 1) / slab->stride;
+  const uint32_t index = (hak_slab_page_at(page).begin - 1) / slab->stride;
   if (!hak_slab_was_carved(slab, index)) return;
   void *const block = hak_slab_block(slab, index);
   if (!hak_slab_header_is_purged(slab, block)) tiny_region_id_carve(block, slab->class_id);

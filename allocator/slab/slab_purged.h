@@ -11,9 +11,25 @@
 #define HAKMEM_SLAB_SLAB_PURGED_H_
 
 #include "allocator/os/base.h"
+#include "allocator/os/os.h"
 #include "allocator/slab/slab.h"
 
 HAK_C_BEGIN
+
+// The pages of a slab that hold blocks. The last one may reach beyond them, but never into a guard page.
+HAK_INLINE uint32_t hak_slab_pages(void) {
+  return (uint32_t)((HAK_SLAB_ROOM + hak_os_page_size() - 1) / hak_os_page_size());
+}
+// How far the first byte of the slab's page `number`, and the byte behind the page, are from the end of the blocks.
+struct hak_slab_page {
+  uint32_t begin;
+  uint32_t end;
+};
+HAK_INLINE struct hak_slab_page hak_slab_page_at(uint32_t number) {
+  const uint32_t bytes = (uint32_t)hak_os_page_size();
+  const uint32_t begin = (uint32_t)HAK_SLAB_ROOM - number * bytes;
+  return (struct hak_slab_page){.begin = begin, .end = begin > bytes ? begin - bytes : 0};
+}
 
 // Records that `count` pages of the slab, from page `first` on, were returned. By the owner.
 void hak_slab_note_purged(struct hak_slab *slab, uint32_t first, uint32_t count);

@@ -97,8 +97,8 @@ SLAB_MUTANTS = [
     {
         "name": "slab_purge_live_page",
         "file": "allocator/slab/slab_purge.c",
-        "old": "(end != 0 ? end - (uint32_t)HAK_HEADER_BYTES : 0) / slab->stride;",
-        "new": "(end != 0 ? end - (uint32_t)HAK_HEADER_BYTES : 0) / slab->stride + 1;",
+        "old": "(page.end != 0 ? page.end - (uint32_t)HAK_HEADER_BYTES : 0) / slab->stride;",
+        "new": "(page.end != 0 ? page.end - (uint32_t)HAK_HEADER_BYTES : 0) / slab->stride + 1;",
         "kind": "fence-post",
         "breaks": "a page is returned with the tail of a live block",
         "killer": "//allocator/heap:page_purge_test",
@@ -133,8 +133,8 @@ SLAB_MUTANTS = [
     {
         "name": "slab_purge_of_header",
         "file": "allocator/slab/slab_purge.c",
-        "old": "end - (uint32_t)HAK_HEADER_BYTES",
-        "new": "end",
+        "old": "page.end - (uint32_t)HAK_HEADER_BYTES",
+        "new": "page.end",
         "kind": "fence-post",
         "breaks": "a page is returned with the header of a live block",
         "killer": "//allocator/heap:page_purge_test_observe",
