@@ -149,6 +149,32 @@ TEST_F(PagePurge, MemoryThatIsUsedAgainCountsAgain) {
   Check();
 }
 
+// Of a slab with some live blocks every page goes back that holds none of their bytes and no header of theirs.
+TEST_F(PagePurge, ExactlyThePagesWithoutALiveBlockGoBack) {
+  const size_t page = hak_os_page_size();
+  for (const size_t stride : {size_t{16}, size_t{48}, size_t{512}, size_t{528}, size_t{3072}, size_t{12288}}) {
+    const uint32_t class_id = ClassOf(stride);
+    Grow(class_id, static_cast<uint32_t>(40 * HAK_SLAB_SIZE / stride));
+    Thin(2 * HAK_SLAB_SIZE / stride / 3);
+    hak_page_purge_all(heap_);
+    std::map<const hak_slab *, uint32_t> kept;
+    for (const auto &[block, byte] : live_) {
+      const hak_slab *slab = hak_slab_of(block);
+      if (slab->class_id != class_id) continue;
+      const size_t at = static_cast<size_t>(reinterpret_cast<char *>(block) - hak_slab_start(slab));
+      for (size_t number = (at - HAK_HEADER_BYTES) / page; number <= (at + slab->stride - 1) / page; number++) {
+        kept[slab] |= 1u << number;
+      }
+    }
+    ASSERT_GT(kept.size(), 10u) << stride;
+    for (const auto &[slab, pages] : kept) {
+      // The lowest page may belong to the superslab's head in part; a slab that was not carved to the end has fresh ones.
+      if (slab->index == 0 || hak_slab_carved(slab) < slab->capacity) continue;
+      EXPECT_EQ(slab->purged, ((1u << hak_slab_pages()) - 1) & ~pages) << stride;
+    }
+  }
+}
+
 // The headers and the poison of free blocks are lost with their page. Any part of the page may be used again, while
 // the rest of it stays away.
 TEST_F(PagePurge, BlocksOfPurgedPagesAreUsedAgainOneByOne) {

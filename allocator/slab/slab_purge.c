@@ -25,10 +25,11 @@ static bool page_is_free(const struct hak_slab *slab, uint32_t number) {
   const uint32_t uncarved = slab->capacity - hak_slab_carved(slab);
   // The header of a block that begins directly behind the page lies in the page.
   uint32_t first = (page.end != 0 ? page.end - (uint32_t)HAK_HEADER_BYTES : 0) / slab->stride;
-  const uint32_t last = (page.begin - 1) / slab->stride;
-  // A page with bytes before the slab's first block is left out: they belong to the head, or to no block.
-  if (last >= slab->capacity) return false;
-  if (last < uncarved) return !slab->zeroed;  // Never touched, or left by an earlier use of the slab.
+  uint32_t last = (page.begin - 1) / slab->stride;
+  // The bytes in front of the lowest block belong to nobody.
+  if (last >= slab->capacity) last = slab->capacity - 1;
+  // Never touched, or left by an earlier use of the slab.
+  if (last < uncarved || first >= slab->capacity) return !slab->zeroed;
   if (first < uncarved) first = uncarved;
   return all_set(slab->free, first, last);
 }

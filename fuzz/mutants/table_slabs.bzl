@@ -131,6 +131,15 @@ SLAB_MUTANTS = [
         "killer": "//allocator/heap:freed_check_test_observe",
     },
     {
+        "name": "slab_purge_not_lowest",
+        "file": "allocator/slab/slab_purge.c",
+        "old": "if (last >= slab->capacity) last = slab->capacity - 1;",
+        "new": "if (last >= slab->capacity) return false;",
+        "kind": "lost memory",
+        "breaks": "the lowest page of a slab is never returned",
+        "killer": "//allocator/heap:page_purge_test",
+    },
+    {
         "name": "slab_purge_of_header",
         "file": "allocator/slab/slab_purge.c",
         "old": "page.end - (uint32_t)HAK_HEADER_BYTES",
