@@ -139,6 +139,7 @@ class Input {
     if (value == (HAK_REGION_LIVE | class_id_)) wanted = HAK_REGION_IS_LIVE;
     if (value == class_id_) wanted = HAK_REGION_IS_FREE;
     if (value == HAK_REGION_FRESH) wanted = HAK_REGION_IS_FRESH;
+    if (value == HAK_REGION_PURGED) wanted = HAK_REGION_IS_PURGED;
     Check(state == wanted, "a damaged header is taken for another one");
     header = before;
   }
@@ -178,7 +179,7 @@ class Input {
 BlockLaneCalls::BlockLaneCalls()
     : link_store([](void *block, uint32_t next) { tiny_nextptr_store(block, next); }),
       link_load([](const void *block) { return tiny_nextptr_load(block); }),
-      carve([](void *block, uint32_t class_id) { tiny_region_id_carve(block, class_id); }),
+      carve(hak_block_make_fresh),
       check_out(hak_block_check_out),
       check_in(hak_block_check_in),
       state(

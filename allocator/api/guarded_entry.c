@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "allocator/api/process.h"
+#include "allocator/block/block_check.h"
 #include "allocator/block/block_tail.h"
 #include "allocator/block/empty_blocks.h"
 #include "allocator/heap/bin.h"

@@ -6,5 +6,6 @@
 HAK_COLD __attribute__((noreturn)) void hak_block_complain(const void *block, enum hak_region_state state,
                                                            const char *if_free, const char *if_other) {
   if (state == HAK_REGION_IS_BROKEN) hak_fatal("corrupted header", block);
-  hak_fatal(state == HAK_REGION_IS_FREE ? if_free : if_other, block);
+  const bool is_free = state == HAK_REGION_IS_FREE || state == HAK_REGION_IS_PURGED;
+  hak_fatal(is_free ? if_free : if_other, block);
 }

@@ -26,15 +26,18 @@ HAK_INLINE bool hak_block_behind_is_intact(const void *block, uint32_t class_id)
   return HAK_HEADER != HAK_HEADER_MODE_ALWAYS || tiny_region_id_state(behind, class_id) != HAK_REGION_IS_BROKEN;
 }
 
-// Ends the process unless the block, which was never handed out, still has its poison: its last bytes are the front of
-// the block behind it.
-HAK_INLINE void hak_block_require_fresh(const void *block, uint32_t class_id) {
+// Whether the block has poison in its last bytes only: it was never handed out, or lost its contents.
+HAK_INLINE bool hak_block_is_blank(enum hak_region_state state) {
+  return state == HAK_REGION_IS_FRESH || state == HAK_REGION_IS_PURGED;
+}
+// Ends the process unless such a block still has its poison: its last bytes are the front of the block behind it.
+HAK_INLINE void hak_block_require_blank(const void *block, uint32_t class_id) {
   const char *const behind = (const char *)block + hak_class_stride(class_id);
   if (HAK_UNLIKELY(!hak_block_front_is_intact(behind))) hak_fatal("underflow", behind);
 }
 
 // Ends the process unless the block can be handed out: it is free or was never handed out, and nobody wrote to it.
-// Returns whether it was never handed out.
+// Returns whether it was blank.
 HAK_INLINE bool hak_block_require_unused(const void *block, uint32_t class_id) {
   if (HAK_HEADER != HAK_HEADER_MODE_ALWAYS) return false;
   const enum hak_region_state state = tiny_region_id_state(block, class_id);
@@ -42,10 +45,10 @@ HAK_INLINE bool hak_block_require_unused(const void *block, uint32_t class_id) {
     if (HAK_UNLIKELY(!hak_poison_is_intact(block, hak_class_usable(class_id)))) hak_fatal("write after free", block);
     return false;
   }
-  if (HAK_UNLIKELY(state != HAK_REGION_IS_FRESH)) {
+  if (HAK_UNLIKELY(!hak_block_is_blank(state))) {
     hak_block_complain(block, state, "block handed out twice", "block handed out twice");
   }
-  hak_block_require_fresh(block, class_id);
+  hak_block_require_blank(block, class_id);
   return true;
 }
 
@@ -61,9 +64,9 @@ HAK_INLINE void hak_block_check_out(void *block, uint32_t class_id) {
   tiny_region_id_set_live(block, class_id);
 }
 
-// Whenever another thread reads the end of a block that is live or was never handed out (heap/freed_check.h), its canary
-// or poison must be whole; otherwise that thread reports an overflow. So a thread that changes it first marks the block
-// as free, and marks it live last. Acquire and release: on both sides this fence orders the state and the bytes. On
+// Whenever another thread reads the end of a block that is live or blank (heap/freed_check.h), its canary or poison must
+// be whole; otherwise that thread reports an overflow. So a thread that changes it first marks the block as free, and
+// marks it live last. Acquire and release: on both sides this fence orders the state and the bytes. On
 // x86-64 it is only a compiler barrier.
 HAK_INLINE void hak_block_keep_order(void) { __atomic_thread_fence(__ATOMIC_ACQ_REL); }
 // Between this call and hak_block_end_change the end of the block may change.
@@ -80,10 +83,10 @@ HAK_INLINE void hak_block_end_change(void *block, uint32_t class_id) {
 // gets a canary (api/guarded_entry.h): a freed block's header says already that it is free.
 HAK_INLINE void hak_block_take_out(void *block, uint32_t class_id) {
   if (!HAK_BLOCK_CHECKS) return;
-  const bool is_fresh = hak_block_require_unused(block, class_id);
+  const bool is_blank = hak_block_require_unused(block, class_id);
   if (!HAK_GUARDED) {
     tiny_region_id_set_live(block, class_id);
-  } else if (is_fresh) {
+  } else if (is_blank) {
     hak_block_begin_change(block, class_id);
   }
 }
@@ -125,7 +128,7 @@ HAK_INLINE void hak_block_require_untouched(const void *block, uint32_t class_id
   if (HAK_HEADER != HAK_HEADER_MODE_ALWAYS) return;
   const enum hak_region_state state = tiny_region_id_state(block, class_id);
   if (HAK_UNLIKELY(state == HAK_REGION_IS_BROKEN)) hak_fatal("corrupted header", block);
-  if (state == HAK_REGION_IS_FRESH) hak_block_require_fresh(block, class_id);
+  if (hak_block_is_blank(state)) hak_block_require_blank(block, class_id);
   if (state == HAK_REGION_IS_FREE && HAK_UNLIKELY(!hak_poison_is_intact(block, hak_class_usable(class_id)))) {
     hak_fatal("write after free", block);
   }

@@ -22,12 +22,15 @@ HAK_C_BEGIN
 #define HAK_REGION_LIVE 0x80u
 // Stands in place of a class: the block was carved but never handed out, so nobody owns its contents.
 #define HAK_REGION_FRESH 0x7Fu
-static_assert(HAK_CLASS_COUNT <= HAK_REGION_FRESH, "a class id fits below the live bit and is not the fresh mark");
+// Stands in place of a class: the block is free, and its memory was returned to the system since.
+#define HAK_REGION_PURGED 0x7Eu
+static_assert(HAK_CLASS_COUNT <= HAK_REGION_PURGED, "a class id fits below the live bit and is none of these marks");
 
 enum hak_region_state {
   HAK_REGION_IS_LIVE,
   HAK_REGION_IS_FREE,
   HAK_REGION_IS_FRESH,
+  HAK_REGION_IS_PURGED,
   HAK_REGION_IS_BROKEN,
 };
 
@@ -53,6 +56,7 @@ HAK_INLINE enum hak_region_state tiny_region_id_state(const void *block, uint32_
   const uint8_t header = tiny_region_id_load(block);
   if (header == (HAK_REGION_LIVE | class_id)) return HAK_REGION_IS_LIVE;
   if (header == HAK_REGION_FRESH) return HAK_REGION_IS_FRESH;
+  if (header == HAK_REGION_PURGED) return HAK_REGION_IS_PURGED;
   return header == class_id ? HAK_REGION_IS_FREE : HAK_REGION_IS_BROKEN;
 }
 
@@ -61,6 +65,11 @@ HAK_INLINE enum hak_region_state tiny_region_id_state(const void *block, uint32_
 HAK_INLINE void tiny_region_id_carve(void *block, uint32_t class_id) {
   if (HAK_HEADER == HAK_HEADER_MODE_PRESERVE) tiny_region_id_store(block, HAK_REGION_LIVE | class_id);
   if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) tiny_region_id_store(block, HAK_REGION_FRESH);
+}
+// Writes the header of a free block that lost its contents.
+HAK_INLINE void tiny_region_id_set_purged(void *block, uint32_t class_id) {
+  if (HAK_HEADER == HAK_HEADER_MODE_PRESERVE) tiny_region_id_store(block, HAK_REGION_LIVE | class_id);
+  if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) tiny_region_id_store(block, HAK_REGION_PURGED);
 }
 HAK_INLINE void tiny_region_id_carve_behind(void *block, uint32_t class_id) {
   if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) {

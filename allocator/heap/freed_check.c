@@ -38,12 +38,12 @@ static void require_lowest_front(const void *lowest) {
   if (HAK_UNLIKELY(!hak_block_front_is_intact(lowest))) hak_fatal("underflow", lowest);
 }
 
-// Checks the end of the block if the block is live, or was never handed out, all the time. Its thread may free the block
+// Checks the end of the block if the block is live, or blank, all the time. Its thread may free the block
 // and allocate it again between two reads, but hardly each time. If that thread is stopped in between, the block is
 // free.
 static HAK_NOINLINE HAK_RACES void require_tail(const void *block, uint32_t class_id) {
   const enum hak_region_state state = tiny_region_id_state(block, class_id);
-  if (state != HAK_REGION_IS_LIVE && state != HAK_REGION_IS_FRESH) return;
+  if (state != HAK_REGION_IS_LIVE && !hak_block_is_blank(state)) return;
   const char *const behind = (const char *)block + hak_class_stride(class_id);
   for (int looks = 0; looks < LOOKS; looks++) {
     size_t size;
@@ -55,7 +55,7 @@ static HAK_NOINLINE HAK_RACES void require_tail(const void *block, uint32_t clas
     hak_block_keep_order();
     if (tiny_region_id_state(block, class_id) != state) return;
   }
-  if (state == HAK_REGION_IS_FRESH) hak_fatal("underflow", behind);
+  if (state != HAK_REGION_IS_LIVE) hak_fatal("underflow", behind);
   hak_fatal("overflow", block);
 }
 

@@ -81,7 +81,9 @@ TEST_F(FreedCheck, AWriteInFrontOfAFreedBlockIsFound) {
     for (int distance = 2; distance <= 16; distance++) {
       block[-distance] ^= 0x41;
       HAK_EXPECT_FATAL(HandOut(before, class_id), "underflow", block);
-      if (distance < 9) HAK_EXPECT_FATAL(HandOut(block, class_id), "underflow", block);
+      if (distance < 9) {
+        HAK_EXPECT_FATAL(HandOut(block, class_id), "underflow", block);
+      }
       block[-distance] ^= 0x41;
     }
     HandOut(before, class_id);

@@ -189,7 +189,9 @@ TEST_F(PagePurge, BlocksOfPurgedPagesAreUsedAgainOneByOne) {
       const uint64_t purged = hak_slab_purged_bytes();
       Grow(class_id, 1);
       // What a single block of a slab needs: its pages, and with headers the page with its own one.
-      if (HAK_BLOCK_CHECKS) EXPECT_LE(purged - hak_slab_purged_bytes(), hak_class_stride(class_id) + 2 * hak_os_page_size());
+      if (HAK_BLOCK_CHECKS) {
+        EXPECT_LE(purged - hak_slab_purged_bytes(), hak_class_stride(class_id) + 2 * hak_os_page_size());
+      }
       if (random.OneIn(8)) Check();
     }
     Check();

@@ -48,7 +48,11 @@ static void renew_headers(struct hak_slab *slab, uint32_t page) {
   char *const slab_end = hak_slab_end(slab);
   for (; number <= slab->capacity && number * stride < at.begin; number++) {
     char *const block = slab_end - (size_t)number * stride;
-    tiny_region_id_carve(block, slab->class_id);
+    if (number > uncarved) {
+      tiny_region_id_set_purged(block, slab->class_id);
+    } else {
+      tiny_region_id_carve(block, slab->class_id);
+    }
     hak_block_front_fill(block);
   }
 }
@@ -58,7 +62,7 @@ static void forget_block_in_front(struct hak_slab *slab, uint32_t page) {
   const uint32_t index = (hak_slab_page_at(page).begin - 1) / slab->stride;
   if (!hak_slab_was_carved(slab, index)) return;
   void *const block = hak_slab_block(slab, index);
-  if (!hak_slab_header_is_purged(slab, block)) tiny_region_id_carve(block, slab->class_id);
+  if (!hak_slab_header_is_purged(slab, block)) tiny_region_id_set_purged(block, slab->class_id);
 }
 
 void hak_slab_note_purged(struct hak_slab *slab, uint32_t first, uint32_t count) {

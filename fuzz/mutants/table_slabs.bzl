@@ -115,7 +115,7 @@ SLAB_MUTANTS = [
     {
         "name": "fresh_end_unchecked",
         "file": "allocator/block/block_check.h",
-        "old": "  hak_block_require_fresh(block, class_id);\n  return true;",
+        "old": "  hak_block_require_blank(block, class_id);\n  return true;",
         "new": "  return true;",
         "kind": "missed canary",
         "breaks": "a write in front of a block goes unnoticed if the block before was never handed out",
@@ -124,7 +124,7 @@ SLAB_MUTANTS = [
     {
         "name": "fresh_neighbour_unchecked",
         "file": "allocator/heap/freed_check.c",
-        "old": "if (state != HAK_REGION_IS_LIVE && state != HAK_REGION_IS_FRESH) return;",
+        "old": "if (state != HAK_REGION_IS_LIVE && !hak_block_is_blank(state)) return;",
         "new": "if (state != HAK_REGION_IS_LIVE) return;",
         "kind": "missed canary",
         "breaks": "the same, when the block itself is used again",

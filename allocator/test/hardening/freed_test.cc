@@ -231,6 +231,56 @@ TEST(InFrontOfAFreedBlock, NothingIsSeenWhereNothingIsWrong) {
   EXPECT_EQ(outcome.err, "");
 }
 
+// ---- In pages that went back -----------------------------------------------------------------------
+
+// Blocks whose pages went back, because nearly all blocks of their slabs were freed.
+std::vector<char *> FreedAndReturned(size_t size) {
+  std::vector<char *> blocks;
+  for (int i = 0; i < 20000; ++i) blocks.push_back(New(size));
+  std::vector<char *> freed;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (i % (40000 / size) == 0) continue;
+    hak_free(blocks[i]);
+    freed.push_back(blocks[i]);
+  }
+  hak_trim(0);
+  return freed;
+}
+
+TEST(PagesThatWentBack, ADoubleFreeIsNamed) {
+  for (const size_t size : {size_t{40}, size_t{500}, size_t{3000}}) {
+    for (const size_t at : {size_t{1000}, size_t{7001}, size_t{15002}}) {
+      const Outcome outcome = RunForked([&] {
+        const std::vector<char *> freed = FreedAndReturned(size);
+        hak_stats stats = {};
+        stats.version = HAK_STATS_VERSION;
+        if (hak_stats_get(&stats) != 0 || stats.purged_bytes < 20000 * size / 4) return 3;
+        hak_free(freed[at]);
+        return 0;
+      });
+      ExpectCaught(outcome);
+      EXPECT_EQ(outcome.err.find("hakmem: double free: "), 0u) << size << ' ' << outcome;
+    }
+  }
+}
+
+TEST(PagesThatWentBack, TheirBlocksAreUsedAgain) {
+  const Outcome outcome = RunForked([] {
+    for (int round = 0; round < 3; ++round) {
+      for (const size_t size : {size_t{40}, size_t{500}, size_t{3000}}) {
+        FreedAndReturned(size);
+        std::vector<char *> blocks;
+        for (int i = 0; i < 3000; ++i) blocks.push_back(static_cast<char *>(memset(New(size), i, size)));
+        if (!hak_heap_verify()) return 1;
+        for (char *block : blocks) hak_free(block);
+      }
+    }
+    return 0;
+  });
+  EXPECT_EQ(outcome.exit_code, 0) << outcome;
+  EXPECT_EQ(outcome.err, "");
+}
+
 // ---- Size 0 -------------------------------------------------------------------------------------
 
 std::vector<void *> EmptyOfEachKind() {
