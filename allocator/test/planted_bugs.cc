@@ -32,6 +32,9 @@ void *Fake(void *base, size_t offset) {
   return p;
 }
 
+// Without ThreadSanitizer, which would report the planted bug itself if another thread is just filling the block.
+__attribute__((noinline, no_sanitize("thread"))) void Scribble(unsigned char *block) { block[0] ^= 1; }
+
 void *Malloc(size_t size) {
   const std::lock_guard<std::mutex> lock(g_mutex);
   if (g_bug == Bug::kHugeSucceeds && IsHuge(size)) return hak_malloc(64);
@@ -52,7 +55,7 @@ void *Malloc(size_t size) {
     return nullptr;
   }
   if (g_bug == Bug::kMallocSetsErrno) errno = EAGAIN;
-  if (g_bug == Bug::kScribble && before != nullptr && hak_usable_size(before) > 0 && Strikes()) before[0] ^= 1;
+  if (g_bug == Bug::kScribble && before != nullptr && hak_usable_size(before) > 0 && Strikes()) Scribble(before);
   if (g_bug == Bug::kLostRemoteFree) g_owner[p] = std::this_thread::get_id();
   g_last = p;
   return p;
