@@ -134,6 +134,15 @@ HAK_INLINE void hak_block_require_untouched(const void *block, uint32_t class_id
   }
 }
 
+// A link is about to be written to a block that the program does not hold. In a blank block of the smallest stride the
+// link would hit the poison at its end, so such a block becomes free like one that was handed out.
+HAK_INLINE void hak_block_before_link(void *block, uint32_t class_id) {
+  if (!HAK_POISON_ON || hak_class_stride(class_id) >= HAK_NEXTPTR_BYTES + HAK_MIN_ALIGN) return;
+  if (!hak_block_is_blank(tiny_region_id_state(block, class_id))) return;
+  hak_block_begin_change(block, class_id);
+  hak_poison_fill(block, hak_class_usable(class_id));
+}
+
 // The program passes the block as its own, to realloc or to ask for its usable size.
 HAK_INLINE void hak_block_check_live(const void *block, uint32_t class_id) {
   hak_block_require_live(block, class_id, "invalid pointer", "invalid pointer");

@@ -149,7 +149,8 @@ static uint32_t take_from_carved(struct hak_heap *heap, struct hak_slab *slab, v
     const bool singly = slab->stride >= HAK_CARVE_SINGLY;
     got = hak_slab_carve(slab, out, singly ? 1 : want);
     hak_slab_used_again(slab, out, got);
-    if (fresh != NULL) *fresh = singly && slab->zeroed;
+    // Where blocks that were never handed out hold poison, they are not zero.
+    if (fresh != NULL) *fresh = singly && slab->zeroed && !HAK_POISON_ON;
   }
   relink(heap, slab);
   return got;

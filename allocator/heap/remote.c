@@ -4,11 +4,13 @@
 #include "allocator/heap/remote.h"
 
 #include "allocator/block/poison.h"
+#include "allocator/block/block_check.h"
 #include "allocator/block/tiny_nextptr.h"
 #include "allocator/os/report.h"
 
 void hak_chain_add(struct hak_chain *chain, void *block) {
   const uint32_t index = hak_slab_index_of_freed(chain->slab, block);
+  hak_block_before_link(block, chain->slab->class_id);
   if (chain->first == 0) {
     chain->last = block;
   } else {

@@ -140,6 +140,15 @@ SLAB_MUTANTS = [
         "killer": "//allocator/heap:page_purge_test",
     },
     {
+        "name": "link_in_blank_block",
+        "file": "allocator/heap/remote.c",
+        "old": "  hak_block_before_link(block, chain->slab->class_id);\n",
+        "new": "",
+        "kind": "lost write",
+        "breaks": "the link of a block that was never handed out counts as damage",
+        "killer": "//allocator/heap:idle_cache_test_observe",
+    },
+    {
         "name": "slab_purge_of_header",
         "file": "allocator/slab/slab_purge.c",
         "old": "page.end - (uint32_t)HAK_HEADER_BYTES",
