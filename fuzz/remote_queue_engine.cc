@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "allocator/block/tiny_nextptr.h"
+#include "allocator/block/unit_test.h"
 #include "allocator/heap/heap_life.h"
 #include "allocator/heap/remote.h"
 #include "allocator/policy/config.h"
@@ -199,6 +200,7 @@ class Input {
       Check(hak_slab_map_find(blocks[i]) == class_id && OwnerOf(slab) == heap, "a block of another slab");
       // Blocks on remote chains are in the table too, without a number.
       Check(table_.Add(blocks[i], next_tag_), "a block that the program holds, or that is on a remote chain");
+      hak_unit::BeginUse(blocks[i], class_id);
       memcpy(blocks[i], &next_tag_, sizeof next_tag_);
       held_.push_back(blocks[i]);
       ++next_tag_;
@@ -225,6 +227,7 @@ class Input {
     uint64_t tag;
     memcpy(&tag, block, sizeof tag);
     Check(table_.Remove(block, tag), "a block that the program holds was written to");
+    hak_unit::EndUse(block, hak_slab_map_find(block));
     return block;
   }
 

@@ -6,6 +6,7 @@
 #include <array>
 #include <vector>
 
+#include "allocator/block/unit_test.h"
 #include "allocator/heap/bin.h"
 #include "allocator/heap/give_back.h"
 #include "allocator/heap/heap_life.h"
@@ -233,6 +234,7 @@ class Input {
                              hak_class_stride(of) <= hak_class_stride(class_id) * 9 / 8),
           "a block of another class");
     Check(held_table_.Add(block, next_tag_), "a block that the program holds already");
+    hak_unit::BeginUse(block, of);
     memcpy(block, &next_tag_, sizeof next_tag_);
     held_.push_back({block, of, next_tag_++});
     held_bytes_ += hak_class_stride(of);
@@ -269,6 +271,7 @@ class Input {
     uint64_t tag;
     memcpy(&tag, held.block, sizeof tag);
     Check(tag == held.tag, "a block that the program holds was written to");
+    hak_unit::EndUse(held.block, held.class_id);
     Note(held.class_id);
     return held;
   }

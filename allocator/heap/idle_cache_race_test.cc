@@ -15,8 +15,7 @@
 #include <thread>
 #include <vector>
 
-#include "allocator/block/block_check.h"
-#include "allocator/block/tiny_region_id.h"
+#include "allocator/block/unit_test.h"
 #include "allocator/heap/give_back.h"
 #include "allocator/heap/heap_life.h"
 #include "allocator/heap/idle_cache.h"
@@ -55,8 +54,7 @@ class Holders {
  public:
   void Take(void *block, uint32_t who) {
     if (Of(block).exchange(who, std::memory_order_relaxed) != 0) _exit(kTwice);
-    // Where blocks that were never handed out are checked, this one no longer counts as such, until Give.
-    tiny_region_id_set_free(block, hak_slab_map_find(block));
+    hak_unit::BeginUse(block, hak_slab_map_find(block));
     memcpy(block, &who, sizeof who);
   }
   void Give(void *block, uint32_t who) {
@@ -64,7 +62,7 @@ class Holders {
     memcpy(&there, block, sizeof there);
     if (there != who) _exit(kOverwritten);
     memset(block, 0xEE, 8);
-    hak_block_make_fresh(block, hak_slab_map_find(block));
+    hak_unit::EndUse(block, hak_slab_map_find(block));
     if (Of(block).exchange(0, std::memory_order_relaxed) != who) _exit(kNotHeld);
   }
   // Passes the block from one holder to another. Called by the holder.
