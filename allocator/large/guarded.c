@@ -65,8 +65,8 @@ static enum pages map_lightly(struct hak_guarded *one, size_t page) {
   one->start = hak_os_map(one->mapped, page);
   if (one->start == NULL) return PAGES_MISSING;
   one->data = one->start + page;
-  if (!hak_os_guard(one->start, one->mapped)) return missing_or_closed(one);
   one->light = true;
+  if (!hak_os_guard(one->start, one->mapped)) return missing_or_closed(one);
   return hak_os_unguard(one->data, one->data_bytes) ? PAGES_OPEN : missing_or_closed(one);
 }
 
@@ -83,9 +83,14 @@ static enum pages map_pages(struct hak_guarded *one, size_t align) {
   return hak_os_commit(one->data, one->data_bytes) ? PAGES_OPEN : missing_or_closed(one);
 }
 
-static enum pages open_again(const struct hak_guarded *one) {
-  const bool opened = (one->light ? hak_os_unguard : hak_os_commit)(one->data, one->data_bytes);
-  return opened ? PAGES_OPEN : PAGES_CLOSED;
+static enum pages open_again(struct hak_guarded *one) {
+  if (one->light) {
+    if (hak_os_unguard(one->data, one->data_bytes)) return PAGES_OPEN;
+    // Without guards it is unknown which pages can be touched, and what they hold: the whole range is mapped anew.
+    if (hak_os_guards_work() || !hak_os_close(one->start, one->mapped)) return PAGES_CLOSED;
+    one->light = false;
+  }
+  return hak_os_commit(one->data, one->data_bytes) ? PAGES_OPEN : PAGES_CLOSED;
 }
 
 static void enter(struct hak_guarded *one) {

@@ -189,7 +189,7 @@ static void end_closing(struct hak_guarded *one) {
 }
 
 static bool close_pages(struct hak_guarded *one) {
-  one->light = one->light && hak_os_guard(one->data, one->data_bytes);
+  one->light = one->light && hak_os_guard_used(one->data, one->data_bytes);
   if (one->light) return true;
   for (size_t done = 0; done < one->data_bytes; done += HAK_MAPPING_SLICE) {
     const size_t rest = one->data_bytes - done;

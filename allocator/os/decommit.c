@@ -30,7 +30,7 @@
 #define MADV_GUARD_REMOVE 103
 #endif
 
-// Written to the first word of memory before it is returned, to see whether it really was.
+// Written to the first word of memory before it is returned or closed, to see later whether it really was.
 #define MARK 0x6B616D6568216B61u
 
 static bool ask_kernel(void *start, size_t size, int advice) {
@@ -61,13 +61,31 @@ static bool advise(void *start, size_t size, int advice) {
   return done;
 }
 
+// As advise, for advice that must not be believed if it had no effect: the program may have set a filter by now that
+// reports success for all advice and passes none on. Afterwards the same advice is given for an address within a page,
+// which the kernel refuses before it does anything. No filter can be removed, so if this call reached the kernel, the
+// one before it did too. Without effect, *is_void becomes true.
+static bool advise_and_check(void *start, size_t size, int advice, bool *is_void) {
+  if (!advise(start, size, advice)) return false;
+  *is_void = ask_kernel((char *)start + 1, hak_os_page_size(), advice);
+  hak_os_count_call();
+  return !*is_void;
+}
+
 // Set once advice to return memory had no effect. Relaxed: a thread that does not see it yet finds out by itself.
 static HAK_ATOMIC(bool) advice_is_void;
+
+static void note_void_advice(void) { atomic_store_explicit(&advice_is_void, true, memory_order_relaxed); }
 
 bool hak_os_decommit(void *start, size_t size, enum hak_decommit_mode mode) {
   if (mode == HAK_DECOMMIT_OFF || hak_fault_due(HAK_FAULT_DECOMMIT)) return false;
   if (HAK_UNLIKELY(atomic_load_explicit(&advice_is_void, memory_order_relaxed))) return false;
-  if (!advise(start, size, mode == HAK_DECOMMIT_FREE ? MADV_FREE : MADV_DONTNEED)) return false;
+  bool is_void = false;
+  // Memory that the kernel may keep until it needs it counts as in use, whether the kernel heard of it or not.
+  const bool done = mode == HAK_DECOMMIT_FREE ? advise(start, size, MADV_FREE)
+                                              : advise_and_check(start, size, MADV_DONTNEED, &is_void);
+  if (HAK_UNLIKELY(is_void)) note_void_advice();
+  if (!done) return false;
   hak_os_count_decommit(size, mode == HAK_DECOMMIT_FREE);
   return true;
 }
@@ -83,7 +101,7 @@ bool hak_os_decommit_to_zero(void *start, size_t size) {
       hak_os_count_decommit(size, false);
       return true;
     }
-    atomic_store_explicit(&advice_is_void, true, memory_order_relaxed);
+    note_void_advice();
   }
   *first = before;
   return false;
@@ -166,6 +184,24 @@ bool hak_os_guard(void *start, size_t size) {
   return done;
 }
 
+bool hak_os_guard_used(void *start, size_t size) {
+  if (get_guards() == GUARDS_ARE_VOID) return false;
+  *(volatile uint64_t *)start = MARK;
+  return hak_os_guard(start, size);
+}
+
+// Whether pages that were just opened are zero, as far as their first word tells. Relaxed: no other thread has them. An
+// exchange, because a read would map the zero page, and the next write would fault again.
+static bool begins_zero(void *start) {
+  return atomic_exchange_explicit((HAK_ATOMIC(uint64_t) *)start, 0, memory_order_relaxed) == 0;
+}
+
 bool hak_os_unguard(void *start, size_t size) {
-  return !hak_fault_due(HAK_FAULT_COMMIT) && advise(start, size, MADV_GUARD_REMOVE);
+  if (hak_fault_due(HAK_FAULT_COMMIT) || get_guards() == GUARDS_ARE_VOID) return false;
+  bool is_void = false;
+  const bool done = advise_and_check(start, size, MADV_GUARD_REMOVE, &is_void);
+  // Another thread's filter, which this thread does not have, may have kept the pages from being closed.
+  if (done && HAK_LIKELY(begins_zero(start))) return true;
+  if (done || is_void) set_guards(GUARDS_ARE_VOID);
+  return false;
 }

@@ -18,7 +18,8 @@ enum hak_decommit_mode {
 };
 
 // Returns the pages of [start, start + size) to the kernel; they stay mapped. Both ends are at page boundaries, and the
-// range is not empty. False (always for HAK_DECOMMIT_OFF): nothing changed.
+// range is not empty. False (always for HAK_DECOMMIT_OFF): nothing changed. With HAK_DECOMMIT_DONTNEED a second call,
+// which the kernel must refuse, finds out whether a filter keeps the advice from it.
 bool hak_os_decommit(void *start, size_t size, enum hak_decommit_mode mode);
 
 // Returns the pages of the range at once. True only if they now read as zero: the function reads the first word instead
@@ -53,11 +54,16 @@ bool hak_os_populate(void *start, size_t size);
 bool hak_os_wipe_on_fork(void *start, size_t size);
 
 // Closes pages without a mapping of their own (Linux 6.13): nobody can touch them, and they hold no memory. False:
-// nothing changed, and the kernel is not asked again, unless a fault plan made the call fail.
+// nothing changed, and the kernel is not asked again, unless a fault plan made the call fail. That a filter has kept
+// the advice from the kernel is only found when the pages are opened.
 bool hak_os_guard(void *start, size_t size);
-// Opens pages that hak_os_guard has closed; they read as zero. False: they stay closed.
+// The same for pages that were used. Their first word is lost in any case.
+bool hak_os_guard_used(void *start, size_t size);
+// Opens pages that were closed together; they read as zero. A second call, which the kernel must refuse, and the first
+// word show whether they really do. False: they stay closed; or, if hak_os_guards_work is false now, nothing is known
+// of them.
 bool hak_os_unguard(void *start, size_t size);
-// False: hak_os_guard always fails here.
+// False: these functions always fail here, perhaps only since the program has set a filter.
 bool hak_os_guards_work(void);
 
 HAK_C_END

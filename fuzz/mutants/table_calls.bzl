@@ -355,6 +355,15 @@ CALL_MUTANTS = [
         "killer": "//allocator/large:guarded_test",
     },
     {
+        "name": "guarded_not_mapped_anew",
+        "file": "allocator/large/guarded.c",
+        "old": "!hak_os_close(one->start, one->mapped)",
+        "new": "false",
+        "kind": "missing check",
+        "breaks": "pages whose guards stopped working are used as they are",
+        "killer": "//allocator/test/hardening:guards_test_observe",
+    },
+    {
         "name": "guarded_stays_open",
         "file": "allocator/large/guarded_held.c",
         "old": "const bool closed = close_pages(one);",
