@@ -3,6 +3,8 @@
 // Guarded blocks: mapping, canaries, and the table of live blocks.
 #include "allocator/large/guarded.h"
 
+#include <string.h>
+
 #include "allocator/block/block_tail.h"
 #include "allocator/large/guarded_held.h"
 #include "allocator/meta/address_table.h"
@@ -94,6 +96,7 @@ static enum pages open_again(struct hak_guarded *one) {
 }
 
 static void enter(struct hak_guarded *one) {
+  one->entered = true;
   hak_address_insert(&table.live, &one->live);
   table.bytes += one->size;
   table.guard_bytes += one->mapped - one->data_bytes;
@@ -102,10 +105,32 @@ static void enter(struct hak_guarded *one) {
 
 static struct hak_guarded *leave(struct hak_address_entry **link) {
   struct hak_guarded *one = guarded_of(hak_address_extract(&table.live, link));
+  one->entered = false;
   table.bytes -= one->size;
   table.guard_bytes -= one->mapped - one->data_bytes;
   table.at_end -= one->at_end;
   return one;
+}
+
+// The losses of the lock's holders for which the table was made anew.
+static uint32_t losses HAK_GUARDED_BY(hak_mapping_mutex);
+
+static void enter_again(struct hak_guarded *one) {
+  if (!one->entered || !hak_address_reserve(&table.live)) return;
+  enter(one);
+  table.at_end += one->at_end;
+}
+
+static HAK_COLD void start_anew(void) HAK_REQUIRES(hak_mapping_mutex) {
+  losses = hak_mapping_losses();
+  memset(&table, 0, sizeof table);
+  hak_held_start_anew();
+  hak_guarded_for_each(enter_again);
+}
+
+static void lock(void) HAK_ACQUIRE(hak_mapping_mutex) {
+  hak_mapping_lock();
+  if (HAK_UNLIKELY(losses != hak_mapping_losses())) start_anew();
 }
 
 // A record for a range with `data_bytes` bytes of pages, with its sizes set. *again: the range was used before. NULL:
@@ -163,7 +188,7 @@ void *hak_guarded_take(size_t size, size_t align, bool at_end, bool *without) {
   const size_t data_bytes = hak_round_up(size == 0 ? 1 : size, hak_os_page_size());
   char *block = NULL;
   bool no_mappings = false;
-  hak_mapping_lock();
+  lock();
   if ((!at_end || table.at_end < AT_END_MAX) && hak_limit_admit(data_bytes) && hak_address_reserve(&table.live)) {
     bool again;
     struct hak_guarded *one = new_range(data_bytes, align, &again, &no_mappings);
@@ -179,7 +204,7 @@ void *hak_guarded_take(size_t size, size_t align, bool at_end, bool *without) {
 }
 
 bool hak_guarded_enter(void *memory, size_t size) {
-  hak_mapping_lock();
+  lock();
   struct hak_guarded *one = hak_address_reserve(&table.live) ? hak_guarded_record() : NULL;
   if (one != NULL) {
     *one = (struct hak_guarded){
@@ -194,7 +219,7 @@ bool hak_guarded_enter(void *memory, size_t size) {
 
 enum hak_guarded_kind hak_guarded_give(void *block) {
   enum hak_guarded_kind kind = HAK_GUARDED_NONE;
-  hak_mapping_lock();
+  lock();
   struct hak_address_entry **link = hak_address_find(&table.live, block);
   if (link != NULL) {
     require_intact(guarded_of(*link));
@@ -213,14 +238,14 @@ enum hak_guarded_kind hak_guarded_give(void *block) {
 }
 
 bool hak_guarded_is_held(const void *block) {
-  hak_mapping_lock();
+  lock();
   const bool held = hak_held_find(block);
   hak_mapping_unlock();
   return held;
 }
 
 size_t hak_guarded_size(const void *block) {
-  hak_mapping_lock();
+  lock();
   struct hak_address_entry **link = hak_address_find(&table.live, block);
   if (link != NULL) require_intact(guarded_of(*link));
   const size_t size = link != NULL ? guarded_of(*link)->size : SIZE_MAX;
@@ -230,7 +255,7 @@ size_t hak_guarded_size(const void *block) {
 
 bool hak_guarded_resize(void *block, size_t size, bool keep_pages) {
   bool done = false;
-  hak_mapping_lock();
+  lock();
   struct hak_address_entry **link = hak_address_find(&table.live, block);
   if (link != NULL) {
     struct hak_guarded *one = guarded_of(*link);
@@ -250,7 +275,7 @@ bool hak_guarded_resize(void *block, size_t size, bool keep_pages) {
 }
 
 struct hak_guarded_totals hak_guarded_totals(void) {
-  hak_mapping_lock();
+  lock();
   const struct hak_held_totals held = hak_held_totals();
   const struct hak_guarded_totals totals = {.blocks = table.live.count,
                                             .bytes = table.bytes,
@@ -264,7 +289,7 @@ struct hak_guarded_totals hak_guarded_totals(void) {
 const char *hak_guarded_verify(void) {
   const char *fault = NULL;
   uint64_t bytes = 0;
-  hak_mapping_lock();
+  lock();
   if (!hak_address_holds(&table.live)) fault = "guarded block in the wrong bucket";
   for (size_t i = 0; table.live.buckets != NULL && i < table.live.bucket_count; i++) {
     for (struct hak_address_entry *entry = table.live.buckets[i]; entry != NULL; entry = entry->next) {

@@ -3,6 +3,8 @@
 // The quarantine of guarded blocks, and the ranges that wait to be reused.
 #include "allocator/large/guarded_held.h"
 
+#include <string.h>
+
 #include "allocator/meta/meta.h"
 #include "allocator/os/decommit.h"
 #include "allocator/os/os.h"
@@ -18,6 +20,15 @@
 #define WAITING_PAGES 64u
 // The most ranges that one free unmaps.
 #define UNMAPS_MAX 2u
+
+// Records are allocated in batches of about this many bytes, so that all of them can be found.
+#define BATCH_BYTES ((size_t)4096)
+struct batch {
+  struct batch *next;
+  struct hak_guarded records[(BATCH_BYTES - sizeof(struct batch *)) / sizeof(struct hak_guarded)];
+};
+static_assert(sizeof(struct batch) <= BATCH_BYTES, "a batch is one record of meta");
+#define BATCH_RECORDS (sizeof((struct batch *)NULL)->records / sizeof(struct hak_guarded))
 
 // Ordered: the oldest first.
 struct queue {
@@ -38,9 +49,22 @@ static struct {
   uint64_t open;                                   // of these, pages that could not be closed
   struct hak_guarded *spare;
 } table;
+static struct batch *batches HAK_GUARDED_BY(hak_mapping_mutex);
+
+// ---- Records ------------------------------------------------------------------------------------
+
+static bool make_records(void) HAK_REQUIRES(hak_mapping_mutex) {
+  struct batch *batch = hak_meta_alloc(sizeof *batch);
+  if (batch == NULL) return false;
+  batch->next = batches;
+  batches = batch;
+  for (size_t i = 0; i < BATCH_RECORDS; i++) hak_guarded_drop_record(&batch->records[i]);
+  return true;
+}
+
 struct hak_guarded *hak_guarded_record(void) {
+  if (table.spare == NULL && !make_records()) return NULL;
   struct hak_guarded *one = table.spare;
-  if (one == NULL) return hak_meta_alloc(sizeof *one);
   table.spare = one->next;
   return one;
 }
@@ -48,6 +72,20 @@ struct hak_guarded *hak_guarded_record(void) {
 void hak_guarded_drop_record(struct hak_guarded *one) {
   one->next = table.spare;
   table.spare = one;
+}
+
+void hak_guarded_for_each(void (*visit)(struct hak_guarded *one)) {
+  for (struct batch *batch = batches; batch != NULL; batch = batch->next) {
+    for (size_t i = 0; i < BATCH_RECORDS; i++) visit(&batch->records[i]);
+  }
+}
+
+// The losses of the lock's holders for which the lists were made anew.
+static uint32_t losses HAK_GUARDED_BY(hak_mapping_mutex);
+
+HAK_COLD void hak_held_start_anew(void) {
+  losses = hak_mapping_losses();
+  memset(&table, 0, sizeof table);
 }
 
 // ---- Lists --------------------------------------------------------------------------------------
@@ -163,6 +201,7 @@ static struct hak_guarded *take_any(void) {
 size_t hak_held_trim(void) {
   size_t bytes = 0;
   hak_mapping_lock();
+  if (HAK_UNLIKELY(losses != hak_mapping_losses())) hak_held_start_anew();
   // No more ranges than there are now, because other threads may add some all the time.
   for (uint64_t left = table.waits + table.held.count; left > 0; left--) {
     struct hak_guarded *one = take_any();

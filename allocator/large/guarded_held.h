@@ -29,6 +29,7 @@ struct hak_guarded {
   bool closed;        // freed: the open pages are inaccessible too
   bool light;         // its pages are closed by guards in the page table
   bool without;       // without guards
+  bool entered;       // a live block: it is in the table of guarded.c
 };
 static_assert(offsetof(struct hak_guarded, live) == 0, "a record is found by its entry");
 
@@ -37,6 +38,12 @@ static_assert(offsetof(struct hak_guarded, live) == 0, "a record is found by its
 // A new record; the caller must set all fields. NULL: out of memory.
 struct hak_guarded *hak_guarded_record(void) HAK_REQUIRES(hak_mapping_mutex);
 void hak_guarded_drop_record(struct hak_guarded *one) HAK_REQUIRES(hak_mapping_mutex);
+
+// Calls `visit` for every record that was ever made.
+void hak_guarded_for_each(void (*visit)(struct hak_guarded *one)) HAK_REQUIRES(hak_mapping_mutex);
+// Forgets all freed blocks and unused records, because the lists may be half changed (hak_mapping_losses). Their pages
+// stay as they are.
+void hak_held_start_anew(void) HAK_REQUIRES(hak_mapping_mutex);
 
 // Frees the block: closes its pages, puts them into quarantine, and unmaps ranges that exceed the bounds. Steps out of
 // the lock; hak_held_find finds the block all the time.

@@ -178,6 +178,58 @@ TEST_F(Guarded, PagesAreUsedAgainAfterTheQuarantine) {
   EXPECT_EQ(hak_os_totals().mapped, mapped);
 }
 
+// A child that was created without fork handlers may inherit lists that a thread which does not exist there was
+// changing: freed blocks are lost, and live ones are found.
+TEST_F(Guarded, StartsAnewWhereTheLocksHolderDoesNotExist) {
+  std::vector<char *> blocks;
+  for (int i = 0; i < 300; i++) {
+    blocks.push_back(Take(kPage * 3 + 5, 16, i % 10 == 0));
+    ASSERT_NE(blocks.back(), nullptr);
+    blocks.back()[0] = static_cast<char>(i);
+  }
+  for (size_t i = 150; i < blocks.size(); i++) ASSERT_TRUE(hak_guarded_give(blocks[i]));
+  blocks.resize(150);
+  const int result = hak_unit::ResultInChild([&blocks] {
+    hak_unit::LoseHolder(&hak_mapping_mutex);
+    hak_guarded_for_each([](hak_guarded *one) {
+      one->live.next = reinterpret_cast<hak_address_entry *>(8);
+      one->next = reinterpret_cast<hak_guarded *>(8);
+    });
+    std::vector<char *> more;
+    for (int i = 0; i < 300; i++) {
+      more.push_back(Take(kPage * 3));
+      if (more.back() == nullptr || !IsZero(more.back(), kPage * 3)) return 1;
+      memset(more.back(), 1, kPage * 3);
+    }
+    if (hak_guarded_verify() != nullptr || hak_guarded_totals().blocks != blocks.size() + more.size()) return 2;
+    for (size_t i = 0; i < blocks.size(); i++) {
+      if (blocks[i][0] != static_cast<char>(i) || hak_guarded_size(blocks[i]) != kPage * 3 + 5) return 3;
+      if (hak_guarded_give(blocks[i]) != HAK_GUARDED_BLOCK || IsReadable(blocks[i])) return 4;
+    }
+    for (char *block : more) {
+      if (hak_guarded_give(block) != HAK_GUARDED_BLOCK) return 5;
+    }
+    hak_held_trim();
+    return hak_guarded_verify() == nullptr && hak_guarded_totals().blocks == 0 ? 0 : 6;
+  });
+  EXPECT_EQ(result, 0);
+  for (char *block : blocks) EXPECT_TRUE(hak_guarded_give(block));
+}
+
+// The same if the first call is a trim, which knows freed blocks only.
+TEST_F(Guarded, ATrimStartsAnewToo) {
+  char *block = Take(kPage);
+  EXPECT_TRUE(hak_guarded_give(Take(kPage)));
+  const int result = hak_unit::ResultInChild([block] {
+    hak_unit::LoseHolder(&hak_mapping_mutex);
+    hak_guarded_for_each([](hak_guarded *one) { one->next = reinterpret_cast<hak_guarded *>(8); });
+    hak_held_trim();
+    return hak_guarded_give(block) == HAK_GUARDED_BLOCK && hak_guarded_verify() == nullptr ? 0 : 1;
+  });
+  EXPECT_EQ(result, 0);
+  EXPECT_TRUE(hak_guarded_give(block));
+}
+
 TEST_F(Guarded, APlannedFaultWhereGuardsAreSetLeavesNothingBehind) {
   for (const uint64_t nth : {1u, 2u, 3u}) {
     for (const uint32_t kinds : {HAK_FAULT_PROTECT, HAK_FAULT_COMMIT, HAK_FAULT_PROTECT | HAK_FAULT_COMMIT}) {

@@ -50,6 +50,22 @@ static struct {
 // Bytes of resting records. Relaxed: a statistic.
 static HAK_ATOMIC(uint64_t) resting_bytes;
 
+// ---- Locking ------------------------------------------------------------------------------------
+
+// In a child that was created without fork handlers, the thread that held the lock does not exist. Records in use stay;
+// free ones are lost, because their lists may be half changed.
+static HAK_COLD void start_anew(void) HAK_REQUIRES(hak_records_lock) {
+  const uint64_t big_mapped = meta.big_mapped;
+  memset(&meta, 0, sizeof meta);
+  meta.big_mapped = big_mapped;
+  hak_meta_pages_start_anew();
+}
+
+static void lock(void) HAK_ACQUIRE(hak_records_lock) {
+  hak_lock_acquire(&hak_records_lock);
+  if (HAK_UNLIKELY(hak_lock_was_orphaned(&hak_records_lock))) start_anew();
+}
+
 static uint32_t shift_for(size_t size) {
   if (size <= (size_t)1 << MIN_SHIFT) return MIN_SHIFT;
   return 64u - (uint32_t)__builtin_clzll(size - 1);
@@ -117,6 +133,7 @@ static HAK_NOINLINE char *take_record(uint32_t shift) HAK_REQUIRES(hak_records_l
 }
 
 static HAK_NOINLINE void give_record(char *record, uint32_t shift) HAK_REQUIRES(hak_records_lock) {
+  if (HAK_UNLIKELY(!hak_meta_pages_are_known(record))) return;
   for (; shift < PAGE_SHIFT; shift++) {
     char *other = (char *)((uintptr_t)record ^ (uintptr_t)1 << shift);
     struct free_record *entry = (struct free_record *)(void *)other;
@@ -180,7 +197,7 @@ void *hak_meta_alloc(size_t size) {
   if (shift >= SHIFTS) return NULL;
   bool zero = false;
   char *record;
-  hak_lock_acquire(&hak_records_lock);
+  lock();
   if (shift < PAGE_SHIFT) {
     record = take_small(shift);
   } else if (shift < BIG_SHIFT) {
@@ -195,7 +212,7 @@ void *hak_meta_alloc(size_t size) {
 
 void hak_meta_free(void *record, size_t size) {
   const uint32_t shift = shift_for(size);
-  hak_lock_acquire(&hak_records_lock);
+  lock();
   if (shift < PAGE_SHIFT) {
     give_small(record, shift);
   } else if (shift < BIG_SHIFT) {
@@ -207,14 +224,14 @@ void hak_meta_free(void *record, size_t size) {
 }
 
 uint64_t hak_meta_mapped(void) {
-  hak_lock_acquire(&hak_records_lock);
+  lock();
   const uint64_t mapped = hak_meta_pages_mapped() + meta.big_mapped;
   hak_lock_release(&hak_records_lock);
   return mapped;
 }
 
 uint64_t hak_meta_committed(void) {
-  hak_lock_acquire(&hak_records_lock);
+  lock();
   const uint64_t committed = hak_meta_pages_committed() + meta.big_mapped;
   hak_lock_release(&hak_records_lock);
   const uint64_t resting = atomic_load_explicit(&resting_bytes, memory_order_relaxed);
@@ -248,14 +265,14 @@ uint64_t hak_meta_idle_bytes(void) {
 
 // Returns the free pages of one chunk that has been idle since `until`. False: there is none, or the kernel refused.
 static HAK_COLD bool release_chunk(uint64_t until, uint64_t now, size_t *bytes) {
-  hak_lock_acquire(&hak_records_lock);
+  lock();
   struct hak_meta_loan *loan = hak_meta_pages_lend(until, now);
   hak_lock_release(&hak_records_lock);
   if (loan == NULL) return false;
   hak_meta_pages_decommit(loan);
   const bool refused = loan->gone != loan->pages;
   if (loan->pages != 0) hak_refusal_note(&refusal, refused, now);
-  hak_lock_acquire(&hak_records_lock);
+  lock();
   *bytes += hak_meta_pages_return(loan, now);
   hak_lock_release(&hak_records_lock);
   return !refused;
@@ -263,7 +280,7 @@ static HAK_COLD bool release_chunk(uint64_t until, uint64_t now, size_t *bytes) 
 
 static HAK_COLD bool tick(uint64_t until, uint64_t now) {
   if (!hak_refusal_is_over(&refusal, now)) return false;
-  hak_lock_acquire(&hak_records_lock);
+  lock();
   if (meta.ready_ms <= until) {
     meta.ready_ms = now;
     put_ready_back();
@@ -283,7 +300,7 @@ bool hak_meta_tick(uint64_t now) {
 HAK_COLD size_t hak_meta_trim(void) {
   const uint64_t now = hak_os_now_ms();
   size_t bytes = 0;
-  hak_lock_acquire(&hak_records_lock);
+  lock();
   put_ready_back();
   hak_lock_release(&hak_records_lock);
   // Each chunk is tried at most once: those that are queued again meanwhile come behind all others.
@@ -292,6 +309,6 @@ HAK_COLD size_t hak_meta_trim(void) {
   return bytes;
 }
 
-void hak_meta_lock(void) { hak_lock_acquire(&hak_records_lock); }
+void hak_meta_lock(void) { lock(); }
 void hak_meta_unlock(void) { hak_lock_release(&hak_records_lock); }
 HAK_COLD void hak_meta_forked(void) { hak_meta_pages_forked(); }

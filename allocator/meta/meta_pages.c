@@ -27,6 +27,7 @@ struct chunk {
   struct chunk *queue_next;
   uint64_t idle_since_ms;
   uint32_t order;
+  uint32_t epoch;
   bool queued;
   uint64_t bits[PAGES];
 };
@@ -41,6 +42,7 @@ static struct {
   uint64_t mapped;
   uint64_t gone;  // the number of such pages in all chunks
   struct hak_meta_loan loan;
+  uint32_t epoch;  // chunks of an earlier epoch are on no list and not counted, except in `mapped` and `gone`
 } pages HAK_GUARDED_BY(hak_records_lock);
 // The number of pages whose memory can be returned. Relaxed: written under the lock, a hint elsewhere.
 static HAK_ATOMIC(uint64_t) idle_pages;
@@ -131,6 +133,7 @@ static HAK_COLD struct chunk *make_chunk(void) HAK_REQUIRES(hak_records_lock) {
   pages.mapped += CHUNK;
   hak_commit_add(CHUNK);
   chunk->order = NO_ORDER;
+  chunk->epoch = pages.epoch;
   set_masks(chunk, ~(uint64_t)1, 1);
   return chunk;
 }
@@ -167,8 +170,19 @@ static HAK_NOINLINE void enqueue(struct chunk *chunk, uint64_t now) HAK_REQUIRES
   pages.queue_last = chunk;
 }
 
+HAK_COLD void hak_meta_pages_start_anew(void) {
+  for (uint32_t order = 0; order < HAK_META_ORDERS; order++) pages.lists[order] = NULL;
+  pages.queue_first = pages.queue_last = NULL;
+  pages.loan.chunk = NULL;
+  pages.epoch++;
+  atomic_store_explicit(&idle_pages, 0, memory_order_relaxed);
+}
+
+bool hak_meta_pages_are_known(const void *record) { return chunk_of(record)->epoch == pages.epoch; }
+
 void hak_meta_pages_give(void *run, uint32_t order) {
   struct chunk *chunk = chunk_of(run);
+  if (HAK_UNLIKELY(chunk->epoch != pages.epoch)) return;
   set_masks(chunk, chunk->free | first_pages(1u << order) << page_of(run), chunk->dirty);
   if (!chunk->queued) enqueue(chunk, hak_os_now_ms());
 }

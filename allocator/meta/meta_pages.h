@@ -30,6 +30,11 @@ extern struct hak_lock hak_records_lock;
 void *hak_meta_pages_take(uint32_t order, bool *zero, char **rest) HAK_REQUIRES(hak_records_lock);
 void hak_meta_pages_give(void *run, uint32_t order) HAK_REQUIRES(hak_records_lock);
 
+// Starts with no chunk, because the lists may be half changed (hak_meta_start_anew). Whether the chunk of a record was
+// made since.
+void hak_meta_pages_start_anew(void) HAK_REQUIRES(hak_records_lock);
+bool hak_meta_pages_are_known(const void *record) HAK_REQUIRES(hak_records_lock);
+
 // One bit for each 64 bytes of the page that contains `record`, for the caller's use. They begin as zero.
 uint64_t *hak_meta_page_bits(const void *record) HAK_REQUIRES(hak_records_lock);
 

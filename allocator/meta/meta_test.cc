@@ -36,6 +36,42 @@ TEST(Meta, UsableIsTheNextPowerOfTwoFrom64On) {
   }
 }
 
+// A child that was created without fork handlers may inherit lists that a thread which does not exist there was
+// changing: free records are lost, and those in use can be freed.
+TEST(Meta, StartsAnewWhereTheLocksHolderDoesNotExist) {
+  const int result = hak_unit::ResultInChild([] {
+    constexpr size_t kSizes[] = {64, 200, 1000, 3000, 9000, 100000, 700000};
+    std::vector<std::pair<char *, size_t>> live;
+    for (int i = 0; i < 1400; i++) {
+      live.emplace_back(static_cast<char *>(hak_meta_alloc(kSizes[i % 7])), kSizes[i % 7]);
+      memset(live.back().first, i, live.back().second);
+    }
+    for (size_t i = 0; i < 700; i++) {
+      hak_meta_free(live[i].first, live[i].second);
+      // Where a free record has its links.
+      memset(live[i].first, 0x55, 32);
+    }
+    hak_unit::LoseHolder(&hak_records_lock);
+    for (size_t i = 700; i < live.size(); i++) {
+      if (live[i].first[0] != static_cast<char>(i)) return 1;
+      if (i % 2 == 0) hak_meta_free(live[i].first, live[i].second);
+    }
+    for (int i = 0; i < 1400; i++) {
+      char *record = static_cast<char *>(hak_meta_alloc(kSizes[i % 7]));
+      if (record == nullptr || !IsZero(record, kSizes[i % 7])) return 2;
+      memset(record, 1, kSizes[i % 7]);
+      if (i % 3 != 0) hak_meta_free(record, kSizes[i % 7]);
+    }
+    for (size_t i = 701; i < live.size(); i += 2) {
+      if (live[i].first[live[i].second - 1] != static_cast<char>(i)) return 3;
+      hak_meta_free(live[i].first, live[i].second);
+    }
+    hak_meta_trim();
+    return hak_meta_alloc(64) != nullptr ? 0 : 4;
+  });
+  EXPECT_EQ(result, 0);
+}
+
 // Live records keep their contents. New records are zero, also in memory that was used before.
 TEST(Meta, RandomRecordsAreZeroAlignedAndApart) {
   Random random(3);

@@ -22,6 +22,11 @@ HAK_COLD void hak_fork_gate_wait(struct hak_lock *lock) {
   // Seq_cst: as in hak_gated_acquire.
   while (atomic_load_explicit(&hak_fork_gate_closed, memory_order_seq_cst)) {
     if (hak_report_is_ending()) return;  // The process ends: keeps the lock, and waits for no other thread.
+    if (hak_lock_is_left_alone()) {
+      // The thread that forks does not exist in this process. Relaxed: there is no other thread.
+      atomic_store_explicit(&hak_fork_gate_closed, false, memory_order_relaxed);
+      return;
+    }
     // Nothing has changed under the lock yet.
     hak_lock_release_unranked(lock);
     hak_lock_acquire_unranked(&gate);

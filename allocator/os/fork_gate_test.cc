@@ -120,4 +120,18 @@ TEST(ForkGate, LocksOfThreadsThatDoNotExistAreTaken) {
   hak_lock_fork_word = before;
 }
 
+// The thread that closed the gate for its fork does not exist in a child that another thread created meanwhile.
+TEST(ForkGate, AGateThatNobodyOpensIsOpened) {
+  const int result = hak_unit::ResultInChild([] {
+    hak_lock lock = {};
+    Reset(&lock);
+    hak_fork_gate_close();
+    hak_unit::LoseHolder(&lock);
+    hak_gated_acquire(&lock);
+    hak_lock_release(&lock);
+    return lock.state.load() == 0 && hak_gated_try(&lock) ? 0 : 1;
+  });
+  EXPECT_EQ(result, 0);
+}
+
 }  // namespace

@@ -19,6 +19,7 @@ __thread bool hak_lock_holds_all __attribute__((tls_model("initial-exec")));
 
 __thread uint32_t hak_locks_held __attribute__((tls_model("initial-exec")));
 HAK_ATOMIC(uint32_t) * hak_lock_fork_word;
+HAK_ATOMIC(uint32_t) hak_lock_ranks_orphaned;
 
 #if HAK_OBSERVE
 // Relaxed, all of them: statistics.
@@ -64,7 +65,12 @@ HAK_COLD void hak_lock_slow(struct hak_lock *lock) {
   const uint64_t since_us = HAK_OBSERVE ? hak_os_now_us() : 0;
   // Acquire as above. The state stays 2 while this thread holds the lock: others may sleep too.
   while (atomic_exchange_explicit(&lock->state, 2, memory_order_acquire) != 0) {
-    if (hak_report_is_ending() || hak_lock_is_left_alone()) break;
+    if (hak_report_is_ending()) break;
+    if (hak_lock_is_left_alone()) {
+      // Relaxed: see hak_lock_was_orphaned.
+      atomic_fetch_or_explicit(&hak_lock_ranks_orphaned, 1u << lock->rank, memory_order_relaxed);
+      break;
+    }
     hak_futex_wait(&lock->state, 2, HAK_FUTEX_FOR_EVER);
   }
   note_wait(lock, since_us);

@@ -53,6 +53,17 @@ HAK_INLINE bool hak_lock_is_left_alone(void) {
   return hak_lock_fork_word != NULL && atomic_load_explicit(hak_lock_fork_word, memory_order_relaxed) == 0;
 }
 
+// Bit r: a lock of rank r was taken from a thread that does not exist in this process (hak_lock_is_left_alone). What
+// the lock guards may be half changed. Relaxed: it is read and written by the thread that took the lock.
+extern HAK_ATOMIC(uint32_t) hak_lock_ranks_orphaned;
+// Whether that happened since the last call for a lock of this rank. For the holder of the lock.
+HAK_INLINE bool hak_lock_was_orphaned(const struct hak_lock *lock) {
+  const uint32_t bit = 1u << lock->rank;
+  if (HAK_LIKELY((atomic_load_explicit(&hak_lock_ranks_orphaned, memory_order_relaxed) & bit) == 0)) return false;
+  atomic_fetch_and_explicit(&hak_lock_ranks_orphaned, ~bit, memory_order_relaxed);
+  return true;
+}
+
 // How many waits for a lock took HAK_LOCK_LONG_US or more, and the longest, except for the fork gate. Counted in
 // OBSERVE.
 #define HAK_LOCK_LONG_US 1000u

@@ -15,13 +15,16 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <random>
 #include <string>
 #include <vector>
 
+#include "allocator/os/atomic.h"
 #include "allocator/os/fault.h"
+#include "allocator/os/lock.h"
 #include "allocator/os/os.h"
 #include "allocator/test/test_random.h"
 
@@ -110,6 +113,27 @@ inline bool IsReadable(const void *byte) {
   close(ends[0]);
   close(ends[1]);
   return copied;
+}
+
+// Runs `body` in a child of this process and returns its result, or 256 and the signal that ended it.
+template <typename Body>
+int ResultInChild(const Body &body) {
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);  // An end for a child that hangs.
+    _exit(body());
+  }
+  int status = -1;
+  if (waitpid(child, &status, 0) != child) return -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 256 + WTERMSIG(status);
+}
+
+// Makes this process look like a child that was created without fork handlers while another thread held the lock: the
+// lock is held, and nobody is there to release it.
+inline void LoseHolder(struct hak_lock *lock) {
+  static HAK_ATOMIC(uint32_t) word;
+  hak_lock_fork_word = &word;
+  lock->state = 1;
 }
 
 // How many pages of the range are resident.

@@ -205,6 +205,23 @@ struct hak_run *hak_run_next_alone(void) {
   return run;
 }
 
+HAK_COLD void hak_free_runs_start_anew(void) {
+  pages.unused = pages.root = pages.oldest = pages.newest = NULL;
+  pages.unused_count = 0;
+  atomic_store_explicit(&pages.bytes, 0, memory_order_relaxed);
+  atomic_store_explicit(&pages.dirty, 0, memory_order_relaxed);
+  for (struct batch *batch = pages.batches; batch != NULL; batch = batch->next) {
+    for (size_t i = 0; i < BATCH_RUNS; i++) {
+      struct hak_run *run = &batch->runs[i];
+      if (run->state == HAK_RUN_UNUSED) {
+        hak_run_drop(run);
+      } else if (run->state != HAK_RUN_LIVE) {
+        run->state = HAK_RUN_LOST;
+      }
+    }
+  }
+}
+
 // ---- Verification -------------------------------------------------------------------------------
 
 struct sums {
@@ -216,7 +233,7 @@ struct sums {
 
 static void check(const struct hak_run *run, void *context) HAK_REQUIRES(hak_mapping_mutex) {
   struct sums *sums = context;
-  if (run->state == HAK_RUN_LEAVING) return;
+  if (run->state == HAK_RUN_LEAVING || run->state == HAK_RUN_LOST) return;
   if (run->size == 0 || ((uintptr_t)run->start | run->size) % HAK_PAGE_SIZE != 0)
     sums->fault = "run off page boundaries";
   if (hak_page_map_run(run->start) != run || hak_page_map_run(hak_run_end(run) - HAK_PAGE_SIZE) != run) {

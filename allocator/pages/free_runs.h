@@ -50,6 +50,9 @@ struct hak_run *hak_run_largest(void) HAK_REQUIRES(hak_mapping_mutex);
 // A free run with no other run at either end; NULL: there is none.
 struct hak_run *hak_run_next_alone(void) HAK_REQUIRES(hak_mapping_mutex);
 
+// Starts with no free run, because the records may be half changed: live runs stay, all others are lost.
+void hak_free_runs_start_anew(void) HAK_REQUIRES(hak_mapping_mutex);
+
 // Bytes of free runs, and how many of them may hold memory. Without the lock: a hint.
 uint64_t hak_free_runs_bytes(void);
 uint64_t hak_free_runs_dirty(void);

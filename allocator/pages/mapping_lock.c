@@ -11,14 +11,25 @@ struct hak_lock hak_mapping_mutex = HAK_LOCK_INIT(HAK_RANK_MAPPING);
 static HAK_ATOMIC(uint32_t) outside;
 // A fork waits or is in progress. Under the lock.
 static bool forking HAK_GUARDED_BY(hak_mapping_mutex);
-
-void hak_mapping_lock(void) { hak_lock_acquire(&hak_mapping_mutex); }
+static uint32_t losses HAK_GUARDED_BY(hak_mapping_mutex);
 void hak_mapping_unlock(void) { hak_lock_release(&hak_mapping_mutex); }
 void hak_mapping_pass(void) { hak_lock_pass(&hak_mapping_mutex); }
 
 // Relaxed, both: the lock does the ordering.
 static uint32_t get_outside(void) { return atomic_load_explicit(&outside, memory_order_relaxed); }
 static void set_outside(uint32_t count) { atomic_store_explicit(&outside, count, memory_order_relaxed); }
+
+static HAK_COLD void note_loss(void) HAK_REQUIRES(hak_mapping_mutex) {
+  losses++;
+  forking = false;
+  set_outside(0);
+}
+
+void hak_mapping_lock(void) {
+  hak_lock_acquire(&hak_mapping_mutex);
+  if (HAK_UNLIKELY(hak_lock_was_orphaned(&hak_mapping_mutex))) note_loss();
+}
+uint32_t hak_mapping_losses(void) { return losses; }
 
 HAK_NO_THREAD_SAFETY_ANALYSIS("the lock counts as held until hak_mapping_step_in")
 bool hak_mapping_step_out(void) {
@@ -53,7 +64,7 @@ bool hak_mapping_wait_for_others(void) {
 }
 
 void hak_mapping_lock_for_fork(void) {
-  hak_lock_acquire(&hak_mapping_mutex);
+  hak_mapping_lock();
   forking = true;
   for (uint32_t left; (left = get_outside()) != 0;) {
     // In a process that was created without fork handlers the other threads do not exist.

@@ -20,6 +20,10 @@ HAK_C_BEGIN
 // Only for annotations: other files take the lock by the functions below.
 extern struct hak_lock hak_mapping_mutex;
 
+// How often the lock was taken from a thread that does not exist in this process, which was created without the fork
+// handlers. When it has changed, what the lock guards may be half changed, and whoever keeps lists there starts anew.
+uint32_t hak_mapping_losses(void) HAK_REQUIRES(hak_mapping_mutex);
+
 void hak_mapping_lock(void) HAK_ACQUIRE(hak_mapping_mutex);
 void hak_mapping_unlock(void) HAK_RELEASE(hak_mapping_mutex);
 // Call it between two steps of long work: a thread that waits for the lock gets it first.

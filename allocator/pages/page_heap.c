@@ -40,6 +40,40 @@ static struct hak_run *find(const void *block) HAK_REQUIRES(hak_mapping_mutex) {
   return run != NULL && run->state == HAK_RUN_LIVE && run->start + run->front == block ? run : NULL;
 }
 
+// ---- Locking ------------------------------------------------------------------------------------
+
+struct sums {
+  uint64_t blocks;
+  uint64_t bytes;
+  uint64_t mapped;
+};
+
+static void add_up(const struct hak_run *run, void *context) {
+  struct sums *sums = context;
+  if (run->state != HAK_RUN_LEAVING && run->state != HAK_RUN_LOST) sums->mapped += run->size;
+  if (run->state != HAK_RUN_LIVE) return;
+  sums->blocks++;
+  sums->bytes += usable(run);
+}
+
+// The losses of the lock's holders for which the page heap has started anew.
+static uint32_t losses HAK_GUARDED_BY(hak_mapping_mutex);
+
+static HAK_COLD void start_anew(void) HAK_REQUIRES(hak_mapping_mutex) {
+  losses = hak_mapping_losses();
+  hak_free_runs_start_anew();
+  struct sums sums = {.blocks = 0};
+  hak_run_for_each(add_up, &sums);
+  live.blocks = sums.blocks;
+  live.bytes = sums.bytes;
+  hak_run_ground_start_anew(sums.mapped);
+}
+
+static void lock(void) HAK_ACQUIRE(hak_mapping_mutex) {
+  hak_mapping_lock();
+  if (HAK_UNLIKELY(losses != hak_mapping_losses())) start_anew();
+}
+
 static void set_tag(char *page, uint16_t tag) {
   // Relaxed: see hak_chunk.
   atomic_store_explicit(hak_page_tag_at(page), tag, memory_order_relaxed);
@@ -142,7 +176,7 @@ static struct hak_run *take_run(const struct hak_page_request *request) HAK_REQU
 
 void *hak_page_heap_take(const struct hak_page_request *request) {
   char *block = NULL;
-  hak_mapping_lock();
+  lock();
   struct hak_run *run = take_run(request);
   if (run != NULL) {
     run->front = request->front;
@@ -166,7 +200,7 @@ static void retire(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
 }
 
 bool hak_page_heap_give(void *block) {
-  hak_mapping_lock();
+  lock();
   struct hak_run *run = find(block);
   if (run != NULL) {
     count_out(run);
@@ -180,7 +214,7 @@ bool hak_page_heap_give(void *block) {
 }
 
 struct hak_page_block hak_page_heap_look(const void *block) {
-  hak_mapping_lock();
+  lock();
   const struct hak_run *run = find(block);
   struct hak_page_block found = {.size = 0, .front = 0};
   if (run != NULL) found = (struct hak_page_block){.size = run->size, .front = run->front};
@@ -266,7 +300,7 @@ static bool resize(struct hak_run *run, size_t size, bool may_move) HAK_REQUIRES
 
 void *hak_page_heap_resize(void *block, size_t size, uint16_t tag, bool may_move) {
   char *now = NULL;
-  hak_mapping_lock();
+  lock();
   struct hak_run *run = find(block);
   if (run != NULL && hak_run_reserve(2)) {
     if (resize(run, size, may_move)) {
@@ -282,21 +316,21 @@ void *hak_page_heap_resize(void *block, size_t size, uint16_t tag, bool may_move
 
 bool hak_page_heap_tick(uint64_t now) {
   if (!hak_run_release_may_be_due(now)) return false;
-  hak_mapping_lock();
+  lock();
   const bool worked = hak_run_release_due(now);
   hak_mapping_unlock();
   return worked;
 }
 
 size_t hak_page_heap_trim(void) {
-  hak_mapping_lock();
+  lock();
   const size_t bytes = hak_run_release_all();
   hak_mapping_unlock();
   return bytes;
 }
 
 struct hak_page_heap_totals hak_page_heap_totals(void) {
-  hak_mapping_lock();
+  lock();
   const struct hak_page_heap_totals totals = {.blocks = live.blocks,
                                               .bytes = live.bytes,
                                               .free_bytes = hak_free_runs_bytes(),
@@ -308,23 +342,9 @@ struct hak_page_heap_totals hak_page_heap_totals(void) {
 
 uint64_t hak_page_heap_free_memory(void) { return hak_free_runs_dirty(); }
 
-struct sums {
-  uint64_t blocks;
-  uint64_t bytes;
-  uint64_t mapped;
-};
-
-static void add_up(const struct hak_run *run, void *context) {
-  struct sums *sums = context;
-  if (run->state != HAK_RUN_LEAVING) sums->mapped += run->size;
-  if (run->state != HAK_RUN_LIVE) return;
-  sums->blocks++;
-  sums->bytes += usable(run);
-}
-
 const char *hak_page_heap_verify(void) {
   struct sums sums = {.blocks = 0};
-  hak_mapping_lock();
+  lock();
   const char *fault = hak_free_runs_verify();
   hak_run_for_each(add_up, &sums);
   if (fault == NULL && (sums.blocks != live.blocks || sums.bytes != live.bytes)) fault = "blocks of pages miscounted";

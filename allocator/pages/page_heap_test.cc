@@ -11,6 +11,8 @@
 #include "allocator/os/fault.h"
 #include "allocator/os/os.h"
 #include "allocator/os/unit_test.h"
+#include "allocator/pages/free_runs.h"
+#include "allocator/pages/mapping_lock.h"
 #include "allocator/pages/page_map.h"
 #include "allocator/pages/unit_test.h"
 #include "allocator/policy/config.h"
@@ -109,6 +111,47 @@ TEST_F(PageHeap, TotalsAreOfLiveAndFreeRuns) {
   EXPECT_EQ(hak_page_heap_free_memory(), 3 * kMiB);
   EXPECT_EQ(totals.mapped_bytes, totals.free_bytes + kMiB);
   ASSERT_TRUE(Give(b));
+}
+
+// A child that was created without fork handlers may inherit lists that a thread which does not exist there was
+// changing.
+TEST_F(PageHeap, StartsAnewWhereTheLocksHolderDoesNotExist) {
+  std::vector<char *> blocks;
+  for (int i = 0; i < 40; i++) {
+    blocks.push_back(Take((i % 5 + 1) * kMiB));
+    ASSERT_NE(blocks.back(), nullptr);
+    blocks.back()[0] = static_cast<char>(i);
+  }
+  for (size_t i = 0; i < blocks.size(); i += 2) ASSERT_TRUE(Give(blocks[i]));
+  const int result = hak_unit::ResultInChild([&blocks] {
+    hak_unit::LoseHolder(&hak_mapping_mutex);
+    hak_run_for_each(
+        [](const hak_run *run, void *) {
+          if (run->state != HAK_RUN_FREE) return;
+          hak_run *half = const_cast<hak_run *>(run);
+          half->left = half->right = half->older = half->newer = reinterpret_cast<hak_run *>(8);
+        },
+        nullptr);
+    char *first = Take(kMiB);
+    if (first == nullptr || !IsZero(first, kMiB) || hak_page_heap_verify() != nullptr) return 1;
+    if (hak_page_heap_totals().blocks != blocks.size() / 2 + 1 || hak_page_heap_totals().cached_bytes != 0) return 2;
+    memset(first, 1, kMiB);
+    for (size_t i = 1; i < blocks.size(); i += 2) {
+      if (blocks[i][0] != static_cast<char>(i)) return 3;
+      char *larger = Resize(blocks[i], SizeOf(blocks[i]) + kMiB, true);
+      if (!Give(larger != nullptr ? larger : blocks[i])) return 4;
+    }
+    std::vector<char *> more;
+    for (int i = 0; i < 40; i++) more.push_back(Take((i % 7 + 1) * kMiB));
+    for (char *block : more) {
+      if (block == first || !Give(block)) return 5;
+    }
+    if (first[kMiB - 1] != 1 || !Give(first)) return 6;
+    hak_page_heap_trim();
+    return hak_page_heap_verify() == nullptr && hak_page_heap_totals().blocks == 0 ? 0 : 7;
+  });
+  EXPECT_EQ(result, 0);
+  for (size_t i = 1; i < blocks.size(); i += 2) EXPECT_TRUE(Give(blocks[i]));
 }
 
 // ---- Which pages ----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ enum hak_run_state {
   HAK_RUN_LIVE,     // a block
   HAK_RUN_TRANSIT,  // the thread that took it is making a system call without the lock
   HAK_RUN_LEAVING,  // its addresses will soon not be the page heap's: not counted, not in the page map
+  HAK_RUN_LOST,     // a thread that does not exist in this process may have half changed it: never used again
 };
 
 // All under the lock of mapping_lock.h. The fields that a live run's holder may read do not change while it is live:

@@ -186,6 +186,11 @@ void hak_run_ground_forget(char *start, size_t size) {
 
 void hak_run_ground_left(void) { may_turn_back = true; }
 
+HAK_COLD void hak_run_ground_start_anew(uint64_t bytes) {
+  mapped = bytes;
+  useless.size = 0;
+}
+
 // ---- Splitting chunks ----------------------------------------------------------------------------
 
 // Records that the chunk with this page is in small pages. Returns the chunk; NULL: it was in small pages already.

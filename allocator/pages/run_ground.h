@@ -24,7 +24,9 @@ void hak_run_ground_tidy(void) HAK_REQUIRES(hak_mapping_mutex);
 void hak_run_ground_forget(char *start, size_t size) HAK_REQUIRES(hak_mapping_mutex);
 void hak_run_ground_remember(size_t bytes) HAK_REQUIRES(hak_mapping_mutex);
 void hak_run_ground_left(void) HAK_REQUIRES(hak_mapping_mutex);
-// Bytes of all runs.
+// Only runs of `bytes` bytes are left, and the rest is lost (hak_free_runs_start_anew).
+void hak_run_ground_start_anew(uint64_t bytes) HAK_REQUIRES(hak_mapping_mutex);
+// Bytes of all runs, except those that are leaving or lost.
 uint64_t hak_run_ground_mapped(void) HAK_REQUIRES(hak_mapping_mutex);
 
 // The two chunks that a returned range covers only in part.

@@ -3,6 +3,15 @@
 
 PAGE_MUTANTS = [
     {
+        "name": "orphaned_runs_kept",
+        "file": "allocator/pages/page_heap.c",
+        "old": "if (HAK_UNLIKELY(losses != hak_mapping_losses())) start_anew();",
+        "new": "if (HAK_UNLIKELY(losses != hak_mapping_losses())) losses = hak_mapping_losses();",
+        "kind": "missing check",
+        "breaks": "a raw clone's child walks lists that a thread which it does not have was changing",
+        "killer": "//allocator/pages:page_heap_test",
+    },
+    {
         "name": "tree_find_off_by_one",
         "file": "allocator/pages/run_tree.c",
         "old": "if (comes_before(root, size, start)) {",

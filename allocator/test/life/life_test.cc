@@ -363,6 +363,58 @@ int RawClones() {
   return 0;
 }
 
+// The same with blocks of the page heap, whose lists other threads are changing at almost any time. The child frees
+// blocks that its parent has allocated.
+int RawClonesAmongLargeBlocks() {
+  const auto work = [](void *seed) -> void * {
+    void *held[12] = {};
+    uint64_t random = reinterpret_cast<uintptr_t>(seed);
+    while (!g_stop) {
+      random = random * 6364136223846793005U + 1442695040888963407U;
+      void *&slot = held[(random >> 32) % 12];
+      free(slot);
+      slot = malloc(1100000 + (random >> 40) % 2000000);
+    }
+    for (void *block : held) free(block);
+    return nullptr;
+  };
+  void *inherited[8];
+  for (void *&block : inherited) {
+    block = malloc(1500000);
+    memset(block, 7, 5000);
+  }
+  pthread_t threads[2];
+  for (uintptr_t i = 0; i < 2; ++i) pthread_create(&threads[i], nullptr, work, reinterpret_cast<void *>(i + 1));
+  for (int k = 0; k < 100; ++k) {
+    const long child = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (child == 0) {
+      alarm(5);
+      for (void *block : inherited) {
+        if (static_cast<char *>(block)[4999] != 7) syscall(SYS_exit_group, 1);
+        free(block);
+      }
+      char *p[30];
+      for (size_t i = 0; i < 30; ++i) {
+        p[i] = static_cast<char *>(malloc(40000 + i * 100000));
+        if (p[i] == nullptr) syscall(SYS_exit_group, 2);
+        memset(p[i], static_cast<int>(i), 40000);
+      }
+      for (size_t i = 0; i < 30; ++i) {
+        if (p[i][39999] != static_cast<char>(i)) syscall(SYS_exit_group, 3);
+        free(p[i]);
+      }
+      syscall(SYS_exit_group, 0);
+    }
+    int status = 0;
+    waitpid(static_cast<pid_t>(child), &status, 0);
+    if (status != 0) Fail("a raw child's status", static_cast<uint64_t>(status));
+  }
+  g_stop = true;
+  for (const pthread_t thread : threads) pthread_join(thread, nullptr);
+  for (void *block : inherited) free(block);
+  return 0;
+}
+
 // ---- Keys ---------------------------------------------------------------------------------------
 
 void *Pairs(void *) {
@@ -408,6 +460,7 @@ constexpr Case kCases[] = {
     {"fork leaves idle heaps alone", ForkLeavesIdleHeapsAlone},
     {"child leaves heaps alone", ChildLeavesHeapsAlone},
     {"raw clones", RawClones},
+    {"raw clones among large blocks", RawClonesAmongLargeBlocks},
     {"key 0 is others'", KeyZeroIsOthers},
 };
 
