@@ -204,10 +204,8 @@ class Input {
   void CheckPlace(const Held &held) const {
     const struct hak_page_block found = calls_.look(held.p);
     Check(found.size == held.size && found.front == held.front, "another size");
-    const struct hak_chunk *chunk = hak_chunk_of(held.p);
-    Check(chunk != nullptr && __atomic_load_n(reinterpret_cast<const uint16_t *>(&chunk->tag[hak_chunk_page(held.p)]),
-                                              __ATOMIC_RELAXED) == held.tag,
-          "another tag");
+    const auto *tag = hak_page_tag_at(held.p);
+    Check(tag != nullptr && atomic_load_explicit(tag, memory_order_relaxed) == held.tag, "another tag");
     for (const Held &other : held_) {
       if (&other == &held || other.p == nullptr) continue;
       Check(held.start() + held.size <= other.start() || other.start() + other.size <= held.start(),

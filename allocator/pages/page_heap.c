@@ -265,14 +265,14 @@ static bool move(struct hak_run *run, size_t new_size) HAK_REQUIRES(hak_mapping_
     target->dirty = moved ? 0 : new_size;
     hak_page_map_set_dirty(target->start, new_size, !moved);
     if (!moved) {
+      hak_run_ground_remember(old, bytes_before);
+      hak_page_map_set_run(old, bytes_before, run);
       set_tag(old, tag);
-      hak_run_ground_remember(bytes_before);
       hak_run_make_free(target, hak_os_now_ms());
     }
   }
   run->state = HAK_RUN_LIVE;
   if (moved) {
-    hak_run_ground_left();
     hak_commit_sub(bytes_before);
     run->start = target->start;
     run->size = new_size;
@@ -280,6 +280,7 @@ static bool move(struct hak_run *run, size_t new_size) HAK_REQUIRES(hak_mapping_
     hak_page_map_set_run(run->start, new_size, run);
   }
   count_in(run);
+  if (moved) hak_run_ground_left();
   return moved;
 }
 
@@ -349,6 +350,7 @@ const char *hak_page_heap_verify(void) {
   hak_run_for_each(add_up, &sums);
   if (fault == NULL && (sums.blocks != live.blocks || sums.bytes != live.bytes)) fault = "blocks of pages miscounted";
   if (fault == NULL && sums.mapped != hak_run_ground_mapped()) fault = "runs do not add up to what is mapped";
+  if (fault == NULL && sums.mapped != hak_page_map_entered()) fault = "chunks do not add up to what is mapped";
   hak_mapping_unlock();
   return fault;
 }

@@ -3,8 +3,8 @@
 // The page heap: blocks of whole pages, of any size. They are cut out of runs of free pages: of the smallest run that
 // is large enough, and of the lowest among these. When they are freed, they merge with their free neighbours.
 //
-// Thread-safe: one lock (mapping_lock.h), which is never held during a system call that returns memory. The records of
-// blocks are apart from all blocks.
+// Thread-safe: one lock (mapping_lock.h), which is never held during a system call that returns memory of blocks. The
+// records of blocks are apart from all blocks.
 #ifndef HAKMEM_PAGES_PAGE_HEAP_H_
 #define HAKMEM_PAGES_PAGE_HEAP_H_
 

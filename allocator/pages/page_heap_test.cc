@@ -487,6 +487,39 @@ TEST_F(PageHeap, ARequestThatIsRefusedLeavesNoRecords) {
   EXPECT_TRUE(Give(first));
 }
 
+// ---- Memory of the records ------------------------------------------------------------------------
+
+size_t ResidentRecords(const char *address) {
+  return ResidentPages(hak_page_records_of(address), sizeof(hak_page_records)) * kPage;
+}
+
+TEST_F(PageHeap, AnUntouchedBlockTakesHardlyAnyRecords) {
+  for (const enum hak_huge_pages huge : {HAK_HUGE_PAGES_OFF, HAK_HUGE_PAGES_ON}) {
+    hak_config.huge_pages = huge;
+    char *block = Take(1024 * kMiB);
+    ASSERT_NE(block, nullptr);
+    hak_page_map_clear(block, 1024 * kMiB);
+    char *const end = block + 1024 * kMiB - 1;
+    // Where it begins and where it ends: the run, the tag, the bits.
+    EXPECT_LE(ResidentRecords(block), 3 * kPage);
+    EXPECT_LE(ResidentRecords(end), 4 * kPage);
+    ASSERT_TRUE(Give(block));
+    hak_page_heap_trim();
+    EXPECT_EQ(ResidentRecords(block), 0u);
+    EXPECT_EQ(ResidentRecords(end), 0u);
+  }
+}
+
+// A record that goes back and is needed again costs a system call and a page fault: not for each block.
+TEST_F(PageHeap, RecordsOfWhatComesAndGoesStay) {
+  hak_config.mapping_cache_bytes = 0;
+  ASSERT_TRUE(Give(Take(256 * kMiB)));
+  const uint64_t decommits = hak_os_totals().decommits;
+  for (int round = 0; round < 20; round++) ASSERT_TRUE(Give(Take(256 * kMiB)));
+  EXPECT_EQ(hak_os_totals().decommits, decommits);
+  EXPECT_EQ(hak_page_heap_totals().mapped_bytes, 0u);
+}
+
 // A block grows by moving again and again, beside another one that stays.
 TEST_F(PageHeap, MovesDoNotUseAddressesUp) {
   std::set<uintptr_t> chunks;

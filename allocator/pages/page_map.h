@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The page map: what the page heap knows of each page of its memory, kept apart from all blocks. There is one record
-// for each chunk of 2 MiB of addresses, in leaves of 1 GiB that are found through two levels of pointers. A leaf is
-// reserved as a whole and takes memory only for the chunks in use. It is never unmapped.
+// The page map: what the page heap knows of each page of its memory, kept apart from all blocks. Two levels of pointers
+// lead from an address to the leaf of its GiB. A leaf has a few bits for each chunk of 2 MiB, beside one another, so
+// that a new range of addresses touches little; and a reservation with the records of pages, which takes memory only
+// where a run begins or ends, or where freed pages may hold something. Neither is ever unmapped, so anyone may read it
+// at any time; records of chunks in which the page heap has nothing any more return their memory and read as zero.
 #ifndef HAKMEM_PAGES_PAGE_MAP_H_
 #define HAKMEM_PAGES_PAGE_MAP_H_
 
@@ -29,43 +31,80 @@ struct hak_run;
 #define HAK_PAGE_MAP_BITS 48u
 #define HAK_ROOT_BRANCHES ((size_t)1 << (HAK_PAGE_MAP_BITS - HAK_BRANCH_SHIFT))
 
+#define HAK_LEAF_PAGES ((size_t)1 << (HAK_LEAF_SHIFT - HAK_PAGE_SHIFT))
+
+// Under the lock of mapping_lock.h.
 struct hak_chunk {
-  // Bit i: page i may hold something other than zero. For a free run, the bits are kept under the lock of
-  // mapping_lock.h. For a live run, they are as they were when the run was taken, and the block's holder may read them.
-  // Relaxed: other bits of a word change meanwhile.
-  HAK_ATOMIC(uint64_t) dirty[HAK_CHUNK_PAGES / 64];
-  // The whole chunk was advised to be one huge page, and no part of it was returned. Under the lock.
-  bool huge;
+  // How many of its pages are in a run.
+  uint16_t pages : 10;
+  // The whole chunk was advised to be one huge page, and no part of it was returned.
+  uint16_t huge : 1;
   // The whole chunk is the page heap's and is in small pages: because the heap was small, or since a part of it was
-  // returned. Under the lock.
-  bool small;
+  // returned.
+  uint16_t small : 1;
+  // An entry of its pages in hak_page_records may be other than zero, so that the entries may take memory.
+  uint16_t written : 1;
+};
+static_assert(HAK_CHUNK_PAGES < 1 << 10, "the pages of a chunk can be counted");
+
+// The records of the pages of a leaf. Those of a chunk that is in no run may be set to zero at any time.
+struct hak_page_records {
+  // At the first and the last page of each run: the run. Other entries may be stale. Under the lock.
+  struct hak_run *run[HAK_LEAF_PAGES];
   // For the page in which a medium block begins: its tag (large/medium.h); 0 for all other pages. Written by the
   // block's holder, or under the lock while there is no block (relaxed: the block itself is handed over with stronger
   // ordering).
-  HAK_ATOMIC(uint16_t) tag[HAK_CHUNK_PAGES];
-  // At the first and the last page of each run: the run. Other entries may be stale. Under the lock.
-  struct hak_run *run[HAK_CHUNK_PAGES];
+  HAK_ATOMIC(uint16_t) tag[HAK_LEAF_PAGES];
+  // One bit for each page: it may hold something other than zero. For a free run, the bits are kept under the lock. For
+  // a live run, they are as they were when the run was taken, and the block's holder may read them. Pages in no run
+  // have none. Relaxed: other bits of a word change meanwhile.
+  HAK_ATOMIC(uint64_t) dirty[HAK_LEAF_PAGES / 64];
 };
-static_assert(HAK_LEAF_CHUNKS * sizeof(struct hak_chunk) < (size_t)4 * 1024 * 1024,
-              "a leaf costs little address space");
+static_assert(sizeof(struct hak_page_records) < (size_t)4 * 1024 * 1024, "a leaf costs little address space");
 
+struct hak_leaf {
+  // NULL: there are no records yet. Written under the lock (release), read by anyone (acquire).
+  HAK_ATOMIC(struct hak_page_records *) records;
+  struct hak_leaf *next;  // the leaves with records. This and what follows: under the lock
+  // A dirty bit may be other than zero, or was since the memory of the bits was returned. Relaxed: the bits of a live
+  // run do not change, and this stays set while the leaf has a run.
+  HAK_ATOMIC(bool) has_bits;
+  bool bits_idle;    // the bits are counted as idle
+  uint16_t covered;  // chunks that have pages in a run
+  uint16_t idle;     // chunks that have none, but whose records may take memory; and one more if the bits are idle
+  struct hak_chunk chunks[HAK_LEAF_CHUNKS];
+};
 struct hak_branch {
-  HAK_ATOMIC(struct hak_chunk *) leaves[HAK_BRANCH_LEAVES];
+  struct hak_leaf leaves[HAK_BRANCH_LEAVES];
 };
 // Written under the lock (release), read by anyone (acquire).
 extern HAK_ATOMIC(struct hak_branch *) hak_page_map_root[HAK_ROOT_BRANCHES];
 
-// The record of the chunk with this address; NULL: the page heap never had memory near it.
-HAK_INLINE struct hak_chunk *hak_chunk_of(const void *address) {
+// The leaf of this address; NULL: the page heap never had memory near it.
+HAK_INLINE struct hak_leaf *hak_leaf_of(const void *address) {
   const uintptr_t at = (uintptr_t)address;
   if (HAK_UNLIKELY(at >> HAK_PAGE_MAP_BITS != 0)) return NULL;
-  // Acquire, both: the targets were initialised before the pointers were stored.
+  // Acquire: the branch was initialised before the pointer was stored.
   struct hak_branch *branch = atomic_load_explicit(&hak_page_map_root[at >> HAK_BRANCH_SHIFT], memory_order_acquire);
   if (HAK_UNLIKELY(branch == NULL)) return NULL;
-  struct hak_chunk *leaf =
-      atomic_load_explicit(&branch->leaves[(at >> HAK_LEAF_SHIFT) & (HAK_BRANCH_LEAVES - 1)], memory_order_acquire);
-  if (HAK_UNLIKELY(leaf == NULL)) return NULL;
-  return &leaf[(at >> HAK_CHUNK_SHIFT) & (HAK_LEAF_CHUNKS - 1)];
+  return &branch->leaves[(at >> HAK_LEAF_SHIFT) & (HAK_BRANCH_LEAVES - 1)];
+}
+// The records of the pages of its leaf; NULL: there are none.
+HAK_INLINE struct hak_page_records *hak_page_records_of(const void *address) {
+  struct hak_leaf *leaf = hak_leaf_of(address);
+  // Acquire: the reservation was made writable before the pointer was stored.
+  return HAK_LIKELY(leaf != NULL) ? atomic_load_explicit(&leaf->records, memory_order_acquire) : NULL;
+}
+// Where the page with this address is in its leaf.
+HAK_INLINE size_t hak_leaf_page(const void *address) {
+  return ((uintptr_t)address >> HAK_PAGE_SHIFT) & (HAK_LEAF_PAGES - 1);
+}
+// The record of the chunk with this address; NULL: the page heap never had memory near it.
+HAK_INLINE struct hak_chunk *hak_chunk_of(const void *address) {
+  struct hak_leaf *leaf = hak_leaf_of(address);
+  // Relaxed: under the lock.
+  if (leaf == NULL || atomic_load_explicit(&leaf->records, memory_order_relaxed) == NULL) return NULL;
+  return &leaf->chunks[((uintptr_t)address >> HAK_CHUNK_SHIFT) & (HAK_LEAF_CHUNKS - 1)];
 }
 // The first byte of the chunk with this address.
 HAK_INLINE char *hak_chunk_start(const char *address) { return (char *)((uintptr_t)address & ~(HAK_CHUNK_SIZE - 1)); }
@@ -80,22 +119,29 @@ HAK_INLINE struct hak_range hak_whole_chunks(char *start, size_t size) {
   char *const end = hak_chunk_start(start + size);
   return (struct hak_range){.start = first, .size = end > first ? (size_t)(end - first) : 0};
 }
-HAK_INLINE size_t hak_chunk_page(const void *address) {
-  return ((uintptr_t)address >> HAK_PAGE_SHIFT) & (HAK_CHUNK_PAGES - 1);
-}
 
-// Bytes that are reserved for leaves, most of them never touched. Relaxed: a statistic.
+// Bytes that are reserved for records, most of them never touched. Relaxed: a statistic.
 uint64_t hak_page_map_bytes(void);
 
 // The tag of the page with this address, for its block's holder or under the lock; NULL: the page heap has nothing
 // there.
 HAK_INLINE HAK_ATOMIC(uint16_t) * hak_page_tag_at(const void *address) {
-  struct hak_chunk *chunk = hak_chunk_of(address);
-  return HAK_LIKELY(chunk != NULL) ? &chunk->tag[hak_chunk_page(address)] : NULL;
+  struct hak_page_records *records = hak_page_records_of(address);
+  return HAK_LIKELY(records != NULL) ? &records->tag[hak_leaf_page(address)] : NULL;
 }
 
 // Makes records for all chunks of the range. False: out of memory. Under the lock, as all functions below.
 bool hak_page_map_cover(const void *start, size_t size) HAK_REQUIRES(hak_mapping_mutex);
+
+// Counts the pages of a range, which is covered, into its chunks when they come into runs, and out when they leave.
+// Pages that leave have no dirty bit.
+void hak_page_map_enter(const char *start, size_t size) HAK_REQUIRES(hak_mapping_mutex);
+void hak_page_map_leave(const char *start, size_t size) HAK_REQUIRES(hak_mapping_mutex);
+// Returns the memory of records of chunks that are in no run, if there are more than `keep` such chunks: of some
+// chunks, so that the lock is held only briefly. False: there are no more, or the kernel refused.
+bool hak_page_map_return_idle(uint32_t keep) HAK_REQUIRES(hak_mapping_mutex);
+// The bytes that are counted into chunks; UINT64_MAX: the counts contradict each other.
+uint64_t hak_page_map_entered(void) HAK_REQUIRES(hak_mapping_mutex);
 
 // The entry of the page with this address; NULL: none.
 struct hak_run *hak_page_map_run(const void *address) HAK_REQUIRES(hak_mapping_mutex);

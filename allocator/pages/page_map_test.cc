@@ -18,16 +18,30 @@ namespace {
 
 using hak_unit::FaultPlan;
 using hak_unit::Random;
+using hak_unit::ResidentPages;
 
 // Most of the map never touches the memory that it describes. So its tests make addresses up, and each test uses other
 // ones.
 char *Address(uint64_t at) { return reinterpret_cast<char *>(static_cast<uintptr_t>(at)); }
 constexpr uint64_t kLeaf = uint64_t{1} << HAK_LEAF_SHIFT;
 constexpr uint64_t kBranch = uint64_t{1} << HAK_BRANCH_SHIFT;
+constexpr size_t kChunk = HAK_CHUNK_SIZE;
+
+// Returns the memory of all records that are not needed.
+void ReturnAll() {
+  while (hak_page_map_return_idle(0)) {
+  }
+}
+size_t ResidentRecords(const char *address) {
+  return ResidentPages(hak_page_records_of(address), sizeof(hak_page_records));
+}
 
 class PageMap : public testing::Test {
  protected:
-  PageMap() { hak_mapping_lock(); }
+  PageMap() {
+    hak_mapping_lock();
+    ReturnAll();
+  }
   ~PageMap() override { hak_mapping_unlock(); }
 };
 
@@ -47,7 +61,7 @@ TEST_F(PageMap, ALeafHasEachChunkOnceAndStays) {
   const uint64_t bytes = hak_page_map_bytes();
   ASSERT_TRUE(hak_page_map_cover(start, HAK_PAGE_SIZE));
   const uint64_t leaf = hak_page_map_bytes() - bytes;
-  EXPECT_GE(leaf, HAK_LEAF_CHUNKS * sizeof(hak_chunk));
+  EXPECT_GE(leaf, sizeof(hak_page_records));
   hak_chunk *first = hak_chunk_of(start);
   ASSERT_NE(first, nullptr);
   for (size_t i = 0; i < HAK_LEAF_CHUNKS; i++) {
@@ -208,6 +222,181 @@ TEST_F(PageMap, ClearsTheDirtyPagesOfTheRangeOnly) {
   }
   hak_page_map_set_dirty(memory, kBytes, false);
   EXPECT_TRUE(hak_os_unmap(memory, hak_round_up(kBytes, hak_os_page_size())));
+}
+
+// ---- Memory of the records ------------------------------------------------------------------------
+
+TEST_F(PageMap, ARangeTouchesFewRecords) {
+  char *const start = Address(30 * kBranch);
+  ASSERT_TRUE(hak_page_map_cover(start, 4 * kLeaf));
+  hak_page_map_enter(start, 4 * kLeaf);
+  EXPECT_EQ(hak_page_map_entered(), 4 * kLeaf);
+  for (char *at = start; at < start + 4 * kLeaf; at += kChunk) hak_chunk_of(at)->huge = true;
+  // What one does to pages that are clean, and stay so, reads no word of their bits.
+  EXPECT_EQ(hak_page_map_dirty(start, 4 * kLeaf), 0u);
+  EXPECT_EQ(hak_page_map_last_dirty(start, 4 * kLeaf), start);
+  hak_page_map_set_dirty(start, 4 * kLeaf, false);
+  hak_page_map_clear(start, 4 * kLeaf);
+  EXPECT_LE(ResidentPages(hak_leaf_of(start), sizeof(hak_branch)), 4 * sizeof(hak_leaf) / hak_os_page_size() + 1);
+  for (size_t leaf = 0; leaf < 4; leaf++) EXPECT_EQ(ResidentRecords(start + leaf * kLeaf), 0u);
+  hak_page_map_leave(start, 4 * kLeaf);
+  EXPECT_EQ(hak_page_map_entered(), 0u);
+}
+
+TEST_F(PageMap, AChunkCountsItsPages) {
+  char *const start = Address(31 * kBranch + kLeaf);
+  ASSERT_TRUE(hak_page_map_cover(start - kChunk, 2 * kChunk));
+  // A range over a border of leaves, and one that touches it.
+  hak_page_map_enter(start - 2 * HAK_PAGE_SIZE, 5 * HAK_PAGE_SIZE);
+  EXPECT_EQ(hak_chunk_of(start - 1)->pages, 2u);
+  EXPECT_EQ(hak_chunk_of(start)->pages, 3u);
+  hak_page_map_enter(start + 3 * HAK_PAGE_SIZE, kChunk - 3 * HAK_PAGE_SIZE);
+  EXPECT_EQ(hak_chunk_of(start)->pages, HAK_CHUNK_PAGES);
+  EXPECT_EQ(hak_chunk_of(start + kChunk)->pages, 0u);
+  EXPECT_EQ(hak_page_map_entered(), kChunk + 2 * HAK_PAGE_SIZE);
+  hak_page_map_leave(start - HAK_PAGE_SIZE, kChunk + HAK_PAGE_SIZE);
+  EXPECT_EQ(hak_chunk_of(start - 1)->pages, 1u);
+  EXPECT_EQ(hak_chunk_of(start)->pages, 0u);
+  hak_page_map_leave(start - 2 * HAK_PAGE_SIZE, HAK_PAGE_SIZE);
+  EXPECT_EQ(hak_page_map_entered(), 0u);
+}
+
+TEST_F(PageMap, RecordsOfChunksInNoRunAreReturned) {
+  char *const start = Address(32 * kBranch);
+  ASSERT_TRUE(hak_page_map_cover(start, kLeaf));
+  hak_page_map_enter(start, kLeaf);
+  hak_run run = {};
+  for (char *at = start; at < start + kLeaf; at += kChunk) {
+    hak_page_map_set_run(at, kChunk, &run);
+    atomic_store_explicit(hak_page_tag_at(at), uint16_t{7}, memory_order_relaxed);
+  }
+  hak_page_map_set_dirty(start, kLeaf, true);
+  const size_t all = ResidentRecords(start);
+  EXPECT_EQ(all, sizeof(hak_page_records) / hak_os_page_size());
+  // A quarter stays, and its records with it.
+  const size_t part = kLeaf / 4;
+  hak_page_map_set_dirty(start + part, kLeaf - part, false);
+  hak_page_map_leave(start + part, kLeaf - part);
+  EXPECT_FALSE(hak_page_map_return_idle(HAK_LEAF_CHUNKS / 4 * 3)) << "no more than may stay";
+  EXPECT_EQ(ResidentRecords(start), all);
+  ReturnAll();
+  EXPECT_LE(ResidentRecords(start), all / 4 + sizeof(hak_page_records::dirty) / hak_os_page_size() + 3);
+  for (char *at = start; at < start + kLeaf; at += kChunk) {
+    const bool stays = at < start + part;
+    ASSERT_EQ(hak_page_map_run(at), stays ? &run : nullptr);
+    ASSERT_EQ(hak_page_map_run(at + kChunk - 1), stays ? &run : nullptr);
+    ASSERT_EQ(atomic_load_explicit(hak_page_tag_at(at), memory_order_relaxed), stays ? 7 : 0);
+  }
+  EXPECT_EQ(hak_page_map_dirty(start, kLeaf), part);
+  // The rest leaves: nothing remains, and it can be used anew.
+  hak_page_map_set_dirty(start, part, false);
+  hak_page_map_leave(start, part);
+  ReturnAll();
+  EXPECT_EQ(ResidentRecords(start), 0u);
+  hak_page_map_enter(start, kLeaf);
+  hak_page_map_set_run(start, kLeaf, &run);
+  hak_page_map_set_dirty(start + part, HAK_PAGE_SIZE, true);
+  EXPECT_EQ(hak_page_map_run(start), &run);
+  EXPECT_EQ(hak_page_map_run(start + kLeaf - 1), &run);
+  EXPECT_EQ(hak_page_map_dirty(start, kLeaf), HAK_PAGE_SIZE);
+  hak_page_map_set_dirty(start, kLeaf, false);
+  hak_page_map_leave(start, kLeaf);
+  ReturnAll();
+  EXPECT_EQ(ResidentRecords(start), 0u);
+}
+
+// A leaf in which no run begins or ends has only bits.
+TEST_F(PageMap, BitsOfALeafWithoutARunAreReturned) {
+  char *const start = Address(33 * kBranch);
+  ASSERT_TRUE(hak_page_map_cover(start, 3 * kLeaf));
+  hak_page_map_enter(start, 3 * kLeaf);
+  hak_page_map_set_dirty(start, 3 * kLeaf, true);
+  hak_page_map_set_dirty(start, 3 * kLeaf, false);
+  EXPECT_NE(ResidentRecords(start + kLeaf), 0u);
+  ReturnAll();
+  EXPECT_NE(ResidentRecords(start + kLeaf), 0u) << "in use";
+  hak_page_map_leave(start, 3 * kLeaf);
+  hak_page_map_enter(start, kLeaf);
+  ReturnAll();
+  EXPECT_NE(ResidentRecords(start), 0u) << "in use again";
+  EXPECT_EQ(ResidentRecords(start + kLeaf), 0u);
+  EXPECT_EQ(ResidentRecords(start + 2 * kLeaf), 0u);
+  hak_page_map_leave(start, kLeaf);
+  ReturnAll();
+  EXPECT_EQ(ResidentRecords(start), 0u);
+}
+
+TEST_F(PageMap, RecordsThatTheKernelDoesNotTakeAreTriedAgain) {
+  char *const start = Address(34 * kBranch);
+  ASSERT_TRUE(hak_page_map_cover(start, kLeaf));
+  hak_run run = {};
+  for (const size_t rest : {size_t{0}, kChunk}) {
+    hak_page_map_enter(start, kLeaf);
+    hak_page_map_set_run(start, kLeaf, &run);
+    hak_page_map_leave(start + rest, kLeaf - rest);
+    {
+      const FaultPlan plan(HAK_FAULT_DECOMMIT);
+      EXPECT_FALSE(hak_page_map_return_idle(0));
+      EXPECT_EQ(hak_page_map_run(start + kLeaf - 1), &run);
+    }
+    EXPECT_TRUE(hak_page_map_return_idle(0));
+    EXPECT_EQ(hak_page_map_run(start + kLeaf - 1), nullptr);
+    EXPECT_EQ(hak_page_map_run(start), rest != 0 ? &run : nullptr);
+    if (rest != 0) hak_page_map_leave(start, rest);
+    ReturnAll();
+  }
+}
+
+// Ranges come and go in any order, and records are returned at any time. Those of ranges that are there stay.
+TEST_F(PageMap, OnlyRecordsOfChunksInNoRunAreReturned) {
+  constexpr size_t kSlots = 96;
+  constexpr size_t kSlot = kChunk / 2;  // two slots share a chunk, and eight the page of their tags
+  char *const start = Address(35 * kBranch + kLeaf) - kSlots / 2 * kSlot;
+  ASSERT_TRUE(hak_page_map_cover(start, kSlots * kSlot));
+  std::vector<hak_run> runs(kSlots);
+  std::vector<size_t> sizes(kSlots);  // of the range that begins in the slot; 0: none does
+  Random random(3);
+  uint64_t entered = 0;
+  for (int i = 0; i < hak_unit::Operations(4000); i++) {
+    const size_t slot = random.Below(kSlots);
+    char *const at = start + slot * kSlot;
+    if (random.OneIn(16)) {
+      hak_page_map_return_idle(random.Below(40));
+    } else if (sizes[slot] != 0) {
+      atomic_store_explicit(hak_page_tag_at(at), uint16_t{0}, memory_order_relaxed);
+      hak_page_map_set_dirty(at, sizes[slot], false);
+      hak_page_map_leave(at, sizes[slot]);
+      entered -= sizes[slot];
+      sizes[slot] = 0;
+    } else {
+      const size_t size = (1 + random.Below(kSlot / HAK_PAGE_SIZE)) * HAK_PAGE_SIZE;
+      hak_page_map_enter(at, size);
+      ASSERT_EQ(hak_page_map_dirty(at, size), 0u);
+      hak_page_map_set_run(at, size, &runs[slot]);
+      hak_page_map_set_dirty(at, size, true);
+      atomic_store_explicit(hak_page_tag_at(at), static_cast<uint16_t>(slot + 1), memory_order_relaxed);
+      entered += size;
+      sizes[slot] = size;
+    }
+    ASSERT_EQ(hak_page_map_entered(), entered);
+    if (i % 16 != 0) continue;
+    for (size_t s = 0; s < kSlots; s++) {
+      char *const here = start + s * kSlot;
+      ASSERT_EQ(hak_page_map_dirty(here, kSlot), sizes[s]);
+      ASSERT_EQ(atomic_load_explicit(hak_page_tag_at(here), memory_order_relaxed), sizes[s] != 0 ? s + 1 : 0);
+      if (sizes[s] == 0) continue;
+      ASSERT_EQ(hak_page_map_run(here), &runs[s]);
+      ASSERT_EQ(hak_page_map_run(here + sizes[s] - 1), &runs[s]);
+    }
+  }
+  for (size_t s = 0; s < kSlots; s++) {
+    if (sizes[s] == 0) continue;
+    hak_page_map_set_dirty(start + s * kSlot, sizes[s], false);
+    hak_page_map_leave(start + s * kSlot, sizes[s]);
+  }
+  EXPECT_EQ(hak_page_map_entered(), 0u);
+  ReturnAll();
+  EXPECT_EQ(ResidentRecords(start) + ResidentRecords(start + kSlots * kSlot), 0u);
 }
 
 }  // namespace

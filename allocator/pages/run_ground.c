@@ -44,7 +44,7 @@ static bool wants_huge(size_t size) HAK_REQUIRES(hak_mapping_mutex) {
 
 // Records a new range: its pages are clean and in no run yet, and its whole chunks are huge pages or not.
 static void begin_range(char *start, size_t size, bool huge) HAK_REQUIRES(hak_mapping_mutex) {
-  hak_page_map_set_dirty(start, size, false);
+  hak_page_map_enter(start, size);
   const struct hak_range whole = hak_whole_chunks(start, size);
   for (char *at = hak_chunk_start(start); at < start + size; at += HAK_CHUNK_SIZE) {
     struct hak_chunk *chunk = hak_chunk_of(at);
@@ -90,7 +90,7 @@ static void find_end(const struct hak_run *run, void *context) HAK_REQUIRES(hak_
 }
 
 // Where the heap grows: behind its highest run. Addresses can be unmapped below it, by moves, or by a trim in any
-// order. Without this they would never be used again, and each of their chunks would keep its record in the page map.
+// order. Without this they would never be used again, and each GiB of them would keep its leaf of the page map.
 static char *where_it_grows(void) HAK_REQUIRES(hak_mapping_mutex) {
   if (next_start == NULL && hak_run_records() != NULL) first_start = next_start = choose_start(hak_run_records());
   if (may_turn_back && next_start != NULL) {
@@ -136,6 +136,7 @@ static struct hak_range useless HAK_GUARDED_BY(hak_mapping_mutex);
 
 void hak_run_ground_tidy(void) {
   if (useless.size != 0 && hak_os_unmap(useless.start, useless.size)) useless.size = 0;
+  while (hak_page_map_return_idle(0)) hak_mapping_pass();
 }
 
 struct hak_run *hak_run_ground_map(size_t size, size_t align, bool sparse) {
@@ -149,7 +150,7 @@ struct hak_run *hak_run_ground_map(size_t size, size_t align, bool sparse) {
   const size_t whole = with_growth(need);
   bool huge = !sparse && wants_huge(size);
   // As far as it is known where the range will be, its records are made first. Not those of a huge one, which the
-  // kernel may refuse: records stay for good.
+  // kernel may refuse: leaves stay for good.
   const bool is_known = next != NULL && more <= RECORDS_FIRST;
   if (!hak_run_reserve(3) || (is_known && !hak_page_map_cover(next, more))) return NULL;
   const bool out = hak_mapping_step_out();
@@ -173,9 +174,14 @@ struct hak_run *hak_run_ground_map(size_t size, size_t align, bool sparse) {
   return hak_run_new(start, bytes, 0);
 }
 
-void hak_run_ground_remember(size_t bytes) { mapped += bytes; }
+void hak_run_ground_remember(char *start, size_t size) {
+  hak_page_map_enter(start, size);
+  mapped += size;
+}
 
 void hak_run_ground_forget(char *start, size_t size) {
+  hak_page_map_set_dirty(start, size, false);
+  hak_page_map_leave(start, size);
   // A chunk of which only a part stays no longer counts as huge or small.
   hak_chunk_of(start)->huge = false;
   hak_chunk_of(start + size - 1)->huge = false;
@@ -184,7 +190,15 @@ void hak_run_ground_forget(char *start, size_t size) {
   mapped -= size;
 }
 
-void hak_run_ground_left(void) { may_turn_back = true; }
+// How many chunks in which the page heap has nothing may keep the memory of their records, about 5 KiB each. Fewer are
+// not worth a system call: the next range often lies there.
+#define IDLE_CHUNKS 32u
+
+void hak_run_ground_left(void) {
+  may_turn_back = true;
+  if (!hak_page_map_return_idle(IDLE_CHUNKS)) return;
+  while (hak_page_map_return_idle(0)) hak_mapping_pass();
+}
 
 HAK_COLD void hak_run_ground_start_anew(uint64_t bytes) {
   mapped = bytes;

@@ -18,11 +18,13 @@ HAK_C_BEGIN
 // is still there, it has room for `size` bytes at a multiple of `align`. `sparse`: always on small pages. NULL: out of
 // memory.
 struct hak_run *hak_run_ground_map(size_t size, size_t align, bool sparse) HAK_REQUIRES(hak_mapping_mutex);
-// Unmaps the range, if any, that could neither be used nor be unmapped before.
+// Unmaps the range, if any, that could neither be used nor be unmapped before, and returns the memory of all records
+// that are not needed; lets other threads in between.
 void hak_run_ground_tidy(void) HAK_REQUIRES(hak_mapping_mutex);
-// The range will soon not be the page heap's; `bytes` bytes of it stay after all; all of it is now unmapped.
+// The range will soon not be the page heap's, and its pages become clean; this part of it stays after all; all of it is
+// now unmapped, and everything else is as it will stay, because this lets other threads in.
 void hak_run_ground_forget(char *start, size_t size) HAK_REQUIRES(hak_mapping_mutex);
-void hak_run_ground_remember(size_t bytes) HAK_REQUIRES(hak_mapping_mutex);
+void hak_run_ground_remember(char *start, size_t size) HAK_REQUIRES(hak_mapping_mutex);
 void hak_run_ground_left(void) HAK_REQUIRES(hak_mapping_mutex);
 // Only runs of `bytes` bytes are left, and the rest is lost (hak_free_runs_start_anew).
 void hak_run_ground_start_anew(uint64_t bytes) HAK_REQUIRES(hak_mapping_mutex);

@@ -69,7 +69,6 @@ static size_t give_memory(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
 // record and returns true.
 static bool give_addresses(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
   // All its records are removed before the call: as soon as a page is unmapped, another thread may get its address.
-  hak_page_map_set_dirty(run->start, run->size, false);
   hak_run_ground_forget(run->start, run->size);
   run->state = HAK_RUN_LEAVING;
   const bool out = hak_mapping_step_out();
@@ -83,8 +82,8 @@ static bool give_addresses(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) 
   const size_t dirty = run->dirty < left ? run->dirty : left;
   hak_commit_sub(run->dirty - dirty);
   if (left == 0) {
-    hak_run_ground_left();
     hak_run_drop(run);
+    hak_run_ground_left();
     return true;
   }
   // It is no longer recorded which pages hold memory: if any does, all of the rest may.
@@ -92,8 +91,8 @@ static bool give_addresses(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) 
   run->size = left;
   run->dirty = dirty != 0 ? left : 0;
   hak_commit_add(run->dirty - dirty);
+  hak_run_ground_remember(run->start, left);
   hak_page_map_set_dirty(run->start, left, dirty != 0);
-  hak_run_ground_remember(left);
   hak_page_map_set_run(run->start, left, run);
   return false;
 }

@@ -32,12 +32,15 @@ constexpr size_t kMiB = size_t{1} << 20;
 constexpr size_t kSlice = 4 * kMiB;
 const size_t kPage = hak_os_page_size();
 
-char *Take(size_t size, size_t align = kPage) {
+char *TakeUntouched(size_t size, size_t align = kPage) {
   hak_page_request request = {};
   request.size = size;
   request.align = align;
   request.grow = true;
-  auto *block = static_cast<char *>(hak_page_heap_take(&request));
+  return static_cast<char *>(hak_page_heap_take(&request));
+}
+char *Take(size_t size, size_t align = kPage) {
+  char *block = TakeUntouched(size, align);
   if (block != nullptr) memset(block, 0x5A, size);
   return block;
 }
@@ -419,6 +422,36 @@ TEST_F(RunRelease, AChunkThatWentBackAsAWholeIsRenewed) {
     EXPECT_EQ(FreeMemory(), kMiB);
     EXPECT_STREQ(hak_page_heap_verify(), nullptr);
     Give({part, wall});
+  });
+}
+
+// ---- Records of pages -----------------------------------------------------------------------------
+
+size_t ResidentRecords(const char *address) {
+  return ResidentPages(hak_page_records_of(address), sizeof(hak_page_records)) * kPage;
+}
+
+TEST_F(RunRelease, RecordsGoBackWithTheAddresses) {
+  IN_CHILD([] {
+    constexpr size_t kBlocks = 4096;
+    std::vector<char *> blocks(kBlocks);
+    for (char *&block : blocks) block = TakeUntouched(kMiB / 4);
+    char *const first = blocks.front();
+    char *const last = blocks.back();
+    const size_t full = ResidentRecords(first) + ResidentRecords(last);
+    EXPECT_GE(full, kBlocks / 8 * HAK_PAGE_SIZE) << "a run begins in each chunk";
+    hak_config.mapping_cache_bytes = 2048 * kMiB;
+    Give(blocks);
+    EXPECT_GE(ResidentRecords(first) + ResidentRecords(last), full);
+    // What nobody needed for a deadline is unmapped, in slices. The records follow but for a few.
+    const uint64_t start = hak_os_now_ms();
+    EXPECT_EQ(DueUntil(start, start + 3 * kDeadline), 1024 * kMiB);
+    EXPECT_LE(hak_page_heap_totals().mapped_bytes, 200 * kMiB);
+    EXPECT_LE(ResidentRecords(first) + ResidentRecords(last), full / 2);
+    hak_page_heap_trim();
+    EXPECT_EQ(hak_page_heap_totals().mapped_bytes, 0u);
+    EXPECT_EQ(ResidentRecords(first) + ResidentRecords(last), 0u);
+    EXPECT_STREQ(hak_page_heap_verify(), nullptr);
   });
 }
 
