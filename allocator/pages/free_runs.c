@@ -205,6 +205,11 @@ struct hak_run *hak_run_next_alone(void) {
   return run;
 }
 
+struct hak_run *hak_run_alone_at(const char *start) {
+  struct hak_run *run = beginning_at(start);
+  return run != NULL && run->state == HAK_RUN_FREE && is_alone(run) ? run : NULL;
+}
+
 HAK_COLD void hak_free_runs_start_anew(void) {
   pages.unused = pages.root = pages.oldest = pages.newest = NULL;
   pages.unused_count = 0;

@@ -47,8 +47,9 @@ struct hak_run *hak_run_free_after(const struct hak_run *run) HAK_REQUIRES(hak_m
 struct hak_run *hak_run_oldest_dirty(void) HAK_REQUIRES(hak_mapping_mutex);
 // The largest free run; NULL: there is none.
 struct hak_run *hak_run_largest(void) HAK_REQUIRES(hak_mapping_mutex);
-// A free run with no other run at either end; NULL: there is none.
+// A free run with no other run at either end: any; or the one that begins at an address. NULL: there is none.
 struct hak_run *hak_run_next_alone(void) HAK_REQUIRES(hak_mapping_mutex);
+struct hak_run *hak_run_alone_at(const char *start) HAK_REQUIRES(hak_mapping_mutex);
 
 // Starts with no free run, because the records may be half changed: live runs stay, all others are lost.
 void hak_free_runs_start_anew(void) HAK_REQUIRES(hak_mapping_mutex);

@@ -487,6 +487,30 @@ TEST_F(PageHeap, ARequestThatIsRefusedLeavesNoRecords) {
   EXPECT_TRUE(Give(first));
 }
 
+// What exceeds the bound of a freed block is unmapped, and the end of its range must not keep the heap from growing
+// where it was.
+TEST_F(PageHeap, BlocksBeyondTheBoundUseTheSameAddresses) {
+  hak_config.mapping_cache_bytes = 8 * kMiB;
+  for (const enum hak_huge_pages huge : {HAK_HUGE_PAGES_OFF, HAK_HUGE_PAGES_ON}) {
+    hak_config.huge_pages = huge;
+    Random random(6);
+    char *lowest = nullptr;
+    char *highest = nullptr;
+    for (int round = 0; round < 60; round++) {
+      char *block = Take((200 + random.Below(300)) * kMiB + (1 + random.Below(500)) * kPage);
+      ASSERT_NE(block, nullptr);
+      if (lowest == nullptr || block < lowest) lowest = block;
+      highest = std::max(highest, block);
+      *block = 1;
+      ASSERT_TRUE(Give(block));
+      ASSERT_STREQ(hak_page_heap_verify(), nullptr);
+    }
+    EXPECT_LE(static_cast<size_t>(highest - lowest), 1024 * kMiB);
+    // It is all one free run: nothing is left over where the heap once was.
+    EXPECT_LE(hak_page_heap_totals().mapped_bytes, 600 * kMiB);
+  }
+}
+
 // ---- Memory of the records ------------------------------------------------------------------------
 
 size_t ResidentRecords(const char *address) {

@@ -97,11 +97,26 @@ static bool give_addresses(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) 
   return false;
 }
 
+// Unmaps the free run, if any, that begins where addresses were unmapped and ends where the page heap has nothing, if
+// it holds hardly any memory. At the heap's end it would keep the heap from growing where the unmapped addresses were.
+// Returns the bytes that were returned.
+static size_t give_remnant(const char *start) HAK_REQUIRES(hak_mapping_mutex) {
+  struct hak_run *run = hak_run_alone_at(start);
+  if (run == NULL || run->dirty >= HAK_CHUNK_SIZE) return 0;
+  const uint64_t since = run->freed_ms;
+  const size_t before = run->dirty;
+  hak_run_take_out(run);
+  if (give_addresses(run)) return before;
+  hak_run_make_free(run, since);
+  return 0;
+}
+
 // Returns a run in transit and makes the rest of it free. Returns the bytes that were returned.
 static size_t give_back(struct hak_run *run, bool with_addresses) HAK_REQUIRES(hak_mapping_mutex) {
   const uint64_t since = hak_os_now_ms();
   const size_t before = run->dirty;
-  if (with_addresses && give_addresses(run)) return before;
+  const char *const end = hak_run_end(run);
+  if (with_addresses && give_addresses(run)) return before + give_remnant(end);
   if (run->dirty != 0) give_memory(run);
   const size_t bytes = before - run->dirty;
   hak_run_make_free(run, since);

@@ -274,6 +274,15 @@ PAGE_MUTANTS = [
         "killer": "//allocator/pages:page_heap_test",
     },
     {
+        "name": "release_remnant_stays",
+        "file": "allocator/pages/run_release.c",
+        "old": "return before + give_remnant(end);",
+        "new": "return before + (end == NULL ? give_remnant(end) : 0);",
+        "kind": "lost count",
+        "breaks": "the end of each large block's range stays, and the next block takes new addresses behind it",
+        "killer": "//allocator/pages:page_heap_test",
+    },
+    {
         "name": "low_water_takes_the_greatest",
         "file": "allocator/policy/low_water.c",
         "old": "due = lesser(due, water->least[i]);",

@@ -14,6 +14,7 @@
 
 #include "allocator/os/unit_test.h"
 #include "allocator/test/probe.h"
+#include "allocator/test/test_random.h"
 
 namespace hak_test {
 namespace {
@@ -67,6 +68,34 @@ void Untouched(bool zeroed) {
 
 TEST(Untouched, ABlockCostsNothing) { HAK_EXPECT_PASSES_IN_CHILD(Untouched(false)); }
 TEST(Untouched, AZeroedBlockCostsNothing) { HAK_EXPECT_PASSES_IN_CHILD(Untouched(true)); }
+
+// Half a GiB to one and a half, of which two bytes are touched. `beside`: smaller blocks that stay are allocated
+// meanwhile, between the large ones.
+void ComeAndGo(bool beside) {
+  const Cost base = Begin();
+  Random random(11);
+  constexpr size_t kStays = 40000;
+  size_t stay = 0;
+  for (int round = 0; round < 300; round++) {
+    const size_t size = kGiB / 2 + random.Index(kGiB);
+    char *block = static_cast<char *>(hak_malloc(size));
+    ASSERT_NE(block, nullptr);
+    block[0] = 1;
+    block[random.Index(size)] = 1;
+    if (beside && round % 10 == 0) {
+      memset(hak_malloc(kStays), 1, kStays);
+      stay++;
+    }
+    hak_free(block);
+  }
+  hak_trim(0);
+  ExpectAtMost(base, 64 * kKiB + stay * 96 * kKiB, 128 * kKiB + stay * 32 * kKiB, "trimmed");
+  EXPECT_LE(Cost().addresses, base.addresses + 16 * kMiB + stay * 8 * kMiB);
+  EXPECT_TRUE(hak_heap_verify());
+}
+
+TEST(Untouched, BlocksThatComeAndGoLeaveNothing) { HAK_EXPECT_PASSES_IN_CHILD(ComeAndGo(false)); }
+TEST(Untouched, BlocksThatComeAndGoBesideOthersLeaveLittle) { HAK_EXPECT_PASSES_IN_CHILD(ComeAndGo(true)); }
 
 // Many blocks that the program does not touch: what is in memory are records, and in builds with guards canaries.
 void Many() {
