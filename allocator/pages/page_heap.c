@@ -48,12 +48,21 @@ struct sums {
   uint64_t mapped;
 };
 
+static bool is_mapped(const struct hak_run *run) {
+  return run->state != HAK_RUN_LEAVING && run->state != HAK_RUN_LOST;
+}
+
 static void add_up(const struct hak_run *run, void *context) {
   struct sums *sums = context;
-  if (run->state != HAK_RUN_LEAVING && run->state != HAK_RUN_LOST) sums->mapped += run->size;
+  if (is_mapped(run)) sums->mapped += run->size;
   if (run->state != HAK_RUN_LIVE) return;
   sums->blocks++;
   sums->bytes += usable(run);
+}
+
+static void enter_again(const struct hak_run *run, void *context) HAK_REQUIRES(hak_mapping_mutex) {
+  (void)context;
+  if (is_mapped(run)) hak_page_map_enter(run->start, run->size);
 }
 
 // The losses of the lock's holders for which the page heap has started anew.
@@ -67,6 +76,8 @@ static HAK_COLD void start_anew(void) HAK_REQUIRES(hak_mapping_mutex) {
   live.blocks = sums.blocks;
   live.bytes = sums.bytes;
   hak_run_ground_start_anew(sums.mapped);
+  hak_page_map_start_anew();
+  hak_run_for_each(enter_again, NULL);
 }
 
 static void lock(void) HAK_ACQUIRE(hak_mapping_mutex) {

@@ -171,6 +171,19 @@ static void count(const char *start, size_t size, bool in) HAK_REQUIRES(hak_mapp
 void hak_page_map_enter(const char *start, size_t size) { count(start, size, true); }
 void hak_page_map_leave(const char *start, size_t size) { count(start, size, false); }
 
+HAK_COLD void hak_page_map_start_anew(void) {
+  idle_chunks = 0;
+  for (struct hak_leaf *leaf = leaves; leaf != NULL; leaf = leaf->next) {
+    leaf->covered = leaf->idle = 0;
+    leaf->bits_idle = false;
+    for (size_t i = 0; i < HAK_LEAF_CHUNKS; i++) {
+      leaf->chunks[i].pages = 0;
+      if (leaf->chunks[i].written) add_idle(leaf, 1);
+    }
+    count_bits_of(leaf);
+  }
+}
+
 uint64_t hak_page_map_entered(void) {
   uint64_t pages = 0;
   uint32_t all_idle = 0;

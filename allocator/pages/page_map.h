@@ -137,6 +137,8 @@ bool hak_page_map_cover(const void *start, size_t size) HAK_REQUIRES(hak_mapping
 // Pages that leave have no dirty bit.
 void hak_page_map_enter(const char *start, size_t size) HAK_REQUIRES(hak_mapping_mutex);
 void hak_page_map_leave(const char *start, size_t size) HAK_REQUIRES(hak_mapping_mutex);
+// Counts no range as entered, because the counts may be half changed (hak_free_runs_start_anew).
+void hak_page_map_start_anew(void) HAK_REQUIRES(hak_mapping_mutex);
 // Returns the memory of records of chunks that are in no run, if there are more than `keep` such chunks: of some
 // chunks, so that the lock is held only briefly. False: there are no more, or the kernel refused.
 bool hak_page_map_return_idle(uint32_t keep) HAK_REQUIRES(hak_mapping_mutex);
