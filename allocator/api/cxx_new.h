@@ -22,11 +22,13 @@ void *hak_new_call_aligned_nothrow(void *(*function)(size_t size, size_t align),
 
 // ---- cxx_new_runtime.c --------------------------------------------------------------------------
 
-// std::get_new_handler(), or NULL in a process without a C++ runtime.
-hak_new_handler hak_get_new_handler(void);
+// Both use the C++ runtime of the code at `caller`, since plugins may have runtimes of their own.
 
-// Throws std::bad_alloc; ends a process without a C++ runtime.
-__attribute__((noreturn)) void hak_throw_bad_alloc(void);
+// std::get_new_handler(), or NULL without a C++ runtime.
+hak_new_handler hak_get_new_handler(const void *caller);
+
+// Throws std::bad_alloc; ends the process without a C++ runtime.
+__attribute__((noreturn)) void hak_throw_bad_alloc(const void *caller);
 
 HAK_C_END
 

@@ -47,11 +47,14 @@ FORM void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const str
 
 HAK_INLINE void *try_new(size_t align, size_t size) { return hak_entry_aligned(align, size); }
 
+// Where the form that the program called returns to: in the object whose C++ runtime is to throw.
+#define CALLER __builtin_return_address(0)
+
 // Calls the program's new handler until there is memory, or until the handler throws ([new.delete.single]).
-HAK_COLD static void *new_after_failure(size_t align, size_t size) {
+HAK_COLD static void *new_after_failure(size_t align, size_t size, const void *caller) {
   for (;;) {
-    const hak_new_handler handler = hak_get_new_handler();
-    if (handler == NULL) hak_throw_bad_alloc();
+    const hak_new_handler handler = hak_get_new_handler(caller);
+    if (handler == NULL) hak_throw_bad_alloc(caller);
     handler();
     void *block = try_new(align, size);
     if (block != NULL) return block;
@@ -59,23 +62,23 @@ HAK_COLD static void *new_after_failure(size_t align, size_t size) {
 }
 
 // The same for the nothrow forms: NULL when the handler gives up, throws, or there is none.
-HAK_COLD static void *new_after_failure_nothrow(size_t align, size_t size) {
+HAK_COLD static void *new_after_failure_nothrow(size_t align, size_t size, const void *caller) {
   for (;;) {
-    const hak_new_handler handler = hak_get_new_handler();
+    const hak_new_handler handler = hak_get_new_handler(caller);
     if (handler == NULL || !hak_new_handle_nothrow(handler)) return NULL;
     void *block = try_new(align, size);
     if (block != NULL) return block;
   }
 }
 
-HAK_INLINE void *new_or_throw(size_t align, size_t size) {
-  void *block = try_new(align, size);
-  return HAK_LIKELY(block != NULL) ? block : new_after_failure(align, size);
-}
-HAK_INLINE void *new_or_null(size_t align, size_t size) {
-  void *block = try_new(align, size);
-  return HAK_LIKELY(block != NULL) ? block : new_after_failure_nothrow(align, size);
-}
+// Bodies of functions, and not functions with a parameter `caller`: compilers would find the caller before they know
+// that the request failed.
+#define NEW_OR_THROW(align, size, caller) \
+  void *block = try_new(align, size);     \
+  return HAK_LIKELY(block != NULL) ? block : new_after_failure(align, size, caller);
+#define NEW_OR_NULL(align, size, caller) \
+  void *block = try_new(align, size);    \
+  return HAK_LIKELY(block != NULL) ? block : new_after_failure_nothrow(align, size, caller);
 
 // These forms under names that nobody can replace: _Znwm is `single_new` unless the program has its own.
 static void *single_new(size_t size);
@@ -124,42 +127,46 @@ HAK_INLINE bool quick_delete(void *ptr) { return !HAK_GUARDED && hak_hot_give(&h
 
 // ---- new ----------------------------------------------------------------------------------------
 
-static void *single_new(size_t size) { return new_or_throw(1, size); }
+static void *single_new(size_t size){NEW_OR_THROW(1, size, CALLER)}
 
-HAK_COLD static void *slow_array_new(size_t size) { return replaced() ? _Znwm(size) : single_new(size); }
+HAK_COLD static void *slow_array_new(size_t size, const void *caller) {
+  if (replaced()) return _Znwm(size);
+  NEW_OR_THROW(1, size, caller)
+}
 static void *array_new(size_t size) {
   void *block = quick_new(size);
-  return HAK_LIKELY(block != NULL) ? block : slow_array_new(size);
+  return HAK_LIKELY(block != NULL) ? block : slow_array_new(size, CALLER);
 }
 
-HAK_COLD static void *slow_nothrow_new(size_t size, bool array) {
+HAK_COLD static void *slow_nothrow_new(size_t size, bool array, const void *caller) {
   if (replaced()) return hak_new_call_nothrow(array ? _Znam : _Znwm, size);
-  return new_or_null(1, size);
+  NEW_OR_NULL(1, size, caller)
 }
 void *_ZnwmRKSt9nothrow_t(size_t size, const struct nothrow *tag) {
   (void)tag;
   void *block = quick_new(size);
-  return HAK_LIKELY(block != NULL) ? block : slow_nothrow_new(size, false);
+  return HAK_LIKELY(block != NULL) ? block : slow_nothrow_new(size, false, CALLER);
 }
 void *_ZnamRKSt9nothrow_t(size_t size, const struct nothrow *tag) {
   (void)tag;
   void *block = quick_new(size);
-  return HAK_LIKELY(block != NULL) ? block : slow_nothrow_new(size, true);
+  return HAK_LIKELY(block != NULL) ? block : slow_nothrow_new(size, true, CALLER);
 }
 
-static void *aligned_new(size_t size, size_t align) { return new_or_throw(align, size); }
+static void *aligned_new(size_t size, size_t align) { NEW_OR_THROW(align, size, CALLER) }
 static void *aligned_array_new(size_t size, size_t align) {
-  return replaced() ? _ZnwmSt11align_val_t(size, align) : aligned_new(size, align);
+  if (replaced()) return _ZnwmSt11align_val_t(size, align);
+  NEW_OR_THROW(align, size, CALLER)
 }
 void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const struct nothrow *tag) {
   (void)tag;
   if (replaced()) return hak_new_call_aligned_nothrow(_ZnwmSt11align_val_t, size, align);
-  return new_or_null(align, size);
+  NEW_OR_NULL(align, size, CALLER)
 }
 void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const struct nothrow *tag) {
   (void)tag;
   if (replaced()) return hak_new_call_aligned_nothrow(_ZnamSt11align_val_t, size, align);
-  return new_or_null(align, size);
+  NEW_OR_NULL(align, size, CALLER)
 }
 
 // ---- delete -------------------------------------------------------------------------------------

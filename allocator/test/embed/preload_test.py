@@ -7,23 +7,49 @@ usage: preload_test.py --program=PROGRAM... --library=LIBRARY...
 Each runs on the C library first: what fails there shows nothing about the allocator.
 """
 import os
+import re
 import subprocess
 import sys
 
 TIMEOUT = 60
+SIGABRT = -6
 OWN_MALLOC_CASES = 9
 # New programs cannot link glibc's cfree, and it does not accept other allocators' blocks.
 NOT_WITHOUT = {"own_malloc 6"}
 
 
+# Plugins for c_host, which are loaded and run in this order; global: visible to those that are loaded later. The third has
+# the only parts of a C++ runtime that operator new needs. In the last four, two runtimes could be taken for each other.
+PLUGINS = ["throwing", "static", "bare", "symbolic", "hidden", "static bare throwing symbolic hidden", "global:throwing static",
+           "static global:throwing", "global:static throwing", "throwing global:static"]
+# Which operator new they call, under LD_PRELOAD: their own if it is hidden or bound to them. It calls our malloc.
+OWN_OPERATORS = {"symbolic", "hidden"}
+# Its operator new is not hidden, so it calls ours. But ours cannot find the rest of its runtime to throw: it says so.
+CANNOT_THROW = "operators_only"
+CANNOT_THROW_LINE = r"^hakmem: out of memory in operator new, and its caller shows no C\+\+ runtime to throw: 0x[0-9a-f]+$"
+
+
+def named(programs):
+    return {os.path.basename(path): os.path.abspath(path) for path in programs}
+
+
+def host(programs, plugins):
+    """The command that runs these plugins."""
+    words = [word.rpartition(":") for word in plugins.split()]
+    return [programs["c_host"]] + ["%s%s%s" % (scope, colon, programs["lib%s_plugin.so" % name]) for scope, colon, name in words]
+
+
 def command_lines(programs):
-    by_name = {os.path.basename(path): os.path.abspath(path) for path in programs}
-    yield [by_name["c_host"], by_name["libthrowing_plugin.so"]]
+    """Each command, and what it must print under LD_PRELOAD, or None."""
+    for plugins in PLUGINS:
+        names = [word.rpartition(":")[2] for word in plugins.split()]
+        yield host(programs, plugins), "\n".join(
+            "lib%s_plugin.so: %s operator new" % (name, "own" if name in OWN_OPERATORS else "shared") for name in names)
     for case in range(OWN_MALLOC_CASES):
-        yield [by_name["own_malloc"], str(case)]
-    for name in sorted(by_name):
+        yield [programs["own_malloc"], str(case)], None
+    for name in sorted(programs):
         if name.startswith("replaced_forms_"):
-            yield [by_name[name]]
+            yield [programs[name]], None
 
 
 def run(command, library):
@@ -43,21 +69,26 @@ def main():
     if not programs or not libraries:
         print(__doc__, file=sys.stderr)
         return 2
+    programs = named(programs)
     failures = runs = 0
-    for command in command_lines(programs):
-        name = " ".join([os.path.basename(command[0])] + command[1:] if len(command) > 1 and command[1].isdigit()
-                        else [os.path.basename(command[0])])
+    for command, expected in command_lines(programs):
+        name = " ".join([os.path.basename(command[0])] + [word.replace(os.path.dirname(command[0]) + "/", "") for word in command[1:]])
         for library in [""] + libraries:
             if not library and name in NOT_WITHOUT:
                 continue
             status, output = run(command, library)
             runs += 1
-            if status != 0:
+            if status != 0 or (library and expected is not None and output != expected):
                 failures += 1
                 print("FAILED %s on %s: %s\n%s" % (name, os.path.basename(library) or "the C library", status, output))
+    for library in [""] + libraries:
+        status, output = run(host(programs, CANNOT_THROW), library)
+        runs += 1
+        if status != (SIGABRT if library else 0) or bool(library) != bool(re.search(CANNOT_THROW_LINE, output, re.MULTILINE)):
+            failures += 1
+            print("FAILED %s on %s: %s\n%s" % (CANNOT_THROW, os.path.basename(library) or "the C library", status, output))
     # If there is one more case, OWN_MALLOC_CASES is wrong.
-    own_malloc = next(os.path.abspath(path) for path in programs if os.path.basename(path) == "own_malloc")
-    if run([own_malloc, str(OWN_MALLOC_CASES)], "")[0] != 2:
+    if run([programs["own_malloc"], str(OWN_MALLOC_CASES)], "")[0] != 2:
         failures += 1
         print("FAILED own_malloc has more cases than are run")
     print("%d runs, %d failed" % (runs, failures))

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// For c_host: failures of operator new, and new handlers, in a process whose C++ runtime was loaded with this library.
+// For c_host: failures of operator new, and new handlers, in a process whose C++ runtime was loaded with this library,
+// or is a part of it.
 #include <stddef.h>
 
+#include <exception>
 #include <new>
 #include <stdexcept>
 #include <vector>
@@ -64,7 +66,10 @@ bool EachForm(void (*handler)(), int calls_each) {
 
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) int plugin_run();
+#define EXPORT extern "C" __attribute__((visibility("default")))
+EXPORT int plugin_run();
+EXPORT void *(*const plugin_operator_new)(size_t);
+void *(*const plugin_operator_new)(size_t) = ::operator new;
 
 extern "C" int plugin_run() {
   if (!Throws<std::bad_alloc>([] {
@@ -78,6 +83,8 @@ extern "C" int plugin_run() {
   if (!EachForm<std::bad_alloc>(GiveUpAtTheThird, 3)) return 3;
   if (!EachForm<std::bad_alloc>(ThrowBadAlloc, 1)) return 4;
   if (!EachForm<Anything>(ThrowAnything, 1)) return 5;
+  // A runtime counts what it throws and catches. It counts wrong if another one takes part.
+  if (std::uncaught_exceptions() != 0 || std::current_exception() != nullptr) return 7;
   // All of this leaves no block live.
   std::vector<int> numbers(1000, 7);
   return numbers[999] == 7 ? 0 : 6;
