@@ -72,7 +72,8 @@ int hak_config_set(const char *name, const char *value) {
 bool hak_heap_verify(void) {
   const char *fault = hak_verify(hak_thread_heap());
   if (fault == NULL) return true;
-  struct hak_line line = {.length = 0};
+  struct hak_line line;
+  hak_line_begin(&line);
   hak_line_text(&line, "hakmem: heap is inconsistent: ");
   hak_line_text(&line, fault);
   hak_line_write(&line);

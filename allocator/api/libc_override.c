@@ -88,7 +88,8 @@ HAK_EXPORT int mallopt(int parameter, int value) {
 }
 
 static hak_stats gather(void) {
-  hak_stats stats = {.version = HAK_STATS_VERSION};
+  hak_stats stats;
+  stats.version = HAK_STATS_VERSION;
   hak_statistics_gather(&stats);
   return stats;
 }
@@ -185,7 +186,8 @@ HAK_EXPORT int malloc_info(int options, FILE *stream) {
 }
 
 static void print_figure(const char *name, uint64_t value) {
-  struct hak_line line = {.length = 0};
+  struct hak_line line;
+  hak_line_begin(&line);
   hak_line_text(&line, "hakmem: ");
   hak_line_text(&line, name);
   hak_line_text(&line, " = ");

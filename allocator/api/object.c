@@ -7,7 +7,8 @@
 #include <elf.h>
 #include <link.h>
 #include <stdint.h>
-#include <string.h>
+
+#include "allocator/os/bytes.h"
 
 #ifdef __GLIBC__
 
@@ -68,7 +69,7 @@ const void *hak_object_binding(const void *address, const char *symbol) {
   for (size_t i = 0; i < bytes / sizeof *first; i++) {
     if (!STORES_ADDRESS(ELF64_R_TYPE(first[i].r_info)) || first[i].r_addend != 0) continue;
     const ElfW(Sym) *const used = &symbol_table[ELF64_R_SYM(first[i].r_info)];
-    if (strcmp(strings + used->st_name, symbol) == 0) return *(const void *const *)(base + first[i].r_offset);
+    if (hak_text_is(strings + used->st_name, symbol)) return *(const void *const *)(base + first[i].r_offset);
   }
   return NULL;
 }

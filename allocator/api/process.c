@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "allocator/api/background.h"
@@ -24,6 +23,7 @@
 #include "allocator/meta/meta.h"
 #include "allocator/observe/statistics.h"
 #include "allocator/os/barrier.h"
+#include "allocator/os/bytes.h"
 #include "allocator/os/decommit.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/fork_gate.h"
@@ -159,7 +159,7 @@ int hak_process_configure(const char *name, const char *value) {
   // The lock admits one change at a time, and none during a fork.
   enter_init();
   const int error = hak_gate_set(name, value);
-  if (error == 0 && strcmp(name, hak_gates[HAK_GATE_CGROUP_LIMIT].name) == 0) hak_limit_read_group();
+  if (error == 0 && hak_text_is(name, hak_gates[HAK_GATE_CGROUP_LIMIT].name)) hak_limit_read_group();
   leave_init();
   if (error == 0) {
     hak_limit_changed();

@@ -3,6 +3,8 @@
 // The canary behind a small block: the table of its ends, and runs of pattern bytes.
 #include "allocator/block/block_tail.h"
 
+#include "allocator/os/bytes.h"
+
 // The canary's second byte is zero; in memory the lowest byte comes first.
 #define ALL UINT64_MAX
 #define LAST(n) (ALL << 8 * (8 - (n)))
@@ -26,11 +28,9 @@ bool hak_tail_is_intact(const void *block, const void *start, size_t bytes) {
 }
 
 void hak_tail_fill_front(const void *block, void *start, size_t bytes) {
-  memset(start, hak_tail_byte(hak_tail_code(block)), bytes);
+  hak_bytes_fill(start, hak_tail_byte(hak_tail_code(block)), bytes);
 }
 
 bool hak_tail_front_is_intact(const void *block, const void *start, size_t bytes) {
-  const unsigned char *byte = (const unsigned char *)start;
-  // All bytes of the pattern are equal: compare each with the one before it.
-  return bytes == 0 || (byte[0] == hak_tail_byte(hak_tail_code(block)) && memcmp(byte, byte + 1, bytes - 1) == 0);
+  return hak_bytes_are(start, hak_tail_byte(hak_tail_code(block)), bytes);
 }

@@ -3,7 +3,7 @@
 // Splits a text of settings into items.
 #include "allocator/gate/conf.h"
 
-#include <string.h>
+#include "allocator/os/bytes.h"
 
 static const char prefix[] = "HAKMEM_";
 
@@ -20,7 +20,11 @@ static bool begins(const char *text, const char *word, size_t length) {
   return true;
 }
 
-bool hak_conf_too_long(const char *text) { return strnlen(text, HAK_CONF_LENGTH_MAX + 1) > HAK_CONF_LENGTH_MAX; }
+bool hak_conf_too_long(const char *text) {
+  size_t length = 0;
+  while (length <= HAK_CONF_LENGTH_MAX && text[length] != '\0') length++;
+  return length > HAK_CONF_LENGTH_MAX;
+}
 
 bool hak_conf_next(const char **rest, struct hak_conf_item *item) {
   const char *text = *rest;
@@ -32,12 +36,13 @@ bool hak_conf_next(const char **rest, struct hak_conf_item *item) {
 
   item->text = text;
   item->length = length;
-  const char *equals = memchr(text, '=', length);
-  item->name = equals != NULL ? (size_t)(equals - text) : 0;
+  size_t name = 0;
+  while (name < length && text[name] != '=') name++;
+  item->name = name < length ? name : 0;
   const size_t value_length = item->name != 0 ? length - item->name - 1 : 0;
   item->is_pair = item->name != 0 && value_length <= HAK_CONF_VALUE_MAX;
   if (item->is_pair) {
-    memcpy(item->value, equals + 1, value_length);
+    hak_bytes_copy(item->value, text + name + 1, value_length);
     item->value[value_length] = '\0';
   }
   return true;
@@ -52,5 +57,5 @@ bool hak_conf_names(const struct hak_conf_item *item, const char *name) {
     length -= skipped;
   }
   name += skipped;
-  return length == strlen(name) && begins(text, name, length);
+  return length == hak_text_length(name) && begins(text, name, length);
 }

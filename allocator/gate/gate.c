@@ -4,10 +4,10 @@
 #include "allocator/gate/gate.h"
 
 #include <hakmem/hakmem.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "allocator/gate/conf.h"
+#include "allocator/os/bytes.h"
 #include "allocator/os/report.h"
 
 static const char program_source[] = "hak_conf";
@@ -54,7 +54,7 @@ const char *hak_gate_other_name(uint32_t id) { return id == HAK_GATE_PROFILE ? "
 uint32_t hak_gate_named(const char *name) {
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
     const char *other = hak_gate_other_name(id);
-    if (strcmp(hak_gates[id].name, name) == 0 || (other != NULL && strcmp(other, name) == 0)) return id;
+    if (hak_text_is(hak_gates[id].name, name) || (other != NULL && hak_text_is(other, name))) return id;
   }
   return HAK_GATE_COUNT;
 }
@@ -79,13 +79,13 @@ bool hak_gate_parse(const struct hak_gate *gate, const char *text, uint64_t *val
     return true;
   }
   for (uint64_t i = 0; gate->choices[i] != NULL; i++) {
-    if (strcmp(text, gate->choices[i]) == 0) {
+    if (hak_text_is(text, gate->choices[i])) {
       *value = i;
       return true;
     }
   }
   for (size_t i = 0; i < sizeof aliases / sizeof aliases[0]; i++) {
-    if (&hak_gates[aliases[i].gate] == gate && strcmp(text, aliases[i].name) == 0) {
+    if (&hak_gates[aliases[i].gate] == gate && hak_text_is(text, aliases[i].name)) {
       *value = aliases[i].value;
       return true;
     }
@@ -117,7 +117,7 @@ static void add_hint(struct hak_line *line, const struct hak_gate *gate, const c
   static const char *const profiles[] = {"fast", "standard", "observe", "hardened"};
   if (gate != &hak_gates[HAK_GATE_PROFILE]) return;
   for (size_t i = 0; i < sizeof profiles / sizeof profiles[0]; i++) {
-    if (strcmp(text, profiles[i]) != 0) continue;
+    if (!hak_text_is(text, profiles[i])) continue;
     hak_line_text(line, "; ");
     hak_line_text(line, profiles[i]);
     hak_line_text(line, " is a profile, which is chosen when hakmem is built");
@@ -146,7 +146,8 @@ static void finish_bad_value(struct hak_line *line, const struct hak_gate *gate,
 }
 
 static void report_bad_variable(const char *name, const struct hak_gate *gate, const char *text, uint64_t used) {
-  struct hak_line line = {.length = 0};
+  struct hak_line line;
+  hak_line_begin(&line);
   hak_line_text(&line, "hakmem: ");
   hak_line_text(&line, name);
   hak_line_text(&line, "=");
@@ -155,9 +156,9 @@ static void report_bad_variable(const char *name, const struct hak_gate *gate, c
 }
 
 const char *hak_gate_variable(char *const *environment, const char *name) {
-  const size_t length = strlen(name);
+  const size_t length = hak_text_length(name);
   for (; environment != NULL && *environment != NULL; environment++) {
-    if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=') return *environment + length + 1;
+    if (hak_text_begins(*environment, name) && (*environment)[length] == '=') return *environment + length + 1;
   }
   return NULL;
 }
@@ -214,7 +215,8 @@ static void report_conf(const char *source, const char *text, const struct hak_g
   struct hak_conf_item item;
   if (text == NULL) return;
   if (hak_conf_too_long(text)) {
-    struct hak_line line = {.length = 0};
+    struct hak_line line;
+    hak_line_begin(&line);
     hak_line_text(&line, "hakmem: ");
     hak_line_text(&line, source);
     hak_line_text(&line, " is not accepted; accepted: up to ");
@@ -227,7 +229,8 @@ static void report_conf(const char *source, const char *text, const struct hak_g
     const uint32_t id = find_gate(&item);
     uint64_t value;
     if (id != HAK_GATE_COUNT && item.is_pair && hak_gate_parse(&hak_gates[id], item.value, &value)) continue;
-    struct hak_line line = {.length = 0};
+    struct hak_line line;
+    hak_line_begin(&line);
     hak_line_text(&line, "hakmem: ");
     hak_line_text(&line, source);
     hak_line_text(&line, ": ");
@@ -265,7 +268,8 @@ const char *hak_gate_origin_name(enum hak_gate_origin origin) {
 
 void hak_gate_show(const struct hak_gate_values *values) {
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
-    struct hak_line line = {.length = 0};
+    struct hak_line line;
+    hak_line_begin(&line);
     hak_line_text(&line, "hakmem: ");
     hak_line_text(&line, hak_gates[id].name);
     hak_line_text(&line, "=");

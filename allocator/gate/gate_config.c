@@ -3,9 +3,8 @@
 // Copies the values of the settings into hak_config.
 #include "allocator/gate/gate_config.h"
 
-#include <string.h>
-
 #include "allocator/gate/ss_mem_lean.h"
+#include "allocator/os/bytes.h"
 #include "allocator/os/os.h"
 
 uint64_t hak_gate_limit_floor(void) { return hak_os_resident_bytes() >> 20; }
@@ -13,8 +12,8 @@ uint64_t hak_gate_limit_floor(void) { return hak_os_resident_bytes() >> 20; }
 // How much one unit of the setting is in the field of hak_config.
 static uint64_t scale(enum hak_gate_id id) {
   const char *const unit = hak_gates[id].unit;
-  if (strcmp(unit, "KiB") == 0) return 1024;
-  return strcmp(unit, "MiB") == 0 ? 1024 * 1024 : 1;
+  if (hak_text_is(unit, "KiB")) return 1024;
+  return hak_text_is(unit, "MiB") ? 1024 * 1024 : 1;
 }
 
 void hak_gate_fill_config(const struct hak_gate_values *values, struct hak_config *config) {

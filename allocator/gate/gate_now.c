@@ -4,10 +4,10 @@
 #include "allocator/gate/gate_now.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "allocator/gate/gate_config.h"
 #include "allocator/os/atomic.h"
+#include "allocator/os/bytes.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
 
@@ -52,10 +52,11 @@ static const char *number_text(uint64_t value) HAK_REQUIRES(hak_gate_role) {
     pages = page;
   }
   struct number *number = &pages->numbers[pages->used++];
-  struct hak_line line = {.length = 0};
+  struct hak_line line;
+  hak_line_begin(&line);
   hak_line_number(&line, (int64_t)value);
   number->value = value;
-  memcpy(number->text, line.text, line.length);
+  hak_bytes_copy(number->text, line.text, line.length);
   number->text[line.length] = '\0';
   return number->text;
 }
@@ -80,7 +81,7 @@ static void tell(uint32_t id, const char *text) HAK_REQUIRES(hak_gate_role) {
 }
 
 void hak_gate_now_init(const struct hak_gate_values *values) {
-  now.values = *values;
+  hak_bytes_copy(&now.values, values, sizeof now.values);
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) tell(id, value_text(id, values->value[id]));
 }
 
@@ -125,7 +126,8 @@ int hak_gate_set(const char *name, const char *text) {
   if (changed == HAK_GATE_COUNT || !hak_gate_parse(&hak_gates[changed], text, &value)) return EINVAL;
   if (HAK_FAST || hak_gates[changed].change != HAK_GATE_ANY_TIME) return EPERM;
   if (changed == HAK_GATE_MEMORY_LIMIT && value != 0 && value <= hak_gate_limit_floor()) return EINVAL;
-  struct hak_gate_values next = now.values;
+  struct hak_gate_values next;
+  hak_bytes_copy(&next, &now.values, sizeof next);
   next.value[changed] = value;
   next.origin[changed] = HAK_GATE_FROM_CALL;
   for (uint32_t id = 0; changed == HAK_GATE_PROFILE && id < HAK_GATE_COUNT; id++) {
@@ -136,8 +138,9 @@ int hak_gate_set(const char *name, const char *text) {
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
     if ((texts[id] = value_text(id, next.value[id])) == NULL) return ENOMEM;
   }
-  const struct hak_gate_values before = now.values;
-  now.values = next;
+  struct hak_gate_values before;
+  hak_bytes_copy(&before, &now.values, sizeof before);
+  hak_bytes_copy(&now.values, &next, sizeof next);
   publish(&before);
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) tell(id, texts[id]);
   return 0;

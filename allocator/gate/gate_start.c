@@ -30,7 +30,8 @@ static void check_memory_limit(struct hak_gate_values *values) {
   if (limit == 0) return;
   const uint64_t in_use = hak_gate_limit_floor();
   if (limit > in_use) return;
-  struct hak_line line = {.length = 0};
+  struct hak_line line;
+  hak_line_begin(&line);
   hak_line_text(&line, "hakmem: ");
   const uint8_t origin = values->origin[HAK_GATE_MEMORY_LIMIT];
   if (origin != HAK_GATE_FROM_ENVIRONMENT) {

@@ -3,8 +3,6 @@
 // Opening and closing heaps, the orphanage, the registry of all heaps, and fork.
 #include "allocator/heap/heap_life.h"
 
-#include <string.h>
-
 #include "allocator/heap/bin.h"
 #include "allocator/heap/freed_check.h"
 #include "allocator/heap/heap.h"
@@ -15,6 +13,7 @@
 #include "allocator/heap/remote.h"
 #include "allocator/heap/thread_cache.h"
 #include "allocator/os/atomic.h"
+#include "allocator/os/bytes.h"
 #include "allocator/os/os.h"
 #include "allocator/policy/config.h"
 
@@ -197,7 +196,7 @@ void hak_heap_close(struct hak_heap *heap) {
 
 // Closes a heap that is on the list `closing`.
 static void close_left(struct hak_heap *heap) {
-  memset(&heap->mark, 0, sizeof heap->mark);
+  hak_bytes_fill(&heap->mark, 0, sizeof heap->mark);
   empty(heap);
   const uint64_t now = hak_os_now_ms();
   hak_lock_acquire(&hak_registry_lock);

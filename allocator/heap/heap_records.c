@@ -3,9 +3,8 @@
 // Keeps the records of closed heaps for reuse, and returns their memory.
 #include "allocator/heap/heap_records.h"
 
-#include <string.h>
-
 #include "allocator/meta/meta.h"
+#include "allocator/os/bytes.h"
 #include "allocator/os/lock.h"
 #include "allocator/os/os.h"
 #include "allocator/policy/refusal.h"
@@ -73,7 +72,7 @@ static HAK_COLD bool reserve_stack(void) HAK_REQUIRES(hak_registry_lock) {
   struct hak_heap **stack = hak_meta_alloc(room * sizeof *stack);
   if (stack == NULL) return false;
   if (records.resting != NULL) {
-    memcpy(stack, records.resting, records.resting_count * sizeof *stack);
+    hak_bytes_copy(stack, records.resting, records.resting_count * sizeof *stack);
     hak_meta_free(records.resting, records.resting_room * sizeof *stack);
   }
   records.resting = stack;

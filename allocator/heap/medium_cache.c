@@ -3,10 +3,9 @@
 // The cache of medium blocks.
 #include "allocator/heap/medium_cache.h"
 
-#include <string.h>
-
 #include "allocator/heap/idle_cache_state.h"
 #include "allocator/meta/meta.h"
+#include "allocator/os/bytes.h"
 #include "allocator/os/report.h"
 #include "allocator/pages/page_heap.h"
 #include "allocator/policy/config.h"
@@ -87,7 +86,7 @@ static HAK_COLD struct hak_medium_cache *attach(struct hak_heap *heap) {
 static HAK_COLD bool make_room(struct hak_medium_cache *cache, size_t bytes) {
   if (bytes > bytes_bound()) return false;
   empty_all(cache);
-  memset(cache->used, 0, sizeof cache->used);
+  hak_bytes_fill(cache->used, 0, sizeof cache->used);
   cache->bytes = 0;
   return true;
 }

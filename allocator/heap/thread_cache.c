@@ -3,8 +3,6 @@
 // The slow side of the thread caches: refills, overflows, flushes, decay, and borrowing.
 #include "allocator/heap/thread_cache.h"
 
-#include <string.h>
-
 #include "allocator/block/block_check.h"
 #include "allocator/block/poison.h"
 #include "allocator/heap/bin.h"
@@ -15,6 +13,7 @@
 #include "allocator/heap/remote.h"
 #include "allocator/meta/meta.h"
 #include "allocator/os/atomic.h"
+#include "allocator/os/bytes.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/config.h"
@@ -63,7 +62,7 @@ static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capa
   void **slots = hak_meta_alloc(array_bytes(capacity));
   if (slots == NULL) return false;
   if (old != NULL) {
-    memcpy(slots, old, (count + HAK_BIN_SENTINELS) * sizeof(void *));
+    hak_bytes_copy(slots, old, (count + HAK_BIN_SENTINELS) * sizeof(void *));
     hak_meta_free(old, array_bytes(old_capacity));
   }
   // Relaxed: thieves read it under the heap's lock, which is held here; statistics may read it at any time.
@@ -114,7 +113,7 @@ static void flush(struct hak_heap *heap, uint32_t class_id, uint32_t count) HAK_
   uint32_t *untouched = &heap->classes[class_id].upkeep.untouched;
   *untouched = *untouched > count ? *untouched - count : 0;
   hak_give_back(heap, oldest, count);
-  memmove(oldest, oldest + count, left * sizeof(void *));
+  hak_bytes_copy(oldest, oldest + count, left * sizeof(void *));
   hak_bin_set_top(bin, oldest + left - 1);
   hak_heap_count(&heap->counts.flushes);
 }

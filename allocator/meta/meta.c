@@ -3,9 +3,8 @@
 // Records: small ones by a buddy system within pages, large ones in mappings of their own.
 #include "allocator/meta/meta.h"
 
-#include <string.h>
-
 #include "allocator/meta/meta_pages.h"
+#include "allocator/os/bytes.h"
 #include "allocator/os/decommit.h"
 #include "allocator/os/lock.h"
 #include "allocator/os/os.h"
@@ -206,7 +205,7 @@ void *hak_meta_alloc(size_t size) {
     record = take_big(shift, &zero);
   }
   hak_lock_release(&hak_records_lock);
-  if (record != NULL && !zero) memset(record, 0, (size_t)1 << shift);
+  if (record != NULL && !zero) hak_bytes_fill(record, 0, (size_t)1 << shift);
   return record;
 }
 

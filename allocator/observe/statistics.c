@@ -3,14 +3,13 @@
 // Gathers the statistics of all boxes, and prints them.
 #include "allocator/observe/statistics.h"
 
-#include <string.h>
-
 #include "allocator/block/empty_blocks.h"
 #include "allocator/heap/heap.h"
 #include "allocator/heap/heap_life.h"
 #include "allocator/heap/idle_cache.h"
 #include "allocator/large/guarded.h"
 #include "allocator/meta/meta.h"
+#include "allocator/os/bytes.h"
 #include "allocator/os/lock.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
@@ -138,13 +137,14 @@ void hak_statistics_gather(hak_stats *stats) {
   hak_stats all;
   gather(&all);
   all.version = stats->version < HAK_STATS_VERSION ? stats->version : HAK_STATS_VERSION;
-  memcpy(stats, &all, known_bytes(all.version));
+  hak_bytes_copy(stats, &all, known_bytes(all.version));
 }
 
 // ---- Dump ---------------------------------------------------------------------------------------
 
 static void dump_one(const char *name, uint64_t value) {
-  struct hak_line line = {.length = 0};
+  struct hak_line line;
+  hak_line_begin(&line);
   hak_line_text(&line, "hakmem: ");
   hak_line_text(&line, name);
   hak_line_text(&line, "=");
@@ -159,7 +159,7 @@ void hak_statistics_dump(void) {
   dump_one("threads", stats.threads);
   for (size_t i = 0; i < COUNT; i++) {
     uint64_t value;
-    memcpy(&value, (const char *)&stats + FIRST + i * sizeof value, sizeof value);
+    hak_bytes_copy(&value, (const char *)&stats + FIRST + i * sizeof value, sizeof value);
     dump_one(statistics[i].name, value);
   }
 }

@@ -3,8 +3,7 @@
 // Reads the memory limit of the process's control group.
 #include "allocator/os/cgroup.h"
 
-#include <string.h>
-
+#include "allocator/os/bytes.h"
 #include "allocator/os/file.h"
 
 #define PATH_ROOM 1024u
@@ -23,10 +22,10 @@ static bool read_file(const char *path, char *text, size_t size) {
 // The limit in the file `name` of the folder folder[0 .. length); 0: none ("max"), no such file, or not a number.
 // Restores folder.
 static uint64_t limit_in(size_t length, const char *name) {
-  const size_t name_length = strlen(name);
+  const size_t name_length = hak_text_length(name);
   if (length + name_length + 2 > PATH_ROOM) return 0;
   folder[length] = '/';
-  memcpy(folder + length + 1, name, name_length + 1);
+  hak_bytes_copy(folder + length + 1, name, name_length + 1);
   char text[32];
   const bool known = read_file(folder, text, sizeof text);
   folder[length] = '\0';
@@ -46,17 +45,18 @@ static uint64_t lower(uint64_t a, uint64_t b) { return a == 0 || (b != 0 && b < 
 uint64_t hak_os_cgroup_limit_in(const char *mount, const char *membership) {
   // The line for cgroup v2 is "0::/path"; the others are for v1.
   const char *line = membership;
-  while (line != NULL && strncmp(line, "0::/", 4) != 0) {
-    line = strchr(line, '\n');
+  while (line != NULL && !hak_text_begins(line, "0::/")) {
+    line = hak_text_find(line, "\n");
     if (line != NULL) line++;
   }
   if (line == NULL) return 0;
   const char *group = line + 3;
-  const size_t group_length = strcspn(group, "\n");
-  const size_t mount_length = strlen(mount);
+  const char *const group_end = hak_text_find(group, "\n");
+  const size_t group_length = group_end != NULL ? (size_t)(group_end - group) : hak_text_length(group);
+  const size_t mount_length = hak_text_length(mount);
   if (mount_length + group_length >= sizeof folder) return 0;
-  memcpy(folder, mount, mount_length);
-  memcpy(folder + mount_length, group, group_length);
+  hak_bytes_copy(folder, mount, mount_length);
+  hak_bytes_copy(folder + mount_length, group, group_length);
   size_t length = mount_length + group_length;
   uint64_t limit = 0;
   // Goes from the group upwards. The last step is the mount point (inside a container the root of its namespace).

@@ -5,10 +5,10 @@
 
 #include <elf.h>
 #include <errno.h>
-#include <string.h>
 
 #include "allocator/os/atomic.h"
 #include "allocator/os/auxv.h"
+#include "allocator/os/bytes.h"
 #include "allocator/os/sys_call.h"
 
 #if defined(__x86_64__)
@@ -48,7 +48,7 @@ static uint32_t symbol_count(const struct image *image) {
 
 static bool open_image(const char *start, struct image *image) {
   const Elf64_Ehdr *const header = (const void *)start;
-  if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 || header->e_ident[EI_CLASS] != ELFCLASS64) return false;
+  if (!hak_text_begins(start, ELFMAG) || header->e_ident[EI_CLASS] != ELFCLASS64) return false;
   const Elf64_Phdr *const segments = (const void *)(start + header->e_phoff);
   const Elf64_Phdr *dynamic = NULL;
   image->base = NULL;
@@ -80,7 +80,7 @@ void *hak_clock_find(const void *start, const char *name) {
   const uint32_t count = symbol_count(&image);
   for (uint32_t i = 0; i < count; i++) {
     const Elf64_Sym *const symbol = &image.symbols[i];
-    if (symbol->st_shndx == SHN_UNDEF || strcmp(image.names + symbol->st_name, name) != 0) continue;
+    if (symbol->st_shndx == SHN_UNDEF || !hak_text_is(image.names + symbol->st_name, name)) continue;
     return (void *)((uintptr_t)image.base + symbol->st_value);
   }
   return NULL;
@@ -109,7 +109,7 @@ static HAK_COLD void find_function(void) {
   // Without the function, make the system call.
   const uintptr_t function = (uintptr_t)hak_clock_find((const void *)hak_auxv(HAK_AUXV_VDSO), FUNCTION);
   uintptr_t random[2] = {0, 0};
-  if (hak_auxv(HAK_AUXV_RANDOM) != 0) memcpy(random, (const void *)hak_auxv(HAK_AUXV_RANDOM), sizeof random);
+  if (hak_auxv(HAK_AUXV_RANDOM) != 0) hak_bytes_copy(random, (const void *)hak_auxv(HAK_AUXV_RANDOM), sizeof random);
   // The C library uses both words unchanged for its own secrets. The lowest bit distinguishes the result from 0.
   const uintptr_t drawn = ((random[0] * 0x9E3779B97F4A7C15u) ^ (random[1] * 0xD6E8FEB86659FD93u)) | 1;
   atomic_store_explicit(&key, drawn, memory_order_relaxed);

@@ -3,10 +3,10 @@
 // The only call of madvise, and what it is used for.
 #include "allocator/os/decommit.h"
 
-#include <string.h>
 #include <sys/prctl.h>
 
 #include "allocator/os/atomic.h"
+#include "allocator/os/bytes.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/file.h"
 #include "allocator/os/os.h"
@@ -122,8 +122,8 @@ static int ask(void) {
   char text[64];
   text[hak_os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text - 1)] = '\0';
   int answer = ANSWER_KNOWN;
-  if (strstr(text, "[always]") != NULL) answer |= ANSWER_UNASKED;
-  const bool some = (answer & ANSWER_UNASKED) != 0 || strstr(text, "[madvise]") != NULL;
+  if (hak_text_find(text, "[always]") != NULL) answer |= ANSWER_UNASKED;
+  const bool some = (answer & ANSWER_UNASKED) != 0 || hak_text_find(text, "[madvise]") != NULL;
   // A huge page is what one page of page table entries maps: with pages of 4 KiB a superslab, otherwise far more.
   static_assert(HAK_SUPERSLAB_SIZE == (size_t)4096 / 8 * 4096, "a superslab is one huge page");
   if (some && hak_os_page_size() == 4096 && hak_sys_call(SYS_prctl, PR_GET_THP_DISABLE, 0, 0, 0, 0, 0) == 0)

@@ -105,7 +105,8 @@ bool hak_report_is_ending(void) { return ending; }
 void hak_report_set_ending(void) { ending = true; }
 
 HAK_COLD void hak_fatal(const char *what, const void *pointer) {
-  struct hak_line line = {.length = 0};
+  struct hak_line line;
+  hak_line_begin(&line);
   hak_line_text(&line, "hakmem: ");
   hak_line_text(&line, what);
   hak_line_text(&line, ": ");

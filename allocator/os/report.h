@@ -17,6 +17,8 @@ struct hak_line {
   size_t length;
   char text[512];
 };
+// Not by an initialiser, for which compilers may call memset.
+HAK_INLINE void hak_line_begin(struct hak_line *line) { line->length = 0; }
 void hak_line_text(struct hak_line *line, const char *text);
 void hak_line_hex(struct hak_line *line, uint64_t value);
 void hak_line_number(struct hak_line *line, int64_t value);

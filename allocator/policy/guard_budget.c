@@ -50,7 +50,8 @@ static HAK_COLD void tell(void) {
   // Relaxed: see above.
   if (!atomic_compare_exchange_strong_explicit(&news, &before, TOLD, memory_order_relaxed, memory_order_relaxed))
     return;
-  struct hak_line line = {.length = 0};
+  struct hak_line line;
+  hak_line_begin(&line);
   hak_line_text(&line, "hakmem: guard pages take ");
   hak_line_number(&line, (int64_t)hak_guard_budget_used());
   hak_line_text(&line, " of the ");

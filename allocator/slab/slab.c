@@ -3,12 +3,11 @@
 // The life of a slab: format, carve blocks, take and put free blocks.
 #include "allocator/slab/slab.h"
 
-#include <string.h>
-
 #include "allocator/block/block_check.h"
 #include "allocator/block/block_front.h"
 #include "allocator/block/tiny_region_id.h"
 #include "allocator/meta/meta.h"
+#include "allocator/os/bytes.h"
 #include "allocator/os/decommit.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
@@ -39,7 +38,7 @@ bool hak_slab_format(struct hak_slab *slab, uint32_t class_id, bool zeroed) {
   const bool is_inline = bitmap_is_inline(capacity);
   slab->free = is_inline ? slab->inline_free : hak_meta_alloc(bitmap_bytes(capacity));
   if (slab->free == NULL) return false;
-  if (is_inline) memset(slab->inline_free, 0, sizeof slab->inline_free);
+  if (is_inline) hak_bytes_fill(slab->inline_free, 0, sizeof slab->inline_free);
   slab->next = slab->prev = NULL;
   slab->stride = info->stride;
   slab->reciprocal = info->reciprocal;

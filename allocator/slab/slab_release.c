@@ -3,9 +3,8 @@
 // Releases the pool's free memory: the queue of superslabs that have some, and the ways to return it.
 #include "allocator/slab/slab_release.h"
 
-#include <string.h>
-
 #include "allocator/os/atomic.h"
+#include "allocator/os/bytes.h"
 #include "allocator/os/os.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/memory_limit.h"
@@ -41,8 +40,8 @@ static bool decommit_slabs(struct hak_superslab *ss, uint32_t first, uint32_t co
   if (*bytes != 0 && !(to_zero ? hak_os_decommit_to_zero(whole, *bytes) : hak_os_decommit(whole, *bytes, mode))) {
     return false;
   }
-  // Slab 0 shares its first page with the head, so that part is cleared with memset.
-  if (to_zero) memset(begin, 0, (size_t)(whole - begin));
+  // Slab 0 shares its first page with the head, so that part is cleared by hand.
+  if (to_zero) hak_bytes_fill(begin, 0, (size_t)(whole - begin));
   return true;
 }
 

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A library that wraps functions of the C library and allocates in them, as libraries do that fake the time, root or a
-// network. The environment variable HOOK names the function whose wrapper allocates; the others only pass the call on.
+// network, or that check memory and text. The environment variable HOOK names the function whose wrapper allocates; the
+// others only pass the call on. hook_memory.c has the functions for memory and text.
+#include "allocator/test/kernel/hook.h"
+
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -18,28 +21,36 @@
 #include <time.h>
 #include <unistd.h>
 
-#define EXPORT __attribute__((visibility("default")))
+#include "allocator/os/bytes.h"
 
 static int calls;
 EXPORT int hook_calls(void);
 EXPORT int hook_calls(void) { return __atomic_load_n(&calls, __ATOMIC_RELAXED); }
 
+// Where the kernel put the number of arguments; the arguments, NULL and the environment follow. From the dynamic
+// linker: libraries call wrappers before the C library has set `environ`.
+extern void *const *__libc_stack_end;
+
 static int is_chosen(const char *name) {
-  for (char **variable = environ; variable != NULL && *variable != NULL; variable++) {
-    if (strncmp(*variable, "HOOK=", 5) == 0) return strcmp(*variable + 5, name) == 0;
+  const long arguments = (long)(intptr_t)__libc_stack_end[0];
+  for (void *const *variable = &__libc_stack_end[1 + arguments + 1]; *variable != NULL; variable++) {
+    const char *const text = *variable;
+    if (hak_text_begins(text, "HOOK=")) return hak_text_is(text + 5, name);
   }
   return 0;
 }
 
 static __thread int inside;
-static void allocate(const char *name) {
-  if (inside || !is_chosen(name)) return;
+void hook_allocate(const char *name) {
+  if (inside) return;
   inside = 1;
-  __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED);
-  for (size_t size = 10; size < 3000000; size *= 7) {
-    char *volatile block = malloc(size);
-    if (block != NULL) block[0] = block[size - 1] = 1;
-    free(block);
+  if (is_chosen(name)) {
+    __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED);
+    for (size_t size = 10; size < 3000000; size *= 7) {
+      char *volatile block = malloc(size);
+      if (block != NULL) block[0] = block[size - 1] = 1;
+      free(block);
+    }
   }
   inside = 0;
 }
@@ -48,7 +59,7 @@ static void allocate(const char *name) {
 #define WRAP(result, name, parameters, arguments)                        \
   EXPORT result name parameters {                                        \
     static result(*real) parameters;                                     \
-    allocate(#name);                                                     \
+    hook_allocate(#name);                                                \
     if (real == NULL) *(void **)(void *)&real = dlsym(RTLD_NEXT, #name); \
     return real arguments;                                               \
   }
@@ -84,7 +95,7 @@ EXPORT int open(const char *path, int flags, ...) {
   va_start(rest, flags);
   const int mode = va_arg(rest, int);
   va_end(rest);
-  allocate("open");
+  hook_allocate("open");
   if (real == NULL) *(void **)(void *)&real = dlsym(RTLD_NEXT, "open");
   return real(path, flags, mode);
 }
@@ -95,7 +106,7 @@ EXPORT int openat(int folder, const char *path, int flags, ...) {
   va_start(rest, flags);
   const int mode = va_arg(rest, int);
   va_end(rest);
-  allocate("openat");
+  hook_allocate("openat");
   if (real == NULL) *(void **)(void *)&real = dlsym(RTLD_NEXT, "openat");
   return real(folder, path, flags, mode);
 }
@@ -106,7 +117,7 @@ EXPORT void *mremap(void *start, size_t size, size_t new_size, int flags, ...) {
   va_start(rest, flags);
   void *const to = va_arg(rest, void *);
   va_end(rest);
-  allocate("mremap");
+  hook_allocate("mremap");
   if (real == NULL) *(void **)(void *)&real = dlsym(RTLD_NEXT, "mremap");
   return real(start, size, new_size, flags, to);
 }
@@ -118,7 +129,7 @@ EXPORT int prctl(int option, ...) {
   va_start(rest, option);
   for (int i = 0; i < 4; i++) more[i] = va_arg(rest, unsigned long);
   va_end(rest);
-  allocate("prctl");
+  hook_allocate("prctl");
   if (real == NULL) *(void **)(void *)&real = dlsym(RTLD_NEXT, "prctl");
   return real(option, more[0], more[1], more[2], more[3]);
 }
@@ -130,7 +141,7 @@ EXPORT long syscall(long number, ...) {
   va_start(rest, number);
   for (int i = 0; i < 6; i++) more[i] = va_arg(rest, long);
   va_end(rest);
-  allocate("syscall");
+  hook_allocate("syscall");
   if (real == NULL) *(void **)(void *)&real = dlsym(RTLD_NEXT, "syscall");
   return real(number, more[0], more[1], more[2], more[3], more[4], more[5]);
 }

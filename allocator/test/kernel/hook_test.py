@@ -13,7 +13,8 @@ import sys
 
 HOOKS = ("mmap munmap mremap mprotect madvise open openat read write close getrandom clock_gettime syscall nanosleep poll "
          "sigprocmask pthread_sigmask prctl getrlimit getenv secure_getenv getauxval sysconf pthread_key_create "
-         "pthread_setspecific pthread_create pthread_attr_init pthread_attr_setstacksize").split()
+         "pthread_setspecific pthread_create pthread_attr_init pthread_attr_setstacksize memcpy memmove memset memcmp bcmp memchr "
+         "strlen strnlen strcmp strncmp strchr strcspn strstr").split()
 WATCHDOG_SECONDS = 30
 SIGABRT = -6
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -82,6 +83,22 @@ static void call_all(void) {
   pthread_setspecific(key, malloc(100));
 }
 
+static void must(int right) {
+  if (!right) abort();
+}
+
+// The same for hook_memory.c. Built with -fno-builtin, so that these are calls.
+static void call_all_of_memory(void) {
+  char text[32] = "a text of letters";
+  char copy[32];
+  must(memcpy(copy, text, sizeof text) == copy && memcmp(copy, text, sizeof text) == 0);
+  must(bcmp(copy, text, sizeof text) == 0 && strcmp(copy, text) == 0 && strncmp(copy, text, 5) == 0);
+  must(memmove(copy + 1, copy, 17) == copy + 1 && strncmp(copy, "aa text", 7) == 0);
+  must(memset(copy, 'x', 3) == copy && memchr(copy, 'e', sizeof copy) == copy + 4);
+  must(strlen(text) == 17 && strnlen(text, 3) == 3 && strcspn(text, "fx") == 4);
+  must(strchr(text, 'f') == text + 8 && strstr(text, "of") == text + 7);
+}
+
 static void *run_cancelled(void *unused) {
   pthread_cancel(pthread_self());  // Pending until the next cancellation point.
   allocate();
@@ -120,6 +137,7 @@ int main(int argc, char **argv) {
   }
   allocate();
   call_all();
+  call_all_of_memory();
   for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
   malloc_stats();
   const pid_t child = fork();
