@@ -19,7 +19,9 @@ typedef uint64_t hak_bytes_row __attribute__((may_alias, aligned(1)));
 
 // Copies from the lowest address to the highest: the areas may overlap if `to` is the lower one.
 HAK_INLINE void hak_bytes_copy(void *to, const void *from, size_t size) {
-#if defined(__x86_64__)
+#if defined(__clang_analyzer__)
+  __builtin_memmove(to, from, size);  // clang-tidy does not read assembly.
+#elif defined(__x86_64__)
   __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
 #else
   char *at = (char *)to;
@@ -38,7 +40,9 @@ HAK_INLINE void hak_bytes_copy(void *to, const void *from, size_t size) {
 }
 
 HAK_INLINE void hak_bytes_fill(void *start, unsigned char byte, size_t size) {
-#if defined(__x86_64__)
+#if defined(__clang_analyzer__)
+  __builtin_memset(start, byte, size);
+#elif defined(__x86_64__)
   __asm__ volatile("rep stosb" : "+D"(start), "+c"(size) : "a"(byte) : "memory");
 #else
   char *at = (char *)start;
@@ -75,19 +79,19 @@ HAK_INLINE size_t hak_text_length(const char *text) {
   return (size_t)(end - text);
 }
 
-// Whether the text begins with `beginning`; whether it is `other`.
+// Whether the text begins with `beginning`; whether it equals the second one.
 HAK_INLINE bool hak_text_begins(const char *text, const char *beginning) {
   for (; *beginning != '\0'; text++, beginning++) {
     if (*text != *beginning) return false;
   }
   return true;
 }
-HAK_INLINE bool hak_text_is(const char *text, const char *other) {
-  while (*text != '\0' && *text == *other) {
+HAK_INLINE bool hak_text_is(const char *text, const char *expected) {
+  while (*text != '\0' && *text == *expected) {
     text++;
-    other++;
+    expected++;
   }
-  return *text == *other;
+  return *text == *expected;
 }
 
 // The first place of `part` in the text, or NULL.
