@@ -3,11 +3,10 @@
 // Guarded blocks: mapping, canaries, and the table of live blocks.
 #include "allocator/large/guarded.h"
 
-#include <string.h>
-
 #include "allocator/block/block_tail.h"
 #include "allocator/large/guarded_held.h"
 #include "allocator/meta/address_table.h"
+#include "allocator/os/bytes.h"
 #include "allocator/os/decommit.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
@@ -123,7 +122,7 @@ static void enter_again(struct hak_guarded *one) {
 
 static HAK_COLD void start_anew(void) HAK_REQUIRES(hak_mapping_mutex) {
   losses = hak_mapping_losses();
-  memset(&table, 0, sizeof table);
+  hak_bytes_fill(&table, 0, sizeof table);
   hak_held_start_anew();
   hak_guarded_for_each(enter_again);
 }

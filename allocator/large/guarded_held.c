@@ -3,9 +3,8 @@
 // The quarantine of guarded blocks, and the ranges that wait to be reused.
 #include "allocator/large/guarded_held.h"
 
-#include <string.h>
-
 #include "allocator/meta/meta.h"
+#include "allocator/os/bytes.h"
 #include "allocator/os/decommit.h"
 #include "allocator/os/os.h"
 #include "allocator/pages/mapping_lock.h"
@@ -85,7 +84,7 @@ static uint32_t losses HAK_GUARDED_BY(hak_mapping_mutex);
 
 HAK_COLD void hak_held_start_anew(void) {
   losses = hak_mapping_losses();
-  memset(&table, 0, sizeof table);
+  hak_bytes_fill(&table, 0, sizeof table);
 }
 
 // ---- Lists --------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ static HAK_ATOMIC(uint64_t) resting_bytes;
 // free ones are lost, because their lists may be half changed.
 static HAK_COLD void start_anew(void) HAK_REQUIRES(hak_records_lock) {
   const uint64_t big_mapped = meta.big_mapped;
-  memset(&meta, 0, sizeof meta);
+  hak_bytes_fill(&meta, 0, sizeof meta);
   meta.big_mapped = big_mapped;
   hak_meta_pages_start_anew();
 }
