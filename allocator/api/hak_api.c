@@ -7,15 +7,12 @@
 #include "allocator/api/process.h"
 #include "allocator/api/release.h"
 #include "allocator/api/sized.h"
+#include "allocator/gate/gate.h"
 #include "allocator/gate/gate_now.h"
 #include "allocator/large/large.h"
 #include "allocator/observe/statistics.h"
 #include "allocator/observe/verify.h"
 #include "allocator/os/report.h"
-
-#define STRINGIFY(x) #x
-#define STRING(x) STRINGIFY(x)
-#define VERSION STRING(HAK_VERSION_MAJOR) "." STRING(HAK_VERSION_MINOR) "." STRING(HAK_VERSION_PATCH)
 
 void *hak_malloc(size_t size) { return hak_entry_malloc(size); }
 void *hak_calloc(size_t count, size_t size) { return hak_entry_calloc(count, size); }
@@ -51,7 +48,7 @@ void *hak_realloc_in_place(void *ptr, size_t size) {
 void hak_thread_flush(void) { hak_release_thread(); }
 size_t hak_trim(size_t keep_bytes) { return hak_release_all(keep_bytes); }
 
-const char *hak_version(void) { return VERSION " " HAK_PROFILE_NAME " header=" HAK_HEADER_NAME; }
+const char *hak_version(void) { return hak_gate_build_name(); }
 
 int hak_stats_get(hak_stats *stats) {
   if (stats == NULL || stats->version == 0) return EINVAL;

@@ -27,10 +27,20 @@ int main(void) {
   printf("<!-- Written from allocator/policy/gate_table.inc by //allocator/gate:env_doc; do not edit. -->\n");
   printf("# Environment variables\n\n");
   printf("STANDARD, OBSERVE and HARDENED builds read these variables before the first allocation. In FAST builds\n");
+  printf("the values are fixed at build time; FAST reads only `HAKMEM_SHOW_CONFIG` and `HAKMEM_CONF_STRICT`. A\n");
+  printf("process with raised privileges (AT_SECURE) ignores its environment.\n\n");
+  printf("A value of `0` or `1` may also be written `off`, `false`, `no` or `on`, `true`, `yes`, in upper or lower\n");
   printf(
-      "the values are fixed at build time; FAST reads only `HAKMEM_SHOW_CONFIG`. A process with raised privileges\n");
-  printf("(AT_SECURE) ignores its environment. hakmem reports a value that it does not accept on stderr, and uses\n");
-  printf("the value that would apply otherwise.\n\n");
+      "case. A size, which is in KiB or MiB, may have a suffix instead: `64K`, `512M`, `1G` or `1T` bytes (powers\n");
+  printf("of 1,024); it must be a whole number of the unit. So `HAKMEM_MEMORY_LIMIT_MB=1G` is 1,024 MiB.\n\n");
+  printf(
+      "A mistake is one line on stderr: a value that is not accepted, for which the value is used that would apply\n");
+  printf("otherwise; and a variable that begins with `" HAK_GATE_PREFIX
+         "` and is no setting, with the nearest name (after\n");
+  printf(
+      "eight such lines the rest is counted). With `HAKMEM_CONF_STRICT=1` the first mistake ends the process before\n");
+  printf("main, with status 1. Variables that begin with `HAKMEM_BENCH_` or `HAKMEM_TEST_` belong to hakmem's own\n");
+  printf("tools, and are not reported.\n\n");
   printf("A program can change the settings with `yes` under `later` at run time, by\n");
   printf(
       "`hak_config_set(\"NAME\", \"value\")`. A program (`const char *hak_conf`) or a build (`//configs:conf`) can\n");
@@ -39,15 +49,20 @@ int main(void) {
   printf("| source | shown as | FAST | AT_SECURE |\n");
   printf("| --- | --- | --- | --- |\n");
   printf("| a call of `hak_config_set` | `hak_config_set` | refused | obeyed |\n");
-  printf("| the environment | `environment` | ignored | ignored |\n");
+  printf("| the environment | `environment` | only those two | ignored |\n");
   printf("| `hak_conf` of the program | `hak_conf` | ignored | obeyed |\n");
   printf("| `//configs:conf` of the build | `//configs:conf` | obeyed | obeyed |\n");
   printf(
       "| the preset, `HAKMEM_PROFILE` | `preset`, or `default` where `balanced` has the same value | obeyed | obeyed "
       "|\n\n");
   printf(
-      "`hak_config_get` and `HAKMEM_SHOW_CONFIG=1` report each value and its source; in FAST builds every source is\n");
-  printf("`fixed in this build`.\n\n");
+      "`hak_config_get` and `HAKMEM_SHOW_CONFIG=1` report each value and its source; in FAST builds every source "
+      "but\n");
+  printf(
+      "the environment is `fixed in this build`. `HAKMEM_SHOW_CONFIG=1` begins with the version, the profile and "
+      "the\n");
+  printf("header mode, and marks settings that have no effect in the build, such as `HAKMEM_GUARD_SAMPLE` outside\n");
+  printf("HARDENED.\n\n");
   printf("`rooms` names the folders of `allocator/` that a setting takes effect in.\n\n");
   printf("| variable | values | `balanced` | `speed` | `lean` | rooms | later | meaning |\n");
   printf("| --- | --- | --- | --- | --- | --- | --- | --- |\n");

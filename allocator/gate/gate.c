@@ -1,104 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Resolves the settings from all sources, and reports values that are not accepted.
+// Resolves the settings from all sources, and reports the mistakes in them.
 #include "allocator/gate/gate.h"
 
 #include <hakmem/hakmem.h>
 #include <unistd.h>
 
 #include "allocator/gate/conf.h"
-#include "allocator/os/bytes.h"
-#include "allocator/os/report.h"
+
+#define STRINGIFY(x) #x
+#define STRING(x) STRINGIFY(x)
+#define VERSION STRING(HAK_VERSION_MAJOR) "." STRING(HAK_VERSION_MINOR) "." STRING(HAK_VERSION_PATCH)
+
+// The most lines about unknown variables of the environment.
+#define UNKNOWN_MAX 8
 
 static const char program_source[] = "hak_conf";
 static const char build_source[] = "//configs:conf";
 
-static_assert(HAK_DECOMMIT_OFF == 0 && HAK_DECOMMIT_FREE == 1 && HAK_DECOMMIT_DONTNEED == 2, "order of the names");
-static_assert(HAK_HUGE_PAGES_AUTO == 0 && HAK_HUGE_PAGES_ON == 1 && HAK_HUGE_PAGES_OFF == 2, "order of the names");
-static_assert(HAK_SLAB_MAP_AUTO == 0 && HAK_SLAB_MAP_FLAT == 1 && HAK_SLAB_MAP_TWO_LEVEL == 2, "order of the names");
+// ---- Lines about mistakes -----------------------------------------------------------------------
 
-// Other names of choices.
-static const struct {
-  enum hak_gate_id gate;
-  const char *name;
-  uint64_t value;
-} aliases[] = {
-    {HAK_GATE_PROFILE, "MIXED_TINYV3_C7_BALANCED", HAK_PRESET_BALANCED},
-    {HAK_GATE_PROFILE, "MIXED_TINYV3_C7_SAFE", HAK_PRESET_SPEED},
-};
+static bool is_strict(const struct hak_gate_values *values) { return values->value[HAK_GATE_CONF_STRICT] != 0; }
 
-const struct hak_gate hak_gates[HAK_GATE_COUNT] = {
-#define HAK_CHOICES(...) ((const char *const[]){__VA_ARGS__, NULL})
-#define HAK_GATE_CHOICE(id, field, type, name_, choices_, balanced_, speed_, lean_, rooms_, change_, text_) \
-  [HAK_GATE_##id] = {.name = (name_),                                                                       \
-                     .choices = (choices_),                                                                 \
-                     .preset = {(balanced_), (speed_), (lean_)},                                            \
-                     .rooms = (rooms_),                                                                     \
-                     .change = (change_),                                                                   \
-                     .text = (text_)},
-#define HAK_GATE_NUMBER(id, field, name_, least_, most_, unit_, balanced_, speed_, lean_, rooms_, change_, text_) \
-  [HAK_GATE_##id] = {.name = (name_),                                                                             \
-                     .least = (least_),                                                                           \
-                     .most = (most_),                                                                             \
-                     .unit = (unit_),                                                                             \
-                     .preset = {(balanced_), (speed_), (lean_)},                                                  \
-                     .rooms = (rooms_),                                                                           \
-                     .change = (change_),                                                                         \
-                     .text = (text_)},
-#include "allocator/policy/gate_table.inc"
-#undef HAK_CHOICES
-};
-
-const char *hak_gate_other_name(uint32_t id) { return id == HAK_GATE_PROFILE ? "HAKMEM_PRESET" : NULL; }
-
-uint32_t hak_gate_named(const char *name) {
-  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
-    const char *other = hak_gate_other_name(id);
-    if (hak_text_is(hak_gates[id].name, name) || (other != NULL && hak_text_is(other, name))) return id;
-  }
-  return HAK_GATE_COUNT;
+void hak_gate_add_used(struct hak_line *line, uint32_t id, const struct hak_gate_values *values) {
+  if (is_strict(values)) return;
+  hak_line_text(line, "; using ");
+  hak_gate_add_value(line, &hak_gates[id], values->value[id]);
 }
 
-static bool parse_number(const char *text, uint64_t *value) {
-  if (*text == '\0') return false;
-  uint64_t number = 0;
-  for (; *text != '\0'; text++) {
-    if (*text < '0' || *text > '9') return false;
-    if (__builtin_mul_overflow(number, 10, &number)) return false;
-    if (__builtin_add_overflow(number, (uint64_t)(*text - '0'), &number)) return false;
+void hak_gate_write_mistake(struct hak_line *line, const struct hak_gate_values *values) {
+  if (!is_strict(values)) {
+    hak_line_write(line);
+    return;
   }
-  *value = number;
-  return true;
-}
-
-bool hak_gate_parse(const struct hak_gate *gate, const char *text, uint64_t *value) {
-  uint64_t number;
-  if (gate->choices == NULL) {
-    if (!parse_number(text, &number) || number < gate->least || number > gate->most) return false;
-    *value = number;
-    return true;
-  }
-  for (uint64_t i = 0; gate->choices[i] != NULL; i++) {
-    if (hak_text_is(text, gate->choices[i])) {
-      *value = i;
-      return true;
-    }
-  }
-  for (size_t i = 0; i < sizeof aliases / sizeof aliases[0]; i++) {
-    if (&hak_gates[aliases[i].gate] == gate && hak_text_is(text, aliases[i].name)) {
-      *value = aliases[i].value;
-      return true;
-    }
-  }
-  return false;
-}
-
-static void add_value(struct hak_line *line, const struct hak_gate *gate, uint64_t value) {
-  if (gate->choices != NULL) {
-    hak_line_text(line, gate->choices[value]);
-  } else {
-    hak_line_number(line, (int64_t)value);
-  }
+  hak_line_text(line, "; HAKMEM_CONF_STRICT ends the process");
+  hak_line_exit(line);
 }
 
 // Appends the text in quotes, cut after 64 bytes.
@@ -112,56 +48,149 @@ static void add_quoted(struct hak_line *line, const char *text, size_t length) {
   hak_line_text(line, "\"");
 }
 
-// Adds a hint if the value of the preset is the name of a build profile.
-static void add_hint(struct hak_line *line, const struct hak_gate *gate, const char *text) {
+static bool is_name(const char *name, const char *text, size_t length) {
+  return name != NULL && strncmp(name, text, length) == 0 && name[length] == '\0';
+}
+
+// Adds a hint if the text is the name of a build profile.
+static void add_profile_hint(struct hak_line *line, const char *text, size_t length) {
   static const char *const profiles[] = {"fast", "standard", "observe", "hardened"};
-  if (gate != &hak_gates[HAK_GATE_PROFILE]) return;
   for (size_t i = 0; i < sizeof profiles / sizeof profiles[0]; i++) {
-    if (!hak_text_is(text, profiles[i])) continue;
+    if (!is_name(profiles[i], text, length)) continue;
     hak_line_text(line, "; ");
     hak_line_text(line, profiles[i]);
     hak_line_text(line, " is a profile, which is chosen when hakmem is built");
   }
 }
 
-// Ends and writes the line about a value that is not accepted.
-static void finish_bad_value(struct hak_line *line, const struct hak_gate *gate, const char *text, uint64_t used) {
-  hak_line_text(line, " is not accepted; accepted: ");
-  if (gate->choices != NULL) {
-    for (size_t i = 0; gate->choices[i] != NULL; i++) {
-      if (i != 0) hak_line_text(line, ", ");
-      hak_line_text(line, gate->choices[i]);
-    }
-  } else {
-    hak_line_number(line, (int64_t)gate->least);
-    hak_line_text(line, " to ");
-    hak_line_number(line, (int64_t)gate->most);
-    hak_line_text(line, " ");
-    hak_line_text(line, gate->unit);
+// Adds a hint if the text is the name of a preset.
+static void add_preset_hint(struct hak_line *line, const char *text, size_t length) {
+  const char *const *presets = hak_gates[HAK_GATE_PROFILE].choices;
+  for (size_t i = 0; presets[i] != NULL; i++) {
+    if (!is_name(presets[i], text, length)) continue;
+    hak_line_text(line, "; ");
+    hak_line_text(line, presets[i]);
+    hak_line_text(line, " is a preset: profile=");
+    hak_line_text(line, presets[i]);
   }
-  hak_line_text(line, "; using ");
-  add_value(line, gate, used);
-  add_hint(line, gate, text);
-  hak_line_write(line);
 }
 
-static void report_bad_variable(const char *name, const struct hak_gate *gate, const char *text, uint64_t used) {
-  struct hak_line line;
-  hak_line_begin(&line);
+// Adds the name of the setting that is most like the text, if there is one.
+static bool add_nearest(struct hak_line *line, const char *text, size_t length) {
+  const char *nearest = hak_gate_nearest_name(text, length);
+  if (nearest == NULL) return false;
+  hak_line_text(line, "; the nearest is ");
+  hak_line_text(line, nearest);
+  return true;
+}
+
+// Ends and writes the line about a value that is not accepted.
+static void finish_bad_value(struct hak_line *line, uint32_t id, const char *text,
+                             const struct hak_gate_values *values) {
+  hak_line_text(line, " is not accepted; accepted: ");
+  hak_gate_add_accepted(line, &hak_gates[id]);
+  hak_gate_add_used(line, id, values);
+  if (id == HAK_GATE_PROFILE) add_profile_hint(line, text, strlen(text));
+  hak_gate_write_mistake(line, values);
+}
+
+static void report_bad_variable(const char *name, uint32_t id, const char *text, const struct hak_gate_values *values) {
+  struct hak_line line = {.length = 0};
   hak_line_text(&line, "hakmem: ");
   hak_line_text(&line, name);
   hak_line_text(&line, "=");
   add_quoted(&line, text, SIZE_MAX);
-  finish_bad_value(&line, gate, text, used);
+  finish_bad_value(&line, id, text, values);
 }
 
-const char *hak_gate_variable(char *const *environment, const char *name) {
-  const size_t length = hak_text_length(name);
-  for (; environment != NULL && *environment != NULL; environment++) {
-    if (hak_text_begins(*environment, name) && (*environment)[length] == '=') return *environment + length + 1;
-  }
-  return NULL;
+// Without the value, which may be a secret of another program.
+static void report_unknown_variable(const char *name, size_t length, const struct hak_gate_values *values) {
+  struct hak_line line = {.length = 0};
+  hak_line_text(&line, "hakmem: ");
+  add_quoted(&line, name, length);
+  hak_line_text(&line, " in the environment is no setting");
+  if (!add_nearest(&line, name, length)) hak_line_text(&line, "; HAKMEM_SHOW_CONFIG=1 lists them");
+  hak_gate_write_mistake(&line, values);
 }
+
+static void report_more_unknown(uint32_t count) {
+  struct hak_line line = {.length = 0};
+  hak_line_text(&line, "hakmem: ");
+  hak_line_number(&line, count);
+  hak_line_text(&line, " more variables of the environment that begin with " HAK_GATE_PREFIX " are no settings");
+  hak_line_write(&line);
+}
+
+// ---- The environment ----------------------------------------------------------------------------
+
+// With what the variables of the project's own tools begin.
+static const char *const tools[] = {"HAKMEM_BENCH_", "HAKMEM_TEST_"};
+
+// The texts of the settings in the environment, by the names and by the other names.
+struct variables {
+  const char *text[HAK_GATE_COUNT];
+  const char *other_text[HAK_GATE_COUNT];
+  uint32_t unknown;  // how many others begin with HAKMEM_
+};
+
+static bool begins(const char *text, const char *with) { return strncmp(text, with, strlen(with)) == 0; }
+
+// How many bytes the name has in an entry "NAME=value". 0: the entry is not one of ours.
+static size_t name_length(const char *entry) {
+  // Most entries differ in the first byte.
+  if (entry[0] != HAK_GATE_PREFIX[0] || !begins(entry, HAK_GATE_PREFIX)) return 0;
+  size_t length = sizeof HAK_GATE_PREFIX - 1;
+  while (entry[length] != '=' && entry[length] != '\0') length++;
+  return entry[length] == '=' ? length : 0;
+}
+
+// The setting with a variable of this name, or HAK_GATE_COUNT; and whether it is the other name.
+static uint32_t find_variable(const char *name, size_t length, bool *is_other) {
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
+    *is_other = is_name(hak_gate_other_name(id), name, length);
+    if (*is_other || is_name(hak_gates[id].name, name, length)) return id;
+  }
+  return HAK_GATE_COUNT;
+}
+
+static bool is_of_a_tool(const char *name) {
+  for (size_t i = 0; i < sizeof tools / sizeof tools[0]; i++) {
+    if (begins(name, tools[i])) return true;
+  }
+  return false;
+}
+
+// Reads the environment once, because it may be long.
+static void read_environment(char *const *environment, struct variables *variables) {
+  memset(variables, 0, sizeof *variables);
+  for (; environment != NULL && *environment != NULL; environment++) {
+    const size_t length = name_length(*environment);
+    if (length == 0) continue;
+    bool is_other;
+    const uint32_t id = find_variable(*environment, length, &is_other);
+    if (id == HAK_GATE_COUNT) {
+      if (!is_of_a_tool(*environment)) variables->unknown++;
+      continue;
+    }
+    const char **place = is_other ? &variables->other_text[id] : &variables->text[id];
+    if (*place == NULL) *place = *environment + length + 1;
+  }
+}
+
+static void report_unknown(char *const *environment, uint32_t count, const struct hak_gate_values *values) {
+  uint32_t told = 0;
+  for (; told < count && told < UNKNOWN_MAX; environment++) {
+    bool is_other;
+    const size_t length = name_length(*environment);
+    if (length == 0 || is_of_a_tool(*environment)) continue;
+    if (find_variable(*environment, length, &is_other) != HAK_GATE_COUNT) continue;
+    report_unknown_variable(*environment, length, values);
+    told++;
+  }
+  if (told < count) report_more_unknown(count - told);
+}
+
+// ---- Settings compiled in -----------------------------------------------------------------------
 
 static bool names_gate(const struct hak_conf_item *item, uint32_t id) {
   const char *other = hak_gate_other_name(id);
@@ -178,41 +207,36 @@ static void take_conf(const char *text, enum hak_gate_origin origin, uint32_t id
   }
 }
 
-void hak_gate_preset(uint32_t id, uint64_t preset, struct hak_gate_values *values) {
-  const uint64_t *presets = hak_gates[id].preset;
-  values->value[id] = presets[preset];
-  values->origin[id] = presets[preset] != presets[HAK_PRESET_BALANCED] ? HAK_GATE_FROM_PRESET : HAK_GATE_BUILT_IN;
-}
-
-static void resolve_one(const struct hak_gate_sources *sources, uint32_t id, uint64_t preset,
-                        struct hak_gate_values *values) {
-  const struct hak_gate *gate = &hak_gates[id];
-  hak_gate_preset(id, preset, values);
-  take_conf(sources->build, HAK_GATE_FROM_BUILD, id, values);
-  take_conf(sources->program, HAK_GATE_FROM_PROGRAM, id, values);
-  const char *name = gate->name;
-  const char *text = hak_gate_variable(sources->environment, name);
-  if (text == NULL && hak_gate_other_name(id) != NULL) {
-    name = hak_gate_other_name(id);
-    text = hak_gate_variable(sources->environment, name);
-  }
-  if (text == NULL) return;
-  if (hak_gate_parse(gate, text, &values->value[id])) {
-    values->origin[id] = HAK_GATE_FROM_ENVIRONMENT;
-  } else {
-    report_bad_variable(name, gate, text, values->value[id]);
-  }
-}
-
 static uint32_t find_gate(const struct hak_conf_item *item) {
   uint32_t id = 0;
   while (id < HAK_GATE_COUNT && !names_gate(item, id)) id++;
   return id;
 }
 
+// Writes the line about an item that is not accepted. `id`: the setting that it names, or HAK_GATE_COUNT.
+static void report_item(const char *source, const struct hak_conf_item *item, uint32_t id,
+                        const struct hak_gate_values *values) {
+  struct hak_line line = {.length = 0};
+  hak_line_text(&line, "hakmem: ");
+  hak_line_text(&line, source);
+  hak_line_text(&line, ": ");
+  add_quoted(&line, item->text, item->length);
+  if (id != HAK_GATE_COUNT) {
+    finish_bad_value(&line, id, item->is_pair ? item->value : "", values);
+    return;
+  }
+  hak_line_text(&line, " is not accepted; accepted: NAME=VALUE, with a NAME that HAKMEM_SHOW_CONFIG=1 lists");
+  if (item->name != 0) {
+    add_nearest(&line, item->text, item->name);
+  } else {
+    add_profile_hint(&line, item->text, item->length);
+    add_preset_hint(&line, item->text, item->length);
+  }
+  hak_gate_write_mistake(&line, values);
+}
+
 // Writes a line for each item of the text that is not accepted. Called last, when the value used instead is known.
 static void report_conf(const char *source, const char *text, const struct hak_gate_values *values) {
-  struct hak_conf_item item;
   if (text == NULL) return;
   if (hak_conf_too_long(text)) {
     struct hak_line line;
@@ -221,34 +245,63 @@ static void report_conf(const char *source, const char *text, const struct hak_g
     hak_line_text(&line, source);
     hak_line_text(&line, " is not accepted; accepted: up to ");
     hak_line_number(&line, HAK_CONF_LENGTH_MAX);
-    hak_line_text(&line, " bytes; using nothing of it");
-    hak_line_write(&line);
+    hak_line_text(&line, " bytes");
+    if (!is_strict(values)) hak_line_text(&line, "; using nothing of it");
+    hak_gate_write_mistake(&line, values);
     return;
   }
+  struct hak_conf_item item;
   while (hak_conf_next(&text, &item)) {
     const uint32_t id = find_gate(&item);
     uint64_t value;
-    if (id != HAK_GATE_COUNT && item.is_pair && hak_gate_parse(&hak_gates[id], item.value, &value)) continue;
-    struct hak_line line;
-    hak_line_begin(&line);
-    hak_line_text(&line, "hakmem: ");
-    hak_line_text(&line, source);
-    hak_line_text(&line, ": ");
-    add_quoted(&line, item.text, item.length);
-    if (id != HAK_GATE_COUNT) {
-      finish_bad_value(&line, &hak_gates[id], item.is_pair ? item.value : "", values->value[id]);
-    } else {
-      hak_line_text(&line, " is not accepted; accepted: NAME=VALUE, with a NAME that HAKMEM_SHOW_CONFIG=1 lists");
-      hak_line_write(&line);
-    }
+    const bool accepted = id != HAK_GATE_COUNT && item.is_pair && hak_gate_parse(&hak_gates[id], item.value, &value);
+    if (!accepted) report_item(source, &item, id, values);
   }
 }
 
-void hak_gate_resolve(const struct hak_gate_sources *sources, struct hak_gate_values *values) {
-  resolve_one(sources, HAK_GATE_PROFILE, HAK_PRESET_BALANCED, values);
-  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
-    if (id != HAK_GATE_PROFILE) resolve_one(sources, id, values->value[HAK_GATE_PROFILE], values);
+// ---- Everything together ------------------------------------------------------------------------
+
+void hak_gate_preset(uint32_t id, uint64_t preset, struct hak_gate_values *values) {
+  const uint64_t *presets = hak_gates[id].preset;
+  values->value[id] = presets[preset];
+  values->origin[id] = presets[preset] != presets[HAK_PRESET_BALANCED] ? HAK_GATE_FROM_PRESET : HAK_GATE_BUILT_IN;
+}
+
+// Takes the setting's value from the environment, if it has one.
+static void take_variable(const struct variables *variables, uint32_t id, struct hak_gate_values *values) {
+  const char *name = hak_gates[id].name;
+  const char *text = variables->text[id];
+  if (text == NULL) {
+    name = hak_gate_other_name(id);
+    text = variables->other_text[id];
   }
+  if (text == NULL) return;
+  if (hak_gate_parse(&hak_gates[id], text, &values->value[id])) {
+    values->origin[id] = HAK_GATE_FROM_ENVIRONMENT;
+  } else {
+    report_bad_variable(name, id, text, values);
+  }
+}
+
+static void resolve_one(const struct hak_gate_sources *sources, const struct variables *variables, uint32_t id,
+                        uint64_t preset, struct hak_gate_values *values) {
+  hak_gate_preset(id, preset, values);
+  take_conf(sources->build, HAK_GATE_FROM_BUILD, id, values);
+  take_conf(sources->program, HAK_GATE_FROM_PROGRAM, id, values);
+  if (!sources->fixed || id == HAK_GATE_SHOW_CONFIG || id == HAK_GATE_CONF_STRICT) take_variable(variables, id, values);
+}
+
+void hak_gate_resolve(const struct hak_gate_sources *sources, struct hak_gate_values *values) {
+  struct variables variables;
+  read_environment(sources->environment, &variables);
+  // What follows from a mistake comes first.
+  resolve_one(sources, &variables, HAK_GATE_CONF_STRICT, HAK_PRESET_BALANCED, values);
+  resolve_one(sources, &variables, HAK_GATE_PROFILE, HAK_PRESET_BALANCED, values);
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
+    if (id == HAK_GATE_CONF_STRICT || id == HAK_GATE_PROFILE) continue;
+    resolve_one(sources, &variables, id, values->value[HAK_GATE_PROFILE], values);
+  }
+  if (variables.unknown != 0) report_unknown(sources->environment, variables.unknown, values);
   report_conf(program_source, sources->program, values);
   report_conf(build_source, sources->build, values);
 }
@@ -263,19 +316,26 @@ const char *hak_gate_source_name(enum hak_gate_origin origin) {
 }
 
 const char *hak_gate_origin_name(enum hak_gate_origin origin) {
-  return HAK_FAST ? "fixed in this build" : hak_gate_source_name(origin);
+  return HAK_FAST && origin != HAK_GATE_FROM_ENVIRONMENT ? "fixed in this build" : hak_gate_source_name(origin);
 }
 
+const char *hak_gate_build_name(void) { return VERSION " " HAK_PROFILE_NAME " header=" HAK_HEADER_NAME; }
+
 void hak_gate_show(const struct hak_gate_values *values) {
+  struct hak_line first = {.length = 0};
+  hak_line_text(&first, "hakmem: version ");
+  hak_line_text(&first, hak_gate_build_name());
+  hak_line_write(&first);
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
     struct hak_line line;
     hak_line_begin(&line);
     hak_line_text(&line, "hakmem: ");
     hak_line_text(&line, hak_gates[id].name);
     hak_line_text(&line, "=");
-    add_value(&line, &hak_gates[id], values->value[id]);
+    hak_gate_add_value(&line, &hak_gates[id], values->value[id]);
     hak_line_text(&line, " (");
     hak_line_text(&line, hak_gate_origin_name((enum hak_gate_origin)values->origin[id]));
+    if (!hak_gates[id].works) hak_line_text(&line, HAK_FAST ? "; no effect" : "; no effect in this build");
     hak_line_text(&line, ")");
     hak_line_write(&line);
   }

@@ -9,15 +9,9 @@
 
 uint64_t hak_gate_limit_floor(void) { return hak_os_resident_bytes() >> 20; }
 
-// How much one unit of the setting is in the field of hak_config.
-static uint64_t scale(enum hak_gate_id id) {
-  const char *const unit = hak_gates[id].unit;
-  if (hak_text_is(unit, "KiB")) return 1024;
-  return hak_text_is(unit, "MiB") ? 1024 * 1024 : 1;
-}
-
 void hak_gate_fill_config(const struct hak_gate_values *values, struct hak_config *config) {
-#define HAK_GATE_NUMBER(id, field, ...) config->field = values->value[HAK_GATE_##id] * scale(HAK_GATE_##id);
+#define HAK_GATE_NUMBER(id, field, ...) \
+  config->field = values->value[HAK_GATE_##id] * hak_gate_scale(&hak_gates[HAK_GATE_##id]);
 #define HAK_GATE_CHOICE(id, field, type, ...) config->field = (type)values->value[HAK_GATE_##id];
 #include "allocator/policy/gate_table.inc"
   hak_ss_mem_lean_resolve(values, config);

@@ -34,7 +34,7 @@ class GateNow : public testing::Test {
     std::vector<char *> strings;
     for (std::string &text : environment) strings.push_back(text.data());
     strings.push_back(nullptr);
-    const hak_gate_sources sources = {strings.data(), program, build};
+    const hak_gate_sources sources = {strings.data(), program, build, false};
     hak_gate_resolve(&sources, &values_);
     hak_gate_fill_config(&values_, &hak_config);
     hak_gate_now_init(&values_);
@@ -152,6 +152,17 @@ TEST_F(GateNow, AMemoryLimitMustBeAboveWhatIsInUse) {
   EXPECT_EQ(hak_config.memory_limit_bytes, uint64_t{100000} << 20);
   EXPECT_EQ(hak_gate_set("HAKMEM_MEMORY_LIMIT_MB", "0"), 0);
   EXPECT_EQ(hak_config.memory_limit_bytes, 0u);
+}
+
+TEST_F(GateNow, TakesSizesAndSwitchesInEachForm) {
+  const int done = HAK_FAST ? EPERM : 0;
+  EXPECT_EQ(hak_gate_set("HAKMEM_THREAD_CACHE_KB", "2m"), done);
+  Expect(HAK_GATE_THREAD_CACHE, HAK_FAST ? "4096" : "2048", "hak_config_set");
+  EXPECT_EQ(hak_config.thread_cache_bytes, HAK_FAST ? 4u << 20 : 2u << 20);
+  EXPECT_EQ(hak_gate_set("HAKMEM_BORROW", "False"), done);
+  Expect(HAK_GATE_BORROW, HAK_FAST ? "1" : "0", "hak_config_set");
+  EXPECT_EQ(hak_gate_set("HAKMEM_THREAD_CACHE_KB", "1025M"), EINVAL);
+  EXPECT_EQ(hak_gate_set("HAKMEM_CONF_STRICT", "1"), EPERM);
 }
 
 // More numbers than one page of texts holds. No text changes.

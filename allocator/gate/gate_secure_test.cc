@@ -45,6 +45,8 @@ Answer Init(bool raised) {
   setenv("HAKMEM_PROFILE", "speed", 1);
   setenv("HAKMEM_SHOW_CONFIG", "1", 1);
   setenv("HAKMEM_KEEP_SUPERSLABS", "nonsense", 1);
+  setenv("HAKMEM_NO_SUCH_SETTING", "1", 1);
+  if (raised) setenv("HAKMEM_CONF_STRICT", "1", 1);
   secure = raised;
   testing::internal::CaptureStderr();
   hak_gate_init();

@@ -31,7 +31,7 @@ Resolved Resolve(const std::vector<std::string> &environment, const char *progra
   std::vector<char *> strings;
   for (const std::string &entry : environment) strings.push_back(const_cast<char *>(entry.c_str()));
   strings.push_back(nullptr);
-  const hak_gate_sources sources = {strings.data(), program, build};
+  const hak_gate_sources sources = {strings.data(), program, build, false};
   Resolved resolved = {};
   testing::internal::CaptureStderr();
   hak_gate_resolve(&sources, &resolved.values);
@@ -80,6 +80,13 @@ TEST(Precedence, TheSameValueButAskedFor) {
   Expect(Resolve({}, "keep_superslabs=1", "keep_superslabs=1"), kKeep, 1, HAK_GATE_FROM_PROGRAM);
 }
 
+TEST(Sources, TakeSizesAndSwitchesInEachForm) {
+  Expect(Resolve({"HAKMEM_THREAD_CACHE_KB=2M"}, nullptr, nullptr), HAK_GATE_THREAD_CACHE, 2048,
+         HAK_GATE_FROM_ENVIRONMENT);
+  Expect(Resolve({}, "memory_limit_mb=1G", nullptr), HAK_GATE_MEMORY_LIMIT, 1024, HAK_GATE_FROM_PROGRAM);
+  Expect(Resolve({}, nullptr, "Page_Purge=Off"), HAK_GATE_PAGE_PURGE, 0, HAK_GATE_FROM_BUILD);
+}
+
 TEST(Precedence, OfTwoItemsTheLastCounts) {
   Expect(Resolve({}, "keep_superslabs=3,HAKMEM_KEEP_SUPERSLABS=4", nullptr), kKeep, 4, HAK_GATE_FROM_PROGRAM);
   Expect(Resolve({}, nullptr, "keep_superslabs=3 keep_superslabs=4"), kKeep, 4, HAK_GATE_FROM_BUILD);
@@ -108,10 +115,10 @@ TEST(BadItems, AreOneLineWithTheirSourceAndWhatIsAccepted) {
   EXPECT_EQ(Resolve({}, "preset=quick", nullptr).messages,
             "hakmem: hak_conf: \"preset=quick\" is not accepted; accepted: balanced, speed, lean; using balanced\n");
   EXPECT_EQ(Resolve({}, nullptr, "HAKMEM_THREAD_CACHE_KB=-1").messages,
-            "hakmem: //configs:conf: \"HAKMEM_THREAD_CACHE_KB=-1\" is not accepted; accepted: 0 to 1048576 KiB; using "
-            "4096\n");
+            "hakmem: //configs:conf: \"HAKMEM_THREAD_CACHE_KB=-1\" is not accepted; accepted: 0 to 1048576 KiB, or "
+            "whole KiB with a suffix: K, M, G, T; using 4096\n");
   const std::string names = " is not accepted; accepted: NAME=VALUE, with a NAME that HAKMEM_SHOW_CONFIG=1 lists\n";
-  for (const char *item : {"profil=lean", "lean", "=lean", "profile:lean", "=", "profile;lean", "HAKMEM_=1"}) {
+  for (const char *item : {"colour=lean", "leaner", "=lean", "profile:lean", "=", "profile;lean", "HAKMEM_=1"}) {
     EXPECT_EQ(Resolve({}, item, nullptr).messages, "hakmem: hak_conf: \"" + std::string(item) + "\"" + names);
     EXPECT_EQ(Resolve({}, nullptr, item).messages, "hakmem: //configs:conf: \"" + std::string(item) + "\"" + names);
   }
@@ -195,9 +202,9 @@ TEST(Process, ReadsItsHakConf) {
 }
 
 TEST(Process, ShowsWhereSettingsCameFrom) {
-  const std::string shown = Init("show_config=1,page_purge=0");
-  EXPECT_EQ(std::count(shown.begin(), shown.end(), '\n'), HAK_FAST ? 0 : HAK_GATE_COUNT) << shown;
-  EXPECT_EQ(shown.find("hakmem: HAKMEM_PAGE_PURGE=0 (hak_conf)\n") != std::string::npos, !HAK_FAST) << shown;
+  const std::string shown = Init("show_config=1,borrow=0");
+  EXPECT_EQ(std::count(shown.begin(), shown.end(), '\n'), HAK_FAST ? 0 : 1 + HAK_GATE_COUNT) << shown;
+  EXPECT_EQ(shown.find("hakmem: HAKMEM_BORROW=0 (hak_conf)\n") != std::string::npos, !HAK_FAST) << shown;
   setenv("HAKMEM_SHOW_CONFIG", "0", 1);
   EXPECT_EQ(Init("show_config=1"), "");
   unsetenv("HAKMEM_SHOW_CONFIG");

@@ -42,10 +42,11 @@ static void check_memory_limit(struct hak_gate_values *values) {
   hak_line_number(&line, (int64_t)limit);
   hak_line_text(&line, "\" is not accepted; accepted: 0, or more than the ");
   hak_line_number(&line, (int64_t)in_use);
-  hak_line_text(&line, " MiB in use; using 0");
-  hak_line_write(&line);
+  hak_line_text(&line, " MiB in use");
   values->value[HAK_GATE_MEMORY_LIMIT] = 0;
   values->origin[HAK_GATE_MEMORY_LIMIT] = HAK_GATE_BUILT_IN;
+  hak_gate_add_used(&line, HAK_GATE_MEMORY_LIMIT, values);
+  hak_gate_write_mistake(&line, values);
 }
 
 // Written only while there is one thread.
@@ -56,20 +57,16 @@ void hak_gate_set_environment(char *const *environment) { first_environment = en
 void hak_gate_init(void) {
   const bool secure = hak_auxv(HAK_AUXV_SECURE) != 0;
   char *const *const present = environ != NULL ? environ : first_environment;
-  char *const *const environment = secure ? NULL : present;
   const struct hak_gate_sources sources = {
-      .environment = HAK_FAST ? NULL : environment,
+      .environment = secure ? NULL : present,
       .program = HAK_FAST ? NULL : hak_conf,
       .build = HAK_BUILD_CONF,
+      .fixed = HAK_FAST,
   };
   struct hak_gate_values values;
   hak_gate_resolve(&sources, &values);
   check_memory_limit(&values);
   hak_gate_fill_config(&values, &hak_config);
   hak_gate_now_init(&values);
-  // FAST reads no other settings, but this one works.
-  const char *show = HAK_FAST ? hak_gate_variable(environment, hak_gates[HAK_GATE_SHOW_CONFIG].name) : NULL;
-  uint64_t wanted = values.value[HAK_GATE_SHOW_CONFIG];
-  if (show != NULL) hak_gate_parse(&hak_gates[HAK_GATE_SHOW_CONFIG], show, &wanted);
-  if (wanted != 0) hak_gate_show(&values);
+  if (values.value[HAK_GATE_SHOW_CONFIG] != 0) hak_gate_show(&values);
 }

@@ -5,6 +5,7 @@
 #include "allocator/gate/gate.h"
 
 #include <gtest/gtest.h>
+#include <hakmem/hakmem.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,14 +23,6 @@ namespace {
 
 constexpr uint64_t kUntouched = 0xABCDEF;
 
-// The value of the setting in `text`, or kUntouched if it is not accepted.
-uint64_t Parse(uint32_t id, const char *text) {
-  uint64_t value = kUntouched;
-  const bool accepted = hak_gate_parse(&hak_gates[id], text, &value);
-  EXPECT_EQ(accepted, value != kUntouched) << text;
-  return value;
-}
-
 struct Resolved {
   hak_gate_values values;
   std::string messages;
@@ -41,107 +34,10 @@ Resolved Resolve(const std::vector<std::string> &environment) {
   strings.push_back(nullptr);
   Resolved resolved = {};
   testing::internal::CaptureStderr();
-  const hak_gate_sources sources = {strings.data(), nullptr, nullptr};
+  const hak_gate_sources sources = {strings.data(), nullptr, nullptr, false};
   hak_gate_resolve(&sources, &resolved.values);
   resolved.messages = testing::internal::GetCapturedStderr();
   return resolved;
-}
-
-TEST(GateTable, IsConsistent) {
-  std::set<std::string> names;
-  for (const hak_gate &gate : hak_gates) {
-    ASSERT_NE(gate.name, nullptr);
-    EXPECT_EQ(std::string(gate.name).rfind("HAKMEM_", 0), 0u) << gate.name;
-    EXPECT_TRUE(names.insert(gate.name).second) << gate.name;
-    EXPECT_FALSE(std::string(gate.text).empty()) << gate.name;
-    uint64_t choices = 0;
-    if (gate.choices != nullptr) {
-      while (gate.choices[choices] != nullptr) choices++;
-      EXPECT_GE(choices, 2u) << gate.name;
-    } else {
-      EXPECT_LT(gate.least, gate.most) << gate.name;
-      EXPECT_NE(gate.unit, nullptr) << gate.name;
-      EXPECT_LE(gate.most, uint64_t{INT64_MAX}) << gate.name << " is printed as a signed number";
-    }
-    for (const uint64_t value : gate.preset) {
-      EXPECT_GE(value, gate.choices != nullptr ? 0 : gate.least) << gate.name;
-      EXPECT_LE(value, gate.choices != nullptr ? choices - 1 : gate.most) << gate.name;
-    }
-  }
-}
-
-TEST(GateParse, EveryChoiceIsItsNumber) {
-  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
-    for (uint64_t i = 0; hak_gates[id].choices != nullptr && hak_gates[id].choices[i] != nullptr; i++) {
-      EXPECT_EQ(Parse(id, hak_gates[id].choices[i]), i) << hak_gates[id].name;
-    }
-  }
-}
-
-TEST(GateParse, NumbersWithinTheirRange) {
-  for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
-    const hak_gate &gate = hak_gates[id];
-    if (gate.choices != nullptr) continue;
-    EXPECT_EQ(Parse(id, std::to_string(gate.least).c_str()), gate.least) << gate.name;
-    EXPECT_EQ(Parse(id, std::to_string(gate.most).c_str()), gate.most) << gate.name;
-    EXPECT_EQ(Parse(id, std::to_string(gate.most + 1).c_str()), kUntouched) << gate.name;
-    if (gate.least > 0) {
-      EXPECT_EQ(Parse(id, std::to_string(gate.least - 1).c_str()), kUntouched) << gate.name;
-    }
-  }
-}
-
-TEST(GateParse, ANumberIsDigitsAndNothingElse) {
-  EXPECT_EQ(Parse(HAK_GATE_DECOMMIT_DEADLINE, "0"), 0u);
-  EXPECT_EQ(Parse(HAK_GATE_DECOMMIT_DEADLINE, "0012"), 12u);
-  for (const char *text : {"",
-                           " ",
-                           "-1",
-                           "-0",
-                           "+1",
-                           " 1",
-                           "1 ",
-                           "1\n",
-                           "\t1",
-                           "1.0",
-                           "1e3",
-                           "0x10",
-                           "1k",
-                           "1,000",
-                           "one",
-                           "\xC2\xB9",
-                           "18446744073709551615",
-                           "18446744073709551616",
-                           "18446744073709551617",
-                           "99999999999999999999999999999999999999"}) {
-    EXPECT_EQ(Parse(HAK_GATE_DECOMMIT_DEADLINE, text), kUntouched) << '"' << text << '"';
-  }
-}
-
-TEST(GateParse, AChoiceIsItsExactName) {
-  for (const char *text : {"", "Speed", "SPEED", " speed", "speed ", "spee", "speedy", "0", "1", "speed,lean"}) {
-    EXPECT_EQ(Parse(HAK_GATE_PROFILE, text), kUntouched) << '"' << text << '"';
-  }
-  for (const char *text : {"", "2", "00", "yes", "true", "-1"}) {
-    EXPECT_EQ(Parse(HAK_GATE_SHOW_CONFIG, text), kUntouched) << '"' << text << '"';
-  }
-}
-
-TEST(GateParse, TheDecommitModesAreCapitals) {
-  EXPECT_EQ(Parse(HAK_GATE_SS_MEM_LEAN_DECOMMIT, "OFF"), uint64_t{HAK_DECOMMIT_OFF});
-  EXPECT_EQ(Parse(HAK_GATE_SS_MEM_LEAN_DECOMMIT, "FREE"), uint64_t{HAK_DECOMMIT_FREE});
-  EXPECT_EQ(Parse(HAK_GATE_SS_MEM_LEAN_DECOMMIT, "DONTNEED"), uint64_t{HAK_DECOMMIT_DONTNEED});
-  for (const char *text : {"off", "Off", "free", "Free", "dontneed", "DontNeed", "DONT_NEED", "MADV_DONTNEED",
-                           "DONTNEED ", " FREE", "OFF,FREE", "0", "1", "2", "on", ""}) {
-    EXPECT_EQ(Parse(HAK_GATE_SS_MEM_LEAN_DECOMMIT, text), kUntouched) << '"' << text << '"';
-  }
-}
-
-TEST(GateParse, AliasesBelongToTheirGateAlone) {
-  EXPECT_EQ(Parse(HAK_GATE_PROFILE, "MIXED_TINYV3_C7_BALANCED"), uint64_t{HAK_PRESET_BALANCED});
-  EXPECT_EQ(Parse(HAK_GATE_PROFILE, "MIXED_TINYV3_C7_SAFE"), uint64_t{HAK_PRESET_SPEED});
-  EXPECT_EQ(Parse(HAK_GATE_PROFILE, "mixed_tinyv3_c7_safe"), kUntouched);
-  EXPECT_EQ(Parse(HAK_GATE_SLAB_MAP, "MIXED_TINYV3_C7_SAFE"), kUntouched);
 }
 
 TEST(GateResolve, WithoutAnEnvironmentEverythingIsBalanced) {
@@ -256,7 +152,9 @@ TEST(GateResolve, OnlyTheWholeNameCountsAndTheFirstEntryWins) {
       Resolve({"HAKMEM_PROFILE", "HAKMEM_PROFIL=lean", "HAKMEM_PROFILES=lean", "XHAKMEM_PROFILE=lean", "=speed", "",
                "hakmem_profile=lean", "HAKMEM_PROFILE=speed", "HAKMEM_PROFILE=lean"});
   EXPECT_EQ(resolved.values.value[HAK_GATE_PROFILE], uint64_t{HAK_PRESET_SPEED});
-  EXPECT_EQ(resolved.messages, "");
+  EXPECT_EQ(resolved.messages,
+            "hakmem: \"HAKMEM_PROFIL\" in the environment is no setting; the nearest is HAKMEM_PROFILE\n"
+            "hakmem: \"HAKMEM_PROFILES\" in the environment is no setting; the nearest is HAKMEM_PROFILE\n");
 }
 
 TEST(GateReport, ABadValueIsOneLineWithItsGateItselfAndWhatIsAccepted) {
@@ -267,14 +165,16 @@ TEST(GateReport, ABadValueIsOneLineWithItsGateItselfAndWhatIsAccepted) {
   EXPECT_EQ(Resolve({"HAKMEM_DECOMMIT_DEADLINE_MS=-5"}).messages,
             "hakmem: HAKMEM_DECOMMIT_DEADLINE_MS=\"-5\" is not accepted; accepted: 0 to 3600000 milliseconds; "
             "using 1000\n");
-  EXPECT_EQ(Resolve({"HAKMEM_SHOW_CONFIG=2"}).messages,
-            "hakmem: HAKMEM_SHOW_CONFIG=\"2\" is not accepted; accepted: 0, 1; using 0\n");
+  EXPECT_EQ(
+      Resolve({"HAKMEM_SHOW_CONFIG=2"}).messages,
+      "hakmem: HAKMEM_SHOW_CONFIG=\"2\" is not accepted; accepted: 0, 1, off, on, false, true, no, yes; using 0\n");
 }
 
 TEST(GateResolve, ThePresetHasAnotherName) {
   const auto preset = [](const Resolved &resolved) { return resolved.values.value[HAK_GATE_PROFILE]; };
   EXPECT_EQ(preset(Resolve({"HAKMEM_PRESET=lean"})), uint64_t{HAK_PRESET_LEAN});
   EXPECT_EQ(preset(Resolve({"HAKMEM_PRESET=lean", "HAKMEM_PROFILE=speed"})), uint64_t{HAK_PRESET_SPEED});
+  EXPECT_EQ(preset(Resolve({"HAKMEM_PRESET=lean", "HAKMEM_PRESET=speed"})), uint64_t{HAK_PRESET_LEAN});
   EXPECT_EQ(preset(Resolve({"HAKMEM_PRESETS=lean"})), uint64_t{HAK_PRESET_BALANCED});
   EXPECT_EQ(Resolve({"HAKMEM_PRESET=bogus"}).messages,
             "hakmem: HAKMEM_PRESET=\"bogus\" is not accepted; accepted: balanced, speed, lean; using balanced\n");
@@ -294,7 +194,8 @@ TEST(GateReport, AProfileIsNoPreset) {
 
 TEST(GateReport, TheGatesOfLeanToo) {
   EXPECT_EQ(Resolve({"HAKMEM_SS_MEM_LEAN_TARGET_MB=-1"}).messages,
-            "hakmem: HAKMEM_SS_MEM_LEAN_TARGET_MB=\"-1\" is not accepted; accepted: 0 to 1048576 MiB; using 10\n");
+            "hakmem: HAKMEM_SS_MEM_LEAN_TARGET_MB=\"-1\" is not accepted; accepted: 0 to 1048576 MiB, or whole MiB "
+            "with a suffix: K, M, G, T; using 10\n");
   EXPECT_EQ(Resolve({"HAKMEM_SS_MEM_LEAN_DECOMMIT=dontneed"}).messages,
             "hakmem: HAKMEM_SS_MEM_LEAN_DECOMMIT=\"dontneed\" is not accepted; accepted: OFF, FREE, DONTNEED; "
             "using OFF\n");
@@ -308,7 +209,17 @@ TEST(GateReport, TheGatesOfLeanToo) {
     EXPECT_NE(Resolve({"HAKMEM_KEEP_SUPERSLABS=" + number}).messages, "") << number;
   }
   EXPECT_EQ(Resolve({"HAKMEM_MEMORY_LIMIT_MB=all"}).messages,
-            "hakmem: HAKMEM_MEMORY_LIMIT_MB=\"all\" is not accepted; accepted: 0 to 1073741824 MiB; using 0\n");
+            "hakmem: HAKMEM_MEMORY_LIMIT_MB=\"all\" is not accepted; accepted: 0 to 1073741824 MiB, or whole MiB with "
+            "a suffix: K, M, G, T; using 0\n");
+}
+
+TEST(GateReport, ASizeThatIsNotWholeOrTooLarge) {
+  const std::string accepted =
+      "\" is not accepted; accepted: 0 to 1073741824 MiB, or whole MiB with a suffix: K, M, G, T; using 0\n";
+  for (const std::string text : {"1500K", "512", "1025T", "1GB", "-1G", "99999999999999999999T"}) {
+    EXPECT_EQ(Resolve({"HAKMEM_MEMORY_LIMIT_MB=" + text}).messages,
+              text == "512" ? "" : "hakmem: HAKMEM_MEMORY_LIMIT_MB=\"" + text + accepted);
+  }
 }
 
 TEST(GateReport, UsesTheDefaultOfThePresetInstead) {
@@ -350,19 +261,40 @@ std::string Show(const hak_gate_values &values) {
   return testing::internal::GetCapturedStderr();
 }
 
+// The first line of HAKMEM_SHOW_CONFIG.
+std::string FirstLine() {
+  return "hakmem: version " + std::to_string(HAK_VERSION_MAJOR) + "." + std::to_string(HAK_VERSION_MINOR) + "." +
+         std::to_string(HAK_VERSION_PATCH) + " " HAK_PROFILE_NAME " header=" HAK_HEADER_NAME "\n";
+}
+
 TEST(GateShow, PrintsEveryGateWithItsValueAndWhereItCameFrom) {
   const Resolved resolved = Resolve({"HAKMEM_PROFILE=speed", "HAKMEM_KEEP_SUPERSLABS=3"});
   const std::string text = Show(resolved.values);
-  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), HAK_GATE_COUNT);
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1 + HAK_GATE_COUNT);
+  EXPECT_EQ(text.substr(0, text.find('\n') + 1), FirstLine());
   const auto has = [&text](const std::string &line) {
     return text.find("hakmem: " + line + "\n") != std::string::npos;
   };
-  // In FAST builds the settings are fixed, so they have no source.
-  const auto from = [](const char *origin) { return std::string(HAK_FAST ? " (fixed in this build)" : origin); };
-  EXPECT_TRUE(has("HAKMEM_PROFILE=speed" + from(" (environment)"))) << text;
-  EXPECT_TRUE(has("HAKMEM_DECOMMIT_DEADLINE_MS=10000" + from(" (preset)"))) << text;
-  EXPECT_TRUE(has("HAKMEM_KEEP_SUPERSLABS=3" + from(" (environment)"))) << text;
-  EXPECT_TRUE(has("HAKMEM_SLAB_MAP=auto" + from(" (default)"))) << text;
+  // In FAST builds the settings are fixed, so they have no source but the environment.
+  const auto from = [](const char *origin) { return std::string(HAK_FAST ? "fixed in this build" : origin); };
+  EXPECT_TRUE(has("HAKMEM_PROFILE=speed (environment)")) << text;
+  EXPECT_TRUE(has("HAKMEM_DECOMMIT_DEADLINE_MS=10000 (" + from("preset") + ")")) << text;
+  EXPECT_TRUE(has("HAKMEM_KEEP_SUPERSLABS=3 (environment)")) << text;
+  EXPECT_TRUE(has("HAKMEM_SLAB_MAP=auto (" + from("default") + ")")) << text;
+}
+
+TEST(GateShow, MarksWhatHasNoEffect) {
+  const std::string text = Show(Resolve({"HAKMEM_PAGE_PURGE=0"}).values);
+  const std::string origin = HAK_FAST ? "fixed in this build" : "default";
+  const std::string mark = HAK_FAST ? "; no effect" : "; no effect in this build";
+  EXPECT_NE(text.find("hakmem: HAKMEM_GUARD_SAMPLE=2000 (" + origin + (HAK_HARDENED ? "" : mark) + ")\n"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(
+      text.find("hakmem: HAKMEM_PAGE_PURGE=0 (environment" + (HAK_HEADER == HAK_HEADER_MODE_NONE ? "" : mark) + ")\n"),
+      std::string::npos)
+      << text;
+  EXPECT_NE(text.find("hakmem: HAKMEM_BORROW=1 (" + origin + ")\n"), std::string::npos) << text;
 }
 
 // Runs before main, and so before hak_gate_init.
@@ -453,10 +385,26 @@ TEST_F(GateInit, EveryGateReachesItsField) {
     Clear();
     setenv(gate.name, gate.choices != nullptr ? gate.choices[other] : std::to_string(other).c_str(), 1);
     EXPECT_EQ(Init(), "") << gate.name;
-    if (!HAK_FAST) want[id] = other;
+    if (!HAK_FAST || id == HAK_GATE_CONF_STRICT) want[id] = other;
     SCOPED_TRACE(gate.name);
     ExpectConfig(want);
   }
+}
+
+TEST_F(GateInit, ASizeWithASuffixReachesItsFieldInBytes) {
+  setenv("HAKMEM_THREAD_CACHE_KB", "64K", 1);
+  setenv("HAKMEM_SS_MEM_LEAN_TARGET_MB", "1G", 1);
+  setenv("HAKMEM_PAGE_PURGE", "Off", 1);
+  EXPECT_EQ(Init(), "");
+  std::vector<uint64_t> want = Values(HAK_PRESET_BALANCED);
+  if (!HAK_FAST) {
+    want[HAK_GATE_THREAD_CACHE] = 64;
+    want[HAK_GATE_SS_MEM_LEAN_TARGET] = 1024;
+    want[HAK_GATE_PAGE_PURGE] = 0;
+    EXPECT_STREQ(hak_gate_get("HAKMEM_SS_MEM_LEAN_TARGET_MB", nullptr), "1024");
+    EXPECT_STREQ(hak_gate_get("HAKMEM_PAGE_PURGE", nullptr), "0");
+  }
+  ExpectConfig(want);
 }
 
 // The memory in use in MiB. Pads it to about half a MiB more, so that small changes do not change the number.
@@ -547,7 +495,9 @@ TEST_F(GateInit, ShowsTheConfigurationInEveryProfile) {
   EXPECT_EQ(Init(), "");
   setenv("HAKMEM_SHOW_CONFIG", "1", 1);
   const std::string text = Init();
-  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), HAK_GATE_COUNT) << text;
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1 + HAK_GATE_COUNT) << text;
+  EXPECT_EQ(text.substr(0, text.find('\n') + 1), FirstLine());
+  EXPECT_NE(text.find("hakmem: HAKMEM_SHOW_CONFIG=1 (environment)\n"), std::string::npos) << text;
   EXPECT_NE(text.find("hakmem: HAKMEM_PROFILE=balanced ("), std::string::npos) << text;
 }
 

@@ -42,7 +42,7 @@ struct hak_config FromEnvironment(const std::vector<std::string> &environment) {
   for (const std::string &entry : environment) strings.push_back(const_cast<char *>(entry.c_str()));
   strings.push_back(nullptr);
   hak_gate_values values = {};
-  const hak_gate_sources sources = {strings.data(), nullptr, nullptr};
+  const hak_gate_sources sources = {strings.data(), nullptr, nullptr, false};
   hak_gate_resolve(&sources, &values);
   return Lean(values);
 }
@@ -156,7 +156,7 @@ TEST(SsMemLean, TheDecommitNeedsLean) {
 
 TEST(SsMemLean, AValueThatIsNotAcceptedWasNotAskedFor) {
   testing::internal::CaptureStderr();
-  ExpectPrewarm(FromEnvironment({"HAKMEM_SS_MEM_LEAN=yes", "HAKMEM_SS_PREWARM=3"}), 3, 0);
+  ExpectPrewarm(FromEnvironment({"HAKMEM_SS_MEM_LEAN=2", "HAKMEM_SS_PREWARM=3"}), 3, 0);
   ExpectPrewarm(FromEnvironment({"HAKMEM_SS_MEM_LEAN=1", "HAKMEM_SS_PREWARM=-3"}), 0, 1);
   ExpectPrewarm(FromEnvironment({"HAKMEM_SS_PREWARM=1025"}), 0, 1);
   testing::internal::GetCapturedStderr();

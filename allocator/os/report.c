@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Lines on stderr, and the end of a process that misused the allocator.
+// Lines on stderr, and the end of a process that misused the allocator or has wrong settings.
 #include "allocator/os/report.h"
 
 #include <poll.h>
@@ -72,6 +72,20 @@ static bool stderr_takes_a_line(void) {
   return ready != 0;
 }
 
+// The line before the process ends.
+static void write_last_line(struct hak_line *line) {
+  // If the reader of stderr is gone, SIGPIPE must not end the process instead.
+  hak_signal_mask(SIG_BLOCK, HAK_SIGNAL(SIGPIPE));
+  if (stderr_takes_a_line()) hak_line_write(line);
+}
+
+HAK_COLD void hak_line_exit(struct hak_line *line) {
+  write_last_line(line);
+  // _exit can be wrapped.
+  hak_sys_call(SYS_exit_group, EXIT_FAILURE, 0, 0, 0, 0, 0);
+  __builtin_trap();
+}
+
 #if HAK_SANITIZED
 #define end_process abort
 #else
@@ -111,9 +125,7 @@ HAK_COLD void hak_fatal(const char *what, const void *pointer) {
   hak_line_text(&line, what);
   hak_line_text(&line, ": ");
   hak_line_hex(&line, (uint64_t)(uintptr_t)pointer);
-  // If the reader of stderr is gone, SIGPIPE must not end the process instead.
-  hak_signal_mask(SIG_BLOCK, HAK_SIGNAL(SIGPIPE));
-  if (stderr_takes_a_line()) hak_line_write(&line);
+  write_last_line(&line);
   hak_report_set_ending();
   end_process();
 }

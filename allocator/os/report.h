@@ -24,6 +24,8 @@ void hak_line_hex(struct hak_line *line, uint64_t value);
 void hak_line_number(struct hak_line *line, int64_t value);
 // Writes the line and a newline to stderr in one write.
 void hak_line_write(struct hak_line *line);
+// The same, and ends the process with the exit status 1: at once, so that no exit handler runs.
+HAK_COLD __attribute__((noreturn)) void hak_line_exit(struct hak_line *line);
 
 // Whether the calling thread has noticed misuse and ends the process. From then on it waits for no lock: it may hold
 // some itself, and the program's signal handler may allocate.

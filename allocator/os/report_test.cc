@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -95,6 +96,27 @@ TEST(Line, WithoutStderrNothingHappensAndErrnoStays) {
     _exit(errno == E2BIG ? 0 : 1);
   };
   EXPECT_EXIT(without_stderr(), testing::ExitedWithCode(0), testing::Eq(std::string()));
+}
+
+// As the last line before the end: no exit handler runs, and a reader that is gone is no other end.
+void ExitWith(bool without_reader) {
+  atexit([] {
+    if (write(STDERR_FILENO, "handler\n", 8) != 8) _exit(3);
+  });
+  int ends[2];
+  if (without_reader) {
+    signal(SIGPIPE, SIG_DFL);
+    if (pipe(ends) != 0 || dup2(ends[1], STDERR_FILENO) != STDERR_FILENO) _exit(4);
+    close(ends[0]);
+  }
+  hak_line line = {};
+  hak_line_text(&line, "hakmem: wrong");
+  hak_line_exit(&line);
+}
+
+TEST(Exit, WritesTheLineAndEndsWithStatus1) {
+  EXPECT_EXIT(ExitWith(false), testing::ExitedWithCode(1), testing::Eq(std::string("hakmem: wrong\n")));
+  EXPECT_EXIT(ExitWith(true), testing::ExitedWithCode(1), testing::Eq(std::string()));
 }
 
 TEST(Fatal, NamesWhatAndWhereAndAborts) {

@@ -23,13 +23,27 @@ OF_THE_BUILD = [
 ]
 
 
+def ended(name, preload=None, **settings):
+    """Runs the program with these variables alone; returns its status and stderr. The program prints when main begins."""
+    environment = {"PATH": "/usr/bin:/bin"}
+    environment.update(settings)
+    if preload:
+        environment["LD_PRELOAD"] = os.path.abspath(FILES[preload])
+    done = subprocess.run([FILES[name]], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          universal_newlines=True, timeout=60)
+    if done.stdout != ("main\n" if done.returncode == 0 else ""):
+        raise AssertionError("%s printed: %s" % (name, done.stdout))
+    return done.returncode, done.stderr
+
+
 def run(name, preload=None, **settings):
     """Runs the program with these settings; returns setting -> "value (origin)", and the other lines of stderr."""
     environment = {"PATH": "/usr/bin:/bin", "HAKMEM_SHOW_CONFIG": "1"}
     environment.update(settings)
     if preload:
         environment["LD_PRELOAD"] = os.path.abspath(FILES[preload])
-    done = subprocess.run([FILES[name]], env=environment, stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
+    done = subprocess.run([FILES[name]], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                          universal_newlines=True, timeout=60)
     if done.returncode != 0:
         raise AssertionError("%s ended with %d: %s" % (name, done.returncode, done.stderr))
     shown, others = {}, []
@@ -37,6 +51,8 @@ def run(name, preload=None, **settings):
         match = re.fullmatch(r"hakmem: HAKMEM_(\w+)=(\S+ \(.*\))", line)
         if match:
             shown[match.group(1)] = match.group(2)
+        elif re.fullmatch(r"hakmem: version \d+\.\d+\.\d+ \w+ header=\w+", line):
+            shown["version"] = line
         else:
             others.append(line)
     return shown, others
@@ -59,6 +75,20 @@ class Conf(unittest.TestCase):
     def test_without_any(self):
         self.expect(run("none"), PROFILE="balanced (default)", KEEP_SUPERSLABS="1 (default)")
         self.expect(run("none", HAKMEM_KEEP_SUPERSLABS="3"), KEEP_SUPERSLABS="3 (environment)")
+        self.assertRegex(run("none")[0]["version"], r"^hakmem: version \S+ standard header=none$")
+        self.assertRegex(run("fast_build")[0]["version"], r"^hakmem: version \S+ fast header=none$")
+
+    def test_a_mistake_in_strict_mode_ends_the_program_before_main(self):
+        unknown = 'hakmem: "HAKMEM_PROFIL" in the environment is no setting; the nearest is HAKMEM_PROFILE'
+        strict = "; HAKMEM_CONF_STRICT ends the process"
+        for name, preload in ("none", None), ("own", None), ("own_static", None), ("own_linked", None), (
+                "own_exported", "library"):
+            self.assertEqual(ended(name, preload, HAKMEM_PROFIL="lean"), (0, unknown + "\n"), name)
+            got = ended(name, preload, HAKMEM_PROFIL="lean", HAKMEM_CONF_STRICT="1")
+            self.assertEqual(got, (1, unknown + strict + "\n"), name)
+        for name in "build", "fast_build":
+            got = ended(name, HAKMEM_CONF_STRICT="yes")
+            self.assertEqual(got, (1, OF_THE_BUILD[0].split("; using")[0] + strict + "\n"), name)
 
     def test_own_conf_however_the_program_is_linked(self):
         for got in (run("own"), run("own_static"), run("own_linked"), run("own_exported", "library"),

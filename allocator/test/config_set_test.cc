@@ -205,11 +205,11 @@ std::vector<Setting> SettingsThatMayChange() {
     if (change == HAK_GATE_ANY_TIME) settings.push_back({name, own.count(name) != 0 ? own.at(name) : values});
   };
 #define HAK_CHOICES(...) {__VA_ARGS__}
-#define HAK_GATE_CHOICE(id, field, type, name, choices, balanced, speed, lean, rooms, change, text) \
+#define HAK_GATE_CHOICE(id, field, type, name, choices, balanced, speed, lean, rooms, change, works, text) \
   add(change, name, choices);
-#define HAK_GATE_NUMBER(id, field, name, least, most, unit, balanced, speed, lean, rooms, change, text)   \
-  add(change, name,                                                                                       \
-      {std::to_string(least), std::to_string(least + 1), std::to_string(balanced), std::to_string(speed), \
+#define HAK_GATE_NUMBER(id, field, name, least, most, unit, balanced, speed, lean, rooms, change, works, text) \
+  add(change, name,                                                                                            \
+      {std::to_string(least), std::to_string(least + 1), std::to_string(balanced), std::to_string(speed),      \
        std::to_string(lean)});
 #include "allocator/policy/gate_table.inc"
 #undef HAK_CHOICES

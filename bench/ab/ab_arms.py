@@ -296,9 +296,11 @@ def probe(bench: str, arm: Arm) -> Optional[str]:
         return "a short run does not end"
     shown, other = {}, []
     for line in done.stderr.splitlines():
-        match = re.fullmatch(r"hakmem: (HAKMEM_\w+)=(.*) \(([a-z ]+)\)", line)
+        match = re.fullmatch(r"hakmem: (HAKMEM_\w+)=(.*) \(([a-z; ]+)\)", line)
         if match:
             shown[match.group(1)] = match.group(3)
+        elif ours and line.startswith("hakmem: version "):
+            pass  # the first line of HAKMEM_SHOW_CONFIG
         else:
             other.append(line)
     if other:
