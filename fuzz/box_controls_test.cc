@@ -40,6 +40,9 @@ enum class Plant {
   kParseLenient,
   kParseChangesRefused,
   kParseBeyondMost,
+  kParseRoundsSizes,
+  kParseSmallSwitches,
+  kNearestIsFirst,
   kResolveLastWins,
   kResolveSwapsTexts,
   kSetLater,
@@ -104,7 +107,21 @@ bool PlantedParse(const hak_gate *gate, const char *text, uint64_t *value) {
     *value = gate->most + 1;
     return true;
   }
+  const size_t length = strlen(text);
+  if (!good && Is(Plant::kParseRoundsSizes) && hak_gate_scale(gate) > 1024 && length > 1 && text[length - 1] == 'K') {
+    *value = 0;
+    return true;
+  }
+  if (good && Is(Plant::kParseSmallSwitches) && gate->is_switch && text[0] == 'O') {
+    *value = before;
+    return false;
+  }
   return good;
+}
+
+const char *PlantedNearest(const char *text, size_t length) {
+  const char *name = hak_gate_nearest_name(text, length);
+  return name != nullptr && Is(Plant::kNearestIsFirst) ? hak_gates[0].name : name;
 }
 
 void PlantedResolve(const hak_gate_sources *sources, hak_gate_values *values) {
@@ -151,6 +168,7 @@ bool PlantedConfNames(const hak_conf_item *item, const char *name) {
 #define hak_slab_carve PlantedCarve
 #define hak_slab_put PlantedPut
 #define hak_gate_parse PlantedParse
+#define hak_gate_nearest_name PlantedNearest
 #define hak_gate_resolve PlantedResolve
 #define hak_gate_set PlantedSet
 #define hak_gate_get PlantedGet
@@ -176,6 +194,8 @@ std::vector<uint8_t> RandomLines(uint64_t seed) {
                                       "HAKMEM_DECOMMIT_DEADLINE_MS=",
                                       "HAKMEM_SLAB_MAP=",
                                       "HAKMEM_SS_PREWARM=",
+                                      "HAKMEM_PRESET=",
+                                      "HAKMEM_THREAD_CACHE=",
                                       "profile=",
                                       "slab_map=",
                                       " ",
@@ -187,7 +207,9 @@ std::vector<uint8_t> RandomLines(uint64_t seed) {
                                       "7",
                                       "+",
                                       "0",
-                                      "12"};
+                                      "12",
+                                      "12K",
+                                      "On"};
   hak_test::Random random(seed);
   std::string text;
   for (size_t i = 0; i < 12; ++i) {
@@ -239,6 +261,11 @@ TEST(Gate, PlantsAreFound) {
   EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kParseChangesRefused), "a refused text changed the value");
   EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kParseBeyondMost),
             "hak_gate_parse accepts something else than documented");
+  EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kParseRoundsSizes),
+            "hak_gate_parse accepts something else than documented");
+  EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kParseSmallSwitches),
+            "hak_gate_parse accepts something else than documented");
+  EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kNearestIsFirst), "another name is nearer");
   EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kResolveLastWins), "a setting has another value");
   EXPECT_NE(FindPlanted(GateTarget, RandomLines, Plant::kResolveSwapsTexts), "");
   EXPECT_EQ(FindPlanted(GateTarget, RandomLines, Plant::kSetLater), "hak_gate_set gives another code");

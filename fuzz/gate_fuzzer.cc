@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The parsers of environment variables and of settings compiled in (hak_conf, //configs:conf) on any bytes, against
-// naive parsers: they accept exactly what docs/ENV.md says, and refused items change nothing.
+// naive parsers: they accept exactly what docs/ENV.md says, and refused items change nothing. The nearest right name of
+// each name is the one that a naive search finds.
 //
 // An input is a number of lines. Each is tried as a value of every setting, and split as a text of settings. The
-// "NAME=value" lines with an accepted value, and all lines that name no setting, make an environment. The accepted
-// items of every second line make hak_conf, those of the others //configs:conf. Then the three are resolved. (Refused
-// items would be reported on stderr, and a target does not print.) Afterwards some lines are changes by the running
-// program, whatever they are.
+// "NAME=value" lines with an accepted value, and all lines that are no mistakes, make an environment. The accepted
+// items of every second line make hak_conf, those of the others //configs:conf. Then the three are resolved. (Mistakes
+// would be reported on stderr, and a target does not print.) Afterwards some lines are changes by the running program,
+// whatever they are.
 #include <errno.h>
 #include <string.h>
 
@@ -30,6 +31,9 @@ using hak_fuzz::Check;
 
 // More lines find nothing new.
 constexpr size_t kLinesMax = 64;
+
+// Of how many names the nearest is looked for, which takes long.
+constexpr size_t kNamesMax = 8;
 
 // Copies with exactly the text's length, so that a sanitizer notices a read behind the end.
 using Room = hak_fuzz::ExactRoom<char>;
@@ -54,9 +58,12 @@ constexpr std::string_view kPrefix = "HAKMEM_";
 struct GateTexts {
   std::string_view name;
   std::string_view short_name;  // without HAKMEM_
+  std::string_view other_name;  // "" if there is none
   std::vector<std::string_view> choices;
   std::string least, most;
-  bool like_another;  // an earlier setting of the table accepts the same texts with the same values
+  bool is_switch;
+  uint64_t kib_in_unit;  // of a size; 0 for others
+  bool like_another;     // an earlier setting of the table accepts the same texts with the same values
 };
 
 std::array<GateTexts, HAK_GATE_COUNT> MakeGateTexts() {
@@ -74,10 +81,15 @@ std::array<GateTexts, HAK_GATE_COUNT> MakeGateTexts() {
       for (const char *other : {"MIXED_TINYV3_C7_BALANCED", "MIXED_TINYV3_C7_SAFE"})
         texts[id].choices.emplace_back(other);
     }
+    if (id == HAK_GATE_PROFILE) texts[id].other_name = "HAKMEM_PRESET";
+    texts[id].is_switch = texts[id].choices == std::vector<std::string_view>{"0", "1"};
+    const std::string_view unit = gate.unit != nullptr ? gate.unit : "";
+    texts[id].kib_in_unit = unit == "KiB" ? 1 : unit == "MiB" ? 1024 : 0;
     texts[id].least = std::to_string(gate.least);
     texts[id].most = std::to_string(gate.most);
     texts[id].like_another = std::any_of(texts.begin(), texts.begin() + id, [&](const GateTexts &before) {
-      return before.choices == texts[id].choices && before.least == texts[id].least && before.most == texts[id].most;
+      return before.choices == texts[id].choices && before.least == texts[id].least && before.most == texts[id].most &&
+             before.kib_in_unit == texts[id].kib_in_unit;
     });
   }
   return texts;
@@ -98,6 +110,41 @@ std::string_view NaiveDigits(std::string_view text) {
 // Compares numbers as text, so that no arithmetic can overflow: without leading zeros the longer one is larger.
 bool AtMost(std::string_view a, std::string_view b) { return a.size() != b.size() ? a.size() < b.size() : a <= b; }
 
+char Capital(char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; }
+
+// Whether the text is `name`, which has capital letters, in upper or lower case.
+bool SameName(std::string_view text, std::string_view name) {
+  return text.size() == name.size() &&
+         std::equal(text.begin(), text.end(), name.begin(), [](char a, char b) { return Capital(a) == b; });
+}
+
+// A size with a suffix.
+Parsed NaiveSize(const GateTexts &gate, std::string_view text) {
+  if (gate.kib_in_unit == 0 || text.empty()) return {};
+  const std::string_view digits = NaiveDigits(text.substr(0, text.size() - 1));
+  // No setting accepts a number of more than 15 digits.
+  if (digits.empty() || digits.size() > 15) return {};
+  const size_t power = std::string_view("KMGT").find(Capital(text.back()));
+  if (power == std::string_view::npos) return {};
+  unsigned __int128 kib = 0;
+  for (const char c : digits) kib = kib * 10 + static_cast<unsigned>(c - '0');
+  for (size_t i = 0; i < power; ++i) kib *= 1024;
+  if (kib % gate.kib_in_unit != 0) return {};
+  const unsigned __int128 value = kib / gate.kib_in_unit;
+  if (value > std::stoull(gate.most) || value < std::stoull(gate.least)) return {};
+  return {true, static_cast<uint64_t>(value)};
+}
+
+Parsed NaiveSwitch(std::string_view text) {
+  for (const char *word : {"OFF", "FALSE", "NO"}) {
+    if (SameName(text, word)) return {true, 0};
+  }
+  for (const char *word : {"ON", "TRUE", "YES"}) {
+    if (SameName(text, word)) return {true, 1};
+  }
+  return {};
+}
+
 // `digits`: the digits of the text.
 Parsed Naive(uint32_t id, std::string_view text, std::string_view digits) {
   const GateTexts &gate = TextsOf(id);
@@ -109,9 +156,10 @@ Parsed Naive(uint32_t id, std::string_view text, std::string_view digits) {
       }
       return {true, i};
     }
-    return {};
+    return gate.is_switch ? NaiveSwitch(text) : Parsed{};
   }
-  if (digits.empty() || !AtMost(gate.least, digits) || !AtMost(digits, gate.most)) return {};
+  if (digits.empty()) return NaiveSize(gate, text);
+  if (!AtMost(gate.least, digits) || !AtMost(digits, gate.most)) return {};
   uint64_t value = 0;
   for (const char c : digits) value = value * 10 + static_cast<uint64_t>(c - '0');
   return {true, value};
@@ -147,14 +195,6 @@ struct Wanted {
     any = true;
   }
 };
-
-char Capital(char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; }
-
-// Whether the text is `name`, which has capital letters, in upper or lower case.
-bool SameName(std::string_view text, std::string_view name) {
-  return text.size() == name.size() &&
-         std::equal(text.begin(), text.end(), name.begin(), [](char a, char b) { return Capital(a) == b; });
-}
 
 // Takes the first item from the text; "": there is none.
 std::string_view NaiveItem(std::string_view *text) {
@@ -208,21 +248,68 @@ void TakeItems(std::string_view line, bool all, std::string *text, Wanted *wante
   Check(hak_conf_too_long(copy) == (line.size() > HAK_CONF_LENGTH_MAX), "hak_conf_too_long");
 }
 
+// ---- Names that are nearly right --------------------------------------------------------------------------
+
+// The edit distance of two texts of less than 64 bytes, with the whole table.
+size_t NaiveDistance(std::string_view a, std::string_view b) {
+  size_t table[64][64];
+  for (size_t i = 0; i <= a.size(); ++i) {
+    for (size_t j = 0; j <= b.size(); ++j) {
+      if (i == 0 || j == 0) {
+        table[i][j] = i + j;
+        continue;
+      }
+      const size_t replaced = table[i - 1][j - 1] + (Capital(a[i - 1]) != Capital(b[j - 1]) ? 1 : 0);
+      table[i][j] = std::min(replaced, 1 + std::min(table[i - 1][j], table[i][j - 1]));
+    }
+  }
+  return table[a.size()][b.size()];
+}
+
+void CheckNearest(std::string_view name) {
+  static auto *room = new Room(4096);
+  const char *got = hak_gate_nearest_name(Exact(name, room), name.size());
+  std::string_view bare = name;
+  if (SameName(bare.substr(0, kPrefix.size()), kPrefix)) bare.remove_prefix(kPrefix.size());
+  std::string_view nearest;
+  size_t least = SIZE_MAX;
+  for (uint32_t id = 0; id < HAK_GATE_COUNT && bare.size() < 64; ++id) {
+    for (const std::string_view right : {TextsOf(id).name, TextsOf(id).other_name}) {
+      if (right.empty()) continue;
+      const std::string_view bare_right = right.substr(kPrefix.size());
+      const size_t distance = NaiveDistance(bare, bare_right);
+      if (2 * distance > std::max(bare.size(), bare_right.size()) || distance >= least) continue;
+      least = distance;
+      nearest = right;
+    }
+  }
+  Check(nearest == (got != nullptr ? got : ""), "another name is nearer");
+}
+
 // ---- Everything together --------------------------------------------------------------------------------
 
-// Whether the line may be in the environment: not if its setting does not accept the value.
-bool TakeVariable(std::string_view line, Wanted *wanted) {
+// What an environment says of a setting under the other of its names, which counts if the first says nothing.
+struct Others {
+  Parsed gate[HAK_GATE_COUNT];
+};
+
+// Whether the line may be in the environment: not if it is a mistake.
+bool TakeVariable(std::string_view line, Wanted *wanted, Others *others) {
   const size_t equals = line.find('=');
   if (equals == std::string_view::npos) return true;
+  const std::string_view name = line.substr(0, equals);
   for (uint32_t id = 0; id < HAK_GATE_COUNT; ++id) {
-    const std::string_view name = TextsOf(id).name;
-    if (equals != name.size() || line.substr(0, equals) != name) continue;
+    const bool is_other = !TextsOf(id).other_name.empty() && name == TextsOf(id).other_name;
+    if (!is_other && name != TextsOf(id).name) continue;
     const Parsed parsed = Naive(id, line.substr(equals + 1));
+    Parsed *place = is_other ? &others->gate[id] : &wanted->gate[id];
     // Of two variables with the same name the first counts.
-    if (parsed.good && !wanted->gate[id].good) wanted->Set(id, parsed);
+    if (parsed.good && !place->good) *place = parsed;
+    wanted->any |= parsed.good;
     return parsed.good;
   }
-  return true;
+  const auto begins = [name](std::string_view with) { return name.substr(0, with.size()) == with; };
+  return !begins(kPrefix) || begins("HAKMEM_BENCH_") || begins("HAKMEM_TEST_");
 }
 
 // ---- Changes by the running program ---------------------------------------------------------------------
@@ -241,7 +328,7 @@ struct Change {
     name = line.substr(0, equals);
     text = equals < line.size() ? line.substr(equals + 1) : "";
     for (uint32_t each = 0; each < HAK_GATE_COUNT; ++each) {
-      if (TextsOf(each).name == name) id = each;
+      if (TextsOf(each).name == name || (!name.empty() && TextsOf(each).other_name == name)) id = each;
     }
     if (id == HAK_GATE_COUNT) return;
     parsed = Naive(id, text);
@@ -298,17 +385,21 @@ void CheckSources(const std::vector<std::string_view> &lines, bool all) {
   static auto *environment = new std::vector<char *>;
   static auto *rooms = new std::vector<Room>;
   environment->clear();
+  Others others;
   for (const std::string_view line : lines) {
-    if (!TakeVariable(line, &wanted[2])) continue;
+    if (!TakeVariable(line, &wanted[2], &others)) continue;
     if (environment->size() == rooms->size()) rooms->emplace_back(512);
     environment->push_back(Exact(line, &(*rooms)[environment->size()]));
   }
   environment->push_back(nullptr);
+  for (uint32_t id = 0; id < HAK_GATE_COUNT; ++id) {
+    if (!wanted[2].gate[id].good) wanted[2].gate[id] = others.gate[id];
+  }
   if (!all && !wanted[0].any && !wanted[1].any && !wanted[2].any) return;
   static auto *text_rooms = new std::array<Room, 2>{Room(HAK_CONF_LENGTH_MAX + 1), Room(HAK_CONF_LENGTH_MAX + 1)};
   const char *build = Exact((*texts)[0], &(*text_rooms)[0]);
   const char *program = Exact((*texts)[1], &(*text_rooms)[1]);
-  const hak_gate_sources sources = {environment->data(), program, build};
+  const hak_gate_sources sources = {environment->data(), program, build, false};
   hak_gate_values values;
   memset(&values, 0xA5, sizeof values);
   hak_gate_resolve(&sources, &values);
@@ -345,10 +436,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   }
   static auto *chosen = new hak_fuzz::OneIn(4);
   const bool all = chosen->Chooses(data, size);
+  size_t names = 0;
   for (const std::string_view line : *lines) {
     CheckAsValue(line, all);
     const size_t equals = line.find('=');
-    if (equals != std::string_view::npos) CheckAsValue(line.substr(equals + 1), all);
+    if (equals == std::string_view::npos) continue;
+    CheckAsValue(line.substr(equals + 1), all);
+    if (all && names++ < kNamesMax) CheckNearest(line.substr(0, equals));
   }
   CheckSources(*lines, all);
   return 0;

@@ -281,6 +281,9 @@ def gate_dictionary(fuzz):
     words += re.findall(r"MIXED_\w+", table)
     for least, most in re.findall(r'HAK_GATE_NUMBER\([\w\s,]*"\w+",\s*(\d+),\s*(\d+)', table):
         words += [least, most, str(int(most) + 1)]
+    words += ["HAKMEM_PRESET=", "HAKMEM_BENCH_", "HAKMEM_TEST_"]
+    # The other names of a switch's values, and the suffixes of sizes.
+    words += ["on", "off", "true", "false", "yes", "no", "K", "M", "G", "T", "64K", "512M", "1G", "1T", "16777216T"]
     words += ["4294967296", "9223372036854775808", "18446744073709551615", "18446744073709551616", "-1", "+1", "0x",
               " ", ",", "\\x0a", "="]
     if len(words) < 30:
