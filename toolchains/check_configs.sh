@@ -128,7 +128,7 @@ refused 'coverage_is_measured_with_gcc' --collect_code_coverage --config=clang
 
 # ---- A machine without compilers: the probe searches an empty folder -------------------------------------------------
 mkdir "$scratch/empty" || exit 1
-bare=--repo_env=HAKMEM_PROBE_ROOT=$scratch/empty
+bare=--repo_env=HAKMEM_TEST_PROBE_ROOT=$scratch/empty
 refused 'apt-get install g++ gcc libc6-dev' "$bare"
 refused 'apt-get install clang-19 g++ libc6-dev lld-19 llvm-19' "$bare" --config=clang
 refused 'apt-get install g++-aarch64-linux-gnu gcc-aarch64-linux-gnu libc6-dev-arm64-cross' "$bare" --config=aarch64
@@ -138,7 +138,7 @@ refused 'apt-get install clang-19 g++-aarch64-linux-gnu libc6-dev-arm64-cross ll
 mkdir -p "$scratch/half/usr/bin" "$scratch/half/usr/include" || exit 1
 for tool in clang-19 g++ ld.lld-19 llvm-ar-19; do ln -s "/usr/bin/$tool" "$scratch/half/usr/bin/$tool" || exit 1; done
 : >"$scratch/half/usr/include/malloc.h"
-refused 'apt-get install libclang-rt-19-dev' "--repo_env=HAKMEM_PROBE_ROOT=$scratch/half" --config=asan
+refused 'apt-get install libclang-rt-19-dev' "--repo_env=HAKMEM_TEST_PROBE_ROOT=$scratch/half" --config=asan
 
 # ---- Accesses without a lock --------------------------------------------------------------------------------------------
 # lock_bug NAME: whether clang compiles toolchains/planted/lock_bug.c with that bug.
@@ -160,7 +160,7 @@ done
 # Only the test that needs the emulator reports that it is missing.
 cases=$((cases + 1))
 printf '\177ELF' >"$scratch/program"
-HAKMEM_QEMU_AARCH64=$scratch/none toolchains/qemu_aarch64.sh "$scratch/program" >"$scratch/log" 2>&1
+HAKMEM_TEST_QEMU_AARCH64=$scratch/none toolchains/qemu_aarch64.sh "$scratch/program" >"$scratch/log" 2>&1
 status=$?
 if [ $status -ne 127 ] || ! grep -qF 'apt-get install qemu-user' "$scratch/log"; then
   wrong "the missing emulator: exit status $status"

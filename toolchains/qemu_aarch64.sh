@@ -4,7 +4,7 @@
 # qemu_aarch64.sh PROGRAM ARGS...: for --run_under of --config=aarch64. A script runs directly, and must start the
 # emulator itself if it needs it.
 
-emulator=${HAKMEM_QEMU_AARCH64:-/usr/bin/qemu-aarch64}
+emulator=${HAKMEM_TEST_QEMU_AARCH64:-/usr/bin/qemu-aarch64}
 
 if [ $# -eq 0 ]; then
   echo "usage: qemu_aarch64.sh PROGRAM ARGS..." >&2

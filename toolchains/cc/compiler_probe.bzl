@@ -56,7 +56,7 @@ def _tidy(line):
 
 def _exists(repository_ctx, pattern):
     for cpu in ["x86_64", "aarch64"]:
-        if repository_ctx.path(repository_ctx.os.environ.get("HAKMEM_PROBE_ROOT", "") + pattern.replace("*", cpu)).exists:
+        if repository_ctx.path(repository_ctx.os.environ.get("HAKMEM_TEST_PROBE_ROOT", "") + pattern.replace("*", cpu)).exists:
             return True
     return False
 
@@ -82,7 +82,7 @@ def _compiler_probe_impl(repository_ctx):
 compiler_probe = repository_rule(
     implementation = _compiler_probe_impl,
     # For check_configs.sh: another folder to search for the tools, such as an empty one.
-    environ = ["HAKMEM_PROBE_ROOT"],
+    environ = ["HAKMEM_TEST_PROBE_ROOT"],
     local = True,
     doc = "Makes @NAME//:versions.bzl with VERSIONS and MISSING; read anew when the Bazel server starts.",
 )
