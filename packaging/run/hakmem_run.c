@@ -85,7 +85,13 @@ static void check_preset(const char *preset) {
   for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
     if (strcmp(preset, presets[i]) == 0) return;
   }
-  fprintf(stderr, "hakmem-run: -p \"%s\" is not accepted; accepted: balanced, speed, lean\n", preset);
+  static const char *const profiles[] = {"fast", "standard", "observe", "hardened"};
+  fprintf(stderr, "hakmem-run: -p \"%s\" is not accepted; accepted: balanced, speed, lean", preset);
+  for (size_t i = 0; i < sizeof profiles / sizeof profiles[0]; i++) {
+    if (strcmp(preset, profiles[i]) != 0) continue;
+    fprintf(stderr, "; %s is a profile, which is chosen when hakmem is built: -l names such a library", preset);
+  }
+  fputc('\n', stderr);
   exit(EXIT_USAGE);
 }
 

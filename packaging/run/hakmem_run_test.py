@@ -155,7 +155,11 @@ class HakmemRun(unittest.TestCase):
             status, out, err = self.run_tool(*arguments)
             self.assertEqual((status, out), (2, ""), arguments)
             self.assertIn("usage: hakmem-run", err)
-        self.expect_refused(self.run_tool("-p", "fast", "true"), 'accepted: balanced, speed, lean')
+        accepted = 'hakmem-run: -p "%s" is not accepted; accepted: balanced, speed, lean'
+        self.assertEqual(self.run_tool("-p", "leaner", "true"), (2, "", accepted % "leaner" + "\n"))
+        for profile in "fast", "standard", "observe", "hardened":
+            self.assertEqual(self.run_tool("-p", profile, "true"), (2, "", "%s; %s is a profile, which is chosen when "
+                             "hakmem is built: -l names such a library\n" % (accepted % profile, profile)))
         self.expect_refused(self.run_tool("-l", "nowhere.so", "true"), "-l nowhere.so: No such file")
 
     def test_missing_and_not_executable(self):
