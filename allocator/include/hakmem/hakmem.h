@@ -133,8 +133,8 @@ HAK_EXPORT size_t hak_trim(size_t keep_bytes) HAK_NOEXCEPT;
 // Items are NAME=value, separated by commas or white space. Names and values are those of docs/ENV.md; the name may
 // omit HAKMEM_ and is not case-sensitive. If a name occurs twice, the last item counts. The text may have at most 4,096
 // bytes. The environment overrides hak_conf; hak_conf overrides //configs:conf and the presets. hakmem reports an item
-// that it does not accept on stderr, with what it does accept, and ignores that item only. A process with raised
-// privileges obeys hak_conf too. FAST builds do not read it.
+// that it does not accept on stderr, with what it does accept, and ignores that item only; with conf_strict=1 the
+// process ends at it, with status 1. A process with raised privileges obeys hak_conf too. FAST builds do not read it.
 //
 // hakmem reads hak_conf once, when the process starts, before main and before most constructors. So initialise it with
 // a string literal, in the executable itself, in C or inside extern "C". If the allocator is a shared library that the
@@ -206,10 +206,10 @@ typedef struct hak_stats {
 HAK_EXPORT int hak_stats_get(hak_stats *stats) HAK_NOEXCEPT;
 
 // Returns the current value of a setting (an environment variable of docs/ENV.md, for example "HAKMEM_PROFILE") as
-// text. Unless `origin` is NULL, stores the source of the value in `*origin`: "default", "preset", "//configs:conf",
-// "hak_conf", "environment", "hak_config_set" or "fixed in this build". Both strings are static. For an unknown name it
-// returns NULL and leaves `*origin` unchanged. Thread-safe; if another thread changes the setting during the call,
-// value and origin may be from different moments.
+// text: a number in the setting's unit, a switch as "0" or "1". Unless `origin` is NULL, stores the source of the value
+// in `*origin`: "default", "preset", "//configs:conf", "hak_conf", "environment", "hak_config_set" or "fixed in this
+// build". Both strings are static. For an unknown name it returns NULL and leaves `*origin` unchanged. Thread-safe; if
+// another thread changes the setting during the call, value and origin may be from different moments.
 HAK_EXPORT const char *hak_config_get(const char *name, const char **origin) HAK_NOEXCEPT;
 
 // Changes a setting at run time; this overrides every other source. `name` and `value` are written as in the
