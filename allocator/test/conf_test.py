@@ -75,7 +75,7 @@ class Conf(unittest.TestCase):
     def test_without_any(self):
         self.expect(run("none"), PROFILE="balanced (default)", KEEP_SUPERSLABS="1 (default)")
         self.expect(run("none", HAKMEM_KEEP_SUPERSLABS="3"), KEEP_SUPERSLABS="3 (environment)")
-        self.assertRegex(run("none")[0]["version"], r"^hakmem: version \S+ standard header=none$")
+        self.assertRegex(run("build")[0]["version"], r"^hakmem: version \S+ standard header=none$")
         self.assertRegex(run("fast_build")[0]["version"], r"^hakmem: version \S+ fast header=none$")
 
     def test_a_mistake_in_strict_mode_ends_the_program_before_main(self):
@@ -94,7 +94,7 @@ class Conf(unittest.TestCase):
         for got in (run("own"), run("own_static"), run("own_linked"), run("own_exported", "library"),
                     run("own_rdynamic", "library")):
             self.expect(got, PROFILE="speed (hak_conf)", KEEP_SUPERSLABS="7 (hak_conf)", KEEP_FREE_KB="4096 (preset)",
-                        PAGE_PURGE="1 (default)")
+                        IDLE_WATCH="1 (default)")
 
     def test_a_preloaded_library_does_not_see_what_is_not_exported(self):
         self.expect(run("own_hidden", "library"), PROFILE="balanced (default)", KEEP_SUPERSLABS="1 (default)")
@@ -109,7 +109,7 @@ class Conf(unittest.TestCase):
     def test_conf_of_the_build(self):
         self.expect_build(run("build"), thp="off (preset)", PROFILE="lean (//configs:conf)",
                           KEEP_SUPERSLABS="9 (//configs:conf)", BORROW="0 (//configs:conf)",
-                          KEEP_FREE_KB="256 (preset)", PAGE_PURGE="1 (default)")
+                          KEEP_FREE_KB="256 (preset)", IDLE_WATCH="1 (default)")
         self.expect_build(run("build", HAKMEM_KEEP_SUPERSLABS="3", HAKMEM_THP="on"), thp="on (environment)",
                           KEEP_SUPERSLABS="3 (environment)", BORROW="0 (//configs:conf)")
 
