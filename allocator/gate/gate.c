@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "allocator/gate/conf.h"
+#include "allocator/os/bytes.h"
 
 #define STRINGIFY(x) #x
 #define STRING(x) STRINGIFY(x)
@@ -49,7 +50,10 @@ static void add_quoted(struct hak_line *line, const char *text, size_t length) {
 }
 
 static bool is_name(const char *name, const char *text, size_t length) {
-  return name != NULL && strncmp(name, text, length) == 0 && name[length] == '\0';
+  for (size_t i = 0; name != NULL && i < length; i++) {
+    if (name[i] != text[i]) return false;
+  }
+  return name != NULL && name[length] == '\0';
 }
 
 // Adds a hint if the text is the name of a build profile.
@@ -90,12 +94,13 @@ static void finish_bad_value(struct hak_line *line, uint32_t id, const char *tex
   hak_line_text(line, " is not accepted; accepted: ");
   hak_gate_add_accepted(line, &hak_gates[id]);
   hak_gate_add_used(line, id, values);
-  if (id == HAK_GATE_PROFILE) add_profile_hint(line, text, strlen(text));
+  if (id == HAK_GATE_PROFILE) add_profile_hint(line, text, hak_text_length(text));
   hak_gate_write_mistake(line, values);
 }
 
 static void report_bad_variable(const char *name, uint32_t id, const char *text, const struct hak_gate_values *values) {
-  struct hak_line line = {.length = 0};
+  struct hak_line line;
+  hak_line_begin(&line);
   hak_line_text(&line, "hakmem: ");
   hak_line_text(&line, name);
   hak_line_text(&line, "=");
@@ -105,7 +110,8 @@ static void report_bad_variable(const char *name, uint32_t id, const char *text,
 
 // Without the value, which may be a secret of another program.
 static void report_unknown_variable(const char *name, size_t length, const struct hak_gate_values *values) {
-  struct hak_line line = {.length = 0};
+  struct hak_line line;
+  hak_line_begin(&line);
   hak_line_text(&line, "hakmem: ");
   add_quoted(&line, name, length);
   hak_line_text(&line, " in the environment is no setting");
@@ -114,7 +120,8 @@ static void report_unknown_variable(const char *name, size_t length, const struc
 }
 
 static void report_more_unknown(uint32_t count) {
-  struct hak_line line = {.length = 0};
+  struct hak_line line;
+  hak_line_begin(&line);
   hak_line_text(&line, "hakmem: ");
   hak_line_number(&line, count);
   hak_line_text(&line, " more variables of the environment that begin with " HAK_GATE_PREFIX " are no settings");
@@ -133,12 +140,10 @@ struct variables {
   uint32_t unknown;  // how many others begin with HAKMEM_
 };
 
-static bool begins(const char *text, const char *with) { return strncmp(text, with, strlen(with)) == 0; }
-
 // How many bytes the name has in an entry "NAME=value". 0: the entry is not one of ours.
 static size_t name_length(const char *entry) {
   // Most entries differ in the first byte.
-  if (entry[0] != HAK_GATE_PREFIX[0] || !begins(entry, HAK_GATE_PREFIX)) return 0;
+  if (entry[0] != HAK_GATE_PREFIX[0] || !hak_text_begins(entry, HAK_GATE_PREFIX)) return 0;
   size_t length = sizeof HAK_GATE_PREFIX - 1;
   while (entry[length] != '=' && entry[length] != '\0') length++;
   return entry[length] == '=' ? length : 0;
@@ -155,14 +160,14 @@ static uint32_t find_variable(const char *name, size_t length, bool *is_other) {
 
 static bool is_of_a_tool(const char *name) {
   for (size_t i = 0; i < sizeof tools / sizeof tools[0]; i++) {
-    if (begins(name, tools[i])) return true;
+    if (hak_text_begins(name, tools[i])) return true;
   }
   return false;
 }
 
 // Reads the environment once, because it may be long.
 static void read_environment(char *const *environment, struct variables *variables) {
-  memset(variables, 0, sizeof *variables);
+  hak_bytes_fill(variables, 0, sizeof *variables);
   for (; environment != NULL && *environment != NULL; environment++) {
     const size_t length = name_length(*environment);
     if (length == 0) continue;
@@ -216,7 +221,8 @@ static uint32_t find_gate(const struct hak_conf_item *item) {
 // Writes the line about an item that is not accepted. `id`: the setting that it names, or HAK_GATE_COUNT.
 static void report_item(const char *source, const struct hak_conf_item *item, uint32_t id,
                         const struct hak_gate_values *values) {
-  struct hak_line line = {.length = 0};
+  struct hak_line line;
+  hak_line_begin(&line);
   hak_line_text(&line, "hakmem: ");
   hak_line_text(&line, source);
   hak_line_text(&line, ": ");

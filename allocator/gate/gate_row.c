@@ -3,9 +3,8 @@
 // The table of settings, and the texts of names and values.
 #include "allocator/gate/gate_row.h"
 
-#include <string.h>
-
 #include "allocator/gate/edit_distance.h"
+#include "allocator/os/bytes.h"
 
 static_assert(HAK_DECOMMIT_OFF == 0 && HAK_DECOMMIT_FREE == 1 && HAK_DECOMMIT_DONTNEED == 2, "order of the names");
 static_assert(HAK_HUGE_PAGES_AUTO == 0 && HAK_HUGE_PAGES_ON == 1 && HAK_HUGE_PAGES_OFF == 2, "order of the names");
@@ -54,7 +53,7 @@ const char *hak_gate_other_name(uint32_t id) { return id == HAK_GATE_PROFILE ? "
 uint32_t hak_gate_named(const char *name) {
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
     const char *other = hak_gate_other_name(id);
-    if (strcmp(hak_gates[id].name, name) == 0 || (other != NULL && strcmp(other, name) == 0)) return id;
+    if (hak_text_is(hak_gates[id].name, name) || (other != NULL && hak_text_is(other, name))) return id;
   }
   return HAK_GATE_COUNT;
 }
@@ -68,7 +67,7 @@ struct nearest {
 // misspelling.
 static void take_if_nearer(struct nearest *nearest, const char *name, const char *text, size_t length) {
   const char *bare = name + sizeof HAK_GATE_PREFIX - 1;
-  const size_t bare_length = strlen(bare);
+  const size_t bare_length = hak_text_length(bare);
   const size_t longer = length > bare_length ? length : bare_length;
   const uint32_t distance = hak_edit_distance(text, length, bare, bare_length);
   if (distance > longer / 2 || (nearest->name != NULL && distance >= nearest->distance)) return;
@@ -106,8 +105,8 @@ static const char *const switch_words[] = {"off", "on", "false", "true", "no", "
 
 uint64_t hak_gate_scale(const struct hak_gate *gate) {
   if (gate->unit == NULL) return 1;
-  if (strcmp(gate->unit, "KiB") == 0) return 1024;
-  return strcmp(gate->unit, "MiB") == 0 ? 1024 * 1024 : 1;
+  if (hak_text_is(gate->unit, "KiB")) return 1024;
+  return hak_text_is(gate->unit, "MiB") ? 1024 * 1024 : 1;
 }
 
 // The bytes that the suffix of a size stands for, or 0.
@@ -139,7 +138,7 @@ static bool parse_number(const char *text, uint64_t scale, uint64_t *value) {
 
 static bool parse_choice(const struct hak_gate *gate, const char *text, uint64_t *value) {
   for (uint64_t i = 0; gate->choices[i] != NULL; i++) {
-    if (strcmp(text, gate->choices[i]) == 0) {
+    if (hak_text_is(text, gate->choices[i])) {
       *value = i;
       return true;
     }
@@ -151,7 +150,7 @@ static bool parse_choice(const struct hak_gate *gate, const char *text, uint64_t
     }
   }
   for (size_t i = 0; i < sizeof aliases / sizeof aliases[0]; i++) {
-    if (&hak_gates[aliases[i].gate] == gate && strcmp(text, aliases[i].name) == 0) {
+    if (&hak_gates[aliases[i].gate] == gate && hak_text_is(text, aliases[i].name)) {
       *value = aliases[i].value;
       return true;
     }
