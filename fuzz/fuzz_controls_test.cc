@@ -107,7 +107,10 @@ INSTANTIATE_TEST_SUITE_P(EachOracle, PlantedBug,
                                          Control{"StatsBytes", Bug::kStatsBytes, Oracle::kStatistics},
                                          Control{"LostFree", Bug::kLostFree, Oracle::kStatistics},
                                          Control{"VerifyFails", Bug::kVerifyFails, Oracle::kVerify},
-                                         Control{"FailsAtRandom", Bug::kFailsAtRandom, Oracle::kAvailability}),
+                                         Control{"FailsAtRandom", Bug::kFailsAtRandom, Oracle::kAvailability},
+                                         Control{"OwnsDenies", Bug::kOwnsDenies, Oracle::kOwns},
+                                         Control{"OwnsInside", Bug::kOwnsInside, Oracle::kOwns},
+                                         Control{"OwnsFreed", Bug::kOwnsFreed, Oracle::kOwns}),
                          [](const testing::TestParamInfo<Control> &control) { return control.param.name; });
 
 // Records that differ only in the slot, which counts up.

@@ -22,6 +22,9 @@ using hak_test::Violation;
 constexpr size_t kKiB = 1024;
 constexpr size_t kMiB = 1024 * kKiB;
 
+// Larger blocks are large ones.
+constexpr size_t kSmallMax = 32 * kKiB;
+
 // One record makes about thirty of the impossible requests.
 constexpr size_t kGridParts = 64;
 // The most bytes that an input may request; beyond that its sizes become small. The model writes and reads every byte.
@@ -128,6 +131,10 @@ class Input {
   void FreeBlock(Block *block) {
     if (block->p == nullptr || !model_->ok()) return;
     model_->Free(*block);
+    // No other thread allocates here. Of a small block, owns need not know that it is free.
+    if (model_->ok() && block->usable > kSmallMax && model_->api().owns(block->p)) {
+      model_->Report(Oracle::kOwns, "owns still takes the freed block " + hak_test::Hex(block->p) + " for one");
+    }
     block->p = nullptr;
   }
 

@@ -10,6 +10,7 @@
 #include "allocator/gate/gate.h"
 #include "allocator/gate/gate_now.h"
 #include "allocator/large/large.h"
+#include "allocator/observe/owns.h"
 #include "allocator/observe/statistics.h"
 #include "allocator/observe/verify.h"
 #include "allocator/os/report.h"
@@ -44,6 +45,8 @@ void *hak_realloc_in_place(void *ptr, size_t size) {
   if (usable > HAK_TINY_MAX && size > HAK_TINY_MAX && hak_large_resize(ptr, size, false) != NULL) return ptr;
   return size <= usable ? ptr : NULL;
 }
+
+bool hak_owns(const void *ptr) { return hak_is_block(ptr); }
 
 void hak_thread_flush(void) { hak_release_thread(); }
 size_t hak_trim(size_t keep_bytes) { return hak_release_all(keep_bytes); }

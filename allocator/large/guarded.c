@@ -236,6 +236,13 @@ enum hak_guarded_kind hak_guarded_give(void *block) {
   return kind;
 }
 
+bool hak_guarded_is_live(const void *block) {
+  hak_mapping_lock();
+  const bool live = hak_address_find(&table.live, block) != NULL;
+  hak_mapping_unlock();
+  return live;
+}
+
 bool hak_guarded_is_held(const void *block) {
   lock();
   const bool held = hak_held_find(block);

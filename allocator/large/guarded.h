@@ -36,6 +36,8 @@ enum hak_guarded_kind {
 enum hak_guarded_kind hak_guarded_give(void *block);
 // The requested size; SIZE_MAX when `block` is not a live block. Ends the process when the canary is damaged.
 size_t hak_guarded_size(const void *block);
+// Whether `block` is a live block. Looks at no canary.
+bool hak_guarded_is_live(const void *block);
 // Whether `block` was freed and is in quarantine.
 bool hak_guarded_is_held(const void *block);
 // Resizes the block to `size` bytes in place. False: this would take another number of pages, or, with `keep_pages`,

@@ -109,14 +109,19 @@ size_t hak_large_usable(const void *block) {
     const size_t size = hak_guarded_size(block);
     return size != SIZE_MAX ? size : 0;
   }
-  // Relaxed: only the block's holder reads it.
   HAK_ATOMIC(uint16_t) *at = hak_page_tag_at(block);
-  const uint32_t tag = at != NULL ? atomic_load_explicit(at, memory_order_relaxed) : 0;
+  if (at == NULL) return 0;
+  // Relaxed: the caller holds the block, or takes any answer if others allocate or free it meanwhile.
+  const uint32_t tag = atomic_load_explicit(at, memory_order_relaxed);
   if (hak_medium_begins(tag, block)) {
     return (tag & HAK_TAG_CACHED) != 0 ? 0 : hak_medium_usable(hak_medium_class_of_tag(tag));
   }
   const struct hak_page_block found = hak_page_heap_look(block);
   return found.size != 0 ? hak_colour_usable(found.size, found.front) : 0;
+}
+
+bool hak_large_is_live(const void *address) {
+  return HAK_GUARDED ? hak_guarded_is_live(address) : hak_large_usable(address) != 0;
 }
 
 void *hak_large_resize(void *block, size_t size, bool may_move) {

@@ -18,6 +18,8 @@ void *hak_large_alloc(size_t size, size_t align, bool zero, bool grow);
 bool hak_large_free(void *block);
 // The block's usable bytes; 0 when `block` is not a live large block.
 size_t hak_large_usable(const void *block);
+// Whether a live large block begins at `address`, which may be any.
+bool hak_large_is_live(const void *address);
 // Resizes the block to `size` bytes in place, or, with `may_move`, by moving pages instead of copying bytes. Returns
 // its address; NULL: this is not possible, and nothing changed.
 void *hak_large_resize(void *block, size_t size, bool may_move);

@@ -25,6 +25,7 @@ struct AllocatorApi {
   size_t (*usable_size)(const void *ptr) = hak_usable_size;
   size_t (*good_size)(size_t size) = hak_good_size;
   void *(*realloc_in_place)(void *ptr, size_t size) = hak_realloc_in_place;
+  bool (*owns)(const void *ptr) = hak_owns;
   void (*thread_flush)() = hak_thread_flush;
   size_t (*trim)(size_t keep_bytes) = hak_trim;
   int (*stats_get)(hak_stats *stats) = hak_stats_get;

@@ -113,6 +113,8 @@ const char *OracleName(Oracle oracle) {
       return "fault";
     case Oracle::kSameAgain:
       return "same again";
+    case Oracle::kOwns:
+      return "owns";
   }
   return "?";
 }
@@ -208,6 +210,18 @@ bool HeapModel::CheckContents(const Block &block, size_t bytes, Oracle oracle, c
   return false;
 }
 
+// Of the addresses in the block, a different one each time, and the last.
+void HeapModel::CheckOwns(const Block &block, const char *call) {
+  errno = kErrnoBefore;
+  if (!api_.owns(block.p)) Report(Oracle::kOwns, std::string("owns denies ") + Hex(block.p) + ", seen by " + call);
+  if (block.usable > 1) {
+    for (const size_t at : {1 + PatternWord(block.id, block.filled) % (block.usable - 1), block.usable - 1}) {
+      if (api_.owns(block.p + at)) Report(Oracle::kOwns, "owns takes byte " + Number(at) + " of a block for a block");
+    }
+  }
+  ExpectErrno(errno, "owns");
+}
+
 void HeapModel::Fill(Block *block) {
   block->id = next_id_.fetch_add(1, std::memory_order_relaxed);
   block->filled = block->usable;
@@ -258,6 +272,7 @@ bool HeapModel::Adopt(void *p, size_t size, size_t alignment, bool zeroed, int e
     if (freed_.count(reinterpret_cast<uintptr_t>(p)) != 0) recycled_zeroed_.fetch_add(1, std::memory_order_relaxed);
   }
   Fill(&block);
+  CheckOwns(block, call);
   *out = block;
   return ok();
 }
@@ -464,6 +479,7 @@ void HeapModel::Audit(const Block &block) {
            "the usable size of " + Hex(block.p) + " went from " + Number(block.usable) + " to " + Number(usable));
     return;
   }
+  CheckOwns(block, "an audit");
   Open(block);
   CheckContents(block, block.usable, Oracle::kContents, "in an audit");
   Close(block);

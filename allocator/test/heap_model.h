@@ -38,6 +38,7 @@ enum class Oracle {
   kAvailability,  // an ordinary request failed
   kFault,         // the system refused memory, and the request did not fail by NULL and ENOMEM
   kSameAgain,     // the same calls had another result
+  kOwns,          // owns is wrong about a block, or about an address in one
 };
 
 const char *OracleName(Oracle oracle);
@@ -122,6 +123,7 @@ class HeapModel {
   bool Insert(const void *p, size_t usable, const char *call);
   void Remove(const Block &block, bool goes_free);
   bool CheckContents(const Block &block, size_t bytes, Oracle oracle, const char *when);
+  void CheckOwns(const Block &block, const char *call);
   void Fill(Block *block);
   void ExpectErrno(int error, const char *call);
   // Handles a failed request; `error` is what it returned or left in errno.

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 
 namespace hak_test {
 namespace {
@@ -21,6 +22,7 @@ std::atomic<uint64_t> g_calls;
 std::mutex g_mutex;
 unsigned char *g_last;                                      // the block that malloc returned before, while it is live
 std::unordered_map<const void *, size_t> g_fakes;           // made-up pointers and their usable sizes
+std::unordered_set<const void *> g_owned;                   // what owns said yes to (kOwnsFreed only)
 std::unordered_map<const void *, std::thread::id> g_owner;  // who allocated (kLostRemoteFree only)
 
 bool Strikes() { return g_calls.fetch_add(1) % kPeriod == kPeriod - 1; }
@@ -66,7 +68,8 @@ bool MayFree(void *p) {
   const std::lock_guard<std::mutex> lock(g_mutex);
   if (p == g_last) g_last = nullptr;
   if (g_fakes.count(p) != 0) return false;
-  if (g_bug == Bug::kLostFree && Strikes()) return false;
+  // Small blocks: a large one that is not freed is noticed by owns first.
+  if (g_bug == Bug::kLostFree && hak_usable_size(p) < 32768 && Strikes()) return false;
   const auto owner = g_owner.find(p);
   if (owner == g_owner.end()) return true;
   const bool own = owner->second == std::this_thread::get_id();
@@ -163,6 +166,17 @@ void *ReallocInPlace(void *p, size_t size) {
   return g_bug == Bug::kInPlaceMoves && result != nullptr ? static_cast<unsigned char *>(result) + 16 : result;
 }
 
+bool Owns(const void *p) {
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  if (g_bug == Bug::kOwnsDenies && Strikes()) return false;
+  const auto address = reinterpret_cast<uintptr_t>(p);
+  const bool owns =
+      hak_owns(reinterpret_cast<const void *>(g_bug == Bug::kOwnsInside ? address & ~uintptr_t{7} : address));
+  if (g_bug != Bug::kOwnsFreed) return owns;
+  if (owns) g_owned.insert(p);
+  return g_owned.count(p) != 0;
+}
+
 int StatsGet(hak_stats *stats) {
   const int code = hak_stats_get(stats);
   // The first call is correct, because it is the baseline: a constant offset would cancel out.
@@ -182,6 +196,7 @@ AllocatorApi PlantBug(Bug bug) {
   g_last = nullptr;
   g_fakes.clear();
   g_owner.clear();
+  g_owned.clear();
   AllocatorApi api;
   api.malloc = Malloc;
   api.calloc = Calloc;
@@ -195,6 +210,7 @@ AllocatorApi PlantBug(Bug bug) {
   api.usable_size = UsableSize;
   api.good_size = GoodSize;
   api.realloc_in_place = ReallocInPlace;
+  api.owns = Owns;
   api.stats_get = StatsGet;
   api.heap_verify = Verify;
   return api;

@@ -40,6 +40,9 @@ enum class Bug {
   kLostRemoteFree,        // a free by another thread than the allocating one does nothing
   kVerifyFails,           // heap_verify returns false
   kFailsAtRandom,         // ordinary requests fail
+  kOwnsDenies,            // owns denies some live blocks
+  kOwnsInside,            // owns takes the bytes behind a block's first one for blocks too
+  kOwnsFreed,             // owns keeps to what it said once
 };
 
 // The allocator with `bug`. Its state is global, so only one planted allocator can exist at a time.

@@ -210,7 +210,9 @@ INSTANTIATE_TEST_SUITE_P(
                     Control{"LostFree", Bug::kLostFree, Oracle::kStatistics, false},
                     Control{"LostRemoteFree", Bug::kLostRemoteFree, Oracle::kStatistics, true},
                     Control{"VerifyFails", Bug::kVerifyFails, Oracle::kVerify, false},
-                    Control{"FailsAtRandom", Bug::kFailsAtRandom, Oracle::kAvailability, false}),
+                    Control{"FailsAtRandom", Bug::kFailsAtRandom, Oracle::kAvailability, false},
+                    Control{"OwnsDenies", Bug::kOwnsDenies, Oracle::kOwns, false},
+                    Control{"OwnsInside", Bug::kOwnsInside, Oracle::kOwns, false}),
     [](const testing::TestParamInfo<Control> &tested) { return std::string(tested.param.name); });
 
 // The wrapper without a bug passes.

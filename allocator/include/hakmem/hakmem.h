@@ -111,6 +111,21 @@ HAK_EXPORT size_t hak_good_size(size_t size) HAK_NOEXCEPT;
 // size: for it the call only reports whether `size` fits.
 HAK_EXPORT void *hak_realloc_in_place(void *ptr, size_t size) HAK_NOEXCEPT;
 
+// ---- Ownership ----------------------------------------------------------------------------------
+
+// Tells blocks of hakmem from other addresses, for programs that have several allocators: whether a block of hakmem can
+// begin at `ptr`. `ptr` may be any value; the call never reads or writes the memory there, and never ends the process.
+//   * true for every live block, whichever thread allocated it.
+//   * false for NULL, for an address inside a block, and for every address that is not hakmem's.
+//   * A block over 32 KiB gives false as soon as it is freed; HARDENED builds: so does a block of size 0.
+//   * A smaller block may still give true after it is freed, and so may a place for a block that was never handed out,
+//     for as long as hakmem keeps the 64 KiB around it for blocks of that size. So true does not prove that a block is
+//     live.
+// If another thread allocates or frees the block meanwhile, the answer may be that of before or after. The call takes
+// about as long as a small allocation and needs no lock, except at addresses that are less than 1 GiB from a large
+// block; and, in OBSERVE and HARDENED builds, at all that are not small blocks.
+HAK_EXPORT bool hak_owns(const void *ptr) HAK_NOEXCEPT;
+
 // ---- Returning memory to the system -------------------------------------------------------------
 
 // Returns the blocks in the calling thread's cache to their slabs, where other threads can reuse them, and from where
