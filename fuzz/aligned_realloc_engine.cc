@@ -51,6 +51,9 @@ class Input {
       case 5:
         Row(r, &block, false);
         return;
+      case 7:
+        model_->AlignedRealloc(&block, size_t{1} << Power(r), Afford(DecodeSize(r)));
+        return;
       default:
         model_->Realloc(&block, Afford(DecodeSize(r)));
         return;
@@ -70,10 +73,12 @@ class Input {
     return size;
   }
 
+  // Alignments above a page are rare, because they take much address space.
+  static unsigned Power(const uint8_t *r) { return r[6] < 224 ? r[6] % 13U : r[6] % 23U; }
+
   void Allocate(const uint8_t *r, Block *block) {
     const size_t size = Afford(DecodeSize(r));
-    // Alignments above a page are rare, because they take much address space.
-    const unsigned power = r[6] < 224 ? r[6] % 13U : r[6] % 23U;
+    const unsigned power = Power(r);
     switch (r[0] % 4) {
       case 0:
         model_->Malloc(size, block);
@@ -85,7 +90,11 @@ class Input {
         model_->Memalign((size_t{1} << power) + r[7] % (1U + (1U << power) / 2), size, block);
         return;
       default:
-        model_->AlignedAlloc(size_t{1} << power, size, block);
+        if (r[7] % 2 != 0) {
+          model_->AlignedCalloc(size_t{1} << power, 1 + r[7] / 64U, size / (1 + r[7] / 64U), block);
+        } else {
+          model_->AlignedAlloc(size_t{1} << power, size, block);
+        }
         return;
     }
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Alignments and changes of size, through the model of allocator/test/heap_model.h: blocks of every alignment, and
-// series of realloc, reallocarray and realloc_in_place that grow and shrink them step by step.
+// series of realloc, reallocarray, aligned_realloc and realloc_in_place that grow and shrink them step by step.
 //
 // An input is a sequence of records of eight bytes:
 //   byte 0    the call, see Step

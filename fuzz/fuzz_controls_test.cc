@@ -108,6 +108,9 @@ INSTANTIATE_TEST_SUITE_P(EachOracle, PlantedBug,
                                          Control{"LostFree", Bug::kLostFree, Oracle::kStatistics},
                                          Control{"VerifyFails", Bug::kVerifyFails, Oracle::kVerify},
                                          Control{"FailsAtRandom", Bug::kFailsAtRandom, Oracle::kAvailability},
+                                         Control{"DirtyAligned", Bug::kDirtyAligned, Oracle::kZero},
+                                         Control{"ReallocMisaligns", Bug::kReallocMisaligns, Oracle::kAlignment},
+                                         Control{"AlignedReallocLoses", Bug::kAlignedReallocLoses, Oracle::kRealloc},
                                          Control{"OwnsDenies", Bug::kOwnsDenies, Oracle::kOwns},
                                          Control{"OwnsInside", Bug::kOwnsInside, Oracle::kOwns},
                                          Control{"OwnsFreed", Bug::kOwnsFreed, Oracle::kOwns}),
@@ -311,6 +314,22 @@ TEST(AlignedRealloc, InPlaceSaysYesWithoutRoom) {
   AllocatorApi api;
   api.realloc_in_place = [](void *p, size_t) { return p; };
   EXPECT_EQ(FindAligned(api), "usable size");
+}
+
+TEST(AlignedRealloc, KeepsTheOldAlignment) {
+  AllocatorApi api;
+  api.aligned_realloc = [](void *old, size_t, size_t size) { return hak_realloc(old, size); };
+  EXPECT_EQ(FindAligned(api), "alignment");
+}
+
+TEST(AlignedRealloc, CallocOfUsedMemory) {
+  AllocatorApi api;
+  api.aligned_calloc = [](size_t alignment, size_t count, size_t size) {
+    auto *p = static_cast<unsigned char *>(hak_aligned_alloc(alignment, count * size));
+    if (p != nullptr && count * size > 0) p[0] = 1;
+    return static_cast<void *>(p);
+  };
+  EXPECT_EQ(FindAligned(api), "zero");
 }
 
 TEST(AlignedRealloc, ReallocSetsErrno) {

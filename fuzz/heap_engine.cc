@@ -209,7 +209,11 @@ class Input {
         model_->ReallocNull(size, out);
         return;
       case HeapOp::kAlignedAlloc:
-        model_->AlignedAlloc(size_t{1} << (align % 23), size, out);
+        if (record[7] % 2 != 0) {
+          model_->AlignedCalloc(size_t{1} << (align % 23), 1 + record[7] / 32U, size / (1 + record[7] / 32U), out);
+        } else {
+          model_->AlignedAlloc(size_t{1} << (align % 23), size, out);
+        }
         return;
       case HeapOp::kPosixMemalign:
         model_->PosixMemalign(size_t{8} << (align % 20), size, out);
@@ -231,6 +235,8 @@ class Input {
           const size_t step = record[4] % 64U;
           model_->Realloc(block, record[3] >= 128 ? Afford(block->requested + step)
                                                   : block->requested - std::min(step, block->requested));
+        } else if (record[7] % 3 == 2) {
+          model_->AlignedRealloc(block, size_t{1} << (record[6] % 23), Afford(DecodeSize(record)));
         } else {
           model_->Realloc(block, Afford(DecodeSize(record)));
         }

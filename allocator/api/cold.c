@@ -151,6 +151,13 @@ HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size) {
   return class_id != HAK_CLASS_NONE ? take_tiny(class_id, true, &fresh) : hak_slow_large(size, align, false);
 }
 
+HAK_NOINLINE void *hak_slow_aligned_calloc(size_t align, size_t size) {
+  if (align <= HAK_MIN_ALIGN) return hak_slow_calloc(size);
+  if (hak_class_of_aligned(size, align) == HAK_CLASS_NONE) return hak_slow_large(size, align, true);
+  void *block = hak_slow_aligned(align, size);
+  return block != NULL ? memset(block, 0, size) : NULL;
+}
+
 // ---- Existing blocks ----------------------------------------------------------------------------
 
 // The class of a block that the program passes. Ends the process when no small block can begin there.
@@ -273,4 +280,28 @@ HAK_NOINLINE void *hak_slow_realloc(void *block, size_t size) {
     return block;  // There is no memory for a smaller block; this one still serves.
   }
   return moved;
+}
+
+HAK_NOINLINE void *hak_slow_aligned_realloc(void *block, size_t align, size_t size) {
+  if (align <= HAK_MIN_ALIGN || (block != NULL && size == 0)) return hak_slow_realloc(block, size);
+  if (block == NULL) return hak_slow_aligned(align, size);
+  const size_t usable = hak_slow_usable(block);
+  const bool is_aligned = ((uintptr_t)block & (align - 1)) == 0;
+  if (is_aligned && usable <= HAK_TINY_MAX) {
+    if (hak_class_still_serves(usable, size)) return block;
+  } else if (is_aligned && size > HAK_TINY_MAX) {
+    // Pages that move keep the block's place in its page, and no larger alignment.
+    void *resized = hak_large_resize(block, size, align <= HAK_PAGE_SIZE);
+    if (resized != NULL) return resized;
+  }
+  const int saved = errno;
+  void *moved = hak_slow_aligned(align, size);
+  if (moved != NULL) {
+    memcpy(moved, block, usable < size ? usable : size);
+    hak_cold_free(block);
+    return moved;
+  }
+  if (!is_aligned || size > usable) return NULL;
+  errno = saved;
+  return block;  // As in hak_slow_realloc.
 }

@@ -22,7 +22,7 @@
 
 #define SMALL_MAX (HAK_TINY_MAX - HAK_TAIL_WIDE_BYTES)
 // Whether a request does not get an ordinary small block: it is large, or in HARDENED of size 0.
-#define IS_SPECIAL(size) (HAK_HARDENED ? (size) - 1 >= SMALL_MAX : (size) > SMALL_MAX)
+#define IS_SPECIAL(size) (HAK_HARDENED ? (size)-1 >= SMALL_MAX : (size) > SMALL_MAX)
 
 // ---- Calls ---------------------------------------------------------------------------------------
 
@@ -116,13 +116,24 @@ void *hak_guarded_zalloc(size_t size) {
   return block != NULL ? memset(block, 0, size) : NULL;
 }
 
-void *hak_guarded_aligned(size_t align, size_t size) {
-  CALL;
-  if (align <= HAK_MIN_ALIGN) return hak_guarded_malloc(size);
-  if (HAK_HARDENED && size == 0) return special(size, align, false);
+// `align` is over HAK_MIN_ALIGN.
+HAK_INLINE void *take_aligned(size_t align, size_t size, bool zero) {
+  if (HAK_HARDENED && size == 0) return special(size, align, zero);
   const size_t whole = size + hak_tail_bytes(size);
   const bool small = size <= SMALL_MAX && hak_class_of_aligned(whole, align) != HAK_CLASS_NONE;
-  return small ? sealed(hak_slow_aligned(align, whole), size) : hak_slow_large(size, align, false);
+  if (!small) return hak_slow_large(size, align, zero);
+  void *block = sealed(hak_slow_aligned(align, whole), size);
+  return zero && block != NULL ? memset(block, 0, size) : block;
+}
+
+void *hak_guarded_aligned(size_t align, size_t size) {
+  CALL;
+  return align <= HAK_MIN_ALIGN ? hak_guarded_malloc(size) : take_aligned(align, size, false);
+}
+
+void *hak_guarded_aligned_zalloc(size_t align, size_t size) {
+  CALL;
+  return align <= HAK_MIN_ALIGN ? hak_guarded_zalloc(size) : take_aligned(align, size, true);
 }
 
 // ---- Existing blocks ----------------------------------------------------------------------------
@@ -216,9 +227,11 @@ void *hak_guarded_realloc_in_place(void *block, size_t size) {
   return !small && hak_guarded_resize(block, size, true) ? block : NULL;
 }
 
-void *hak_guarded_realloc(void *block, size_t size) {
+void *hak_guarded_realloc(void *block, size_t size) { return hak_guarded_aligned_realloc(block, HAK_MIN_ALIGN, size); }
+
+void *hak_guarded_aligned_realloc(void *block, size_t align, size_t size) {
   CALL;
-  if (block == NULL) return hak_guarded_malloc(size);
+  if (block == NULL) return hak_guarded_aligned(align, size);
   if (size == 0) {
     hak_guarded_free(block);
     return NULL;
@@ -231,16 +244,18 @@ void *hak_guarded_realloc(void *block, size_t size) {
     return NULL;
   }
   const size_t room = small ? hak_class_usable(class_id) : 0;
-  const bool stays = !small || size > room || hak_class_still_serves(room, size);
+  const bool is_aligned = ((uintptr_t)block & (align - 1)) == 0;
+  const bool stays = is_aligned && (!small || size > room || hak_class_still_serves(room, size));
   if (stays && fits(block, old_size, size, class_id)) return block;
   const int saved = errno;
-  void *moved = hak_guarded_malloc(size);
+  void *moved = hak_guarded_aligned(align, size);
   if (moved != NULL) {
     memcpy(moved, block, old_size < size ? old_size : size);
     hak_guarded_free(block);
     return moved;
   }
-  if (size > old_size || !(small ? fits(block, old_size, size, class_id) : hak_guarded_resize(block, size, true)))
+  if (!is_aligned || size > old_size ||
+      !(small ? fits(block, old_size, size, class_id) : hak_guarded_resize(block, size, true)))
     return NULL;
   errno = saved;
   return block;  // The block still serves.

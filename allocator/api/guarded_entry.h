@@ -16,7 +16,9 @@ HAK_C_BEGIN
 void *hak_guarded_malloc(size_t size);
 void *hak_guarded_zalloc(size_t size);
 void *hak_guarded_aligned(size_t align, size_t size);
+void *hak_guarded_aligned_zalloc(size_t align, size_t size);
 void *hak_guarded_realloc(void *block, size_t size);
+void *hak_guarded_aligned_realloc(void *block, size_t align, size_t size);
 // Resizes `block` to `size` bytes in place and returns it. NULL: it does not fit.
 void *hak_guarded_realloc_in_place(void *block, size_t size);
 void hak_guarded_free(void *block);

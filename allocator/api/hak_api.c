@@ -26,6 +26,12 @@ void hak_free_aligned_sized(void *ptr, size_t alignment, size_t size) {
   hak_entry_free_aligned_sized(ptr, alignment, size);
 }
 void *hak_aligned_alloc(size_t alignment, size_t size) { return hak_entry_aligned_alloc(alignment, size); }
+void *hak_aligned_calloc(size_t alignment, size_t count, size_t size) {
+  return hak_entry_aligned_calloc(alignment, count, size);
+}
+void *hak_aligned_realloc(void *ptr, size_t alignment, size_t size) {
+  return hak_entry_aligned_realloc(ptr, alignment, size);
+}
 void *hak_memalign(size_t alignment, size_t size) { return hak_entry_memalign(alignment, size); }
 int hak_posix_memalign(void **out, size_t alignment, size_t size) {
   return hak_entry_posix_memalign(out, alignment, size);

@@ -20,6 +20,8 @@ struct AllocatorApi {
   void (*free_sized)(void *ptr, size_t size) = hak_free_sized;
   void (*free_aligned_sized)(void *ptr, size_t alignment, size_t size) = hak_free_aligned_sized;
   void *(*aligned_alloc)(size_t alignment, size_t size) = hak_aligned_alloc;
+  void *(*aligned_calloc)(size_t alignment, size_t count, size_t size) = hak_aligned_calloc;
+  void *(*aligned_realloc)(void *ptr, size_t alignment, size_t size) = hak_aligned_realloc;
   void *(*memalign)(size_t alignment, size_t size) = hak_memalign;
   int (*posix_memalign)(void **out, size_t alignment, size_t size) = hak_posix_memalign;
   size_t (*usable_size)(const void *ptr) = hak_usable_size;

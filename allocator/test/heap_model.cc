@@ -325,6 +325,16 @@ bool HeapModel::AlignedAlloc(size_t alignment, size_t size, Block *out) {
   return true;
 }
 
+bool HeapModel::AlignedCalloc(size_t alignment, size_t count, size_t size, Block *out) {
+  errno = kErrnoBefore;
+  void *p = api_.aligned_calloc(alignment, count, size);
+  const int error = errno;
+  if (!Adopt(p, count * size, std::max<size_t>(alignment, 16), true, error, "aligned_calloc", out)) return false;
+  out->release = Release::kAlignedSized;
+  out->alignment = alignment;
+  return true;
+}
+
 bool HeapModel::Memalign(size_t alignment, size_t size, Block *out) {
   errno = kErrnoBefore;
   void *p = api_.memalign(alignment, size);
@@ -356,7 +366,7 @@ bool HeapModel::PosixMemalign(size_t alignment, size_t size, Block *out) {
   return true;
 }
 
-bool HeapModel::FinishRealloc(Block *block, void *result, size_t size, int error, const char *call) {
+bool HeapModel::FinishRealloc(Block *block, void *result, size_t size, size_t alignment, int error, const char *call) {
   if (size == 0) {
     // As in the GNU C library, the block is freed, and NULL does not mean failure.
     if (result != nullptr) Report(Oracle::kRealloc, std::string(call) + "(p, 0) gave a block");
@@ -376,9 +386,9 @@ bool HeapModel::FinishRealloc(Block *block, void *result, size_t size, int error
   Block now = *block;
   now.p = static_cast<unsigned char *>(result);
   now.requested = size;
-  now.alignment = 16;
-  now.release = Release::kSized;
-  if (!CheckBlock(result, size, 16, call, &now.usable)) return false;
+  now.alignment = alignment;
+  now.release = alignment > 16 ? Release::kAlignedSized : Release::kSized;
+  if (!CheckBlock(result, size, alignment, call, &now.usable)) return false;
   if (!Insert(result, now.usable, call)) return false;
   // Programs may use all bytes that usable_size reports, so these must be kept too, not only the requested bytes.
   if (!CheckContents(now, std::min(block->usable, size), Oracle::kRealloc, call)) return false;
@@ -395,7 +405,7 @@ bool HeapModel::Realloc(Block *block, size_t size) {
   errno = kErrnoBefore;
   void *result = api_.realloc(block->p, size);
   const int error = errno;
-  return FinishRealloc(block, result, size, error, "realloc");
+  return FinishRealloc(block, result, size, 16, error, "realloc");
 }
 
 bool HeapModel::ReallocArray(Block *block, size_t count, size_t size) {
@@ -406,7 +416,18 @@ bool HeapModel::ReallocArray(Block *block, size_t count, size_t size) {
   errno = kErrnoBefore;
   void *result = api_.reallocarray(block->p, count, size);
   const int error = errno;
-  return FinishRealloc(block, result, count * size, error, "reallocarray");
+  return FinishRealloc(block, result, count * size, 16, error, "reallocarray");
+}
+
+bool HeapModel::AlignedRealloc(Block *block, size_t alignment, size_t size) {
+  Audit(*block);
+  if (!ok()) return false;
+  Remove(*block, true);
+  Open(*block);
+  errno = kErrnoBefore;
+  void *result = api_.aligned_realloc(block->p, alignment, size);
+  const int error = errno;
+  return FinishRealloc(block, result, size, std::max<size_t>(alignment, 16), error, "aligned_realloc");
 }
 
 bool HeapModel::ReallocInPlace(Block *block, size_t size) {

@@ -72,12 +72,14 @@ class HeapModel {
   bool Zalloc(size_t size, Block *out);
   bool ReallocNull(size_t size, Block *out);
   bool AlignedAlloc(size_t alignment, size_t size, Block *out);
+  bool AlignedCalloc(size_t alignment, size_t count, size_t size, Block *out);
   bool Memalign(size_t alignment, size_t size, Block *out);
   bool PosixMemalign(size_t alignment, size_t size, Block *out);
 
   // Changes the size of a live block. `size` 0 frees it, and block->p is then null.
   bool Realloc(Block *block, size_t size);
   bool ReallocArray(Block *block, size_t count, size_t size);
+  bool AlignedRealloc(Block *block, size_t alignment, size_t size);
   bool ReallocInPlace(Block *block, size_t size);
 
   // Free verifies the contents first.
@@ -118,7 +120,7 @@ class HeapModel {
 
  private:
   bool Adopt(void *p, size_t size, size_t alignment, bool zeroed, int error, const char *call, Block *out);
-  bool FinishRealloc(Block *block, void *result, size_t size, int error, const char *call);
+  bool FinishRealloc(Block *block, void *result, size_t size, size_t alignment, int error, const char *call);
   bool CheckBlock(const void *p, size_t size, size_t alignment, const char *call, size_t *usable);
   bool Insert(const void *p, size_t usable, const char *call);
   void Remove(const Block &block, bool goes_free);

@@ -92,6 +92,11 @@ class Grid {
     Expect(Name{"reallocarray", 1, n}, ENOMEM, [&] { return api_.reallocarray(live_.p, 1, n); });
     for (const size_t alignment : {size_t{8}, size_t{16}, size_t{64}, size_t{4096}, size_t{1} << 21, size_t{1} << 40}) {
       Expect(Name{"aligned_alloc", alignment, n}, ENOMEM, [&] { return api_.aligned_alloc(alignment, n); });
+      Expect(Name{"aligned_calloc", alignment, n}, ENOMEM, [&] { return api_.aligned_calloc(alignment, n, 1); });
+      Expect(Name{"aligned_realloc", alignment, n}, ENOMEM,
+             [&] { return api_.aligned_realloc(live_.p, alignment, n); });
+      Expect(Name{"aligned_realloc NULL", alignment, n}, ENOMEM,
+             [&] { return api_.aligned_realloc(nullptr, alignment, n); });
       Expect(Name{"memalign", alignment, n}, ENOMEM, [&] { return api_.memalign(alignment, n); });
       PosixRefused(alignment, n, ENOMEM);
     }
@@ -121,6 +126,12 @@ class Grid {
     for (const auto &[a, b] : products) {
       Expect(Name{"calloc", a, b}, ENOMEM, [&, x = a, y = b] { return api_.calloc(x, y); });
       Expect(Name{"calloc", b, a}, ENOMEM, [&, x = a, y = b] { return api_.calloc(y, x); });
+      for (const size_t alignment : {size_t{16}, size_t{4096}}) {
+        Expect(Name{"aligned_calloc", a, b}, ENOMEM,
+               [&, x = a, y = b] { return api_.aligned_calloc(alignment, x, y); });
+        Expect(Name{"aligned_calloc", b, a}, ENOMEM,
+               [&, x = a, y = b] { return api_.aligned_calloc(alignment, y, x); });
+      }
       Expect(Name{"reallocarray", a, b}, ENOMEM, [&, x = a, y = b] { return api_.reallocarray(live_.p, x, y); });
       Expect(Name{"reallocarray", b, a}, ENOMEM, [&, x = a, y = b] { return api_.reallocarray(live_.p, y, x); });
       Expect(Name{"reallocarray NULL", a, b}, ENOMEM, [&, x = a, y = b] { return api_.reallocarray(nullptr, x, y); });
@@ -132,6 +143,12 @@ class Grid {
     for (const size_t alignment : {size_t{1} << 61, size_t{1} << 62, size_t{1} << 63}) {
       for (const size_t size : {size_t{0}, size_t{1}, size_t{100}, size_t{4096}, size_t{1} << 21, SIZE_MAX / 2}) {
         Expect(Name{"aligned_alloc", alignment, size}, ENOMEM, [&] { return api_.aligned_alloc(alignment, size); });
+        Expect(Name{"aligned_calloc", alignment, size}, ENOMEM,
+               [&] { return api_.aligned_calloc(alignment, 1, size); });
+        if (size != 0) {  // 0 frees the block
+          Expect(Name{"aligned_realloc", alignment, size}, ENOMEM,
+                 [&] { return api_.aligned_realloc(live_.p, alignment, size); });
+        }
         Expect(Name{"memalign", alignment, size}, ENOMEM, [&] { return api_.memalign(alignment, size); });
         PosixRefused(alignment, size, ENOMEM);
       }
@@ -141,6 +158,10 @@ class Grid {
                                    (size_t{1} << 21) + 1, (size_t{1} << 62) + 1, (size_t{1} << 63) + 1, SIZE_MAX}) {
       for (const size_t size : {size_t{0}, size_t{1}, size_t{48}, size_t{1} << 21, SIZE_MAX}) {
         Expect(Name{"aligned_alloc", alignment, size}, EINVAL, [&] { return api_.aligned_alloc(alignment, size); });
+        Expect(Name{"aligned_calloc", alignment, size}, EINVAL,
+               [&] { return api_.aligned_calloc(alignment, size, 2); });
+        Expect(Name{"aligned_realloc", alignment, size}, EINVAL,
+               [&] { return api_.aligned_realloc(live_.p, alignment, size); });
         PosixRefused(alignment, size, EINVAL);
       }
     }

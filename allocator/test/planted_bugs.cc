@@ -137,6 +137,24 @@ void *AlignedAlloc(size_t alignment, size_t size) {
   return Fake(p, 16);
 }
 
+void *AlignedCalloc(size_t alignment, size_t count, size_t size) {
+  auto *p = static_cast<unsigned char *>(hak_aligned_calloc(alignment, count, size));
+  if (g_bug == Bug::kDirtyAligned && p != nullptr && count * size > 0) p[count * size - 1] = 0xA5;
+  return p;
+}
+
+void *AlignedRealloc(void *old, size_t alignment, size_t size) {
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  if (old == g_last && !IsHuge(size)) g_last = nullptr;
+  if (!IsHuge(size)) g_owner.erase(old);
+  const bool ordinary = !IsHuge(size) && alignment <= size_t{1} << 22 && (alignment & (alignment - 1)) == 0;
+  if (g_bug == Bug::kReallocMisaligns && alignment != 0 && ordinary) return hak_realloc(old, size);
+  const size_t kept = old == nullptr ? 0 : std::min(hak_usable_size(old), size);
+  auto *p = static_cast<unsigned char *>(hak_aligned_realloc(old, alignment, size));
+  if (g_bug == Bug::kAlignedReallocLoses && p != nullptr && kept > 0) p[kept - 1] ^= 1;
+  return p;
+}
+
 int PosixMemalign(void **out, size_t alignment, size_t size) {
   const int code = hak_posix_memalign(out, alignment, size);
   if (code != 0 && g_bug == Bug::kPosixWritesOut) *out = nullptr;
@@ -206,6 +224,8 @@ AllocatorApi PlantBug(Bug bug) {
   api.free_sized = FreeSized;
   api.free_aligned_sized = FreeAlignedSized;
   api.aligned_alloc = AlignedAlloc;
+  api.aligned_calloc = AlignedCalloc;
+  api.aligned_realloc = AlignedRealloc;
   api.posix_memalign = PosixMemalign;
   api.usable_size = UsableSize;
   api.good_size = GoodSize;

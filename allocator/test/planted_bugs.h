@@ -40,6 +40,9 @@ enum class Bug {
   kLostRemoteFree,        // a free by another thread than the allocating one does nothing
   kVerifyFails,           // heap_verify returns false
   kFailsAtRandom,         // ordinary requests fail
+  kDirtyAligned,          // aligned_calloc does not clear the last byte
+  kReallocMisaligns,      // aligned_realloc keeps to the alignment that the block has
+  kAlignedReallocLoses,   // aligned_realloc loses the last byte that it should keep
   kOwnsDenies,            // owns denies some live blocks
   kOwnsInside,            // owns takes the bytes behind a block's first one for blocks too
   kOwnsFreed,             // owns keeps to what it said once

@@ -77,14 +77,26 @@ HAK_EXPORT void hak_free(void *ptr) HAK_NOEXCEPT;
 // (C23 7.24.3.4). OBSERVE and HARDENED builds check the size.
 HAK_EXPORT void hak_free_sized(void *ptr, size_t size) HAK_NOEXCEPT;
 
-// Frees `ptr`: NULL, or a live block that aligned_alloc returned for `alignment` and `size` (C23 7.24.3.5). OBSERVE and
-// HARDENED builds check both.
+// Frees `ptr`: NULL, or a live block that aligned_alloc, hak_aligned_calloc or hak_aligned_realloc returned for
+// `alignment` and `size` (C23 7.24.3.5). OBSERVE and HARDENED builds check both.
 HAK_EXPORT void hak_free_aligned_sized(void *ptr, size_t alignment, size_t size) HAK_NOEXCEPT;
 
 // Returns a block of `size` bytes at a multiple of `alignment`, which must be a power of two; `size` need not be a
 // multiple of it. Any other alignment gives NULL and EINVAL (C17 7.22.3.1).
 HAK_EXPORT void *hak_aligned_alloc(size_t alignment, size_t size) HAK_NOEXCEPT HAK_ATTR_MALLOC HAK_ATTR_SIZE(2)
     HAK_ATTR_ALIGN(1);
+
+// Returns a block for `count` objects of `size` bytes each at a multiple of `alignment`, all bits zero. Fails with
+// ENOMEM also when the product overflows, and with EINVAL for an alignment that is not a power of two.
+HAK_EXPORT void *hak_aligned_calloc(size_t alignment, size_t count, size_t size) HAK_NOEXCEPT HAK_ATTR_MALLOC
+    HAK_ATTR_SIZE2(2, 3) HAK_ATTR_ALIGN(1);
+
+// Like hak_realloc, and the block is then at a multiple of `alignment`, whatever alignment it had before; a block that
+// already is there moves only if it must. With `ptr` NULL it is hak_aligned_alloc(alignment, size). For an alignment
+// that is not a power of two it returns NULL with EINVAL, and the old block is still live and unchanged, also when
+// `size` is 0.
+HAK_EXPORT void *hak_aligned_realloc(void *ptr, size_t alignment, size_t size) HAK_NOEXCEPT
+    __attribute__((warn_unused_result)) HAK_ATTR_SIZE(3) HAK_ATTR_ALIGN(2);
 
 // Like hak_aligned_alloc, but rounds an alignment that is not a power of two up to the next one, like the GNU C
 // library.
