@@ -349,6 +349,7 @@ class Input {
       case HeapOp::kCheck:
         model_->CheckVerify();
         model_->CheckStatistics();
+        model_->CheckVisit();
         return;
       case HeapOp::kFault:
         hak_fault_set(FaultKinds(record[2]), 1 + record[4] % 6, 1 + record[7] % 4);
@@ -460,6 +461,7 @@ void HeapEngine::CheckReset(HeapModel *model) {
   api_.trim(0);
   model->CheckVerify();
   model->CheckStatistics();
+  model->CheckVisit();
   const hak_stats now = Statistics(api_);
   const uint64_t blocks = now.mapped_bytes - now.metadata_bytes;
   if (blocks > first_mapped_ + kRemainsMax) {

@@ -151,7 +151,7 @@ HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size) {
   return class_id != HAK_CLASS_NONE ? take_tiny(class_id, true, &fresh) : hak_slow_large(size, align, false);
 }
 
-HAK_NOINLINE void *hak_slow_aligned_calloc(size_t align, size_t size) {
+HAK_COLD void *hak_slow_aligned_calloc(size_t align, size_t size) {
   if (align <= HAK_MIN_ALIGN) return hak_slow_calloc(size);
   if (hak_class_of_aligned(size, align) == HAK_CLASS_NONE) return hak_slow_large(size, align, true);
   void *block = hak_slow_aligned(align, size);
@@ -282,7 +282,7 @@ HAK_NOINLINE void *hak_slow_realloc(void *block, size_t size) {
   return moved;
 }
 
-HAK_NOINLINE void *hak_slow_aligned_realloc(void *block, size_t align, size_t size) {
+HAK_COLD void *hak_slow_aligned_realloc(void *block, size_t align, size_t size) {
   if (align <= HAK_MIN_ALIGN || (block != NULL && size == 0)) return hak_slow_realloc(block, size);
   if (block == NULL) return hak_slow_aligned(align, size);
   const size_t usable = hak_slow_usable(block);

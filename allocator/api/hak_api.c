@@ -10,6 +10,7 @@
 #include "allocator/gate/gate.h"
 #include "allocator/gate/gate_now.h"
 #include "allocator/large/large.h"
+#include "allocator/observe/heap_walk.h"
 #include "allocator/observe/owns.h"
 #include "allocator/observe/statistics.h"
 #include "allocator/observe/verify.h"
@@ -84,4 +85,8 @@ bool hak_heap_verify(void) {
   hak_line_text(&line, fault);
   hak_line_write(&line);
   return false;
+}
+
+size_t hak_heap_visit(bool (*visit)(const hak_block *block, void *context), void *context) {
+  return hak_walk(visit, context);
 }

@@ -106,3 +106,17 @@ enum hak_empty_state hak_empty_give(void *block) {
   if (state == HAK_EMPTY_LIVE) atomic_fetch_sub_explicit(&count, 1, memory_order_relaxed);
   return state;
 }
+
+void *hak_empty_next(const void *after) {
+  char *const start = get_range();
+  if (start == NULL) return NULL;
+  const struct empties *all = get_bits();
+  size_t index = after == NULL ? 0 : (size_t)((const char *)after - start) / HAK_MIN_ALIGN + 1;
+  while (index < HAK_EMPTY_BLOCKS) {
+    // Relaxed: see above.
+    const uint64_t word = atomic_load_explicit(&all->live[index / 64], memory_order_relaxed) >> (index % 64);
+    if (word != 0) return start + (index + (size_t)__builtin_ctzll(word)) * HAK_MIN_ALIGN;
+    index = (index | 63) + 1;
+  }
+  return NULL;
+}

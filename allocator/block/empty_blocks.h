@@ -29,6 +29,10 @@ enum hak_empty_state hak_empty_state_of(const void *block);
 // Takes back a block; returns what it was before.
 enum hak_empty_state hak_empty_give(void *block);
 
+// The first live block at a higher address than `after`; NULL: there is none. A block that others take or give
+// meanwhile may be among them or not.
+void *hak_empty_next(const void *after);
+
 // Blocks that are live now. Relaxed: a statistic.
 uint64_t hak_empty_count(void);
 

@@ -261,7 +261,8 @@ static void add_cached(const struct hak_heap *heap, struct hak_heap_totals *tota
   }
 }
 
-static void add_heap(const struct hak_heap *heap, struct hak_heap_totals *totals) {
+static void add_heap(const struct hak_heap *heap, void *context) {
+  struct hak_heap_totals *const totals = context;
   totals->canary_bytes += atomic_load_explicit(&heap->counts.canary_bytes, memory_order_relaxed);
   totals->free_bytes += atomic_load_explicit(&heap->free_bytes, memory_order_relaxed);
   totals->refills += atomic_load_explicit(&heap->counts.refills, memory_order_relaxed);
@@ -277,9 +278,11 @@ static void add_heap(const struct hak_heap *heap, struct hak_heap_totals *totals
   totals->cached_bytes += atomic_load_explicit(&heap->counts.held_bytes, memory_order_relaxed);
 }
 
-static void add_heaps(const struct hak_heap_list *list, struct hak_heap_totals *totals)
-    HAK_REQUIRES(hak_registry_lock) {
-  for (const struct hak_heap *heap = list->first; heap != NULL; heap = heap->place.next) add_heap(heap, totals);
+HAK_COLD void hak_heap_for_each(void (*visit)(const struct hak_heap *heap, void *context), void *context) {
+  const struct hak_heap_list *const lists[] = {&registry.heaps, &registry.closing, &registry.abandoned};
+  for (uint32_t i = 0; i < 3; i++) {
+    for (const struct hak_heap *heap = lists[i]->first; heap != NULL; heap = heap->place.next) visit(heap, context);
+  }
 }
 
 struct hak_heap_totals hak_heap_totals(void) {
@@ -293,9 +296,7 @@ struct hak_heap_totals hak_heap_totals(void) {
   };
   totals.canary_bytes =
       registry.canary_bytes + atomic_load_explicit(&hak_orphanage.counts.canary_bytes, memory_order_relaxed);
-  add_heaps(&registry.heaps, &totals);
-  add_heaps(&registry.closing, &totals);
-  add_heaps(&registry.abandoned, &totals);
+  hak_heap_for_each(add_heap, &totals);
   hak_lock_release(&hak_registry_lock);
   return totals;
 }

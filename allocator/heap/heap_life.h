@@ -48,6 +48,10 @@ bool hak_heap_tick_records(uint64_t now);
 // Returns the memory of all records without a thread. Returns the bytes.
 size_t hak_heap_trim_records(void);
 
+// Calls visit(heap, context) for each heap with a thread, or whose thread ended without closing it.
+void hak_heap_for_each(void (*visit)(const struct hak_heap *heap, void *context), void *context)
+    HAK_REQUIRES(hak_registry_lock);
+
 // Around fork. No other thread is in a slow call meanwhile, and idle heaps are not written to. The child keeps the
 // calling thread's heap (NULL: it has none) and does not touch the others.
 void hak_heap_lock_all(void) HAK_ACQUIRE(hak_registry_lock, hak_late_lock, hak_orphanage_lock);

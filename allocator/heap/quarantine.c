@@ -180,3 +180,12 @@ void hak_quarantine_visit(const struct hak_heap *heap, void (*visit)(const void 
   }
   unlock_within(heap->quarantine);
 }
+
+void hak_quarantine_visit_class(const struct hak_quarantine *quarantine, uint32_t class_id,
+                                void (*visit)(const void *block, void *context), void *context)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("no other thread takes the lock") {
+  void *const *places = quarantine->places[class_id];
+  for (uint32_t i = 0; places != NULL && i < 2u * quarantine->halves[class_id]; i++) {
+    if (places[i] != NULL) visit(places[i], context);
+  }
+}

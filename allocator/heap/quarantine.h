@@ -64,6 +64,9 @@ void hak_quarantine_reset_lock(struct hak_heap *heap);
 void *hak_quarantine_swap(struct hak_heap *heap, uint32_t class_id, void *block);
 // Calls visit(block, class) for each block in the quarantine.
 void hak_quarantine_visit(const struct hak_heap *heap, void (*visit)(const void *block, uint32_t class_id));
+// Calls visit(block, context) for each block of the class, while the quarantine's lock is kept free (os/fork_gate.h).
+void hak_quarantine_visit_class(const struct hak_quarantine *quarantine, uint32_t class_id,
+                                void (*visit)(const void *block, void *context), void *context);
 // An unpredictable number, 0 .. bound - 1.
 uint32_t hak_quarantine_random(struct hak_heap *heap, uint32_t bound);
 // Brings the blocks of an array into a random order.

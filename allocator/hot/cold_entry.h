@@ -17,8 +17,8 @@ HAK_NOINLINE void *hak_slow_calloc(size_t size);
 HAK_NOINLINE void *hak_slow_realloc(void *block, size_t size);
 HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size);
 // For any alignment.
-HAK_NOINLINE void *hak_slow_aligned_calloc(size_t align, size_t size);
-HAK_NOINLINE void *hak_slow_aligned_realloc(void *block, size_t align, size_t size);
+HAK_COLD void *hak_slow_aligned_calloc(size_t align, size_t size);
+HAK_COLD void *hak_slow_aligned_realloc(void *block, size_t align, size_t size);
 // Returns a large block for any size.
 HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero);
 HAK_NOINLINE size_t hak_slow_usable(const void *block);

@@ -237,7 +237,7 @@ enum hak_guarded_kind hak_guarded_give(void *block) {
 }
 
 bool hak_guarded_is_live(const void *block) {
-  hak_mapping_lock();
+  lock();
   const bool live = hak_address_find(&table.live, block) != NULL;
   hak_mapping_unlock();
   return live;
@@ -278,6 +278,16 @@ bool hak_guarded_resize(void *block, size_t size, bool keep_pages) {
   }
   hak_mapping_unlock();
   return done;
+}
+
+void hak_guarded_gather(struct hak_address_batch *batch) {
+  lock();
+  for (size_t i = 0; table.live.buckets != NULL && i < table.live.bucket_count; i++) {
+    for (struct hak_address_entry *entry = table.live.buckets[i]; entry != NULL; entry = entry->next) {
+      hak_address_offer(batch, block_of(guarded_of(entry)));
+    }
+  }
+  hak_mapping_unlock();
 }
 
 struct hak_guarded_totals hak_guarded_totals(void) {

@@ -13,6 +13,7 @@
 #ifndef HAKMEM_LARGE_GUARDED_H_
 #define HAKMEM_LARGE_GUARDED_H_
 
+#include "allocator/meta/address_batch.h"
 #include "allocator/os/base.h"
 
 HAK_C_BEGIN
@@ -43,6 +44,8 @@ bool hak_guarded_is_held(const void *block);
 // Resizes the block to `size` bytes in place. False: this would take another number of pages, or, with `keep_pages`,
 // more pages.
 bool hak_guarded_resize(void *block, size_t size, bool keep_pages);
+// Offers the address of each live block.
+void hak_guarded_gather(struct hak_address_batch *batch);
 struct hak_guarded_totals {
   uint64_t blocks;
   uint64_t bytes;    // as requested

@@ -124,6 +124,14 @@ bool hak_large_is_live(const void *address) {
   return HAK_GUARDED ? hak_guarded_is_live(address) : hak_large_usable(address) != 0;
 }
 
+void hak_large_gather(struct hak_address_batch *batch) {
+  if (HAK_GUARDED) {
+    hak_guarded_gather(batch);
+  } else {
+    hak_page_heap_gather(batch);
+  }
+}
+
 void *hak_large_resize(void *block, size_t size, bool may_move) {
   if (HAK_GUARDED) return hak_guarded_resize(block, size, false) ? block : NULL;
   const struct hak_page_block found = hak_page_heap_look(block);

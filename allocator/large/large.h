@@ -6,6 +6,7 @@
 #ifndef HAKMEM_LARGE_LARGE_H_
 #define HAKMEM_LARGE_LARGE_H_
 
+#include "allocator/meta/address_batch.h"
 #include "allocator/os/base.h"
 
 HAK_C_BEGIN
@@ -20,6 +21,8 @@ bool hak_large_free(void *block);
 size_t hak_large_usable(const void *block);
 // Whether a live large block begins at `address`, which may be any.
 bool hak_large_is_live(const void *address);
+// Offers the address of each live large block, and of blocks in thread caches.
+void hak_large_gather(struct hak_address_batch *batch);
 // Resizes the block to `size` bytes in place, or, with `may_move`, by moving pages instead of copying bytes. Returns
 // its address; NULL: this is not possible, and nothing changed.
 void *hak_large_resize(void *block, size_t size, bool may_move);

@@ -354,6 +354,16 @@ struct hak_page_heap_totals hak_page_heap_totals(void) {
 
 uint64_t hak_page_heap_free_memory(void) { return hak_free_runs_dirty(); }
 
+static HAK_COLD void offer(const struct hak_run *run, void *context) {
+  if (run->state == HAK_RUN_LIVE) hak_address_offer(context, run->start + run->front);
+}
+
+HAK_COLD void hak_page_heap_gather(struct hak_address_batch *batch) {
+  lock();
+  hak_run_for_each(offer, batch);
+  hak_mapping_unlock();
+}
+
 const char *hak_page_heap_verify(void) {
   struct sums sums = {.blocks = 0};
   lock();

@@ -8,6 +8,7 @@
 #ifndef HAKMEM_PAGES_PAGE_HEAP_H_
 #define HAKMEM_PAGES_PAGE_HEAP_H_
 
+#include "allocator/meta/address_batch.h"
 #include "allocator/os/base.h"
 
 HAK_C_BEGIN
@@ -44,6 +45,9 @@ void *hak_page_heap_resize(void *block, size_t size, uint16_t tag, bool may_move
 bool hak_page_heap_tick(uint64_t now);
 // Returns the memory of all free runs, and the addresses of large ones. Returns the bytes of memory.
 size_t hak_page_heap_trim(void);
+
+// Offers the address of each live block.
+void hak_page_heap_gather(struct hak_address_batch *batch);
 
 struct hak_page_heap_totals {
   uint64_t blocks;

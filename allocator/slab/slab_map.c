@@ -79,3 +79,18 @@ uint32_t hak_slab_map_find(const void *address) {
   if (leaf == NULL) return HAK_CLASS_NONE;
   return atomic_load_explicit(&leaf[granule & (LEAF_SIZE - 1)], memory_order_relaxed);
 }
+
+HAK_COLD uintptr_t hak_slab_map_next(uintptr_t granule) {
+  while (granule < HAK_GRANULE_COUNT) {
+    // Acquire: as in hak_slab_map_find.
+    HAK_ATOMIC(uint8_t) *leaf = atomic_load_explicit(&root[granule >> LEAF_SHIFT], memory_order_acquire);
+    if (leaf == NULL) {
+      granule = (granule | (LEAF_SIZE - 1)) + 1;
+    } else if (atomic_load_explicit(&leaf[granule & (LEAF_SIZE - 1)], memory_order_relaxed) == HAK_CLASS_NONE) {
+      granule++;
+    } else {
+      break;
+    }
+  }
+  return granule;
+}

@@ -49,6 +49,9 @@ void hak_slab_map_set(const void *start, uint32_t count, uint32_t class_id);
 // The entry of any address, in either form.
 uint32_t hak_slab_map_find(const void *address);
 
+// The first granule of the address space from `granule` on that is a slab's; HAK_GRANULE_COUNT or more: there is none.
+uintptr_t hak_slab_map_next(uintptr_t granule);
+
 // Whether the flat form is in use.
 bool hak_slab_map_is_flat(void);
 

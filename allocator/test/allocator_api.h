@@ -32,6 +32,7 @@ struct AllocatorApi {
   size_t (*trim)(size_t keep_bytes) = hak_trim;
   int (*stats_get)(hak_stats *stats) = hak_stats_get;
   bool (*heap_verify)() = hak_heap_verify;
+  size_t (*heap_visit)(bool (*visit)(const hak_block *block, void *context), void *context) = hak_heap_visit;
 };
 
 }  // namespace hak_test

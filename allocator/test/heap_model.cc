@@ -81,6 +81,17 @@ void EachPart(size_t filled, bool sparse, const Visit &visit) {
 // The largest size for which malloc returns exactly good_size bytes.
 constexpr size_t kLargestExact = size_t{1} << 20;
 
+// What heap_visit sees, in any order.
+std::vector<hak_block> Visited(const AllocatorApi &api) {
+  std::vector<hak_block> blocks;
+  const auto note = [](const hak_block *block, void *context) {
+    static_cast<std::vector<hak_block> *>(context)->push_back(*block);
+    return true;
+  };
+  api.heap_visit(note, &blocks);
+  return blocks;
+}
+
 std::string Number(uint64_t n) { return std::to_string(n); }
 
 }  // namespace
@@ -113,6 +124,8 @@ const char *OracleName(Oracle oracle) {
       return "fault";
     case Oracle::kSameAgain:
       return "same again";
+    case Oracle::kVisit:
+      return "visit";
     case Oracle::kOwns:
       return "owns";
   }
@@ -504,6 +517,34 @@ void HeapModel::Audit(const Block &block) {
   Open(block);
   CheckContents(block, block.usable, Oracle::kContents, "in an audit");
   Close(block);
+}
+
+void HeapModel::CheckVisit() {
+  std::string wrong;
+  uint64_t others = 0;
+  const std::vector<hak_block> visited = Visited(api_);
+  std::unordered_set<uintptr_t> seen;
+  const uint64_t live = live_blocks();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const hak_block &block : visited) {
+      const auto address = reinterpret_cast<uintptr_t>(block.address);
+      const auto found = live_.find(address);
+      if (!seen.insert(address).second) {
+        wrong = "saw " + Hex(block.address) + " twice";
+      } else if (found == live_.end()) {
+        ++others;
+      } else if (std::max<size_t>(block.usable_size, 1) != found->second - found->first) {
+        wrong = "gave " + Hex(block.address) + " " + Number(block.usable_size) + " usable bytes";
+      }
+    }
+  }
+  if (wrong.empty() && seen.size() != live + others) {
+    wrong = "saw " + Number(seen.size() - others) + " of " + Number(live) + " live blocks";
+  } else if (wrong.empty() && others != baseline_.live_blocks) {
+    wrong = "saw " + Number(others) + " blocks that are not the model's, for " + Number(baseline_.live_blocks);
+  }
+  if (!wrong.empty()) Report(Oracle::kVisit, "heap_visit " + wrong);
 }
 
 void HeapModel::CheckVerify() {

@@ -38,6 +38,7 @@ enum class Oracle {
   kAvailability,  // an ordinary request failed
   kFault,         // the system refused memory, and the request did not fail by NULL and ENOMEM
   kSameAgain,     // the same calls had another result
+  kVisit,         // heap_visit left out a live block, or saw another one
   kOwns,          // owns is wrong about a block, or about an address in one
 };
 
@@ -96,6 +97,8 @@ class HeapModel {
   // Compares the heap's statistics with the model. Call it only while no other thread is inside the allocator.
   void CheckStatistics();
   void CheckVerify();
+  // As CheckStatistics, for the blocks that heap_visit sees.
+  void CheckVisit();
 
   // Whether requests may fail now, because a fault plan makes the system refuse memory. Called when a request failed.
   // The failure must be NULL with ENOMEM, and nothing may have changed.

@@ -204,6 +204,30 @@ int StatsGet(hak_stats *stats) {
   return code;
 }
 
+struct Visitor {
+  bool (*visit)(const hak_block *block, void *context);
+  void *context;
+  unsigned count;
+};
+
+bool VisitWrongly(const hak_block *block, void *context) {
+  auto *visitor = static_cast<Visitor *>(context);
+  hak_block shown = *block;
+  const bool strikes = ++visitor->count % 7 == 0;
+  if (g_bug == Bug::kVisitMisses && strikes) return true;
+  if (g_bug == Bug::kVisitSize) ++shown.usable_size;
+  if (g_bug == Bug::kVisitTwice && strikes) visitor->visit(&shown, visitor->context);
+  if (g_bug == Bug::kVisitFreed && strikes) {
+    shown.address = static_cast<char *>(shown.address) + shown.class_size;
+  }
+  return visitor->visit(&shown, visitor->context);
+}
+
+size_t HeapVisit(bool (*visit)(const hak_block *block, void *context), void *context) {
+  Visitor visitor = {visit, context, 0};
+  return hak_heap_visit(VisitWrongly, &visitor);
+}
+
 bool Verify() { return g_bug != Bug::kVerifyFails && hak_heap_verify(); }
 
 }  // namespace
@@ -233,6 +257,7 @@ AllocatorApi PlantBug(Bug bug) {
   api.owns = Owns;
   api.stats_get = StatsGet;
   api.heap_verify = Verify;
+  api.heap_visit = HeapVisit;
   return api;
 }
 

@@ -43,6 +43,10 @@ enum class Bug {
   kDirtyAligned,          // aligned_calloc does not clear the last byte
   kReallocMisaligns,      // aligned_realloc keeps to the alignment that the block has
   kAlignedReallocLoses,   // aligned_realloc loses the last byte that it should keep
+  kVisitMisses,           // heap_visit leaves out every seventh block
+  kVisitFreed,            // heap_visit sees a block that is not live
+  kVisitTwice,            // heap_visit sees every seventh block twice
+  kVisitSize,             // heap_visit gives a size one too large
   kOwnsDenies,            // owns denies some live blocks
   kOwnsInside,            // owns takes the bytes behind a block's first one for blocks too
   kOwnsFreed,             // owns keeps to what it said once

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """All mutants. README.md explains the fields."""
 
+load(":table_api.bzl", "API_MUTANTS")
 load(":table_calls.bzl", "CALL_MUTANTS")
 load(":table_floor.bzl", "FLOOR_MUTANTS")
 load(":table_gates.bzl", "GATE_MUTANTS")
@@ -8,7 +9,7 @@ load(":table_heaps.bzl", "HEAP_MUTANTS")
 load(":table_pages.bzl", "PAGE_MUTANTS")
 load(":table_slabs.bzl", "SLAB_MUTANTS")
 
-MUTANTS = FLOOR_MUTANTS + GATE_MUTANTS + SLAB_MUTANTS + PAGE_MUTANTS + HEAP_MUTANTS + CALL_MUTANTS
+MUTANTS = FLOOR_MUTANTS + GATE_MUTANTS + SLAB_MUTANTS + PAGE_MUTANTS + HEAP_MUTANTS + CALL_MUTANTS + API_MUTANTS
 
 MUTANT_NAMES = [mutant["name"] for mutant in MUTANTS]
 

@@ -255,6 +255,29 @@ HAK_EXPORT int hak_config_set(const char *name, const char *value) HAK_NOEXCEPT;
 // violation to stderr and returns false.
 HAK_EXPORT bool hak_heap_verify(void) HAK_NOEXCEPT;
 
+// A live block, as hak_heap_visit shows it.
+typedef struct hak_block {
+  void *address;
+  size_t usable_size;  // as hak_usable_size says
+  size_t class_size;   // bytes of each block of its size class; 0: the block has none, because it is large, has guard
+                       // pages of its own, or, in HARDENED builds, is of size 0
+} hak_block;
+
+// Calls visit(block, context) for each live block of the process: small blocks first, then large ones. Stops when it
+// returns false. Returns how many blocks it was called for. Freed blocks that wait in thread caches or in the
+// quarantine are not live.
+//
+// While no other thread is inside the allocator, each live block is visited exactly once and no other. Otherwise this
+// still holds for each block that is live during the whole call and that nobody resizes. Blocks that other threads
+// allocate, free or resize meanwhile may be visited or not, and so may freed ones that move between caches at that
+// moment.
+//
+// No lock is held while `visit` runs. It may use the allocator; the same then holds for the blocks that it allocates
+// and frees. It must not read a block that another thread may free, and must not throw. The call itself allocates
+// nothing. It takes time for each 64 KiB of small blocks and each thread, during which allocations of other threads
+// that need more than their caches wait; and for each batch of 64 large blocks a look at all of them.
+HAK_EXPORT size_t hak_heap_visit(bool (*visit)(const hak_block *block, void *context), void *context) HAK_NOEXCEPT;
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif
