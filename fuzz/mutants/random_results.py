@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The record of the mutants that random_mutants.py judged, and the page that shows it."""
+
+import hashlib
+import json
+import pathlib
+import re
+
+import random_draw
+
+KILLED, HANGS, SURVIVED = "killed", "killed by time limit", "survived"
+SAME, BROKEN = "same code", "does not compile"
+JUDGED = (KILLED, HANGS, SURVIVED)
+VERDICTS = JUDGED + (SAME, BROKEN)
+# What an explanation of a survivor begins with if no test can notice it.
+EQUIVALENT = "Equivalent: "
+# The copies of a test that other profiles and modes have.
+COPY = re.compile(r"_(fast|observe|hardened|preserve|always|static)$")
+
+
+def read(path):
+    """The records by the keys of the mutants. ValueError: one is malformed."""
+    if not path.exists():
+        return {}
+    records = json.loads(path.read_text(encoding="utf-8"))
+    for key, record in records.items():
+        if record.get("verdict") not in VERDICTS or record.get("kind") not in random_draw.KINDS:
+            raise ValueError(f"{path}: {key} has no verdict or no kind")
+    return records
+
+
+def write(path, records):
+    """One record a line, so that two runs differ in what they judged. Whole or not at all: a run may be cut short."""
+    ordered = sorted(records.items(), key=lambda item: (item[1]["file"], item[1]["line"], item[0]))
+    lines = [f"{json.dumps(key)}: {json.dumps(record, sort_keys=True)}" for key, record in ordered]
+    beside = path.with_name(path.name + ".new")
+    beside.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def test_files(root, label):
+    """The sources of a test; of one without a file of its name, all that its package may use."""
+    package, _, name = label.removeprefix("//").partition(":")
+    folder = pathlib.Path(root) / package
+    while True:
+        found = sorted(path for path in folder.glob(f"{name}.*") if path.is_file())
+        if found:
+            return found
+        shorter = COPY.sub("", name)
+        if shorter == name:
+            return sorted(path for path in folder.glob("*") if path.is_file() and not re.search(r"\.[ch]$", path.name))
+        name = shorter
+
+
+def all_test_files(root):
+    """What might kill a survivor, if it were changed."""
+    root = pathlib.Path(root)
+    found = [path for path in root.glob("allocator/**/*") if path.is_file() and
+             ("/test/" in str(path.relative_to(root)) or path.suffix == ".cc")]
+    return sorted(found + [path for path in root.glob("fuzz/*") if path.is_file()])
+
+
+def digest(root, file, killer):
+    """A digest of the contents on which a verdict rests: the mutated source, and the test that killed it (`killer` is its
+    label), or all tests if none did."""
+    root = pathlib.Path(root)
+    total = hashlib.sha256()
+    for path in [root / file] + (test_files(root, killer) if killer else all_test_files(root)):
+        total.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    return total.hexdigest()[:16]
+
+
+def is_current(root, record):
+    """Whether neither the code nor the tests have changed since the verdict."""
+    if not (pathlib.Path(root) / record["file"]).exists():
+        return False
+    return record["digest"] == digest(root, record["file"], label_of(record))
+
+
+def label_of(record):
+    match = re.match(r"`([^`]+)`", record.get("killer", ""))
+    return match.group(1) if match else ""
+
+
+def cell(text):
+    """`text` in one cell of a table, as code."""
+    text = " ".join(text.split())
+    return "`" + (text if len(text) <= 90 else text[:87] + "...").replace("|", "\\|").replace("`", "'") + "`"
+
+
+def counts(title, groups):
+    """A table: one line for each group of records."""
+    lines = [f"| {title} | judged | killed | of these by the time limit | survived | does not compile | same code |",
+             "| --- | --- | --- | --- | --- | --- | --- |"]
+    for name, records in groups:
+        of = {verdict: sum(r["verdict"] == verdict for r in records) for verdict in VERDICTS}
+        lines.append(f"| {name} | {sum(of[v] for v in JUDGED)} | {of[KILLED] + of[HANGS]} | {of[HANGS]} | {of[SURVIVED]} "
+                     f"| {of[BROKEN]} | {of[SAME]} |")
+    return lines
+
+
+def room(record):
+    return record["file"].split("/")[1]
+
+
+def render(records):
+    """The page docs/analysis/testing/random-mutants.md."""
+    everything = list(records.values())
+    judged = [r for r in everything if r["verdict"] in JUDGED]
+    survivors = {key: r for key, r in records.items() if r["verdict"] == SURVIVED}
+    killed = len(judged) - len(survivors)
+    equivalent = sum(r.get("explanation", "").startswith(EQUIVALENT) for r in survivors.values())
+    rate = 100 * killed / len(judged) if judged else 0
+    seeds = sorted({str(r["seed"]) for r in everything})
+    commits = sorted({r["commit"] for r in judged})
+    lines = [
+        "<!-- SPDX-License-Identifier: Apache-2.0 -->",
+        "<!-- Generated by fuzz/mutants/random_mutants.py; do not edit. -->",
+        "# Bugs drawn at random",
+        "",
+        f"**{killed} killed / {len(judged)} judged ({rate:.1f} %).** {equivalent} of the {len(survivors)} survivors are "
+        "equivalent: no test can notice them.",
+        "",
+        "Each is the allocator with one change that a seed draws from all of its sources (fuzz/mutants/README.md). It is",
+        "killed when a test fails, or does not end, that passes without it. What does not compile, and what compiles to the",
+        "same code, is not judged.",
+        "",
+        f"Seeds: {', '.join(seeds) or 'none'}. Commits: {', '.join(commits) or 'none'}.",
+        "",
+        "## By kind",
+        "",
+    ]
+    lines += counts("kind", [(kind, [r for r in everything if r["kind"] == kind]) for kind in random_draw.KINDS])
+    lines += ["", "## By room", ""]
+    lines += counts("room", [(name, [r for r in everything if room(r) == name])
+                             for name in sorted({room(r) for r in everything})])
+    if survivors:
+        lines += ["", "## Survivors", "",
+                  "The lines are those of the commit. `passed`: the tests that all passed: `likely` are those of the box, of "
+                  "its room, and a few of", "the whole allocator; `wide` are all of `//allocator/...` and `//fuzz/...` but the "
+                  "copies for other profiles; `whole` is `//...`.", "",
+                  "| mutant | line | kind | from | to | build | passed | why |",
+                  "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+        for key, r in sorted(survivors.items(), key=lambda item: (item[1]["file"], item[1]["line"], item[0])):
+            why = r.get("explanation", "?").replace("|", "\\|")
+            lines.append(f"| `{key}` | `{r['file']}`:{r['line']} at {r['commit']} | {r['kind']} | {cell(r['old'])} "
+                         f"| {cell(r['new'])} | {r['build']} | {r['passed']} | {why} |")
+    return "\n".join(lines) + "\n"
