@@ -253,11 +253,13 @@ static const char *check_slab(const struct hak_heap *heap, const struct hak_slab
 
 const char *hak_heap_check(const struct hak_heap *heap) {
   uint64_t free_bytes = 0;
+  uint64_t slabs = 0;
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     const struct hak_class_heap *class_heap = &heap->classes[class_id];
     uint32_t with_room = 0;
     for (uint32_t list = 0; list < HAK_LIST_COUNT; list++) {
       for (const struct hak_slab *slab = class_heap->lists[list]; slab != NULL; slab = slab->next) {
+        slabs++;
         with_room += list != HAK_LIST_FULL;
         free_bytes += (uint64_t)hak_slab_free_count(slab) * slab->stride;
         const char *fault = check_slab(heap, slab, class_id, list);
@@ -266,6 +268,7 @@ const char *hak_heap_check(const struct hak_heap *heap) {
     }
     if (with_room != atomic_load_explicit(&class_heap->with_room, memory_order_relaxed)) return "slabs miscounted";
   }
+  if (slabs != heap->slabs) return "slabs of a heap miscounted";
   if (free_bytes != hak_heap_free_bytes(heap)) return "free bytes of a heap miscounted";
   return NULL;
 }

@@ -310,6 +310,27 @@ TEST_F(Heap, AClosedRecordIsOpenedAgain) {
   EXPECT_EQ(hak_pool_totals().slabs_used, 0u);
 }
 
+// Threads that ended without closing their heaps: all of these are closed at once, and no heap of a living thread.
+TEST_F(Heap, TheHeapsOfLostThreadsAreClosedTogether) {
+  hak_heap *living = hak_heap_open();
+  ASSERT_TRUE(hak_thread_mark_set(&living->mark));
+  for (int i = 0; i < 5; i++) {
+    std::thread([] {
+      hak_heap *heap = hak_heap_open();
+      // Last, because a heap that is opened closes some of those that are lost.
+      if (heap == nullptr || !hak_thread_mark_set(&heap->mark)) abort();
+    }).join();
+  }
+  EXPECT_GE(hak_heap_totals().threads, 3u);
+  hak_heap_close_left();
+  EXPECT_EQ(hak_heap_totals().threads, 2u);
+  EXPECT_EQ(hak_heap_threads(), 2u);
+  hak_heap_close_left();
+  EXPECT_EQ(hak_heap_totals().threads, 2u);
+  hak_thread_mark_clear(&living->mark);
+  hak_heap_close(living);
+}
+
 TEST_F(Heap, RunsOutCleanlyAndRecovers) {
   std::vector<void *> blocks;
   {

@@ -145,6 +145,9 @@ class IdleCache : public testing::Test {
     ASSERT_EQ(heaps.cached_blocks, cached);
     const struct hak_pool_totals pool = hak_pool_totals();
     ASSERT_EQ(pool.tiny_blocks, live_.size() + cached + pool.remote_blocks + heaps.rest_blocks);
+    uint64_t live_bytes = 0;
+    for (void *block : live_) live_bytes += hak_class_usable(hak_slab_map_find(block));
+    ASSERT_EQ(pool.tiny_bytes, live_bytes + heaps.cached_bytes + pool.remote_bytes + heaps.rest_bytes);
   }
   void ExpectVerifies() {
     for (const std::unique_ptr<Owner> &owner : owners_) {

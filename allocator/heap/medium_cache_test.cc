@@ -115,6 +115,18 @@ TEST_F(MediumCache, OfAFullClassTheOldestGoBack) {
   EXPECT_EQ(FromCache(owner, 40 * kKiB), nullptr);
 }
 
+// Blocks that a full class returns no longer count against the bound, however many they are.
+TEST_F(MediumCache, AFullClassDoesNotFillTheCache) {
+  const Owner owner;
+  for (uint32_t i = 1; i <= 200; i++) {
+    ASSERT_TRUE(Give(owner, Take(40 * kKiB)));
+    // After the first overflow the class has one slot more than half of them, or all of them, in turns.
+    const uint32_t over = i <= HAK_MEDIUM_SLOTS ? 0 : (i - HAK_MEDIUM_SLOTS - 1) / (HAK_MEDIUM_SLOTS / 2) + 1;
+    ASSERT_EQ(Count(owner).blocks, i - over * (HAK_MEDIUM_SLOTS / 2)) << i;
+  }
+  Flush(owner);
+}
+
 TEST_F(MediumCache, HoldsAMegabyteAtMost) {
   const Owner owner;
   for (const uint64_t setting : {uint64_t{2} << 20, uint64_t{300} << 10, uint64_t{0}}) {

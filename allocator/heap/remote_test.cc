@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -62,6 +63,11 @@ class Remote : public testing::Test {
     const hak_chain chain = Chain(blocks);
     hak_remote_push(&chain);
   }
+  // Bytes in hak_heaps_free_bytes that neither this heap nor the orphanage has.
+  uint64_t Unknown() const {
+    return atomic_load_explicit(&hak_heaps_free_bytes, memory_order_relaxed) - hak_heap_free_bytes(heap_) -
+           hak_heap_free_bytes(&hak_orphanage);
+  }
   static hak_slab *Pending(hak_heap *heap) { return atomic_load_explicit(&heap->pending, memory_order_relaxed); }
   static uint64_t RemoteWord(hak_slab *slab) { return atomic_load_explicit(&slab->remote, memory_order_relaxed); }
 
@@ -114,17 +120,46 @@ TEST_F(Remote, OneDrainTakesInAllSlabs) {
   EXPECT_EQ(hak_pool_totals().slabs_used, 1u) << "all empty slabs but the last are returned";
 }
 
+// Blocks on a chain that is detached and not put back yet are in no slab's count.
+TEST_F(Remote, TheRestOfADrainIsCounted) {
+  std::vector<void *> blocks = Take(1024 * 2);
+  std::sort(blocks.begin(), blocks.end());
+  // A whole slab of them at once: more than one drain collects.
+  const auto end = std::find_if(blocks.begin(), blocks.end(),
+                                [&](void *block) { return hak_slab_of(block) != hak_slab_of(blocks[0]); });
+  const std::vector<void *> chain(blocks.begin(), end);
+  ASSERT_GT(chain.size(), HAK_DRAIN_BLOCKS);
+  Push(chain);
+  for (uint64_t left = chain.size(); left > 0;) {
+    const bool waits = hak_remote_drain_some(heap_);
+    const struct hak_heap_totals heaps = hak_heap_totals();
+    ASSERT_LT(heaps.rest_blocks, left);
+    left = heaps.rest_blocks;
+    EXPECT_EQ(waits, left > 0);
+    EXPECT_EQ(heaps.rest_bytes, left * hak_class_usable(kClass));
+    EXPECT_EQ(hak_pool_totals().remote_blocks, 0u);
+    EXPECT_EQ(hak_pool_totals().tiny_blocks, blocks.size() - chain.size() + left);
+  }
+  for (auto block = end; block != blocks.end(); ++block) hak_give_back(heap_, &*block, 1);
+}
+
 TEST_F(Remote, BlocksOfAnOrphanedSlabAreTakenInAtOnce) {
   hak_heap *other = hak_heap_open();
   void *out[4];
   ASSERT_EQ(hak_heap_take(other, kClass, out, 4, nullptr), 4u);
   hak_slab *slab = hak_slab_of(out[0]);
   hak_heap_close(other);
-  Push({out[0], out[1]});
-  EXPECT_EQ(RemoteWord(slab), 0u);
-  EXPECT_EQ(hak_slab_free_count(slab), 2u);
-  EXPECT_EQ(hak_heap_check(&hak_orphanage), nullptr);
-  Push({out[2], out[3]});
+  hak_heap_report(heap_);
+  const uint64_t unknown = Unknown();
+  for (const size_t first : {0, 2}) {
+    const hak_chain chain = Chain({out[first], out[first + 1]});
+    atomic_fetch_add_explicit(&hak_heaps_free_bytes, hak_remote_push(&chain), memory_order_relaxed);
+    EXPECT_EQ(Unknown(), unknown) << "all free bytes of the heaps are known, whoever freed them";
+    if (first != 0) break;
+    EXPECT_EQ(RemoteWord(slab), 0u);
+    EXPECT_EQ(hak_slab_free_count(slab), 2u);
+    EXPECT_EQ(hak_heap_check(&hak_orphanage), nullptr);
+  }
   EXPECT_EQ(slab->class_id, HAK_CLASS_NONE) << "the empty slab returned to the pool";
 }
 
@@ -266,6 +301,48 @@ TEST_F(Remote, ThreadsPushWhileTheOwnerDrains) {
   EXPECT_EQ(hak_pool_totals().remote_blocks, 0u);
   EXPECT_EQ(hak_pool_totals().tiny_blocks, 0u);
   EXPECT_EQ(Pending(heap_), HAK_PENDING_END);
+}
+
+// Two threads notify the same heap of two slabs at the same time: no notice is lost.
+TEST_F(Remote, ThreadsNotifyAtTheSameTime) {
+  constexpr size_t kThreads = 2;
+  constexpr size_t kSlabs = 64;  // of each thread
+  const std::vector<void *> blocks = Take(1024 * (kThreads * kSlabs + 1));
+  // One block of each slab but the last. All others stay in use, so the heap takes exactly these again.
+  std::vector<void *> freed;
+  for (size_t i = 0; i < kThreads * kSlabs; i++) freed.push_back(blocks[i * 1024]);
+  int lost = 0;
+  for (int round = 0; round < hak_unit::Operations(50); round++) {
+    std::atomic<size_t> arrived{0};
+    std::vector<std::thread> threads;
+    for (size_t t = 0; t < kThreads; t++) {
+      threads.emplace_back([&, t] {
+        for (size_t i = 0; i < kSlabs; i++) {
+          const hak_chain chain = Chain({freed[i * kThreads + t]});
+          arrived++;
+          // Spins, so that both go on at once; yields in case there is only one processor.
+          for (uint32_t spins = 1; arrived < kThreads * (i + 1); spins++) {
+            if (spins % 65536 == 0) std::this_thread::yield();
+          }
+          hak_remote_push(&chain);
+        }
+      });
+    }
+    for (std::thread &thread : threads) thread.join();
+    hak_remote_drain(heap_);
+    for (void *block : freed) {
+      if (RemoteWord(hak_slab_of(block)) == 0) continue;
+      lost++;
+      hak_remote_notify(hak_slab_of(block));
+    }
+    hak_remote_drain(heap_);
+    freed = Take(static_cast<uint32_t>(freed.size()));
+  }
+  EXPECT_EQ(lost, 0) << "chains without a notice";
+  std::set<hak_slab *> slabs;
+  for (void *block : freed) slabs.insert(hak_slab_of(block));
+  EXPECT_EQ(slabs.size(), freed.size());
+  for (void *block : blocks) hak_give_back(heap_, &block, 1);
 }
 
 class RemoteForged : public Remote {

@@ -148,6 +148,10 @@ TEST_F(Verify, WrongCounts) {
     const ChangedAtomic<uint32_t> changed(with_room, with_room->load() + 1);
     Expect("slabs miscounted");
   }
+  {
+    const Changed<uint64_t> changed(&heap_->slabs, heap_->slabs + 1);
+    Expect("slabs of a heap miscounted");
+  }
 }
 
 TEST_F(Verify, TheWrongList) {

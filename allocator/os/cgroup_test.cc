@@ -54,6 +54,23 @@ TEST_F(Cgroup, ANumberIsTheLimitAndMaxIsNone) {
   EXPECT_EQ(Limit("0::/a\n"), 4096u);
 }
 
+// A longer path is not read: the limits of the groups above it count.
+TEST_F(Cgroup, APathHasUpTo1023Bytes) {
+  Max("", "7000\n");
+  const std::string file = "/memory.max";
+  for (const size_t length : {size_t{1023}, size_t{1024}}) {
+    std::string group;
+    while (mount_.size() + group.size() + file.size() < length) {
+      const size_t left = length - mount_.size() - group.size() - file.size();
+      // A name has up to 255 bytes, and at least one.
+      group += '/' + std::string(left > 202 ? 200 : left - 1, 'x');
+    }
+    ASSERT_EQ((mount_ + group + file).size(), length);
+    Max(group, "5000\n");
+    EXPECT_EQ(Limit("0::" + group + "\n"), length == 1023 ? 5000u : 7000u);
+  }
+}
+
 TEST_F(Cgroup, TheLowerOfHighAndMaxCounts) {
   Max("/a", "2000\n");
   High("/a", "1500\n");

@@ -14,6 +14,7 @@
 #include "allocator/block/tiny_region_id.h"
 #include "allocator/os/os.h"
 #include "allocator/os/unit_test.h"
+#include "allocator/slab/slab_purge.h"
 
 namespace {
 
@@ -225,6 +226,44 @@ TEST_F(Slab, FormattingForgetsTheClassBefore) {
   EXPECT_EQ(hak_slab_take_free(slab, out.data(), 100), 0u);
   for (uint32_t i = 0; i < slab->capacity; i++) EXPECT_FALSE(hak_slab_bit(slab, i));
 }
+
+#if !HAK_HARDENED  // With guard pages between the slabs, no pages of slabs in use are returned.
+// One block in use: the pages that it touches keep their memory, and all others of the slab's blocks return theirs.
+// Tried for both blocks at each border of two pages, in every class.
+TEST_F(Slab, APurgeLeavesOutThePagesOfABlockInUse) {
+  const size_t page = hak_os_page_size();
+  for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) {
+    const uint32_t stride = hak_class_stride(id);
+    std::set<uint32_t> in_use;
+    for (size_t distance = 0; distance <= HAK_SLAB_SIZE; distance += page) {
+      if (distance != 0) in_use.insert(static_cast<uint32_t>((distance - 1) / stride));
+      in_use.insert(static_cast<uint32_t>(distance / stride));
+    }
+    for (const uint32_t used : in_use) {
+      hak_slab *slab = Format(7, id);
+      if (used >= slab->capacity) continue;
+      std::vector<void *> out(slab->capacity);
+      ASSERT_EQ(hak_slab_carve(slab, out.data(), slab->capacity), slab->capacity);
+      for (uint32_t i = 0; i < slab->capacity; i++) {
+        if (i != used) ASSERT_TRUE(hak_slab_put(slab, i));
+      }
+      const char *block = static_cast<char *>(hak_slab_block(slab, used));
+      memset(hak_slab_block(slab, used), 0x5A, hak_class_usable(id));
+      size_t expected = 0;
+      for (const char *at = hak_slab_start(slab); at < hak_slab_end(slab); at += page) {
+        const bool is_touched = at < block + stride && at + page > block;
+        if (at >= hak_slab_block(slab, slab->capacity - 1) && !is_touched) expected += page;
+      }
+      uint32_t runs = HAK_SLAB_SIZE;
+      ASSERT_EQ(hak_slab_purge(slab, &runs), expected) << "class " << id << ", block " << used;
+      for (size_t i = 0; i < hak_class_usable(id); i++)
+        ASSERT_EQ(block[i], 0x5A) << "class " << id << ", block " << used;
+      ASSERT_TRUE(hak_slab_purge_holds(slab));
+      hak_slab_unformat(slab);
+    }
+  }
+}
+#endif
 
 TEST_F(Slab, FreeingWhatIsNoCarvedBlockEndsTheProcess) {
   hak_slab *slab = Format(6, hak_class_of(100));
