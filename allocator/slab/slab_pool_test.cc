@@ -299,7 +299,11 @@ TEST_F(Pool, WhatWasGivenBackReadsAsZeroInTheShortSlabToo) {
 
 TEST_F(Pool, ASlabThatGetsNoBitmapIsFreeAgain) {
   constexpr int kSlabs = 32 * 40;
+  hak_config.decommit_deadline_ms = 0;
+  hak_config.keep_superslabs = 64;
   GiveAll(TakeManyUsed(kSlabs, kBig));
+  ASSERT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
+  hak_config.decommit_deadline_ms = kHour;
   const uint64_t all = hak_pool_totals().slabs_free;
   std::vector<hak_slab *> slabs;
   {
@@ -311,6 +315,7 @@ TEST_F(Pool, ASlabThatGetsNoBitmapIsFreeAgain) {
   EXPECT_STREQ(hak_pool_verify(), nullptr);
   EXPECT_EQ(hak_pool_totals().slabs_used, slabs.size());
   EXPECT_EQ(hak_pool_totals().slabs_free, all - slabs.size());
+  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u) << "nobody touched the slab";
   GiveAll(slabs);
 }
 
@@ -332,6 +337,7 @@ TEST_F(Pool, ADecommitThatFailsIsTriedAgain) {
     EXPECT_EQ(again, returned) << "memory that is there comes first";
     EXPECT_FALSE(again->zeroed);
     hak_pool_give(again);
+    EXPECT_EQ(hak_pool_trim(0), 0u) << "a trim that cannot return anything ends";
   }
   hak_pool_tick(hak_os_now_ms());
   EXPECT_EQ(hak_pool_totals().slabs_free_dirty, 0u);
