@@ -13,6 +13,7 @@ sys.path.insert(0, "fuzz/mutants")
 import random_draw  # noqa: E402
 import random_mutants  # noqa: E402
 import random_results  # noqa: E402
+import tables  # noqa: E402
 
 FOLDER = pathlib.Path("fuzz/mutants")
 
@@ -208,9 +209,9 @@ class Digest(unittest.TestCase):
             killer, survivor = ("allocator/x/y.c", "//allocator/x:y_test_observe"), ("allocator/x/y.c", "")
             for changed, stale in (("allocator/x/y.c", (True, True)), ("allocator/x/y_test.cc", (True, True)),
                                    ("allocator/x/z_test.cc", (False, True))):
-                before = [random_results.digest(root, *what) for what in (killer, survivor)]
+                before = [tables.contents(root, *what) for what in (killer, survivor)]
                 files[changed].write_text("2")
-                after = [random_results.digest(root, *what) for what in (killer, survivor)]
+                after = [tables.contents(root, *what) for what in (killer, survivor)]
                 self.assertEqual(tuple(a != b for a, b in zip(before, after)), stale, changed)
 
 

@@ -31,6 +31,7 @@ import time
 import random_draw
 import random_results
 import run_mutants
+import tables
 from random_tree import BUILDS, Failure, Tree, builds, must, run
 
 FOLDER = pathlib.Path(__file__).resolve().parent
@@ -82,7 +83,7 @@ def stages(tree, mutant, build, until):
     """(name of the stage, arguments of Bazel) in the order in which they run."""
     known = tree.note("tests", "all", lambda: all_tests(tree))
     room = f"//allocator/{mutant.file.split('/')[1]}:"
-    near = [label for label in known if label.startswith(room) and not random_results.COPY.search(label)] + LIKELY
+    near = [label for label in known if label.startswith(room) and not tables.COPY.search(label)] + LIKELY
     own = box_tests(tree, mutant.file)
     near = [label for label in dict.fromkeys(near) if label not in own]
     if build == "observe":
@@ -194,7 +195,7 @@ def record_of(tree, mutant, options, verdict):
     record.update(verdict)
     if verdict["verdict"] in random_results.JUDGED:
         record.update(old=mutant.old, new=mutant.new)
-        record["digest"] = random_results.digest(tree.path, mutant.file, random_results.label_of(record))
+        record["digest"] = tables.contents(tree.path, mutant.file, tables.label_of(record.get("killer", "")))
     return record
 
 

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The record of the mutants that random_mutants.py judged, and the page that shows it."""
 
-import hashlib
 import json
 import pathlib
-import re
 
 import random_draw
+import tables
 
 KILLED, HANGS, SURVIVED = "killed", "killed by time limit", "survived"
 SAME, BROKEN = "same code", "does not compile"
@@ -14,8 +13,6 @@ JUDGED = (KILLED, HANGS, SURVIVED)
 VERDICTS = JUDGED + (SAME, BROKEN)
 # What an explanation of a survivor begins with if no test can notice it.
 EQUIVALENT = "Equivalent: "
-# The copies of a test that other profiles and modes have.
-COPY = re.compile(r"_(fast|observe|hardened|preserve|always|static)$")
 
 
 def read(path):
@@ -38,48 +35,11 @@ def write(path, records):
     beside.replace(path)
 
 
-def test_files(root, label):
-    """The sources of a test; of one without a file of its name, all that its package may use."""
-    package, _, name = label.removeprefix("//").partition(":")
-    folder = pathlib.Path(root) / package
-    while True:
-        found = sorted(path for path in folder.glob(f"{name}.*") if path.is_file())
-        if found:
-            return found
-        shorter = COPY.sub("", name)
-        if shorter == name:
-            return sorted(path for path in folder.glob("*") if path.is_file() and not re.search(r"\.[ch]$", path.name))
-        name = shorter
-
-
-def all_test_files(root):
-    """What might kill a survivor, if it were changed."""
-    root = pathlib.Path(root)
-    found = [path for path in root.glob("allocator/**/*") if path.is_file() and
-             ("/test/" in str(path.relative_to(root)) or path.suffix == ".cc")]
-    return sorted(found + [path for path in root.glob("fuzz/*") if path.is_file()])
-
-
-def digest(root, file, killer):
-    """A digest of the contents on which a verdict rests: the mutated source, and the test that killed it (`killer` is its
-    label), or all tests if none did."""
-    root = pathlib.Path(root)
-    total = hashlib.sha256()
-    for path in [root / file] + (test_files(root, killer) if killer else all_test_files(root)):
-        total.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
-    return total.hexdigest()[:16]
-
-
 def is_current(root, record):
     """Whether neither the code nor the tests have changed since the verdict."""
     if not (pathlib.Path(root) / record["file"]).exists():
         return False
-    return record["digest"] == digest(root, record["file"], label_of(record))
-
-
-def label_of(record):
-    match = re.match(r"`([^`]+)`", record.get("killer", ""))
-    return match.group(1) if match else ""
+    return record["digest"] == tables.contents(root, record["file"], tables.label_of(record.get("killer", "")))
 
 
 def cell(text):

@@ -4,7 +4,7 @@
 
     python3 fuzz/mutants/run_mutants.py                 all mutants; hours
     python3 fuzz/mutants/run_mutants.py --only NAME...  these
-    python3 fuzz/mutants/run_mutants.py --missing       those without a current result
+    python3 fuzz/mutants/run_mutants.py --missing       those without a result of the current code and tests
     python3 fuzz/mutants/run_mutants.py --ci            a few that are quick; nothing is recorded
     python3 fuzz/mutants/run_mutants.py --report        only writes the page again
 
@@ -131,6 +131,7 @@ def judge(mutant, options):
     else:
         print(output[-3000:], file=sys.stderr)
         raise Failure(f"mutant {mutant['name']}: bazel ended with status {status} and no test result")
+    result["contents"] = tables.contents(ROOT, mutant["file"], tables.label_of(result["by"]))
     return result
 
 
@@ -145,7 +146,7 @@ def chosen(mutants, options, results):
     if options.ci:
         return [mutant for mutant in everything if mutant.get("ci")]
     if options.missing:
-        return [mutant for mutant in everything if tables.outcome(mutant, results) is None]
+        return [mutant for mutant in everything if not tables.is_current(ROOT, mutant, results)]
     return everything
 
 
@@ -186,7 +187,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--only", nargs="+", metavar="NAME", help="these mutants")
-    which.add_argument("--missing", action="store_true", help="mutants without a current result")
+    which.add_argument("--missing", action="store_true", help="mutants without a result of the current code and tests")
     which.add_argument("--ci", action="store_true", help="only those marked `ci`; records nothing")
     which.add_argument("--report", action="store_true", help="run nothing, write the page")
     parser.add_argument("--profile", default="standard", choices=["standard", "fast", "observe"],

@@ -10,6 +10,8 @@ FIELDS = {"name", "file", "old", "new", "kind", "breaks", "killer"}
 OPTIONAL = {"config", "ci", "explanation"}
 CONFIGS = {"", "asan", "ubsan", "tsan"}
 CONTROL = "control"
+# The copies of a test that other profiles and modes have.
+COPY = re.compile(r"_(fast|observe|hardened|preserve|always|static)$")
 
 
 def load(folder):
@@ -37,6 +39,44 @@ def load(folder):
     return sorted(mutants, key=lambda mutant: mutant["name"] != CONTROL)
 
 
+def test_files(root, label):
+    """The sources of a test; of one without a file of its name, all that its package may use."""
+    package, _, name = label.removeprefix("//").partition(":")
+    folder = pathlib.Path(root) / package
+    while True:
+        found = sorted(path for path in folder.glob(f"{name}.*") if path.is_file())
+        if found:
+            return found
+        shorter = COPY.sub("", name)
+        if shorter == name:
+            return sorted(path for path in folder.glob("*") if path.is_file() and not re.search(r"\.[ch]$", path.name))
+        name = shorter
+
+
+def all_test_files(root):
+    """What might kill a survivor, if it were changed."""
+    root = pathlib.Path(root)
+    found = [path for path in root.glob("allocator/**/*") if path.is_file() and
+             ("/test/" in str(path.relative_to(root)) or path.suffix == ".cc")]
+    return sorted(found + [path for path in root.glob("fuzz/*") if path.is_file()])
+
+
+def contents(root, file, killer):
+    """A digest of the contents on which a verdict rests: the mutated source, and the test that killed it (`killer` is its
+    label), or all tests if none did."""
+    root = pathlib.Path(root)
+    total = hashlib.sha256()
+    for path in [root / file] + (test_files(root, killer) if killer else all_test_files(root)):
+        total.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    return total.hexdigest()[:16]
+
+
+def label_of(by):
+    """The label of the test in a description of what killed a mutant; empty: none did."""
+    match = re.match(r"`([^`]+)`", by)
+    return match.group(1) if match else ""
+
+
 def digest(mutant):
     """A digest of the planted bug and of how it is judged."""
     text = "\0".join(mutant.get(key, "") for key in ("file", "old", "new", "killer", "config"))
@@ -47,6 +87,12 @@ def outcome(mutant, results):
     """The recorded result of the mutant in its current form, or None."""
     result = results.get(mutant["name"])
     return result if result is not None and result["digest"] == digest(mutant) else None
+
+
+def is_current(root, mutant, results):
+    """Whether neither the mutant nor the contents of the code and of the tests have changed since its result."""
+    result = outcome(mutant, results)
+    return result is not None and result.get("contents") == contents(root, mutant["file"], label_of(result["by"]))
 
 
 def planted(mutants):
