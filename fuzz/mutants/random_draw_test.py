@@ -150,19 +150,22 @@ class Judge(unittest.TestCase):
     OPTIONS = types.SimpleNamespace(until="likely")
     FAILED = ("//allocator/x:y_test", "FAILED", "Case.One")
 
-    def verdict(self, answers, found=("standard",)):
+    def verdict(self, answers, found=("standard",), refused=False):
         """`answers` are those of Bazel: (status, failed tests, output), the last one for a run with nothing planted."""
         tree, left = FakeTree(), list(answers)
         original = tree.now
         mutant = random_draw.mutants("allocator/x/y.c", original)[0]
-        saved = random_mutants.bazel_test, random_mutants.builds, random_mutants.box_tests
+        names = ("bazel_test", "builds", "box_tests", "is_refused")
+        saved = [getattr(random_mutants, name) for name in names]
+        random_mutants.is_refused = lambda *_: refused
         random_mutants.bazel_test = lambda *_: left.pop(0)
         random_mutants.builds = lambda *_: iter(found)
         random_mutants.box_tests = lambda *_: []
         try:
             result = random_mutants.judge(tree, mutant, self.OPTIONS)
         finally:
-            random_mutants.bazel_test, random_mutants.builds, random_mutants.box_tests = saved
+            for name, value in zip(names, saved):
+                setattr(random_mutants, name, value)
             self.assertEqual(tree.now, original)
         self.assertEqual(left, [])
         return result
@@ -170,6 +173,10 @@ class Judge(unittest.TestCase):
     def test_a_failed_test_kills(self):
         result = self.verdict([(3, [self.FAILED], ""), (0, [], "")])
         self.assertEqual((result["verdict"], result["killer"]), ("killed", "`//allocator/x:y_test` Case.One"))
+
+    def test_the_compiler_may_refuse_it(self):
+        result = self.verdict([], refused=True)
+        self.assertEqual((result["verdict"], tables.label_of(result["killer"])), ("killed", None))
 
     def test_a_hanging_test_is_told_apart(self):
         result = self.verdict([(3, [("//allocator/x:y_test", "TIMEOUT", None)], ""), (0, [], "")])

@@ -32,7 +32,7 @@ import random_draw
 import random_results
 import run_mutants
 import tables
-from random_tree import BUILDS, Failure, Tree, builds, must, run
+from random_tree import BUILDS, Failure, Tree, builds, is_refused, must, run
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
@@ -180,6 +180,8 @@ def judge(tree, mutant, options):
         if build == random_results.BROKEN:
             # Where it compiles it has been judged.
             return verdict if survived else {"verdict": build}
+        if not survived and is_refused(tree, mutant):
+            return {"verdict": random_results.KILLED, "killer": tables.COMPILER, "build": "clang"}
         found = judge_in(tree, mutant, build, options)
         if found["verdict"] != random_results.SURVIVED:
             return dict(found, build=build)

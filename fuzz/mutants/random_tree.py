@@ -130,3 +130,22 @@ def builds(tree, mutant):
             return
         if changed:
             yield build
+
+
+def is_refused(tree, mutant):
+    """Whether clang's analysis of locks (os/lock_annotations.h), an error in builds with clang, refuses the mutant."""
+    def accepted(source):
+        command = ["clang-19", "-DHAK_PROFILE_STANDARD=1"] + COMPILE + [source, "-fsyntax-only"]
+        command.remove("-w")
+        return run(command + ["-Wno-everything", "-Werror=thread-safety"], tree.path).returncode == 0
+
+    original = tree.text(mutant.file)
+    for source in users(tree, mutant.file) if mutant.file.endswith(".c") else []:
+        before = tree.note("accepted", source, lambda s=source: accepted(s))
+        tree.plant(mutant.file, mutant.apply(original))
+        try:
+            if before and not accepted(source):
+                return True
+        finally:
+            tree.plant(mutant.file, original)
+    return False

@@ -10,6 +10,8 @@ FIELDS = {"name", "file", "old", "new", "kind", "breaks", "killer"}
 OPTIONAL = {"config", "ci", "explanation"}
 CONFIGS = {"", "asan", "ubsan", "tsan"}
 CONTROL = "control"
+# What kills a mutant that takes locks wrongly, before any test runs.
+COMPILER = "clang's analysis of locks"
 # The copies of a test that other profiles and modes have.
 COPY = re.compile(r"_(fast|observe|hardened|preserve|always|static)$")
 
@@ -63,16 +65,19 @@ def all_test_files(root):
 
 def contents(root, file, killer):
     """A digest of the contents on which a verdict rests: the mutated source, and the test that killed it (`killer` is its
-    label), or all tests if none did."""
+    label; None: a compiler), or all tests if none did."""
     root = pathlib.Path(root)
     total = hashlib.sha256()
-    for path in [root / file] + (test_files(root, killer) if killer else all_test_files(root)):
+    tests = [] if killer is None else test_files(root, killer) if killer else all_test_files(root)
+    for path in [root / file] + tests:
         total.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
     return total.hexdigest()[:16]
 
 
 def label_of(by):
-    """The label of the test in a description of what killed a mutant; empty: none did."""
+    """The label of the test in a description of what killed a mutant; empty: none did. None: it was no test."""
+    if by == COMPILER:
+        return None
     match = re.match(r"`([^`]+)`", by)
     return match.group(1) if match else ""
 
