@@ -130,6 +130,20 @@ TEST_F(Quarantine, TheOrderCannotBeForetold) {
   EXPECT_EQ(orders.size(), 5u);
 }
 
+TEST_F(Quarantine, AFlushReturnsTheBlocksOfEveryClass) {
+  for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) {
+    ASSERT_EQ(hak_quarantine_swap(heap_, id, Take(id, 1)[0]), nullptr);
+    std::set<uint32_t> seen;
+    static std::set<uint32_t> *visited;
+    visited = &seen;
+    hak_quarantine_visit(heap_, [](const void *, uint32_t class_id) { visited->insert(class_id); });
+    EXPECT_EQ(seen, std::set<uint32_t>{id});
+    hak_quarantine_flush(heap_);
+    ASSERT_EQ(Held(), 0u) << id;
+    ASSERT_EQ(hak_pool_totals().tiny_blocks, 0u) << id;
+  }
+}
+
 TEST_F(Quarantine, TheLargestClassHasOneToo) {
   const uint32_t class_id = HAK_CLASS_COUNT - 1;
   const std::vector<void *> blocks = Take(class_id, 3);
