@@ -169,7 +169,8 @@ def judge_in(tree, mutant, build, options):
             return {"verdict": random_results.BROKEN}
         if status not in (0, 4):
             raise Failure(f"{mutant.key}: bazel ended with status {status} and no test result: {output[-3000:]}")
-        passed = name
+        if status == 0:  # 4: the filters left no test
+            passed = name
     return {"verdict": random_results.SURVIVED, "passed": passed or "none"}
 
 
