@@ -364,6 +364,16 @@ TEST_F(IdleCache, TheNextFreeOpensAClosedBin) {
   ExpectVerifies();
 }
 
+TEST_F(IdleCache, ABinWithoutBlocksIsClosedToo) {
+  void *block = Malloc(0, kClass);
+  while (!Slots(*owners_[0], kClass).empty()) block = Malloc(0, kClass);
+  Trip(*owners_[0]);
+  const uint64_t events = owners_[0]->heap()->upkeep.slow_calls;
+  Free(0, block);
+  EXPECT_EQ(owners_[0]->heap()->upkeep.slow_calls, events + 1);
+  ExpectVerifies();
+}
+
 TEST_F(IdleCache, AClosedBinSurvivesEverythingElse) {
   for (const uint32_t id : kClasses) Fill(0, id, 100);
   Trip(*owners_[0]);
