@@ -22,7 +22,7 @@
 
 #define SMALL_MAX (HAK_TINY_MAX - HAK_TAIL_WIDE_BYTES)
 // Whether a request does not get an ordinary small block: it is large, or in HARDENED of size 0.
-#define IS_SPECIAL(size) (HAK_HARDENED ? (size)-1 >= SMALL_MAX : (size) > SMALL_MAX)
+#define IS_SPECIAL(size) (HAK_HARDENED ? (size) - 1 >= SMALL_MAX : (size) > SMALL_MAX)
 
 // ---- Calls ---------------------------------------------------------------------------------------
 

@@ -64,10 +64,10 @@ HAK_INLINE void hak_block_check_out(void *block, uint32_t class_id) {
   tiny_region_id_set_live(block, class_id);
 }
 
-// Whenever another thread reads the end of a block that is live or blank (heap/freed_check.h), its canary or poison must
-// be whole; otherwise that thread reports an overflow. So a thread that changes it first marks the block as free, and
-// marks it live last. Acquire and release: on both sides this fence orders the state and the bytes. On
-// x86-64 it is only a compiler barrier.
+// Whenever another thread reads the end of a block that is live or blank (heap/freed_check.h), its canary or poison
+// must be whole; otherwise that thread reports an overflow. So a thread that changes it first marks the block as free,
+// and marks it live last. Acquire and release: on both sides this fence orders the state and the bytes. On x86-64 it is
+// only a compiler barrier.
 HAK_INLINE void hak_block_keep_order(void) { __atomic_thread_fence(__ATOMIC_ACQ_REL); }
 // Between this call and hak_block_end_change the end of the block may change.
 HAK_INLINE void hak_block_begin_change(void *block, uint32_t class_id) {
@@ -79,8 +79,8 @@ HAK_INLINE void hak_block_end_change(void *block, uint32_t class_id) {
   tiny_region_id_set_live(block, class_id);
 }
 
-// As hak_block_check_out. In guarded builds it begins the change that hak_block_end_change ends, because the block still
-// gets a canary (api/guarded_entry.h): a freed block's header says already that it is free.
+// As hak_block_check_out. In guarded builds it begins the change that hak_block_end_change ends, because the block
+// still gets a canary (api/guarded_entry.h): a freed block's header says already that it is free.
 HAK_INLINE void hak_block_take_out(void *block, uint32_t class_id) {
   if (!HAK_BLOCK_CHECKS) return;
   const bool is_blank = hak_block_require_unused(block, class_id);

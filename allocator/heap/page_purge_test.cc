@@ -168,7 +168,8 @@ TEST_F(PagePurge, ExactlyThePagesWithoutALiveBlockGoBack) {
     }
     ASSERT_GT(kept.size(), 10u) << stride;
     for (const auto &[slab, pages] : kept) {
-      // The lowest page may belong to the superslab's head in part; a slab that was not carved to the end has fresh ones.
+      // The lowest page may belong to the superslab's head in part; a slab that was not carved to the end has fresh
+      // ones.
       if (slab->index == 0 || hak_slab_carved(slab) < slab->capacity) continue;
       EXPECT_EQ(slab->purged, ((1u << hak_slab_pages()) - 1) & ~pages) << stride;
     }

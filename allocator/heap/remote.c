@@ -3,8 +3,8 @@
 // Remote frees: pushing chains, notifying owners, and draining.
 #include "allocator/heap/remote.h"
 
-#include "allocator/block/poison.h"
 #include "allocator/block/block_check.h"
+#include "allocator/block/poison.h"
 #include "allocator/block/tiny_nextptr.h"
 #include "allocator/os/report.h"
 

@@ -48,9 +48,7 @@ struct sums {
   uint64_t mapped;
 };
 
-static bool is_mapped(const struct hak_run *run) {
-  return run->state != HAK_RUN_LEAVING && run->state != HAK_RUN_LOST;
-}
+static bool is_mapped(const struct hak_run *run) { return run->state != HAK_RUN_LEAVING && run->state != HAK_RUN_LOST; }
 
 static void add_up(const struct hak_run *run, void *context) {
   struct sums *sums = context;

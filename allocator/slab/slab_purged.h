@@ -4,9 +4,9 @@
 // again. They are not committed memory.
 //
 // In builds with headers, every block of a purged page is free or not carved, and so is a block that has only its
-// header there. These headers and the blocks' poison are lost. When a block of the page is taken, all headers in the page
-// are renewed: they say that the blocks are purged, so nobody expects more poison than that at their ends. A free block
-// that begins in front of purged pages has such a header since they were purged.
+// header there. These headers and the blocks' poison are lost. When a block of the page is taken, all headers in the
+// page are renewed: they say that the blocks are purged, so nobody expects more poison than that at their ends. A free
+// block that begins in front of purged pages has such a header since they were purged.
 #ifndef HAKMEM_SLAB_SLAB_PURGED_H_
 #define HAKMEM_SLAB_SLAB_PURGED_H_
 

@@ -246,7 +246,6 @@ int Child(const std::string &name, int each_ms) {
 
 // ---- In the test --------------------------------------------------------------------------------
 
-
 class Retention : public testing::Test {
  protected:
   void SetUp() override {
