@@ -8,16 +8,17 @@
 
 void hak_ground_split(struct hak_superslab *ss, void *goes_back) {
   if (!hak_ground_is_huge(ss)) return;
-  hak_pool_unlink(ss);
+  const bool lost = hak_pool_has_lost(ss);
+  if (!lost) hak_pool_unlink(ss);
   atomic_store_explicit(&ss->huge, false, memory_order_relaxed);
-  hak_pool_link(ss);
+  if (!lost) hak_pool_link(ss);
   hak_pool.counters.split_superslabs++;
   hak_os_advise_huge(hak_superslab_memory(ss), HAK_SUPERSLAB_SIZE, false);
   hak_os_split_huge(goes_back);
 }
 
 void hak_ground_split_for(struct hak_superslab *ss, void *goes_back) {
-  hak_lock_acquire(&hak_pool_mutex);
+  hak_pool_enter();
   hak_ground_split(ss, goes_back);
   hak_lock_release(&hak_pool_mutex);
 }

@@ -101,6 +101,7 @@ struct hak_superslab {
   // In huge pages, and no part of it was returned to the system (ground_choice.h). Also read without the lock (relaxed:
   // a hint).
   HAK_ATOMIC(bool) huge;
+  uint8_t epoch;  // constant; of hak_pool when the superslab was mapped
   HAK_ALIGNAS(256) struct hak_slab slabs[HAK_SLABS_PER_SUPERSLAB];
 };
 // Bytes at the superslab's start that hold records. The first block lies behind them, and behind a guard page.

@@ -51,6 +51,7 @@ static struct hak_superslab *map_superslab(bool huge) HAK_REQUIRES(hak_pool_mute
   // The records are zero, which means: all slabs are free and untouched. Their indices are set on first use.
   struct hak_superslab *ss = hak_superslab_records_make(memory);
   ss->free_mask = HAK_ALL_SLABS;
+  ss->epoch = hak_pool.epoch;
   atomic_store_explicit(&ss->huge, huge, memory_order_relaxed);
   hak_slab_guard_raise_head(ss);
   hak_pool.superslabs++;
@@ -83,6 +84,7 @@ static void disclaim(struct hak_superslab *ss, uint32_t first, uint32_t count) H
   const uint32_t run = hak_pool_run(first, count);
   for (uint32_t i = first; i < first + count; i++) ss->slabs[i].class_id = HAK_CLASS_NONE;
   hak_slab_map_set(hak_slab_start(&ss->slabs[first]), count, HAK_CLASS_NONE);
+  if (HAK_UNLIKELY(hak_pool_has_lost(ss))) return;
   ss->filling = false;
   hak_pool_set_masks(ss, ss->free_mask | run, ss->dirty_mask);
 }
@@ -116,7 +118,7 @@ static struct hak_superslab *find_slab(uint32_t usable, bool further, bool grow)
 
 static struct hak_slab *take(uint32_t class_id, struct hak_heap *owner, bool further, bool grow) {
   const uint32_t usable = hak_class_stride(class_id) > SLAB0_STRIDE_MAX ? ~1u : HAK_ALL_SLABS;
-  hak_lock_acquire(&hak_pool_mutex);
+  hak_pool_enter();
   struct hak_superslab *ss = find_slab(usable, further, grow);
   struct hak_slab *slab = NULL;
   if (ss != NULL) {
@@ -152,21 +154,22 @@ struct hak_slab *hak_pool_take_further(uint32_t class_id, struct hak_heap *owner
 void hak_pool_give(struct hak_slab *slab) {
   struct hak_superslab *ss = hak_superslab_of_slab(slab);
   const uint64_t now = hak_os_now_ms();
-  hak_lock_acquire(&hak_pool_mutex);
+  hak_pool_enter();
+  const bool lost = hak_pool_has_lost(ss);
   const bool touched = hak_slab_carved(slab) != 0 || !slab->zeroed;
-  if (!touched) hak_pool_set_masks(ss, ss->free_mask, ss->dirty_mask & ~(1u << slab->index));
+  if (!touched && !lost) hak_pool_set_masks(ss, ss->free_mask, ss->dirty_mask & ~(1u << slab->index));
   if (HAK_UNLIKELY(slab->purged != 0)) hak_slab_unpurge(slab);
   hak_slab_unformat(slab);
   // Release: a thread that finds no owner, which means a double free, comes after the slab's last use.
   // Step P2 of remote.pml.
   atomic_store_explicit(&slab->owner, NULL, memory_order_release);
   disclaim(ss, slab->index, 1);
-  hak_pool_note_free(ss, now);
+  if (!lost) hak_pool_note_free(ss, now);
   hak_lock_release(&hak_pool_mutex);
 }
 
 void hak_pool_prewarm(uint64_t count) {
-  hak_lock_acquire(&hak_pool_mutex);
+  hak_pool_enter();
   for (; count > 0 && hak_limit_admit(HAK_SUPERSLAB_SIZE); count--) {
     struct hak_superslab *ss = map_superslab(hak_ground_wants_huge(false));
     if (ss == NULL) break;
@@ -182,5 +185,5 @@ void hak_pool_prewarm(uint64_t count) {
   hak_lock_release(&hak_pool_mutex);
 }
 
-void hak_pool_lock(void) { hak_lock_acquire(&hak_pool_mutex); }
+void hak_pool_lock(void) { hak_pool_enter(); }
 void hak_pool_unlock(void) { hak_lock_release(&hak_pool_mutex); }

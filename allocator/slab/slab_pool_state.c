@@ -3,12 +3,27 @@
 // The pool's lists, masks and purge queue.
 #include "allocator/slab/slab_pool_state.h"
 
+#include <string.h>
+
 #include "allocator/os/report.h"
 #include "allocator/policy/memory_limit.h"
 #include "allocator/slab/list_links.h"
 
 struct hak_lock hak_pool_mutex = HAK_LOCK_INIT(HAK_RANK_POOL);
 struct hak_pool hak_pool;
+
+static HAK_COLD void start_anew(void) HAK_REQUIRES(hak_pool_mutex) {
+  const struct hak_pool_counters counters = hak_pool.counters;
+  const uint8_t epoch = hak_pool.epoch;
+  memset(&hak_pool, 0, sizeof hak_pool);
+  hak_pool.counters = counters;
+  hak_pool.epoch = (uint8_t)(epoch + 1);
+}
+
+void hak_pool_enter(void) {
+  hak_lock_acquire(&hak_pool_mutex);
+  if (HAK_UNLIKELY(hak_lock_was_orphaned(&hak_pool_mutex))) start_anew();
+}
 
 // ---- Lists --------------------------------------------------------------------------------------
 

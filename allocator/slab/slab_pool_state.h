@@ -39,8 +39,19 @@ struct hak_pool {
   uint64_t empty_superslabs;        // with no slab in use
   HAK_ATOMIC(uint64_t) free_dirty;  // slabs that are free and may hold memory; also read without the lock, relaxed
   struct hak_pool_counters counters;
+  // Counts how often the lock was taken from a thread that does not exist in this process. Superslabs of an earlier
+  // epoch are lost: on no list, and not counted. Blocks of their slabs can still be used and freed.
+  uint8_t epoch;
 };
 extern struct hak_pool hak_pool HAK_GUARDED_BY(hak_pool_mutex);
+
+// Takes the lock. In a child that was created without fork handlers, the pool starts anew if a thread that does not
+// exist there held it, because the lists may be half changed. hak_lock_release releases it.
+void hak_pool_enter(void) HAK_ACQUIRE(hak_pool_mutex);
+
+HAK_INLINE bool hak_pool_has_lost(const struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mutex) {
+  return ss->epoch != hak_pool.epoch;
+}
 
 // The bits of slabs first .. first + count - 1, count being 1 .. 32.
 HAK_INLINE uint32_t hak_pool_run(uint32_t first, uint32_t count) {

@@ -21,7 +21,7 @@ static bool visit_all(bool (*visit)(struct hak_slab *slab, void *context), void 
 }
 
 bool hak_pool_visit(bool (*visit)(struct hak_slab *slab, void *context), void *context) {
-  hak_lock_acquire(&hak_pool_mutex);
+  hak_pool_enter();
   const bool all = visit_all(visit, context);
   hak_lock_release(&hak_pool_mutex);
   return all;
@@ -54,7 +54,7 @@ static bool add_to_totals(struct hak_slab *slab, void *context) {
 
 struct hak_pool_totals hak_pool_totals(void) {
   struct hak_pool_totals totals = {.superslabs = 0};
-  hak_lock_acquire(&hak_pool_mutex);
+  hak_pool_enter();
   totals.superslabs = hak_pool.superslabs;
   totals.counters = hak_pool.counters;
   visit_all(add_to_totals, &totals);
@@ -108,7 +108,7 @@ static const char *verify_ground(uint32_t number, struct counts *counts) {
 const char *hak_pool_verify(void) {
   const char *fault = NULL;
   struct counts counts = {.superslabs = 0};
-  hak_lock_acquire(&hak_pool_mutex);
+  hak_pool_enter();
   for (uint32_t number = 0; number < HAK_POOL_GROUNDS && fault == NULL; number++) {
     fault = verify_ground(number, &counts);
   }

@@ -54,6 +54,34 @@ FreeSlabs LookAtFreeSlabs() {
   return found;
 }
 
+// A child that was created without fork handlers may inherit lists that a thread which does not exist there was
+// changing: the superslabs are lost, and slabs in use can be given back.
+TEST_F(Pool, StartsAnewWhereTheLocksHolderDoesNotExist) {
+  std::vector<hak_slab *> slabs = TakeManyUsed(200);
+  std::vector<hak_slab *> given;
+  for (size_t i = 0; i < slabs.size(); i += 2) given.push_back(slabs[i]);
+  GiveAll(given);
+  const int result = hak_unit::ResultInChild([&slabs] {
+    for (const hak_slab *slab : slabs) {
+      hak_superslab *ss = hak_superslab_of_slab(slab);
+      ss->next = ss->prev = ss->purge_next = ss->purge_prev = reinterpret_cast<hak_superslab *>(8);
+    }
+    hak_unit::LoseHolder(&hak_pool_mutex);
+    std::vector<hak_slab *> more = TakeManyUsed(100);
+    for (hak_slab *slab : more) {
+      if (slab == nullptr || std::count(slabs.begin(), slabs.end(), slab) != 0) return 1;
+    }
+    if (hak_pool_verify() != nullptr || hak_pool_totals().slabs_used != 100) return 2;
+    for (size_t i = 1; i < slabs.size(); i += 2) hak_pool_give(slabs[i]);
+    if (hak_pool_verify() != nullptr || hak_pool_totals().slabs_used != 100) return 3;
+    GiveAll(more);
+    hak_pool_trim(0);
+    return hak_pool_verify() == nullptr && hak_pool_totals().superslabs == 0 ? 0 : 4;
+  });
+  EXPECT_EQ(result, 0);
+  for (size_t i = 1; i < slabs.size(); i += 2) hak_pool_give(slabs[i]);
+}
+
 // The free memory of a prewarmed superslab is returned while neighbouring slabs are in use; their memory stays.
 TEST_F(Pool, PrewarmedMemoryGoesBackAroundWhatIsInUse) {
   hak_pool_prewarm(2);

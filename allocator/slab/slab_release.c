@@ -155,7 +155,7 @@ void hak_pool_note_free(struct hak_superslab *ss, uint64_t now) {
 }
 
 bool hak_pool_tick(uint64_t now) {
-  hak_lock_acquire(&hak_pool_mutex);
+  hak_pool_enter();
   const bool more = release_due(now);
   hak_lock_release(&hak_pool_mutex);
   return more;
@@ -169,7 +169,7 @@ size_t hak_pool_make_way(size_t bytes) {
   size_t released = 0;
   const uint64_t now = hak_os_now_ms();
   if (!hak_refusal_is_over(&hak_decommit_refusal, now)) return 0;
-  hak_lock_acquire(&hak_pool_mutex);
+  hak_pool_enter();
   // Releases only idle memory; near a limit, any free memory. Memory that the program will soon use again would only be
   // faulted in again.
   const bool near = !hak_limit_has_room(bytes);
@@ -233,7 +233,7 @@ static uint32_t queue_length(void) HAK_REQUIRES(hak_pool_mutex) {
 size_t hak_pool_trim(size_t keep_bytes) {
   const uint64_t now = hak_os_now_ms();
   size_t bytes = 0;
-  hak_lock_acquire(&hak_pool_mutex);
+  hak_pool_enter();
   // Passes through the queue once: a superslab that cannot be released is queued again, behind its present end. Other
   // threads can take the lock between two superslabs and change the queue.
   for (uint32_t left = queue_length(); left > 0; left--) {

@@ -3,6 +3,15 @@
 
 SLAB_MUTANTS = [
     {
+        "name": "orphaned_pool_kept",
+        "file": "allocator/slab/slab_pool_state.c",
+        "old": "if (HAK_UNLIKELY(hak_lock_was_orphaned(&hak_pool_mutex))) start_anew();",
+        "new": "if (false) start_anew();",
+        "kind": "missing check",
+        "breaks": "a raw clone's child walks lists that a thread which it does not have was changing",
+        "killer": "//allocator/slab:slab_pool_test",
+    },
+    {
         "name": "class_rounds_down",
         "file": "allocator/block/size_class.h",
         "old": "(size + HAK_HEADER_BYTES + HAK_MIN_ALIGN - 1) / HAK_MIN_ALIGN",
