@@ -321,8 +321,8 @@ CALL_MUTANTS = [
     {
         "name": "tail_last_byte",
         "file": "allocator/block/block_tail.c",
-        "old": "memcmp(byte, byte + 1, bytes - 1) == 0",
-        "new": "memcmp(byte, byte + 1, bytes - 2) == 0",
+        "old": "hak_bytes_are(start, hak_tail_byte(hak_tail_code(block)), bytes);",
+        "new": "hak_bytes_are(start, hak_tail_byte(hak_tail_code(block)), bytes != 0 ? bytes - 1 : 0);",
         "kind": "missed canary",
         "breaks": "the last byte behind a guarded block is not checked",
         "killer": "//allocator/block:block_tail_test",
@@ -460,7 +460,7 @@ CALL_MUTANTS = [
         "new": "__builtin_memmove(oldest, oldest + count,",
         "kind": "wrapped call under a lock",
         "breaks": "a library that wraps memmove and allocates in it hangs",
-        "killer": "//allocator/test/kernel:hook_test",
+        "killer": "//allocator/test/kernel:undefined_test",
     },
     {
         "name": "choice_by_strcmp",
@@ -479,5 +479,14 @@ CALL_MUTANTS = [
         "kind": "fence-post",
         "breaks": "a write to the last byte of a canary goes unnoticed",
         "killer": "//allocator/os:bytes_test",
+    },
+    {
+        "name": "record_cleared_by_memset",
+        "file": "allocator/meta/meta.c",
+        "old": "hak_bytes_fill(record, 0,",
+        "new": "__builtin_memset(record, 0,",
+        "kind": "wrapped call under a lock",
+        "breaks": "a library that wraps memset and allocates in it hangs",
+        "killer": "//allocator/test/kernel:hook_test",
     },
 ]

@@ -178,8 +178,8 @@ HEAP_MUTANTS = [
     {
         "name": "cache_grows_short",
         "file": "allocator/heap/thread_cache.c",
-        "old": "memcpy(slots, old, (count + HAK_BIN_SENTINELS) * sizeof(void *));",
-        "new": "memcpy(slots, old, (count + HAK_BIN_SENTINELS - 1) * sizeof(void *));",
+        "old": "hak_bytes_copy(slots, old, (count + HAK_BIN_SENTINELS) * sizeof(void *));",
+        "new": "hak_bytes_copy(slots, old, (count + HAK_BIN_SENTINELS - 1) * sizeof(void *));",
         "kind": "fence-post",
         "breaks": "the latest block is lost when a cache grows",
         "killer": "//allocator/heap:thread_cache_test",

@@ -286,7 +286,7 @@ SLAB_MUTANTS = [
     {
         "name": "release_head_stays_dirty",
         "file": "allocator/slab/slab_release.c",
-        "old": "if (to_zero) memset(begin, 0, (size_t)(whole - begin));",
+        "old": "if (to_zero) hak_bytes_fill(begin, 0, (size_t)(whole - begin));",
         "new": "",
         "kind": "dropped zeroing",
         "breaks": "the part of slab 0 that shares the head's page keeps its contents",
@@ -331,7 +331,7 @@ SLAB_MUTANTS = [
     {
         "name": "meta_recycles_dirty",
         "file": "allocator/meta/meta.c",
-        "old": "if (record != NULL && !zero) memset(record, 0, (size_t)1 << shift);",
+        "old": "if (record != NULL && !zero) hak_bytes_fill(record, 0, (size_t)1 << shift);",
         "new": "",
         "kind": "dropped zeroing",
         "breaks": "a record begins with what the last one left",
