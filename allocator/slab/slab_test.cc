@@ -245,7 +245,7 @@ TEST_F(Slab, APurgeLeavesOutThePagesOfABlockInUse) {
       std::vector<void *> out(slab->capacity);
       ASSERT_EQ(hak_slab_carve(slab, out.data(), slab->capacity), slab->capacity);
       for (uint32_t i = 0; i < slab->capacity; i++) {
-        if (i != used) ASSERT_TRUE(hak_slab_put(slab, i));
+        ASSERT_TRUE(i == used || hak_slab_put(slab, i));
       }
       const char *block = static_cast<char *>(hak_slab_block(slab, used));
       memset(hak_slab_block(slab, used), 0x5A, hak_class_usable(id));
@@ -256,8 +256,7 @@ TEST_F(Slab, APurgeLeavesOutThePagesOfABlockInUse) {
       }
       uint32_t runs = HAK_SLAB_SIZE;
       ASSERT_EQ(hak_slab_purge(slab, &runs), expected) << "class " << id << ", block " << used;
-      for (size_t i = 0; i < hak_class_usable(id); i++)
-        ASSERT_EQ(block[i], 0x5A) << "class " << id << ", block " << used;
+      for (size_t i = 0; i < hak_class_usable(id); i++) ASSERT_EQ(block[i], 0x5A) << id << ' ' << used;
       ASSERT_TRUE(hak_slab_purge_holds(slab));
       hak_slab_unformat(slab);
     }

@@ -195,12 +195,12 @@ class Judge(unittest.TestCase):
     def test_what_is_not_judged(self):
         self.assertEqual(self.verdict([], ())["verdict"], "same code")
         self.assertEqual(self.verdict([], ("does not compile",))["verdict"], "does not compile")
-        self.assertEqual(self.verdict([(1, [], "y.c:2: error: no")])["verdict"], "does not compile")
+        self.assertEqual(self.verdict([(1, [], "allocator/x/y.c:2:1: error: no")])["verdict"], "does not compile")
 
     def test_a_build_that_fails_otherwise_is_no_verdict(self):
-        for status in (1, 2, 37, None):
+        for status, output in ((1, "allocator/x/y_test.cc:2:1: error: no"), (2, ""), (37, "out of disk"), (None, "")):
             with self.assertRaises(random_mutants.Failure):
-                self.verdict([(status, [], "out of disk")])
+                self.verdict([(status, [], output)])
 
 
 class Digest(unittest.TestCase):

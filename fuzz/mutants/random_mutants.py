@@ -164,8 +164,7 @@ def judge_in(tree, mutant, build, options):
                 raise Failure(f"{label} does not pass in the build {build} with nothing planted")
             verdict = random_results.HANGS if outcome == "TIMEOUT" else random_results.KILLED
             return {"verdict": verdict, "killer": run_mutants.describe(failed[:1])}
-        if status == 1 and "error:" in output:
-            print(output[-1500:], file=sys.stderr)
+        if status == 1 and re.search(rf"^{re.escape(mutant.file)}:\d+:\d+: error:", output, re.M):
             return {"verdict": random_results.BROKEN}
         if status not in (0, 4):
             raise Failure(f"{mutant.key}: bazel ended with status {status} and no test result: {output[-3000:]}")
