@@ -233,7 +233,7 @@ TEST_F(Slab, FormattingForgetsTheClassBefore) {
 TEST_F(Slab, APurgeLeavesOutThePagesOfABlockInUse) {
   const size_t page = hak_os_page_size();
   for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) {
-    const uint32_t stride = hak_class_stride(id);
+    const size_t stride = hak_class_stride(id);
     std::set<uint32_t> in_use;
     for (size_t distance = 0; distance <= HAK_SLAB_SIZE; distance += page) {
       if (distance != 0) in_use.insert(static_cast<uint32_t>((distance - 1) / stride));
