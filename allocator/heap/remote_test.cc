@@ -312,7 +312,7 @@ TEST_F(Remote, ThreadsNotifyAtTheSameTime) {
   std::vector<void *> freed;
   for (size_t i = 0; i < kThreads * kSlabs; i++) freed.push_back(blocks[i * 1024]);
   int lost = 0;
-  for (int round = 0; round < hak_unit::Operations(20); round++) {
+  for (int round = 0; round < hak_unit::Operations(50); round++) {
     std::atomic<size_t> arrived{0};
     std::vector<std::thread> threads;
     for (size_t t = 0; t < kThreads; t++) {
@@ -322,7 +322,7 @@ TEST_F(Remote, ThreadsNotifyAtTheSameTime) {
           arrived++;
           // Spins, so that both go on at once; yields in case there is only one processor.
           for (uint32_t spins = 1; arrived < kThreads * (i + 1); spins++) {
-            if (spins % 4096 == 0) std::this_thread::yield();
+            if (spins % 65536 == 0) std::this_thread::yield();
           }
           hak_remote_push(&chain);
         }
