@@ -297,7 +297,7 @@ HAK_COLD void *hak_slow_aligned_realloc(void *block, size_t align, size_t size) 
   const int saved = errno;
   void *moved = hak_slow_aligned(align, size);
   if (moved != NULL) {
-    memcpy(moved, block, usable < size ? usable : size);
+    memcpy(moved, block, size < usable ? size : usable);
     hak_cold_free(block);
     return moved;
   }

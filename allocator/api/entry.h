@@ -59,24 +59,6 @@ HAK_INLINE void *hak_entry_aligned_alloc(size_t align, size_t size) {
   return hak_entry_aligned(align, size);
 }
 
-HAK_INLINE void *hak_entry_aligned_calloc(size_t align, size_t count, size_t size) {
-  size_t total;
-  const bool overflows = __builtin_mul_overflow(count, size, &total);
-  if (HAK_UNLIKELY(overflows || !hak_is_pow2(align))) {
-    errno = hak_is_pow2(align) ? ENOMEM : EINVAL;
-    return NULL;
-  }
-  return HAK_GUARDED ? hak_guarded_aligned_zalloc(align, total) : hak_slow_aligned_calloc(align, total);
-}
-
-HAK_INLINE void *hak_entry_aligned_realloc(void *block, size_t align, size_t size) {
-  if (HAK_UNLIKELY(!hak_is_pow2(align))) {
-    errno = EINVAL;
-    return NULL;
-  }
-  return HAK_GUARDED ? hak_guarded_aligned_realloc(block, align, size) : hak_slow_aligned_realloc(block, align, size);
-}
-
 HAK_INLINE void *hak_entry_memalign(size_t align, size_t size) {
   if (HAK_UNLIKELY(align > (SIZE_MAX >> 1) + 1)) {
     errno = EINVAL;  // No power of two is that large.
@@ -94,6 +76,24 @@ HAK_INLINE int hak_entry_posix_memalign(void **out, size_t align, size_t size) {
   if (block == NULL) return ENOMEM;
   *out = block;
   return 0;
+}
+
+HAK_INLINE void *hak_entry_aligned_calloc(size_t align, size_t count, size_t size) {
+  size_t total;
+  const bool overflows = __builtin_mul_overflow(count, size, &total);
+  if (HAK_UNLIKELY(overflows || !hak_is_pow2(align))) {
+    errno = hak_is_pow2(align) ? ENOMEM : EINVAL;
+    return NULL;
+  }
+  return HAK_GUARDED ? hak_guarded_aligned_zalloc(align, total) : hak_slow_aligned_calloc(align, total);
+}
+
+HAK_INLINE void *hak_entry_aligned_realloc(void *block, size_t align, size_t size) {
+  if (HAK_UNLIKELY(!hak_is_pow2(align))) {
+    errno = EINVAL;
+    return NULL;
+  }
+  return HAK_GUARDED ? hak_guarded_aligned_realloc(block, align, size) : hak_slow_aligned_realloc(block, align, size);
 }
 
 HAK_INLINE void hak_entry_free(void *block) {
