@@ -33,8 +33,8 @@ GATE_MUTANTS = [
     {
         "name": "gate_prefix_matches",
         "file": "allocator/gate/gate.c",
-        "old": "strncmp(name, text, length) == 0 && name[length] == '\\0'",
-        "new": "strncmp(name, text, length) == 0",
+        "old": "return name != NULL && name[length] == '\\0';",
+        "new": "return name != NULL;",
         "kind": "wrong name",
         "breaks": "a name that a setting's name begins with sets it",
         "killer": "//allocator/gate:gate_test",
