@@ -23,7 +23,7 @@ HAK_C_BEGIN
 // Stands in place of a class: the block was carved but never handed out, so nobody owns its contents.
 #define HAK_REGION_FRESH 0x7Fu
 // Stands in place of a class: the block is free, and its memory was returned to the system since.
-#define HAK_REGION_PURGED 0x7Eu
+#define HAK_REGION_PURGED 0x6Bu
 static_assert(HAK_CLASS_COUNT <= HAK_REGION_PURGED, "a class id fits below the live bit and is none of these marks");
 
 enum hak_region_state {

@@ -40,7 +40,7 @@ TEST_F(RegionId, ReadsEachOf256HeadersForEachClass) {
       if (header == (id | 0x80)) want = HAK_REGION_IS_LIVE;
       if (header == id) want = HAK_REGION_IS_FREE;
       if (header == 0x7F) want = HAK_REGION_IS_FRESH;
-      if (header == 0x7E) want = HAK_REGION_IS_PURGED;
+      if (header == 0x6B) want = HAK_REGION_IS_PURGED;
       ASSERT_EQ(tiny_region_id_state(block_, id), want) << id << ' ' << header;
     }
   }
