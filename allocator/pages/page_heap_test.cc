@@ -118,7 +118,7 @@ TEST_F(PageHeap, TotalsAreOfLiveAndFreeRuns) {
 TEST_F(PageHeap, StartsAnewWhereTheLocksHolderDoesNotExist) {
   std::vector<char *> blocks;
   for (int i = 0; i < 40; i++) {
-    blocks.push_back(Take((i % 5 + 1) * kMiB));
+    blocks.push_back(Take(static_cast<size_t>(i % 5 + 1) * kMiB));
     ASSERT_NE(blocks.back(), nullptr);
     blocks.back()[0] = static_cast<char>(i);
   }
@@ -142,7 +142,7 @@ TEST_F(PageHeap, StartsAnewWhereTheLocksHolderDoesNotExist) {
       if (!Give(larger != nullptr ? larger : blocks[i])) return 4;
     }
     std::vector<char *> more;
-    for (int i = 0; i < 40; i++) more.push_back(Take((i % 7 + 1) * kMiB));
+    for (int i = 0; i < 40; i++) more.push_back(Take(static_cast<size_t>(i % 7 + 1) * kMiB));
     for (char *block : more) {
       if (block == first || !Give(block)) return 5;
     }

@@ -80,7 +80,8 @@ TEST(AlignedRealloc, ASizeOfZeroFrees) {
   EXPECT_EQ(errno, 0);
   p = hak_malloc(100);
   memset(p, 3, 100);
-  EXPECT_EQ(hak_aligned_realloc(p, 48, 0), nullptr);
+  const volatile size_t wrong = 48;
+  EXPECT_EQ(hak_aligned_realloc(p, wrong, 0), nullptr);
   EXPECT_EQ(errno, EINVAL);
   EXPECT_TRUE(Holds(p, 100, 3)) << "a wrong alignment frees nothing";
   hak_free(p);

@@ -65,7 +65,8 @@ TEST(Owns, TheStartOfEachBlockAndNothingInIt) {
 TEST(Owns, BlocksOfOtherThreads) {
   std::vector<void *> blocks;
   std::thread([&] {
-    for (const size_t size : {0, 1, 100, 5000, 40000, 3000000}) blocks.push_back(hak_malloc(size));
+    for (const size_t size : {size_t{0}, size_t{1}, size_t{100}, size_t{5000}, size_t{40000}, size_t{3000000}})
+      blocks.push_back(hak_malloc(size));
   }).join();
   for (void *p : blocks) {
     EXPECT_TRUE(hak_owns(p));
@@ -118,7 +119,8 @@ TEST(Owns, ABlockOfSizeZeroThatIsFreed) {
 // block is, and no two blocks overlap.
 TEST(Owns, PlacesInSlabsDoNotOverlap) {
   std::vector<void *> blocks;
-  for (const size_t size : {1, 40, 100, 500, 3000, 9000, 20000}) {
+  for (const size_t size :
+       {size_t{1}, size_t{40}, size_t{100}, size_t{500}, size_t{3000}, size_t{9000}, size_t{20000}}) {
     for (int i = 0; i < 40; ++i) blocks.push_back(hak_malloc(size));
   }
   size_t heads = 0;
@@ -149,7 +151,7 @@ TEST(Owns, MemoryOfOthers) {
   EXPECT_FALSE(hak_owns(&local));
   EXPECT_FALSE(hak_owns("text"));
   EXPECT_FALSE(hak_owns(reinterpret_cast<const void *>(reinterpret_cast<uintptr_t>(&hak_malloc))));
-  for (const size_t size : {16, 1000, 100000, 3000000}) {
+  for (const size_t size : {size_t{16}, size_t{1000}, size_t{100000}, size_t{3000000}}) {
     void *other = malloc(size);  // not hakmem's in this program
     EXPECT_FALSE(hak_owns(other));
     free(other);
@@ -168,7 +170,8 @@ TEST(Owns, MemoryOfOthers) {
 // All of the address space, whether anything is mapped there or not, and beyond it.
 TEST(Owns, AnyAddress) {
   std::vector<void *> blocks;
-  for (const size_t size : {1, 30000, 50000, 3000000}) blocks.push_back(hak_malloc(size));
+  for (const size_t size : {size_t{1}, size_t{30000}, size_t{50000}, size_t{3000000}})
+    blocks.push_back(hak_malloc(size));
   size_t seen = 0;
   const auto look = [&](uintptr_t address) {
     bool known = false;
