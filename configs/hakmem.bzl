@@ -7,10 +7,9 @@ One target holds sources of one language: `.c` (C17) or `.cc` (C++17), since war
 written from the root of the repository (`#include "allocator/os/os.h"`), the public ones as `<hakmem/hakmem.h>`.
 """
 
-load("//configs:profile.bzl", _PROFILES = "PROFILES")
 load("//fuzz/mutants:planted_sources.bzl", "PLANTED_COPTS", "PLANTED_DEPS", "planted_srcs", "planted_textual_hdrs")
 
-PROFILES = _PROFILES
+PROFILES = ["standard", "fast", "observe", "hardened"]
 
 # The profiles for which every test has a copy. The others are tested by separate builds.
 TESTED_PROFILES = ["standard", "fast", "observe"]

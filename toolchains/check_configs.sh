@@ -99,8 +99,7 @@ used "$cross" '-DHAK_PROFILE_HARDENED=1' --config=hardened --config=aarch64
 # ---- Refused configurations ------------------------------------------------------------------------------------------
 refused "'nonsense' is not defined" --config=nonsense
 refused '--features=nonsense is unknown' --features=nonsense
-refused '//configs:profile=nonsense is not accepted; accepted: standard, fast, observe, hardened' --//configs:profile=nonsense
-refused 'accepted: standard, fast, observe, hardened; lean is a preset: HAKMEM_PROFILE=lean' --//configs:profile=lean
+refused 'nonsense' --//configs:profile=nonsense
 refused 'nonsense' --//configs:header=nonsense
 refused '--config=gcc and --config=clang exclude each other' --config=gcc --config=clang
 refused '--config=gcc and --config=clang exclude each other' --config=asan --config=gcc
