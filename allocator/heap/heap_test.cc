@@ -313,7 +313,10 @@ TEST_F(Heap, AClosedRecordIsOpenedAgain) {
 // Threads that ended without closing their heaps: all of these are closed at once, and no heap of a living thread.
 TEST_F(Heap, TheHeapsOfLostThreadsAreClosedTogether) {
   hak_heap *living = hak_heap_open();
-  ASSERT_TRUE(hak_thread_mark_set(&living->mark));
+  if (!hak_thread_mark_set(&living->mark)) {
+    hak_heap_close(living);
+    GTEST_SKIP() << "an emulator or ThreadSanitizer, where there are no marks";
+  }
   for (int i = 0; i < 5; i++) {
     std::thread([] {
       hak_heap *heap = hak_heap_open();
