@@ -450,7 +450,8 @@ TEST_F(RunRelease, RecordsGoBackWithTheAddresses) {
     EXPECT_LE(ResidentRecords(first) + ResidentRecords(last), full / 2);
     hak_page_heap_trim();
     EXPECT_EQ(hak_page_heap_totals().mapped_bytes, 0u);
-    EXPECT_LE(ResidentRecords(first) + ResidentRecords(last), 2 * kPage) << "of zeros, where neighbours were looked for";
+    EXPECT_LE(ResidentRecords(first) + ResidentRecords(last), 2 * kPage)
+        << "of zeros, where neighbours were looked for";
     EXPECT_STREQ(hak_page_heap_verify(), nullptr);
   });
 }
