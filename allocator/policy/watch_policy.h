@@ -41,8 +41,9 @@ struct hak_watch_state {
 bool hak_watch_judge(struct hak_watch_state *state, const struct hak_watch_facts *facts);
 
 // How many watched calls a thread may make before its fast paths are switched on again, and how many more each
-// millisecond allows: at full speed a few seconds at first, later a small part of its calls.
-#define HAK_WATCH_CALLS ((uint64_t)1 << 28)
+// millisecond allows: at full speed some seconds at first, which must be more than the deadline, later a small part of
+// its calls. Fast processors make 300 million calls a second.
+#define HAK_WATCH_CALLS ((uint64_t)1 << 30)
 #define HAK_WATCH_CALLS_PER_MS 8192u
 // How many of them the thread has used after `calls` more calls and `elapsed_ms`.
 uint64_t hak_watch_used(uint64_t used, uint64_t calls, uint64_t elapsed_ms);
