@@ -10,6 +10,18 @@
 
 HAK_C_BEGIN
 
+// clang-tidy and MemorySanitizer do not read assembly, so they get calls.
+#if defined(__clang_analyzer__)
+#define HAK_BYTES_BY_CALLS 1
+#elif defined(__has_feature)
+#if __has_feature(memory_sanitizer)
+#define HAK_BYTES_BY_CALLS 1
+#endif
+#endif
+#ifndef HAK_BYTES_BY_CALLS
+#define HAK_BYTES_BY_CALLS 0
+#endif
+
 // In a loop over `variable`: the compiler does not recognise what the loop does, and so does not replace it by a call
 // of memcpy, memset or strlen.
 #define HAK_BYTES_PLAINLY(variable) __asm__("" : "+r"(variable))
@@ -19,8 +31,8 @@ typedef uint64_t hak_bytes_row __attribute__((may_alias, aligned(1)));
 
 // Copies from the lowest address to the highest: the areas may overlap if `to` is the lower one.
 HAK_INLINE void hak_bytes_copy(void *to, const void *from, size_t size) {
-#if defined(__clang_analyzer__)
-  __builtin_memmove(to, from, size);  // clang-tidy does not read assembly.
+#if HAK_BYTES_BY_CALLS
+  __builtin_memmove(to, from, size);
 #elif defined(__x86_64__)
   __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
 #else
@@ -40,7 +52,7 @@ HAK_INLINE void hak_bytes_copy(void *to, const void *from, size_t size) {
 }
 
 HAK_INLINE void hak_bytes_fill(void *start, unsigned char byte, size_t size) {
-#if defined(__clang_analyzer__)
+#if HAK_BYTES_BY_CALLS
   __builtin_memset(start, byte, size);
 #elif defined(__x86_64__)
   __asm__ volatile("rep stosb" : "+D"(start), "+c"(size) : "a"(byte) : "memory");
