@@ -23,9 +23,7 @@ import argparse
 import os
 import pathlib
 import re
-import subprocess
 import sys
-import tempfile
 import time
 
 import random_draw
@@ -115,22 +113,7 @@ def bazel_test(tree, build, arguments, options):
         command.append("--run_under=/usr/bin/prlimit --data=8589934592 --")
     if (CACHE / "bazel").is_dir():
         command.append(f"--disk_cache={CACHE / 'bazel'}")
-    with tempfile.TemporaryDirectory() as scratch:
-        events = pathlib.Path(scratch) / "events.json"
-        with open(pathlib.Path(scratch) / "output", "w+", encoding="utf-8", errors="replace") as output:
-            process = subprocess.Popen(command + [f"--build_event_json_file={events}"] + arguments, cwd=tree.path,
-                                       stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
-            try:
-                status = process.wait(options.wall)
-            except subprocess.TimeoutExpired:
-                process.terminate()
-                process.wait()
-                status = None
-            except KeyboardInterrupt:
-                process.wait()
-                raise
-            output.seek(0)
-            return status, run_mutants.failed_tests(events) if events.exists() else [], output.read()
+    return run_mutants.run_bazel(tree.path, command, arguments, options.wall)
 
 
 def passes_without(tree, build, label, options):

@@ -66,23 +66,14 @@ def failed_tests(events):
     return found
 
 
-def bazel_test(name, mutant_config, options, arguments, wall):
-    """Runs tests of the build with the mutant `name`. Returns (exit status, failed tests, output); exit status None: it
-    had not ended after `wall` seconds."""
-    profile = options.profile if options.profile != "standard" else ""
-    suffix = "-".join(part for part in [profile, mutant_config, "mutant"] if part)
-    command = [str(ROOT / "bazelw"), "test"]
-    if profile:
-        command.append(f"--config={profile}")
-    if mutant_config:
-        command.append(f"--config={mutant_config}")
+def run_bazel(folder, command, arguments, wall):
+    """Runs a Bazel test command in the folder. Returns (exit status, failed tests, output); exit status None: it had not
+    ended after `wall` seconds."""
     with tempfile.TemporaryDirectory() as scratch:
         events = pathlib.Path(scratch) / "events.json"
-        command += ["--config=ci", "--nokeep_going", f"--platform_suffix={suffix}", f"--//configs:mutant={name}",
-                    f"--test_timeout={options.budget}", "--test_output=summary", f"--build_event_json_file={events}"]
         with open(pathlib.Path(scratch) / "output", "w+", encoding="utf-8", errors="replace") as output:
-            process = subprocess.Popen(command + arguments, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output,
-                                       stderr=subprocess.STDOUT)
+            process = subprocess.Popen(command + [f"--build_event_json_file={events}"] + arguments, cwd=folder,
+                                       stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
             try:
                 status = process.wait(wall)
             except subprocess.TimeoutExpired:
@@ -94,6 +85,20 @@ def bazel_test(name, mutant_config, options, arguments, wall):
                 raise
             output.seek(0)
             return status, failed_tests(events) if events.exists() else [], output.read()
+
+
+def bazel_test(name, mutant_config, options, arguments, wall):
+    """Runs tests of the build with the mutant `name`. Returns what run_bazel does."""
+    profile = options.profile if options.profile != "standard" else ""
+    suffix = "-".join(part for part in [profile, mutant_config, "mutant"] if part)
+    command = [str(ROOT / "bazelw"), "test"]
+    if profile:
+        command.append(f"--config={profile}")
+    if mutant_config:
+        command.append(f"--config={mutant_config}")
+    command += ["--config=ci", "--nokeep_going", f"--platform_suffix={suffix}", f"--//configs:mutant={name}",
+                f"--test_timeout={options.budget}", "--test_output=summary"]
+    return run_bazel(ROOT, command, arguments, wall)
 
 
 def describe(failed):
