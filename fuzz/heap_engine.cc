@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fuzz/heap_engine.h"
 
+#include <stddef.h>
+
 #include <algorithm>
 #include <array>
 #include <string>
@@ -236,7 +238,10 @@ class Input {
           model_->Realloc(block, record[3] >= 128 ? Afford(block->requested + step)
                                                   : block->requested - std::min(step, block->requested));
         } else if (record[7] % 3 == 2) {
-          model_->AlignedRealloc(block, size_t{1} << (record[6] % 23), Afford(DecodeSize(record)));
+          // Whether a block has a greater alignment by chance, and so stays in place, depends on its colour or slot.
+          // These are not the same again.
+          const size_t align = traces_ ? alignof(max_align_t) : size_t{1} << (record[6] % 23);
+          model_->AlignedRealloc(block, align, Afford(DecodeSize(record)));
         } else {
           model_->Realloc(block, Afford(DecodeSize(record)));
         }
