@@ -27,6 +27,7 @@ HEADERS = ["default", "none", "preserve", "always"]
 _PROFILE_FLAG = str(Label("//configs:profile"))
 _HEADER_FLAG = str(Label("//configs:header"))
 _CONF_FLAG = str(Label("//configs:conf"))
+_PASSDOWN_FLAG = str(Label("//configs:alloc_passdown_ssot"))
 
 # What the sources see of the build settings: exactly one HAK_PROFILE_*, and one HAK_HEADER_* unless that setting is
 # `default`. For local_defines, so that dependents do not get them.
@@ -39,6 +40,9 @@ HAK_DEFINES = ["_GNU_SOURCE=1"] + select({
     str(Label("//configs:header_always")): ["HAK_HEADER_ALWAYS=1"],
     str(Label("//configs:header_none")): ["HAK_HEADER_NONE=1"],
     str(Label("//configs:header_preserve")): ["HAK_HEADER_PRESERVE=1"],
+    "//conditions:default": [],
+}) + select({
+    str(Label("//configs:alloc_passdown_ssot_on")): ["HAK_ALLOC_PASSDOWN=1"],
     "//conditions:default": [],
 })
 
@@ -284,12 +288,13 @@ def hak_cc_test(
 
 # ---- Building under another profile ----------------------------------------------------------------------------------
 
-# Both transitions set all three, because otherwise the same settings would have two output folders, and everything
+# Both transitions set all of them, because otherwise the same settings would have two output folders, and everything
 # would be built twice.
 _FLAGS = [
     _PROFILE_FLAG,
     _HEADER_FLAG,
     _CONF_FLAG,
+    _PASSDOWN_FLAG,
 ]
 
 def _to_profile_impl(settings, attr):
@@ -301,11 +306,15 @@ def _to_profile_impl(settings, attr):
         _PROFILE_FLAG: attr.profile,
         _HEADER_FLAG: attr.header,
         _CONF_FLAG: getattr(attr, "conf", "") or settings[_CONF_FLAG],
+        _PASSDOWN_FLAG: settings[_PASSDOWN_FLAG] or getattr(attr, "alloc_passdown_ssot", False),
     }
 
 _to_profile = transition(
     implementation = _to_profile_impl,
-    inputs = [_CONF_FLAG],
+    inputs = [
+        _CONF_FLAG,
+        _PASSDOWN_FLAG,
+    ],
     outputs = _FLAGS,
 )
 
@@ -314,6 +323,7 @@ def _to_neutral_impl(_settings, _attr):
         _PROFILE_FLAG: "standard",
         _HEADER_FLAG: "default",
         _CONF_FLAG: "",
+        _PASSDOWN_FLAG: False,
     }
 
 _to_neutral = transition(
@@ -357,6 +367,7 @@ profile_test = rule(
     implementation = _profile_test_impl,
     test = True,
     attrs = {
+        "alloc_passdown_ssot": attr.bool(doc = "Whether //configs:alloc_passdown_ssot is on although the command line does not say so."),
         "data": attr.label_list(
             allow_files = True,
             doc = "Files for `args` and `env` to name by $(location); built with the flags of the command line.",

@@ -116,23 +116,42 @@ HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero) {
 }
 
 // What the fast path would do, for a watched thread whose calls come fast. NULL: the call takes the slow path.
-HAK_INLINE void *pop_between_looks(size_t size) {
+HAK_INLINE void *pop_between_looks(uint32_t class_id) {
   struct hak_heap *heap = hak_thread_between_looks();
-  return heap != NULL ? pop(heap, hak_class_of(size)) : NULL;
+  return heap != NULL ? pop(heap, class_id) : NULL;
+}
+
+HAK_INLINE void *malloc_large(size_t size) {
+  void *block = take_medium(size);
+  return block != NULL ? block : hak_slow_large(size, HAK_MIN_ALIGN, false);
+}
+
+HAK_INLINE void *malloc_small(uint32_t class_id) {
+  if (!HAK_BLOCK_CHECKS) {
+    void *block = pop_between_looks(class_id);
+    if (block != NULL) return block;
+  }
+  bool fresh;
+  return take_tiny(class_id, false, &fresh);
 }
 
 HAK_COLD void *hak_cold_malloc(size_t size) {
-  bool fresh;
-  if (size > HAK_TINY_MAX) {
-    void *block = take_medium(size);
-    return block != NULL ? block : hak_slow_large(size, HAK_MIN_ALIGN, false);
-  }
-  if (!HAK_BLOCK_CHECKS) {
-    void *block = pop_between_looks(size);
-    if (block != NULL) return block;
-  }
-  return take_tiny(hak_class_of(size), false, &fresh);
+  return size > HAK_TINY_MAX ? malloc_large(size) : malloc_small(hak_class_of(size));
 }
+
+#if HAK_ALLOC_PASSDOWN
+// The class of a bin of the thread's cache; HAK_CLASS_COUNT: it is not one. A signal handler's call between the fast
+// path and here may have given the thread another cache.
+HAK_INLINE uint32_t class_of_bin(const struct hak_bin *bin) {
+  const uintptr_t offset = (uintptr_t)bin - (uintptr_t)hak_thread_cache->bins;
+  return offset < sizeof hak_thread_cache->bins ? (uint32_t)(offset / sizeof *bin) : HAK_CLASS_COUNT;
+}
+
+HAK_COLD void *hak_routed_malloc(size_t size, const struct hak_bin *bin) {
+  const uint32_t class_id = class_of_bin(bin);
+  return malloc_small(HAK_LIKELY(class_id < HAK_CLASS_COUNT) ? class_id : hak_class_of(size));
+}
+#endif
 
 HAK_NOINLINE void *hak_slow_calloc(size_t size) {
   if (size > HAK_TINY_MAX) {
@@ -160,12 +179,15 @@ HAK_COLD void *hak_slow_aligned_calloc(size_t align, size_t size) {
 
 // ---- Existing blocks ----------------------------------------------------------------------------
 
-// The class of a block that the program passes. Ends the process when no small block can begin there.
+// Ends the process when no small block of the class can begin there.
+HAK_INLINE void require_start(const void *block, uint32_t class_id, const char *complaint) {
+  if (!hak_slab_is_block_start(block, hak_class_info[class_id].reciprocal)) hak_fatal(complaint, block);
+}
+
+// The class of a block that the program passes, with that check.
 static uint32_t checked_class(const void *block, const char *complaint) {
   const uint32_t class_id = hak_slab_map_find(block);
-  if (hak_class_is_tiny(class_id) && !hak_slab_is_block_start(block, hak_class_info[class_id].reciprocal)) {
-    hak_fatal(complaint, block);
-  }
+  if (hak_class_is_tiny(class_id)) require_start(block, class_id, complaint);
   return class_id;
 }
 
@@ -195,11 +217,11 @@ static void free_tiny(void *block, uint32_t class_id) {
 }
 
 // As pop_between_looks. False: nothing was done.
-HAK_INLINE bool push_between_looks(void *block) {
+HAK_INLINE bool push_between_looks(void *block, uint32_t class_id) {
   struct hak_heap *heap = hak_thread_between_looks();
   if (heap == NULL) return false;
   // The bin of class 0 has no room, so this is a small block.
-  struct hak_bin *bin = &heap->cache.bins[hak_slab_map_look_up(block)];
+  struct hak_bin *bin = &heap->cache.bins[class_id];
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   if (top >= hak_bin_limit(bin) || hak_bin_is_latest(top, block) || !hak_slab_is_block_start(block, bin->reciprocal)) {
     return false;
@@ -218,13 +240,28 @@ static void free_large(void *block) {
   hak_watch_after_large(hak_thread_heap_if_any());
 }
 
+#if HAK_ALLOC_PASSDOWN
+HAK_COLD void hak_routed_free(void *block, const struct hak_bin *bin) {
+  if (block == NULL) return;
+  uint32_t class_id = class_of_bin(bin);
+  if (HAK_UNLIKELY(class_id >= HAK_CLASS_COUNT)) class_id = hak_slab_map_find(block);
+  if (!hak_class_is_tiny(class_id)) {
+    free_large(block);
+    return;
+  }
+  if (!HAK_FREE_IS_HOOKED && push_between_looks(block, class_id)) return;
+  require_start(block, class_id, "invalid free");
+  free_tiny(block, class_id);
+}
+#endif
+
 HAK_COLD void hak_cold_free(void *block) {
   if (block == NULL) return;
   if (HAK_MEDIUM_ON && hak_slab_map_look_up(block) == HAK_CLASS_NONE) {
     free_large(block);
     return;
   }
-  if (!HAK_FREE_IS_HOOKED && push_between_looks(block)) return;
+  if (!HAK_FREE_IS_HOOKED && push_between_looks(block, hak_slab_map_look_up(block))) return;
   const uint32_t class_id = checked_class(block, "invalid free");
   if (hak_class_is_tiny(class_id)) {
     free_tiny(block, class_id);

@@ -14,12 +14,8 @@
 #include "allocator/os/atomic.h"
 #include "allocator/slab/slab_map.h"
 
-// Takes a block from the cache. NULL: call the slow path. The cache is passed by the address of the thread's variable
-// (thread.h), so that this address becomes part of the instruction.
-HAK_INLINE void *hak_hot_take(struct hak_cache *const *cache, size_t size) {
-  if (HAK_UNLIKELY(size > HAK_TINY_MAX)) return NULL;
-  const uint32_t class_id = hak_class_of(size);
-  struct hak_bin *bin = &(*cache)->bins[class_id];
+// Takes a block from the class's bin. NULL: call the slow path.
+HAK_INLINE void *hak_hot_pop(struct hak_bin *bin, uint32_t class_id) {
   // Relaxed: the bin is this thread's. It is also read for statistics, and by thieves (heap/idle_cache.h), whose
   // barriers do the ordering. Steps O1, O2 and O3 of idle_cache.pml.
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
@@ -30,7 +26,24 @@ HAK_INLINE void *hak_hot_take(struct hak_cache *const *cache, size_t size) {
   return block;
 }
 
+// Takes a block from the cache. The cache is passed by the address of the thread's variable (thread.h), so that this
+// address becomes part of the instruction.
+HAK_INLINE void *hak_hot_take(struct hak_cache *const *cache, size_t size) {
+  if (HAK_UNLIKELY(size > HAK_TINY_MAX)) return NULL;
+  const uint32_t class_id = hak_class_of(size);
+  return hak_hot_pop(&(*cache)->bins[class_id], class_id);
+}
+
+// With HAK_ALLOC_PASSDOWN the class of a call is computed here only. The slow path gets the bin, which stands for the
+// class: a number of the class would take one more register and one more instruction of every call. Otherwise the slow
+// path computes the class again when it needs it.
 HAK_INLINE void *hak_hot_malloc(size_t size) {
+  if (HAK_ALLOC_PASSDOWN && HAK_LIKELY(size <= HAK_TINY_MAX)) {
+    const uint32_t class_id = hak_class_of(size);
+    struct hak_bin *bin = &hak_thread_cache->bins[class_id];
+    void *block = hak_hot_pop(bin, class_id);
+    return HAK_LIKELY(block != NULL) ? block : hak_routed_malloc(size, bin);
+  }
   void *block = hak_hot_take(&hak_thread_cache, size);
   return HAK_LIKELY(block != NULL) ? block : hak_cold_malloc(size);
 }
@@ -69,6 +82,16 @@ HAK_INLINE bool hak_hot_give(struct hak_cache *const *cache, void *block) {
 }
 
 HAK_INLINE void hak_hot_free(void *block) {
+  const uintptr_t granule = hak_slab_map_granule(block);
+  if (HAK_ALLOC_PASSDOWN && HAK_LIKELY(hak_slab_map_covers(granule))) {
+    const size_t class_id = hak_slab_map_class(granule);
+    struct hak_bin *bin = &hak_thread_cache->bins[class_id];
+    if (HAK_LIKELY(hak_free_is_start(block, bin)) && HAK_LIKELY(hak_hot_push(&hak_thread_cache, block, class_id))) {
+      return;
+    }
+    hak_routed_free(block, bin);
+    return;
+  }
   if (HAK_UNLIKELY(!hak_hot_give(&hak_thread_cache, block))) hak_cold_free(block);
 }
 

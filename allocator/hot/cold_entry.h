@@ -7,10 +7,22 @@
 
 #include "allocator/os/base.h"
 
+// The research switch //configs:alloc_passdown_ssot. docs/analysis/alloc_passdown_ssot.md has its A/B.
+#ifndef HAK_ALLOC_PASSDOWN
+#define HAK_ALLOC_PASSDOWN 0
+#endif
+
 HAK_C_BEGIN
+
+struct hak_bin;
 
 HAK_COLD void *hak_cold_malloc(size_t size);
 HAK_COLD void hak_cold_free(void *block);
+
+// The same for a small request, and for a block that the slab map's window covers. The class is that of the bin, which
+// the fast path found in the thread's cache. Only with HAK_ALLOC_PASSDOWN.
+HAK_COLD void *hak_routed_malloc(size_t size, const struct hak_bin *bin);
+HAK_COLD void hak_routed_free(void *block, const struct hak_bin *bin);
 
 // Not marked as cold, but never inlined. `size` is the whole request.
 HAK_NOINLINE void *hak_slow_calloc(size_t size);
