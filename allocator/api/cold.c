@@ -166,8 +166,12 @@ HAK_NOINLINE void *hak_slow_calloc(size_t size) {
 
 HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size) {
   const uint32_t class_id = hak_class_of_aligned(size, align);
+  // HAK_CLASS_NONE has a bin too, which is always empty.
+  void *block = hak_hot_pop(&hak_thread_cache->bins[class_id], class_id);
+  if (HAK_LIKELY(block != NULL)) return block;
+  if (class_id == HAK_CLASS_NONE) return hak_slow_large(size, align, false);
   bool fresh;
-  return class_id != HAK_CLASS_NONE ? take_tiny(class_id, true, &fresh) : hak_slow_large(size, align, false);
+  return take_tiny(class_id, true, &fresh);
 }
 
 HAK_COLD void *hak_slow_aligned_calloc(size_t align, size_t size) {
@@ -185,8 +189,8 @@ HAK_INLINE void require_start(const void *block, uint32_t class_id, const char *
 }
 
 // The class of a block that the program passes, with that check.
-static uint32_t checked_class(const void *block, const char *complaint) {
-  const uint32_t class_id = hak_slab_map_find(block);
+HAK_INLINE uint32_t checked_class(const void *block, const char *complaint) {
+  const uint32_t class_id = hak_slab_map_look_up(block);
   if (hak_class_is_tiny(class_id)) require_start(block, class_id, complaint);
   return class_id;
 }
@@ -270,18 +274,26 @@ HAK_COLD void hak_cold_free(void *block) {
   }
 }
 
-HAK_NOINLINE size_t hak_slow_usable(const void *block) {
-  if (block == NULL) return 0;
-  const uint32_t class_id = checked_class(block, "invalid pointer");
-  if (hak_class_is_tiny(class_id)) {
-    if (HAK_BLOCK_CHECKS) hak_block_check_live(block, class_id);
-    const struct hak_bin *bin = &hak_thread_cache->bins[class_id];
-    if (HAK_BIN_TELLS && hak_bin_is_latest(hak_bin_top(bin), block)) hak_fatal("invalid pointer", block);
-    return hak_class_usable(class_id);
-  }
+static size_t large_usable(const void *block) {
   const size_t usable = hak_large_usable(block);
   if (HAK_UNLIKELY(usable == 0)) hak_fatal("invalid pointer", block);
   return usable;
+}
+
+// The usable size of a small block; 0: it is not one. Inline, for calls that leave a small block where it is.
+HAK_INLINE size_t small_usable(const void *block) {
+  const uint32_t class_id = checked_class(block, "invalid pointer");
+  if (!hak_class_is_tiny(class_id)) return 0;
+  if (HAK_BLOCK_CHECKS) hak_block_check_live(block, class_id);
+  const struct hak_bin *bin = &hak_thread_cache->bins[class_id];
+  if (HAK_BIN_TELLS && hak_bin_is_latest(hak_bin_top(bin), block)) hak_fatal("invalid pointer", block);
+  return hak_class_usable(class_id);
+}
+
+HAK_NOINLINE size_t hak_slow_usable(const void *block) {
+  if (block == NULL) return 0;
+  const size_t usable = small_usable(block);
+  return HAK_LIKELY(usable != 0) ? usable : large_usable(block);
 }
 
 static void *move_block(void *block, size_t usable, size_t size) {
@@ -292,20 +304,14 @@ static void *move_block(void *block, size_t usable, size_t size) {
   return moved;
 }
 
-HAK_NOINLINE void *hak_slow_realloc(void *block, size_t size) {
-  if (block == NULL) return hak_hot_malloc(size);
-  if (size == 0) {
-    hak_hot_free(block);
-    return NULL;
-  }
-  const size_t usable = hak_slow_usable(block);
+// What hak_slow_realloc leaves: `usable` is the small block's size, or 0 for a large block; `size` is not 0.
+HAK_NOINLINE static void *change_size(void *block, size_t usable, size_t size) {
+  if (usable == 0) usable = large_usable(block);
   if (HAK_UNLIKELY(size > PTRDIFF_MAX)) {
     errno = ENOMEM;
     return NULL;
   }
-  if (usable <= HAK_TINY_MAX) {
-    if (hak_class_still_serves(usable, size)) return block;
-  } else if (size > HAK_TINY_MAX) {
+  if (usable > HAK_TINY_MAX && size > HAK_TINY_MAX) {
     if (size <= usable && usable - size <= usable / 8) return block;
     void *resized = hak_large_resize(block, size, true);
     if (resized != NULL) return resized;
@@ -317,6 +323,16 @@ HAK_NOINLINE void *hak_slow_realloc(void *block, size_t size) {
     return block;  // There is no memory for a smaller block; this one still serves.
   }
   return moved;
+}
+
+HAK_NOINLINE void *hak_slow_realloc(void *block, size_t size) {
+  if (HAK_UNLIKELY(block == NULL)) return hak_hot_malloc(size);
+  if (HAK_UNLIKELY(size == 0)) {
+    hak_hot_free(block);
+    return NULL;
+  }
+  const size_t usable = small_usable(block);
+  return hak_class_still_serves(usable, size) ? block : change_size(block, usable, size);
 }
 
 HAK_COLD void *hak_slow_aligned_realloc(void *block, size_t align, size_t size) {

@@ -249,7 +249,7 @@ CALL_MUTANTS = [
     {
         "name": "usable_of_interior",
         "file": "allocator/api/cold.c",
-        "old": "if (hak_class_is_tiny(class_id) && !hak_slab_is_block_start",
+        "old": "if (hak_class_is_tiny(class_id)) require_start(",
         "new": "if (false && !hak_slab_is_block_start",
         "kind": "missing check",
         "breaks": "a pointer into a block has a usable size",
