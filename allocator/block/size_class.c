@@ -12,11 +12,11 @@ const struct hak_class_info hak_class_info[HAK_CLASS_COUNT] = {
 
 // At first without the half classes.
 #define UNITS(bytes) ((bytes) / HAK_MIN_ALIGN)
-#define WHOLE_0(id, low_, stride_) [UNITS(low_) + 1 ... UNITS(stride_)] = (id),
+#define WHOLE_0(id, low_, stride_) [UNITS(low_) + 1 ... UNITS(stride_)] = (id) * HAK_BIN_BYTES,
 #define WHOLE_1(id, low_, stride_)
 
-uint8_t hak_class_of_units[HAK_TINY_STRIDE_MAX / HAK_MIN_ALIGN + 1] = {
-    [0] = 1,
+uint16_t hak_bin_of_units[HAK_TINY_STRIDE_MAX / HAK_MIN_ALIGN + 1] = {
+    [0] = HAK_BIN_BYTES,
 #define HAK_SIZE_CLASS(id, band_, low_, stride_, reciprocal_, half_) WHOLE_##half_(id, low_, stride_)
 #include "allocator/block/size_class_table.inc"
 #undef HAK_SIZE_CLASS
@@ -26,7 +26,7 @@ uint8_t hak_class_of_units[HAK_TINY_STRIDE_MAX / HAK_MIN_ALIGN + 1] = {
 static void use_half(uint32_t class_id) {
   const uint32_t stride = hak_class_info[class_id].stride;
   for (uint32_t unit = UNITS(hak_class_info[class_id - 1].stride) + 1; unit <= UNITS(stride); unit++) {
-    __atomic_store_n(&hak_class_of_units[unit], (uint8_t)class_id, __ATOMIC_RELAXED);
+    __atomic_store_n(&hak_bin_of_units[unit], (uint16_t)(class_id * HAK_BIN_BYTES), __ATOMIC_RELAXED);
   }
 }
 
@@ -56,7 +56,7 @@ void hak_class_refine(void) {
   static_assert((stride_) <= HAK_TINY_STRIDE_MAX, "the last class is the limit");
 #include "allocator/block/size_class_table.inc"
 #undef HAK_SIZE_CLASS
-static_assert(HAK_CLASS_COUNT <= 256, "a class id fits the slab map's byte");
+static_assert(HAK_CLASS_COUNT <= 256, "a class id fits the slab map's byte, and the offset of its bin 16 bits");
 
 uint32_t hak_class_of_aligned(size_t size, size_t align) {
   if (size > HAK_TINY_MAX || align > HAK_TINY_ALIGN_MAX) return HAK_CLASS_NONE;

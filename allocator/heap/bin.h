@@ -47,7 +47,7 @@ struct hak_bin {
   HAK_ATOMIC(void **)
   base;  // slot[0]; NULL until the class has an array. The owner writes, statistics read, relaxed.
 };
-static_assert(sizeof(struct hak_bin) == 32, "two bins in a cache line");
+static_assert(sizeof(struct hak_bin) == HAK_BIN_BYTES, "two bins in a cache line");
 // Relaxed: a thread that reads an old limit frees one more block into room that exists.
 HAK_INLINE void **hak_bin_limit(const struct hak_bin *bin) {
   return (void **)hak_slot_peek((void *const *)&bin->limit);
@@ -94,6 +94,7 @@ HAK_INLINE bool hak_bin_is_latest(void *const *top, const void *block) {
 struct hak_cache {
   struct hak_bin bins[HAK_CLASS_COUNT];
 };
+static_assert(offsetof(struct hak_cache, bins) == 0, "hak_class_bin_of counts from the cache");
 
 // A cache without room and without blocks: a thread has it before its first slow call and after its end.
 extern const struct hak_cache hak_no_cache;

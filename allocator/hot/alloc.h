@@ -14,6 +14,11 @@
 #include "allocator/os/atomic.h"
 #include "allocator/slab/slab_map.h"
 
+// The bin at the offset that hak_class_bin_of tells.
+HAK_INLINE struct hak_bin *hak_hot_bin(struct hak_cache *const *cache, uint32_t offset) {
+  return (struct hak_bin *)(void *)((char *)*cache + offset);
+}
+
 // Takes a block from the class's bin. NULL: call the slow path.
 HAK_INLINE void *hak_hot_pop(struct hak_bin *bin, uint32_t class_id) {
   // Relaxed: the bin is this thread's. It is also read for statistics, and by thieves (heap/idle_cache.h), whose
@@ -30,8 +35,8 @@ HAK_INLINE void *hak_hot_pop(struct hak_bin *bin, uint32_t class_id) {
 // address becomes part of the instruction.
 HAK_INLINE void *hak_hot_take(struct hak_cache *const *cache, size_t size) {
   if (HAK_UNLIKELY(size > HAK_TINY_MAX)) return NULL;
-  const uint32_t class_id = hak_class_of(size);
-  return hak_hot_pop(&(*cache)->bins[class_id], class_id);
+  const uint32_t offset = hak_class_bin_of(size);
+  return hak_hot_pop(hak_hot_bin(cache, offset), offset / HAK_BIN_BYTES);
 }
 
 // With HAK_ALLOC_PASSDOWN the class of a call is computed here only. The slow path gets the bin, which stands for the
@@ -39,9 +44,9 @@ HAK_INLINE void *hak_hot_take(struct hak_cache *const *cache, size_t size) {
 // path computes the class again when it needs it.
 HAK_INLINE void *hak_hot_malloc(size_t size) {
   if (HAK_ALLOC_PASSDOWN && HAK_LIKELY(size <= HAK_TINY_MAX)) {
-    const uint32_t class_id = hak_class_of(size);
-    struct hak_bin *bin = &hak_thread_cache->bins[class_id];
-    void *block = hak_hot_pop(bin, class_id);
+    const uint32_t offset = hak_class_bin_of(size);
+    struct hak_bin *bin = hak_hot_bin(&hak_thread_cache, offset);
+    void *block = hak_hot_pop(bin, offset / HAK_BIN_BYTES);
     return HAK_LIKELY(block != NULL) ? block : hak_routed_malloc(size, bin);
   }
   void *block = hak_hot_take(&hak_thread_cache, size);
