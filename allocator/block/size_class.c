@@ -58,7 +58,7 @@ void hak_class_refine(void) {
 #undef HAK_SIZE_CLASS
 static_assert(HAK_CLASS_COUNT <= 256, "a class id fits the slab map's byte, and the offset of its bin 16 bits");
 
-uint32_t hak_class_of_aligned(size_t size, size_t align) {
+uint32_t hak_class_find_aligned(size_t size, size_t align) {
   if (size > HAK_TINY_MAX || align > HAK_TINY_ALIGN_MAX) return HAK_CLASS_NONE;
   for (uint32_t id = hak_class_of(size); id < HAK_CLASS_COUNT; id++) {
     if ((hak_class_stride(id) & (align - 1)) == 0) return id;

@@ -71,7 +71,15 @@ HAK_INLINE bool hak_class_is_tiny(uint32_t class_id) { return class_id - 1 < HAK
 
 // The smallest class whose blocks hold `size` bytes and are all at multiples of `align`, a power of two; HAK_CLASS_NONE
 // when there is none. Blocks are counted from the slab's end, so it is enough that `align` divides the stride.
-uint32_t hak_class_of_aligned(size_t size, size_t align);
+uint32_t hak_class_find_aligned(size_t size, size_t align);
+// The same, inline for requests whose class has that alignment anyway.
+HAK_INLINE uint32_t hak_class_of_aligned(size_t size, size_t align) {
+  if (size <= HAK_TINY_MAX && align <= HAK_TINY_ALIGN_MAX) {
+    const uint32_t class_id = hak_class_of(size);
+    if (HAK_LIKELY((hak_class_stride(class_id) & (align - 1)) == 0)) return class_id;
+  }
+  return hak_class_find_aligned(size, align);
+}
 
 HAK_C_END
 
