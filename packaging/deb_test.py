@@ -76,7 +76,8 @@ class Deb(commands.PackageTest):
     def test_files_owners_and_modes(self):
         version = self.field("Version")
         self.assertEqual(self.files(), sorted([
-            "usr/bin/hakmem-run", "usr/include/hakmem/hakmem.h", "usr/include/hakmem/memory_resource.h",
+            "usr/bin/hakmem-run", "usr/include/hakmem/compat/jemalloc.h", "usr/include/hakmem/compat/tcmalloc.h",
+            "usr/include/hakmem/hakmem.h", "usr/include/hakmem/memory_resource.h",
             "usr/include/hakmem/stl_allocator.h", LIB + "/cmake/hakmem/hakmem-config-version.cmake",
             LIB + "/cmake/hakmem/hakmem-config.cmake", LIB + "/libhakmem.a", LIB + "/libhakmem.so",
             LIB + "/libhakmem.so.0", LIB + "/libhakmem.so." + version, LIB + "/pkgconfig/hakmem-static.pc",

@@ -19,8 +19,9 @@ from commands import PackageTest, files_below, run, version_of
 INSTALL, CONSUMER, SOURCES = sys.argv[1], pathlib.Path(sys.argv[2]).resolve(), sys.argv[3:]
 SERVES = re.compile(r"hakmem \d+\.\d+\.\d+ \w+ header=\w+ serves\n")
 
-FILES = ["bin/hakmem-run", "include/hakmem/hakmem.h", "include/hakmem/memory_resource.h",
-         "include/hakmem/stl_allocator.h", "lib/cmake/hakmem/hakmem-config-version.cmake",
+FILES = ["bin/hakmem-run", "include/hakmem/compat/jemalloc.h", "include/hakmem/compat/tcmalloc.h",
+         "include/hakmem/hakmem.h", "include/hakmem/memory_resource.h", "include/hakmem/stl_allocator.h",
+         "lib/cmake/hakmem/hakmem-config-version.cmake",
          "lib/cmake/hakmem/hakmem-config.cmake", "lib/libhakmem.a", "lib/libhakmem.so", "lib/libhakmem.so.0",
          "lib/libhakmem.so.VERSION", "lib/pkgconfig/hakmem-static.pc", "lib/pkgconfig/hakmem.pc",
          "share/doc/hakmem/LICENSE", "share/man/man1/hakmem-run.1", "share/man/man3/hakmem.3"]

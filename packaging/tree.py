@@ -8,9 +8,9 @@ import stat
 import tempfile
 
 # The files of the build, by the names that `File.source` uses.
-SOURCES = ("libhakmem.so.0", "libhakmem.a", "hakmem.h", "memory_resource.h", "stl_allocator.h", "hakmem-run", "ENV.md",
-           "LICENSE", "hakmem.pc.in", "hakmem-static.pc.in", "hakmem-config.cmake.in", "hakmem-config-version.cmake.in",
-           "hakmem.3.in", "hakmem-run.1.in")
+SOURCES = ("libhakmem.so.0", "libhakmem.a", "hakmem.h", "memory_resource.h", "stl_allocator.h", "jemalloc.h", "tcmalloc.h",
+           "hakmem-run", "ENV.md", "LICENSE", "hakmem.pc.in", "hakmem-static.pc.in", "hakmem-config.cmake.in",
+           "hakmem-config-version.cmake.in", "hakmem.3.in", "hakmem-run.1.in")
 
 
 class TreeError(Exception):
@@ -64,6 +64,8 @@ def tree(sources, prefix, libdir):
     library = "libhakmem.so." + version
     return {
         "bin/hakmem-run": (content["hakmem-run"], None, 0o755),
+        "include/hakmem/compat/jemalloc.h": (content["jemalloc.h"], None, 0o644),
+        "include/hakmem/compat/tcmalloc.h": (content["tcmalloc.h"], None, 0o644),
         "include/hakmem/hakmem.h": (content["hakmem.h"], None, 0o644),
         "include/hakmem/memory_resource.h": (content["memory_resource.h"], None, 0o644),
         "include/hakmem/stl_allocator.h": (content["stl_allocator.h"], None, 0o644),

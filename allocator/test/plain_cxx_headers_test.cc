@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The C++ headers without exceptions and without type information, as in some code bases; stl_allocator.h also as
-// C++11. BUILD.bazel compiles this file in each of these ways.
+// The C++ headers without exceptions and without type information, as in some code bases; stl_allocator.h and those of
+// compat/ also as C++11. BUILD.bazel compiles this file in each of these ways.
+#include <hakmem/compat/jemalloc.h>
+#include <hakmem/compat/tcmalloc.h>
 #include <hakmem/stl_allocator.h>
 #include <signal.h>
 #include <stdio.h>
@@ -50,7 +52,14 @@ int main() {
   Expect(numbers[999] == 999, "a vector keeps its numbers");
   Expect(Aborts(TooLong), "a length that overflows aborts");
   Expect(Aborts(TooMuch), "memory that cannot be had aborts");
+  void *const block = mallocx(1000, MALLOCX_ALIGN(128) | MALLOCX_ZERO);
+  Expect(MallocExtension::instance()->GetAllocatedSize(block) == sallocx(block, 0), "both headers have the same sizes");
+  size_t live = 0;
+  Expect(MallocExtension::instance()->GetNumericProperty("generic.current_allocated_bytes", &live) && live >= 1000,
+         "a property");
+  sdallocx(block, 1000, MALLOCX_ALIGN(128));
 #if __cplusplus >= 201703L
+  Expect(tcmalloc::MallocExtension::GetNumericProperty("generic.heap_size").value_or(0) > live, "a property of C++17");
   const std::pmr::vector<int> more(1000, 7, hakmem::hakmem_resource());
   Expect(more[999] == 7, "a pmr vector keeps its numbers");
   Expect(Aborts([] { (void)hakmem::hakmem_resource()->allocate(SIZE_MAX); }), "a resource without memory aborts");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A C++ program that uses no C library functions: prints whether operator new leads to hakmem.
+#include <hakmem/compat/tcmalloc.h>
 #include <hakmem/hakmem.h>
 #include <hakmem/stl_allocator.h>
 
@@ -17,6 +18,10 @@ int main() {
   std::vector<int, hakmem::StlAllocator<int>> ints(100, 7);
   if (hak_usable_size(ints.data()) == 0) {
     std::cout << "a container with hakmem's allocator is served by another one\n";
+    return 1;
+  }
+  if (MallocExtension::instance()->GetAllocatedSize(ints.data()) != hak_usable_size(ints.data())) {
+    std::cout << "tcmalloc's functions have another answer\n";
     return 1;
   }
   hak_stats stats = {};
