@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks that the Markdown pages name existing things: every relative link leads to a file, and to a heading of it if
 it names one; every file in backquotes on the pages FILES is in the repository. No file of docs/ is longer than 50 KB,
-and docs/analysis/README.md names every page below it."""
+and docs/analysis/README.md names every page below it. Every variable HAKMEM_* on a page for users is a setting or a
+variable of a tool, and every hak_* is in a public header; in the tables of docs/MIGRATING.md that holds for every
+backquoted name with an underscore in the last column, which has what hakmem has."""
 
 import pathlib
 import re
@@ -16,6 +18,9 @@ NAME = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:c|h|cc|inc|py|bzl|bazel|md|txt|sh
 # The page that lists the notes, and the maximum length of a file of docs/.
 NOTES = "docs/analysis/README.md"
 LONGEST = 50_000
+# The pages for users, whose readers have the settings and the public headers only.
+FOR_USERS = re.compile(r"(?:README|docs/(?:EMBEDDING|INSTALLING|MEMORY|MIGRATING)|examples/.*)\.md")
+MIGRATING = "docs/MIGRATING.md"
 # Files that a tool writes or that the reader creates.
 NOT_THERE = re.compile(r"NAME|docs/analysis/testing/ci-long\.md")
 
@@ -54,6 +59,23 @@ def problems(pages, tracked):
     return found
 
 
+def unknown(pages, settings, tools, headers):
+    """Names on the pages for users that hakmem does not have. `settings` are variables, `tools` the prefixes of others,
+    `headers` all words of the public headers."""
+    found = []
+    for path, text in sorted(pages.items()):
+        for number, line in enumerate(text.splitlines(), 1) if FOR_USERS.fullmatch(path) else []:
+            for name in re.findall(r"\bHAKMEM_[A-Z0-9_]*[A-Z0-9]\b", line):
+                if name not in settings and not name.startswith(tools):
+                    found.append(f"{path}:{number}: {name} is no setting")
+            names = set(re.findall(r"\bhak_\w+", line))
+            if path == MIGRATING and line.startswith("| "):
+                cell = line.strip("| ").split(" | ")[-1]
+                names |= {name for name in re.findall(r"`([a-z]+_\w+)(?:\(.*?\))?`", cell)}
+            found += [f"{path}:{number}: {name} is in no public header" for name in sorted(names - headers)]
+    return found
+
+
 def too_long(sizes):
     """`sizes` are those of all files by their path."""
     return [f"{path} has {size} bytes, more than {LONGEST}" for path, size in sorted(sizes.items())
@@ -77,6 +99,18 @@ def self_check():
         assert len(changed) == 1 and what in changed[0], (what, changed)
     notes = {NOTES: "[a](x/a.md)\n", "docs/analysis/x/a.md": "", "docs/analysis/x/b.md": ""}
     assert problems(notes, set(notes)) == [f"{NOTES} does not name docs/analysis/x/b.md"]
+    words = {"hak_malloc", "live_bytes"}
+    page = "`HAKMEM_A=1` `HAKMEM_TOOL_B` HAKMEM_* `hak_malloc(1)`\n| `je_x` | `live_bytes` |\n"
+    for old, new, what in [
+        ("", "", None),
+        ("HAKMEM_A", "HAKMEM_B", "HAKMEM_B is no setting"),
+        ("hak_malloc", "hak_alloc", "hak_alloc is in no public header"),
+        ("`live_bytes`", "`live_byte`, `live_bytes`", "live_byte is in no public header"),
+        ("`live_bytes`", "`dead_bytes(1)`", "dead_bytes is in no public header"),
+    ]:
+        changed = unknown({MIGRATING: page.replace(old, new)}, {"HAKMEM_A"}, ("HAKMEM_TOOL_",), words)
+        assert len(changed) == (what is not None) and (what or "") in "".join(changed), (what, changed)
+    assert len(unknown({"examples/a/README.md": "`hak_x`", "docs/BOXES.md": "`hak_y`"}, set(), ("x",), words)) == 1
     assert len(too_long({"docs/a.md": LONGEST + 1, "docs/b.md": LONGEST, "fuzz/c": LONGEST + 1})) == 1
 
 
@@ -90,6 +124,15 @@ def main():
     tracked = set(names) | {str(parent) for name in names for parent in pathlib.PurePosixPath(name).parents}
     pages = {name: (root / name).read_text(encoding="utf-8") for name in names if name.endswith(".md")}
     found = problems(pages, tracked) if pages else ["no page found to check"]
+    headers = "\n".join((root / name).read_text() for name in names if name.startswith("allocator/include/"))
+    room = root / "allocator"
+    row = (room / "gate/gate_row.c").read_text()
+    settings = set(re.findall(r'"(HAKMEM_[A-Z0-9_]+)"', (room / "policy/gate_table.inc").read_text() + row))
+    tools = re.search(r"\btools\[\] = \{(.*?)\};", (room / "gate/gate.c").read_text(), re.S)
+    prefixes = tuple(re.findall(r'"(HAKMEM_[A-Z0-9_]+_)"', tools.group(1))) if tools else ()
+    if len(settings) < 2 or not prefixes or MIGRATING not in pages:
+        found.append(f"no settings, no prefixes of tools, or no {MIGRATING} is found")
+    found += unknown(pages, settings, prefixes, set(re.findall(r"\w+", headers)))
     found += too_long({name: (root / name).stat().st_size for name in names})
     print("\n".join(found))
     return 1 if found else 0
