@@ -325,6 +325,12 @@ const char *hak_gate_origin_name(enum hak_gate_origin origin) {
   return HAK_FAST && origin != HAK_GATE_FROM_ENVIRONMENT ? "fixed in this build" : hak_gate_source_name(origin);
 }
 
+__attribute__((weak)) bool hak_gate_wraps_dlopen = false;
+
+static bool has_effect(uint32_t id) {
+  return hak_gates[id].works && (id != HAK_GATE_DROP_DEEPBIND || hak_gate_wraps_dlopen);
+}
+
 const char *hak_gate_build_name(void) { return VERSION " " HAK_PROFILE_NAME " header=" HAK_HEADER_NAME; }
 
 void hak_gate_show(const struct hak_gate_values *values) {
@@ -341,7 +347,7 @@ void hak_gate_show(const struct hak_gate_values *values) {
     hak_gate_add_value(&line, &hak_gates[id], values->value[id]);
     hak_line_text(&line, " (");
     hak_line_text(&line, hak_gate_origin_name((enum hak_gate_origin)values->origin[id]));
-    if (!hak_gates[id].works) hak_line_text(&line, HAK_FAST ? "; no effect" : "; no effect in this build");
+    if (!has_effect(id)) hak_line_text(&line, HAK_FAST ? "; no effect" : "; no effect in this build");
     hak_line_text(&line, ")");
     hak_line_write(&line);
   }

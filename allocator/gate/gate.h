@@ -66,6 +66,10 @@ void hak_gate_show(const struct hak_gate_values *values);
 // The version, profile and header mode of this build. A static string.
 const char *hak_gate_build_name(void);
 
+// Whether the program's calls of dlopen come to hakmem (api/dlopen_override.c): HAKMEM_DROP_DEEPBIND has an effect. The
+// definition in the room gate is weak, and says no. It is no constant, because the compiler would use that value.
+extern bool hak_gate_wraps_dlopen;
+
 // The name of an origin: "default", "preset", "//configs:conf", "hak_conf", "environment", "hak_config_set".
 const char *hak_gate_source_name(enum hak_gate_origin origin);
 // The name that users see: in FAST "fixed in this build", unless the value is from the environment.

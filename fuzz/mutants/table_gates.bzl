@@ -168,8 +168,8 @@ GATE_MUTANTS = [
     {
         "name": "gate_marks_what_works",
         "file": "allocator/gate/gate.c",
-        "old": "if (!hak_gates[id].works)",
-        "new": "if (hak_gates[id].works)",
+        "old": "if (!has_effect(id))",
+        "new": "if (has_effect(id))",
         "kind": "wrong condition",
         "breaks": "the settings with an effect are marked as those without",
         "killer": "//allocator/gate:gate_test",
