@@ -169,6 +169,18 @@ int hak_process_configure(const char *name, const char *value) {
   return error;
 }
 
+// Whether a call came here: the first is an allocation, in all but strange programs. Only then HAKMEM_SHOW_CONFIG says
+// that hakmem is in use: a program that brings its own malloc also loads a preloaded library, which reads its settings.
+static HAK_ATOMIC(bool) in_use;
+
+// For a thread's first call. Hold no lock.
+static void note_use(void) {
+  // Relaxed: no other data depends on it, and the exchange lets one thread write the line.
+  if (HAK_LIKELY(atomic_load_explicit(&in_use, memory_order_relaxed))) return;
+  if (atomic_exchange_explicit(&in_use, true, memory_order_relaxed)) return;
+  if (HAK_SETTING(show_config)) hak_gate_show_use(true);
+}
+
 // In a child that was created without the fork handlers another thread may have arrived. From then on a lock that is
 // held may be held by a living thread.
 static void note_arrival(void) {
@@ -183,6 +195,7 @@ HAK_COLD struct hak_heap *hak_thread_attach(void) {
   }
   if (ended) return NULL;
   initialise();
+  note_use();
   set_hooks();
   note_arrival();
   struct hak_heap *heap = hak_heap_open();
@@ -326,6 +339,8 @@ __attribute__((destructor)) static void check_at_exit(void) {
   struct hak_heap *heap = hak_thread_heap_if_any();
   // A signal handler that interrupted one of our calls ends the process: the call's records may be half changed.
   if (hak_lock_is_within() || (HAK_GUARDED && hak_guarded_is_within())) return;
+  // Relaxed: the exiting thread has seen its own allocations.
+  if (HAK_SETTING(show_config) && !atomic_load_explicit(&in_use, memory_order_relaxed)) hak_gate_show_use(false);
   // Before the check, so that the statistics are those of the program.
   if (HAK_SETTING(stats_at_exit)) hak_statistics_dump();
   if (!HAK_FAST && heap != NULL) {

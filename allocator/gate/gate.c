@@ -352,3 +352,12 @@ void hak_gate_show(const struct hak_gate_values *values) {
     hak_line_write(&line);
   }
 }
+
+void hak_gate_show_use(bool in_use) {
+  struct hak_line line;
+  hak_line_begin(&line);
+  hak_line_text(&line, in_use ? "hakmem: in use: this process calls hakmem "
+                              : "hakmem: not in use: this process has not called hakmem ");
+  hak_line_text(&line, hak_gate_build_name());
+  hak_line_write(&line);
+}

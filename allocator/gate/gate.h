@@ -63,6 +63,9 @@ void hak_gate_write_mistake(struct hak_line *line, const struct hak_gate_values 
 // Writes to stderr what build this is, and every setting with its value and the value's source.
 void hak_gate_show(const struct hak_gate_values *values);
 
+// Writes to stderr that the process calls this allocator; or, at its end, that it has not.
+void hak_gate_show_use(bool in_use);
+
 // The version, profile and header mode of this build. A static string.
 const char *hak_gate_build_name(void);
 

@@ -53,6 +53,8 @@ def run(name, preload=None, **settings):
             shown[match.group(1)] = match.group(2)
         elif re.fullmatch(r"hakmem: version \d+\.\d+\.\d+ \w+ header=\w+", line):
             shown["version"] = line
+        elif re.fullmatch(r"hakmem: in use: this process calls hakmem \d+\.\d+\.\d+ \w+ header=\w+", line):
+            shown["in use"] = line
         else:
             others.append(line)
     return shown, others
@@ -77,6 +79,8 @@ class Conf(unittest.TestCase):
         self.expect(run("none", HAKMEM_KEEP_SUPERSLABS="3"), KEEP_SUPERSLABS="3 (environment)")
         self.assertRegex(run("build")[0]["version"], r"^hakmem: version \S+ standard header=none$")
         self.assertRegex(run("fast_build")[0]["version"], r"^hakmem: version \S+ fast header=none$")
+        for name in "build", "fast_build", "none", "own", "own_static", "own_linked":
+            self.assertIn("in use", run(name)[0])
 
     def test_a_mistake_in_strict_mode_ends_the_program_before_main(self):
         unknown = 'hakmem: "HAKMEM_PROFIL" in the environment is no setting; the nearest is HAKMEM_PROFILE'

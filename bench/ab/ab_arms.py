@@ -299,8 +299,8 @@ def probe(bench: str, arm: Arm) -> Optional[str]:
         match = re.fullmatch(r"hakmem: (HAKMEM_\w+)=(.*) \(([a-z; ]+)\)", line)
         if match:
             shown[match.group(1)] = match.group(3)
-        elif ours and line.startswith("hakmem: version "):
-            pass  # the first line of HAKMEM_SHOW_CONFIG
+        elif ours and line.startswith(("hakmem: version ", "hakmem: in use: ")):
+            pass  # the first and the last line of HAKMEM_SHOW_CONFIG
         else:
             other.append(line)
     if other:

@@ -3,6 +3,33 @@
 
 API_MUTANTS = [
     {
+        "name": "use_claimed_at_start",
+        "file": "allocator/gate/gate_start.c",
+        "old": "if (values.value[HAK_GATE_SHOW_CONFIG] != 0) hak_gate_show(&values);",
+        "new": "if (values.value[HAK_GATE_SHOW_CONFIG] != 0) hak_gate_show(&values), hak_gate_show_use(true);",
+        "kind": "wrong message",
+        "breaks": "a program that brings its own malloc is said to use hakmem",
+        "killer": "//packaging/run:hakmem_run_test",
+    },
+    {
+        "name": "use_claimed_twice",
+        "file": "allocator/api/process.c",
+        "old": "if (atomic_exchange_explicit(&in_use, true, memory_order_relaxed)) return;",
+        "new": "",
+        "kind": "wrong message",
+        "breaks": "every new thread says again that hakmem is in use, and the end denies it",
+        "killer": "//packaging/run:hakmem_run_test",
+    },
+    {
+        "name": "use_not_denied",
+        "file": "allocator/api/process.c",
+        "old": "if (HAK_SETTING(show_config) && !atomic_load_explicit(&in_use, memory_order_relaxed))",
+        "new": "if (false)",
+        "kind": "missing message",
+        "breaks": "a program that never calls hakmem ends without a line about it",
+        "killer": "//packaging/run:hakmem_run_test",
+    },
+    {
         "name": "deepbind_kept",
         "file": "allocator/api/dlopen_override.c",
         "old": "? flags & ~RTLD_DEEPBIND : flags",

@@ -26,7 +26,7 @@ static const char usage[] =
     "usage: hakmem-run [-f] [-p PRESET] [-l LIBRARY] [NAME=VALUE]... PROGRAM [ARGUMENT]...\n"
     "  -p PRESET   balanced, speed or lean: HAKMEM_PROFILE\n"
     "  -l LIBRARY  this libhakmem.so, not the installed one\n"
-    "  -f          run PROGRAM even if it stays on its own malloc (setuid, static, another processor)\n"
+    "  -f          run PROGRAM even if it stays on another malloc (its own, setuid, static, another processor)\n"
     "  -h, -V      print this help, or the version\n"
     "NAME=VALUE goes into the environment of PROGRAM: HAKMEM_SHOW_CONFIG=1, for instance.\n";
 
@@ -148,8 +148,10 @@ int main(int argc, char **argv) {
   switch (judgement.verdict) {
     case VERDICT_AFFECTED:
       break;
+    case VERDICT_PARTLY:
     case VERDICT_UNAFFECTED:
-      fprintf(stderr, "hakmem-run: %s; hakmem would not be used (%s)\n", judgement.text,
+      fprintf(stderr, "hakmem-run: %s; %s (%s)\n", judgement.text,
+              judgement.verdict == VERDICT_PARTLY ? "hakmem would get the rest only" : "hakmem would not be used",
               anyway ? "running it all the same" : "-f runs it all the same");
       if (!anyway) return EXIT_USAGE;
       break;

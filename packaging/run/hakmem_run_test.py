@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """hakmem-run in a tree as it is installed, on programs of every kind.
 
-usage: hakmem_run_test.py HAKMEM_RUN LIBRARY DYNAMIC_PROGRAM STATIC_PROGRAM
+usage: hakmem_run_test.py HAKMEM_RUN LIBRARY PROGRAM...
 
-A program runs on hakmem if HAKMEM_SHOW_CONFIG=1 prints the settings.
+The programs' names are program_KIND. A program runs on hakmem if HAKMEM_SHOW_CONFIG=1 says that it is in use.
 """
 
 import os
@@ -17,7 +17,8 @@ import tempfile
 import unittest
 
 NOBODY = 65534
-SHOWN = "hakmem: HAKMEM_PROFILE="
+SHOWN = "hakmem: in use: this process calls hakmem "
+NOT_USED = r"\nhakmem: not in use: this process has not called hakmem \d+\.\d+\.\d+ standard header=none\n$"
 
 
 class HakmemRun(unittest.TestCase):
@@ -31,11 +32,12 @@ class HakmemRun(unittest.TestCase):
         cls.root.chmod(0o755)
         for name in "bin", "lib":
             (cls.root / name).mkdir()
-        tool, library, dynamic, static = FILES
+        tool, library, *programs = FILES
         cls.tool = cls.copy(tool, "bin/hakmem-run")
         cls.library = cls.copy(library, "lib/libhakmem.so.0")
-        cls.dynamic = cls.copy(dynamic, "dynamic")
-        cls.static = cls.copy(static, "static")
+        kinds = [os.path.basename(program).partition("_")[2] for program in programs]
+        for kind, program in zip(kinds, programs):
+            setattr(cls, kind, cls.copy(program, kind))
 
     @classmethod
     def tearDownClass(cls):
@@ -148,6 +150,14 @@ class HakmemRun(unittest.TestCase):
         self.assertEqual((status, err), (0, ""))
         self.assertRegex(out, r"^hakmem-run \d+\.\d+\.\d+\n$")
 
+    def test_uses_what_it_says(self):
+        """The line comes from the first call, behind the settings."""
+        lines = self.run_tool(self.dynamic)[2].splitlines()
+        self.assertRegex(lines[0], r"^hakmem: version \d+\.\d+\.\d+ standard header=none$")
+        self.assertEqual([number for number, line in enumerate(lines) if line.startswith(SHOWN)], [len(lines) - 1])
+        self.assertEqual(lines[-1], SHOWN + lines[0].partition("hakmem: version ")[2])
+        self.assertNotIn("in use", self.run_tool(self.dynamic, HAKMEM_SHOW_CONFIG="0")[2])
+
     # ---- Programs that do not ----------------------------------------------------------------------
 
     def test_usage(self):
@@ -176,6 +186,39 @@ class HakmemRun(unittest.TestCase):
 
     def test_static_program(self):
         self.expect_unaffected(self.static, "is statically linked")
+
+    def expect_line(self, program, reason, used, *options, **how):
+        """The tool's exact line."""
+        line = "hakmem-run: %s %s; hakmem would %s (%s)\n"
+        result = self.run_tool(*options, program, **how)
+        self.assertEqual(result, (2, "", line % (program, reason, used, "-f runs it all the same")))
+        result = self.run_tool("-f", *options, program, **how)
+        self.assertEqual(result[0], 42, result)
+        self.assertTrue(result[2].startswith(line % (program, reason, used, "running it all the same")), result[2])
+        return result[2]
+
+    def test_a_malloc_of_its_own(self):
+        reason, used = "brings its own malloc, which comes before that of any library", "not be used"
+        bare = bytearray(pathlib.Path(self.own).read_bytes())
+        bare[40:48], bare[58:64] = bytes(8), bytes(6)  # no section headers
+        for program in self.own, self.write("bare", bytes(bare)):
+            shown = self.expect_line(program, reason, used)
+            # It loads the library, which does not say that it is in use.
+            self.assertIn("hakmem: HAKMEM_PROFILE=balanced (default)\n", shown)
+            self.assertNotIn(SHOWN, shown)
+            self.assertRegex(shown, NOT_USED)
+        script = self.write("own_script", b"#!%s x\n" % self.own.encode())
+        self.expect_refused(self.run_tool(script), "hakmem-run: %s %s; hakmem would %s" % (self.own, reason, used))
+
+    def test_an_allocator_for_itself(self):
+        used = "get the rest only"
+        # Its libraries call hakmem.
+        self.assertIn(SHOWN, self.expect_line(self.hidden, "brings its own malloc for itself", used))
+        self.assertIn(SHOWN, self.expect_line(self.jemalloc, "brings jemalloc (je_malloc) for itself", used))
+
+    def test_linked_with_hakmem(self):
+        reason = "is linked with hakmem, and uses that one: the library is not needed"
+        self.assertEqual(self.expect_line(self.hakmem, reason, "not be used").count(SHOWN), 1)
 
     def test_other_processors_and_libraries(self):
         good = pathlib.Path(self.dynamic).read_bytes()
@@ -222,5 +265,5 @@ class HakmemRun(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    FILES = sys.argv[1:5]
+    FILES = sys.argv[1:]
     unittest.main(argv=sys.argv[:1])

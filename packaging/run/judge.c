@@ -18,6 +18,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "packaging/run/elf_symbols.h"
 #include "packaging/run/machine.h"
 
 // The installed library is for the C library with which this program was built.
@@ -105,6 +106,45 @@ static bool read_at(int fd, void *buffer, size_t size, uint64_t offset) {
   return offset <= INT64_MAX && pread(fd, buffer, size, (off_t)offset) == (ssize_t)size;
 }
 
+// Names of malloc in allocators that a program may use beside the C library's, and what they are called.
+static const struct {
+  const char *function;
+  const char *allocator;
+} built_in[] = {
+    {"_rjem_malloc", "jemalloc"}, {"je_malloc", "jemalloc"},     {"mi_malloc", "mimalloc"},
+    {"rpmalloc", "rpmalloc"},     {"sn_rust_alloc", "snmalloc"}, {"tc_malloc", "tcmalloc"},
+};
+
+enum { MALLOC = 0, OUR_MALLOC = 1, BUILT_IN = 2, LOOKED_FOR = BUILT_IN + sizeof built_in / sizeof built_in[0] };
+
+// Judges a dynamically linked program by the allocators in it. A function of hakmem that each program with it has is
+// among its own symbols.
+static void judge_definitions(const char *file, int fd, struct judgement *judgement) {
+  const char *names[LOOKED_FOR] = {[MALLOC] = "malloc", [OUR_MALLOC] = "hak_cold_malloc"};
+  for (size_t i = BUILT_IN; i < LOOKED_FOR; i++) names[i] = built_in[i - BUILT_IN].function;
+  enum elf_definition found[LOOKED_FOR];
+  elf_find_functions(fd, names, LOOKED_FOR, found);
+  if (found[MALLOC] == ELF_SHOWN && found[OUR_MALLOC] != ELF_NONE) {
+    decide(judgement, VERDICT_UNAFFECTED, file, "is linked with hakmem, and uses that one: the library is not needed");
+    return;
+  }
+  if (found[MALLOC] == ELF_SHOWN) {
+    decide(judgement, VERDICT_UNAFFECTED, file, "brings its own malloc, which comes before that of any library");
+    return;
+  }
+  if (found[MALLOC] == ELF_INSIDE) {
+    decide(judgement, VERDICT_PARTLY, file, "brings its own malloc for itself");
+    return;
+  }
+  for (size_t i = BUILT_IN; i < LOOKED_FOR; i++) {
+    if (found[i] == ELF_NONE) continue;
+    char what[128];
+    snprintf(what, sizeof what, "brings %s (%s) for itself", built_in[i - BUILT_IN].allocator, names[i]);
+    decide(judgement, VERDICT_PARTLY, file, what);
+    return;
+  }
+}
+
 static void judge_elf(const char *file, int fd, struct judgement *judgement) {
   Elf64_Ehdr head;
   if (!read_at(fd, &head, sizeof head, 0)) {
@@ -136,6 +176,8 @@ static void judge_elf(const char *file, int fd, struct judgement *judgement) {
     const char *base = strrchr(linker, '/');
     if (strncmp(base != NULL ? base + 1 : linker, OTHER_LINKER, strlen(OTHER_LINKER)) == 0) {
       decide(judgement, VERDICT_INCOMPATIBLE, file, OTHER_RUNS);
+    } else {
+      judge_definitions(file, fd, judgement);
     }
     return;
   }
@@ -193,7 +235,8 @@ static void judge(const char *name, const char *path, int depth, struct judgemen
   if (length >= SELFMAG && memcmp(head, ELFMAG, SELFMAG) == 0) {
     judge_elf(file, fd, judgement);
     const char *why = raised(file);
-    if (why != NULL && judgement->verdict == VERDICT_AFFECTED) decide(judgement, VERDICT_UNAFFECTED, file, why);
+    const bool runs = judgement->verdict == VERDICT_AFFECTED || judgement->verdict == VERDICT_PARTLY;
+    if (why != NULL && runs) decide(judgement, VERDICT_UNAFFECTED, file, why);
   } else if (length >= 2 && head[0] == '#' && head[1] == '!') {
     judge_script(file, head + 2, path, depth, judgement);
   } else {

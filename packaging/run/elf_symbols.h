@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which functions a 64-bit ELF file of this processor's byte order defines.
+#ifndef HAKMEM_PACKAGING_RUN_ELF_SYMBOLS_H_
+#define HAKMEM_PACKAGING_RUN_ELF_SYMBOLS_H_
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum elf_definition {
+  ELF_NONE,    // no definition, or none that can be read: the file is stripped, or damaged
+  ELF_INSIDE,  // in the file's own symbols only: the file's calls reach it
+  ELF_SHOWN    // in the dynamic symbols: all the process's calls reach it if the file is the program
+};
+
+// Looks for `count` functions by their names, and sets `found` of each.
+void elf_find_functions(int fd, const char *const *names, size_t count, enum elf_definition *found);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif  // HAKMEM_PACKAGING_RUN_ELF_SYMBOLS_H_
