@@ -93,7 +93,7 @@ def main():
     for path in sorted(pathlib.Path(sys.argv[1]).rglob("*.o")):
         match = OBJECT.search(path.as_posix())
         # Tests and their helpers may call anything.
-        if match and match.group(1) != "test" and not re.search(r"_test$|^test_|^env_doc$", match.group(2)):
+        if match and match.group(1) != "test" and not re.search(r"_test$|^test_|^(env_doc|check_conf)$", match.group(2)):
             objects["%s/%s" % match.groups()] = symbols(path)
     found = ["a circle of calls between %s: %s" % (what, ", ".join(circle))
              for what, parts in (("files", {}), ("boxes", boxes)) for circle in circles(graph_of(objects, parts, free))]

@@ -3,7 +3,7 @@
 #
 # Checks every configuration and combination by an analysis of //allocator:libhakmem.so: it is built by the named
 # compiler for the named machine, or refused with a reason. Nothing is compiled except planted bugs that the compiler
-# must refuse.
+# must refuse, and one box with settings.
 #
 #   toolchains/check_configs.sh
 #
@@ -139,6 +139,20 @@ mkdir -p "$scratch/half/usr/bin" "$scratch/half/usr/include" || exit 1
 for tool in clang-19 g++ ld.lld-19 llvm-ar-19; do ln -s "/usr/bin/$tool" "$scratch/half/usr/bin/$tool" || exit 1; done
 : >"$scratch/half/usr/include/malloc.h"
 refused 'apt-get install libclang-rt-19-dev' "--repo_env=HAKMEM_TEST_PROBE_ROOT=$scratch/half" --config=asan
+
+# ---- Settings of the build ----------------------------------------------------------------------------------------------
+# settings SETTINGS: whether code with these settings is compiled.
+settings() {
+  cases=$((cases + 1))
+  ./bazelw build --color=no --noshow_progress "--//configs:conf=$1" //allocator/gate:gate_start >"$scratch/log" 2>&1
+}
+
+settings 'profile=lean,thread_cache_kb=1M' || wrong 'right settings do not compile'
+if settings 'profil=lean'; then
+  wrong 'a misspelt setting compiles'
+elif ! grep -qx 'hakmem: //configs:conf: "profil=lean" is not accepted; .*; the nearest is HAKMEM_PROFILE' "$scratch/log"; then
+  wrong 'a misspelt setting fails without the nearest name'
+fi
 
 # ---- Accesses without a lock --------------------------------------------------------------------------------------------
 # lock_bug NAME: whether clang compiles toolchains/planted/lock_bug.c with that bug.

@@ -21,10 +21,13 @@ static const char build_source[] = "//configs:conf";
 
 // ---- Lines about mistakes -----------------------------------------------------------------------
 
-static bool is_strict(const struct hak_gate_values *values) { return values->value[HAK_GATE_CONF_STRICT] != 0; }
+// `values` is NULL while a build is checked: then nothing is used instead, and no process ends.
+static bool is_strict(const struct hak_gate_values *values) {
+  return values != NULL && values->value[HAK_GATE_CONF_STRICT] != 0;
+}
 
 void hak_gate_add_used(struct hak_line *line, uint32_t id, const struct hak_gate_values *values) {
-  if (is_strict(values)) return;
+  if (values == NULL || is_strict(values)) return;
   hak_line_text(line, "; using ");
   hak_gate_add_value(line, &hak_gates[id], values->value[id]);
 }
@@ -241,9 +244,10 @@ static void report_item(const char *source, const struct hak_conf_item *item, ui
   hak_gate_write_mistake(&line, values);
 }
 
-// Writes a line for each item of the text that is not accepted. Called last, when the value used instead is known.
-static void report_conf(const char *source, const char *text, const struct hak_gate_values *values) {
-  if (text == NULL) return;
+// Writes a line for each item of the text that is not accepted, and returns whether there is none. Called last, when
+// the value used instead is known.
+static bool report_conf(const char *source, const char *text, const struct hak_gate_values *values) {
+  if (text == NULL) return true;
   if (hak_conf_too_long(text)) {
     struct hak_line line;
     hak_line_begin(&line);
@@ -252,18 +256,24 @@ static void report_conf(const char *source, const char *text, const struct hak_g
     hak_line_text(&line, " is not accepted; accepted: up to ");
     hak_line_number(&line, HAK_CONF_LENGTH_MAX);
     hak_line_text(&line, " bytes");
-    if (!is_strict(values)) hak_line_text(&line, "; using nothing of it");
+    if (values != NULL && !is_strict(values)) hak_line_text(&line, "; using nothing of it");
     hak_gate_write_mistake(&line, values);
-    return;
+    return false;
   }
+  bool good = true;
   struct hak_conf_item item;
   while (hak_conf_next(&text, &item)) {
     const uint32_t id = find_gate(&item);
     uint64_t value;
     const bool accepted = id != HAK_GATE_COUNT && item.is_pair && hak_gate_parse(&hak_gates[id], item.value, &value);
-    if (!accepted) report_item(source, &item, id, values);
+    if (accepted) continue;
+    good = false;
+    report_item(source, &item, id, values);
   }
+  return good;
 }
+
+bool hak_gate_check_build(const char *text) { return report_conf(build_source, text, NULL); }
 
 // ---- Everything together ------------------------------------------------------------------------
 
@@ -308,8 +318,8 @@ void hak_gate_resolve(const struct hak_gate_sources *sources, struct hak_gate_va
     resolve_one(sources, &variables, id, values->value[HAK_GATE_PROFILE], values);
   }
   if (variables.unknown != 0) report_unknown(sources->environment, variables.unknown, values);
-  report_conf(program_source, sources->program, values);
-  report_conf(build_source, sources->build, values);
+  (void)report_conf(program_source, sources->program, values);
+  (void)report_conf(build_source, sources->build, values);
 }
 
 const char *hak_gate_source_name(enum hak_gate_origin origin) {

@@ -52,6 +52,9 @@ struct hak_gate_sources {
 // Resolves all settings from these sources, and reports the mistakes in them.
 void hak_gate_resolve(const struct hak_gate_sources *sources, struct hak_gate_values *values);
 
+// Checks the settings of a build before it is made: writes a line for each mistake, and returns whether there is none.
+bool hak_gate_check_build(const char *text);
+
 // Gives the setting the value and origin that the preset implies.
 void hak_gate_preset(uint32_t id, uint64_t preset, struct hak_gate_values *values);
 
