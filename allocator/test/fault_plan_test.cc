@@ -108,6 +108,8 @@ TEST_P(FaultPlan, OneKindFailsFromOneOn) {
 
 INSTANTIATE_TEST_SUITE_P(Scripts, FaultPlan, testing::ValuesIn(Scripts()),
                          [](const testing::TestParamInfo<Script> &tested) { return std::string(tested.param.name); });
+INSTANTIATE_TEST_SUITE_P(ProcessScripts, FaultPlan, testing::ValuesIn(ProcessScripts()),
+                         [](const testing::TestParamInfo<Script> &tested) { return std::string(tested.param.name); });
 
 // Two calls fail, in every pair of calls: the code that handles one failure meets another one.
 class FaultPairs : public FaultPlan {};

@@ -132,7 +132,7 @@ void Checked::Verify() {
 void Checked::Null(size_t size, int error) {
   ++nulls_;
   if (error != ENOMEM) Wrong("NULL without ENOMEM", size);
-  if (hak_fault_hits() == 0) Wrong("NULL though no call failed", size);
+  if (hits_() == 0) Wrong("NULL though no call failed", size);
 }
 
 void Checked::Take(void *p, size_t size, int error) {
@@ -321,8 +321,10 @@ const std::vector<Script> &Scripts() {
 }
 
 const Script &ScriptNamed(const std::string &name) {
-  for (const Script &script : Scripts()) {
-    if (name == script.name) return script;
+  for (const std::vector<Script> *scripts : {&Scripts(), &ProcessScripts()}) {
+    for (const Script &script : *scripts) {
+      if (name == script.name) return script;
+    }
   }
   fprintf(stderr, "no script has the name %s\n", name.c_str());
   abort();
@@ -372,22 +374,20 @@ std::string Difference(const Accounts &faulty, const Accounts &usual) {
   return Text(same) == Text(usual) ? "" : Text(faulty) + "; without faults " + Text(usual);
 }
 
-int RunScript(const Script &script, const Plan &plan, const Plan &second, const AllocatorApi &api) {
-  Checked heap(api);
-  if (plan.kinds != 0) hak_fault_set(plan.kinds, plan.nth, plan.count);
-  if (second.kinds != 0) hak_fault_also(second.kinds, second.nth, second.count);
+int RunScript(const Script &script, const Faults &faults, const AllocatorApi &api) {
+  Checked heap(api, faults.hits);
+  faults.begin();
   script.run(&heap);
   heap.Verify();
-  const uint64_t hits = hak_fault_hits();
+  const uint64_t hits = faults.hits();
   const size_t nulls = heap.nulls();
   // System calls succeed again, so requests must succeed too: Null() reports a NULL now, because no call has failed.
-  hak_fault_set(HAK_FAULT_ALL, UINT64_MAX, 1);
+  faults.end();
   for (const unsigned size : {100U, 5000U, 40000U, 300000U, 3000000U}) {
     heap.Malloc(size);
     heap.Calloc(size);
     heap.Realloc(heap.held().size() - 1, size_t{size} * 2);
   }
-  hak_fault_clear();
   heap.FreeEvery(1);
   heap.Verify();
   heap.FlushAndTrim();
@@ -396,6 +396,15 @@ int RunScript(const Script &script, const Plan &plan, const Plan &second, const 
   if (now.live_blocks != 0 || now.live_bytes != 0) heap.Wrong("blocks live after all were freed", now.live_blocks);
   dprintf(STDOUT_FILENO, "hits %llu nulls %zu: %s\n", static_cast<unsigned long long>(hits), nulls, Text(now).c_str());
   return heap.wrong() ? 1 : 0;
+}
+
+int RunScript(const Script &script, const Plan &plan, const Plan &second, const AllocatorApi &api) {
+  const Faults faults = {[&] {
+                           if (plan.kinds != 0) hak_fault_set(plan.kinds, plan.nth, plan.count);
+                           if (second.kinds != 0) hak_fault_also(second.kinds, second.nth, second.count);
+                         },
+                         [] { hak_fault_set(HAK_FAULT_ALL, UINT64_MAX, 1); }, hak_fault_hits};
+  return RunScript(script, faults, api);
 }
 
 Result ResultOf(const Outcome &outcome) {

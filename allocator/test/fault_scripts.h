@@ -9,8 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <functional>
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "allocator/os/fault.h"
@@ -21,6 +23,14 @@ namespace hak_test {
 
 inline constexpr uint64_t kForEver = UINT64_MAX;
 
+// How system calls are made to fail while a script runs: by the fault plan, or from outside (kernel/call_supervisor.h).
+struct Faults {
+  std::function<void()> begin;
+  // From now on they succeed, and hits() is 0.
+  std::function<void()> end;
+  std::function<uint64_t()> hits;  // how many have failed
+};
+
 // Makes the calls of a script and checks them. A violation is written to stderr and recorded.
 class Checked {
  public:
@@ -30,7 +40,8 @@ class Checked {
     unsigned char tag = 0;
   };
 
-  explicit Checked(const AllocatorApi &api) : api_(api) {}
+  explicit Checked(const AllocatorApi &api, std::function<uint64_t()> hits = hak_fault_hits)
+      : api_(api), hits_(std::move(hits)) {}
 
   void Wrong(const char *what, size_t size);
   bool wrong() const { return wrong_; }
@@ -47,6 +58,13 @@ class Checked {
   void FreeAllBut(size_t step);
   void FlushAndTrim();
   void Verify();
+  // hak_config_set: success, or an error of those that a system call that fails may cause.
+  void Set(const char *name, const char *value);
+  // Statistics and a visit show the live blocks, if nobody else has any.
+  void Count();
+  // Behind fork or clone, whose result is `child`: the child runs `body` and ends by _exit, or with `by_exit` by exit;
+  // the parent waits for it. What is wrong in the child is wrong here.
+  void InChild(long child, const std::function<void()> &body, bool by_exit = false);
 
  private:
   void Null(size_t size, int error);
@@ -55,6 +73,7 @@ class Checked {
   void Free(const Held &held);
 
   AllocatorApi api_;
+  std::function<uint64_t()> hits_;
   std::vector<Held> held_;
   size_t nulls_ = 0;
   unsigned char next_tag_ = 0;
@@ -69,8 +88,10 @@ struct Script {
 
 inline void PrintTo(const Script &script, std::ostream *out) { *out << script.name; }
 
-// All scripts, and one by its name. An unknown name ends the test.
+// Scripts of blocks and threads; of what happens to the whole process; and one by its name. An unknown name ends the
+// test.
 const std::vector<Script> &Scripts();
+const std::vector<Script> &ProcessScripts();
 const Script &ScriptNamed(const std::string &name);
 
 struct Plan {
@@ -96,8 +117,10 @@ struct Result {
   Outcome outcome;
 };
 
-// What the process under test does: runs the script under the fault plans, then makes requests that must succeed, then
-// ends. Writes the fields of Result to stdout; returns the exit code.
+// What the process under test does: runs the script while calls fail, then makes requests that must succeed, then ends.
+// Writes the fields of Result to stdout; returns the exit code.
+int RunScript(const Script &script, const Faults &faults, const AllocatorApi &api);
+// The same under the fault plans.
 int RunScript(const Script &script, const Plan &plan, const Plan &second, const AllocatorApi &api);
 // Reads that output.
 Result ResultOf(const Outcome &outcome);
