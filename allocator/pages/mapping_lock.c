@@ -48,7 +48,8 @@ void hak_mapping_step_in(bool out) {
   hak_lock_acquire(&hak_mapping_mutex);
   hak_lock_count_out();
   set_outside(get_outside() - 1);
-  if (HAK_UNLIKELY(forking) && get_outside() == 0) hak_futex_wake(&outside, 1);
+  // All: one that sleeps in hak_mapping_wait_for_others would take the wake-up of the fork, which nobody repeats.
+  if (HAK_UNLIKELY(forking) && get_outside() == 0) hak_futex_wake(&outside, INT_MAX);
 }
 
 #define WAIT_MS 1u

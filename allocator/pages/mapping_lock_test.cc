@@ -2,9 +2,13 @@
 #include "allocator/pages/mapping_lock.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <signal.h>
 
 #include <atomic>
+#include <chrono>
 #include <thread>
+#include <vector>
 
 #include "allocator/os/lock.h"
 
@@ -89,6 +93,50 @@ TEST(MappingLock, WaitsAsLongAsSomebodyIsOut) {
   }
   hak_mapping_unlock();
   other.join();
+}
+
+// Whoever steps in last wakes the fork, even if others sleep at that moment until somebody steps in.
+TEST(MappingLock, AForkIsWokenAmongOthersThatSleep) {
+  signal(SIGUSR1, [](int) {});
+  for (int round = 0; round < 300 && !testing::Test::HasFailure(); round++) {
+    static std::atomic<bool> out;
+    static std::atomic<bool> locked;
+    static std::atomic<bool> shut;
+    out = locked = shut = false;
+    std::thread outside([] {
+      hak_mapping_lock();
+      const bool stepped = hak_mapping_step_out();
+      out = true;
+      while (!shut) std::this_thread::yield();
+      hak_mapping_step_in(stepped);
+      hak_mapping_unlock();
+    });
+    while (!out) std::this_thread::yield();
+    std::vector<std::thread> waiters;
+    for (int i = 0; i < 4; i++) {
+      waiters.emplace_back([] {
+        hak_mapping_lock();
+        while (hak_mapping_wait_for_others()) {
+        }
+        // Nobody waits any more because of the fork: it sleeps, or is about to.
+        hak_mapping_unlock();
+        shut = true;
+      });
+    }
+    std::thread fork([] {
+      hak_mapping_lock_for_fork();
+      locked = true;
+      hak_mapping_unlock_after_fork();
+    });
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (!locked && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+    EXPECT_TRUE(locked) << "round " << round;
+    // A signal wakes the fork for the end of the test.
+    while (!locked) pthread_kill(fork.native_handle(), SIGUSR1);
+    fork.join();
+    outside.join();
+    for (std::thread &waiter : waiters) waiter.join();
+  }
 }
 
 TEST(MappingLock, WithinAForkTheCallIsMadeUnderTheLock) {

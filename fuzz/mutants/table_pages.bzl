@@ -301,4 +301,13 @@ PAGE_MUTANTS = [
         "breaks": "memory that was needed between two calls counts as unused",
         "killer": "//allocator/policy:low_water_test",
     },
+    {
+        "name": "fork_wake_taken_by_others",
+        "file": "allocator/pages/mapping_lock.c",
+        "old": "hak_futex_wake(&outside, INT_MAX);",
+        "new": "hak_futex_wake(&outside, 1);",
+        "kind": "lost wake-up",
+        "breaks": "a fork sleeps for ever: a thread that waits for memory took its wake-up",
+        "killer": "//allocator/pages:mapping_lock_test",
+    },
 ]
