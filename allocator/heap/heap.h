@@ -44,7 +44,8 @@ struct hak_class_heap {
 // Written by the owner, read by statistics; relaxed.
 struct hak_heap_counts {
   HAK_ATOMIC(uint64_t) held_blocks;  // in the quarantine
-  HAK_ATOMIC(uint64_t) held_bytes;
+  // Of these, by class. Only HARDENED has a quarantine outside tests.
+  HAK_ATOMIC(uint64_t) held_of[HAK_HARDENED ? HAK_CLASS_COUNT : 1];
   HAK_ATOMIC(uint64_t) refills;
   HAK_ATOMIC(uint64_t) flushes;
   HAK_ATOMIC(uint64_t) remote_batches;

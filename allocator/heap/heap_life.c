@@ -256,9 +256,19 @@ static void add_cached(const struct hak_heap *heap, struct hak_heap_totals *tota
     const uint32_t stolen = atomic_load_explicit(&heap->classes[class_id].idle.stolen, memory_order_relaxed);
     const ptrdiff_t blocks = top - base - 1 - (ptrdiff_t)stolen;
     if (blocks <= 0 || blocks > (ptrdiff_t)HAK_SLAB_BLOCKS_MAX) continue;
-    totals->cached_blocks += (uint64_t)blocks;
-    totals->cached_bytes += (uint64_t)blocks * hak_class_usable(class_id);
+    totals->classes[class_id].cached_blocks += (uint64_t)blocks;
   }
+}
+
+// Blocks in the quarantine and of a chain that is partly put back. Relaxed: statistics.
+static void add_on_the_way(const struct hak_heap *heap, struct hak_heap_totals *totals) {
+  for (uint32_t class_id = 1; HAK_HARDENED && class_id < HAK_CLASS_COUNT; class_id++) {
+    totals->classes[class_id].cached_blocks +=
+        atomic_load_explicit(&heap->counts.held_of[class_id], memory_order_relaxed);
+  }
+  const uint32_t rest_class = atomic_load_explicit(&heap->drain.rest_class, memory_order_relaxed);
+  totals->classes[rest_class].rest_blocks += atomic_load_explicit(&heap->drain.rest, memory_order_relaxed) >> 32;
+  totals->held_blocks += atomic_load_explicit(&heap->counts.held_blocks, memory_order_relaxed);
 }
 
 static void add_heap(const struct hak_heap *heap, void *context) {
@@ -269,13 +279,23 @@ static void add_heap(const struct hak_heap *heap, void *context) {
   totals->flushes += atomic_load_explicit(&heap->counts.flushes, memory_order_relaxed);
   totals->remote_batches += atomic_load_explicit(&heap->counts.remote_batches, memory_order_relaxed);
   add_cached(heap, totals);
-  hak_medium_count(heap, &totals->cached_large_blocks, &totals->cached_large_bytes);
-  const uint64_t held = atomic_load_explicit(&heap->counts.held_blocks, memory_order_relaxed);
-  totals->rest_blocks += atomic_load_explicit(&heap->drain.rest, memory_order_relaxed) >> 32;
-  totals->rest_bytes += atomic_load_explicit(&heap->drain.rest_bytes, memory_order_relaxed);
-  totals->held_blocks += held;
-  totals->cached_blocks += held;
-  totals->cached_bytes += atomic_load_explicit(&heap->counts.held_bytes, memory_order_relaxed);
+  add_on_the_way(heap, totals);
+  hak_medium_count(heap, totals->cached_medium);
+}
+
+static void add_classes(struct hak_heap_totals *totals) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    const struct hak_class_cached *of = &totals->classes[class_id];
+    const size_t usable = hak_class_usable(class_id);
+    totals->cached_blocks += of->cached_blocks;
+    totals->cached_bytes += of->cached_blocks * usable;
+    totals->rest_blocks += of->rest_blocks;
+    totals->rest_bytes += of->rest_blocks * usable;
+  }
+  for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
+    totals->cached_large_blocks += totals->cached_medium[class_id];
+    totals->cached_large_bytes += totals->cached_medium[class_id] * hak_medium_usable(class_id);
+  }
 }
 
 HAK_COLD void hak_heap_for_each(void (*visit)(const struct hak_heap *heap, void *context), void *context) {
@@ -286,18 +306,20 @@ HAK_COLD void hak_heap_for_each(void (*visit)(const struct hak_heap *heap, void 
 }
 
 struct hak_heap_totals hak_heap_totals(void) {
+  struct hak_heap_totals totals;
+  // Not by an initialiser, for which compilers may call memset.
+  hak_bytes_fill(&totals, 0, sizeof totals);
   hak_lock_acquire(&hak_registry_lock);
-  struct hak_heap_totals totals = {
-      .threads = registry_threads(),
-      .refills = registry.refills,
-      .flushes = registry.flushes,
-      .remote_batches = registry.remote_batches,
-      .adopted = atomic_load_explicit(&hak_adopted_slabs, memory_order_relaxed),
-  };
+  totals.threads = registry_threads();
+  totals.refills = registry.refills;
+  totals.flushes = registry.flushes;
+  totals.remote_batches = registry.remote_batches;
+  totals.adopted = atomic_load_explicit(&hak_adopted_slabs, memory_order_relaxed);
   totals.canary_bytes =
       registry.canary_bytes + atomic_load_explicit(&hak_orphanage.counts.canary_bytes, memory_order_relaxed);
   hak_heap_for_each(add_heap, &totals);
   hak_lock_release(&hak_registry_lock);
+  add_classes(&totals);
   return totals;
 }
 

@@ -6,6 +6,7 @@
 #define HAKMEM_HEAP_HEAP_LIFE_H_
 
 #include "allocator/heap/heap.h"
+#include "allocator/large/medium.h"
 #include "allocator/os/base.h"
 
 HAK_C_BEGIN
@@ -15,21 +16,30 @@ struct hak_heap *hak_heap_open(void);
 // Ends the calling thread's heap: flushes the caches, returns empty slabs, and gives the others to the orphanage.
 void hak_heap_close(struct hak_heap *heap);
 
+// The blocks of one size class that are neither live nor in their slabs.
+struct hak_class_cached {
+  uint64_t cached_blocks;  // in caches and in quarantine
+  uint64_t rest_blocks;    // on chains that are detached from their slabs and not put back yet
+};
+
 struct hak_heap_totals {
   uint32_t threads;
-  uint64_t cached_blocks;  // including those in quarantine
+  // The sums over all classes.
+  uint64_t cached_blocks;
   uint64_t cached_bytes;
   uint64_t cached_large_blocks;  // medium blocks
   uint64_t cached_large_bytes;
   uint64_t held_blocks;   // in quarantine
   uint64_t canary_bytes;  // behind live blocks
   uint64_t free_bytes;    // of free blocks in the heaps' slabs
-  uint64_t rest_blocks;   // on chains that are detached from their slabs and not put back yet
+  uint64_t rest_blocks;
   uint64_t rest_bytes;
   uint64_t refills;
   uint64_t flushes;
   uint64_t remote_batches;
   uint64_t adopted;
+  struct hak_class_cached classes[HAK_CLASS_COUNT];
+  uint64_t cached_medium[HAK_MEDIUM_COUNT];  // cached large blocks by medium class
 };
 struct hak_heap_totals hak_heap_totals(void);
 

@@ -150,16 +150,14 @@ void hak_medium_destroy(struct hak_heap *heap) {
   hak_meta_free(cache, sizeof *cache);
 }
 
-void hak_medium_count(const struct hak_heap *heap, uint64_t *blocks, uint64_t *bytes) {
+void hak_medium_count(const struct hak_heap *heap, uint64_t counts[HAK_MEDIUM_COUNT]) {
   // Acquire: pairs with attach.
   const struct hak_medium_cache *cache = atomic_load_explicit(&heap->medium, memory_order_acquire);
   if (cache == NULL) return;
   for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
     for (uint32_t i = 0; i < HAK_MEDIUM_SLOTS; i++) {
       // Relaxed: a statistic.
-      if (atomic_load_explicit(&cache->slots[class_id][i], memory_order_relaxed) == NULL) continue;
-      *blocks += 1;
-      *bytes += hak_medium_usable(class_id);
+      counts[class_id] += atomic_load_explicit(&cache->slots[class_id][i], memory_order_relaxed) != NULL;
     }
   }
 }

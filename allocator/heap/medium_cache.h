@@ -48,8 +48,8 @@ uint32_t hak_medium_flush_idle(struct hak_heap *heap, uint64_t now, uint64_t idl
 // Returns all blocks and frees the record. Called by the thread under the heap's lock, or after the thread is gone.
 void hak_medium_destroy(struct hak_heap *heap);
 
-// Counts the blocks in the cache. A hint while the thread runs.
-void hak_medium_count(const struct hak_heap *heap, uint64_t *blocks, uint64_t *bytes);
+// Adds to counts[i] how many blocks of the medium class i are in the cache. A hint while the thread runs.
+void hak_medium_count(const struct hak_heap *heap, uint64_t counts[HAK_MEDIUM_COUNT]);
 
 HAK_C_END
 

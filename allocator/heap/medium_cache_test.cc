@@ -52,8 +52,13 @@ struct Counts {
   uint64_t bytes = 0;
 };
 Counts Count(const Owner &owner) {
+  uint64_t of_class[HAK_MEDIUM_COUNT] = {};
+  hak_medium_count(owner.heap(), of_class);
   Counts counts;
-  hak_medium_count(owner.heap(), &counts.blocks, &counts.bytes);
+  for (uint32_t id = 0; id < HAK_MEDIUM_COUNT; id++) {
+    counts.blocks += of_class[id];
+    counts.bytes += of_class[id] * hak_medium_usable(id);
+  }
   return counts;
 }
 

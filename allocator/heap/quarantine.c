@@ -25,7 +25,7 @@ static void add_to(HAK_ATOMIC(uint64_t) * statistic, uint64_t change) {
 
 static void count(struct hak_heap *heap, uint32_t class_id, int64_t blocks) {
   add_to(&heap->counts.held_blocks, (uint64_t)blocks);
-  add_to(&heap->counts.held_bytes, (uint64_t)blocks * hak_class_usable(class_id));
+  if (HAK_HARDENED) add_to(&heap->counts.held_of[class_id], (uint64_t)blocks);
 }
 
 uint32_t hak_quarantine_random(struct hak_heap *heap, uint32_t bound) {

@@ -126,11 +126,10 @@ void hak_remote_collect(struct hak_heap *owner, struct hak_slab *slab) {
 
 // Reads the slab only if something is left, because otherwise the slab may be gone.
 static void set_rest(struct hak_heap *heap, struct hak_slab *slab, uint64_t rest) HAK_REQUIRES(hak_heap_role) {
-  const uint64_t bytes = rest == 0 ? 0 : (rest >> 32) * hak_class_usable(slab->class_id);
   heap->drain.rest_slab = slab;
   // Relaxed: under the heap's lock; statistics read.
+  if (rest != 0) atomic_store_explicit(&heap->drain.rest_class, slab->class_id, memory_order_relaxed);
   atomic_store_explicit(&heap->drain.rest, rest, memory_order_relaxed);
-  atomic_store_explicit(&heap->drain.rest_bytes, bytes, memory_order_relaxed);
 }
 static uint64_t get_rest(const struct hak_heap *heap) {
   return atomic_load_explicit(&heap->drain.rest, memory_order_relaxed);

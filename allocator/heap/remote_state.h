@@ -18,7 +18,7 @@ struct hak_drain_state {
   // The rest of one chain that is detached from its slab.
   struct hak_slab *rest_slab HAK_GUARDED_BY(hak_heap_role);
   HAK_ATOMIC(uint64_t) rest;        // as hak_slab.remote; statistics read, relaxed
-  HAK_ATOMIC(uint64_t) rest_bytes;  // of its blocks; the same, relaxed
+  HAK_ATOMIC(uint32_t) rest_class;  // of its blocks, while `rest` is not 0; the same, relaxed
 };
 
 HAK_C_END

@@ -290,6 +290,16 @@ void hak_guarded_gather(struct hak_address_batch *batch) {
   hak_mapping_unlock();
 }
 
+HAK_COLD void hak_guarded_sizes(void (*visit)(size_t size, void *context), void *context) {
+  lock();
+  for (size_t i = 0; table.live.buckets != NULL && i < table.live.bucket_count; i++) {
+    for (struct hak_address_entry *entry = table.live.buckets[i]; entry != NULL; entry = entry->next) {
+      visit(guarded_of(entry)->size, context);
+    }
+  }
+  hak_mapping_unlock();
+}
+
 struct hak_guarded_totals hak_guarded_totals(void) {
   lock();
   const struct hak_held_totals held = hak_held_totals();

@@ -46,6 +46,8 @@ bool hak_guarded_is_held(const void *block);
 bool hak_guarded_resize(void *block, size_t size, bool keep_pages);
 // Offers the address of each live block.
 void hak_guarded_gather(struct hak_address_batch *batch);
+// Calls visit(requested bytes, context) for each live block, under the lock.
+void hak_guarded_sizes(void (*visit)(size_t size, void *context), void *context);
 struct hak_guarded_totals {
   uint64_t blocks;
   uint64_t bytes;    // as requested

@@ -132,6 +132,14 @@ void hak_large_gather(struct hak_address_batch *batch) {
   }
 }
 
+void hak_large_sizes(void (*visit)(size_t usable, void *context), void *context) {
+  if (HAK_GUARDED) {
+    hak_guarded_sizes(visit, context);
+  } else {
+    hak_page_heap_sizes(visit, context);
+  }
+}
+
 void *hak_large_resize(void *block, size_t size, bool may_move) {
   if (HAK_GUARDED) return hak_guarded_resize(block, size, false) ? block : NULL;
   const struct hak_page_block found = hak_page_heap_look(block);

@@ -23,6 +23,8 @@ size_t hak_large_usable(const void *block);
 bool hak_large_is_live(const void *address);
 // Offers the address of each live large block, and of blocks in thread caches.
 void hak_large_gather(struct hak_address_batch *batch);
+// Calls visit(usable bytes, context) for each live large block, and for blocks in thread caches, under a lock.
+void hak_large_sizes(void (*visit)(size_t usable, void *context), void *context);
 // Resizes the block to `size` bytes in place, or, with `may_move`, by moving pages instead of copying bytes. Returns
 // its address; NULL: this is not possible, and nothing changed.
 void *hak_large_resize(void *block, size_t size, bool may_move);

@@ -8,6 +8,8 @@
 #include "allocator/heap/heap_life.h"
 #include "allocator/heap/idle_cache.h"
 #include "allocator/large/guarded.h"
+#include "allocator/large/large.h"
+#include "allocator/large/medium.h"
 #include "allocator/meta/meta.h"
 #include "allocator/os/bytes.h"
 #include "allocator/os/lock.h"
@@ -73,7 +75,49 @@ static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
   X(4, longest_lock_wait_us, waits.longest_us)
 // clang-format on
 
-static void gather(hak_stats *stats) {
+static HAK_COLD void fill_classes(struct hak_class_statistics *classes, const struct hak_pool_totals *pool,
+                                  const struct hak_heap_totals *heaps) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    const struct hak_class_slabs *slabs = &pool->classes[class_id];
+    const struct hak_class_cached *cached = &heaps->classes[class_id];
+    struct hak_class_statistics *of = &classes[class_id];
+    of->slabs = slabs->slabs;
+    of->cached_blocks = cached->cached_blocks;
+    of->remote_blocks = slabs->remote_blocks + cached->rest_blocks;
+    of->live_blocks = less(slabs->held_blocks, of->cached_blocks + of->remote_blocks);
+    of->free_blocks = slabs->free_blocks;
+    of->fresh_blocks = slabs->fresh_blocks;
+  }
+}
+
+uint64_t hak_large_range_end(uint32_t range) {
+  return range < HAK_LARGE_RANGES - 1 ? (uint64_t)64 * 1024 << (2 * range) : UINT64_MAX;
+}
+
+static HAK_COLD uint32_t range_of(uint64_t bytes) {
+  uint32_t range = 0;
+  while (bytes > hak_large_range_end(range)) range++;
+  return range;
+}
+
+static HAK_COLD void add_large(size_t usable, void *context) {
+  struct hak_large_statistics *of = &((struct hak_large_statistics *)context)[range_of(usable)];
+  of->blocks++;
+  of->bytes += usable;
+}
+
+static HAK_COLD void fill_large(struct hak_large_statistics *large, const struct hak_heap_totals *heaps) {
+  hak_large_sizes(add_large, large);
+  for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
+    const uint64_t blocks = heaps->cached_medium[class_id];
+    struct hak_large_statistics *of = &large[range_of(hak_medium_usable(class_id))];
+    of->blocks = less(of->blocks, blocks);
+    of->bytes = less(of->bytes, blocks * hak_medium_usable(class_id));
+  }
+}
+
+// Fills in `stats`, and unless it is NULL also `all`, which holds zeros.
+static void gather(hak_stats *stats, struct hak_all_statistics *all) {
   hak_heap_close_left();
   const struct hak_pool_totals pool = hak_pool_totals();
   const struct hak_heap_totals heaps = hak_heap_totals();
@@ -98,6 +142,11 @@ static void gather(hak_stats *stats) {
       large_bytes;
   const uint64_t without_memory = (pool.slabs_free - pool.slabs_free_dirty) * HAK_SLAB_SIZE + hak_slab_purged_bytes() +
                                   guarded.closed + gone_records + less(pages.free_bytes, pages.cached_bytes);
+  if (all != NULL) {
+    all->empty_blocks = hak_empty_count();
+    fill_classes(all->classes, &pool, &heaps);
+    fill_large(all->large, &heaps);
+  }
   stats->threads = heaps.threads;
 #define FILL(since, field, value) stats->field = (value);
   STATISTICS(FILL)
@@ -135,14 +184,36 @@ static size_t known_bytes(uint32_t version) {
 
 void hak_statistics_gather(hak_stats *stats) {
   hak_stats all;
-  gather(&all);
+  gather(&all, NULL);
   all.version = stats->version < HAK_STATS_VERSION ? stats->version : HAK_STATS_VERSION;
   hak_bytes_copy(stats, &all, known_bytes(all.version));
 }
 
+HAK_COLD void hak_statistics_gather_all(struct hak_all_statistics *all) {
+  hak_bytes_fill(all, 0, sizeof *all);
+  gather(&all->process, all);
+  all->process.version = HAK_STATS_VERSION;
+  const uint64_t memory = HAK_SETTING(memory_limit_bytes);
+  const uint64_t group = hak_limit_totals().group;
+  all->memory_limit = memory != 0 ? memory : UINT64_MAX;
+  all->group_limit = group != 0 ? group : UINT64_MAX;
+  all->purge_limit = hak_limit_soft(memory, group);
+}
+
+HAK_COLD void hak_statistics_for_each(const hak_stats *stats,
+                                      void (*visit)(const char *name, uint64_t value, void *context), void *context) {
+  visit("threads", stats->threads, context);
+  for (size_t i = 0; i < COUNT; i++) {
+    uint64_t value;
+    hak_bytes_copy(&value, (const char *)stats + FIRST + i * sizeof value, sizeof value);
+    visit(statistics[i].name, value, context);
+  }
+}
+
 // ---- Dump ---------------------------------------------------------------------------------------
 
-static void dump_one(const char *name, uint64_t value) {
+static void dump_one(const char *name, uint64_t value, void *context) {
+  (void)context;
   struct hak_line line;
   hak_line_begin(&line);
   hak_line_text(&line, "hakmem: ");
@@ -156,10 +227,5 @@ void hak_statistics_dump(void) {
   hak_stats stats;
   stats.version = HAK_STATS_VERSION;
   hak_statistics_gather(&stats);
-  dump_one("threads", stats.threads);
-  for (size_t i = 0; i < COUNT; i++) {
-    uint64_t value;
-    hak_bytes_copy(&value, (const char *)&stats + FIRST + i * sizeof value, sizeof value);
-    dump_one(statistics[i].name, value);
-  }
+  hak_statistics_for_each(&stats, dump_one, NULL);
 }

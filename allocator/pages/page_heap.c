@@ -362,6 +362,23 @@ HAK_COLD void hak_page_heap_gather(struct hak_address_batch *batch) {
   hak_mapping_unlock();
 }
 
+struct sizes {
+  void (*visit)(size_t usable, void *context);
+  void *context;
+};
+
+static HAK_COLD void show_size(const struct hak_run *run, void *context) {
+  const struct sizes *sizes = context;
+  if (run->state == HAK_RUN_LIVE) sizes->visit(usable(run), sizes->context);
+}
+
+HAK_COLD void hak_page_heap_sizes(void (*visit)(size_t usable, void *context), void *context) {
+  struct sizes sizes = {.visit = visit, .context = context};
+  lock();
+  hak_run_for_each(show_size, &sizes);
+  hak_mapping_unlock();
+}
+
 const char *hak_page_heap_verify(void) {
   struct sums sums = {.blocks = 0};
   lock();

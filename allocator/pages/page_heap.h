@@ -49,6 +49,9 @@ size_t hak_page_heap_trim(void);
 // Offers the address of each live block.
 void hak_page_heap_gather(struct hak_address_batch *batch);
 
+// Calls visit(usable bytes, context) for each live block, under the lock.
+void hak_page_heap_sizes(void (*visit)(size_t usable, void *context), void *context);
+
 struct hak_page_heap_totals {
   uint64_t blocks;
   uint64_t bytes;         // usable bytes of live blocks

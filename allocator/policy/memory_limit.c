@@ -101,7 +101,9 @@ void hak_limit_purged(uint64_t more) {
 }
 
 struct hak_limit_totals hak_limit_totals(void) {
-  const struct hak_limit_totals totals = {
-      .soft = LOAD(soft) != 0 ? LOAD(soft) : UINT64_MAX, .purges = LOAD(purges), .refusals = LOAD(refusals)};
+  const struct hak_limit_totals totals = {.soft = LOAD(soft) != 0 ? LOAD(soft) : UINT64_MAX,
+                                          .group = LOAD(group),
+                                          .purges = LOAD(purges),
+                                          .refusals = LOAD(refusals)};
   return totals;
 }

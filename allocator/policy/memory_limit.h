@@ -55,7 +55,8 @@ void hak_limit_read_group(void);
 void hak_limit_purged(uint64_t more);
 
 struct hak_limit_totals {
-  uint64_t soft;      // UINT64_MAX: none
+  uint64_t soft;      // UINT64_MAX: none, or not determined yet
+  uint64_t group;     // of the control group; 0: none, or not read
   uint64_t purges;    // times that memory was returned before growth
   uint64_t refusals;  // times that growth was refused
 };

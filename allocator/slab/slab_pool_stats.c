@@ -4,6 +4,7 @@
 #include "allocator/slab/slab_pool_stats.h"
 
 #include "allocator/os/atomic.h"
+#include "allocator/os/bytes.h"
 #include "allocator/slab/list_links.h"
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool_state.h"
@@ -38,27 +39,43 @@ static bool add_to_totals(struct hak_slab *slab, void *context) {
       break;
     }
     default: {
-      const uint64_t held = hak_slab_carved(slab) - hak_slab_free_count(slab);
+      struct hak_class_slabs *of = &totals->classes[slab->class_id];
+      const uint32_t carved = hak_slab_carved(slab);
+      const uint32_t free_blocks = hak_slab_free_count(slab);
+      of->slabs++;
+      of->free_blocks += free_blocks;
+      of->fresh_blocks += slab->capacity - carved;
+      // The owner may carve and free between the two loads, so the difference may be below zero.
+      of->held_blocks += carved > free_blocks ? carved - free_blocks : 0;
       // Relaxed: a statistic; the links are not followed.
-      const uint64_t remote = atomic_load_explicit(&slab->remote, memory_order_relaxed) >> 32;
-      const size_t usable = hak_class_usable(slab->class_id);
-      totals->slabs_used++;
-      totals->tiny_blocks += held;
-      totals->tiny_bytes += held * usable;
-      totals->remote_blocks += remote;
-      totals->remote_bytes += remote * usable;
+      of->remote_blocks += atomic_load_explicit(&slab->remote, memory_order_relaxed) >> 32;
     }
   }
   return true;
 }
 
+static void add_classes(struct hak_pool_totals *totals) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    const struct hak_class_slabs *of = &totals->classes[class_id];
+    const size_t usable = hak_class_usable(class_id);
+    totals->slabs_used += of->slabs;
+    totals->tiny_blocks += of->held_blocks;
+    totals->tiny_bytes += of->held_blocks * usable;
+    totals->remote_blocks += of->remote_blocks;
+    totals->remote_bytes += of->remote_blocks * usable;
+  }
+}
+
 struct hak_pool_totals hak_pool_totals(void) {
-  struct hak_pool_totals totals = {.superslabs = 0};
+  struct hak_pool_totals totals;
+  // Not by an initialiser, for which compilers may call memset.
+  hak_bytes_fill(&totals, 0, sizeof totals);
   hak_pool_enter();
   totals.superslabs = hak_pool.superslabs;
   totals.counters = hak_pool.counters;
   visit_all(add_to_totals, &totals);
   hak_lock_release(&hak_pool_mutex);
+  add_classes(&totals);
   return totals;
 }
 

@@ -10,16 +10,27 @@
 
 HAK_C_BEGIN
 
+// The slabs of one size class. free_blocks + fresh_blocks + held_blocks is what they have room for.
+struct hak_class_slabs {
+  uint64_t slabs;
+  uint64_t free_blocks;    // free in their slab
+  uint64_t fresh_blocks;   // never carved
+  uint64_t held_blocks;    // carved and not free in their slab: held by the program, a cache or a remote chain
+  uint64_t remote_blocks;  // of these: on remote chains
+};
+
 struct hak_pool_totals {
   uint64_t superslabs;
   uint64_t slabs_used;  // for small blocks
   uint64_t slabs_free;
   uint64_t slabs_free_dirty;  // of these: may hold memory
-  uint64_t tiny_blocks;       // carved and not free in their slab: held by the program, a cache or a remote chain
-  uint64_t tiny_bytes;        // their usable bytes
-  uint64_t remote_blocks;     // of these: on remote chains
+  // The sums over all classes.
+  uint64_t tiny_blocks;  // held blocks
+  uint64_t tiny_bytes;   // their usable bytes
+  uint64_t remote_blocks;
   uint64_t remote_bytes;
   struct hak_pool_counters counters;
+  struct hak_class_slabs classes[HAK_CLASS_COUNT];
 };
 struct hak_pool_totals hak_pool_totals(void);
 

@@ -495,4 +495,22 @@ HEAP_MUTANTS = [
         "breaks": "a cache counts as idle before its time",
         "killer": "//allocator/heap:medium_cache_test",
     },
+    {
+        "name": "rest_class_stale",
+        "file": "allocator/heap/remote.c",
+        "old": "if (rest != 0) atomic_store",
+        "new": "if (false) atomic_store",
+        "kind": "wrong statistic",
+        "breaks": "the rest of a chain of remote frees counts for another class",
+        "killer": "//allocator/test:stats_json_test",
+    },
+    {
+        "name": "held_of_forgotten",
+        "file": "allocator/heap/quarantine.c",
+        "old": "if (HAK_HARDENED) add_to",
+        "new": "if (false) add_to",
+        "kind": "wrong statistic",
+        "breaks": "blocks in the quarantine count as live",
+        "killer": "//allocator/test:stats_json_test_hardened",
+    },
 ]

@@ -401,4 +401,22 @@ SLAB_MUTANTS = [
         "breaks": "verify does not see a wrong slab map",
         "killer": "//allocator/observe:verify_test",
     },
+    {
+        "name": "class_fresh_all",
+        "file": "allocator/slab/slab_pool_stats.c",
+        "old": "of->fresh_blocks += slab->capacity - carved;",
+        "new": "of->fresh_blocks += slab->capacity;",
+        "kind": "wrong statistic",
+        "breaks": "blocks that were handed out count as never used, by class",
+        "killer": "//allocator/test:stats_json_test",
+    },
+    {
+        "name": "class_held_all",
+        "file": "allocator/slab/slab_pool_stats.c",
+        "old": "carved > free_blocks ? carved - free_blocks : 0;",
+        "new": "carved;",
+        "kind": "wrong statistic",
+        "breaks": "blocks that are free in their slab count as live",
+        "killer": "//allocator/test:stats_json_test",
+    },
 ]

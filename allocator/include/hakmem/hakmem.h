@@ -232,6 +232,35 @@ typedef struct hak_stats {
 // counted twice as cached. The call takes time proportional to the number of slabs.
 HAK_EXPORT int hak_stats_get(hak_stats *stats) HAK_NOEXCEPT;
 
+// Writes the statistics as JSON (RFC 8259) into `buffer`, also by size class and by size of large blocks. Writes at
+// most `size` bytes, the last of which is a NUL, and returns the length of the whole text without the NUL, as snprintf
+// does: a result of `size` or more means that the end is missing. A buffer of HAK_STATS_TEXT_BYTES has room for every
+// text. `buffer` may be NULL if `size` is 0. The object has these members; new ones may be added:
+//
+//   version  1
+//   build    hak_version()
+//   process  the fields of hak_stats from `threads` on; resident_bytes, of the whole process (null if /proc cannot be
+//            read); empty_blocks, live blocks of size 0 that have no class (HARDENED)
+//   limits   memory_bytes (HAKMEM_MEMORY_LIMIT_MB), control_group_bytes, and purge_at_bytes, the committed bytes beyond
+//            which free memory is returned before growth; null if there is no limit
+//   classes  for each size class block_bytes, the usable bytes of a block; slabs, of 64 KiB; and the blocks, each
+//            counted once: live_blocks; cached_blocks, freed and in thread caches or in quarantine; remote_blocks,
+//            freed by other threads and on the way to their slabs; free_blocks in their slabs; fresh_blocks, never
+//            handed out
+//   large    live blocks without a class by their usable size: up_to_bytes (null for the last range), blocks, bytes
+//
+// live_blocks of all classes, blocks of all ranges and empty_blocks make the live_blocks of the process; likewise
+// cached_blocks, and slabs are slabs_used. When other threads are inside the allocator, this holds as hak_stats_get
+// says.
+//
+// Thread-safe, allocates nothing, and needs 16 KiB of stack. It opens /proc/self/statm. It takes the time of
+// hak_stats_get, and time proportional to the number of large blocks, during which others cannot allocate or free such
+// blocks outside their caches.
+HAK_EXPORT size_t hak_stats_json(char *buffer, size_t size) HAK_NOEXCEPT;
+
+// Bytes that the texts of hak_stats_json never exceed, with the NUL.
+#define HAK_STATS_TEXT_BYTES 65536
+
 // Returns the current value of a setting (an environment variable of docs/ENV.md, for example "HAKMEM_PROFILE") as
 // text: a number in the setting's unit, a switch as "0" or "1". Unless `origin` is NULL, stores the source of the value
 // in `*origin`: "default", "preset", "//configs:conf", "hak_conf", "environment", "hak_config_set" or "fixed in this
