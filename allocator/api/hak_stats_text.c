@@ -6,5 +6,10 @@
 
 #include "allocator/gate/gate.h"
 #include "allocator/observe/statistics_json.h"
+#include "allocator/observe/statistics_prometheus.h"
 
 size_t hak_stats_json(char *buffer, size_t size) { return hak_statistics_json(buffer, size, hak_gate_build_name()); }
+
+size_t hak_stats_prometheus(char *buffer, size_t size) {
+  return hak_statistics_prometheus(buffer, size, hak_gate_build_name());
+}

@@ -122,6 +122,9 @@ class MetricsTest(unittest.TestCase):
             # Each key needs a node of the list, a node of the index, the shared string and its bytes.
             self.assertGreaterEqual(rise["hakmem_live_blocks"], 4 * keys)
             self.assertGreaterEqual(rise["hakmem_live_bytes"], 300 * keys + (4 << 20))
+            self.assertGreaterEqual(sum(after["hakmem_class_live_blocks"].values()), 4 * keys)
+            self.assertGreaterEqual(sum(after["hakmem_large_range_bytes"].values()), 4 << 20)
+            self.assertGreater(value_of(after, "hakmem_resident_bytes"), 4 << 20)
             self.assertGreaterEqual(rise["hakmem_large_blocks"], 4)
             self.assertGreaterEqual(rise["hakmem_large_bytes"], 4 << 20)
             self.assertGreaterEqual(value_of(after, "hakmem_committed_bytes"), value_of(after, "hakmem_live_bytes"))

@@ -27,6 +27,9 @@ class PrometheusText {
   void Counter(const std::string &name, const std::string &help, uint64_t value);
   void Gauge(const std::string &name, const std::string &help, uint64_t value);
 
+  // Families that are written already.
+  void Families(const std::string &text) { text_ += text; }
+
   const std::string &text() const { return text_; }
 
  private:

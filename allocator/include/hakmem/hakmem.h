@@ -258,7 +258,14 @@ HAK_EXPORT int hak_stats_get(hak_stats *stats) HAK_NOEXCEPT;
 // blocks outside their caches.
 HAK_EXPORT size_t hak_stats_json(char *buffer, size_t size) HAK_NOEXCEPT;
 
-// Bytes that the texts of hak_stats_json never exceed, with the NUL.
+// The same in the text exposition format of Prometheus, version 0.0.4, for a service to answer a scrape with (content
+// type "text/plain; version=0.0.4"). The names begin with hakmem_; counters end in _total, amounts of memory in _bytes,
+// and longest_lock_wait_us is in seconds. hakmem_build_info has the version as its label. The metrics of size classes
+// (hakmem_class_live_blocks{block_bytes="48"}) have samples for the classes that have slabs, and those of limits if
+// there is a limit. docs/DASHBOARD.json shows them in Grafana.
+HAK_EXPORT size_t hak_stats_prometheus(char *buffer, size_t size) HAK_NOEXCEPT;
+
+// Bytes that the texts of hak_stats_json and hak_stats_prometheus never exceed, with the NUL.
 #define HAK_STATS_TEXT_BYTES 65536
 
 // Returns the current value of a setting (an environment variable of docs/ENV.md, for example "HAKMEM_PROFILE") as
