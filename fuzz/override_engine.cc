@@ -199,7 +199,8 @@ void OverrideEngine::Stats() {
 }
 
 void OverrideEngine::Text(const uint8_t *record) {
-  char text[2048] = {};
+  static char text[16384];  // of one thread
+  memset(text, 0, sizeof text);
   FILE *stream = fmemopen(text, sizeof text, "w");
   if (stream == nullptr) return;
   const int result = calls_.info_text(record[1] % 2, stream);

@@ -13,6 +13,7 @@
 #include "allocator/api/entry.h"
 #include "allocator/api/release.h"
 #include "allocator/api/sized.h"
+#include "allocator/block/size_class.h"
 #include "allocator/observe/statistics.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
@@ -104,23 +105,27 @@ struct info {
 
 static size_t less(size_t a, size_t b) { return a > b ? a - b : 0; }
 
-static struct info read_info(void) {
-  const hak_stats stats = gather();
+static struct info info_of(const hak_stats *stats) {
   // Statistics that are read while other threads work may be inconsistent. The sums below are consistent nevertheless.
-  const size_t in_use = less(stats.live_bytes, stats.large_bytes);
-  const size_t mapped = less(stats.mapped_bytes, stats.large_bytes);
+  const size_t in_use = less(stats->live_bytes, stats->large_bytes);
+  const size_t mapped = less(stats->mapped_bytes, stats->large_bytes);
   const size_t arena = mapped > in_use ? mapped : in_use;
   return (struct info){
       .arena = arena,
-      .ordblks = stats.slabs_free,
-      .smblks = stats.cached_blocks,
-      .hblks = stats.large_blocks,
-      .hblkhd = stats.large_bytes,
-      .fsmblks = stats.cached_bytes,
+      .ordblks = stats->slabs_free,
+      .smblks = stats->cached_blocks,
+      .hblks = stats->large_blocks,
+      .hblkhd = stats->large_bytes,
+      .fsmblks = stats->cached_bytes,
       .uordblks = in_use,
       .fordblks = arena - in_use,
-      .keepcost = less(stats.committed_bytes, stats.live_bytes + stats.metadata_bytes),
+      .keepcost = less(stats->committed_bytes, stats->live_bytes + stats->metadata_bytes),
   };
+}
+
+static struct info read_info(void) {
+  const hak_stats stats = gather();
+  return info_of(&stats);
 }
 
 #if __GLIBC_PREREQ(2, 33)
@@ -158,31 +163,68 @@ HAK_EXPORT struct mallinfo mallinfo(void) {
   };
 }
 
+// The free blocks of each size class, as glibc lists its free chunks by size. Blocks that were never handed out count.
+// All text of malloc_info goes through fprintf with arguments, for which compilers call no other function of stdio.
+static bool print_sizes(FILE *stream, const struct hak_all_statistics *all) {
+  bool good = true;
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    const size_t size = hak_class_usable(class_id);
+    const size_t count = all->classes[class_id].free_blocks + all->classes[class_id].fresh_blocks;
+    if (count == 0) continue;
+    good &= fprintf(stream, "  <size from=\"%zu\" to=\"%zu\" total=\"%zu\" count=\"%zu\"/>\n", size, size, size * count,
+                    count) >= 0;
+  }
+  return good;
+}
+
+// What glibc writes for a heap, and again for all heaps together, there with the blocks outside the heaps. As in
+// mallinfo2, current is the arena, and fast and rest are the free bytes in it.
+static bool print_totals(FILE *stream, const char *before, const struct info *now, size_t most, const char *after) {
+  const size_t rest = less(now->fordblks, now->fsmblks);
+  return fprintf(stream,
+                 "%s"
+                 "<total type=\"fast\" count=\"%zu\" size=\"%zu\"/>\n"
+                 "<total type=\"rest\" count=\"%zu\" size=\"%zu\"/>\n",
+                 before, now->smblks, now->fordblks - rest, now->ordblks, rest) >= 0 &&
+         (now->hblks == SIZE_MAX ||
+          fprintf(stream, "<total type=\"mmap\" count=\"%zu\" size=\"%zu\"/>\n", now->hblks, now->hblkhd) >= 0) &&
+         fprintf(stream,
+                 "<system type=\"current\" size=\"%zu\"/>\n"
+                 "<system type=\"max\" size=\"%zu\"/>\n"
+                 "<aspace type=\"total\" size=\"%zu\"/>\n"
+                 "<aspace type=\"mprotect\" size=\"%zu\"/>\n"
+                 "%s",
+                 now->arena, most, now->arena, now->arena, after) >= 0;
+}
+
+static bool print_info(FILE *stream) {
+  struct hak_all_statistics all;
+  hak_statistics_gather_all(&all);
+  struct info now = info_of(&all.process);
+  // The count of rest is that of the free blocks and slabs.
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    now.ordblks += all.classes[class_id].free_blocks + all.classes[class_id].fresh_blocks;
+  }
+  const size_t most = all.process.peak_mapped_bytes > now.arena ? all.process.peak_mapped_bytes : now.arena;
+  struct info of_the_heap = now;
+  of_the_heap.hblks = SIZE_MAX;  // glibc counts them for all heaps together
+  return fprintf(stream, "<malloc version=\"%d\">\n<heap nr=\"%d\">\n<sizes>\n", 1, 0) >= 0 &&
+         print_sizes(stream, &all) && print_totals(stream, "</sizes>\n", &of_the_heap, most, "</heap>\n") &&
+         print_totals(stream, "", &now, most, "</malloc>\n");
+}
+
+// The XML that glibc writes, as if there were one heap.
 HAK_EXPORT int malloc_info(int options, FILE *stream) {
   if (options != 0) {
     errno = EINVAL;
     return -1;
   }
-  const hak_stats stats = gather();
   // Writing to a stream is a cancellation point, but this function must not be one. No lock is held.
   int cancellable;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
-  const int written = fprintf(stream,
-                              "<malloc version=\"hakmem-%s\">\n"
-                              "<live count=\"%llu\" size=\"%llu\"/>\n"
-                              "<cached count=\"%llu\" size=\"%llu\"/>\n"
-                              "<large count=\"%llu\" size=\"%llu\"/>\n"
-                              "<system type=\"current\" size=\"%llu\"/>\n"
-                              "<system type=\"max\" size=\"%llu\"/>\n"
-                              "<committed size=\"%llu\"/>\n"
-                              "</malloc>\n",
-                              hak_version(), (unsigned long long)stats.live_blocks,
-                              (unsigned long long)stats.live_bytes, (unsigned long long)stats.cached_blocks,
-                              (unsigned long long)stats.cached_bytes, (unsigned long long)stats.large_blocks,
-                              (unsigned long long)stats.large_bytes, (unsigned long long)stats.mapped_bytes,
-                              (unsigned long long)stats.peak_mapped_bytes, (unsigned long long)stats.committed_bytes);
+  const bool written = print_info(stream);
   pthread_setcancelstate(cancellable, NULL);
-  return written < 0 ? -1 : 0;
+  return written ? 0 : -1;
 }
 
 static void print_figure(const char *name, uint64_t value) {

@@ -570,4 +570,22 @@ CALL_MUTANTS = [
         "breaks": "a class whose blocks are all free has no samples",
         "killer": "//allocator/test:stats_prometheus_test",
     },
+    {
+        "name": "malloc_info_cached_twice",
+        "file": "allocator/api/libc_override.c",
+        "old": "const size_t rest = less(now->fordblks, now->fsmblks);",
+        "new": "const size_t rest = now->fordblks;",
+        "kind": "wrong text",
+        "breaks": "malloc_info counts cached bytes as free in the heap too",
+        "killer": "//allocator/test:malloc_info_test",
+    },
+    {
+        "name": "malloc_info_fresh",
+        "file": "allocator/api/libc_override.c",
+        "old": "const size_t count = all->classes[class_id].free_blocks + all->classes[class_id].fresh_blocks;",
+        "new": "const size_t count = all->classes[class_id].free_blocks;",
+        "kind": "wrong text",
+        "breaks": "malloc_info leaves out blocks that were never handed out",
+        "killer": "//allocator/test:malloc_info_test",
+    },
 ]
