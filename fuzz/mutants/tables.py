@@ -124,13 +124,15 @@ def render(mutants, results):
         f"**{len(all_killed)} killed / {len(all_planted)} planted ({rate:.1f} %).**",
         "",
         "Each mutant is the allocator with one small bug (`--//configs:mutant=NAME`; fuzz/mutants/README.md). It is killed",
-        "when a test fails or hangs that passes without it. Where a test case is named, it is the first that failed.",
-        "",
-        "| mutant | kind | file | what it breaks | killed by |",
-        "| --- | --- | --- | --- | --- |",
+        "when a test fails or hangs that passes without it. Where a test case is named, it is the first that failed. Each line:",
+        "the mutant's name, its kind: what it breaks. What killed it.",
     ]
     survivors = []
+    file = ""
     for mutant in sorted(all_planted, key=lambda m: (m["file"], m["name"])):
+        if mutant["file"] != file:
+            file = mutant["file"]
+            lines += ["", f"## {file}", ""]
         result = outcome(mutant, results)
         if result is None:
             verdict = "not run"
@@ -140,9 +142,7 @@ def render(mutants, results):
             verdict = f"**{result['outcome']}**"
         if result is not None and result["outcome"] != "killed":
             survivors.append((mutant, result))
-        lines.append(
-            f"| `{mutant['name']}` | {cell(mutant['kind'])} | `{mutant['file']}` | {cell(mutant['breaks'])} "
-            f"| {cell(verdict)} |")
+        lines.append(f"- `{mutant['name']}`, {mutant['kind']}: {mutant['breaks']}. {verdict}")
     if survivors:
         lines += ["", "## Survivors", "", "| mutant | outcome | why |", "| --- | --- | --- |"]
         for mutant, result in survivors:
