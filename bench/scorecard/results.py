@@ -72,4 +72,6 @@ def read(path: str) -> Result:
 
 def read_all(folder: str) -> List[Result]:
     """Oldest first: the names begin with the day."""
+    if not os.path.isdir(folder):
+        return []
     return [read(os.path.join(folder, name)) for name in sorted(os.listdir(folder)) if name.endswith(".json")]
