@@ -9,7 +9,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#include <string>
 #include <vector>
 
 #include "allocator/test/probe.h"
@@ -20,17 +19,12 @@ using hak_test::Stats;
 
 constexpr size_t kMost = PTRDIFF_MAX;
 
-// Small, around the largest size class, and large.
-const std::vector<size_t> &Sizes() {
-  static const std::vector<size_t> sizes = {1,    2,     15,    16,    17,    100,    255,    1000,    2048,
-                                            4097, 20000, 32767, 32768, 32769, 100000, 524288, 3u << 20};
-  return sizes;
-}
+// Small, about the largest size class, and large.
+constexpr size_t kSizes[] = {1,    2,     15,    16,    17,    100,    255,    1000,    2048,
+                             4097, 20000, 32767, 32768, 32769, 100000, 524288, 3u << 20};
 
 // OBSERVE and HARDENED: the real size of a block is the requested one.
 bool IsExact() { return nallocx(100, 0) == 100; }
-
-unsigned char *Bytes(void *block) { return static_cast<unsigned char *>(block); }
 
 // The offset of the first byte that is not `value`; `end` if there is none.
 size_t FirstOther(const void *block, size_t begin, size_t end, unsigned char value) {
@@ -65,7 +59,7 @@ TEST(Flags, HaveTheirValues) {
 TEST(Mallocx, SizesAndAlignments) {
   const uint64_t live = Stats().live_blocks;
   for (int lg = 0; lg <= 22; lg++) {
-    for (const size_t size : Sizes()) {
+    for (const size_t size : kSizes) {
       for (const int zero : {0, MALLOCX_ZERO}) {
         const int flags = MALLOCX_LG_ALIGN(lg) | zero;
         void *const block = mallocx(size, flags);
@@ -99,7 +93,7 @@ TEST(Mallocx, SizesAndAlignments) {
 
 TEST(Mallocx, ZeroIsTheWholeRealSize) {
   for (int lg = 0; lg <= 22; lg += 2) {
-    for (const size_t size : Sizes()) {
+    for (const size_t size : kSizes) {
       const int flags = MALLOCX_LG_ALIGN(lg);
       MakeDirty(size, flags);
       void *const block = mallocx(size, flags | MALLOCX_ZERO);
@@ -136,10 +130,10 @@ TEST(Mallocx, ASizeOfZeroCountsAsOne) {
     void *const block = mallocx(0, flags);
     ASSERT_NE(block, nullptr);
     EXPECT_GE(sallocx(block, 0), 1U);
-    *Bytes(block) = 7;
+    memset(block, 7, 1);
     void *const same = rallocx(block, 0, flags);
     ASSERT_NE(same, nullptr);
-    EXPECT_EQ(*Bytes(same), 7);
+    EXPECT_EQ(FirstOther(same, 0, 1, 7), 1U);
     EXPECT_EQ(nallocx(0, flags), nallocx(1, flags));
     EXPECT_GE(xallocx(same, 0, 0, 0), 1U);
     sdallocx(same, 0, flags);
@@ -168,7 +162,7 @@ TEST(Mallocx, WhatCannotBeHad) {
 TEST(Rallocx, ZeroIsWhatIsBeyondThePreviousRealSize) {
   for (const int lg : {0, 6, 12, 21}) {
     const int flags = MALLOCX_LG_ALIGN(lg);
-    for (const size_t first : Sizes()) {
+    for (const size_t first : kSizes) {
       for (const size_t growth : {size_t{1}, size_t{17}, first, size_t{40000}}) {
         MakeDirty(first + growth, flags);
         void *block = mallocx(first, flags);
@@ -267,7 +261,7 @@ TEST(Rallocx, OfNullAllocates) {
 TEST(Xallocx, ReturnsTheRealSize) {
   int shrunk = 0;
   int refused = 0;
-  for (const size_t first : Sizes()) {
+  for (const size_t first : kSizes) {
     for (const size_t wanted : {first / 2 + 1, first, first + 1, first * 2, first + 100000}) {
       for (const size_t extra : {size_t{0}, size_t{1}, first, size_t{1} << 40, SIZE_MAX}) {
         for (const int zero : {0, MALLOCX_ZERO}) {
@@ -391,8 +385,7 @@ TEST(Blocks, AreHakmems) {
 
 // Only builds that check sizes can tell.
 TEST(Sdallocx, PassesSizeAndAlignmentOn) {
-  if (!IsExact()) {
-    // Any size in the range is accepted, and a wrong one has no effect.
+  if (!IsExact()) {  // any size in the range is accepted
     void *const block = mallocx(100, 0);
     const uint64_t live = Stats().live_blocks;
     sdallocx(block, sallocx(block, 0), 0);
