@@ -25,6 +25,17 @@ HAK_EXPORT void free_aligned_sized(void *ptr, size_t alignment, size_t size);
 HAK_EXPORT void *pvalloc(size_t size);
 
 HAK_EXPORT void *malloc(size_t size) { return hak_entry_malloc(size); }
+// The same function by a second name, which stays inside: it tells in the symbols of a program that malloc is hakmem's
+// (packaging/run). Tests give malloc itself another name.
+#define STRINGIFY(x) #x
+#define NAME_OF(x) STRINGIFY(x)
+#if __has_attribute(copy)
+// gcc wants the same attributes for both names.
+#define LIKE(function) __attribute__((copy(function)))
+#else
+#define LIKE(function)
+#endif
+LIKE(malloc) __attribute__((alias(NAME_OF(malloc)), used, visibility("hidden"))) void *hak_override_malloc(size_t size);
 HAK_EXPORT void *calloc(size_t count, size_t size) { return hak_entry_calloc(count, size); }
 // Not inlined into the functions below: they call the program's own function if it has one.
 HAK_NOINLINE HAK_EXPORT void *realloc(void *ptr, size_t size) { return hak_entry_realloc(ptr, size); }

@@ -66,8 +66,8 @@ static void scan(const struct image *image, uint64_t table, uint64_t bytes, uint
 
 // ---- With section headers ------------------------------------------------------------------------
 
-// False: there are none.
-static bool scan_sections(const struct image *image, const Elf64_Ehdr *head, const struct search *search) {
+// False: there are none. `*own`: whether there are symbols of the file's own.
+static bool scan_sections(const struct image *image, const Elf64_Ehdr *head, const struct search *search, bool *own) {
   Elf64_Shdr section;
   if (head->e_shoff == 0 || head->e_shentsize != sizeof section ||
       !read_at(image, head->e_shoff, &section, sizeof section)) {
@@ -85,6 +85,7 @@ static bool scan_sections(const struct image *image, const Elf64_Ehdr *head, con
       continue;
     }
     seen[shown] = true;
+    if (!shown) *own = true;
     scan(image, section.sh_offset, section.sh_size, names.sh_offset, names.sh_size, shown ? ELF_SHOWN : ELF_INSIDE,
          search);
   }
@@ -106,38 +107,86 @@ static bool place_of(const struct image *image, const Elf64_Ehdr *head, uint64_t
   return false;
 }
 
-static void scan_dynamic(const struct image *image, const Elf64_Ehdr *head, const struct search *search) {
+// What the dynamic segment says. `names` and `symbols`: places in the file, 0 if unknown.
+struct dynamic {
+  uint64_t table, bytes;  // the segment itself
+  uint64_t symbols, names, names_size;
+};
+
+static bool find_dynamic(const struct image *image, const Elf64_Ehdr *head, struct dynamic *dynamic) {
   Elf64_Phdr segment = {.p_type = PT_NULL};
-  if (head->e_phentsize != sizeof segment) return;
+  if (head->e_phentsize != sizeof segment) return false;
   for (uint64_t i = 0; i < head->e_phnum && segment.p_type != PT_DYNAMIC; i++) {
-    if (!read_at(image, head->e_phoff + i * sizeof segment, &segment, sizeof segment)) return;
+    if (!read_at(image, head->e_phoff + i * sizeof segment, &segment, sizeof segment)) return false;
   }
-  if (segment.p_type != PT_DYNAMIC) return;
-  uint64_t symbols = 0, names = 0, names_size = 0;
+  if (segment.p_type != PT_DYNAMIC) return false;
+  *dynamic = (struct dynamic){.table = segment.p_offset, .bytes = segment.p_filesz};
   Elf64_Dyn entry;
-  for (uint64_t at = 0; at + sizeof entry <= segment.p_filesz; at += sizeof entry) {
-    if (!read_at(image, segment.p_offset + at, &entry, sizeof entry) || entry.d_tag == DT_NULL) break;
-    if (entry.d_tag == DT_SYMTAB && !place_of(image, head, entry.d_un.d_ptr, &symbols)) return;
-    if (entry.d_tag == DT_STRTAB && !place_of(image, head, entry.d_un.d_ptr, &names)) return;
-    if (entry.d_tag == DT_STRSZ) names_size = entry.d_un.d_val;
+  for (uint64_t at = 0; at + sizeof entry <= dynamic->bytes; at += sizeof entry) {
+    if (!read_at(image, dynamic->table + at, &entry, sizeof entry) || entry.d_tag == DT_NULL) break;
+    if (entry.d_tag == DT_SYMTAB && !place_of(image, head, entry.d_un.d_ptr, &dynamic->symbols)) return false;
+    if (entry.d_tag == DT_STRTAB && !place_of(image, head, entry.d_un.d_ptr, &dynamic->names)) return false;
+    if (entry.d_tag == DT_STRSZ) dynamic->names_size = entry.d_un.d_val;
   }
-  // Only the hash tables tell where the symbols end. But they lie in front of their texts in the file, and what else
-  // lies between does not look like a function with a name that is looked for.
-  if (symbols != 0 && names > symbols) scan(image, symbols, names - symbols, names, names_size, ELF_SHOWN, search);
+  return true;
 }
 
-void elf_find_functions(int fd, const char *const *names, size_t count, enum elf_definition *found) {
-  for (size_t i = 0; i < count; i++) found[i] = ELF_NONE;
+static void scan_dynamic(const struct image *image, const Elf64_Ehdr *head, const struct search *search) {
+  struct dynamic found;
+  if (!find_dynamic(image, head, &found)) return;
+  // Only the hash tables tell where the symbols end. But they lie in front of their texts in the file, and what else
+  // lies between does not look like a function with a name that is looked for.
+  if (found.symbols == 0 || found.names <= found.symbols) return;
+  scan(image, found.symbols, found.names - found.symbols, found.names, found.names_size, ELF_SHOWN, search);
+}
+
+// ---- The file ------------------------------------------------------------------------------------
+
+static bool map_image(int fd, struct image *image, Elf64_Ehdr *head) {
   struct stat status;
-  Elf64_Ehdr head;
-  if (fstat(fd, &status) != 0 || status.st_size < (off_t)sizeof head) return;
+  if (fstat(fd, &status) != 0 || status.st_size < (off_t)sizeof *head) return false;
   const size_t size = (size_t)status.st_size;
   void *bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
-  if (bytes == MAP_FAILED) return;
-  const struct image image = {.bytes = bytes, .size = size};
+  if (bytes == MAP_FAILED) return false;
+  *image = (struct image){.bytes = bytes, .size = size};
+  memcpy(head, bytes, sizeof *head);
+  return true;
+}
+
+// A const pointer cannot be unmapped.
+static void unmap_image(const struct image *image) {
+  munmap((void *)(uintptr_t)image->bytes, (size_t)image->size);  // NOLINT(performance-no-int-to-ptr)
+}
+
+bool elf_find_functions(int fd, const char *const *names, size_t count, enum elf_definition *found) {
+  for (size_t i = 0; i < count; i++) found[i] = ELF_NONE;
+  struct image image;
+  Elf64_Ehdr head;
+  if (!map_image(fd, &image, &head)) return false;
   const struct search search = {.names = names, .count = count, .found = found};
-  if (read_at(&image, 0, &head, sizeof head) && !scan_sections(&image, &head, &search)) {
-    scan_dynamic(&image, &head, &search);
+  bool own = false;
+  if (!scan_sections(&image, &head, &search, &own)) scan_dynamic(&image, &head, &search);
+  unmap_image(&image);
+  return own;
+}
+
+bool elf_needs(int fd, const char *name) {
+  struct image image;
+  Elf64_Ehdr head;
+  if (!map_image(fd, &image, &head)) return false;
+  struct dynamic dynamic;
+  bool needs = false;
+  if (find_dynamic(&image, &head, &dynamic)) {
+    const size_t length = strlen(name);
+    const char *texts = part(&image, dynamic.names, dynamic.names_size);
+    Elf64_Dyn entry;
+    for (uint64_t at = 0; texts != NULL && !needs && at + sizeof entry <= dynamic.bytes; at += sizeof entry) {
+      if (!read_at(&image, dynamic.table + at, &entry, sizeof entry) || entry.d_tag == DT_NULL) break;
+      const uint64_t text = entry.d_un.d_val;
+      needs = entry.d_tag == DT_NEEDED && text < dynamic.names_size && dynamic.names_size - text > length &&
+              memcmp(texts + text, name, length) == 0;
+    }
   }
-  munmap(bytes, size);
+  unmap_image(&image);
+  return needs;
 }

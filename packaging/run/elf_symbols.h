@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which functions a 64-bit ELF file of this processor's byte order defines.
+// Which functions a 64-bit little-endian ELF file defines, and which libraries it needs.
 #ifndef HAKMEM_PACKAGING_RUN_ELF_SYMBOLS_H_
 #define HAKMEM_PACKAGING_RUN_ELF_SYMBOLS_H_
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #ifdef __cplusplus
@@ -16,8 +17,12 @@ enum elf_definition {
   ELF_SHOWN    // in the dynamic symbols: all the process's calls reach it if the file is the program
 };
 
-// Looks for `count` functions by their names, and sets `found` of each.
-void elf_find_functions(int fd, const char *const *names, size_t count, enum elf_definition *found);
+// Looks for `count` functions by their names, and sets `found` of each. Returns whether the file has symbols of its
+// own, besides the dynamic ones.
+bool elf_find_functions(int fd, const char *const *names, size_t count, enum elf_definition *found);
+
+// Whether the file needs a shared library whose name begins so.
+bool elf_needs(int fd, const char *name);
 
 #ifdef __cplusplus
 }

@@ -40,6 +40,7 @@ std::vector<elf_definition> Find(const std::vector<char> &bytes, const std::vect
   EXPECT_EQ(write(fd, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
   std::vector<elf_definition> found(names.size(), ELF_SHOWN);
   elf_find_functions(fd, names.data(), names.size(), found.data());
+  elf_needs(fd, "libhakmem.so");
   close(fd);
   return found;
 }
@@ -82,6 +83,29 @@ TEST(ElfSymbols, OfNoFileAreNone) {
   EXPECT_EQ(found, none);
 }
 
+TEST(ElfSymbols, OfTheFileItselfCanBeMissing) {
+  const int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  elf_definition found = ELF_NONE;
+  EXPECT_TRUE(elf_find_functions(fd, kNames.data(), 1, &found));
+  EXPECT_TRUE(elf_needs(fd, "libc.so."));
+  EXPECT_TRUE(elf_needs(fd, "libc.so.6"));
+  EXPECT_FALSE(elf_needs(fd, "ibc.so.6"));
+  EXPECT_FALSE(elf_needs(fd, "libc.so.66"));
+  EXPECT_FALSE(elf_needs(fd, "libhakmem.so"));
+  close(fd);
+  std::vector<char> bytes = OwnFile();
+  Elf64_Ehdr head;
+  memcpy(&head, bytes.data(), sizeof head);
+  head.e_shoff = 0;
+  memcpy(bytes.data(), &head, sizeof head);
+  const int bare = memfd_create("elf_symbols_test", MFD_CLOEXEC);
+  ASSERT_EQ(write(bare, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+  EXPECT_FALSE(elf_find_functions(bare, kNames.data(), 1, &found));
+  EXPECT_EQ(found, ELF_SHOWN);
+  EXPECT_TRUE(elf_needs(bare, "libc.so.6"));
+  close(bare);
+}
+
 // Reads nothing outside the file, which ends at a page's end or in a page that a sanitizer or the kernel watches.
 TEST(ElfSymbols, OfDamagedFilesDoNoHarm) {
   hak_test::Random random(hak_test::TestSeed(1));
@@ -91,7 +115,7 @@ TEST(ElfSymbols, OfDamagedFilesDoNoHarm) {
   for (int round = 0; round < 300; ++round) {
     std::vector<char> bytes = good;
     if (round % 3 == 0) bytes.resize(random.Below(bytes.size()));
-    // The tables that lead to the others are hit most.
+    // These tables lead to the others.
     const uint64_t places[] = {0, head.e_shoff, head.e_phoff};
     const uint64_t sizes[] = {sizeof head, uint64_t{head.e_shnum} * sizeof(Elf64_Shdr),
                               uint64_t{head.e_phnum} * sizeof(Elf64_Phdr)};

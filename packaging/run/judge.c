@@ -117,10 +117,10 @@ static const struct {
 
 enum { MALLOC = 0, OUR_MALLOC = 1, BUILT_IN = 2, LOOKED_FOR = BUILT_IN + sizeof built_in / sizeof built_in[0] };
 
-// Judges a dynamically linked program by the allocators in it. A function of hakmem that each program with it has is
-// among its own symbols.
+// Judges a dynamically linked program by the allocators in it. hakmem's malloc has a second name, which is among the
+// program's own symbols.
 static void judge_definitions(const char *file, int fd, struct judgement *judgement) {
-  const char *names[LOOKED_FOR] = {[MALLOC] = "malloc", [OUR_MALLOC] = "hak_cold_malloc"};
+  const char *names[LOOKED_FOR] = {[MALLOC] = "malloc", [OUR_MALLOC] = "hak_override_malloc"};
   for (size_t i = BUILT_IN; i < LOOKED_FOR; i++) names[i] = built_in[i - BUILT_IN].function;
   enum elf_definition found[LOOKED_FOR];
   elf_find_functions(fd, names, LOOKED_FOR, found);
