@@ -126,6 +126,13 @@ refused 'pgo_generate and pgo_use exclude each other' --config=pgo-generate --co
 refused 'asan and pgo exclude each other' --config=asan --config=pgo-use --//toolchains/cc:pgo_profile=/p
 refused 'coverage_is_measured_with_gcc' --collect_code_coverage --config=clang
 
+# ---- Machines without hakmem -----------------------------------------------------------------------------------------
+all=--extra_toolchains=//toolchains/planted:toolchain_for_all
+for machine in other_processor other_system; do
+  refused 'is incompatible and cannot be built' "$all" "--platforms=//toolchains/planted:$machine"
+  refused 'is incompatible and cannot be built' "$all" "--platforms=//toolchains/planted:$machine" //:malloc
+done
+
 # ---- A machine without compilers: the probe searches an empty folder -------------------------------------------------
 mkdir "$scratch/empty" || exit 1
 bare=--repo_env=HAKMEM_TEST_PROBE_ROOT=$scratch/empty
