@@ -381,6 +381,7 @@ int ProgramOf(const char *file_text, const char *script) {
 
 int main(int argc, char **argv) {
   if (argc == 4 && strcmp(argv[1], "--program") == 0) return hak_test::ProgramOf(argv[2], argv[3]);
+  printf("build: %s\n", hak_version());
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
 }

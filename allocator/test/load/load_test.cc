@@ -103,6 +103,7 @@ int Run(uint64_t seconds, uint64_t threads, Planted planted) {
   const auto load = std::make_unique<Load>();
   load->planted = planted;
   const uint64_t resident_before = ResidentBytes();
+  printf("build: %s%s\n", hak_version(), HAK_TEST_TSAN ? " tsan" : HAK_TEST_ASAN ? " asan" : "");
   TestSeed(0);  // drawn before there are threads
   InstallHandler(load.get());
   std::vector<std::thread> all;
