@@ -99,10 +99,12 @@ HAK_EXPORT int mallopt(int parameter, int value) {
   }
 }
 
+// By the public function, so that a program whose malloc this is has those of hakmem.h, also if it refers to them
+// weakly.
 static hak_stats gather(void) {
   hak_stats stats;
   stats.version = HAK_STATS_VERSION;
-  hak_statistics_gather(&stats);
+  hak_stats_get(&stats);
   return stats;
 }
 
