@@ -8,9 +8,8 @@
 //   * The "real size" of a block is its usable size. In OBSERVE and HARDENED builds it is the requested size.
 //   * A size of 0 counts as 1. With NULL as the block, rallocx allocates, xallocx and sallocx return 0, dallocx and
 //     sdallocx do nothing.
-//   * Arenas and explicit thread caches do not exist: MALLOCX_ARENA, MALLOCX_TCACHE and MALLOCX_TCACHE_NONE are
-//   accepted
-//     and have no effect. A program that relies on its own arena, to destroy it for instance, needs something else.
+//   * Arenas and explicit thread caches do not exist: MALLOCX_ARENA, MALLOCX_TCACHE and MALLOCX_TCACHE_NONE have no
+//     effect. A program that relies on its own arena, to destroy it for instance, needs something else.
 //   * A request that cannot be served returns NULL with errno ENOMEM, also one that overflows. On success errno is
 //     preserved.
 // All else is as for hakmem's own functions: these blocks may be passed to hak_free and the rest, and theirs to these.
