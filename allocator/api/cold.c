@@ -206,7 +206,7 @@ static void free_tiny(void *block, uint32_t class_id) {
   }
   struct hak_bin *bin = &heap->cache.bins[class_id];
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
-  if (hak_bin_is_latest(top, block)) hak_fatal("double free", block);
+  if (hak_bin_is_latest(top, block)) hak_fatal_block("double free", block, hak_class_stride(class_id));
   if (HAK_FREE_IS_HOOKED && (block = hak_free_take_in(heap, block, class_id)) == NULL) return;
   if (top < hak_bin_limit(bin)) {
     // The first call, or a slab map that the fast path cannot read.
@@ -286,7 +286,9 @@ HAK_INLINE size_t small_usable(const void *block) {
   if (!hak_class_is_tiny(class_id)) return 0;
   if (HAK_BLOCK_CHECKS) hak_block_check_live(block, class_id);
   const struct hak_bin *bin = &hak_thread_cache->bins[class_id];
-  if (HAK_BIN_TELLS && hak_bin_is_latest(hak_bin_top(bin), block)) hak_fatal("invalid pointer", block);
+  if (HAK_BIN_TELLS && hak_bin_is_latest(hak_bin_top(bin), block)) {
+    hak_fatal_block("invalid pointer", block, hak_class_stride(class_id));
+  }
   return hak_class_usable(class_id);
 }
 

@@ -142,8 +142,8 @@ void *hak_guarded_aligned_zalloc(size_t align, size_t size) {
 HAK_INLINE void require_live(const void *block, uint32_t class_id, const char *if_free, const char *if_other) {
   const enum hak_region_state state = tiny_region_id_state(block, class_id);
   if (HAK_LIKELY(state == HAK_REGION_IS_LIVE)) return;
-  if (hak_slab_header_is_purged(hak_slab_of(block), block)) hak_fatal(if_free, block);
-  hak_block_complain(block, state, if_free, if_other);
+  if (hak_slab_header_is_purged(hak_slab_of(block), block)) hak_fatal_block(if_free, block, hak_class_stride(class_id));
+  hak_block_complain(block, state, class_id, if_free, if_other);
 }
 
 // The requested size of the block, and its class. Ends the process when `block` is not a live block or its canary is

@@ -22,6 +22,7 @@
 #include "allocator/heap/thread_cache.h"
 #include "allocator/meta/meta.h"
 #include "allocator/observe/statistics.h"
+#include "allocator/os/auxv.h"
 #include "allocator/os/barrier.h"
 #include "allocator/os/bytes.h"
 #include "allocator/os/decommit.h"
@@ -30,6 +31,7 @@
 #include "allocator/os/lock.h"
 #include "allocator/os/mapping_limit.h"
 #include "allocator/os/os.h"
+#include "allocator/os/report.h"
 #include "allocator/os/thread_mark.h"
 #include "allocator/pages/mapping_lock.h"
 #include "allocator/policy/guard_budget.h"
@@ -135,6 +137,7 @@ static void initialise(void) {
   if (HAK_LIKELY(atomic_load_explicit(&initialised, memory_order_acquire))) return;
   enter_init();
   if (!atomic_load_explicit(&initialised, memory_order_relaxed)) {
+    hak_report_name_program((const char *)hak_auxv(HAK_AUXV_PROGRAM));
     hak_gate_init();
     // With this setting off, hakmem must not open files: the program may have forbidden that.
     if (HAK_GUARDED && hak_config.cgroup_limit) hak_guard_budget_init(hak_os_mapping_limit());

@@ -4,8 +4,9 @@
 #include "allocator/block/block_check.h"
 
 HAK_COLD __attribute__((noreturn)) void hak_block_complain(const void *block, enum hak_region_state state,
-                                                           const char *if_free, const char *if_other) {
-  if (state == HAK_REGION_IS_BROKEN) hak_fatal("corrupted header", block);
+                                                           uint32_t class_id, const char *if_free,
+                                                           const char *if_other) {
   const bool is_free = state == HAK_REGION_IS_FREE || state == HAK_REGION_IS_PURGED;
-  hak_fatal(is_free ? if_free : if_other, block);
+  const char *what = state == HAK_REGION_IS_BROKEN ? "corrupted header" : is_free ? if_free : if_other;
+  hak_fatal_block(what, block, hak_class_stride(class_id));
 }

@@ -17,8 +17,8 @@ HAK_C_BEGIN
 #define HAK_BLOCK_CHECKS (HAK_HEADER != HAK_HEADER_MODE_NONE)
 
 // Ends the process with a message for the block's state: `if_free`, `if_other`, or a corrupted header.
-__attribute__((noreturn)) void hak_block_complain(const void *block, enum hak_region_state state, const char *if_free,
-                                                  const char *if_other);
+__attribute__((noreturn)) void hak_block_complain(const void *block, enum hak_region_state state, uint32_t class_id,
+                                                  const char *if_free, const char *if_other);
 
 // Whether the bytes behind the block are an intact header, that is, no overflow has changed them.
 HAK_INLINE bool hak_block_behind_is_intact(const void *block, uint32_t class_id) {
@@ -42,11 +42,12 @@ HAK_INLINE bool hak_block_require_unused(const void *block, uint32_t class_id) {
   if (HAK_HEADER != HAK_HEADER_MODE_ALWAYS) return false;
   const enum hak_region_state state = tiny_region_id_state(block, class_id);
   if (HAK_LIKELY(state == HAK_REGION_IS_FREE)) {
-    if (HAK_UNLIKELY(!hak_poison_is_intact(block, hak_class_usable(class_id)))) hak_fatal("write after free", block);
+    if (HAK_UNLIKELY(!hak_poison_is_intact(block, hak_class_usable(class_id))))
+      hak_fatal_block("write after free", block, hak_class_stride(class_id));
     return false;
   }
   if (HAK_UNLIKELY(!hak_block_is_blank(state))) {
-    hak_block_complain(block, state, "block handed out twice", "block handed out twice");
+    hak_block_complain(block, state, class_id, "block handed out twice", "block handed out twice");
   }
   hak_block_require_blank(block, class_id);
   return true;
@@ -96,13 +97,14 @@ HAK_INLINE void hak_block_take_out(void *block, uint32_t class_id) {
 HAK_INLINE void hak_block_require_live(const void *block, uint32_t class_id, const char *if_free,
                                        const char *if_other) {
   const enum hak_region_state state = tiny_region_id_state(block, class_id);
-  if (HAK_UNLIKELY(state != HAK_REGION_IS_LIVE)) hak_block_complain(block, state, if_free, if_other);
+  if (HAK_UNLIKELY(state != HAK_REGION_IS_LIVE)) hak_block_complain(block, state, class_id, if_free, if_other);
 }
 
 // The program frees a block that hak_block_require_live found live. Call it once for each free, before the block can be
 // handed out again.
 HAK_INLINE void hak_block_check_in_live(void *block, uint32_t class_id) {
-  if (HAK_UNLIKELY(!hak_block_behind_is_intact(block, class_id))) hak_fatal("overflow", block);
+  if (HAK_UNLIKELY(!hak_block_behind_is_intact(block, class_id)))
+    hak_fatal_block("overflow", block, hak_class_stride(class_id));
   hak_block_begin_change(block, class_id);
   hak_poison_fill(block, hak_class_usable(class_id));
 }
@@ -127,10 +129,11 @@ HAK_INLINE void hak_block_take_in(void *block, uint32_t class_id) {
 HAK_INLINE void hak_block_require_untouched(const void *block, uint32_t class_id) {
   if (HAK_HEADER != HAK_HEADER_MODE_ALWAYS) return;
   const enum hak_region_state state = tiny_region_id_state(block, class_id);
-  if (HAK_UNLIKELY(state == HAK_REGION_IS_BROKEN)) hak_fatal("corrupted header", block);
+  if (HAK_UNLIKELY(state == HAK_REGION_IS_BROKEN))
+    hak_fatal_block("corrupted header", block, hak_class_stride(class_id));
   if (hak_block_is_blank(state)) hak_block_require_blank(block, class_id);
   if (state == HAK_REGION_IS_FREE && HAK_UNLIKELY(!hak_poison_is_intact(block, hak_class_usable(class_id)))) {
-    hak_fatal("write after free", block);
+    hak_fatal_block("write after free", block, hak_class_stride(class_id));
   }
 }
 

@@ -56,7 +56,7 @@ static HAK_NOINLINE HAK_RACES void require_tail(const void *block, uint32_t clas
     if (tiny_region_id_state(block, class_id) != state) return;
   }
   if (state != HAK_REGION_IS_LIVE) hak_fatal("underflow", behind);
-  hak_fatal("overflow", block);
+  hak_fatal_block("overflow", block, hak_class_stride(class_id));
 }
 
 HAK_RACES void hak_freed_require_front(const void *block, uint32_t class_id) {

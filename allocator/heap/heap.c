@@ -205,7 +205,9 @@ bool hak_heap_has_recycled(const struct hak_heap *heap, uint32_t class_id) {
 // ---- Putting back -------------------------------------------------------------------------------
 
 void hak_heap_put(struct hak_heap *heap, struct hak_slab *slab, void *block) {
-  if (HAK_UNLIKELY(!hak_slab_put(slab, hak_slab_index_of_freed(slab, block)))) hak_fatal("double free", block);
+  if (HAK_UNLIKELY(!hak_slab_put(slab, hak_slab_index_of_freed(slab, block)))) {
+    hak_fatal_block("double free", block, slab->stride);
+  }
   add_free_bytes(heap, (int64_t)(slab->stride));
   if (HAK_UNLIKELY(wholly_free(slab))) {
     const struct hak_class_heap *class_heap = &heap->classes[slab->class_id];

@@ -15,10 +15,8 @@
 #define PAIRS 64u
 
 static const uint64_t types[HAK_AUXV_ENTRIES] = {
-    [HAK_AUXV_PAGE_SIZE] = AT_PAGESZ,
-    [HAK_AUXV_SECURE] = AT_SECURE,
-    [HAK_AUXV_RANDOM] = AT_RANDOM,
-    [HAK_AUXV_VDSO] = AT_SYSINFO_EHDR,
+    [HAK_AUXV_PAGE_SIZE] = AT_PAGESZ,  [HAK_AUXV_SECURE] = AT_SECURE,  [HAK_AUXV_RANDOM] = AT_RANDOM,
+    [HAK_AUXV_VDSO] = AT_SYSINFO_EHDR, [HAK_AUXV_PROGRAM] = AT_EXECFN,
 };
 
 // Relaxed: every thread that runs this stores the same values.

@@ -10,9 +10,10 @@ HAK_C_BEGIN
 
 enum hak_auxv_entry {
   HAK_AUXV_PAGE_SIZE,
-  HAK_AUXV_SECURE,  // not 0: the program has privileges that its caller does not have
-  HAK_AUXV_RANDOM,  // the address of 16 random bytes
-  HAK_AUXV_VDSO,    // the address of the vDSO; 0: there is none
+  HAK_AUXV_SECURE,   // not 0: the program has privileges that its caller does not have
+  HAK_AUXV_RANDOM,   // the address of 16 random bytes
+  HAK_AUXV_VDSO,     // the address of the vDSO; 0: there is none
+  HAK_AUXV_PROGRAM,  // the address of the path by which the program was started; 0: not known
   HAK_AUXV_ENTRIES,
 };
 

@@ -118,13 +118,55 @@ static _Thread_local bool ending __attribute__((tls_model("initial-exec")));
 bool hak_report_is_ending(void) { return ending; }
 void hak_report_set_ending(void) { ending = true; }
 
-HAK_COLD void hak_fatal(const char *what, const void *pointer) {
+// "" if it is not known. Written before there are threads.
+static char program[32];
+
+void hak_report_name_program(const char *path) {
+  if (path == NULL) return;
+  const char *name = path;
+  for (; *path != '\0'; path++) {
+    if (*path == '/' && path[1] != '\0') name = path + 1;
+  }
+  size_t length = 0;
+  // The line stays one line, whatever the name is.
+  for (; name[length] != '\0' && length + 1 < sizeof program; length++) {
+    program[length] = name[length] >= ' ' && name[length] <= '~' ? name[length] : '?';
+  }
+  program[length] = '\0';
+}
+
+// Who the process and the thread are. A filter may refuse the calls.
+static void put_process(struct hak_line *line) {
+  const long process = hak_sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+  const long thread = hak_sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+  hak_line_text(line, program[0] != '\0' ? " in " : " in process ");
+  hak_line_text(line, program);
+  if (process > 0) {
+    if (program[0] != '\0') hak_line_text(line, "[");
+    hak_line_number(line, process);
+    if (program[0] != '\0') hak_line_text(line, "]");
+  }
+  if (thread > 0 && thread != process) {
+    hak_line_text(line, ", thread ");
+    hak_line_number(line, thread);
+  }
+}
+
+HAK_COLD void hak_fatal(const char *what, const void *pointer) { hak_fatal_block(what, pointer, 0); }
+
+HAK_COLD void hak_fatal_block(const char *what, const void *block, size_t bytes) {
   struct hak_line line;
   hak_line_begin(&line);
   hak_line_text(&line, "hakmem: ");
   hak_line_text(&line, what);
   hak_line_text(&line, ": ");
-  hak_line_hex(&line, (uint64_t)(uintptr_t)pointer);
+  hak_line_hex(&line, (uint64_t)(uintptr_t)block);
+  if (bytes != 0) {
+    hak_line_text(&line, " (");
+    hak_line_number(&line, (int64_t)bytes);
+    hak_line_text(&line, "-byte block)");
+  }
+  put_process(&line);
   write_last_line(&line);
   hak_report_set_ending();
   end_process();

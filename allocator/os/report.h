@@ -32,8 +32,15 @@ HAK_COLD __attribute__((noreturn)) void hak_line_exit(struct hak_line *line);
 bool hak_report_is_ending(void);
 void hak_report_set_ending(void);
 
-// Writes "hakmem: <what>: 0x<pointer>" and aborts the process.
+// Names the program in the last line: the last part of `path`, which may be NULL. At the start, while there is one
+// thread.
+void hak_report_name_program(const char *path);
+
+// Writes "hakmem: <what>: 0x<pointer> in <program>[<pid>]", followed by ", thread <tid>" in another than the first
+// thread, and aborts the process.
 HAK_COLD __attribute__((noreturn)) void hak_fatal(const char *what, const void *pointer);
+// The same with " (<bytes>-byte block)" behind the pointer: `bytes` is what a block of its class takes.
+HAK_COLD __attribute__((noreturn)) void hak_fatal_block(const char *what, const void *block, size_t bytes);
 
 HAK_C_END
 

@@ -9,9 +9,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <functional>
 #include <string>
+#include <thread>
 
 #include "allocator/os/unit_test.h"
 
@@ -167,7 +171,84 @@ TEST(Fatal, IsNotCancelled) {
 TEST(Fatal, AnEndlessReasonStillIsOneLine) {
   const std::string reason(2000, 'y');
   EXPECT_EXIT(hak_fatal(reason.c_str(), nullptr), testing::KilledBySignal(SIGABRT),
-              hak_unit::IsFatal("hakmem: " + std::string(511 - 8, 'y') + "\n"));
+              hak_unit::IsLast("hakmem: " + std::string(511 - 8, 'y') + "\n"));
+}
+
+// ---- Who the process is ---------------------------------------------------------------------------------------------
+
+// What the process that runs `end` in a child writes to stderr, and the child's id.
+std::string LastWords(const std::function<void()> &end, pid_t *child) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return "no pipe";
+  *child = fork();
+  if (*child == 0) {
+    dup2(ends[1], STDERR_FILENO);
+    end();
+  }
+  close(ends[1]);
+  std::string text;
+  char part[256];
+  for (ssize_t n; (n = read(ends[0], part, sizeof part)) > 0;) text.append(part, static_cast<size_t>(n));
+  close(ends[0]);
+  int status = 0;
+  waitpid(*child, &status, 0);
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) << status;
+  return text.substr(0, text.find("qemu: "));
+}
+
+TEST(Fatal, NamesTheProgramTheProcessAndTheBlock) {
+  const struct Program {
+    const char *path;
+    std::string name;
+  } programs[] = {
+      {"/usr/sbin/server", "server["},
+      {"server", "server["},
+      {"./a b", "a b["},
+      {"/usr/bin/", "bin/["},
+      {"/tmp/two\nlines\033[1m", "two?lines?[1m["},
+      {"/opt/a-name-that-is-longer-than-what-there-is-room-for", "a-name-that-is-longer-than-what["},
+  };
+  void *const block = reinterpret_cast<void *>(0x7f00deadbee0);
+  for (const Program &program : programs) {
+    const char *const path = program.path;
+    const std::string &name = program.name;
+    pid_t child = 0;
+    const auto with_size = [path, block] {
+      hak_report_name_program(path);
+      hak_fatal_block("double free", block, 48);
+    };
+    std::string line = LastWords(with_size, &child);
+    EXPECT_EQ(line, "hakmem: double free: 0x7f00deadbee0 (48-byte block) in " + name + std::to_string(child) + "]\n");
+    const auto without = [path, block] {
+      hak_report_name_program(path);
+      hak_report_name_program(nullptr);
+      hak_fatal("invalid free", block);
+    };
+    line = LastWords(without, &child);
+    EXPECT_EQ(line, "hakmem: invalid free: 0x7f00deadbee0 in " + name + std::to_string(child) + "]\n");
+  }
+}
+
+TEST(Fatal, NamesTheProcessWithoutAName) {
+  pid_t child = 0;
+  const std::string line = LastWords([] { hak_fatal("invalid free", nullptr); }, &child);
+  EXPECT_EQ(line, "hakmem: invalid free: 0x0 in process " + std::to_string(child) + "\n");
+}
+
+TEST(Fatal, NamesTheThread) {
+  pid_t child = 0;
+  const auto in_a_thread = [] {
+    std::thread([] {
+      hak_report_name_program("server");
+      dprintf(STDERR_FILENO, "%ld ", syscall(SYS_gettid));
+      hak_fatal("double free", nullptr);
+    }).join();
+  };
+  const std::string text = LastWords(in_a_thread, &child);
+  const std::string thread = text.substr(0, text.find(' '));
+  EXPECT_NE(thread, std::to_string(child));
+  EXPECT_EQ(text,
+            thread + " hakmem: double free: 0x0 in server[" + std::to_string(child) + "], thread " + thread + "\n");
 }
 
 // ---- A stderr that takes no data: the process still ends by SIGABRT, and the line is lost --------------------------

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -75,14 +76,32 @@ inline std::string FatalLine(const char *what, const void *pointer) {
   return line;
 }
 
-// A regular expression for stderr of a process that wrote `line` and ended by SIGABRT: the line and nothing else. The
-// emulator, in which aarch64 tests run, adds a line of its own.
-inline ::testing::Matcher<const std::string &> IsFatal(const std::string &line) {
+// For stderr of a process that wrote `text` and ended by SIGABRT: the text and nothing else. The emulator, in which
+// aarch64 tests run, adds a line of its own.
+inline ::testing::Matcher<const std::string &> IsLast(const std::string &text) {
 #if defined(__aarch64__)
-  return ::testing::AnyOf(line, line + "qemu: uncaught target signal 6 (Aborted) - core dumped\n");
+  return ::testing::AnyOf(text, text + "qemu: uncaught target signal 6 (Aborted) - core dumped\n");
 #else
-  return line;
+  return text;
 #endif
+}
+
+// The same for `text` whose first line is that of hak_fatal up to the pointer: the size of the block and the process
+// follow in it.
+inline ::testing::Matcher<const std::string &> IsFatal(const std::string &text) {
+  const size_t end = text.find('\n');
+  std::string pattern;
+  for (size_t i = 0; i < text.size(); i++) {
+    if (i == end) {
+      pattern += "( \\([0-9]+-byte block\\))? in (process [0-9]+|[^[\n]+\\[[0-9]+\\])(, thread [0-9]+)?";
+    }
+    if (strchr("\\^.[$()|*+?{", text[i]) != nullptr) pattern += '\\';
+    pattern += text[i];
+  }
+#if defined(__aarch64__)
+  pattern += "(qemu: uncaught target signal 6 \\(Aborted\\) - core dumped\n)?";
+#endif
+  return ::testing::MatchesRegex(pattern);
 }
 
 // Whether a limit is enforced; the emulator does not enforce limits on the address space.

@@ -2,7 +2,7 @@
 """Runs the cases of misuse_case and gives each a verdict:
 
   ABORT_MSG    ended by SIGABRT with a message, in the offending call; for a write, in the next call that uses the
-               block. hakmem prints exactly one line `hakmem: <what>: <pointer>`, for a wrong free with its pointer
+               block. hakmem prints exactly one line `hakmem: <what>: <pointer> ...`, for a wrong free with its pointer
   FAULT        ended by SIGSEGV or SIGBUS in the offending call or write
   LATE         ended as ABORT_MSG, but in a later call; there may have been harm before
   NEUTRALISED  not reported, and no harm: no block handed out twice, all contents right, the heap verifies
@@ -36,7 +36,7 @@ ENDED = (signal.SIGABRT, signal.SIGTRAP, signal.SIGILL)
 FAULTS = (signal.SIGSEGV, signal.SIGBUS)
 # What the user emulator prints.
 EMULATOR_LINE = re.compile(r"qemu: uncaught target signal \d+ \([^)]*\) - core dumped\n")
-OUR_LINE = re.compile(r"hakmem: ([a-z0-9 ]+): (0x[0-9a-f]+)\n")
+OUR_LINE = re.compile(r"hakmem: ([a-z0-9 ]+): (0x[0-9a-f]+)(?: \(\d+-byte block\))? in [^\n]+\[\d+\](?:, thread \d+)?\n")
 
 
 @dataclass
@@ -198,12 +198,12 @@ def differences(wanted, got):
 
 def self_check():
     """The invented runs that judge() judges wrongly."""
-    line = "hakmem: double free: 0x10\n"
+    line = "hakmem: double free: 0x10 (48-byte block) in x[17], thread 18\n"
     misuse = "pointer 0x10\nstage misuse\n"
     runs = [
         ("double_free/x", -6, misuse, line, "ABORT_MSG"),
         ("double_free/x", -6, misuse, line * 2, "BROKEN"),
-        ("double_free/x", -6, misuse, "hakmem: double free: 0x20\n", "BROKEN"),
+        ("double_free/x", -6, misuse, "hakmem: double free: 0x20 in x[17]\n", "BROKEN"),
         ("double_free/x", -6, misuse, "", "BROKEN"),
         ("double_free/x", -6, misuse + "stage next\n", line, "LATE"),
         ("overflow/1", -6, misuse + "stage next\n", line, "ABORT_MSG"),

@@ -20,6 +20,7 @@
 
 #include <functional>
 #include <ostream>
+#include <regex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -99,7 +100,15 @@ void ExpectAbort(const Outcome &outcome, const Text &whats) {
   EXPECT_FALSE(outcome.timed_out) << outcome;
   EXPECT_EQ(outcome.signal, SIGABRT) << outcome;
   bool matches = false;
-  for (const std::string &what : whats) matches = matches || outcome.err == "hakmem: " + what + ": " + outcome.out;
+  // The pointer that the process printed ends its line there. In hakmem's line the size of the block follows, and the
+  // process.
+  const std::string pointer = outcome.out.substr(0, outcome.out.find('\n'));
+  static const std::regex rest("( \\([0-9]+-byte block\\))? in misuse_test[a-z_]*\\[[0-9]+\\](, thread [0-9]+)?\n");
+  for (const std::string &what : whats) {
+    const std::string begin = "hakmem: " + what + ": " + pointer;
+    matches = matches || (outcome.out == pointer + "\n" && outcome.err.compare(0, begin.size(), begin) == 0 &&
+                          std::regex_match(outcome.err.substr(begin.size()), rest));
+  }
   EXPECT_TRUE(matches) << "wanted \"hakmem: " << whats[0] << ": " << outcome.out << "\" and nothing else\n" << outcome;
 }
 
@@ -237,6 +246,22 @@ TEST(DoubleFree, ImmediateSmall) {
     SCOPED_TRACE(size);
     FreedTwice(size, kDoubleFree);
   }
+}
+
+// A request of 40 bytes gets a block of 48, with a header and without, and of 64 with a canary behind it.
+TEST(DoubleFree, TheLineNamesTheBlock) {
+  const Outcome outcome = RunCase(
+      [] {
+        Bytes(40);  // Its slab stays in use.
+        unsigned char *block = Bytes(40);
+        Free(block);
+        Free(Misused(block));
+      },
+      TheProfile() == Profile::kFast ? Last::kFlush : Last::kNothing);
+  ExpectAbort(outcome, kDoubleFree);
+  const bool has_canary = TheProfile() == Profile::kObserve;
+  const std::string block = has_canary ? " (64-byte block)" : " (48-byte block)";
+  EXPECT_NE(outcome.err.find(block + " in misuse_test"), std::string::npos) << outcome;
 }
 
 TEST(DoubleFree, ImmediateLarge) {

@@ -14,7 +14,10 @@
 //   * A block from one hak_* function may be passed to any other. Where hakmem also overrides the C library's malloc,
 //     blocks may be passed between hak_* functions and free(), realloc() and the rest, in both directions.
 //   * Misuse (passing a pointer that is not a live block) ends the process with one line on stderr,
-//     "hakmem: <what>: <pointer>", and SIGABRT. README.md says which build profile notices which misuse, and when.
+//     "hakmem: <what>: <pointer>", and SIGABRT. Behind the pointer the line has what a block of its size class takes,
+//     if it is known, the program and its process, and the thread unless it is the first one:
+//     "hakmem: double free: 0x7f41c2fd0f40 (48-byte block) in server[4711], thread 4712".
+//     README.md says which build profile notices which misuse, and when.
 #ifndef HAKMEM_HAKMEM_H_
 #define HAKMEM_HAKMEM_H_
 

@@ -26,7 +26,7 @@ PLUGINS = ["throwing", "static", "bare", "symbolic", "hidden", "static bare thro
 OWN_OPERATORS = {"symbolic", "hidden"}
 # Its operator new is not hidden, so it calls ours. But ours cannot find the rest of its runtime to throw: it says so.
 CANNOT_THROW = "operators_only"
-CANNOT_THROW_LINE = r"^hakmem: out of memory in operator new, and its caller shows no C\+\+ runtime to throw: 0x[0-9a-f]+$"
+CANNOT_THROW_LINE = r"^hakmem: out of memory in operator new, and its caller shows no C\+\+ runtime to throw: 0x[0-9a-f]+ in \S+\[\d+\]$"
 
 
 def named(programs):
