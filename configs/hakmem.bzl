@@ -110,6 +110,13 @@ _LIBRARY_COPTS = [
     "//conditions:default": [],
 })
 
+# For boxes that run at the start or on request only: small code serves a program better than fast code.
+COLD_COPTS = select({
+    str(Label("//configs:fastbuild")): ["-Os"],
+    str(Label("//configs:opt")): ["-Os"],
+    "//conditions:default": [],
+})
+
 # Compiling tests takes more time than running them, so their sources are optimised little. Models and engines, which do
 # the work of a test, are libraries and are fully optimised.
 _TEST_COPTS = select({
