@@ -53,7 +53,8 @@ def reduce_comparison(path: str, day: str, commit: str) -> Dict:
             "commit": commit,
             "machine": {key: document["machine"][key] for key in MACHINE},
             "rounds": document["rounds"],
-            "allocators": document["allocators"],
+            # Without the library's path, which is this machine's.
+            "allocators": {name: text.split(" (/")[0] for name, text in document["allocators"].items()},
             "best_peers": {name: summary["best_peer"] for name, summary in summaries.items()},
             "rows": {name: summary["allocators"] for name, summary in summaries.items()},
         }
