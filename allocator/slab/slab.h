@@ -64,7 +64,7 @@ struct hak_slab {
   uint8_t zeroed;                   // memory that is not carved yet reads as zero
   uint32_t seen_ms;                 // when free_count was first seen to be seen_free, the low 32 bits
   uint16_t seen_free;
-  uint16_t purged;  // bit i: page i of the slab (of HAK_PURGE_PAGES) holds no memory
+  uint16_t purged;  // bit i: page i of the slab holds no memory
 
   // Line 1: shared. `owner` says who may touch line 0. Changed under the orphanage lock or the pool lock (release),
   // read by any thread that holds a block of the slab (acquire). NULL: the pool.
