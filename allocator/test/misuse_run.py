@@ -118,7 +118,8 @@ def judge(result, ours):
         return "BROKEN", "no report, or more than one line: " + text
     if not at_once:
         return "LATE", "%s: %s%s" % (stage, text, " (after harm: %s)" % harm if harm else "")
-    if ours and result.case.startswith(NAMES_THE_POINTER) and not result.err.endswith(": %s\n" % result.first("pointer")):
+    pointer = OUR_LINE.search(result.err).group(2) if ours else ""
+    if ours and result.case.startswith(NAMES_THE_POINTER) and pointer != result.first("pointer"):
         return "BROKEN", "the message names another pointer than " + result.first("pointer")
     return "ABORT_MSG", text
 
