@@ -114,7 +114,7 @@ class Input {
       Step(record);
       const Block &slot = slots_[record[1] % kHeapSlots];
       Trace(record[0]);
-      Trace(slot.p == nullptr ? 0 : slot.usable);
+      TraceBlock(slot);
     }
     if (traces_ && model_->ok()) TraceStatistics();
     // Frees must not fail, whatever the system refuses.
@@ -140,6 +140,11 @@ class Input {
     block->p = nullptr;
   }
 
+  // Of a large block only that there is one. realloc extends a block where it is if nothing lies behind it, and a block
+  // with an alignment has another usable size than one that had to move.
+  void TraceBlock(const Block &block) {
+    Trace(block.p == nullptr ? 0 : block.usable <= kSmallMax ? block.usable : kSmallMax + 1);
+  }
   void Trace(uint64_t value) { trace_ = (trace_ ^ value) * 0x9e3779b97f4a7c15U + (trace_ >> 29); }
 
   void TraceStatistics() {
@@ -147,9 +152,8 @@ class Input {
     stats.version = HAK_STATS_VERSION;
     if (model_->api().stats_get(&stats) != 0) return;
     Trace(stats.large_blocks);
-    Trace(stats.large_bytes);
     Trace(model_->live_blocks());
-    for (const Block &block : many_) Trace(block.usable);
+    for (const Block &block : many_) TraceBlock(block);
   }
 
   void Settings(const uint8_t *record) {
