@@ -9,20 +9,23 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <condition_variable>
-#include <functional>
 #include <map>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "allocator/test/idle_worker.h"
+#include "allocator/test/many_blocks.h"
 #include "allocator/test/probe.h"
 #include "allocator/test/test_random.h"
 
 namespace {
 
+using hak_test::AllocateMany;
+using hak_test::FreeAll;
+using hak_test::FreeHalf;
 using hak_test::Random;
+using hak_test::Worker;
 
 struct Seen {
   size_t usable;
@@ -64,33 +67,6 @@ std::string Difference(const std::vector<void *> &blocks) {
          std::to_string(heap.begin()->second.usable) + " bytes";
 }
 
-void FreeAll(const std::vector<void *> &blocks) {
-  for (void *p : blocks) hak_free(p);
-}
-
-// Frees a random half.
-std::vector<void *> FreeHalf(const std::vector<void *> &blocks, Random *random) {
-  std::vector<void *> kept;
-  for (void *p : blocks) {
-    if (random->Index(2) == 0) {
-      hak_free(p);
-    } else {
-      kept.push_back(p);
-    }
-  }
-  return kept;
-}
-
-std::vector<void *> AllocateMany(Random *random, size_t count) {
-  std::vector<void *> blocks;
-  for (size_t i = 0; i < count; ++i) {
-    const size_t kind = random->Index(40);
-    const size_t size = kind == 0 ? random->Index(3000000) : random->Index(kind < 5 ? 40000 : kind < 10 ? 3000 : 300);
-    blocks.push_back(kind % 8 == 7 ? hak_aligned_alloc(size_t{16} << random->Index(10), size) : hak_malloc(size));
-  }
-  return blocks;
-}
-
 TEST(HeapVisit, AnEmptyHeapAndEachSize) {
   EXPECT_EQ(Difference({}), "");
   std::vector<void *> blocks;
@@ -107,7 +83,7 @@ TEST(HeapVisit, AnEmptyHeapAndEachSize) {
 
 TEST(HeapVisit, AgreesWithTheStatistics) {
   Random random(hak_test::TestSeed(0x71517));
-  std::vector<void *> blocks = AllocateMany(&random, 5000);
+  std::vector<void *> blocks = AllocateMany(&random, 5000, 40000);
   for (int round = 0; round < 6; ++round) {
     EXPECT_EQ(Difference(blocks), "") << "round " << round;
     const hak_stats stats = hak_test::Stats();
@@ -135,49 +111,11 @@ TEST(HeapVisit, ManyLargeBlocks) {
   FreeAll(blocks);
 }
 
-// Runs its steps on one thread, which waits in between.
-class Worker {
- public:
-  template <typename Step>
-  void Do(const Step &step) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    step_ = step;
-    changed_.notify_all();
-    changed_.wait(lock, [this] { return step_ == nullptr; });
-  }
-  ~Worker() {
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      ended_ = true;
-      changed_.notify_all();
-    }
-    thread_.join();
-  }
-
- private:
-  void Run() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    for (;;) {
-      changed_.wait(lock, [this] { return ended_ || step_ != nullptr; });
-      if (step_ == nullptr) return;
-      step_();
-      step_ = nullptr;
-      changed_.notify_all();
-    }
-  }
-
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::function<void()> step_;
-  bool ended_ = false;
-  std::thread thread_{&Worker::Run, this};
-};
-
 // Blocks that each of two threads allocates and the other one frees: in the caches of both, on chains, and collected.
 TEST(HeapVisit, FreedByOtherThreads) {
   Random random(hak_test::TestSeed(0x07e2));
   std::vector<void *> theirs;
-  std::vector<void *> mine = AllocateMany(&random, 3000);
+  std::vector<void *> mine = AllocateMany(&random, 3000, 40000);
   const auto all = [&] {
     std::vector<void *> blocks = theirs;
     blocks.insert(blocks.end(), mine.begin(), mine.end());
@@ -185,7 +123,7 @@ TEST(HeapVisit, FreedByOtherThreads) {
   };
   {
     Worker worker;
-    worker.Do([&] { theirs = AllocateMany(&random, 3000); });
+    worker.Do([&] { theirs = AllocateMany(&random, 3000, 40000); });
     for (int round = 0; round < 4; ++round) {
       EXPECT_EQ(Difference(all()), "");
       theirs = FreeHalf(theirs, &random);
@@ -250,14 +188,14 @@ TEST(HeapVisit, WhileOthersAllocateAndFree) {
     threads.emplace_back([&, t] {
       Random random(hak_test::TestSeed(0x0a11) + t);
       for (int round = 0; round < (hak_test::kSlowBuild ? 60 : 400); ++round) {
-        FreeAll(AllocateMany(&random, 200));
+        FreeAll(AllocateMany(&random, 200, 40000));
         if (random.Index(8) == 0) hak_trim(0);
       }
       ended.fetch_add(1, std::memory_order_relaxed);
     });
   }
   Random random(hak_test::TestSeed(0x57a1));
-  const std::vector<void *> blocks = AllocateMany(&random, 1000);
+  const std::vector<void *> blocks = AllocateMany(&random, 1000, 40000);
   unsigned rounds = 0;
   do {
     const Heap heap = Visit();
@@ -279,7 +217,7 @@ TEST(HeapVisit, InTheChildOfAFork) {
   Random random(hak_test::TestSeed(0xf0));
   std::vector<void *> blocks;
   Worker worker;
-  worker.Do([&] { blocks = FreeHalf(AllocateMany(&random, 2000), &random); });
+  worker.Do([&] { blocks = FreeHalf(AllocateMany(&random, 2000, 40000), &random); });
   const pid_t child = fork();
   ASSERT_GE(child, 0);
   if (child == 0) _exit(Difference(blocks).empty() ? 0 : 1);

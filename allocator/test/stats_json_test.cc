@@ -9,23 +9,26 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
-#include <functional>
 #include <map>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "allocator/test/idle_worker.h"
+#include "allocator/test/many_blocks.h"
 #include "allocator/test/probe.h"
 #include "allocator/test/strict_json.h"
 #include "allocator/test/test_random.h"
 
 namespace {
 
+using hak_test::AllocateMany;
+using hak_test::FreeAll;
+using hak_test::FreeHalf;
 using hak_test::Json;
 using hak_test::JsonReader;
 using hak_test::Random;
+using hak_test::Worker;
 
 std::string Text() {
   std::vector<char> buffer(HAK_STATS_TEXT_BYTES, '?');
@@ -167,74 +170,9 @@ Sums Check(size_t live) {
   return sums;
 }
 
-std::vector<void *> AllocateMany(Random *random, size_t count) {
-  std::vector<void *> blocks;
-  for (size_t i = 0; i < count; ++i) {
-    const size_t kind = random->Index(40);
-    const size_t size = kind == 0 ? random->Index(3000000) : random->Index(kind < 5 ? 60000 : kind < 10 ? 3000 : 300);
-    blocks.push_back(kind % 8 == 7 ? hak_aligned_alloc(size_t{16} << random->Index(10), size) : hak_malloc(size));
-  }
-  return blocks;
-}
-
-void FreeAll(std::vector<void *> *blocks) {
-  for (void *p : *blocks) hak_free(p);
-  blocks->clear();
-}
-
-void FreeHalf(std::vector<void *> *blocks, Random *random) {
-  std::vector<void *> kept;
-  for (void *p : *blocks) {
-    if (random->Index(2) == 0) {
-      hak_free(p);
-    } else {
-      kept.push_back(p);
-    }
-  }
-  blocks->swap(kept);
-}
-
-// Runs its steps on one thread, which waits in between.
-class Worker {
- public:
-  template <typename Step>
-  void Do(const Step &step) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    step_ = step;
-    changed_.notify_all();
-    changed_.wait(lock, [this] { return step_ == nullptr; });
-  }
-  ~Worker() {
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      ended_ = true;
-      changed_.notify_all();
-    }
-    thread_.join();
-  }
-
- private:
-  void Run() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    for (;;) {
-      changed_.wait(lock, [this] { return ended_ || step_ != nullptr; });
-      if (step_ == nullptr) return;
-      step_();
-      step_ = nullptr;
-      changed_.notify_all();
-    }
-  }
-
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::function<void()> step_;
-  bool ended_ = false;
-  std::thread thread_{&Worker::Run, this};
-};
-
 TEST(StatsJson, AddsUpWhereverBlocksAre) {
   Random random(hak_test::TestSeed(0x5ee1));
-  std::vector<void *> mine = AllocateMany(&random, 3000);
+  std::vector<void *> mine = AllocateMany(&random, 3000, 60000);
   std::vector<void *> theirs;
   Sums most;
   const auto check = [&] {
@@ -247,12 +185,12 @@ TEST(StatsJson, AddsUpWhereverBlocksAre) {
   check();
   {
     Worker worker;
-    worker.Do([&] { theirs = AllocateMany(&random, 3000); });
+    worker.Do([&] { theirs = AllocateMany(&random, 3000, 60000); });
     for (int round = 0; round < 3; ++round) {
       check();
-      FreeHalf(&theirs, &random);
+      theirs = FreeHalf(theirs, &random);
       check();
-      worker.Do([&] { FreeHalf(&mine, &random); });
+      worker.Do([&] { mine = FreeHalf(mine, &random); });
       check();
       hak_thread_flush();
       check();
@@ -269,8 +207,10 @@ TEST(StatsJson, AddsUpWhereverBlocksAre) {
   EXPECT_GT(most.remote, 100u);
   EXPECT_GT(most.free, 100u);
   EXPECT_GT(most.fresh, 100u);
-  FreeAll(&mine);
-  FreeAll(&theirs);
+  FreeAll(mine);
+  FreeAll(theirs);
+  mine.clear();
+  theirs.clear();
   check();
 }
 
@@ -282,7 +222,7 @@ TEST(StatsJson, AChainThatIsPartlyCollected) {
     for (int i = 0; i < 20000; ++i) blocks.push_back(hak_malloc(i % 2 == 0 ? 16 : 48));
   });
   Check(blocks.size());
-  FreeAll(&blocks);
+  FreeAll(blocks);
   hak_thread_flush();
   Check(0);
   for (size_t size = 1000; size < 30000; size += 1000) {
@@ -304,9 +244,9 @@ TEST(StatsJson, LargeBlocksBySize) {
   }
   Check(blocks.size());
   Random random(hak_test::TestSeed(0x1a46e));
-  FreeHalf(&blocks, &random);
+  blocks = FreeHalf(blocks, &random);
   Check(blocks.size());
-  FreeAll(&blocks);
+  FreeAll(blocks);
   Check(0);
 }
 
@@ -370,8 +310,7 @@ TEST(StatsJson, WhileOthersAllocateAndFree) {
     threads.emplace_back([&, t] {
       Random random(hak_test::TestSeed(0x0a12) + t);
       for (int round = 0; round < (hak_test::kSlowBuild ? 40 : 300); ++round) {
-        std::vector<void *> blocks = AllocateMany(&random, 200);
-        FreeAll(&blocks);
+        FreeAll(AllocateMany(&random, 200, 60000));
         if (random.Index(8) == 0) hak_trim(0);
       }
       ended.fetch_add(1, std::memory_order_relaxed);

@@ -154,6 +154,17 @@ void RunSettings(Load *load, uint64_t seed) {
   StayInside();
 }
 
+size_t CountVisited() {
+  size_t visited = 0;
+  hak_heap_visit(
+      [](const hak_block *, void *count) {
+        ++*static_cast<size_t *>(count);
+        return true;
+      },
+      &visited);
+  return visited;
+}
+
 void RunLooks(Load *load, uint64_t seed) {
   Random random(seed);
   while (!Stopped(load)) {
@@ -161,13 +172,7 @@ void RunLooks(Load *load, uint64_t seed) {
       const InsideCall inside;
       if (!hak_heap_verify()) Wrong(load, "hak_heap_verify", 0);
       Stats();
-      size_t visited = 0;
-      hak_heap_visit(
-          [](const hak_block *, void *count) {
-            ++*static_cast<size_t *>(count);
-            return true;
-          },
-          &visited);
+      CountVisited();
     }
     load->counters.looks.fetch_add(1, std::memory_order_relaxed);
     SleepMs(static_cast<long>(20 + random.Below(100)));

@@ -62,6 +62,8 @@ void RunForks(Load *load, uint64_t seed);
 void RunTrims(Load *load, uint64_t seed);
 void RunSettings(Load *load, uint64_t seed);
 void RunLooks(Load *load, uint64_t seed);
+// The live blocks that a walk over the heap visits.
+size_t CountVisited();
 // Installs the handler, before the workers start; they send the signals to themselves and to each other.
 void InstallHandler(Load *load);
 // Sends a signal to the calling process, which some thread gets.

@@ -27,17 +27,6 @@ namespace {
 
 unsigned long long Print(uint64_t number) { return number; }
 
-size_t CountVisited() {
-  size_t visited = 0;
-  hak_heap_visit(
-      [](const hak_block *, void *count) {
-        ++*static_cast<size_t *>(count);
-        return true;
-      },
-      &visited);
-  return visited;
-}
-
 void Expect(Load *load, bool holds, const char *what, uint64_t detail) {
   if (!holds) Wrong(load, what, detail);
 }
