@@ -29,15 +29,6 @@ static void *take_orphan(uint32_t class_id, bool *fresh) {
   return got == 1 ? block : NULL;
 }
 
-// As in the fast path; relaxed for the same reasons.
-static void *pop(struct hak_heap *heap, uint32_t class_id) {
-  struct hak_bin *bin = &heap->cache.bins[class_id];
-  void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
-  void *block = hak_slot_load(top);
-  if (block != NULL) atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed);
-  return block;
-}
-
 // Takes a block from the next larger class, from slabs, or from fresh memory.
 static void *refill(struct hak_heap *heap, uint32_t class_id, bool aligned, bool *fresh) {
   hak_heap_enter(heap);
@@ -57,7 +48,7 @@ static void *take_once(uint32_t class_id, bool aligned, bool *fresh) {
   struct hak_heap *heap = hak_thread_heap();
   *fresh = false;
   if (heap == NULL) return take_orphan(class_id, fresh);
-  void *block = pop(heap, class_id);
+  void *block = hak_hot_pop(&heap->cache.bins[class_id]);
   return block != NULL ? block : refill(heap, class_id, aligned, fresh);
 }
 
@@ -118,7 +109,7 @@ HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero) {
 // What the fast path would do, for a watched thread whose calls come fast. NULL: the call takes the slow path.
 HAK_INLINE void *pop_between_looks(uint32_t class_id) {
   struct hak_heap *heap = hak_thread_between_looks();
-  return heap != NULL ? pop(heap, class_id) : NULL;
+  return heap != NULL ? hak_hot_pop(&heap->cache.bins[class_id]) : NULL;
 }
 
 HAK_INLINE void *malloc_large(size_t size) {
@@ -167,8 +158,11 @@ HAK_NOINLINE void *hak_slow_calloc(size_t size) {
 HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size) {
   const uint32_t class_id = hak_class_of_aligned(size, align);
   // HAK_CLASS_NONE has a bin too, which is always empty.
-  void *block = hak_hot_pop(&hak_thread_cache->bins[class_id], class_id);
-  if (HAK_LIKELY(block != NULL)) return block;
+  void *block = hak_hot_pop(&hak_thread_cache->bins[class_id]);
+  if (HAK_LIKELY(block != NULL)) {
+    hak_block_take_out(block, class_id);
+    return block;
+  }
   if (class_id == HAK_CLASS_NONE) return hak_slow_large(size, align, false);
   bool fresh;
   return take_tiny(class_id, true, &fresh);
@@ -186,13 +180,6 @@ HAK_COLD void *hak_slow_aligned_calloc(size_t align, size_t size) {
 // Ends the process when no small block of the class can begin there.
 HAK_INLINE void require_start(const void *block, uint32_t class_id, const char *complaint) {
   if (!hak_slab_is_block_start(block, hak_class_info[class_id].reciprocal)) hak_fatal(complaint, block);
-}
-
-// The class of a block that the program passes, with that check.
-HAK_INLINE uint32_t checked_class(const void *block, const char *complaint) {
-  const uint32_t class_id = hak_slab_map_look_up(block);
-  if (hak_class_is_tiny(class_id)) require_start(block, class_id, complaint);
-  return class_id;
 }
 
 static void free_tiny(void *block, uint32_t class_id) {
@@ -224,15 +211,8 @@ static void free_tiny(void *block, uint32_t class_id) {
 HAK_INLINE bool push_between_looks(void *block, uint32_t class_id) {
   struct hak_heap *heap = hak_thread_between_looks();
   if (heap == NULL) return false;
-  // The bin of class 0 has no room, so this is a small block.
-  struct hak_bin *bin = &heap->cache.bins[class_id];
-  void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
-  if (top >= hak_bin_limit(bin) || hak_bin_is_latest(top, block) || !hak_slab_is_block_start(block, bin->reciprocal)) {
-    return false;
-  }
-  hak_slot_store(top + 1, block);
-  atomic_store_explicit(&bin->top, top + 1, memory_order_relaxed);
-  return true;
+  struct hak_cache *cache = &heap->cache;
+  return hak_hot_push(&cache, block, class_id);
 }
 
 // Frees a block that is in no slab.
@@ -244,34 +224,26 @@ static void free_large(void *block) {
   hak_watch_after_large(hak_thread_heap_if_any());
 }
 
-#if HAK_ALLOC_PASSDOWN
-HAK_COLD void hak_routed_free(void *block, const struct hak_bin *bin) {
-  if (block == NULL) return;
-  uint32_t class_id = class_of_bin(bin);
-  if (HAK_UNLIKELY(class_id >= HAK_CLASS_COUNT)) class_id = hak_slab_map_find(block);
+// Frees a block whose class by the slab map is `class_id`.
+HAK_INLINE void free_of_class(void *block, uint32_t class_id) {
   if (!hak_class_is_tiny(class_id)) {
     free_large(block);
     return;
   }
-  if (!HAK_FREE_IS_HOOKED && push_between_looks(block, class_id)) return;
   require_start(block, class_id, "invalid free");
-  free_tiny(block, class_id);
+  if (HAK_FREE_IS_HOOKED || !push_between_looks(block, class_id)) free_tiny(block, class_id);
+}
+
+#if HAK_ALLOC_PASSDOWN
+HAK_COLD void hak_routed_free(void *block, const struct hak_bin *bin) {
+  if (block == NULL) return;
+  const uint32_t class_id = class_of_bin(bin);
+  free_of_class(block, HAK_LIKELY(class_id < HAK_CLASS_COUNT) ? class_id : hak_slab_map_look_up(block));
 }
 #endif
 
 HAK_COLD void hak_cold_free(void *block) {
-  if (block == NULL) return;
-  if (HAK_MEDIUM_ON && hak_slab_map_look_up(block) == HAK_CLASS_NONE) {
-    free_large(block);
-    return;
-  }
-  if (!HAK_FREE_IS_HOOKED && push_between_looks(block, hak_slab_map_look_up(block))) return;
-  const uint32_t class_id = checked_class(block, "invalid free");
-  if (hak_class_is_tiny(class_id)) {
-    free_tiny(block, class_id);
-  } else {
-    free_large(block);
-  }
+  if (block != NULL) free_of_class(block, hak_slab_map_look_up(block));
 }
 
 static size_t large_usable(const void *block) {
@@ -282,8 +254,9 @@ static size_t large_usable(const void *block) {
 
 // The usable size of a small block; 0: it is not one. Inline, for calls that leave a small block where it is.
 HAK_INLINE size_t small_usable(const void *block) {
-  const uint32_t class_id = checked_class(block, "invalid pointer");
+  const uint32_t class_id = hak_slab_map_look_up(block);
   if (!hak_class_is_tiny(class_id)) return 0;
+  require_start(block, class_id, "invalid pointer");
   if (HAK_BLOCK_CHECKS) hak_block_check_live(block, class_id);
   const struct hak_bin *bin = &hak_thread_cache->bins[class_id];
   if (HAK_BIN_TELLS && hak_bin_is_latest(hak_bin_top(bin), block)) {

@@ -19,24 +19,24 @@ HAK_INLINE struct hak_bin *hak_hot_bin(struct hak_cache *const *cache, uint32_t 
   return (struct hak_bin *)(void *)((char *)*cache + offset);
 }
 
-// Takes a block from the class's bin. NULL: call the slow path.
-HAK_INLINE void *hak_hot_pop(struct hak_bin *bin, uint32_t class_id) {
+// Takes a block out of the bin; NULL: it is empty. The caller calls hak_block_take_out.
+HAK_INLINE void *hak_hot_pop(struct hak_bin *bin) {
   // Relaxed: the bin is this thread's. It is also read for statistics, and by thieves (heap/idle_cache.h), whose
   // barriers do the ordering. Steps O1, O2 and O3 of idle_cache.pml.
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   void *block = hak_slot_load(top);
-  if (HAK_UNLIKELY(block == NULL)) return NULL;
-  atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed);
-  hak_block_take_out(block, class_id);
+  if (HAK_LIKELY(block != NULL)) atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed);
   return block;
 }
 
-// Takes a block from the cache. The cache is passed by the address of the thread's variable (thread.h), so that this
-// address becomes part of the instruction.
+// Takes a block from the cache. NULL: call the slow path. The cache is passed by the address of the thread's variable
+// (thread.h), so that this address becomes part of the instruction.
 HAK_INLINE void *hak_hot_take(struct hak_cache *const *cache, size_t size) {
   if (HAK_UNLIKELY(size > HAK_TINY_MAX)) return NULL;
   const uint32_t offset = hak_class_bin_of(size);
-  return hak_hot_pop(hak_hot_bin(cache, offset), offset / HAK_BIN_BYTES);
+  void *block = hak_hot_pop(hak_hot_bin(cache, offset));
+  if (HAK_LIKELY(block != NULL)) hak_block_take_out(block, offset / HAK_BIN_BYTES);
+  return block;
 }
 
 // With HAK_ALLOC_PASSDOWN the class of a call is computed here only. The slow path gets the bin, which stands for the
@@ -46,8 +46,10 @@ HAK_INLINE void *hak_hot_malloc(size_t size) {
   if (HAK_ALLOC_PASSDOWN && HAK_LIKELY(size <= HAK_TINY_MAX)) {
     const uint32_t offset = hak_class_bin_of(size);
     struct hak_bin *bin = hak_hot_bin(&hak_thread_cache, offset);
-    void *block = hak_hot_pop(bin, offset / HAK_BIN_BYTES);
-    return HAK_LIKELY(block != NULL) ? block : hak_routed_malloc(size, bin);
+    void *block = hak_hot_pop(bin);
+    if (HAK_UNLIKELY(block == NULL)) return hak_routed_malloc(size, bin);
+    hak_block_take_out(block, offset / HAK_BIN_BYTES);
+    return block;
   }
   void *block = hak_hot_take(&hak_thread_cache, size);
   return HAK_LIKELY(block != NULL) ? block : hak_cold_malloc(size);
@@ -75,29 +77,28 @@ HAK_INLINE void hak_hot_put(void *block, size_t class_id) {
   if (HAK_UNLIKELY(!hak_hot_push(&hak_thread_cache, block, class_id))) hak_cold_free(block);
 }
 
+// Puts a block into the cache whose class by the slab map is `class_id`. False: call the slow path.
+HAK_INLINE bool hak_hot_give_of(struct hak_cache *const *cache, void *block, size_t class_id) {
+  return HAK_LIKELY(hak_free_is_start(block, &(*cache)->bins[class_id])) && hak_hot_push(cache, block, class_id);
+}
+
 // Puts the block into the cache. False: call the slow path.
 HAK_INLINE bool hak_hot_give(struct hak_cache *const *cache, void *block) {
   const uintptr_t granule = hak_slab_map_granule(block);
   if (HAK_UNLIKELY(!hak_slab_map_covers(granule))) return false;
   // NULL, foreign blocks and large blocks have a class whose bin never has room.
-  const size_t class_id = hak_slab_map_class(granule);
-  struct hak_bin *bin = &(*cache)->bins[class_id];
-  if (HAK_UNLIKELY(!hak_free_is_start(block, bin))) return false;
-  return hak_hot_push(cache, block, class_id);
+  return hak_hot_give_of(cache, block, hak_slab_map_class(granule));
 }
 
 HAK_INLINE void hak_hot_free(void *block) {
   const uintptr_t granule = hak_slab_map_granule(block);
   if (HAK_ALLOC_PASSDOWN && HAK_LIKELY(hak_slab_map_covers(granule))) {
     const size_t class_id = hak_slab_map_class(granule);
-    struct hak_bin *bin = &hak_thread_cache->bins[class_id];
-    if (HAK_LIKELY(hak_free_is_start(block, bin)) && HAK_LIKELY(hak_hot_push(&hak_thread_cache, block, class_id))) {
-      return;
-    }
-    hak_routed_free(block, bin);
-    return;
+    if (HAK_LIKELY(hak_hot_give_of(&hak_thread_cache, block, class_id))) return;
+    hak_routed_free(block, &hak_thread_cache->bins[class_id]);
+  } else if (HAK_UNLIKELY(!hak_hot_give(&hak_thread_cache, block))) {
+    hak_cold_free(block);
   }
-  if (HAK_UNLIKELY(!hak_hot_give(&hak_thread_cache, block))) hak_cold_free(block);
 }
 
 #endif  // HAKMEM_HOT_ALLOC_H_

@@ -86,8 +86,8 @@ CALL_MUTANTS = [
     {
         "name": "hot_start_unchecked",
         "file": "allocator/hot/alloc.h",
-        "old": "if (HAK_UNLIKELY(!hak_free_is_start(block, bin))) return false;",
-        "new": "",
+        "old": "HAK_LIKELY(hak_free_is_start(block, &(*cache)->bins[class_id]))",
+        "new": "true",
         "kind": "missing check",
         "breaks": "a pointer into a block can be freed",
         "killer": "//allocator/test:misuse_test",
@@ -249,8 +249,8 @@ CALL_MUTANTS = [
     {
         "name": "usable_of_interior",
         "file": "allocator/api/cold.c",
-        "old": "if (hak_class_is_tiny(class_id)) require_start(",
-        "new": "if (false && !hak_slab_is_block_start",
+        "old": "require_start(block, class_id, \"invalid pointer\");",
+        "new": "",
         "kind": "missing check",
         "breaks": "a pointer into a block has a usable size",
         "killer": "//allocator/test:misuse_test",
