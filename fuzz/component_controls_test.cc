@@ -238,7 +238,7 @@ TEST(PageHeapControl, TakenTwice) {
   calls.take = [](const struct hak_page_request *request) {
     if (last != nullptr && request->align == hak_os_page_size()) {
       const struct hak_page_block found = hak_page_heap_look(last);
-      if (found.size == request->size && found.front == request->front) return last;
+      if (found.size == request->size && (found.front != 0) == (request->colours != 0)) return last;
     }
     last = hak_page_heap_take(request);
     return last;
@@ -259,7 +259,7 @@ TEST(PageHeapControl, NotAligned) {
 
 TEST(PageHeapControl, ForgetsTheTag) {
   PageHeapCalls calls;
-  calls.resize = [](void *block, size_t size, uint16_t, bool may_move) {
+  calls.resize = [](void *block, size_t size, uint8_t, bool may_move) {
     return hak_page_heap_resize(block, size, 0, may_move);
   };
   ExpectPageHeap(calls, "another tag");
@@ -277,7 +277,7 @@ TEST(PageHeapControl, AnotherSize) {
 
 TEST(PageHeapControl, ResizeLosesBytes) {
   PageHeapCalls calls;
-  calls.resize = [](void *block, size_t size, uint16_t tag, bool may_move) {
+  calls.resize = [](void *block, size_t size, uint8_t tag, bool may_move) {
     void *now = hak_page_heap_resize(block, size, tag, may_move);
     if (now != nullptr)
       *(reinterpret_cast<unsigned char *>(reinterpret_cast<uintptr_t>(now) | (HAK_PAGE_SIZE - 1))) ^= 0xFF;
@@ -288,7 +288,7 @@ TEST(PageHeapControl, ResizeLosesBytes) {
 
 TEST(PageHeapControl, ResizeRefusesToShrink) {
   PageHeapCalls calls;
-  calls.resize = [](void *block, size_t size, uint16_t tag, bool may_move) -> void * {
+  calls.resize = [](void *block, size_t size, uint8_t tag, bool may_move) -> void * {
     return size < hak_page_heap_look(block).size ? nullptr : hak_page_heap_resize(block, size, tag, may_move);
   };
   ExpectPageHeap(
@@ -297,7 +297,7 @@ TEST(PageHeapControl, ResizeRefusesToShrink) {
 
 TEST(PageHeapControl, ResizeRefusesToGrow) {
   PageHeapCalls calls;
-  calls.resize = [](void *block, size_t size, uint16_t tag, bool may_move) -> void * {
+  calls.resize = [](void *block, size_t size, uint8_t tag, bool may_move) -> void * {
     return size > hak_page_heap_look(block).size ? nullptr : hak_page_heap_resize(block, size, tag, may_move);
   };
   ExpectPageHeap(calls, "what follows is free, and the block cannot have it");
@@ -305,7 +305,7 @@ TEST(PageHeapControl, ResizeRefusesToGrow) {
 
 TEST(PageHeapControl, MovesWithoutLeave) {
   PageHeapCalls calls;
-  calls.resize = [](void *block, size_t size, uint16_t tag, bool) {
+  calls.resize = [](void *block, size_t size, uint8_t tag, bool) {
     return hak_page_heap_resize(block, size, tag, true);
   };
   ExpectPageHeap(calls, "moved without leave");

@@ -30,7 +30,7 @@ struct Held {
   unsigned char *p = nullptr;
   size_t size = 0;  // of the run
   uint32_t front = 0;
-  uint16_t tag = 0;
+  uint8_t tag = 0;
   uint8_t mark = 0;
 
   unsigned char *start() const { return p - front; }
@@ -204,8 +204,9 @@ class Input {
   void CheckPlace(const Held &held) const {
     const struct hak_page_block found = calls_.look(held.p);
     Check(found.size == held.size && found.front == held.front, "another size");
-    const auto *tag = hak_page_tag_at(held.p);
-    Check(tag != nullptr && atomic_load_explicit(tag, memory_order_relaxed) == held.tag, "another tag");
+    const auto *entry = hak_page_entry_at(held.p);
+    const uint32_t tag = held.tag != 0 ? held.tag | held.front / HAK_CACHE_LINE << 8 : 0;
+    Check(entry != nullptr && hak_page_tag(entry) == tag, "another tag");
     for (const Held &other : held_) {
       if (&other == &held || other.p == nullptr) continue;
       Check(held.start() + held.size <= other.start() || other.start() + other.size <= held.start(),
@@ -217,7 +218,7 @@ class Input {
     struct hak_page_request request = {};
     request.size = Size(r);
     request.align = Align(r);
-    request.front = r[6] < 128 ? 0 : r[6] % 64 * static_cast<uint32_t>(HAK_CACHE_LINE);
+    request.colours = r[6] < 128 ? 0 : r[6] % (HAK_COLOURS + 1);
     request.tag = r[7];
     request.grow = r[7] < 192;
     request.sparse = (r[7] & 1) != 0;
@@ -228,7 +229,9 @@ class Input {
       Check(!request.grow || (faults_ && hak_fault_hits() > hits), "a block is refused for no reason");
       return;
     }
-    *held = {p, request.size, request.front, request.tag, 0};
+    const uint32_t front = calls_.look(p).front;
+    Check((front != 0) == (request.colours != 0) && front <= request.colours * HAK_CACHE_LINE, "another colour");
+    *held = {p, request.size, front, request.tag, 0};
     Check(reinterpret_cast<uintptr_t>(held->start()) % request.align == 0, "not aligned");
     CheckPlace(*held);
     if ((r[3] & 1) != 0) {

@@ -27,7 +27,7 @@ struct PageHeapCalls {
   void *(*take)(const struct hak_page_request *request) = hak_page_heap_take;
   bool (*give)(void *block) = hak_page_heap_give;
   struct hak_page_block (*look)(const void *block) = hak_page_heap_look;
-  void *(*resize)(void *block, size_t size, uint16_t tag, bool may_move) = hak_page_heap_resize;
+  void *(*resize)(void *block, size_t size, uint8_t tag, bool may_move) = hak_page_heap_resize;
   bool (*tick)(uint64_t now) = hak_page_heap_tick;
   size_t (*trim)() = hak_page_heap_trim;
   void (*clear)(void *start, size_t size) = hak_page_map_clear;

@@ -74,14 +74,14 @@ static bool empty_before_growth(struct hak_heap *heap) {
   return emptied;
 }
 
-// The heap of a thread whose fast paths are on; NULL: it has none, or its calls are watched.
-HAK_INLINE struct hak_heap *unwatched_heap(void) {
-  return hak_thread_cache != &hak_no_cache ? hak_heap_of_cache(hak_thread_cache) : NULL;
+// The thread's heap, unless it has none or its call must read the clock.
+HAK_INLINE struct hak_heap *ready_heap(void) {
+  return hak_thread_cache != &hak_no_cache ? hak_heap_of_cache(hak_thread_cache) : hak_thread_between_looks();
 }
 
 // A medium block from the thread's cache; NULL: it has none.
 static void *take_medium(size_t size) {
-  struct hak_heap *heap = unwatched_heap();
+  struct hak_heap *heap = ready_heap();
   return heap != NULL && hak_medium_is(size) ? hak_medium_take(heap, size) : NULL;
 }
 
@@ -217,7 +217,7 @@ HAK_INLINE bool push_between_looks(void *block, uint32_t class_id) {
 
 // Frees a block that is in no slab.
 static void free_large(void *block) {
-  struct hak_heap *heap = unwatched_heap();
+  struct hak_heap *heap = ready_heap();
   const enum hak_medium_given given = HAK_MEDIUM_ON && heap != NULL ? hak_medium_give(heap, block) : HAK_MEDIUM_REFUSED;
   if (HAK_LIKELY(given == HAK_MEDIUM_CACHED)) return;
   if (given == HAK_MEDIUM_REFUSED && !hak_large_free(block)) hak_fatal("invalid free", block);

@@ -10,12 +10,21 @@
 #include "allocator/pages/page_heap.h"
 #include "allocator/policy/config.h"
 
-// The slots of one thread together hold at most this much. The bound on its caches of small blocks applies too.
-#define BYTES_MAX ((uint64_t)1024 * 1024)
+// The slots of one thread together hold at most BYTES_MAX, as long as few threads have such a cache, so that all of
+// them together hold at most 32 MiB; with many threads BYTES_LEAST. The bound on its caches of small blocks applies
+// too.
+#define BYTES_MAX ((uint64_t)4 * 1024 * 1024)
+#define BYTES_LEAST ((uint64_t)1024 * 1024)
+
+// Threads that have such a cache. Relaxed: a hint.
+static HAK_ATOMIC(uint32_t) caches;
+
+static uint64_t lesser(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 static uint64_t bytes_bound(void) {
-  const uint64_t all = HAK_SETTING(thread_cache_bytes);
-  return all < BYTES_MAX ? all : BYTES_MAX;
+  const uint32_t threads = atomic_load_explicit(&caches, memory_order_relaxed);
+  const uint64_t share = threads <= 8 ? BYTES_MAX : threads <= 16 ? BYTES_MAX / 2 : BYTES_LEAST;
+  return lesser(HAK_SETTING(thread_cache_bytes), share);
 }
 
 // Relaxed: called by the thread itself, or under the heap's lock.
@@ -32,49 +41,64 @@ static void *exchange(HAK_ATOMIC(void *) * slot) {
 
 // Marks a block that leaves a cache as live. Called by the block's holder.
 static void set_live(void *block) {
-  HAK_ATOMIC(uint16_t) *at = hak_page_tag_at(block);
-  const uint32_t tag = atomic_load_explicit(at, memory_order_relaxed);
-  atomic_store_explicit(at, (uint16_t)(tag & ~HAK_TAG_CACHED), memory_order_relaxed);
+  HAK_ATOMIC(uint64_t) *entry = hak_page_entry_at(block);
+  hak_page_set_tag(entry, hak_page_tag(entry) & ~HAK_TAG_CACHED);
 }
 
-// Returns a block that was in a slot to the page heap.
-static void give_back(void *block) {
-  set_live(block);
-  if (!hak_page_heap_give(block)) hak_fatal("corrupted cache of large blocks", block);
+// Blocks that were in slots, on their way to the page heap.
+struct leaving {
+  uint32_t count;
+  void *blocks[16];
+};
+
+static void give_back(struct leaving *leaving) {
+  if (leaving->count == 0) return;
+  void *wrong = hak_page_heap_give_some(leaving->blocks, leaving->count);
+  if (wrong != NULL) hak_fatal("corrupted cache of large blocks", wrong);
+  leaving->count = 0;
 }
 
-static uint32_t empty_slots(HAK_ATOMIC(void *) * slots, uint32_t count) {
+// Empties the first `count` slots. Returns how many blocks were in them.
+static uint32_t empty_slots(HAK_ATOMIC(void *) * slots, uint32_t count, struct leaving *leaving) {
   uint32_t emptied = 0;
   for (uint32_t i = 0; i < count; i++) {
     void *block = exchange(&slots[i]);
     if (block == NULL) continue;
-    give_back(block);
+    set_live(block);
+    leaving->blocks[leaving->count++] = block;
+    if (leaving->count == sizeof leaving->blocks / sizeof *leaving->blocks) give_back(leaving);
     emptied++;
   }
   return emptied;
 }
 
 static uint32_t empty_all(struct hak_medium_cache *cache) {
-  return empty_slots(&cache->slots[0][0], HAK_MEDIUM_COUNT * HAK_MEDIUM_SLOTS);
+  struct leaving leaving;
+  leaving.count = 0;
+  const uint32_t emptied = empty_slots(&cache->slots[0][0], HAK_MEDIUM_COUNT * HAK_MEDIUM_SLOTS, &leaving);
+  give_back(&leaving);
+  return emptied;
 }
 
 void *hak_medium_take(struct hak_heap *heap, size_t size) {
   struct hak_medium_cache *cache = cache_of(heap);
   if (cache == NULL) return NULL;
   const uint32_t class_id = hak_medium_class(size);
-  for (uint32_t used = cache->used[class_id]; used != 0;) {
-    void *block = exchange(&cache->slots[class_id][--used]);
-    if (HAK_UNLIKELY(block == NULL)) continue;  // Another thread has taken it.
-    cache->used[class_id] = (uint8_t)used;
-    cache->bytes -= hak_medium_bytes(class_id);
-    set_live(block);
-    return block;
-  }
-  return NULL;
+  const uint32_t had = cache->used[class_id];
+  if (had == 0) return NULL;
+  void *block = NULL;
+  uint32_t used = had;
+  // A slot that is empty: another thread has taken its block.
+  while (block == NULL && used != 0) block = exchange(&cache->slots[class_id][--used]);
+  cache->used[class_id] = (uint8_t)used;
+  cache->bytes -= (had - used) * hak_medium_bytes(class_id);
+  if (HAK_LIKELY(block != NULL)) set_live(block);
+  return block;
 }
 
 static HAK_COLD struct hak_medium_cache *attach(struct hak_heap *heap) {
   struct hak_medium_cache *cache = hak_meta_alloc(sizeof *cache);
+  if (cache != NULL) atomic_fetch_add_explicit(&caches, 1, memory_order_relaxed);
   hak_heap_enter(heap);
   // Release: see hak_medium_count.
   atomic_store_explicit(&heap->medium, cache, memory_order_release);
@@ -82,12 +106,24 @@ static HAK_COLD struct hak_medium_cache *attach(struct hak_heap *heap) {
   return cache;
 }
 
-// Empties the cache because the bound requires it, and resets the counts. False: the block is larger than the bound.
+// Makes room for a block of `bytes` bytes, and empties at least half of the cache: of its classes those that have not
+// been emptied for longest. False: the block is larger than the bound.
 static HAK_COLD bool make_room(struct hak_medium_cache *cache, size_t bytes) {
-  if (bytes > bytes_bound()) return false;
-  empty_all(cache);
-  hak_bytes_fill(cache->used, 0, sizeof cache->used);
-  cache->bytes = 0;
+  const uint64_t bound = bytes_bound();
+  if (bytes > bound) return false;
+  struct leaving leaving;
+  leaving.count = 0;
+  const uint64_t keep = lesser(bound / 2, bound - bytes);
+  // Ends: cache->bytes is the sum over all slots that are in use.
+  while (cache->bytes > keep) {
+    const uint32_t class_id = cache->next_emptied;
+    cache->next_emptied = (class_id + 1) % HAK_MEDIUM_COUNT;
+    if (cache->used[class_id] == 0) continue;
+    empty_slots(cache->slots[class_id], cache->used[class_id], &leaving);
+    cache->bytes -= cache->used[class_id] * hak_medium_bytes(class_id);
+    cache->used[class_id] = 0;
+  }
+  give_back(&leaving);
   return true;
 }
 
@@ -96,7 +132,10 @@ static HAK_COLD bool make_room(struct hak_medium_cache *cache, size_t bytes) {
 static HAK_COLD void make_slots(struct hak_medium_cache *cache, uint32_t class_id) {
   HAK_ATOMIC(void *) *slots = cache->slots[class_id];
   cache->bytes -= HAK_MEDIUM_SLOTS / 2 * hak_medium_bytes(class_id);
-  empty_slots(slots, HAK_MEDIUM_SLOTS / 2);
+  struct leaving leaving;
+  leaving.count = 0;
+  empty_slots(slots, HAK_MEDIUM_SLOTS / 2, &leaving);
+  give_back(&leaving);
   for (uint32_t i = HAK_MEDIUM_SLOTS / 2; i < HAK_MEDIUM_SLOTS; i++) {
     void *block = exchange(&slots[i]);
     // Release: pairs with the exchange of another thread.
@@ -106,9 +145,9 @@ static HAK_COLD void make_slots(struct hak_medium_cache *cache, uint32_t class_i
 }
 
 enum hak_medium_given hak_medium_give(struct hak_heap *heap, void *block) {
-  HAK_ATOMIC(uint16_t) *at = hak_page_tag_at(block);
-  if (at == NULL) return HAK_MEDIUM_REFUSED;
-  const uint32_t tag = atomic_load_explicit(at, memory_order_relaxed);
+  HAK_ATOMIC(uint64_t) *entry = hak_page_entry_at(block);
+  if (entry == NULL) return HAK_MEDIUM_REFUSED;
+  const uint32_t tag = hak_page_tag(entry);
   if (!hak_medium_begins(tag, block)) return HAK_MEDIUM_REFUSED;
   if (HAK_UNLIKELY((tag & HAK_TAG_CACHED) != 0)) hak_fatal("double free", block);
   struct hak_medium_cache *cache = cache_of(heap);
@@ -124,7 +163,7 @@ enum hak_medium_given hak_medium_give(struct hak_heap *heap, void *block) {
   // Relaxed: a hint; only the owner writes it.
   atomic_store_explicit(&cache->given, atomic_load_explicit(&cache->given, memory_order_relaxed) + 1,
                         memory_order_relaxed);
-  atomic_store_explicit(at, (uint16_t)(tag | HAK_TAG_CACHED), memory_order_relaxed);
+  hak_page_set_tag(entry, tag | HAK_TAG_CACHED);
   // Release: pairs with the exchange of the thread that takes the block.
   atomic_store_explicit(&cache->slots[class_id][slot], block, memory_order_release);
   return HAK_UNLIKELY(is_over || is_full) ? HAK_MEDIUM_MOVED_OTHERS : HAK_MEDIUM_CACHED;
@@ -148,6 +187,7 @@ void hak_medium_destroy(struct hak_heap *heap) {
   hak_medium_flush(heap);
   atomic_store_explicit(&heap->medium, NULL, memory_order_release);  // Release: as in attach.
   hak_meta_free(cache, sizeof *cache);
+  atomic_fetch_sub_explicit(&caches, 1, memory_order_relaxed);
 }
 
 void hak_medium_count(const struct hak_heap *heap, uint64_t counts[HAK_MEDIUM_COUNT]) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The cache of medium blocks (large/medium.h) that a thread has freed: up to four blocks of each size, and 1 MiB in
-// all. The thread takes and gives without a lock. Other threads empty the cache of a thread that does not use it. The
-// thread that exchanges a slot with NULL has the block, so no barrier is needed. Not in builds with guards.
+// The cache of medium blocks (large/medium.h) that a thread has freed: up to four blocks of each size, and 4 MiB in
+// all, less if many threads have such caches. The thread takes and gives without a lock. Other threads empty the cache
+// of a thread that does not use it. The thread that exchanges a slot with NULL has the block, so no barrier is needed.
+// Not in builds with guards.
 #ifndef HAKMEM_HEAP_MEDIUM_CACHE_H_
 #define HAKMEM_HEAP_MEDIUM_CACHE_H_
 
@@ -21,10 +22,12 @@ struct hak_medium_cache {
   HAK_ATOMIC(void *) slots[HAK_MEDIUM_COUNT][HAK_MEDIUM_SLOTS];
   // How often the owner has given a block; other threads read it, relaxed: a hint.
   HAK_ATOMIC(uint64_t) given;
-  // The owner's alone: an upper bound of the bytes in all slots, and for each class how many of the first slots may
-  // hold a block. Other threads may have emptied some.
+  // The owner's alone: for each class how many of the first slots may hold a block, as other threads may have emptied
+  // some, and the sum of the bytes of these slots.
   uint64_t bytes;
   uint8_t used[HAK_MEDIUM_COUNT];
+  // The owner's alone: the class that is emptied next when the bound requires it.
+  uint32_t next_emptied;
   // Under the heap's lock: what other threads saw of `given`, and since when it has not changed.
   uint64_t seen_given;
   uint64_t seen_since_ms;

@@ -5,8 +5,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <algorithm>
 #include <atomic>
 #include <map>
+#include <memory>
 #include <set>
 #include <thread>
 #include <vector>
@@ -132,27 +134,69 @@ TEST_F(MediumCache, AFullClassDoesNotFillTheCache) {
   Flush(owner);
 }
 
-TEST_F(MediumCache, HoldsAMegabyteAtMost) {
-  const Owner owner;
-  for (const uint64_t setting : {uint64_t{2} << 20, uint64_t{300} << 10, uint64_t{0}}) {
-    hak_config.thread_cache_bytes = setting;
-    const uint64_t bound = setting < (uint64_t{1} << 20) ? setting : uint64_t{1} << 20;
-    Random random(1);
-    for (int i = 0; i < 300; i++) {
-      const size_t size = HAK_TINY_STRIDE_MAX + 1 + random.Below(HAK_MEDIUM_MAX - HAK_TINY_STRIDE_MAX);
-      char *block = FromCache(owner, size);
-      if (block == nullptr) block = Take(size);
-      ASSERT_NE(block, nullptr);
-      ASSERT_GE(hak_large_usable(block), size);
-      if (!Give(owner, block)) {
-        ASSERT_GT(hak_medium_bytes(hak_medium_class(size)), bound);
-        ASSERT_TRUE(hak_large_free(block));
-      }
-      const Counts counts = Count(owner);
-      ASSERT_LE(counts.bytes + counts.blocks * HAK_COLOUR_BYTES, bound);
+// What each of `threads` caches may hold together with those of the others.
+constexpr struct {
+  size_t threads;
+  uint64_t mib;
+} kBounds[] = {{1, 4}, {8, 4}, {9, 2}, {16, 2}, {17, 1}, {40, 1}};
+
+TEST_F(MediumCache, HoldsFourMegabytesAtMostAndLessWithManyThreads) {
+  std::vector<std::unique_ptr<Owner>> owners;
+  for (const auto &row : kBounds) {
+    hak_config.thread_cache_bytes = 8 * kKiB * kKiB;
+    while (owners.size() < row.threads) {
+      owners.push_back(std::make_unique<Owner>());
+      ASSERT_TRUE(Give(*owners.back(), Take(40 * kKiB)));
     }
-    Flush(owner);
+    const Owner &owner = *owners.back();
+    for (const uint64_t setting : {uint64_t{8} << 20, uint64_t{300} << 10, uint64_t{0}}) {
+      hak_config.thread_cache_bytes = setting;
+      const uint64_t bound = std::min(setting, row.mib << 20);
+      Random random(1);
+      uint64_t most = 0;
+      for (int i = 0; i < 300; i++) {
+        const size_t size = HAK_TINY_STRIDE_MAX + 1 + random.Below(HAK_MEDIUM_MAX - HAK_TINY_STRIDE_MAX);
+        char *block = FromCache(owner, size);
+        if (block == nullptr) block = Take(size);
+        ASSERT_NE(block, nullptr);
+        ASSERT_GE(hak_large_usable(block), size);
+        if (!Give(owner, block)) {
+          ASSERT_GT(hak_medium_bytes(hak_medium_class(size)), bound);
+          ASSERT_TRUE(hak_large_free(block));
+        }
+        const Counts counts = Count(owner);
+        const uint64_t bytes = counts.bytes + counts.blocks * HAK_COLOUR_BYTES;
+        ASSERT_LE(bytes, bound);
+        most = std::max(most, bytes);
+      }
+      EXPECT_GE(most, bound / 2);
+      Flush(owner);
+    }
   }
+  for (const auto &owner : owners) Flush(*owner);
+}
+
+// Of a cache that is full, about a half stays.
+TEST_F(MediumCache, AFullCacheIsNotEmptiedWhole) {
+  hak_config.thread_cache_bytes = 8 * kKiB * kKiB;
+  const Owner owner;
+  uint64_t before = 0;
+  int makings = 0;
+  Random random(2);
+  for (int i = 0; i < 400; i++) {
+    char *block = Take(HAK_TINY_STRIDE_MAX + 1 + random.Below(100 * kKiB));
+    ASSERT_NE(block, nullptr);
+    ASSERT_TRUE(Give(owner, block));
+    const uint64_t bytes = Count(owner).bytes;
+    if (bytes + kKiB * kKiB < before) {
+      makings++;
+      EXPECT_GE(bytes, uint64_t{1} << 20);
+      EXPECT_LE(bytes, (uint64_t{2} << 20) + 200 * kKiB);
+    }
+    before = bytes;
+  }
+  EXPECT_GE(makings, 3);
+  Flush(owner);
 }
 
 // Blocks that other threads took out of the cache do not count against the bound for ever.
@@ -292,9 +336,8 @@ TEST_F(MediumCache, AgreesWithAModel) {
     }
     // Blocks that were returned are no longer cached.
     for (auto it = cached.begin(); it != cached.end();) {
-      HAK_ATOMIC(uint16_t) *at = hak_page_tag_at(*it);
-      const bool in_cache =
-          (atomic_load_explicit(at, memory_order_relaxed) & HAK_TAG_CACHED) != 0 && live.count(*it) == 0;
+      const uint32_t tag = hak_page_tag(hak_page_entry_at(*it));
+      const bool in_cache = (tag & HAK_TAG_CACHED) != 0 && live.count(*it) == 0;
       it = in_cache ? std::next(it) : cached.erase(it);
     }
     ASSERT_EQ(Count(owner).blocks, cached.size());

@@ -5,7 +5,6 @@
 
 #include "allocator/large/guarded.h"
 #include "allocator/large/medium.h"
-#include "allocator/os/atomic.h"
 #include "allocator/os/os.h"
 #include "allocator/pages/colour.h"
 #include "allocator/pages/page_heap.h"
@@ -31,8 +30,8 @@ static struct fit fit_coloured(size_t size) {
 // The run of a block without a colour. Even a block of 0 bytes has a page.
 static size_t plain_run(size_t size) { return hak_round_up(size != 0 ? size : 1, hak_os_page_size()); }
 
-static uint16_t tag_of(const struct fit *fit, size_t front) {
-  return fit->class_id < HAK_MEDIUM_COUNT ? hak_medium_tag(fit->class_id, front) : 0;
+static uint8_t tag_of(const struct fit *fit) {
+  return fit->class_id < HAK_MEDIUM_COUNT ? hak_medium_tag(fit->class_id) : 0;
 }
 
 static bool is_too_large(size_t size) { return size > PTRDIFF_MAX - hak_os_page_size() - HAK_COLOUR_BYTES; }
@@ -41,8 +40,6 @@ static bool is_too_large(size_t size) { return size > PTRDIFF_MAX - hak_os_page_
 #define SPARSE_BYTES ((size_t)1024 * 1024)
 
 // ---- Blocks without guards ------------------------------------------------------------------------
-
-static HAK_ATOMIC(uint32_t) turn;  // of the colours
 
 // Fewer colours than this would make too many blocks begin at the same line.
 #define COLOURS_LEAST 6u
@@ -64,9 +61,9 @@ static void *take_plain(size_t size, size_t align, bool zero, bool grow) {
   request.sparse = (zero && size >= SPARSE_BYTES) || align > size;
   if (align <= HAK_MIN_ALIGN) {
     const struct fit fit = fit_coloured(size);
-    request.front = (uint32_t)hak_colour_next(&turn, colours_of(size));
+    request.colours = colours_of(size);
     request.size = fit.run;
-    request.tag = tag_of(&fit, request.front);
+    request.tag = tag_of(&fit);
   } else {
     request.size = plain_run(size);
   }
@@ -109,10 +106,10 @@ size_t hak_large_usable(const void *block) {
     const size_t size = hak_guarded_size(block);
     return size != SIZE_MAX ? size : 0;
   }
-  HAK_ATOMIC(uint16_t) *at = hak_page_tag_at(block);
-  if (at == NULL) return 0;
-  // Relaxed: the caller holds the block, or takes any answer if others allocate or free it meanwhile.
-  const uint32_t tag = atomic_load_explicit(at, memory_order_relaxed);
+  const HAK_ATOMIC(uint64_t) *entry = hak_page_entry_at(block);
+  if (entry == NULL) return 0;
+  // The caller holds the block, or takes any answer if others allocate or free it meanwhile.
+  const uint32_t tag = hak_page_tag(entry);
   if (hak_medium_begins(tag, block)) {
     return (tag & HAK_TAG_CACHED) != 0 ? 0 : hak_medium_usable(hak_medium_class_of_tag(tag));
   }
@@ -146,7 +143,7 @@ void *hak_large_resize(void *block, size_t size, bool may_move) {
   if (found.size == 0 || is_too_large(size)) return NULL;
   if (found.front == 0) return hak_page_heap_resize(block, plain_run(size), 0, may_move);
   const struct fit fit = fit_coloured(size);
-  return hak_page_heap_resize(block, fit.run, tag_of(&fit, found.front), may_move);
+  return hak_page_heap_resize(block, fit.run, tag_of(&fit), may_move);
 }
 
 size_t hak_large_good_size(size_t size) {

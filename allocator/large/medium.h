@@ -48,16 +48,15 @@ HAK_INLINE size_t hak_medium_usable(uint32_t class_id) { return hak_medium_bytes
 
 // ---- Tags ---------------------------------------------------------------------------------------
 
-// A tag: the class, counted from 1; whether the block is in a cache; and where in its page the block begins.
+// A tag: the class, counted from 1; whether the block is in a cache; and, added by the page heap, where in its page the
+// block begins.
 #define HAK_TAG_CLASS 0x7fu
 #define HAK_TAG_CACHED 0x80u
-HAK_INLINE uint16_t hak_medium_tag(uint32_t class_id, size_t front) {
-  return (uint16_t)(front / HAK_CACHE_LINE << 8 | (class_id + 1));
-}
-static_assert(HAK_COLOURS < 256 && HAK_MEDIUM_COUNT < HAK_TAG_CLASS, "a tag is 16 bits");
+HAK_INLINE uint8_t hak_medium_tag(uint32_t class_id) { return (uint8_t)(class_id + 1); }
+static_assert(HAK_MEDIUM_COUNT < HAK_TAG_CLASS, "a class has seven bits");
 // Whether this is the tag of a medium block that begins at `block`.
 HAK_INLINE bool hak_medium_begins(uint32_t tag, const void *block) {
-  return (tag & HAK_TAG_CLASS) != 0 && (size_t)(tag >> 8) * HAK_CACHE_LINE == ((uintptr_t)block & (HAK_PAGE_SIZE - 1));
+  return (tag & HAK_TAG_CLASS) != 0 && hak_page_tag_front(tag) == ((uintptr_t)block & (HAK_PAGE_SIZE - 1));
 }
 HAK_INLINE uint32_t hak_medium_class_of_tag(uint32_t tag) { return (tag & HAK_TAG_CLASS) - 1; }
 

@@ -81,9 +81,9 @@ TEST(Medium, ATagSaysTheClassAndWhereTheBlockBegins) {
   for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
     for (size_t colour = 1; colour <= HAK_COLOURS; colour++) {
       const size_t front = colour * HAK_CACHE_LINE;
-      const uint16_t tag = hak_medium_tag(class_id, front);
+      const uint32_t tag = hak_medium_tag(class_id) | static_cast<uint32_t>(colour << 8);
       const auto *page = reinterpret_cast<const char *>(uintptr_t{7} << 30);
-      ASSERT_NE(tag, 0);
+      ASSERT_NE(tag, 0u);
       ASSERT_EQ(tag & HAK_TAG_CACHED, 0u);
       ASSERT_EQ(hak_medium_class_of_tag(tag), class_id);
       ASSERT_TRUE(hak_medium_begins(tag, page + front));
@@ -102,14 +102,14 @@ TEST(Medium, ATagSaysTheClassAndWhereTheBlockBegins) {
 
 TEST(Medium, AddressesThatThePageHeapNeverHadHaveNoTag) {
   int local;
-  EXPECT_EQ(hak_page_tag_at(nullptr), nullptr);
-  EXPECT_EQ(hak_page_tag_at(&local), nullptr);
-  EXPECT_EQ(hak_page_tag_at(reinterpret_cast<const void *>(UINTPTR_MAX)), nullptr);
+  EXPECT_EQ(hak_page_entry_at(nullptr), nullptr);
+  EXPECT_EQ(hak_page_entry_at(&local), nullptr);
+  EXPECT_EQ(hak_page_entry_at(reinterpret_cast<const void *>(UINTPTR_MAX)), nullptr);
 }
 
 uint32_t TagAt(const void *block) {
-  HAK_ATOMIC(uint16_t) *at = hak_page_tag_at(block);
-  return at != nullptr ? atomic_load_explicit(at, memory_order_relaxed) : 0u;
+  const HAK_ATOMIC(uint64_t) *entry = hak_page_entry_at(block);
+  return entry != nullptr ? hak_page_tag(entry) : 0u;
 }
 
 // The tag of a block changes with the block.

@@ -4,8 +4,9 @@
 #include "allocator/pages/free_runs.h"
 
 #include "allocator/meta/meta.h"
+#include "allocator/os/bytes.h"
 #include "allocator/pages/page_map.h"
-#include "allocator/pages/run_tree.h"
+#include "allocator/pages/run_index.h"
 
 // Records are allocated in batches of about this many bytes.
 #define BATCH_BYTES ((size_t)4096)
@@ -24,7 +25,7 @@ static struct {
   struct batch *batches;
   struct hak_run *unused;
   uint32_t unused_count;
-  struct hak_run *root;
+  struct hak_run_index index;
   struct hak_run *oldest;
   struct hak_run *newest;
   // Written under the lock; read without it as a hint, relaxed.
@@ -144,7 +145,7 @@ struct hak_run *hak_run_free_after(const struct hak_run *run) {
 }
 
 void hak_run_take_out(struct hak_run *run) {
-  hak_run_tree_remove(&pages.root, run);
+  hak_run_index_remove(&pages.index, run);
   if (run->dirty != 0) dequeue(run);
   add(&pages.bytes, 0 - (uint64_t)run->size);
   add(&pages.dirty, 0 - (uint64_t)run->dirty);
@@ -169,7 +170,7 @@ void hak_run_make_free(struct hak_run *run, uint64_t since) {
   if (after != NULL) absorb(run, after);
   hak_page_map_set_run(run->start, run->size, run);
   run->state = HAK_RUN_FREE;
-  hak_run_tree_insert(&pages.root, run);
+  hak_run_index_insert(&pages.index, run);
   if (run->dirty != 0) enqueue(run);
   add(&pages.bytes, run->size);
   add(&pages.dirty, run->dirty);
@@ -181,27 +182,23 @@ static bool has_room(const struct hak_run *run, size_t size, size_t align) {
 }
 
 struct hak_run *hak_run_find(size_t size, size_t align) {
-  struct hak_run *run = hak_run_tree_find(pages.root, size, NULL);
+  struct hak_run *run = hak_run_index_find(&pages.index, size, NULL);
   for (uint32_t look = 0; run != NULL && look < ALIGNED_LOOKS; look++) {
     if (has_room(run, size, align)) return run;
-    run = hak_run_tree_find(pages.root, run->size, run->start + 1);
+    run = hak_run_index_find(&pages.index, run->size, run->start + 1);
   }
-  return run != NULL ? hak_run_tree_find(pages.root, size + align, NULL) : NULL;
+  return run != NULL ? hak_run_index_find(&pages.index, size + align, NULL) : NULL;
 }
 
-struct hak_run *hak_run_largest(void) {
-  struct hak_run *run = pages.root;
-  while (run != NULL && run->right != NULL) run = run->right;
-  return run;
-}
+struct hak_run *hak_run_largest(void) { return hak_run_index_last(&pages.index); }
 
 static bool is_alone(const struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
   return ending_at(run->start) == NULL && beginning_at(hak_run_end(run)) == NULL;
 }
 
 struct hak_run *hak_run_next_alone(void) {
-  struct hak_run *run = hak_run_tree_find(pages.root, 0, NULL);
-  while (run != NULL && !is_alone(run)) run = hak_run_tree_find(pages.root, run->size, run->start + 1);
+  struct hak_run *run = hak_run_index_find(&pages.index, 0, NULL);
+  while (run != NULL && !is_alone(run)) run = hak_run_index_find(&pages.index, run->size, run->start + 1);
   return run;
 }
 
@@ -211,7 +208,8 @@ struct hak_run *hak_run_alone_at(const char *start) {
 }
 
 HAK_COLD void hak_free_runs_start_anew(void) {
-  pages.unused = pages.root = pages.oldest = pages.newest = NULL;
+  pages.unused = pages.oldest = pages.newest = NULL;
+  hak_bytes_fill(&pages.index, 0, sizeof pages.index);
   pages.unused_count = 0;
   atomic_store_explicit(&pages.bytes, 0, memory_order_relaxed);
   atomic_store_explicit(&pages.dirty, 0, memory_order_relaxed);
@@ -247,7 +245,7 @@ static void check(const struct hak_run *run, void *context) HAK_REQUIRES(hak_map
   if (run->state != HAK_RUN_FREE) return;
   if (hak_run_free_after(run) != NULL) sums->fault = "free runs that were not merged";
   if (run->dirty != hak_page_map_dirty(run->start, run->size)) sums->fault = "free run miscounted";
-  if (hak_run_tree_find(pages.root, run->size, run->start) != run) sums->fault = "free run outside the tree";
+  if (hak_run_index_find(&pages.index, run->size, run->start) != run) sums->fault = "free run outside the index";
   sums->bytes += run->size;
   sums->dirty += run->dirty;
   sums->with_memory += run->dirty != 0;

@@ -3,7 +3,6 @@
 // The page heap: taking, giving and resizing blocks.
 #include "allocator/pages/page_heap.h"
 
-#include "allocator/os/atomic.h"
 #include "allocator/os/os.h"
 #include "allocator/pages/colour.h"
 #include "allocator/pages/free_runs.h"
@@ -20,6 +19,8 @@ static struct {
   uint64_t blocks;
   uint64_t bytes;  // usable
 } live HAK_GUARDED_BY(hak_mapping_mutex);
+
+static uint32_t turn HAK_GUARDED_BY(hak_mapping_mutex);  // of the colours
 
 static char *page_of(const void *block) { return (char *)((uintptr_t)block & ~(HAK_PAGE_SIZE - 1)); }
 
@@ -83,15 +84,12 @@ static void lock(void) HAK_ACQUIRE(hak_mapping_mutex) {
   if (HAK_UNLIKELY(losses != hak_mapping_losses())) start_anew();
 }
 
-static void set_tag(char *page, uint16_t tag) {
-  // Relaxed: see hak_chunk.
-  atomic_store_explicit(hak_page_tag_at(page), tag, memory_order_relaxed);
+static void set_tag(char *page, uint32_t tag) { hak_page_set_tag(hak_page_entry_at(page), tag); }
+// Tags the first page of a live run; 0: no tag.
+static void tag_block(const struct hak_run *run, uint32_t tag) {
+  set_tag(run->start, tag != 0 ? tag | run->front / HAK_CACHE_LINE << 8 : 0);
 }
-
-static uint16_t get_tag(const char *page) {
-  // Relaxed: see hak_chunk.
-  return atomic_load_explicit(hak_page_tag_at(page), memory_order_relaxed);
-}
+static uint32_t get_tag(const char *page) { return hak_page_tag(hak_page_entry_at(page)); }
 
 // ---- Taking -------------------------------------------------------------------------------------
 
@@ -122,6 +120,10 @@ static struct hak_range touched_part(const struct hak_run *run, char *at, size_t
 // Takes out a free run whose `size` bytes at `at` are about to be used, and accounts for the memory that they take.
 // False: this would exceed the limit, and nothing changed.
 static bool take_out(struct hak_run *run, char *at, size_t size) HAK_REQUIRES(hak_mapping_mutex) {
+  if (run->dirty == run->size) {
+    hak_run_take_out(run);
+    return true;
+  }
   const struct hak_range part = touched_part(run, at, size);
   const size_t clean = run->dirty == 0 ? part.size : part.size - hak_page_map_dirty(part.start, part.size);
   if (clean != 0 && !hak_limit_admit(clean)) return false;
@@ -188,10 +190,11 @@ void *hak_page_heap_take(const struct hak_page_request *request) {
   lock();
   struct hak_run *run = take_run(request);
   if (run != NULL) {
-    run->front = request->front;
+    run->front = request->colours != 0 ? hak_colour_of(run->start, request->colours, turn++) : 0;
+    run->stained = run->dirty == run->size;
     run->state = HAK_RUN_LIVE;
     run->dirty = 0;
-    set_tag(run->start, request->tag);
+    tag_block(run, request->tag);
     count_in(run);
     block = run->start + run->front;
   }
@@ -208,18 +211,32 @@ static void retire(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
   hak_run_release_or_keep(run);
 }
 
+static bool give(void *block) HAK_REQUIRES(hak_mapping_mutex) {
+  struct hak_run *run = find(block);
+  if (run == NULL) return false;
+  count_out(run);
+  set_tag(run->start, 0);
+  run->front = 0;
+  run->grown = false;
+  retire(run);
+  return true;
+}
+
 bool hak_page_heap_give(void *block) {
   lock();
-  struct hak_run *run = find(block);
-  if (run != NULL) {
-    count_out(run);
-    set_tag(run->start, 0);
-    run->front = 0;
-    run->grown = false;
-    retire(run);
+  const bool given = give(block);
+  hak_mapping_unlock();
+  return given;
+}
+
+void *hak_page_heap_give_some(void *const *blocks, uint32_t count) {
+  void *wrong = NULL;
+  lock();
+  for (uint32_t i = 0; i < count && wrong == NULL; i++) {
+    if (!give(blocks[i])) wrong = blocks[i];
   }
   hak_mapping_unlock();
-  return run != NULL;
+  return wrong;
 }
 
 struct hak_page_block hak_page_heap_look(const void *block) {
@@ -245,6 +262,7 @@ static bool grow_in_place(struct hak_run *run, size_t more) HAK_REQUIRES(hak_map
   if (after == NULL || after->size < more) return false;
   if (!take_out(after, after->start, more)) return false;
   after = cut(after, after->start, more);
+  run->stained = run->stained && after->dirty == more;
   hak_run_drop(after);
   run->size += more;
   live.bytes += more;
@@ -259,11 +277,12 @@ static bool move(struct hak_run *run, size_t new_size) HAK_REQUIRES(hak_mapping_
   const size_t bytes_before = run->size;
   count_out(run);
   run->state = HAK_RUN_TRANSIT;  // No other thread resizes or frees it meanwhile.
+  run->stained = false;          // Pages that leave have no dirty bit.
   struct hak_run *target = reuse_or_map(new_size, hak_os_page_size(), false);
   bool moved = false;
   // The records of the old addresses are removed before the call: as soon as the pages have left, another thread may
   // get these addresses.
-  const uint16_t tag = get_tag(old);
+  const uint32_t tag = get_tag(old);
   if (target != NULL) {
     set_tag(old, 0);
     hak_run_ground_forget(old, bytes_before);
@@ -308,13 +327,13 @@ static bool resize(struct hak_run *run, size_t size, bool may_move) HAK_REQUIRES
   return true;
 }
 
-void *hak_page_heap_resize(void *block, size_t size, uint16_t tag, bool may_move) {
+void *hak_page_heap_resize(void *block, size_t size, uint8_t tag, bool may_move) {
   char *now = NULL;
   lock();
   struct hak_run *run = find(block);
   if (run != NULL && hak_run_reserve(2)) {
     if (resize(run, size, may_move)) {
-      set_tag(run->start, tag);
+      tag_block(run, tag);
       now = run->start + run->front;
     }
   }

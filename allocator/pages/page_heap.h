@@ -14,12 +14,12 @@
 HAK_C_BEGIN
 
 struct hak_page_request {
-  size_t size;     // of the run: a multiple of the kernel's page size, not 0
-  size_t align;    // of the run: a power of two, at least the kernel's page size
-  uint32_t front;  // bytes from the run's start to the block, less than HAK_PAGE_SIZE
-  uint16_t tag;    // of the block in the page map; 0: none
-  bool grow;       // new address ranges may be mapped
-  bool sparse;     // the program may leave most of it untouched, so new ranges stay on small pages
+  size_t size;       // of the run: a multiple of the kernel's page size, not 0
+  size_t align;      // of the run: a power of two, at least the kernel's page size
+  uint32_t colours;  // the block begins at one of so many cache lines (colour.h); 0: where the run begins
+  uint8_t tag;       // of the block in the page map; 0: none
+  bool grow;         // new address ranges may be mapped
+  bool sparse;       // the program may leave most of it untouched, so new ranges stay on small pages
 };
 // Takes a block; NULL: out of memory, or, without `grow`, no free run is suitable. The page map says which of its pages
 // are zero (hak_page_map_clear).
@@ -27,6 +27,8 @@ void *hak_page_heap_take(const struct hak_page_request *request);
 
 // Frees a block. False: `block` is not one, and nothing was done.
 bool hak_page_heap_give(void *block);
+// Frees several blocks under one lock. Returns the first that is not a block, with the rest not freed; NULL: all were.
+void *hak_page_heap_give_some(void *const *blocks, uint32_t count);
 
 // The run of a block, as the lookup found it.
 struct hak_page_block {
@@ -39,7 +41,7 @@ struct hak_page_block hak_page_heap_look(const void *block);
 // `may_move`, wherever the kernel moves its pages. If a run grows again and its pages move, it gets an eighth more than
 // requested. Returns the block's address; NULL: this is not possible, and nothing changed. `tag`: the block's tag from
 // now on.
-void *hak_page_heap_resize(void *block, size_t size, uint16_t tag, bool may_move);
+void *hak_page_heap_resize(void *block, size_t size, uint8_t tag, bool may_move);
 
 // Returns a slice of the memory that has not been needed for the deadline. False: nothing is due.
 bool hak_page_heap_tick(uint64_t now);

@@ -13,6 +13,7 @@
 #include "allocator/os/fault.h"
 #include "allocator/os/os.h"
 #include "allocator/os/unit_test.h"
+#include "allocator/pages/colour.h"
 #include "allocator/pages/page_heap.h"
 #include "allocator/pages/page_map.h"
 #include "allocator/pages/unit_test.h"
@@ -116,14 +117,18 @@ class Model {
     if (held_.size() > 60) return;
     Held held;
     held.size = SomeSize();
-    held.front = random_.OneIn(2) ? 64 * (1 + random_.Below(63)) : 0;
+    const uint32_t colours = random_.OneIn(2) ? static_cast<uint32_t>(1 + random_.Below(HAK_COLOURS)) : 0;
     const size_t align = random_.OneIn(4) ? kPage << random_.Below(12) : kPage;
     const bool grow = !random_.OneIn(4);
-    char *block = Take(held.size, align, held.front, grow);
+    char *block = Take(held.size, align, colours, grow);
     if (block == nullptr) {
       ASSERT_TRUE(faults || !grow);
       return;
     }
+    held.front = hak_page_heap_look(block).front;
+    ASSERT_EQ(held.front % HAK_CACHE_LINE, 0u);
+    ASSERT_EQ(held.front != 0, colours != 0);
+    ASSERT_LE(held.front, colours * HAK_CACHE_LINE);
     ASSERT_EQ(reinterpret_cast<uintptr_t>(block - held.front) % align, 0u);
     if (random_.OneIn(3)) {
       const size_t usable = held.size - held.front;

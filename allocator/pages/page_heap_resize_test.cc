@@ -126,7 +126,7 @@ TEST_F(PageHeap, SmallBlocksDoNotMove) {
 }
 
 TEST_F(PageHeap, AMoveThatFailsChangesNothing) {
-  char *block = Take(2 * kMiB, 0, 128);
+  char *block = Take(2 * kMiB, 0, 1);
   char *wall = Take(kPage);
   strcpy(block, "contents");
   const uint64_t committed = CommittedBeside(2 * kMiB + kPage);

@@ -63,18 +63,18 @@ TEST_F(PageHeap, RefusesImpossibleRequests) {
 }
 
 TEST_F(PageHeap, AFrontIsWhereTheBlockBegins) {
-  char *block = Take(2 * kMiB, 0, 192);
+  char *block = Take(2 * kMiB, 0, 1);
   ASSERT_NE(block, nullptr);
-  EXPECT_EQ(reinterpret_cast<uintptr_t>(block) % kPage, 192u);
-  EXPECT_EQ(hak_page_heap_look(block).front, 192u);
-  EXPECT_EQ(SizeOf(block - 192), 0u);
-  EXPECT_FALSE(Give(block - 192));
-  EXPECT_EQ(Resize(block - 192, 3 * kMiB, true), nullptr);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(block) % kPage, 64u);
+  EXPECT_EQ(hak_page_heap_look(block).front, 64u);
+  EXPECT_EQ(SizeOf(block - 64), 0u);
+  EXPECT_FALSE(Give(block - 64));
+  EXPECT_EQ(Resize(block - 64, 3 * kMiB, true), nullptr);
   EXPECT_EQ(Resize(block, kMiB, true), block);
   strcpy(block, "contents");
   char *moved = Resize(block, 70 * kMiB, true);
   ASSERT_NE(moved, nullptr);
-  EXPECT_EQ(reinterpret_cast<uintptr_t>(moved) % kPage, 192u);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(moved) % kPage, 64u);
   EXPECT_STREQ(moved, "contents");
   EXPECT_TRUE(Give(moved));
 }
@@ -96,7 +96,7 @@ TEST_F(PageHeap, OnlyAddressesOfLiveBlocksAreKnown) {
 
 TEST_F(PageHeap, TotalsAreOfLiveAndFreeRuns) {
   char *a = Take(3 * kMiB);
-  char *b = Take(kMiB, 0, 64);
+  char *b = Take(kMiB, 0, 1);
   struct hak_page_heap_totals totals = hak_page_heap_totals();
   EXPECT_EQ(totals.blocks, 2u);
   // With a front, a part of the run is not usable.

@@ -106,18 +106,14 @@ static void add_idle(struct hak_leaf *leaf, int change) HAK_REQUIRES(hak_mapping
   idle_chunks += (uint32_t)change;
 }
 
-struct hak_run *hak_page_map_run(const void *address) {
-  const struct hak_page_records *records = hak_page_records_of(address);
-  return records != NULL ? records->run[hak_leaf_page(address)] : NULL;
-}
-
-static void set_run(struct hak_leaf *leaf, size_t page, struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
+HAK_INLINE void set_run(struct hak_leaf *leaf, size_t page, struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
   struct hak_chunk *chunk = &leaf->chunks[page / HAK_CHUNK_PAGES];
   if (HAK_UNLIKELY(!chunk->written)) {
     chunk->written = true;
     if (chunk->pages == 0) add_idle(leaf, 1);
   }
-  records_of(leaf)->run[page] = run;
+  // Relaxed: under the lock.
+  atomic_store_explicit(&records_of(leaf)->entry[page], (uint64_t)(uintptr_t)run, memory_order_relaxed);
 }
 
 void hak_page_map_set_run(void *start, size_t size, struct hak_run *run) {
@@ -241,10 +237,7 @@ static bool return_gap(struct hak_leaf *leaf) HAK_REQUIRES(hak_mapping_mutex) {
   const struct gap gap = find_gap(leaf);
   const size_t first = gap.first * HAK_CHUNK_PAGES;
   const size_t end = gap.end * HAK_CHUNK_PAGES;
-  if (!return_pages(&records->run[first], &records->run[end]) ||
-      !return_pages(&records->tag[first], &records->tag[end])) {
-    return false;
-  }
+  if (!return_pages(&records->entry[first], &records->entry[end])) return false;
   for (size_t i = gap.first; i < gap.end; i++) leaf->chunks[i].written = false;
   add_idle(leaf, -(int)gap.written);
   return true;

@@ -47,14 +47,19 @@ struct hak_chunk {
 };
 static_assert(HAK_CHUNK_PAGES < 1 << 10, "the pages of a chunk can be counted");
 
+// The entry of a page. Its lower bits, at the first and the last page of each run: the run; those of other pages may be
+// stale. Written under the lock. Its upper 16 bits, for the page in which a block with a tag begins: the tag
+// (large/medium.h) in the lower eight, and the cache line of the page at which the block begins; 0 for all other pages.
+// Written by the block's holder, or under the lock while there is no block.
+// Relaxed: the block itself is handed over with stronger ordering, and whoever writes one part of an entry is the only
+// one who writes to it.
+#define HAK_ENTRY_TAG_SHIFT 48u
+#define HAK_ENTRY_RUN (((uint64_t)1 << HAK_ENTRY_TAG_SHIFT) - 1)
+static_assert(HAK_PAGE_MAP_BITS <= HAK_ENTRY_TAG_SHIFT, "a pointer leaves room for the tag");
+
 // The records of the pages of a leaf. Those of a chunk that is in no run may be set to zero at any time.
 struct hak_page_records {
-  // At the first and the last page of each run: the run. Other entries may be stale. Under the lock.
-  struct hak_run *run[HAK_LEAF_PAGES];
-  // For the page in which a medium block begins: its tag (large/medium.h); 0 for all other pages. Written by the
-  // block's holder, or under the lock while there is no block (relaxed: the block itself is handed over with stronger
-  // ordering).
-  HAK_ATOMIC(uint16_t) tag[HAK_LEAF_PAGES];
+  HAK_ATOMIC(uint64_t) entry[HAK_LEAF_PAGES];
   // One bit for each page: it may hold something other than zero. For a free run, the bits are kept under the lock. For
   // a live run, they are as they were when the run was taken, and the block's holder may read them. Pages in no run
   // have none. Relaxed: other bits of a word change meanwhile.
@@ -123,11 +128,20 @@ HAK_INLINE struct hak_range hak_whole_chunks(char *start, size_t size) {
 // Bytes that are reserved for records, most of them never touched. Relaxed: a statistic.
 uint64_t hak_page_map_bytes(void);
 
-// The tag of the page with this address, for its block's holder or under the lock; NULL: the page heap has nothing
-// there.
-HAK_INLINE HAK_ATOMIC(uint16_t) * hak_page_tag_at(const void *address) {
+// The entry of the page with this address; NULL: the page heap has nothing there.
+HAK_INLINE HAK_ATOMIC(uint64_t) * hak_page_entry_at(const void *address) {
   struct hak_page_records *records = hak_page_records_of(address);
-  return HAK_LIKELY(records != NULL) ? &records->tag[hak_leaf_page(address)] : NULL;
+  return HAK_LIKELY(records != NULL) ? &records->entry[hak_leaf_page(address)] : NULL;
+}
+// The tag of an entry, for the block's holder or under the lock. Relaxed: see there.
+HAK_INLINE uint32_t hak_page_tag(const HAK_ATOMIC(uint64_t) * entry) {
+  return (uint32_t)(atomic_load_explicit(entry, memory_order_relaxed) >> HAK_ENTRY_TAG_SHIFT);
+}
+// Where in its page a block with this tag begins, in bytes.
+HAK_INLINE size_t hak_page_tag_front(uint32_t tag) { return (size_t)(tag >> 8) * HAK_CACHE_LINE; }
+HAK_INLINE void hak_page_set_tag(HAK_ATOMIC(uint64_t) * entry, uint32_t tag) {
+  const uint64_t run = atomic_load_explicit(entry, memory_order_relaxed) & HAK_ENTRY_RUN;
+  atomic_store_explicit(entry, run | (uint64_t)tag << HAK_ENTRY_TAG_SHIFT, memory_order_relaxed);
 }
 
 // Makes records for all chunks of the range. False: out of memory. Under the lock, as all functions below.
@@ -145,9 +159,14 @@ bool hak_page_map_return_idle(uint32_t keep) HAK_REQUIRES(hak_mapping_mutex);
 // The bytes that are counted into chunks; UINT64_MAX: the counts contradict each other.
 uint64_t hak_page_map_entered(void) HAK_REQUIRES(hak_mapping_mutex);
 
-// The entry of the page with this address; NULL: none.
-struct hak_run *hak_page_map_run(const void *address) HAK_REQUIRES(hak_mapping_mutex);
-// Sets the entries of the first and the last page of the range.
+// The run in the entry of the page with this address; NULL: none.
+HAK_INLINE struct hak_run *hak_page_map_run(const void *address) HAK_REQUIRES(hak_mapping_mutex) {
+  const HAK_ATOMIC(uint64_t) *entry = hak_page_entry_at(address);
+  if (entry == NULL) return NULL;
+  // Relaxed: under the lock.
+  return (struct hak_run *)(uintptr_t)(atomic_load_explicit(entry, memory_order_relaxed) & HAK_ENTRY_RUN);
+}
+// Sets the entries of the first and the last page of the range; they have no tag afterwards.
 void hak_page_map_set_run(void *start, size_t size, struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex);
 
 // The bytes of the range, of whole pages, that may hold something other than zero; and marks all pages of the range as

@@ -268,7 +268,7 @@ TEST_F(PageMap, RecordsOfChunksInNoRunAreReturned) {
   hak_run run = {};
   for (char *at = start; at < start + kLeaf; at += kChunk) {
     hak_page_map_set_run(at, kChunk, &run);
-    atomic_store_explicit(hak_page_tag_at(at), uint16_t{7}, memory_order_relaxed);
+    hak_page_set_tag(hak_page_entry_at(at), 7);
   }
   hak_page_map_set_dirty(start, kLeaf, true);
   const size_t all = ResidentRecords(start);
@@ -285,7 +285,7 @@ TEST_F(PageMap, RecordsOfChunksInNoRunAreReturned) {
     const bool stays = at < start + part;
     ASSERT_EQ(hak_page_map_run(at), stays ? &run : nullptr);
     ASSERT_EQ(hak_page_map_run(at + kChunk - 1), stays ? &run : nullptr);
-    ASSERT_EQ(atomic_load_explicit(hak_page_tag_at(at), memory_order_relaxed), stays ? 7 : 0);
+    ASSERT_EQ(hak_page_tag(hak_page_entry_at(at)), stays ? 7u : 0u);
   }
   EXPECT_EQ(hak_page_map_dirty(start, kLeaf), part);
   // The rest leaves: nothing remains, and it can be used anew.
@@ -363,7 +363,7 @@ TEST_F(PageMap, OnlyRecordsOfChunksInNoRunAreReturned) {
     if (random.OneIn(16)) {
       hak_page_map_return_idle(random.Below(40));
     } else if (sizes[slot] != 0) {
-      atomic_store_explicit(hak_page_tag_at(at), uint16_t{0}, memory_order_relaxed);
+      hak_page_set_tag(hak_page_entry_at(at), 0);
       hak_page_map_set_dirty(at, sizes[slot], false);
       hak_page_map_leave(at, sizes[slot]);
       entered -= sizes[slot];
@@ -374,7 +374,7 @@ TEST_F(PageMap, OnlyRecordsOfChunksInNoRunAreReturned) {
       ASSERT_EQ(hak_page_map_dirty(at, size), 0u);
       hak_page_map_set_run(at, size, &runs[slot]);
       hak_page_map_set_dirty(at, size, true);
-      atomic_store_explicit(hak_page_tag_at(at), static_cast<uint16_t>(slot + 1), memory_order_relaxed);
+      hak_page_set_tag(hak_page_entry_at(at), static_cast<uint32_t>(slot + 1));
       entered += size;
       sizes[slot] = size;
     }
@@ -383,7 +383,7 @@ TEST_F(PageMap, OnlyRecordsOfChunksInNoRunAreReturned) {
     for (size_t s = 0; s < kSlots; s++) {
       char *const here = start + s * kSlot;
       ASSERT_EQ(hak_page_map_dirty(here, kSlot), sizes[s]);
-      ASSERT_EQ(atomic_load_explicit(hak_page_tag_at(here), memory_order_relaxed), sizes[s] != 0 ? s + 1 : 0);
+      ASSERT_EQ(hak_page_tag(hak_page_entry_at(here)), sizes[s] != 0 ? s + 1 : 0u);
       if (sizes[s] == 0) continue;
       ASSERT_EQ(hak_page_map_run(here), &runs[s]);
       ASSERT_EQ(hak_page_map_run(here + sizes[s] - 1), &runs[s]);

@@ -11,7 +11,7 @@ HAK_C_BEGIN
 
 enum hak_run_state {
   HAK_RUN_UNUSED,   // a record without pages
-  HAK_RUN_FREE,     // in the tree; also in the queue when some of its pages hold memory
+  HAK_RUN_FREE,     // in the index; also in the queue when some of its pages hold memory
   HAK_RUN_LIVE,     // a block
   HAK_RUN_TRANSIT,  // the thread that took it is making a system call without the lock
   HAK_RUN_LEAVING,  // its addresses will soon not be the page heap's: not counted, not in the page map
@@ -28,6 +28,7 @@ struct hak_run {
   uint32_t front;  // live: bytes from the start to the block
   uint8_t state;   // enum hak_run_state
   bool grown;      // live: realloc has enlarged it before
+  bool stained;    // live: each of its pages has its dirty bit
   union {
     struct {  // free
       struct hak_run *left;
@@ -39,7 +40,7 @@ struct hak_run {
   struct hak_run *older;
   struct hak_run *newer;
   uint64_t freed_ms;
-  uint32_t priority;  // free: the priority in the tree
+  uint32_t priority;  // free: the priority in its tree of the index
 };
 
 HAK_INLINE char *hak_run_end(const struct hak_run *run) { return run->start + run->size; }

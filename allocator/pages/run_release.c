@@ -148,7 +148,7 @@ static bool returns_eagerly(const struct hak_run *run) {
 
 // Marks a run that a program freed as holding memory, and makes it free.
 static void keep(struct hak_run *run, uint64_t now) HAK_REQUIRES(hak_mapping_mutex) {
-  hak_page_map_set_dirty(run->start, run->size, true);
+  if (!run->stained) hak_page_map_set_dirty(run->start, run->size, true);
   hak_run_make_free(run, now);
 }
 

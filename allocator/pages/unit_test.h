@@ -19,11 +19,11 @@ constexpr uint64_t kHour = uint64_t{3600} * 1000;
 constexpr size_t kMiB = size_t{1} << 20;
 inline const size_t kPage = hak_os_page_size();
 
-inline char *Take(size_t size, size_t align = 0, uint32_t front = 0, bool grow = true) {
+inline char *Take(size_t size, size_t align = 0, uint32_t colours = 0, bool grow = true) {
   hak_page_request request = {};
   request.size = hak_round_up(size, kPage);
   request.align = std::max(align, kPage);
-  request.front = front;
+  request.colours = colours;
   request.grow = grow;
   return static_cast<char *>(hak_page_heap_take(&request));
 }

@@ -32,7 +32,7 @@ CALL_MUTANTS = [
     {
         "name": "medium_begins_anywhere",
         "file": "allocator/large/medium.h",
-        "old": "(tag & HAK_TAG_CLASS) != 0 && (size_t)(tag >> 8) * HAK_CACHE_LINE == ((uintptr_t)block & (HAK_PAGE_SIZE - 1));",
+        "old": "(tag & HAK_TAG_CLASS) != 0 && hak_page_tag_front(tag) == ((uintptr_t)block & (HAK_PAGE_SIZE - 1));",
         "new": "(tag & HAK_TAG_CLASS) != 0 && ((uintptr_t)block & 15) == 0;",
         "kind": "missing check",
         "breaks": "a pointer into the first page of a block passes for its start",
