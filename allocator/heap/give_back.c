@@ -43,32 +43,46 @@ static void add_remote(struct hak_heap *heap, struct chain_table *table, struct 
   hak_chain_add(chain, block);
 }
 
-// Returns a block of an orphaned slab. False: the slab was adopted meanwhile.
-static bool return_orphan(struct hak_slab *slab, void *block) HAK_REQUIRES(hak_heap_role) {
+// Returns the first blocks whose slabs are orphans, under one lock: to take it for each block costs more than the rest.
+// Returns how many.
+static uint32_t return_orphans(void *const *blocks, uint32_t count) HAK_REQUIRES(hak_heap_role) {
+  uint32_t i = 0;
   hak_lock_acquire(&hak_orphanage_lock);
-  // Relaxed: slabs become orphans, or stop being orphans, under this lock. Step T2 of remote.pml.
-  const bool orphan = atomic_load_explicit(&slab->owner, memory_order_relaxed) == &hak_orphanage;
-  if (orphan) hak_heap_put(&hak_orphanage, slab, block);
+  for (; i < count; i++) {
+    struct hak_slab *slab = hak_slab_of(blocks[i]);
+    // Relaxed: slabs become orphans, or stop being orphans, under this lock. Step T2 of remote.pml.
+    if (atomic_load_explicit(&slab->owner, memory_order_relaxed) != &hak_orphanage) break;
+    if (i + PREFETCH_AHEAD < count) __builtin_prefetch(hak_slab_of(blocks[i + PREFETCH_AHEAD]), 1);
+    if (HAK_POISON_ON) hak_block_require_untouched(blocks[i], slab->class_id);
+    hak_heap_put(&hak_orphanage, slab, blocks[i]);
+  }
   hak_lock_release(&hak_orphanage_lock);
-  return orphan;
+  return i;
 }
 
 void hak_give_back(struct hak_heap *heap, void **blocks, uint32_t count) {
   struct chain_table table;
   table.used = 0;
   table.bytes = 0;
-  for (uint32_t i = 0; i < count; i++) {
+  for (uint32_t i = 0; i < count;) {
     if (i + PREFETCH_AHEAD < count) __builtin_prefetch(hak_slab_of(blocks[i + PREFETCH_AHEAD]), 1);
     void *block = blocks[i];
     struct hak_slab *slab = hak_slab_of(block);
-    if (HAK_POISON_ON) hak_block_require_untouched(block, slab->class_id);
     // Acquire: pairs with the store that gave the slab to its present owner. Step T1 of remote.pml.
     struct hak_heap *owner = atomic_load_explicit(&slab->owner, memory_order_acquire);
+    if (HAK_UNLIKELY(owner == &hak_orphanage)) {
+      const uint32_t returned = return_orphans(&blocks[i], count - i);
+      i += returned;
+      if (returned != 0) continue;
+      // Adopted meanwhile.
+    }
+    i++;
+    if (HAK_POISON_ON) hak_block_require_untouched(block, slab->class_id);
     if (HAK_LIKELY(owner == heap && owner != NULL)) {
       hak_heap_put(heap, slab, block);
     } else if (owner == NULL) {
       hak_fatal("double free", block);  // The slab returned to the pool: none of its blocks is live.
-    } else if (owner != &hak_orphanage || !return_orphan(slab, block)) {
+    } else {
       add_remote(heap, &table, slab, block);
     }
   }

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <stdint.h>
 
+#include <vector>
+
 #include "allocator/large/large.h"
 #include "allocator/os/atomic.h"
 
@@ -110,6 +112,21 @@ TEST(Medium, AddressesThatThePageHeapNeverHadHaveNoTag) {
 uint32_t TagAt(const void *block) {
   const HAK_ATOMIC(uint64_t) *entry = hak_page_entry_at(block);
   return entry != nullptr ? hak_page_tag(entry) : 0u;
+}
+
+// A freed block has no tag, also when its run merges with the free one in front of it.
+TEST(Medium, TheTagOfAFreedBlockIsGone) {
+  if (!HAK_MEDIUM_ON) GTEST_SKIP() << "no block is medium";
+  std::vector<char *> blocks;
+  for (int i = 0; i < 8; i++) {
+    blocks.push_back(static_cast<char *>(hak_large_alloc(100000, 1, false, true)));
+    ASSERT_NE(blocks.back(), nullptr);
+  }
+  for (char *block : blocks) {
+    ASSERT_TRUE(hak_large_free(block));
+    EXPECT_EQ(TagAt(block), 0u);
+    EXPECT_EQ(hak_large_usable(block), 0u);
+  }
 }
 
 // The tag of a block changes with the block.

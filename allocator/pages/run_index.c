@@ -44,7 +44,7 @@ struct hak_run *hak_run_index_find(const struct hak_run_index *index, size_t siz
   if (HAK_UNLIKELY(tree >= HAK_RUN_TREES)) return NULL;
   struct hak_run *run = hak_run_tree_find(index->roots[tree], size, start);
   if (run != NULL) return run;
-  for (struct hak_run *left = next_root(index, tree + 1); left != NULL; left = left->left) run = left;
+  for (struct hak_run *before = next_root(index, tree + 1); before != NULL; before = before->left) run = before;
   return run;
 }
 

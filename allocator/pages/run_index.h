@@ -14,7 +14,7 @@ HAK_C_BEGIN
 // Up to 16 pages each size has a tree; then there are eight trees for each doubling.
 #define HAK_RUN_STEPS_SHIFT 3u
 #define HAK_RUN_STEPS (1u << HAK_RUN_STEPS_SHIFT)
-#define HAK_RUN_TREES ((HAK_PAGE_MAP_BITS - HAK_PAGE_SHIFT - HAK_RUN_STEPS_SHIFT + 1) * HAK_RUN_STEPS)
+#define HAK_RUN_TREES ((size_t)(HAK_PAGE_MAP_BITS - HAK_PAGE_SHIFT - HAK_RUN_STEPS_SHIFT + 1) * HAK_RUN_STEPS)
 
 // All zero: no run.
 struct hak_run_index {

@@ -232,8 +232,8 @@ HEAP_MUTANTS = [
     {
         "name": "cache_adopted_put_as_orphan",
         "file": "allocator/heap/give_back.c",
-        "old": "memory_order_relaxed) == &hak_orphanage;\n  if (orphan)",
-        "new": "memory_order_relaxed) != NULL;\n  if (orphan)",
+        "old": "memory_order_relaxed) != &hak_orphanage) break;",
+        "new": "memory_order_relaxed) == NULL) break;",
         "kind": "missing check",
         "breaks": "a block goes to the orphans although its slab was adopted meanwhile",
         "killer": "//allocator/heap:thread_cache_test",
