@@ -1,52 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The time of a malloc or free, measured for one call in SAMPLE_EVERY, so that reading the clock costs little
-// throughput. The clock is the processor's counter, which must run at a constant rate (constant_tsc).
-#include <time.h>
-
+// throughput.
+#include "bench/lib/ticks.h"
 #include "bench/soak/soak.h"
-
-#if defined(__x86_64__)
-#include <x86intrin.h>
-#endif
 
 enum { SUBS = 1 << LATENCY_SUB_BITS };
 
 static uint64_t ns_per_tick;  // fixed point with 32 fraction bits
 
-#if defined(__x86_64__)
-static inline uint64_t ticks_before(void) {
-  _mm_lfence();  // earlier instructions must not count
-  return __rdtsc();
-}
-
-static inline uint64_t ticks_after(void) {
-  unsigned cpu;
-  return __rdtscp(&cpu);
-}
-#elif defined(__aarch64__)
-static inline uint64_t ticks_before(void) {
-  uint64_t t;
-  __asm__ volatile("isb\n\tmrs %0, cntvct_el0" : "=r"(t)::"memory");
-  return t;
-}
-
-static inline uint64_t ticks_after(void) { return ticks_before(); }
-#else
-static inline uint64_t ticks_before(void) { return now_ns(); }
-static inline uint64_t ticks_after(void) { return now_ns(); }
-#endif
-
-void latency_init(void) {
-  const uint64_t wanted = UINT64_C(20000000);
-  const uint64_t ns = now_ns(), ticks = ticks_before();
-  uint64_t ns_passed;
-  do {
-    ns_passed = now_ns() - ns;
-  } while (ns_passed < wanted);
-  const uint64_t ticks_passed = ticks_after() - ticks;
-  ns_per_tick = (ns_passed << 32) / (ticks_passed ? ticks_passed : 1);
-}
+void latency_init(void) { ns_per_tick = ticks_measure_rate(); }
 
 uint32_t latency_bucket(uint64_t ns) {
   if (ns < SUBS) return (uint32_t)ns;
@@ -62,8 +25,7 @@ uint64_t latency_low(uint32_t b) {
 }
 
 static void record(struct counts *c, uint64_t ticks) {
-  // A counter that steps back between processors would give an absurd number; 2^40 ticks are minutes.
-  const uint64_t ns = ticks >> 40 ? 0 : (uint64_t)(((unsigned __int128)ticks * ns_per_tick) >> 32);
+  const uint64_t ns = ticks_to_ns(ticks, ns_per_tick);
   counts_add(&c->latency[latency_bucket(ns)], 1);
   if (ns > atomic_load_explicit(&c->longest_ns, memory_order_relaxed)) {
     atomic_store_explicit(&c->longest_ns, ns, memory_order_relaxed);

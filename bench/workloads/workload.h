@@ -91,6 +91,8 @@ void lane_end(struct lane *lane, uint64_t operations);
 void *scratch_map(size_t bytes);
 // Reports that malloc or realloc returned NULL, and exits 1.
 _Noreturn void out_of_memory(size_t size);
+// Reports a wrong block: "the allocator is wrong: a block WHAT", and exits 1.
+_Noreturn void wrong_block(const char *what, size_t size);
 uint64_t now_ns(void);
 
 // The no-op floor hands out memory again before it is freed, which only the workload's blocks tolerate. So it does that
