@@ -135,7 +135,9 @@ def parse(argv: List[str]) -> Tuple[argparse.Namespace, List[Workload], Optional
             options.error(f"--json: cannot write {args.json}")
     args.bench = cli.require(options, "workloads/random_mixed")
     args.counter = cli.require(options, "lib/count_calls")
-    return args, [workload for workload in WORKLOADS if workload.name in wanted], specs
+    workloads = [workload for workload in WORKLOADS if workload.name in wanted]
+    args.programs = [cli.require(options, program) for program in sorted({w.program for w in workloads})]
+    return args, workloads, specs
 
 
 def document(comparison: Comparison, facts: Dict[str, str], title: str) -> Dict:
@@ -214,6 +216,8 @@ def main(argv: List[str]) -> int:
     with Workshop(args.workspace) as workshop:
         # A build that runs meanwhile must not change the harness between two runs.
         bench = workshop.keep(args.bench, "random_mixed")
+        for program in args.programs:
+            workshop.keep(program, os.path.basename(program))
         if specs:
             return compare(args, workloads, specs, workshop, bench, argv)
         return ab_self_check.run(lambda letter: workshop.prepare(Spec("standard"), letter), bench, args.counter,

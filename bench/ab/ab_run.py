@@ -102,7 +102,7 @@ class Comparison:
         self.looks.append(self.rounds)
 
     def _timed_run(self, samples: Samples, arm: int) -> None:
-        values = run_once(self.bench, self._arguments(samples, arm), self.arms[arm])
+        values = run_once(self._program(samples), self._arguments(samples, arm), self.arms[arm])
         samples.values["throughput"][arm].append(float(values["Throughput"].split()[0]))
         samples.values["rss"][arm].append(float(values["Peak RSS"].split()[0]))
         self._note_identity(arm, values)
@@ -110,6 +110,10 @@ class Comparison:
     def _note_identity(self, arm: int, values: Dict[str, str]) -> None:
         self.identities[arm] = values["Allocator"].rsplit(" (", 1)[0]
         self.compiler = values["Compiler"]
+
+    def _program(self, samples: Samples) -> str:
+        """The programs of the workloads are in one folder."""
+        return os.path.join(os.path.dirname(self.bench), os.path.basename(samples.workload.program))
 
     def _arguments(self, samples: Samples, arm: int) -> List[str]:
         return samples.workload.arguments(self.quick) + list(self.arms[arm].extra)
@@ -122,7 +126,7 @@ class Comparison:
         this = self.arms[arm]
         env = dict(this.environment(dict(os.environ)), HAKMEM_STATS_AT_EXIT="1")
         try:
-            done = subprocess.run([self.bench, *self._arguments(samples, arm)], env=env, stdin=subprocess.DEVNULL,
+            done = subprocess.run([self._program(samples), *self._arguments(samples, arm)], env=env, stdin=subprocess.DEVNULL,
                                   capture_output=True, text=True, timeout=RUN_TIMEOUT, check=True)
         except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
             raise RuntimeError(str(error)) from None
@@ -141,7 +145,7 @@ class Comparison:
         this = self.arms[arm]
         # count_calls itself runs on the C library, and preloads the library into the harness.
         env = {key: value for key, value in this.environment(dict(os.environ)).items() if key != "LD_PRELOAD"}
-        command = [self.counter, report, this.path or "-", self.bench, *self._arguments(samples, arm)]
+        command = [self.counter, report, this.path or "-", self._program(samples), *self._arguments(samples, arm)]
         try:
             done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                                   timeout=RUN_TIMEOUT, check=False)

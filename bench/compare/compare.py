@@ -12,7 +12,7 @@ from typing import Dict, List, Optional, Tuple
 from bench.compare import compare_table
 from bench.lib import cli
 from bench.lib import machine
-from bench.lib.allocators import Allocator
+from bench.lib.allocators import FLOOR, Allocator
 from bench.lib.runs import IdentityError, Progress, run_once
 from bench.workloads.table import WORKLOADS, Workload
 
@@ -46,10 +46,14 @@ class Outcome:
     seconds: float
 
 
-def measure(bench: str, chosen: List[Allocator], workloads: List[Workload], args: argparse.Namespace) -> Outcome:
+def takes_part(workload: Workload, chosen: List[Allocator]) -> List[Allocator]:
+    return [allocator for allocator in chosen if workload.has_floor or allocator.name != FLOOR]
+
+
+def measure(everyone: List[Allocator], workloads: List[Workload], args: argparse.Namespace) -> Outcome:
     """Runs round after round, each allocator once in each round. The order rotates or is random, so that no allocator
     always follows the same other one."""
-    cells = {(w.name, a.name): Cell() for w in workloads for a in chosen}
+    cells = {(w.name, a.name): Cell() for w in workloads for a in takes_part(w, everyone)}
     identities: Dict[str, str] = {}
     compiler = "unknown"
     progress = Progress()
@@ -61,6 +65,9 @@ def measure(bench: str, chosen: List[Allocator], workloads: List[Workload], args
         if budget and number >= MIN_RUNS and begin - progress.start + longest > budget:
             break
         for row, workload in enumerate(workloads):
+            chosen = takes_part(workload, everyone)
+            if not chosen:
+                continue
             shift = (number + row) % len(chosen)
             order = chosen[shift:] + chosen[:shift]
             if workload.shuffled:
@@ -72,7 +79,7 @@ def measure(bench: str, chosen: List[Allocator], workloads: List[Workload], args
                 if cell.failure:
                     continue
                 try:
-                    values = run_once(bench, workload.arguments(args.quick), allocator)
+                    values = run_once(args.programs[workload.program], workload.arguments(args.quick), allocator)
                     throughput = float(values["Throughput"].split()[0])
                     peak = int(values["Peak RSS"].split()[0])
                 except RuntimeError as error:
@@ -105,7 +112,7 @@ def parse(argv: List[str]) -> Tuple[argparse.Namespace, List[Workload], List[All
     else:
         wanted = cli.pick(parser, "--workload", args.workload, names)
     workloads = [workload for workload in WORKLOADS if workload.name in wanted]
-    args.bench = cli.require(parser, "workloads/random_mixed")
+    args.programs = {program: cli.require(parser, program) for program in sorted({w.program for w in workloads})}
     return args, workloads, chosen, missing
 
 
@@ -147,7 +154,7 @@ def main(argv: List[str]) -> int:
     args, workloads, chosen, missing = parse(argv)
     facts = machine.describe()
     try:
-        outcome = measure(args.bench, chosen, workloads, args)
+        outcome = measure(chosen, workloads, args)
     except IdentityError as error:
         sys.stderr.write(f"compare: a run did not use the allocator it names: {error}\n")
         return 1
@@ -159,7 +166,7 @@ def main(argv: List[str]) -> int:
     for line in missing:
         print(f"  missing: {line}")
     print()
-    summary = {w.name: compare_table.summarise(w, chosen, outcome.cells) for w in workloads}
+    summary = {w.name: compare_table.summarise(w, takes_part(w, chosen), outcome.cells) for w in workloads}
     compare_table.write(sys.stdout, workloads, summary)
     if args.json:
         write_json(args.json, facts, outcome, workloads, summary, missing, args.quick)

@@ -37,6 +37,13 @@ _Noreturn void out_of_memory(size_t size) {
   _exit(1);
 }
 
+_Noreturn void wrong_block(const char *what, size_t size) {
+  char line[128];
+  int n = snprintf(line, sizeof line, "random_mixed: the allocator is wrong: a block %s (%zu bytes)\n", what, size);
+  if (n > 0 && write(STDERR_FILENO, line, (size_t)n) < 0) _exit(1);
+  _exit(1);
+}
+
 uint64_t resident_kib(const char *field) {
   char text[8192];
   int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);

@@ -17,6 +17,7 @@ int main(int argc, char **argv) {
 
   uint64_t start_kib = resident_kib("VmRSS");
   struct result r = s.loop->run(&s);
+  uint64_t end_kib = resident_kib("VmRSS");
   uint64_t peak_kib = resident_kib("VmHWM");
 
   // Only now, because looking up symbols allocates.
@@ -36,6 +37,7 @@ int main(int argc, char **argv) {
   printf("Throughput = %.0f ops/s\n", (double)r.operations / seconds);
   printf("Start RSS = %" PRIu64 " KiB\n", start_kib);
   printf("Peak RSS = %" PRIu64 " KiB\n", peak_kib);
+  printf("End RSS = %" PRIu64 " KiB\n", end_kib);
   if (fflush(stdout) != 0 || ferror(stdout)) {
     perror("random_mixed: stdout");
     return 1;

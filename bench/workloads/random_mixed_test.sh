@@ -60,7 +60,7 @@ accepted() {
   "$bench" "$@" >"$TEST_TMPDIR/out" 2>"$TEST_TMPDIR/err" || fail "'$*' failed: $(cat "$TEST_TMPDIR/err")"
   for line in 'Allocator = [a-z]+ .+ \(.+\)' 'Workload = [a-z0-9_-]+ cycles=[0-9]+ ws=[0-9]+ .*' 'Compiler = .+' \
     'Operations = [0-9]+ \(total of [0-9]+ threads?\)' 'Time = [0-9]+\.[0-9]{6} s' 'Throughput = [1-9][0-9]* ops/s' \
-    'Start RSS = [1-9][0-9]* KiB' 'Peak RSS = [1-9][0-9]* KiB'; do
+    'Start RSS = [1-9][0-9]* KiB' 'Peak RSS = [1-9][0-9]* KiB' 'End RSS = [1-9][0-9]* KiB'; do
     [ "$(grep -cEx "$line" "$TEST_TMPDIR/out")" -eq 1 ] || fail "'$*' printed not one line '$line'"
   done
   [ ! -s "$TEST_TMPDIR/err" ] || fail "'$*' wrote on stderr"
@@ -74,11 +74,11 @@ accepted 20000 --threads 3 --remote=100
 accepted 20000 --threads 2 --rng=seed
 accepted 20000 --drag 10
 accepted 20000 --drag=10 --workload exchange
-# All workloads of the usage: the lines below the heading of its table.
-"$bench" --help | sed -n '/^workloads and their defaults:$/,$ { s/^  \([a-z0-9_-]*\) .*[0-9].*/\1/p }' >"$TEST_TMPDIR/workloads"
-[ "$(wc -l <"$TEST_TMPDIR/workloads")" -ge 10 ] || fail 'the usage names no workloads'
-while read -r workload; do
-  accepted 20000 --workload "$workload"
+# All workloads of the usage, the lines below the heading of its table, with a hundredth of their cycles.
+"$bench" --help | sed -n '/^workloads and their defaults:$/,$ { s/^  \([a-z0-9_-]*\)  *\([0-9][0-9]*\) .*/\1 \2/p }' >"$TEST_TMPDIR/workloads"
+[ "$(wc -l <"$TEST_TMPDIR/workloads")" -ge 50 ] || fail 'the usage names no workloads'
+while read -r workload cycles; do
+  accepted "$((cycles / 100 + 1))" --workload "$workload"
 done <"$TEST_TMPDIR/workloads"
 
 # The order of options does not matter: the same seed makes the same operations.

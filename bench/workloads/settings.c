@@ -26,19 +26,20 @@ static const struct loop kLoops[] = {
 
 // The workloads and their default settings.
 #define LOOP(name, takes)
-#define WORKLOAD(name_, loop_, cycles_, ws_, min_, max_, threads_, remote_, touch_, who_, text_) \
-  {.text = (text_),                                                                              \
-   .settings = {.name = (name_),                                                                 \
-                .loop = &kLoops[LOOP_##loop_],                                                   \
-                .cycles = (cycles_),                                                             \
-                .ws = (ws_),                                                                     \
-                .seed = 1,                                                                       \
-                .min = (min_),                                                                   \
-                .max = (max_),                                                                   \
-                .rng = RNG_INDEPENDENT,                                                          \
-                .threads = (threads_),                                                           \
-                .remote = (remote_),                                                             \
-                .touch = TOUCH_##touch_}},
+#define WORKLOAD(name_, loop_, cycles_, ws_, min_, max_, threads_, remote_, touch_, shape_, group_, who_, text_) \
+  {.text = (text_),                                                                                              \
+   .settings = {.name = (name_),                                                                                 \
+                .loop = &kLoops[LOOP_##loop_],                                                                   \
+                .cycles = (cycles_),                                                                             \
+                .ws = (ws_),                                                                                     \
+                .seed = 1,                                                                                       \
+                .min = (min_),                                                                                   \
+                .max = (max_),                                                                                   \
+                .rng = RNG_INDEPENDENT,                                                                          \
+                .threads = (threads_),                                                                           \
+                .remote = (remote_),                                                                             \
+                .touch = TOUCH_##touch_,                                                                         \
+                .shape = SHAPE_##shape_}},
 static const struct {
   const char *text;
   struct settings settings;
@@ -64,11 +65,11 @@ static void usage(FILE *to) {
           "  --touch  the bytes of a new block that are written\n"
           "  --drag   N dependent multiplications after every %d cycles: a planted slowdown\n"
           "workloads and their defaults:\n"
-          "  %-11s %8s %6s %5s %7s %7s %6s %5s\n",
+          "  %-16s %8s %7s %8s %8s %7s %6s %5s\n",
           DRAG_EVERY, "name", "cycles", "ws", "min", "max", "threads", "remote", "touch");
   for (int i = 0; i < WORKLOADS; i++) {
     const struct settings *s = &kWorkloads[i].settings;
-    fprintf(to, "  %-11s %8" PRIu64 " %6u %5u %7u %7u %6u %5s  %s\n", s->name, s->cycles, s->ws, s->min, s->max,
+    fprintf(to, "  %-16s %8" PRIu64 " %7u %8u %8u %7u %6u %5s  %s\n", s->name, s->cycles, s->ws, s->min, s->max,
             s->threads, s->remote, kTouch[s->touch], kWorkloads[i].text);
   }
 }
@@ -122,6 +123,7 @@ static void check(const struct settings *s) {
   if (s->drag > 0 && !(takes & DRAG)) refuse("--drag does not apply to --workload %s", s->name);
   if ((takes & EVEN_THREADS) && s->threads % 2 != 0) refuse("%s needs an even number of --threads", s->name);
   if ((takes & ONE_SIZE) && s->min != s->max) refuse("%s allocates one size: min and max must be equal", s->name);
+  if ((takes & LEAST_16) && s->min < 16) refuse("%s needs blocks of 16 bytes or more", s->name);
   if (s->rng != RNG_SEED) return;
   if (!(takes & RNG)) refuse("--rng=seed does not apply to --workload %s", s->name);
   if (s->min != 16 || s->max != 1039) refuse("--rng=seed has its own sizes, 16 to 1039");

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Dict, FrozenSet, List, Tuple
 
 FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "table.inc")
-LOOP = re.compile(r"^LOOP\((\w+), ([A-Z_ |]+)\)$", re.M)
-WORKLOAD = re.compile(r'^WORKLOAD\("([\w-]+)", (\w+), (\d+), (\d+), (\d+), (\d+), (\d+), (\d+), (\w+), (\w+),\s+"([^"\\]*)"\)$',
-                      re.M)
+LOOP = re.compile(r"^LOOP\((\w+), ([A-Z0-9_ |]+)\)$", re.M)
+WORKLOAD = re.compile(r'^WORKLOAD\("([\w-]+)", (\w+), (\d+), (\d+), (\d+), (\d+), (\d+), (\d+), (\w+), (\w+), '
+                      r'(\w+), (\w+),\s+"([^"\\]*)"\)$', re.M)
+GROUPS = ("small", "large", "threads", "memory", "programs")
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,22 @@ class Workload:
     threads: int
     takes: FrozenSet[str]  # of its loop
     default: bool
+    group: str
     extra: Tuple[str, ...] = ()  # more options of random_mixed
 
     def arguments(self, quick: bool) -> List[str]:
-        cycles = self.cycles // 4 if quick else self.cycles
+        cycles = max(1, self.cycles // 4) if quick else self.cycles
         return [str(cycles), str(self.ws), "--workload", self.name, *self.extra]
+
+    @property
+    def program(self) -> str:
+        """The program below bench/ that runs it."""
+        return "workloads/random_mixed_cxx" if "CXX" in self.takes else "workloads/random_mixed"
+
+    @property
+    def has_floor(self) -> bool:
+        """Whether the no-op floor, which hands out blocks that are in use, can run it."""
+        return "CHECKED" not in self.takes
 
     @property
     def shuffled(self) -> bool:
@@ -42,11 +54,12 @@ def read(text: str) -> Tuple[Workload, ...]:
     if rows != len(loops) + len(found):
         raise ValueError(f"table.inc has {rows} rows, of which {len(loops) + len(found)} can be read")
     workloads = []
-    for name, loop, cycles, ws, _, _, threads, _, _, who, shown in found:
-        if loop not in loops or who not in ("COMPARED", "NAMED", "ALONE"):
-            raise ValueError(f"table.inc: the row of {name} names no loop, or nobody who runs it")
+    for name, loop, cycles, ws, _, _, threads, _, _, _, group, who, shown in found:
+        if loop not in loops or who not in ("COMPARED", "NAMED", "ALONE") or group.lower() not in GROUPS:
+            raise ValueError(f"table.inc: the row of {name} names no loop, no group, or nobody who runs it")
         if who != "ALONE":
-            workloads.append(Workload(name, shown, int(cycles), int(ws), int(threads), loops[loop], who == "COMPARED"))
+            workloads.append(Workload(name, shown, int(cycles), int(ws), int(threads), loops[loop], who == "COMPARED",
+                                      group.lower()))
     return tuple(workloads)
 
 

@@ -23,6 +23,41 @@ enum takes {
   EVEN_THREADS = 16,
   ONE_SIZE = 32,
   FIRST_TOUCH = 64,
+  CHECKED = 128,
+  LEAST_16 = 256,
+  CXX = 512,
+};
+// What a row of table.inc asks of its loop besides the settings. The loops say what they do with it.
+enum shape {
+  SHAPE_NONE,
+  // sweep: the distribution of the sizes
+  SHAPE_UNIFORM,
+  SHAPE_CXX,
+  SHAPE_HEAVY,
+  SHAPE_BESIDE,
+  // hot: the order of the frees
+  SHAPE_LIFO,
+  SHAPE_FIFO,
+  SHAPE_RANDOM,
+  // handover: who gets the blocks; only in PAIR the receiver does not read them
+  SHAPE_PAIR,
+  SHAPE_PAIR_READ,
+  SHAPE_RING,
+  SHAPE_FAN_IN,
+  // producer_consumer
+  SHAPE_BOUNDED,
+  SHAPE_UNBOUNDED,
+  // realloc_growth
+  SHAPE_VECTOR,
+  SHAPE_STRING,
+  SHAPE_PAGES,
+  // sharing
+  SHAPE_PASSIVE,
+  SHAPE_ACTIVE,
+  // cadence: milliseconds between two calls
+  SHAPE_MS_1,
+  SHAPE_MS_10,
+  SHAPE_MS_100,
 };
 
 struct settings;
@@ -44,6 +79,7 @@ struct settings {
   uint32_t threads;
   uint32_t remote;  // percent of the frees that go through the exchange
   enum touch_kind touch;
+  enum shape shape;
   uint32_t drag;  // multiplications in a row after every DRAG_EVERY cycles of the mixed loop
 };
 
