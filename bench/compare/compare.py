@@ -14,7 +14,7 @@ from bench.lib import cli
 from bench.lib import machine
 from bench.lib.allocators import FLOOR, Allocator
 from bench.lib.runs import IdentityError, Progress, run_once
-from bench.workloads.table import WORKLOADS, Workload
+from bench.workloads.table import GROUPS, WORKLOADS, Workload
 
 TIME_BUDGET = 75.0  # seconds for the default run; no round starts that would end later
 DEFAULT_RUNS = 7  # the least odd number for which an interval inside the extremes has 95 % confidence
@@ -58,7 +58,8 @@ def measure(everyone: List[Allocator], workloads: List[Workload], args: argparse
     compiler = "unknown"
     progress = Progress()
     longest, done = 0.0, 0
-    budget = TIME_BUDGET if args.runs is None and args.workload is None and args.allocator is None else None
+    unasked = args.workload is None and args.group is None
+    budget = TIME_BUDGET if args.runs is None and unasked and args.allocator is None else None
     planned = args.runs or (QUICK_RUNS if args.quick else DEFAULT_RUNS)
     for number in range(planned):
         begin = time.monotonic()
@@ -97,23 +98,39 @@ def measure(everyone: List[Allocator], workloads: List[Workload], args: argparse
 
 def parse(argv: List[str]) -> Tuple[argparse.Namespace, List[Workload], List[Allocator], List[str]]:
     names = [workload.name for workload in WORKLOADS]
-    extra = [workload.name for workload in WORKLOADS if not workload.default]
     parser = cli.Parser("compare", __doc__)
     parser.add_argument("--quick", action="store_true", help=f"smoke test: {QUICK_RUNS} short rounds")
-    parser.add_argument("--workload", metavar="NAME,...",
-                        help=f"only these, or 'all' ({', '.join(names)}); the default leaves {' and '.join(extra)} out")
+    parser.add_argument("--workload", metavar="NAME,...", help=f"only these, or 'all' ({', '.join(names)})")
+    parser.add_argument("--group", metavar="NAME,...",
+                        help=f"all workloads of these groups, or 'all' ({', '.join(GROUPS)}); without --group and "
+                             "--workload a choice that takes 90 s")
     parser.add_argument("--runs", metavar="N", type=cli.whole_number(1, 1000),
                         help=f"rounds (default {DEFAULT_RUNS}, fewer when time is up)")
     cli.add_common_options(parser)
     args = parser.parse_args(argv)
     chosen, missing = cli.resolve_common_options(parser, args, floor=True)
-    if args.workload is None:
-        wanted = [name for name in names if name not in extra]
-    else:
+    if args.workload is not None and args.group is not None:
+        parser.error("--group does not go with --workload")
+    if args.workload is not None:
         wanted = cli.pick(parser, "--workload", args.workload, names)
-    workloads = [workload for workload in WORKLOADS if workload.name in wanted]
+        workloads = [workload for workload in WORKLOADS if workload.name in wanted]
+    elif args.group is not None:
+        groups = cli.pick(parser, "--group", args.group, list(GROUPS))
+        workloads = [workload for workload in WORKLOADS if workload.group in groups]
+    else:
+        workloads = [workload for workload in WORKLOADS if workload.default]
     args.programs = {program: cli.require(parser, program) for program in sorted({w.program for w in workloads})}
     return args, workloads, chosen, missing
+
+
+def left_out(workloads: List[Workload]) -> Dict[str, List[str]]:
+    """By group, the workloads that do not run."""
+    run = {workload.name for workload in workloads}
+    out: Dict[str, List[str]] = {}
+    for workload in WORKLOADS:
+        if workload.name not in run:
+            out.setdefault(workload.group, []).append(workload.name)
+    return out
 
 
 def write_json(path: str, facts: Dict[str, str], outcome: Outcome, workloads: List[Workload], summary: Dict,
@@ -126,9 +143,12 @@ def write_json(path: str, facts: Dict[str, str], outcome: Outcome, workloads: Li
         "rounds": outcome.rounds,
         "allocators": outcome.identities,
         "missing": missing,
+        "left_out": left_out(workloads),
+        "geometric_means": compare_table.means(workloads, summary),
         "workloads": {
             workload.name: {
                 "text": workload.text,
+                "group": workload.group,
                 "arguments": workload.arguments(quick),
                 "samples": {
                     allocator: {
@@ -165,6 +185,8 @@ def main(argv: List[str]) -> int:
         print(f"  {allocator.name:16} {outcome.identities.get(allocator.name, 'no run succeeded')}")
     for line in missing:
         print(f"  missing: {line}")
+    for group, names in left_out(workloads).items():
+        print(f"  left out: {group}: {', '.join(names)}")
     print()
     summary = {w.name: compare_table.summarise(w, takes_part(w, chosen), outcome.cells) for w in workloads}
     compare_table.write(sys.stdout, workloads, summary)

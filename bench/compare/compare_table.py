@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The summary of a comparison and its table."""
 
+import math
 from typing import Dict, List, Optional, TextIO
 
 from bench.lib import allocators
@@ -43,6 +44,48 @@ def summarise(workload, chosen, cells) -> Dict:
     return {"best_peer": best, "floor": floor is not None, "allocators": rows}
 
 
+def means(workloads, summary: Dict[str, Dict]) -> Dict[str, Dict[str, float]]:
+    """By group and for all rows ("all"): each allocator's geometric mean of the ratios to the best peer of each row."""
+    ratios: Dict[str, Dict[str, List[float]]] = {}
+    for workload in workloads:
+        for name, cell in summary[workload.name]["allocators"].items():
+            if name == allocators.FLOOR or cell.get("ratio") is None:
+                continue
+            for group in (workload.group, "all"):
+                ratios.setdefault(group, {}).setdefault(name, []).append(cell["ratio"])
+    return {group: {name: math.exp(sum(map(math.log, values)) / len(values)) for name, values in by_name.items()}
+            for group, by_name in ratios.items()}
+
+
+def worst(rows: Dict) -> float:
+    """The least ratio of hakmem's, or of any allocator if it does not take part. Rows with a failure come first."""
+    if any("failure" in cell for cell in rows["allocators"].values()):
+        return -1.0
+    ratios = {name: cell["ratio"] for name, cell in rows["allocators"].items()
+              if cell["ratio"] is not None and name != allocators.FLOOR}
+    ours = [ratio for name, ratio in ratios.items() if name.startswith("hakmem")]
+    return min(ours or ratios.values(), default=0.0)
+
+
+def worst_first(workloads, summary: Dict[str, Dict]) -> List:
+    return sorted(workloads, key=lambda workload: worst(summary[workload.name]))
+
+
+def _write_means(out: TextIO, found: Dict[str, Dict[str, float]]) -> None:
+    names = list(found.get("all", {}))
+    if not names:
+        return
+    groups = [group for group in found if group != "all"]
+    groups += ["all"] if len(groups) != 1 else []
+    width = max(len(name) for name in names)
+    out.write("\nGeometric means of the ratios\n" + " " * width
+              + "".join(f"  {group:>8}" for group in groups) + "\n")
+    for name in names:
+        means_of = [found[group].get(name) for group in groups]
+        out.write(name.ljust(width) + "".join("  " + ("-" if mean is None else f"{mean:.3f}").rjust(8)
+                                              for mean in means_of) + "\n")
+
+
 HEADERS = ("workload", "allocator", "Mops/s", "interval", "ratio", "interval", "floor+ns", "RSS MiB")
 
 
@@ -64,7 +107,7 @@ def _row(name: str, cell: Dict, best: Optional[str]) -> List[str]:
 def write(out: TextIO, workloads, summary: Dict[str, Dict]) -> None:
     table = [list(HEADERS)]
     coverages = []
-    for workload in workloads:
+    for workload in worst_first(workloads, summary):
         rows = summary[workload.name]
         title = workload.name
         for name, cell in rows["allocators"].items():
@@ -77,8 +120,9 @@ def write(out: TextIO, workloads, summary: Dict[str, Dict]) -> None:
             out.write("-" * (sum(widths) + 2 * len(widths) - 2) + "\n")
         cells = [cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))]
         out.write("  ".join(cells).rstrip() + "\n")
+    _write_means(out, means(workloads, summary))
     out.write("\nWorkloads: " + "; ".join(f"{w.name}: {w.text}" for w in workloads) + ".\n")
-    low = min(coverages)
+    low = min(coverages, default=1.0)
     if low >= stats.LEVEL:
         note = f"{100 * low:.1f} % confidence"
     else:
@@ -86,6 +130,7 @@ def write(out: TextIO, workloads, summary: Dict[str, Dict]) -> None:
     out.write(
         "Mops/s: median of the rounds, millions of mallocs and frees a second, all threads together. "
         f"Intervals: {note}.\n"
+        "The worst row of hakmem comes first. "
         "ratio: median over the rounds of this run to the best peer's (marked *) run of the same round. "
         "floor+ns: time an operation takes of a thread beyond the no-op floor.\n"
         "RSS: median of the process's peak, harness included.\n"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The comparison's command line, its proof that a run used the allocator it names, and its output."""
 
+import io
 import json
 import os
 import subprocess
@@ -8,10 +9,13 @@ import sys
 import tempfile
 import unittest
 
+from bench.compare import compare
+from bench.compare import compare_table
 from bench.compare import instructions
 from bench.compare import programs
 from bench.lib import allocators
 from bench.lib.allocators import Allocator
+from bench.workloads import table
 
 BENCH = allocators.BENCH
 
@@ -34,6 +38,9 @@ class CommandLineTest(unittest.TestCase):
             ("compare.py", "--runs"),
             ("compare.py", "--workload", "nope"),
             ("compare.py", "--workload", ""),
+            ("compare.py", "--group", "nope"),
+            ("compare.py", "--group", ""),
+            ("compare.py", "--group", "small", "--workload", "large"),
             ("compare.py", "--allocator", "nope"),
             ("compare.py", "--allocator", "glibc,glibc"),
             ("compare.py", "--allocator", "mine=/no/such/library.so"),
@@ -150,6 +157,53 @@ class OutputTest(unittest.TestCase):
         self.assertEqual(row["summary"]["allocators"]["noop"]["floor_ns"], 0.0)
         self.assertEqual(len(row["samples"]["hakmem-fast"]["ops_per_second"]), 2)
         self.assertTrue(all(kib > 500 for kib in row["samples"]["hakmem-fast"]["peak_rss_kib"]))
+
+
+class GroupTest(unittest.TestCase):
+    def test_a_group_runs(self):
+        with tempfile.TemporaryDirectory() as directory:
+            done = run("compare.py", "--quick", "--runs", "1", "--group", "programs", "--allocator",
+                       "glibc,noop,hakmem-fast", "--json", "out.json", BUILD_WORKING_DIRECTORY=directory)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            with open(os.path.join(directory, "out.json"), encoding="utf-8") as file:
+                document = json.load(file)
+        wanted = {workload.name for workload in table.WORKLOADS if workload.group == "programs"}
+        self.assertEqual(set(document["workloads"]), wanted)
+        self.assertIn("cpp_containers", wanted)
+        # The floor hands out blocks that are in use, which these workloads would report.
+        self.assertEqual(set(document["workloads"]["json_tree"]["samples"]), {"glibc", "hakmem-fast"})
+        self.assertIn("left out: large: large, ", done.stdout)
+        self.assertEqual(set(document["geometric_means"]), {"programs", "all"})
+        self.assertEqual(document["geometric_means"]["all"]["glibc"], 1.0)
+
+    def test_worst_row_first_and_means(self):
+        def cell(ratio):
+            return {"runs": 1, "ops_per_second": 1e6, "interval": [1e6, 1e6], "coverage": 0.0, "ratio": ratio,
+                    "ratio_interval": [ratio, ratio], "floor_ns": None, "peak_rss_kib": 1024}
+
+        rows = [table.Workload(name, name, 1, 1, 1, frozenset(), True, group)
+                for name, group in (("good", "small"), ("bad", "small"), ("middle", "large"))]
+        ratios = {"good": 2.0, "bad": 0.5, "middle": 0.8}
+        summary = {row.name: {"best_peer": "glibc", "floor": True, "allocators": {
+            "hakmem-fast": cell(ratios[row.name]), "noop": cell(0.1), "glibc": cell(1.0)}} for row in rows}
+        out = io.StringIO()
+        compare_table.write(out, rows, summary)
+        text = out.getvalue()
+        self.assertLess(text.index("\nbad "), text.index("\nmiddle "))
+        self.assertLess(text.index("\nmiddle "), text.index("\ngood "))
+        means = compare_table.means(rows, summary)
+        self.assertAlmostEqual(means["small"]["hakmem-fast"], 1.0)
+        self.assertAlmostEqual(means["all"]["hakmem-fast"], 0.8 ** (1 / 3))
+        self.assertNotIn("noop", means["all"])
+        self.assertRegex(text, r"hakmem-fast +1\.000 +0\.800 +0\.928")
+        summary["good"]["allocators"]["hakmem-fast"] = {"failure": "it crashed"}
+        self.assertEqual(compare_table.worst_first(rows, summary)[0].name, "good")
+
+    def test_the_default_says_what_it_leaves_out(self):
+        chosen = [workload for workload in table.WORKLOADS if workload.default]
+        out = compare.left_out(chosen)
+        self.assertEqual(set(out), set(table.GROUPS))
+        self.assertEqual(sum(map(len, out.values())) + len(chosen), len(table.WORKLOADS))
 
 
 class CallgrindTest(unittest.TestCase):
