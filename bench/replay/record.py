@@ -5,6 +5,7 @@ The program runs on the C library's malloc, with a recorder preloaded. Of its pr
 written, or the one that --process names by its place in that order.
 """
 
+import argparse
 import glob
 import mmap
 import os
@@ -147,7 +148,7 @@ def count_of(path: str) -> int:
 
 def parse(argv: List[str]):
     parser = cli.Parser("record", __doc__)
-    parser.usage = "record [--output FILE] [--limit-kib N] [--calls N] [--process N] -- PROGRAM [ARGUMENT ...]"
+    parser.usage = "record [--output FILE] [--limit-kib N] [--calls N] [--process N] [--] PROGRAM [ARGUMENT ...]"
     parser.add_argument("--output", metavar="FILE", help="the trace (default PROGRAM.trace)")
     parser.add_argument("--limit-kib", metavar="N", type=cli.whole_number(1, 1 << 20), default=1 << 20,
                         help="cut the trace at this size")
@@ -155,10 +156,13 @@ def parse(argv: List[str]):
                         help=f"record at most so many calls of each process (default {DEFAULT_CALLS})")
     parser.add_argument("--process", metavar="N", type=cli.whole_number(1, 100_000), default=1,
                         help="the process with the Nth most calls (default 1)")
-    parser.add_argument("program", nargs="*", metavar="PROGRAM", help="the program and its arguments, after --")
+    # All that follows the program is its own, options too: `bazel run` takes the first -- for itself.
+    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM", help="the program and its arguments")
     args = parser.parse_args(argv)
+    if args.program[:1] == ["--"]:
+        del args.program[0]
     if not args.program:
-        parser.error("which program? It follows --")
+        parser.error("which program?")
     name = os.path.basename(args.program[0]) + ".trace"
     args.output = os.path.join(cli.caller_directory(), args.output or name)
     if os.path.isdir(args.output) or not os.path.isdir(os.path.dirname(args.output)):

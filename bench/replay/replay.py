@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from bench.lib import allocators
 from bench.lib import cli
@@ -37,31 +37,36 @@ def find_trace(name: str) -> str:
     return path
 
 
-def facts_of(worker: str, path: str) -> Dict[str, str]:
+def facts_of(worker: str, path: str, prog: str) -> Dict[str, str]:
     """What the reader says about the trace. Exits 2 with its line if it cannot be used."""
     env = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
     done = subprocess.run([worker, "--check", path], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           check=False)
     if done.returncode != 0:
-        sys.stderr.write(done.stderr.replace("replay_worker: ", "replay: ", 1) or f"replay: {path}: cannot be read\n")
+        sys.stderr.write(done.stderr.replace("replay_worker: ", f"{prog}: ", 1) or f"{prog}: {path}: cannot be read\n")
         sys.exit(2)
     return dict(line.split(" = ", 1) for line in done.stdout.splitlines())
 
 
-def measure(worker: str, path: str, rounds: int, chosen: List[Allocator],
-            runs: int) -> Tuple[Dict[str, Cell], Dict[str, str]]:
+def rounds_for(trace: Dict[str, str]) -> int:
+    return min(MOST_ROUNDS, -(-LEAST_CALLS // int(trace["Calls"])))
+
+
+def measure(worker: str, path: str, options: Sequence[str], chosen: Sequence[Allocator], runs: int,
+            prog: str) -> Tuple[Dict[str, Cell], Dict[str, str]]:
+    """Run after run, each allocator in a process of its own, in an order that rotates."""
     cells = {allocator.name: Cell() for allocator in chosen}
     identities: Dict[str, str] = {}
-    progress = Progress("replay")
+    progress = Progress(prog)
     for number in range(runs):
         shift = number % len(chosen)
-        for place, allocator in enumerate(chosen[shift:] + chosen[:shift]):
+        for place, allocator in enumerate([*chosen[shift:], *chosen[:shift]]):
             cell = cells[allocator.name]
             progress.show(f"round {number + 1} of {runs}", allocator.name, place == 0)
             if cell.failure:
                 continue
             try:
-                values = run_once(worker, ["--rounds", str(rounds), path], allocator)
+                values = run_once(worker, [*options, path], allocator)
             except RuntimeError as error:
                 cell.failure = str(error)
                 continue
@@ -105,11 +110,11 @@ def parse(argv: List[str]) -> Tuple[argparse.Namespace, List[Allocator], List[st
 def main(argv: List[str]) -> int:
     args, chosen, missing, worker = parse(argv)
     path = find_trace(args.trace)
-    trace = facts_of(worker, path)
-    rounds = args.rounds or min(MOST_ROUNDS, -(-LEAST_CALLS // int(trace["Calls"])))
+    trace = facts_of(worker, path, "replay")
+    rounds = args.rounds or rounds_for(trace)
     facts = machine.describe()
     try:
-        cells, identities = measure(worker, path, rounds, chosen, args.runs)
+        cells, identities = measure(worker, path, ["--rounds", str(rounds)], chosen, args.runs, "replay")
     except IdentityError as error:
         sys.stderr.write(f"replay: a run did not use the allocator it names: {error}\n")
         return 1

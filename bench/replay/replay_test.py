@@ -11,7 +11,9 @@ import tempfile
 import unittest
 
 from bench.lib import allocators
+from bench.replay import advise
 from bench.replay import record
+from bench.replay import replay
 from bench.replay.record import CALLOC, ALIGNED, END, FREE, MALLOC, REALLOC, THREAD, TIME, Raw, number
 
 FOLDER = os.path.join(allocators.BENCH, "replay")
@@ -81,7 +83,7 @@ class CommandLineTest(unittest.TestCase):
             done = run(*case)
             self.assertEqual((done.returncode, done.stdout), (2, ""), case)
             self.assertIn("usage:", done.stderr, case)
-        for case in ((), ("--nope", "a"), ("a", "b"), ("--rounds", "0", "a"), ("--rounds",)):
+        for case in ((), ("--nope", "a"), ("a", "b"), ("--rounds", "0", "a"), ("--rounds",), ("--rest-ms", "x", "a")):
             done = worker(*case)
             self.assertEqual((done.returncode, done.stdout), (2, ""), case)
             self.assertIn("usage: replay_worker", done.stderr, case)
@@ -157,6 +159,14 @@ class RecordTest(WithFolder):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("Threads = 2", done.stdout)
 
+    def test_options_of_the_program_are_its_own(self):
+        for dashes in ((), ("--",)):
+            path = os.path.join(self.folder, "out.trace")
+            done = run("record.py", "--output", path, *dashes, sys.executable, "-I", "-c", "print(list('--calls'))")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("['-', '-', 'c'", done.stdout)
+            self.assertEqual(worker("--check", path).returncode, 0)
+
     def test_cut(self):
         path, data, said = self.record("--limit-kib", "1")
         self.assertLessEqual(len(data), 1024)
@@ -183,6 +193,46 @@ class RecordTest(WithFolder):
         for ns in (10**9, 10**9, 10**9 + 4_000_000, 10**9 + 3_000_000):
             packer.add(Raw(16 + len(packer.live), 1, ns, 1, 0, record.RAW_MALLOC, 0))
         self.assertEqual(read(packer.finish()), [(MALLOC, 1), (MALLOC, 1), (TIME, 4000), (MALLOC, 1), (MALLOC, 1), (END, 5)])
+
+
+class AdviseTest(WithFolder):
+    def test_mistakes(self):
+        for case in ((), ("--",), ("a", "--", "true"), ("--runs", "0", "a"), ("a", "b"), ("--nope", "a")):
+            done = run("advise.py", *case)
+            self.assertEqual((done.returncode, done.stdout), (2, ""), case)
+            self.assertIn("usage:", done.stderr, case)
+        done = run("advise.py", self.file(trace()))
+        self.assertEqual((done.returncode, len(done.stderr.splitlines())), (2, 1))
+
+    def test_a_program_with_every_preset(self):
+        done = run("advise.py", "--runs", "1", "--rest-ms", "100", "--allocator", "glibc,hakmem-fast,hakmem-standard",
+                   "--json", "out.json", "--", os.path.join(FOLDER, "record_target"), BUILD_WORKING_DIRECTORY=self.folder)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        names = {"glibc", "hakmem-fast", *(f"hakmem-standard-{preset}" for preset in advise.PRESETS)}
+        with open(os.path.join(self.folder, "out.json"), encoding="utf-8") as file:
+            self.assertEqual(set(json.load(file)["summary"]), names)
+        for column in ("time", "peak", "trough", "all three"):
+            self.assertRegex(done.stdout, f"\nBest in {column}: (glibc|hakmem)")
+
+    def test_presets_reach_the_process(self):
+        allocator, = [a for a in advise.with_presets([allocators.Allocator("hakmem-standard", "/x.so")])
+                      if a.name.endswith("lean")]
+        env = allocator.environment({"HAKMEM_PROFILE": "speed"})
+        self.assertEqual((env["HAKMEM_PROFILE"], env["LD_PRELOAD"]), ("lean", "/x.so"))
+
+    def test_which_is_best(self):
+        def cell(seconds, peak, end):
+            return replay.Cell([seconds], [peak], [end])
+
+        rows = advise.summarise({"a": cell(1.0, 4000, 0), "b": cell(1.01, 2000, 400), "c": cell(2.0, 1000, 4),
+                                 "d": replay.Cell(failure="it crashed")})
+        self.assertEqual(advise.best_of(rows, "time"), ["a", "b"])
+        self.assertEqual(advise.best_of(rows, "peak"), ["c"])
+        self.assertEqual(advise.best_of(rows, "trough"), ["a"])
+        self.assertAlmostEqual(rows["a"]["all"], 4 ** (1 / 3))
+        self.assertAlmostEqual(rows["c"]["all"], 2 ** (1 / 3))
+        self.assertEqual(advise.best_of(rows, "all"), ["c"])
+        self.assertNotIn("d", rows)
 
 
 class ReplayTest(WithFolder):

@@ -15,13 +15,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bench/lib/command_line.h"
 #include "bench/replay/trace.h"
 #include "bench/workloads/checked.h"
 
-enum { AHEAD = 10000, MILLION = 1000000 };
+enum { AHEAD = 10000, MILLION = 1000000, REST_STEP_MS = 100 };
 
 // How far a thread is: the index of its next call.
 struct progress {
@@ -36,9 +37,10 @@ static uint32_t *following;
 
 static void usage(FILE *to) {
   fprintf(to,
-          "usage: replay_worker [--check] [--rounds N] TRACE\n"
-          "  --check   only read the trace, and print what is in it\n"
-          "  --rounds  how often it is replayed; the time is that of all\n");
+          "usage: replay_worker [--check] [--rounds N] [--rest-ms N] TRACE\n"
+          "  --check    only read the trace, and print what is in it\n"
+          "  --rounds   how often it is replayed; the time is that of all\n"
+          "  --rest-ms  how long the process rests, with a call each 100 ms, before its memory at the end is read\n");
 }
 
 const struct command_line command_line = {.program = "replay_worker", .usage = usage};
@@ -183,13 +185,23 @@ static void free_rest(void) {
   }
 }
 
+// Idle, but for a call now and then: many allocators return memory only during calls.
+static void rest(uint64_t ms) {
+  for (uint64_t passed = 0; passed < ms; passed += REST_STEP_MS) {
+    nanosleep(&(struct timespec){0, REST_STEP_MS * 1000000L}, NULL);
+    void *p = malloc(64);
+    if (!p) out_of_memory(64);
+    free(p);
+  }
+}
+
 int main(int argc, char **argv) {
   // stdio would take its buffer from the allocator under test.
   static char out_buffer[4096];
   setvbuf(stdout, out_buffer, _IOFBF, sizeof out_buffer);
   const char *path = NULL, *value;
   bool only_check = false;
-  uint64_t rounds = 1;
+  uint64_t rounds = 1, rest_ms = 0;
   for (int i = 1; i < argc; i++) {
     if (strcmp(argv[i], "--help") == 0) {
       usage(stdout);
@@ -199,6 +211,8 @@ int main(int argc, char **argv) {
       only_check = true;
     } else if ((value = option_value("--rounds", argc, argv, &i))) {
       rounds = number("--rounds", value, 1, MILLION);
+    } else if ((value = option_value("--rest-ms", argc, argv, &i))) {
+      rest_ms = number("--rest-ms", value, 0, MILLION);
     } else if (argv[i][0] == '-' || path) {
       refuse("unknown argument '%s'", argv[i]);
     } else {
@@ -222,6 +236,7 @@ int main(int argc, char **argv) {
     free_rest();
     for (uint64_t i = 0; i < trace.threads; i++) atomic_store_explicit(&progress[i].at, 0, memory_order_relaxed);
   }
+  rest(rest_ms);
   const uint64_t end_kib = resident_kib("VmRSS"), peak_kib = resident_kib("VmHWM");
   allocator_print();
   printf("Operations = %" PRIu64 "\nTime = %.6f s\n", operations, (double)ns / 1e9);
