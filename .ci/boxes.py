@@ -17,7 +17,7 @@ import subprocess
 import sys
 
 COLUMNS = ["box", "job", "API", "settings", "statistics", "tests"]
-ROOMS = {"api", "block", "gate", "heap", "hot", "large", "meta", "observe", "os", "pages", "policy", "reclaim", "slab"}
+ROOMS = {"api", "block", "gate", "heap", "hot", "large", "meta", "observe", "os", "pages", "policy", "pprof", "reclaim", "slab"}
 ENDINGS = {".c", ".cc", ".h", ".inc"}
 TOKEN = re.compile(r"`([^`]*)`")
 

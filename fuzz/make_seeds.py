@@ -141,6 +141,12 @@ FORMATS = {
         {"turn": 0, "link": 3, "damage_header": 5, "write": 6, "forge": 7},
         {"block": Field(1), "link": Field(2, 2), "at": Field(2, 2), "class": Field(4), "value": Field(5),
          "fill": Field(6)}, False, bytes(RECORD)),
+    "pprof_fuzzer": (
+        {"begin": 0, "mapping": 0, "comment": 8, "long_comment": 16, "line": 24, "bytes": 31, "stack": 40,
+         "deep_stack": 41},
+        dict({letter: Field(i + 1) for i, letter in enumerate("abcdefg")}, gap=Field(1, 2), pages=Field(3),
+             offset=Field(4, 4), frames=Field(1), first=Field(2, 4), step=Field(6), value=Field(7), byte=Field(1),
+             length=Field(2, 2)), False, bytes(RECORD)),
     "release_policy_fuzzer": (
         {"superslab": 0, "superslab_free": 132, "lean": 2, "share": 3, "slice": 4, "judge": 5, "soft": 6,
          "next_purge": 7, "shrink": 8, "purged": 9, "grow": 10},
