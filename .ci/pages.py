@@ -19,7 +19,7 @@ NAME = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:c|h|cc|inc|py|bzl|bazel|md|txt|sh
 NOTES = "docs/analysis/README.md"
 LONGEST = 50_000
 # The pages for users, whose readers have the settings and the public headers only.
-FOR_USERS = re.compile(r"(?:README|docs/(?:EMBEDDING|INSTALLING|MEMORY|MIGRATING)|examples/.*)\.md")
+FOR_USERS = re.compile(r"(?:README|docs/(?:EMBEDDING|INSTALLING|MEMORY|MIGRATING|OBSERVABILITY)|examples/.*)\.md")
 MIGRATING = "docs/MIGRATING.md"
 # Files that a tool writes or that the reader creates.
 NOT_THERE = re.compile(r"NAME|docs/analysis/testing/ci-long\.md")

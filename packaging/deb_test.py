@@ -60,6 +60,7 @@ class Deb(commands.PackageTest):
         self.assertEqual(version, commands.version_of(self.root / "usr"))
         self.assertEqual(os.path.basename(PACKAGE), "hakmem_%s_%s.deb" % (version, ARCHITECTURE))
         self.assertRegex(self.field("Depends"), r"^libc6 \(>= 2\.\d+\)$")
+        self.assertEqual(self.field("Recommends"), "python3")
         for name in "Maintainer", "Section", "Priority", "Description", "Homepage":
             self.assertNotEqual(self.field(name), "", name)
         for line in self.control.splitlines():
@@ -76,18 +77,21 @@ class Deb(commands.PackageTest):
     def test_files_owners_and_modes(self):
         version = self.field("Version")
         self.assertEqual(self.files(), sorted([
-            "usr/bin/hakmem-run", "usr/include/hakmem/compat/jemalloc.h", "usr/include/hakmem/compat/tcmalloc.h",
+            "usr/bin/hakmem-prof", "usr/bin/hakmem-run", "usr/include/hakmem/compat/jemalloc.h", "usr/include/hakmem/compat/tcmalloc.h",
             "usr/include/hakmem/hakmem.h", "usr/include/hakmem/memory_resource.h",
             "usr/include/hakmem/stl_allocator.h", LIB + "/cmake/hakmem/hakmem-config-version.cmake",
             LIB + "/cmake/hakmem/hakmem-config.cmake", LIB + "/libhakmem.a", LIB + "/libhakmem.so",
             LIB + "/libhakmem.so.0", LIB + "/libhakmem.so." + version, LIB + "/pkgconfig/hakmem-static.pc",
             LIB + "/pkgconfig/hakmem.pc", "usr/share/doc/hakmem/changelog.gz", "usr/share/doc/hakmem/copyright",
+            "usr/share/hakmem/prof/prof_elf.py", "usr/share/hakmem/prof/prof_page.html", "usr/share/hakmem/prof/prof_page.py",
+            "usr/share/hakmem/prof/prof_profile.py", "usr/share/hakmem/prof/prof_report.py",
+            "usr/share/hakmem/prof/prof_symbols.py", "usr/share/man/man1/hakmem-prof.1.gz",
             "usr/share/man/man1/hakmem-run.1.gz", "usr/share/man/man3/hakmem.3.gz"]))
         for line in run("dpkg-deb", "-c", PACKAGE).stdout.decode().splitlines():
             mode, owner, _, _, _, name = line.split()[:6]
             self.assertEqual(owner, "root/root", line)
             wanted = {"d": "drwxr-xr-x", "l": "lrwxrwxrwx"}.get(mode[0], "-rw-r--r--")
-            self.assertEqual(mode, "-rwxr-xr-x" if name.endswith("bin/hakmem-run") else wanted, line)
+            self.assertEqual(mode, "-rwxr-xr-x" if name.startswith("./usr/bin/hakmem-") else wanted, line)
 
     def test_md5sums_and_size(self):
         lines = (self.scratch / "control/md5sums").read_text().splitlines()

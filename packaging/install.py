@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Installs libraries, header, hakmem-run, man pages, and what pkg-config and CMake need.
+"""Installs libraries, header, hakmem-run, hakmem-prof, man pages, and what pkg-config and CMake need.
 
 usage: bazel run //:install -- [--libdir DIR] PREFIX
 

@@ -19,12 +19,14 @@ from commands import PackageTest, files_below, run, version_of
 INSTALL, CONSUMER, SOURCES = sys.argv[1], pathlib.Path(sys.argv[2]).resolve(), sys.argv[3:]
 SERVES = re.compile(r"hakmem \d+\.\d+\.\d+ \w+ header=\w+ serves\n")
 
-FILES = ["bin/hakmem-run", "include/hakmem/compat/jemalloc.h", "include/hakmem/compat/tcmalloc.h",
+FILES = ["bin/hakmem-prof", "bin/hakmem-run", "include/hakmem/compat/jemalloc.h", "include/hakmem/compat/tcmalloc.h",
          "include/hakmem/hakmem.h", "include/hakmem/memory_resource.h", "include/hakmem/stl_allocator.h",
          "lib/cmake/hakmem/hakmem-config-version.cmake",
          "lib/cmake/hakmem/hakmem-config.cmake", "lib/libhakmem.a", "lib/libhakmem.so", "lib/libhakmem.so.0",
          "lib/libhakmem.so.VERSION", "lib/pkgconfig/hakmem-static.pc", "lib/pkgconfig/hakmem.pc",
-         "share/doc/hakmem/LICENSE", "share/man/man1/hakmem-run.1", "share/man/man3/hakmem.3"]
+         "share/doc/hakmem/LICENSE", "share/hakmem/prof/prof_elf.py", "share/hakmem/prof/prof_page.html",
+         "share/hakmem/prof/prof_page.py", "share/hakmem/prof/prof_profile.py", "share/hakmem/prof/prof_report.py",
+         "share/hakmem/prof/prof_symbols.py", "share/man/man1/hakmem-prof.1", "share/man/man1/hakmem-run.1", "share/man/man3/hakmem.3"]
 
 
 def install(*arguments, **variables):
@@ -56,7 +58,7 @@ class Installed(PackageTest):
         for path in self.prefix.rglob("*"):
             mode = stat.S_IMODE(path.lstat().st_mode)
             if not path.is_symlink():
-                wanted = 0o755 if path.is_dir() or path.name == "hakmem-run" else 0o644
+                wanted = 0o755 if path.is_dir() or path.name in ("hakmem-run", "hakmem-prof") else 0o644
                 self.assertEqual(oct(mode), oct(wanted), path)
             self.assertFalse(path.name.startswith("."), path)
         lib = self.prefix / "lib"
@@ -175,6 +177,17 @@ class Installed(PackageTest):
         done = run(self.prefix / "bin/hakmem-run", "HAKMEM_SHOW_CONFIG=1", "true")
         self.assertEqual(done.returncode, 0)
         self.assertIn("hakmem: HAKMEM_PROFILE=balanced (default)\n", done.stderr)
+
+    def test_hakmem_prof(self):
+        profile = self.scratch / "empty.pb"
+        # One type of the texts 1 and 2, and the texts.
+        profile.write_bytes(b"\x0a\x04\x08\x01\x10\x02\x32\x00\x32\x05space\x32\x05bytes")
+        self.assertIn("space: 0 B\n", self.ok(self.prefix / "bin/hakmem-prof", profile))
+        self.assertIn("<title>empty.pb</title>", self.ok(self.prefix / "bin/hakmem-prof", "--html", "-", profile))
+        done = run(self.prefix / "bin/hakmem-prof", __file__)
+        self.assertEqual(done.returncode, 2)
+        self.assertRegex(done.stderr, r"\Ahakmem-prof: .* no profile[^\n]*\n\Z")
+        self.assertEqual(files_below(self.prefix), self.expected_files(), "it leaves no files behind")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the Debian package: library, archive, header, hakmem-run and man pages in one.
+"""Makes the Debian package: library, archive, header, hakmem-run, hakmem-prof and man pages in
+one.
 
 usage: make_deb.py --architecture ARCH --multiarch TRIPLET --strip PROGRAM OUTPUT SOURCE...
 
@@ -32,6 +33,8 @@ Multi-Arch: no
 Maintainer: {maintainer}
 Installed-Size: {size}
 Depends: libc6 (>= {libc})
+Recommends: python3
+Suggests: binutils
 Section: libs
 Priority: optional
 Homepage: https://example.org/hakmem
@@ -40,8 +43,8 @@ Description: general-purpose malloc
  with it, and by hakmem-run for programs that exist. It is fast, gives memory
  back to the system, and notices double frees and other misuse.
  .
- This package holds the shared library, what is needed to build with it, and
- hakmem-run.
+ This package holds the shared library, what is needed to build with it,
+ hakmem-run, and hakmem-prof, which shows heap profiles and needs Python.
 """
 
 CHANGELOG = """\

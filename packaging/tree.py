@@ -9,8 +9,9 @@ import tempfile
 
 # The files of the build, by the names that `File.source` uses.
 SOURCES = ("libhakmem.so.0", "libhakmem.a", "hakmem.h", "memory_resource.h", "stl_allocator.h", "jemalloc.h", "tcmalloc.h",
-           "hakmem-run", "ENV.md", "LICENSE", "hakmem.pc.in", "hakmem-static.pc.in", "hakmem-config.cmake.in",
-           "hakmem-config-version.cmake.in", "hakmem.3.in", "hakmem-run.1.in")
+           "hakmem-run", "hakmem-prof", "prof_elf.py", "prof_page.html", "prof_page.py", "prof_profile.py", "prof_report.py",
+           "prof_symbols.py", "ENV.md", "LICENSE", "hakmem.pc.in", "hakmem-static.pc.in", "hakmem-config.cmake.in",
+           "hakmem-config-version.cmake.in", "hakmem.3.in", "hakmem-prof.1.in", "hakmem-run.1.in")
 
 
 class TreeError(Exception):
@@ -62,7 +63,10 @@ def tree(sources, prefix, libdir):
         return re.sub(r"@([A-Z]+)@", lambda match: words[match.group(1)], content[name].decode()).encode()
 
     library = "libhakmem.so." + version
+    parts = {"share/hakmem/prof/" + name: (content[name], None, 0o644) for name in SOURCES if name.startswith("prof_")}
     return {
+        **parts,
+        "bin/hakmem-prof": (content["hakmem-prof"], None, 0o755),
         "bin/hakmem-run": (content["hakmem-run"], None, 0o755),
         "include/hakmem/compat/jemalloc.h": (content["jemalloc.h"], None, 0o644),
         "include/hakmem/compat/tcmalloc.h": (content["tcmalloc.h"], None, 0o644),
@@ -77,6 +81,7 @@ def tree(sources, prefix, libdir):
         libdir + "/pkgconfig/hakmem-static.pc": (filled("hakmem-static.pc.in"), None, 0o644),
         libdir + "/cmake/hakmem/hakmem-config.cmake": (filled("hakmem-config.cmake.in"), None, 0o644),
         libdir + "/cmake/hakmem/hakmem-config-version.cmake": (filled("hakmem-config-version.cmake.in"), None, 0o644),
+        "share/man/man1/hakmem-prof.1": (filled("hakmem-prof.1.in"), None, 0o644),
         "share/man/man1/hakmem-run.1": (filled("hakmem-run.1.in"), None, 0o644),
         "share/man/man3/hakmem.3": (filled("hakmem.3.in"), None, 0o644),
         "share/doc/hakmem/LICENSE": (content["LICENSE"], None, 0o644),
