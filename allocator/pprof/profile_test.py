@@ -127,7 +127,7 @@ class Gzip(unittest.TestCase):
     def check(self, data):
         packed_data = run("gzip", text=data).stdout
         unpacker = zlib.decompressobj(wbits=31)
-        self.assertEqual(unpacker.decompress(packed_data), data)
+        self.assertTrue(unpacker.decompress(packed_data) == data)
         self.assertTrue(unpacker.eof)
         self.assertEqual(unpacker.unused_data, b"")
         self.assertLessEqual(len(packed_data), 40 + len(data) * 9 // 8 + len(data) // 8192)
@@ -157,6 +157,12 @@ class Gzip(unittest.TestCase):
 
 
 class Encoding(unittest.TestCase):
+    def same(self, got, expected):
+        """As assertEqual, which takes minutes to describe how two long lists differ."""
+        for i, (one, other) in enumerate(zip(got, expected)):
+            self.assertTrue(one == other, "the first difference is at %d: %.200r, not %.200r" % (i, one, other))
+        self.assertEqual(len(got), len(expected))
+
     def test_an_empty_one(self):
         got = profile()
         self.assertEqual((got.types, got.samples, got.default), (TYPES, [], "inuse_space"))
@@ -185,9 +191,9 @@ class Encoding(unittest.TestCase):
                 stacks.append((numbers, RANDOM.choices(pool, k=RANDOM.randrange(60))))
             got = profile(*("map %x %x %x %s %s" % (*one[:4], one[4] or "-") for one in maps),
                           *(stack(*one) for one in stacks), about="about %d 0 1 0 0" % values)
-            self.assertEqual(got.mappings, maps)
-            self.assertEqual([(numbers, addresses) for addresses, _, numbers in got.samples],
-                             [(numbers, [address - 1 for address in addresses]) for numbers, addresses in stacks])
+            self.same(got.mappings, maps)
+            self.same([(numbers, addresses) for addresses, _, numbers in got.samples],
+                      [(numbers, [address - 1 for address in addresses]) for numbers, addresses in stacks])
             self.assertEqual(len(got.addresses), len(set(got.addresses)), "an address is written once")
             for addresses, places, _ in got.samples:
                 for address, place in zip(addresses, places):
@@ -202,15 +208,15 @@ class Encoding(unittest.TestCase):
     def test_a_deep_stack_keeps_the_frames_nearest_to_the_allocation(self):
         for depth, comments in ((MOST_FRAMES, []), (MOST_FRAMES + 1, ["1 stacks are cut to 256 frames"])):
             got = profile(stack([0] * 4, range(100, 100 + depth)))
-            self.assertEqual(got.samples[0][0], list(range(99, 99 + MOST_FRAMES)))
+            self.same(got.samples[0][0], list(range(99, 99 + MOST_FRAMES)))
             self.assertEqual(got.comments, comments)
 
     def test_more_addresses_than_the_table_holds(self):
         addresses = [0x400000 + 16 * i for i in range(2 * ADDRESSES)]
         parts = [addresses[i : i + 200] for i in range(0, len(addresses), 200)]
         got = profile(*(stack([i] * 4, part) for i, part in enumerate(parts + parts)))
-        self.assertEqual([addresses for addresses, _, _ in got.samples],
-                         [[address - 1 for address in part] for part in parts + parts])
+        self.same([addresses for addresses, _, _ in got.samples],
+                  [[address - 1 for address in part] for part in parts + parts])
         self.assertGreater(len(got.addresses), 2 * ADDRESSES)
         self.assertLess(len(got.addresses), 4 * ADDRESSES)
 
@@ -248,10 +254,10 @@ class Encoding(unittest.TestCase):
             done = run("script", str(size), text=script, status=1)
             self.assertEqual(done.stderr, b"error 5\n")
             self.assertLessEqual(len(done.stdout), size)
-            self.assertEqual(done.stdout, whole[: len(done.stdout)])
+            self.assertTrue(whole.startswith(done.stdout))
             with self.assertRaises((EOFError, zlib.error, gzip.BadGzipFile)):
                 gzip.decompress(done.stdout or b"\x1f\x8b")
-        self.assertEqual(run("script", str(len(whole)), text=script).stdout, whole)
+        self.assertTrue(run("script", str(len(whole)), text=script).stdout == whole)
 
     def test_a_full_disk(self):
         with open("/dev/full", "wb") as full:
