@@ -3,7 +3,7 @@
 #
 # Checks every configuration and combination by an analysis of //allocator:libhakmem.so: it is built by the named
 # compiler for the named machine, or refused with a reason. Nothing is compiled except planted bugs that the compiler
-# must refuse, and one box with settings.
+# must refuse, one box with settings, and the override under sanitizers.
 #
 #   toolchains/check_configs.sh
 #
@@ -160,6 +160,37 @@ if settings 'profil=lean'; then
 elif ! grep -qx 'hakmem: //configs:conf: "profil=lean" is not accepted; .*; the nearest is HAKMEM_PROFILE' "$scratch/log"; then
   wrong 'a misspelt setting fails without the nearest name'
 fi
+
+# ---- Sanitizers with a malloc of their own ------------------------------------------------------------------------------
+# left_to COMPILER SANITIZER: with this sanitizer, as any build passes it, the override has nothing but its name, and the
+# compiler notes why.
+left_to() {
+  cases=$((cases + 1))
+  object=$scratch/override.o
+  for source in libc_override cxx_override; do
+    if ! "$1" -std=c17 -O2 -Wall -Wextra -Werror -D_GNU_SOURCE=1 -I. -Iallocator/include "-fsanitize=$2" -c \
+      "allocator/api/$source.c" -o "$object" >"$scratch/log" 2>&1; then
+      wrong "$source.c does not compile: $1 -fsanitize=$2"
+      return
+    fi
+    case $source in
+      libc_override)
+        grep -qF "hakmem: a sanitizer is on, so this program gets the sanitizer's malloc instead of hakmem's" "$scratch/log" ||
+          wrong "no note: $1 -fsanitize=$2"
+        nm "$object" | grep -q ' hak_override_sanitized$' || wrong "no name: $1 -fsanitize=$2"
+        ;;
+      cxx_override) [ ! -s "$scratch/log" ] || wrong "a second note: $1 -fsanitize=$2" ;;
+    esac
+    nm --defined-only "$object" >"$scratch/log"
+    if grep -qE ' (hak_override_malloc|malloc|free|calloc|realloc|_Zn.*|_Zd.*)$' "$scratch/log"; then
+      wrong "$source.c has a malloc: $1 -fsanitize=$2"
+    fi
+  done
+}
+
+for sanitizer in address thread; do left_to "$gcc" $sanitizer; done
+for sanitizer in address thread memory hwaddress; do left_to "$clang" $sanitizer; done
+for sanitizer in address thread hwaddress; do left_to "$cross" $sanitizer; done
 
 # ---- Accesses without a lock --------------------------------------------------------------------------------------------
 # lock_bug NAME: whether clang compiles toolchains/planted/lock_bug.c with that bug.

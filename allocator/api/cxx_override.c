@@ -7,12 +7,16 @@
 // A program may replace any of them. C++ defines most forms by another one: new[] by new, a nothrow form by the form
 // that throws, a delete with a size by the delete without. So if the program has replaced the other form, ours calls it
 // by its symbol. All are weak, so that the definitions of a program linked with the archive take precedence.
+//
+// Under a sanitizer with operators of its own there is none of them: libc_override.c.
 #include <hakmem/hakmem.h>
 
 #include "allocator/api/cxx_new.h"
 #include "allocator/api/entry.h"
 #include "allocator/api/sized.h"
 #include "allocator/os/atomic.h"
+
+#if !HAK_SANITIZED || defined(HAK_RENAMED)
 
 struct nothrow;  // std::nothrow_t
 
@@ -240,3 +244,5 @@ void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *ptr, size_t align, const struct n
   (void)tag;
   DELETE_OR(_ZdaPvSt11align_val_t(ptr, align), plain_delete(ptr))
 }
+
+#endif  // HAK_SANITIZED

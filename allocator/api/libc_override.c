@@ -3,6 +3,9 @@
 // The C library's allocation functions under their own names: C17, C23, POSIX.1-2024 and the GNU C library's additions.
 // Every function that glibc's malloc.o defines is here, so that a static link never includes that object. musl has none
 // of the additions; the functions before them are those that musl requires of a replacement malloc.
+//
+// Under a sanitizer with a malloc of its own there is none of this, and the program gets the sanitizer's. Otherwise it
+// would crash before main.
 #include <errno.h>
 #include <hakmem/hakmem.h>
 #include <malloc.h>
@@ -17,6 +20,20 @@
 #include "allocator/observe/statistics.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
+
+#if HAK_SANITIZED && !defined(HAK_RENAMED)
+
+#pragma message("hakmem: a sanitizer is on, so this program gets the sanitizer's malloc instead of hakmem's")
+
+// A name without a byte behind it, which the linker keeps: it tells in the symbols of a program why malloc is not
+// hakmem's (packaging/run).
+__asm__(
+    ".globl hak_override_sanitized\n"
+    ".hidden hak_override_sanitized\n"
+    ".type hak_override_sanitized, %function\n"
+    ".set hak_override_sanitized, 1\n");
+
+#else
 
 // Not declared by every C library.
 HAK_EXPORT void cfree(void *ptr);
@@ -283,3 +300,5 @@ void *__libc_valloc(size_t size) { return valloc(size); }    // NOLINT(concurren
 void *__libc_pvalloc(size_t size) { return pvalloc(size); }  // NOLINT(concurrency-mt-unsafe)
 
 #endif  // __GLIBC__
+
+#endif  // HAK_SANITIZED

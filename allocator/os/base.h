@@ -56,6 +56,20 @@
 // Bytes that the header takes from the usable size of a small block.
 #define HAK_HEADER_BYTES (HAK_HEADER == HAK_HEADER_MODE_NONE ? 0u : 1u)
 
+// ---- Sanitizers with a malloc of their own: two mallocs in one program exclude each other --------
+// Only the compiler knows its options, however the build passes them.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_HWADDRESS__) || defined(__SANITIZE_THREAD__)
+#define HAK_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(hwaddress_sanitizer) || __has_feature(memory_sanitizer) || \
+    __has_feature(thread_sanitizer)
+#define HAK_SANITIZED 1
+#endif
+#endif
+#ifndef HAK_SANITIZED
+#define HAK_SANITIZED 0
+#endif
+
 // Enclose the declarations of an internal header. Hidden visibility tells the compiler that a name is defined in this
 // library, so that it is reached without the global offset table. The option -fvisibility applies to definitions only.
 #ifdef __cplusplus

@@ -4,8 +4,8 @@
 // another library that allocates, and write errno. These functions do none of this, so they may be called under any
 // lock.
 //
-// Builds with AddressSanitizer, ThreadSanitizer or MemorySanitizer call the C library nevertheless: the sanitizer's
-// interceptors must see what is mapped and read.
+// Builds with a sanitizer that has a malloc of its own call the C library nevertheless: its interceptors must see what
+// is mapped and read.
 //
 // Used by this room, and by the few boxes of other rooms that wait or start threads.
 #ifndef HAKMEM_OS_SYS_CALL_H_
@@ -19,17 +19,6 @@
 #include <unistd.h>
 
 #include "allocator/os/base.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HAK_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define HAK_SANITIZED 1
-#endif
-#endif
-#ifndef HAK_SANITIZED
-#define HAK_SANITIZED 0
-#endif
 
 // The result is the kernel's: on failure the negative error number.
 

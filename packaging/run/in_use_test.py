@@ -17,7 +17,7 @@ ANOTHER = "has another malloc linked in, perhaps that of a static C library: " +
 LIBC = "has the C library's malloc: " + LABEL
 STRIPPED = "has no symbols that tell: it is stripped"
 
-# Each kind of program and the reason why it is wrong; None: it is right.
+# Each kind of program and the reason why it is wrong; None: it is right. RIGHT: whose malloc it then has.
 KINDS = {
     "dynamic": LIBC,
     "static": ANOTHER,
@@ -28,8 +28,11 @@ KINDS = {
     "hakmem_static": None,
     "hakmem_stripped": STRIPPED,
     "linked": None,
+    "sanitized": None,
     "prefixed": "has only the functions hak_* of hakmem, beside another malloc: " + LABEL + ", not :hakmem",
 }
+
+RIGHT = {"sanitized": "the malloc of its sanitizer, and without one hakmem's"}
 
 
 def run(*arguments):
@@ -41,8 +44,9 @@ class InUse(unittest.TestCase):
     maxDiff = None
 
     def expect(self, program, why):
-        expected = (0, "%s has hakmem's malloc\n" % program, "") if why is None else (1, "FAILED: %s %s\n" % (program, why), "")
-        self.assertEqual(run(program), expected)
+        right = RIGHT.get(os.path.basename(program).partition("_")[2], "hakmem's malloc")
+        expected = (0, "%s has %s\n" % (program, right)) if why is None else (1, "FAILED: %s %s\n" % (program, why))
+        self.assertEqual(run(program), (*expected, ""))
 
     def test_programs(self):
         kinds = {os.path.basename(program).partition("_")[2]: program for program in PROGRAMS}

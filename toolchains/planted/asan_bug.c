@@ -6,7 +6,7 @@
 
 int main(int argc, char **argv) {
   (void)argv;
-  size_t size = 24;
+  size_t size = 32;  // hwasan sees whole 16 bytes only
   volatile char *block = calloc(size, 1);
   if (block == NULL) return 2;
   size_t at = argc > 1 ? size : size - 1;

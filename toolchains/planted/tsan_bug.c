@@ -1,30 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Two threads write one variable; with any argument without synchronisation.
+// Two threads write one block; with any argument without synchronisation.
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool locked;
-static int shared;
 
-static void *count(void *unused) {
+static void *count(void *shared) {
   for (int i = 0; i < 1000; i++) {
     if (locked) pthread_mutex_lock(&lock);
-    shared++;
+    ++*(int *)shared;
     if (locked) pthread_mutex_unlock(&lock);
   }
-  return unused;
+  return NULL;
 }
 
 int main(int argc, char **argv) {
   (void)argv;
   locked = argc == 1;
+  int *shared = calloc(1, sizeof *shared);
   pthread_t other;
-  if (pthread_create(&other, NULL, count, NULL) != 0) return 2;
-  count(NULL);
+  if (shared == NULL || pthread_create(&other, NULL, count, shared) != 0) return 2;
+  count(shared);
   pthread_join(other, NULL);
-  printf("counted %d\n", shared);
+  printf("counted %d\n", *shared);
+  free(shared);
   return 0;
 }
