@@ -156,4 +156,24 @@ TEST_F(HugeGround, EachKindOfSlabHasItsGround) {
   GiveAll(slabs);
 }
 
+// A huge page would also hold what the blocks of a slab leave unused: classes that leave much stay on small pages.
+TEST_F(HugeGround, SlabsThatLeaveMuchUnusedStayOnSmallPages) {
+  if (HAK_HARDENED) GTEST_SKIP() << "none are wanted unasked";
+  hak_config.huge_pages = HAK_HUGE_PAGES_AUTO;
+  std::vector<hak_slab *> slabs;
+  while (hak_commit_now() < HAK_HUGE_FROM) slabs.push_back(TakeUsed(kSmall));
+  int small = 0;
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    hak_slab *slab = hak_pool_take_further(class_id, SomeOwner(), true);
+    ASSERT_NE(slab, nullptr);
+    const size_t stride = hak_class_stride(class_id);
+    const size_t used = (HAK_SLAB_SIZE - HAK_HEADER_BYTES) / stride * stride;
+    EXPECT_EQ(IsHuge(slab), used >= HAK_SLAB_SIZE * 6 / 7) << stride;
+    small += !IsHuge(slab);
+    slabs.push_back(slab);
+  }
+  EXPECT_GT(small, 3);
+  GiveAll(slabs);
+}
+
 }  // namespace

@@ -17,8 +17,11 @@
 #include "allocator/slab/slab_release.h"
 #include "allocator/slab/superslab_records.h"
 
-// Blocks with a larger stride would waste too much of slab 0, which is shorter.
+// Slab 0, which is shorter, serves a larger stride only if it holds as many blocks as another slab.
 #define SLAB0_STRIDE_MAX 4096u
+// In a huge page a slab also holds the memory that its blocks leave unused. If that is more than this, small pages
+// serve the class better.
+#define UNUSED_MOST (HAK_SLAB_SIZE / 7)
 // A heap with this many superslabs is large: rounding costs it more than additional classes do.
 #define REFINE_SUPERSLABS 16u
 // When this many slabs in small pages are left, a large heap uses them up before it maps another superslab.
@@ -117,9 +120,11 @@ static struct hak_superslab *find_slab(uint32_t usable, bool further, bool grow)
 }
 
 static struct hak_slab *take(uint32_t class_id, struct hak_heap *owner, bool further, bool grow) {
-  const uint32_t usable = hak_class_stride(class_id) > SLAB0_STRIDE_MAX ? ~1u : HAK_ALL_SLABS;
+  const size_t stride = hak_class_stride(class_id);
+  const size_t unused = (HAK_SLAB_ROOM - HAK_HEADER_BYTES) % stride;
+  const uint32_t usable = stride > SLAB0_STRIDE_MAX && unused < HAK_SUPERSLAB_HEAD ? ~1u : HAK_ALL_SLABS;
   hak_pool_enter();
-  struct hak_superslab *ss = find_slab(usable, further, grow);
+  struct hak_superslab *ss = find_slab(usable, further && unused <= UNUSED_MOST, grow);
   struct hak_slab *slab = NULL;
   if (ss != NULL) {
     const uint32_t candidates = ss->free_mask & usable;

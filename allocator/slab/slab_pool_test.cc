@@ -36,7 +36,20 @@ using hak_unit::SomeOwner;
 using hak_unit::TakeManyUsed;
 using hak_unit::TakeUsed;
 
-constexpr uint32_t kBig = HAK_CLASS_COUNT - 1;  // class id: 32 KiB, never in slab 0
+// Whether slab 0 holds fewer blocks of the class than other slabs do.
+bool IsShortInSlab0(uint32_t class_id) {
+  const size_t room = HAK_SLAB_ROOM - HAK_HEADER_BYTES;
+  const size_t stride = hak_class_stride(class_id);
+  return room / stride != (room - HAK_SUPERSLAB_HEAD) / stride;
+}
+
+// The class of the largest blocks that are never in slab 0.
+uint32_t FindBig() {
+  uint32_t class_id = HAK_CLASS_COUNT - 1;
+  while (!IsShortInSlab0(class_id)) class_id--;
+  return class_id;
+}
+const uint32_t kBig = FindBig();
 
 // The free slabs of every superslab, as bits, found by visiting all slabs.
 using FreeSlabs = std::map<hak_superslab *, uint32_t>;
@@ -117,6 +130,28 @@ TEST_F(Pool, ASlabComesFormattedOwnedAndOnTheMap) {
   hak_pool_give(slab);
   EXPECT_EQ(hak_slab_map_find(hak_slab_begin(slab)), HAK_CLASS_NONE);
   EXPECT_EQ(hak_pool_totals().slabs_used, 0u);
+}
+
+// A large stride that fits into slab 0 as often as into another slab uses it; one that would lose a block does not.
+TEST_F(Pool, Slab0ServesLargeStridesThatLoseNoBlock) {
+  int served = 0;
+  int spared = 0;
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    if (hak_class_stride(class_id) <= 4096) continue;
+    std::vector<hak_slab *> slabs = TakeManyUsed(HAK_SLABS_PER_SUPERSLAB, class_id);
+    bool is_used = false;
+    for (const hak_slab *slab : slabs) {
+      ASSERT_NE(slab, nullptr);
+      EXPECT_EQ(slab->capacity, (HAK_SLAB_ROOM - HAK_HEADER_BYTES) / hak_class_stride(class_id)) << class_id;
+      is_used = is_used || slab->index == 0;
+    }
+    EXPECT_EQ(is_used, !IsShortInSlab0(class_id)) << class_id;
+    (is_used ? served : spared)++;
+    GiveAll(slabs);
+    hak_pool_trim(0);
+  }
+  EXPECT_GT(served, 4);
+  EXPECT_GT(spared, 4);
 }
 
 TEST_F(Pool, TotalsCountWhatIsThere) {
