@@ -142,7 +142,9 @@ class Installed(PackageTest):
             self.serves(program, LD_LIBRARY_PATH=str(self.prefix / "lib"))
             flags = self.pkg_config("--cflags", "--libs", "hakmem-static")
             self.ok(compiler, "-O1", source, "-o", program, *flags)
-            self.assertNotIn("libhakmem", self.ok("readelf", "-dW", program))
+            dynamic = self.ok("readelf", "-dW", program)
+            self.assertNotIn("libhakmem", dynamic)
+            self.assertIn("(PREINIT_ARRAY)", dynamic)
             self.serves(program)
             flags = self.pkg_config("--cflags", "--static", "--libs", "hakmem")
             self.ok(compiler, "-O1", "-static", source, "-o", program, *flags)
@@ -159,6 +161,8 @@ class Installed(PackageTest):
                 self.serves(program)
                 dynamic = self.ok("readelf", "-dW", program)
                 self.assertEqual("[libhakmem.so.0]" in dynamic, link == "shared")
+                self.assertEqual("(PREINIT_ARRAY)" in dynamic, link == "archive")
+            self.assertTrue((build / ("plugin_%s.so" % language)).exists())
 
     def test_cmake_versions(self):
         major, minor, patch = map(int, self.version.split("."))

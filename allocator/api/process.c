@@ -295,9 +295,9 @@ static void after_fork_in_child(void) HAK_NO_THREAD_SAFETY_ANALYSIS("fork has th
 // Exists since glibc 2.34, whose thread functions work before any constructor has run.
 extern pid_t _Fork(void) __attribute__((weak));
 
-// The library is marked to be initialised first (-z initfirst), even before the C library, so that fork handlers
-// registered in other constructors come later than ours and enclose them. At that point only the constructor's
-// arguments give the environment.
+// The library is marked to be initialised first (-z initfirst), even before the C library, and a program calls us before
+// all constructors (api/early.h), so that fork handlers registered in other constructors come later than ours and
+// enclose them. At that point only the arguments give the environment.
 static bool is_first(char **environment) { return environ == NULL && environment != NULL; }
 static bool is_too_early(void) { return _Fork == NULL; }
 #else
@@ -311,8 +311,8 @@ static bool is_too_early(void) { return false; }
 
 // Fork handlers that the program registers later enclose ours. Those registered earlier run inside, while this thread
 // holds every lock: they may allocate, but must not wait for another thread that allocates. Priority 101: before the
-// other constructors of a program that contains the allocator.
-__attribute__((constructor(101))) static void start_hooks(int argc, char **argv, char **environment) {
+// other constructors of an object that contains the allocator.
+__attribute__((constructor(101))) void hak_process_start_hooks(int argc, char **argv, char **environment) {
   (void)argc;
   (void)argv;
   if (!is_first(environment) || !is_too_early()) set_hooks();

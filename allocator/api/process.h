@@ -25,6 +25,10 @@ HAK_INLINE struct hak_heap *hak_thread_heap(void) {
 // back to their slabs.
 HAK_COLD struct hak_heap *hak_thread_heap_to_free(void);
 
+// Registers the fork handlers and the thread key, unless it is too early for that. A constructor with a high priority,
+// and in programs an entry of .preinit_array (api/early.h); the arguments are those of both.
+void hak_process_start_hooks(int argc, char **argv, char **environment);
+
 // hak_gate_set, and what must follow a change besides hak_config. Hold no lock.
 int hak_process_configure(const char *name, const char *value);
 

@@ -30,6 +30,15 @@ API_MUTANTS = [
         "killer": "//packaging/run:hakmem_run_test",
     },
     {
+        "name": "early_entry_missing",
+        "file": "allocator/api/early.c",
+        "old": "__attribute__((section(\".preinit_array\"), used))",
+        "new": "__attribute__((used))",
+        "kind": "wrong order",
+        "breaks": "fork handlers that a library registers in its constructor run while a program's allocator is locked",
+        "killer": "//allocator/test/life:early_program_test",
+    },
+    {
         "name": "deepbind_kept",
         "file": "allocator/api/dlopen_override.c",
         "old": "? flags & ~RTLD_DEEPBIND : flags",

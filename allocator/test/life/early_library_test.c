@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Fork handlers that a library registers in its constructor before the first allocation, in a program with libhakmem.so
-// preloaded. They run while other threads may still allocate, such as a thread that holds the library's lock. Settings
-// from the environment are read that early too.
+// preloaded, or one that contains the allocator. They run while other threads may still allocate, such as a thread that
+// holds the library's lock. Settings from the environment are read that early too.
 //
 //   early_library_test LIBHAKMEM LIBRARY
+//   early_program_test LIBRARY
 #include <dlfcn.h>
+#include <hakmem/hakmem.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -64,9 +66,19 @@ static int fail(const char *what) {
   return 1;
 }
 
-static int preloaded(void) {
+// hak_config_get of this program or of libhakmem.so; NULL: there is none.
+static const char *(*config_get(void))(const char *name, const char **origin) {
+#if HAK_TEST_ARCHIVE
+  return hak_config_get;
+#else
   const char *(*get)(const char *name, const char **origin);
   *(void **)&get = dlsym(RTLD_DEFAULT, "hak_config_get");
+  return get;
+#endif
+}
+
+static int preloaded(void) {
+  const char *(*const get)(const char *name, const char **origin) = config_get();
   if (get == NULL) return fail("libhakmem.so is not there");
   const char *origin = NULL;
   const char *value = get("HAKMEM_IDLE_CACHE_MS", &origin);
@@ -97,7 +109,7 @@ static int preloaded(void) {
 
 int main(int argc, char **argv) {
   if (argc == 1) return preloaded();
-  if (argc != 3) return 2;
+  if (argc != (HAK_TEST_ARCHIVE ? 2 : 3)) return 2;
   alarm(60);
   // With the purge thread, which starts as early, and without it.
   for (int background = 0; background < 2; background++) {
@@ -105,7 +117,7 @@ int main(int argc, char **argv) {
     if (child == 0) {
       char both[4096];
       char *first = realpath(argv[1], NULL);
-      char *second = realpath(argv[2], NULL);
+      char *second = realpath(argv[argc - 1], NULL);
       if (first == NULL || second == NULL) _exit(2);
       snprintf(both, sizeof both, "%s:%s", first, second);
       setenv("LD_PRELOAD", both, 1);
