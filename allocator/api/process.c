@@ -295,9 +295,9 @@ static void after_fork_in_child(void) HAK_NO_THREAD_SAFETY_ANALYSIS("fork has th
 // Exists since glibc 2.34, whose thread functions work before any constructor has run.
 extern pid_t _Fork(void) __attribute__((weak));
 
-// The library is marked to be initialised first (-z initfirst), even before the C library, and a program calls us before
-// all constructors (api/early.h), so that fork handlers registered in other constructors come later than ours and
-// enclose them. At that point only the arguments give the environment.
+// The library is marked to be initialised first (-z initfirst), even before the C library, and a program calls us
+// before all constructors (api/early.h), so that fork handlers registered in other constructors come later than ours
+// and enclose them. At that point only the arguments give the environment.
 static bool is_first(char **environment) { return environ == NULL && environment != NULL; }
 static bool is_too_early(void) { return _Fork == NULL; }
 #else
