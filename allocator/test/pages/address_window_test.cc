@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <sstream>
@@ -18,6 +19,7 @@
 
 #include "allocator/os/unit_test.h"
 #include "allocator/test/probe.h"
+#include "allocator/test/subprocess.h"
 #include "allocator/test/test_random.h"
 
 namespace hak_test {
@@ -90,6 +92,35 @@ void Locked() {
 }
 
 TEST(AddressWindow, LockingAllMemoryLocksLittle) { HAK_EXPECT_PASSES_IN_CHILD(Locked()); }
+
+// The kernel counts all addresses when a process locks its memory, and refuses when they exceed the limit.
+constexpr rlim_t kLockLimit = 16 * kMiB;
+
+TEST(AddressWindowChild, LocksAllMemoryWithoutPrivilege) {
+  if (getenv("HAK_TEST_CHILD") == nullptr) GTEST_SKIP() << "run by another test";
+  const rlimit limit = {kLockLimit, kLockLimit};
+  ASSERT_EQ(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+  ASSERT_EQ(getuid() == 0 ? setresuid(65534, 65534, 65534) : 0, 0);
+  hak_free(hak_malloc(100));
+  ASSERT_EQ(mlockall(MCL_CURRENT | MCL_FUTURE), 0) << Status("VmSize");
+  EXPECT_LE(Status("VmLck"), kLockLimit);
+  void *block = hak_malloc(100000);
+  ASSERT_NE(block, nullptr);
+  memset(block, 1, 100000);
+}
+
+TEST(AddressWindow, TwoLevelsLetAProgramLockItsMemoryUnderASmallLimit) {
+  if (IsFastBuild()) GTEST_SKIP() << "FAST's settings are constants";
+  if (!CanRunSelf()) GTEST_SKIP() << "this emulator cannot start itself";
+  rlimit limit = {};
+  getrlimit(RLIMIT_MEMLOCK, &limit);
+  if (limit.rlim_max < kLockLimit) GTEST_SKIP() << "the limit here is smaller";
+  const std::vector<std::string> child = {"--gtest_filter=AddressWindowChild.*"};
+  const Outcome two_levels = RunSelf(child, {"HAK_TEST_CHILD=1", "HAKMEM_SLAB_MAP=two_level"});
+  EXPECT_EQ(two_levels.exit_code, 0) << two_levels;
+  const Outcome flat = RunSelf(child, {"HAK_TEST_CHILD=1", "HAKMEM_SLAB_MAP=flat"});
+  EXPECT_EQ(flat.exit_code, 1) << "the limit does not distinguish the two: " << flat;
+}
 
 // Reserved memory that reads as zero is useless in a core file.
 void CoreFiles() {
