@@ -17,9 +17,8 @@ import subprocess
 import sys
 
 COLUMNS = ["box", "job", "API", "settings", "statistics", "tests"]
-ROOMS = {"api", "block", "gate", "heap", "hot", "large", "meta", "observe", "os", "pages", "policy", "pprof", "reclaim", "slab"}
-ROOMS = {"api", "block", "gate", "heap", "hot", "large", "meta", "observe", "os", "pages", "policy", "prof", "reclaim",
-         "slab"}
+ROOMS = {"api", "block", "gate", "heap", "hot", "large", "meta", "observe", "os", "pages", "policy", "pprof", "prof",
+         "reclaim", "slab"}
 ENDINGS = {".c", ".cc", ".h", ".inc"}
 TOKEN = re.compile(r"`([^`]*)`")
 
