@@ -294,7 +294,7 @@ static void add_classes(struct hak_heap_totals *totals) {
   }
   for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
     totals->cached_large_blocks += totals->cached_medium[class_id];
-    totals->cached_large_bytes += totals->cached_medium[class_id] * hak_medium_usable(class_id);
+    totals->cached_large_bytes += totals->cached_medium[class_id] * hak_medium_counted(class_id);
   }
 }
 

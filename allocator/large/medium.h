@@ -10,6 +10,7 @@
 #include "allocator/block/size_class.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
+#include "allocator/os/os.h"
 #include "allocator/pages/colour.h"
 #include "allocator/pages/page_map.h"
 
@@ -45,6 +46,10 @@ HAK_INLINE size_t hak_medium_bytes(uint32_t class_id) {
   return (size_t)(8u + (class_id & 7u) + 1u) << (doubling - HAK_MEDIUM_STEPS_SHIFT);
 }
 HAK_INLINE size_t hak_medium_usable(uint32_t class_id) { return hak_medium_bytes(class_id) - HAK_COLOUR_BYTES; }
+// What the page heap counts for such a block: all that its run has room for.
+HAK_INLINE size_t hak_medium_counted(uint32_t class_id) {
+  return hak_colour_usable(hak_round_up(hak_medium_bytes(class_id), hak_os_page_size()), HAK_CACHE_LINE);
+}
 
 // ---- Tags ---------------------------------------------------------------------------------------
 

@@ -110,9 +110,9 @@ static HAK_COLD void fill_large(struct hak_large_statistics *large, const struct
   hak_large_sizes(add_large, large);
   for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
     const uint64_t blocks = heaps->cached_medium[class_id];
-    struct hak_large_statistics *of = &large[range_of(hak_medium_usable(class_id))];
+    struct hak_large_statistics *of = &large[range_of(hak_medium_counted(class_id))];
     of->blocks = less(of->blocks, blocks);
-    of->bytes = less(of->bytes, blocks * hak_medium_usable(class_id));
+    of->bytes = less(of->bytes, blocks * hak_medium_counted(class_id));
   }
 }
 
