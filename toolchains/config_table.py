@@ -35,6 +35,7 @@ TAGS = {
 # Tests with the tag manual, and where they run: a pattern of labels, and the words by which .ci/run or hakmem.bzl names
 # them.
 MANUAL = {
+    "//allocator/test/embed:limit_*_within_64mb": "run by //allocator/test/embed:limit_test, which expects failures",
     "//fuzz/spin:*_test": "a search takes minutes: `.ci/run long`, stage models",
     "//toolchains/planted:*_catches": "under its own sanitizer: toolchains/planted/BUILD.bazel",
 }
