@@ -11,6 +11,7 @@
 #include <new>
 #include <string>
 
+#include "allocator/test/compiler_names.h"
 #include "fuzz/fuzz_target.h"
 #include "fuzz/op_mutator.h"
 #include "fuzz/record.h"
@@ -68,7 +69,41 @@ hak_test::AllocatorApi OverrideApi() {
 
 // ---- operator new and delete --------------------------------------------------------------------
 
+namespace {
+
+// By one of the names that compilers call; the table has them in the order of the forms.
+void *CallCompilerNew(const NewRequest &request, unsigned which) {
+  constexpr size_t kNames = std::size(hak_test::kNewNames) / 8;
+  const hak_test::NewName &name = hak_test::kNewNames[(request.form & 7) * kNames + which % kNames];
+  return name.call(request.size, std::align_val_t{request.align});
+}
+
+// By one of the names that also give the size, which the caller may use; none of them is for arrays.
+void *CallSizedNew(const NewRequest &request, unsigned which) {
+  const auto fits = [&](const hak_test::SizedNewName &name) {
+    return name.nothrow == request.Nothrow() && name.aligned == request.Aligned();
+  };
+  const auto *name = std::begin(hak_test::kSizedNewNames);
+  for (unsigned left = which % 8; !fits(*name) || left > 0; left -= fits(*name++) ? 1 : 0) {
+    if (name + 1 == std::end(hak_test::kSizedNewNames)) {
+      name = std::begin(hak_test::kSizedNewNames);
+      if (!fits(*name)) continue;
+    }
+  }
+  const hak_test::SizedPtr block = name->call(request.size, std::align_val_t{request.align});
+  if (block.ptr == nullptr) {
+    Check(block.size == 0, "operator new gives the size of no block");
+  } else {
+    Check(block.size >= request.size && block.size <= hak_usable_size(block.ptr), "operator new gives a wrong size");
+  }
+  return block.ptr;
+}
+
+}  // namespace
+
 void *CallNew(const NewRequest &request) {
+  if (request.name % 3 == 1) return CallCompilerNew(request, request.name / 3);
+  if (request.name % 3 == 2 && !request.Array()) return CallSizedNew(request, request.name / 3);
   switch (request.form & 7) {
     case 0:
       return hak_renamed__Znwm(request.size);
@@ -141,6 +176,7 @@ void OverrideEngine::NewDelete(const uint8_t *record) {
       .form = record[0] & 7u,
       .size = DecodeSize(record) % (4u << 20),
       .align = size_t{1} << (record[4] % 17),
+      .name = record[7],
   };
   if (record[0] >= 240) return Refused(request, record[5]);
   void *ptr = calls_.create(request);
@@ -212,9 +248,42 @@ void OverrideEngine::Text(const uint8_t *record) {
   if (record[1] % 8 == 2) Stats();
 }
 
+// The C functions with numbers.
+void OverrideEngine::Tokens(const uint8_t *record) {
+  const hak_test::TokenApi &api = hak_test::kTokenApis[record[7] % std::size(hak_test::kTokenApis)];
+  const size_t size = DecodeSize(record) % (1u << 20);
+  const size_t align = size_t{1} << (record[4] % 17);
+  void *ptr = api.malloc(size);
+  Expect(ptr, size, 16, "malloc with a number is misaligned");
+  ptr = api.reallocarray(api.realloc(ptr, size + 1), 2, size + 1);
+  Expect(ptr, 2 * size + 2, 16, "realloc with a number is misaligned");
+  calls_.c.free(ptr);
+  ptr = api.calloc(2, size);
+  Check(ptr != nullptr && (size == 0 || (*static_cast<char *>(ptr) == 0 &&
+                                         memcmp(ptr, static_cast<char *>(ptr) + 1, 2 * size - 1) == 0)),
+        "calloc with a number is not zero");
+  calls_.c.free(ptr);
+  for (void *(*const call)(size_t, size_t) : {api.aligned_alloc, api.memalign}) {
+    ptr = call(align, size);
+    Expect(ptr, size, align, "aligned_alloc or memalign with a number is misaligned");
+    calls_.c.free(ptr);
+  }
+  const int code = api.posix_memalign(&ptr, align < 8 ? 8 : align, size);
+  Check(code == 0, "posix_memalign with a number fails");
+  Expect(ptr, size, align, "posix_memalign with a number is misaligned");
+  calls_.c.free(ptr);
+  for (void *(*const call)(size_t) : {api.valloc, api.pvalloc}) {
+    ptr = call(size);
+    Expect(ptr, size, kPage, "valloc or pvalloc with a number is misaligned");
+    calls_.c.free(ptr);
+  }
+}
+
 void OverrideEngine::OtherNames(const uint8_t *record) {
   const size_t size = DecodeSize(record) % (1u << 20);
-  switch (record[0] % 8) {
+  switch (record[0] % 9) {
+    case 8:
+      return Tokens(record);
     case 0: {
       void *ptr = calls_.valloc(size);
       Expect(ptr, size, kPage, "valloc is misaligned");

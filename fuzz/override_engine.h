@@ -6,8 +6,8 @@
 //
 // An input is a sequence of records as in heap_engine.h. The second part reads the same bytes in another way: byte 0
 // selects the form of new and delete, or one of the other functions; byte 1 is a byte to write or an argument; bytes 2
-// and 3 select the size, byte 4 the alignment, byte 5 what the new handler does, and bit 0 of byte 6 which of the two
-// kinds of call it is.
+// and 3 select the size, byte 4 the alignment, byte 5 what the new handler does, bit 0 of byte 6 which of the two
+// kinds of call it is, and byte 7 by which of its names operator new is called.
 #ifndef HAKMEM_FUZZ_OVERRIDE_ENGINE_H_
 #define HAKMEM_FUZZ_OVERRIDE_ENGINE_H_
 
@@ -27,6 +27,7 @@ struct NewRequest {
   unsigned form;  // bit 0 array, bit 1 nothrow, bit 2 aligned
   size_t size;
   size_t align;
+  unsigned name = 0;  // 0 of C++, 1 one that compilers call, 2 one that also gives the size; then which
   bool Array() const { return (form & 1) != 0; }
   bool Nothrow() const { return (form & 2) != 0; }
   bool Aligned() const { return (form & 4) != 0; }
@@ -76,6 +77,7 @@ class OverrideEngine {
  private:
   void NewDelete(const uint8_t *record);
   void Refused(NewRequest request, uint8_t choice);
+  void Tokens(const uint8_t *record);
   void OtherNames(const uint8_t *record);
   void Info();
   void Text(const uint8_t *record);

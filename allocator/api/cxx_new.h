@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The parts of operator new: the part in C (cxx_override.c), the few functions that must be C++ (cxx_new.cc), and what
+// The parts of operator new: the forms of C++ (cxx_override.c) and those that only compilers call (cxx_compiler_new.c),
+// both in C, the few functions that must be C++ (cxx_new.cc), and what
 // both need from the C++ runtime (cxx_new_runtime.c).
 #ifndef HAKMEM_API_CXX_NEW_H_
 #define HAKMEM_API_CXX_NEW_H_
@@ -10,6 +11,18 @@
 HAK_C_BEGIN
 
 typedef void (*hak_new_handler)(void);
+
+// ---- cxx_override.c -----------------------------------------------------------------------------
+
+// Whether the program has replaced a form from which others are made.
+bool hak_new_replaced(void);
+
+// Calls the program's new handler until there is memory, or until the handler throws ([new.delete.single]). `caller` is
+// an address in the code that called operator new: its C++ runtime throws.
+void *hak_new_after_failure(size_t align, size_t size, const void *caller);
+
+// The same for the nothrow forms: NULL when the handler gives up, throws, or there is none.
+void *hak_new_after_failure_nothrow(size_t align, size_t size, const void *caller);
 
 // ---- cxx_new.cc ---------------------------------------------------------------------------------
 

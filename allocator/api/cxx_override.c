@@ -54,8 +54,7 @@ HAK_INLINE void *try_new(size_t align, size_t size) { return hak_entry_aligned(a
 // Where the form that the program called returns to: in the object whose C++ runtime is to throw.
 #define CALLER __builtin_return_address(0)
 
-// Calls the program's new handler until there is memory, or until the handler throws ([new.delete.single]).
-HAK_COLD static void *new_after_failure(size_t align, size_t size, const void *caller) {
+HAK_COLD void *hak_new_after_failure(size_t align, size_t size, const void *caller) {
   for (;;) {
     const hak_new_handler handler = hak_get_new_handler(caller);
     if (handler == NULL) hak_throw_bad_alloc(caller);
@@ -65,8 +64,7 @@ HAK_COLD static void *new_after_failure(size_t align, size_t size, const void *c
   }
 }
 
-// The same for the nothrow forms: NULL when the handler gives up, throws, or there is none.
-HAK_COLD static void *new_after_failure_nothrow(size_t align, size_t size, const void *caller) {
+HAK_COLD void *hak_new_after_failure_nothrow(size_t align, size_t size, const void *caller) {
   for (;;) {
     const hak_new_handler handler = hak_get_new_handler(caller);
     if (handler == NULL || !hak_new_handle_nothrow(handler)) return NULL;
@@ -79,10 +77,10 @@ HAK_COLD static void *new_after_failure_nothrow(size_t align, size_t size, const
 // that the request failed.
 #define NEW_OR_THROW(align, size, caller) \
   void *block = try_new(align, size);     \
-  return HAK_LIKELY(block != NULL) ? block : new_after_failure(align, size, caller);
+  return HAK_LIKELY(block != NULL) ? block : hak_new_after_failure(align, size, caller);
 #define NEW_OR_NULL(align, size, caller) \
   void *block = try_new(align, size);    \
-  return HAK_LIKELY(block != NULL) ? block : new_after_failure_nothrow(align, size, caller);
+  return HAK_LIKELY(block != NULL) ? block : hak_new_after_failure_nothrow(align, size, caller);
 
 // These forms under names that nobody can replace: _Znwm is `single_new` unless the program has its own.
 static void *single_new(size_t size);
@@ -114,7 +112,7 @@ enum { NOT_KNOWN, REPLACED, OURS };
 
 // For the slow path of the forms that are defined by others. If the program replaced nothing, their fast path is open
 // from now on. (Guarded builds have only the slow path.)
-HAK_NOINLINE static bool replaced(void) {
+HAK_NOINLINE bool hak_new_replaced(void) {
   static HAK_ATOMIC(int) known;  // Relaxed: every thread finds the same answer.
   int answer = atomic_load_explicit(&known, memory_order_relaxed);
   if (HAK_UNLIKELY(answer == NOT_KNOWN)) {
@@ -134,7 +132,7 @@ HAK_INLINE bool quick_delete(void *ptr) { return !HAK_GUARDED && hak_hot_give(&h
 static void *single_new(size_t size){NEW_OR_THROW(1, size, CALLER)}
 
 HAK_COLD static void *slow_array_new(size_t size, const void *caller) {
-  if (replaced()) return _Znwm(size);
+  if (hak_new_replaced()) return _Znwm(size);
   NEW_OR_THROW(1, size, caller)
 }
 static void *array_new(size_t size) {
@@ -143,7 +141,7 @@ static void *array_new(size_t size) {
 }
 
 HAK_COLD static void *slow_nothrow_new(size_t size, bool array, const void *caller) {
-  if (replaced()) return hak_new_call_nothrow(array ? _Znam : _Znwm, size);
+  if (hak_new_replaced()) return hak_new_call_nothrow(array ? _Znam : _Znwm, size);
   NEW_OR_NULL(1, size, caller)
 }
 void *_ZnwmRKSt9nothrow_t(size_t size, const struct nothrow *tag) {
@@ -159,17 +157,17 @@ void *_ZnamRKSt9nothrow_t(size_t size, const struct nothrow *tag) {
 
 static void *aligned_new(size_t size, size_t align) { NEW_OR_THROW(align, size, CALLER) }
 static void *aligned_array_new(size_t size, size_t align) {
-  if (replaced()) return _ZnwmSt11align_val_t(size, align);
+  if (hak_new_replaced()) return _ZnwmSt11align_val_t(size, align);
   NEW_OR_THROW(align, size, CALLER)
 }
 void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const struct nothrow *tag) {
   (void)tag;
-  if (replaced()) return hak_new_call_aligned_nothrow(_ZnwmSt11align_val_t, size, align);
+  if (hak_new_replaced()) return hak_new_call_aligned_nothrow(_ZnwmSt11align_val_t, size, align);
   NEW_OR_NULL(align, size, CALLER)
 }
 void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const struct nothrow *tag) {
   (void)tag;
-  if (replaced()) return hak_new_call_aligned_nothrow(_ZnamSt11align_val_t, size, align);
+  if (hak_new_replaced()) return hak_new_call_aligned_nothrow(_ZnamSt11align_val_t, size, align);
   NEW_OR_NULL(align, size, CALLER)
 }
 
@@ -200,7 +198,7 @@ HAK_INLINE void sized_delete(void *ptr, size_t align, size_t size) {
 // Frees `ptr` by `ours`, or by `theirs` if the program has replaced a form.
 #define DELETE_OR(theirs, ours)         \
   if (!HAK_LIKELY(quick_delete(ptr))) { \
-    if (replaced()) {                   \
+    if (hak_new_replaced()) {           \
       theirs;                           \
     } else {                            \
       ours;                             \

@@ -3,6 +3,42 @@
 
 API_MUTANTS = [
     {
+        "name": "sized_new_past_the_program",
+        "file": "allocator/api/cxx_compiler_new.c",
+        "old": "if (hak_new_replaced()) return from_program(size, align, throws);",
+        "new": "",
+        "kind": "missing check",
+        "breaks": "operator new with a size goes past the program's own operator new",
+        "killer": "//allocator/test:compiler_names_replaced_test",
+    },
+    {
+        "name": "sized_new_too_large",
+        "file": "allocator/api/cxx_compiler_new.c",
+        "old": "hak_entry_good_size(size) : hak_entry_usable(block)",
+        "new": "hak_entry_good_size(size) + 16 : hak_entry_usable(block)",
+        "kind": "off by one",
+        "breaks": "operator new with a size gives more bytes than the block has",
+        "killer": "//allocator/test:compiler_names_test",
+    },
+    {
+        "name": "token_arguments_swapped",
+        "file": "allocator/api/alloc_token.c",
+        "old": "return memalign(alignment, size);",
+        "new": "return memalign(size, alignment);",
+        "kind": "wrong argument",
+        "breaks": "memalign with a number of AllocToken takes the size for the alignment",
+        "killer": "//allocator/test:compiler_names_test",
+    },
+    {
+        "name": "sanitized_without_a_name",
+        "file": "allocator/api/libc_override.c",
+        "old": ".set hak_override_sanitized, 1",
+        "new": ".set hak_override_unnamed, 1",
+        "kind": "missing name",
+        "breaks": "hakmem_in_use_test fails under a sanitizer",
+        "killer": "//packaging/run:in_use_test",
+    },
+    {
         "name": "use_claimed_at_start",
         "file": "allocator/gate/gate_start.c",
         "old": "if (values.value[HAK_GATE_SHOW_CONFIG] != 0) hak_gate_show(&values);",

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The forms of operator new that compilers and libraries call besides those of C++:
+// - with a hint how often the block will be used, __hot_cold_t (clang -fmemory-profile-use, tcmalloc);
+// - with the size of the block as a second result (P0901: libc++, tcmalloc), under LLVM's and tcmalloc's names;
+// - both, and C++'s, with the number of LLVM's AllocToken interface: alloc_token.c.
+//
+// Hints and numbers are ignored. A form jumps to C++'s form by its symbol, so a program's own is used.
+#include <hakmem/hakmem.h>
+
+#include "allocator/api/cxx_new.h"
+#include "allocator/api/entry.h"
+#include "allocator/api/sized.h"
+
+struct nothrow;  // std::nothrow_t
+
+HAK_EXPORT void *_Znwm(size_t size);
+HAK_EXPORT void *_Znam(size_t size);
+HAK_EXPORT void *_ZnwmRKSt9nothrow_t(size_t size, const struct nothrow *tag);
+HAK_EXPORT void *_ZnamRKSt9nothrow_t(size_t size, const struct nothrow *tag);
+HAK_EXPORT void *_ZnwmSt11align_val_t(size_t size, size_t align);
+HAK_EXPORT void *_ZnamSt11align_val_t(size_t size, size_t align);
+HAK_EXPORT void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const struct nothrow *tag);
+HAK_EXPORT void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, const struct nothrow *tag);
+
+// `function` under a name that others define too. An argument that is ignored needs no parameter: callers pass it in a
+// register.
+// NOLINTBEGIN(bugprone-macro-parentheses): a name that is declared
+#define NAME(function, name) HAK_EXPORT __typeof__(function) name __attribute__((weak, alias(#function)))
+// NOLINTEND(bugprone-macro-parentheses)
+
+// With a number behind the arguments, or in the name. clang puts its prefix before the mangled name, _Znwm; its manual
+// had names with one underscore less, too.
+#define TOKENS(function, called)            \
+  NAME(function, __alloc_token_##called);   \
+  NAME(function, __alloc_token_0_##called); \
+  NAME(function, __alloc_token_1_##called)
+#define BOTH_TOKENS(function, mangled) \
+  TOKENS(function, _##mangled);        \
+  TOKENS(function, mangled)
+
+// ---- With a hint, with a number, and with both ----------------------------------------------------
+
+#define NAMES_OF_NEW(function, mangled)       \
+  NAME(function, _##mangled##12__hot_cold_t); \
+  BOTH_TOKENS(function, mangled);             \
+  BOTH_TOKENS(function, mangled##12__hot_cold_t)
+
+static void *single_new(size_t size) { return _Znwm(size); }
+NAMES_OF_NEW(single_new, Znwm);
+
+static void *array_new(size_t size) { return _Znam(size); }
+NAMES_OF_NEW(array_new, Znam);
+
+static void *nothrow_new(size_t size, const struct nothrow *tag) { return _ZnwmRKSt9nothrow_t(size, tag); }
+NAMES_OF_NEW(nothrow_new, ZnwmRKSt9nothrow_t);
+
+static void *nothrow_array_new(size_t size, const struct nothrow *tag) { return _ZnamRKSt9nothrow_t(size, tag); }
+NAMES_OF_NEW(nothrow_array_new, ZnamRKSt9nothrow_t);
+
+static void *aligned_new(size_t size, size_t align) { return _ZnwmSt11align_val_t(size, align); }
+NAMES_OF_NEW(aligned_new, ZnwmSt11align_val_t);
+
+static void *aligned_array_new(size_t size, size_t align) { return _ZnamSt11align_val_t(size, align); }
+NAMES_OF_NEW(aligned_array_new, ZnamSt11align_val_t);
+
+static void *aligned_nothrow_new(size_t size, size_t align, const struct nothrow *tag) {
+  return _ZnwmSt11align_val_tRKSt9nothrow_t(size, align, tag);
+}
+NAMES_OF_NEW(aligned_nothrow_new, ZnwmSt11align_val_tRKSt9nothrow_t);
+
+static void *aligned_nothrow_array_new(size_t size, size_t align, const struct nothrow *tag) {
+  return _ZnamSt11align_val_tRKSt9nothrow_t(size, align, tag);
+}
+NAMES_OF_NEW(aligned_nothrow_array_new, ZnamSt11align_val_tRKSt9nothrow_t);
+
+// NOLINTBEGIN(bugprone-reserved-identifier): the names are those that others chose
+
+// ---- With the size as a second result --------------------------------------------------------------
+
+// __sized_ptr_t. The size is at least that of the request, and may be passed to a sized delete.
+struct sized_block {
+  void *block;
+  size_t size;
+};
+
+// An operator new that is not hakmem's does not tell a size: the request's.
+HAK_NOINLINE static struct sized_block from_program(size_t size, size_t align, bool throws) {
+  static const char tag = 0;
+  const struct nothrow *const no = (const void *)&tag;
+  void *block = NULL;
+  if (align == 0) {
+    block = throws ? _Znwm(size) : _ZnwmRKSt9nothrow_t(size, no);
+  } else {
+    block = throws ? _ZnwmSt11align_val_t(size, align) : _ZnwmSt11align_val_tRKSt9nothrow_t(size, align, no);
+  }
+  return (struct sized_block){.block = block, .size = block != NULL ? size : 0};
+}
+
+// `align` is 0 for a form without alignment. `caller`: cxx_new.h.
+HAK_NOINLINE static struct sized_block sized_new(size_t size, size_t align, bool throws, const void *caller) {
+#if HAK_SANITIZED && !defined(HAK_RENAMED)
+  (void)caller;
+  return from_program(size, align, throws);
+#else
+  if (hak_new_replaced()) return from_program(size, align, throws);
+  const size_t least = align != 0 ? align : 1;
+  void *block = hak_entry_aligned(least, size);
+  if (HAK_UNLIKELY(block == NULL)) {
+    block = throws ? hak_new_after_failure(least, size, caller) : hak_new_after_failure_nothrow(least, size, caller);
+    if (block == NULL) return (struct sized_block){.block = NULL, .size = 0};
+  }
+  // A larger alignment may take a larger block.
+  const size_t usable = least <= HAK_MIN_ALIGN ? hak_entry_good_size(size) : hak_entry_usable(block);
+  return (struct sized_block){.block = block, .size = usable};
+#endif
+}
+
+#define CALLER __builtin_return_address(0)
+
+static struct sized_block sized_single_new(size_t size) { return sized_new(size, 0, true, CALLER); }
+NAME(sized_single_new, __size_returning_new);
+NAME(sized_single_new, __size_returning_new_hot_cold);
+NAME(sized_single_new, tcmalloc_size_returning_operator_new);
+NAME(sized_single_new, tcmalloc_size_returning_operator_new_hot_cold);
+TOKENS(sized_single_new, __size_returning_new);
+TOKENS(sized_single_new, __size_returning_new_hot_cold);
+
+static struct sized_block sized_aligned_new(size_t size, size_t align) { return sized_new(size, align, true, CALLER); }
+NAME(sized_aligned_new, __size_returning_new_aligned);
+NAME(sized_aligned_new, __size_returning_new_aligned_hot_cold);
+NAME(sized_aligned_new, tcmalloc_size_returning_operator_new_aligned);
+NAME(sized_aligned_new, tcmalloc_size_returning_operator_new_aligned_hot_cold);
+TOKENS(sized_aligned_new, __size_returning_new_aligned);
+TOKENS(sized_aligned_new, __size_returning_new_aligned_hot_cold);
+
+static struct sized_block sized_nothrow_new(size_t size) { return sized_new(size, 0, false, CALLER); }
+NAME(sized_nothrow_new, tcmalloc_size_returning_operator_new_nothrow);
+NAME(sized_nothrow_new, tcmalloc_size_returning_operator_new_hot_cold_nothrow);
+
+static struct sized_block sized_aligned_nothrow_new(size_t size, size_t align) {
+  return sized_new(size, align, false, CALLER);
+}
+NAME(sized_aligned_nothrow_new, tcmalloc_size_returning_operator_new_aligned_nothrow);
+NAME(sized_aligned_nothrow_new, tcmalloc_size_returning_operator_new_aligned_hot_cold_nothrow);
+
+// NOLINTEND(bugprone-reserved-identifier)
