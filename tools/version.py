@@ -27,6 +27,7 @@ PLACES = [
     ("examples/rust/Cargo.toml", [r'\nversion = "([^"]*)"']),
     ("examples/rust/Cargo.lock", [r'name = "hakmem"\nversion = "([^"]*)"']),
     ("examples/rust/BUILD.bazel.example", [r'"CARGO_PKG_VERSION": "([^"]*)"']),
+    ("examples/python/Dockerfile", [r"libhakmem\.so\.(\d+\.\d+\.\d+)"]),
     ("packaging/BUILD.bazel", [r'\bversion = "([^"]*)"']),
     ("toolchains/check_bazel7.sh", [DEPENDENCY]),
     ("docs/EMBEDDING.md", [DEPENDENCY]),
