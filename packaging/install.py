@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Installs libraries, header, hakmem-run, hakmem-prof, man pages, and what pkg-config and CMake need.
 
-usage: bazel run //:install -- [--libdir DIR] PREFIX
+usage: bazel run //:install -- [--uninstall] [--libdir DIR] PREFIX
 
 DIR is below PREFIX: lib when it is not given. With DESTDIR in the environment, as packagers use it, everything goes
-below that folder, while the files' contents still name PREFIX. Folders are made as needed, files replaced."""
+below that folder, while the files' contents still name PREFIX. Folders are made as needed, files replaced.
+
+--uninstall removes the files of this version, and the folders that only hakmem has."""
 
 import os
 import sys
@@ -23,6 +25,8 @@ def main(arguments):
     while arguments and arguments[0].startswith("--source="):
         path = arguments.pop(0).split("=", 1)[1]
         sources[os.path.basename(path)] = path
+    uninstall = arguments[:1] == ["--uninstall"]
+    arguments = arguments[1:] if uninstall else arguments
     libdir = "lib"
     if arguments and arguments[0] == "--libdir":
         if len(arguments) < 2:
@@ -42,9 +46,18 @@ def main(arguments):
         raise tree.TreeError("pkg-config cannot name a folder with white space: " + prefix)
     root = destination.rstrip("/") + prefix
     files = tree.tree(sources, prefix, libdir)
-    tree.write(files, root)
+    if uninstall:
+        files = tree.remove(files, root)
+        if not files:
+            raise tree.TreeError("nothing of this version is in " + root)
+    else:
+        tree.write(files, root)
     for name in files:
         print(os.path.join(root, name))
+    if not destination:
+        # The dynamic linker reads a folder's libraries from a cache.
+        print("install: as root, ldconfig %s tells programs %s" % (
+            os.path.join(root, libdir), "that it is gone" if uninstall else "where the library is"), file=sys.stderr)
 
 
 if __name__ == "__main__":

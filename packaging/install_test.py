@@ -92,6 +92,46 @@ class Installed(PackageTest):
         self.assertEqual(files_below(place / "here"), self.expected_files())
         self.assertIn("prefix=%s/here\n" % place, (place / "here/lib/pkgconfig/hakmem.pc").read_text())
 
+    def test_the_line_for_ldconfig(self):
+        place = self.scratch / "ldconfig"
+        self.assertEqual(install(place).stderr, "install: as root, ldconfig %s/lib tells programs where the library is\n" % place)
+        self.assertEqual(install("/p", DESTDIR=str(place)).stderr, "")
+        self.assertEqual(install("--uninstall", place).stderr,
+                         "install: as root, ldconfig %s/lib tells programs that it is gone\n" % place)
+
+    def test_uninstall(self):
+        place = self.scratch / "removed"
+        arguments = ["--libdir", "lib/triplet", place]
+        install(*arguments, check=True)
+        # What is not hakmem's stays.
+        others = ["bin/other", "include/other.h", "lib/triplet/libother.so", "share/doc/hakmem/notes"]
+        for name in others:
+            (place / name).write_text("other")
+        (place / "lib/triplet/libhakmem.a").unlink()
+        done = install("--uninstall", *arguments)
+        self.assertEqual(done.returncode, 0, done)
+        wanted = sorted(re.sub("^lib/", "lib/triplet/", name) for name in self.expected_files())
+        wanted.remove("lib/triplet/libhakmem.a")
+        self.assertEqual(sorted(done.stdout.splitlines()), [str(place / name) for name in wanted])
+        self.assertEqual(files_below(place), others)
+        folders = sorted(str(path.relative_to(place)) for path in place.rglob("*") if path.is_dir())
+        self.assertEqual([folder for folder in folders if "hakmem" in folder], ["share/doc/hakmem"])
+        done = install("--uninstall", *arguments)
+        self.assertEqual((done.returncode, done.stdout, done.stderr),
+                         (1, "", "install: nothing of this version is in %s\n" % place))
+
+    def test_uninstall_leaves_another_version(self):
+        place = self.scratch / "other_version"
+        install(place, check=True)
+        link = place / "lib/libhakmem.so.0"
+        link.unlink()
+        link.symlink_to("libhakmem.so.0.9.9")
+        before = files_below(place)
+        done = install("--uninstall", place)
+        self.assertEqual((done.returncode, done.stdout, done.stderr),
+                         (1, "", "install: %s is of another version; nothing is removed\n" % link))
+        self.assertEqual(files_below(place), before)
+
     def test_man_pages_name_everything(self):
         header = (self.prefix / "include/hakmem/hakmem.h").read_text()
         names = set(re.findall(r"^HAK_EXPORT [^;]*?\b(hak_\w+)(?:\(|;)", header, re.M))
@@ -104,10 +144,10 @@ class Installed(PackageTest):
     # ---- Failures ----------------------------------------------------------------------------------
 
     def test_usage(self):
-        for arguments in [], ["a", "b"], ["-x"], ["--libdir"], ["--libdir", "lib"], [""]:
+        for arguments in [], ["a", "b"], ["-x"], ["--libdir"], ["--libdir", "lib"], [""], ["--uninstall"], ["a", "--uninstall"]:
             done = install(*arguments)
             self.assertEqual((done.returncode, done.stdout), (2, ""), arguments)
-            self.assertEqual(done.stderr, "usage: bazel run //:install -- [--libdir DIR] PREFIX\n")
+            self.assertEqual(done.stderr, "usage: bazel run //:install -- [--uninstall] [--libdir DIR] PREFIX\n")
 
     def test_what_cannot_be_is_said(self):
         file = self.scratch / "file"

@@ -128,3 +128,23 @@ def write(files, root):
             os.chmod(temporary, mode)
 
         _replace(path, make)
+
+
+def remove(files, root):
+    """Removes the files of tree() below the folder `root`, and the folders of their own that are empty then. Returns the
+    names of the files that were there. A link to another version's library is an error, before anything is removed."""
+    root = pathlib.Path(root)
+    there = [name for name in files if os.path.lexists(root / name)]
+    for name in there:
+        path, target = root / name, files[name][1]
+        if path.is_dir() and not path.is_symlink():
+            raise TreeError("%s is a folder; nothing is removed" % path)
+        if target is not None and not (path.is_symlink() and os.readlink(path) == target):
+            raise TreeError("%s is of another version; nothing is removed" % path)
+    for name in there:
+        (root / name).unlink()
+    folders = {folder for name in files for folder in pathlib.PurePath(name).parents if "hakmem" in folder.parts}
+    for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
+        if (root / folder).is_dir() and not any((root / folder).iterdir()):
+            (root / folder).rmdir()
+    return there
