@@ -13,6 +13,9 @@ SOURCES = ("libhakmem.so.0", "libhakmem.a", "hakmem.h", "expect_heap.h", "memory
            "prof_symbols.py", "ENV.md", "LICENSE", "hakmem.pc.in", "hakmem-static.pc.in", "hakmem-config.cmake.in",
            "hakmem-config-version.cmake.in", "hakmem.3.in", "hakmem-prof.1.in", "hakmem-run.1.in")
 
+# Those that //:install_profiles installs side by side, from libhakmem-PROFILE.so.0.
+PROFILES = ("fast", "standard", "observe", "hardened")
+
 
 class TreeError(Exception):
     """What is wrong, for the user."""
@@ -67,6 +70,13 @@ def tree(sources, prefix, libdir):
     return {
         **parts,
         "bin/hakmem-prof": (content["hakmem-prof"], None, 0o755),
+    builds = {
+        "%s/hakmem/%s/libhakmem.so.0" % (libdir, profile): (pathlib.Path(path).read_bytes(), None, 0o644)
+        for profile, path in ((profile, sources.get("libhakmem-%s.so.0" % profile)) for profile in PROFILES)
+        if path
+    }
+    return {
+        **builds,
         "bin/hakmem-run": (content["hakmem-run"], None, 0o755),
         "include/hakmem/compat/jemalloc.h": (content["jemalloc.h"], None, 0o644),
         "include/hakmem/compat/tcmalloc.h": (content["tcmalloc.h"], None, 0o644),

@@ -3,6 +3,7 @@
 // hakmem-run: runs a program on hakmem's malloc, by LD_PRELOAD of the libhakmem.so that is installed with it
 // (hakmem-run(1)). If the program would silently use another malloc, it says so and does not run it.
 #include <errno.h>
+#include <getopt.h>
 #include <hakmem/hakmem.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -23,8 +24,9 @@ enum { EXIT_USAGE = 2, EXIT_NOT_EXECUTABLE = 126, EXIT_MISSING = 127 };
 #define VERSION_STRING(major, minor, patch) STRING(major) "." STRING(minor) "." STRING(patch)
 
 static const char usage[] =
-    "usage: hakmem-run [-f] [-p PRESET] [-l LIBRARY] [NAME=VALUE]... PROGRAM [ARGUMENT]...\n"
+    "usage: hakmem-run [-f] [-p PRESET] [--profile PROFILE | -l LIBRARY] [NAME=VALUE]... PROGRAM [ARGUMENT]...\n"
     "  -p PRESET   balanced, speed or lean: HAKMEM_PROFILE\n"
+    "  --profile PROFILE  fast, standard, observe or hardened: this build of the library, if all are installed\n"
     "  -l LIBRARY  this libhakmem.so, not the installed one\n"
     "  -f          run PROGRAM even if it stays on another malloc (its own, setuid, static, another processor)\n"
     "  -h, -V      print this help, or the version\n"
@@ -35,8 +37,8 @@ __attribute__((noreturn)) static void fail(int status, const char *first, const 
   exit(status);
 }
 
-// The library that is installed with this program.
-static void find_library(char library[PATH_MAX]) {
+// The library that is installed with this program; `profile` is NULL, or names one of several builds.
+static void find_library(char library[PATH_MAX], const char *profile) {
   static const char *const places[] = {("../lib/" OUR_MULTIARCH), "../lib", "../lib64"};
   char self[PATH_MAX];
   // Not /proc/self/exe, because there may be no /proc.
@@ -47,8 +49,14 @@ static void find_library(char library[PATH_MAX]) {
   *strrchr(self, '/') = '\0';
   for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
     char candidate[2 * PATH_MAX];
-    snprintf(candidate, sizeof candidate, "%s/%s/" LIBRARY, self, places[i]);
+    snprintf(candidate, sizeof candidate, "%s/%s/%s%s%s" LIBRARY, self, places[i], profile != NULL ? "hakmem/" : "",
+             profile != NULL ? profile : "", profile != NULL ? "/" : "");
     if (access(candidate, R_OK) == 0 && realpath(candidate, library) != NULL) return;
+  }
+  if (profile != NULL) {
+    fprintf(stderr, "hakmem-run: no " LIBRARY " in %s/../lib/hakmem/%s; bazel run //:install_profiles installs all\n",
+            self, profile);
+    exit(EXIT_USAGE);
   }
   fprintf(stderr, "hakmem-run: no " LIBRARY " in %s/../lib; -l names one elsewhere\n", self);
   exit(EXIT_USAGE);
@@ -80,17 +88,27 @@ static void preload(const char *library) {
   }
 }
 
+static bool is_preset(const char *word) {
+  return strcmp(word, "balanced") == 0 || strcmp(word, "speed") == 0 || strcmp(word, "lean") == 0;
+}
+
+static bool is_profile(const char *word) {
+  return strcmp(word, "fast") == 0 || strcmp(word, "standard") == 0 || strcmp(word, "observe") == 0 ||
+         strcmp(word, "hardened") == 0;
+}
+
 static void check_preset(const char *preset) {
-  static const char *const presets[] = {"balanced", "speed", "lean"};
-  for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
-    if (strcmp(preset, presets[i]) == 0) return;
-  }
-  static const char *const profiles[] = {"fast", "standard", "observe", "hardened"};
+  if (is_preset(preset)) return;
   fprintf(stderr, "hakmem-run: -p \"%s\" is not accepted; accepted: balanced, speed, lean", preset);
-  for (size_t i = 0; i < sizeof profiles / sizeof profiles[0]; i++) {
-    if (strcmp(preset, profiles[i]) != 0) continue;
-    fprintf(stderr, "; %s is a profile, which is chosen when hakmem is built: -l names such a library", preset);
-  }
+  if (is_profile(preset)) fprintf(stderr, "; %s is a profile: --profile %s", preset, preset);
+  fputc('\n', stderr);
+  exit(EXIT_USAGE);
+}
+
+static void check_profile(const char *profile) {
+  if (is_profile(profile)) return;
+  fprintf(stderr, "hakmem-run: --profile \"%s\" is not accepted; accepted: fast, standard, observe, hardened", profile);
+  if (is_preset(profile)) fprintf(stderr, "; %s is a preset: -p %s", profile, profile);
   fputc('\n', stderr);
   exit(EXIT_USAGE);
 }
@@ -102,10 +120,17 @@ static bool is_assignment(const char *word) {
 
 int main(int argc, char **argv) {
   char library[PATH_MAX] = "";
+  const char *profile = NULL;
   bool anyway = false;
+  enum { PROFILE = 256 };
+  static const struct option options[] = {{"profile", required_argument, NULL, PROFILE}, {NULL, 0, NULL, 0}};
   // '+': options of PROGRAM are not options of this program.
-  for (int option; (option = getopt(argc, argv, "+fp:l:hV")) != -1;) {
+  for (int option; (option = getopt_long(argc, argv, "+fp:l:hV", options, NULL)) != -1;) {
     switch (option) {
+      case PROFILE:
+        check_profile(optarg);
+        profile = optarg;
+        break;
       case 'f':
         anyway = true;
         break;
@@ -138,7 +163,8 @@ int main(int argc, char **argv) {
     fputs(usage, stderr);
     return EXIT_USAGE;
   }
-  if (library[0] == '\0') find_library(library);
+  if (profile != NULL && library[0] != '\0') fail(EXIT_USAGE, "-l and --profile both name a library", "");
+  if (library[0] == '\0') find_library(library, profile);
   if (strpbrk(library, ": ") != NULL) {
     fail(EXIT_USAGE, "LD_PRELOAD cannot name a file with a blank or a colon in its path: ", library);
   }

@@ -168,8 +168,13 @@ class HakmemRun(unittest.TestCase):
         accepted = 'hakmem-run: -p "%s" is not accepted; accepted: balanced, speed, lean'
         self.assertEqual(self.run_tool("-p", "leaner", "true"), (2, "", accepted % "leaner" + "\n"))
         for profile in "fast", "standard", "observe", "hardened":
-            self.assertEqual(self.run_tool("-p", profile, "true"), (2, "", "%s; %s is a profile, which is chosen when "
-                             "hakmem is built: -l names such a library\n" % (accepted % profile, profile)))
+            self.assertEqual(self.run_tool("-p", profile, "true"),
+                             (2, "", "%s; %s is a profile: --profile %s\n" % (accepted % profile, profile, profile)))
+        accepted = 'hakmem-run: --profile "%s" is not accepted; accepted: fast, standard, observe, hardened'
+        self.assertEqual(self.run_tool("--profile", "hard", "true"), (2, "", accepted % "hard" + "\n"))
+        self.assertEqual(self.run_tool("--profile=lean", "true"), (2, "", accepted % "lean" + "; lean is a preset: -p lean\n"))
+        self.assertEqual(self.run_tool("--profile=fast", "-l", "/bin/sh", "true"),
+                         (2, "", "hakmem-run: -l and --profile both name a library\n"))
         self.expect_refused(self.run_tool("-l", "nowhere.so", "true"), "-l nowhere.so: No such file")
 
     def test_missing_and_not_executable(self):
