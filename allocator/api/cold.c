@@ -7,7 +7,9 @@
 #include "allocator/api/background.h"
 #include "allocator/api/process.h"
 #include "allocator/api/release.h"
+#include "allocator/api/sampled.h"
 #include "allocator/api/watch.h"
+#include "allocator/block/block_tail.h"
 #include "allocator/heap/bin.h"
 #include "allocator/heap/give_back.h"
 #include "allocator/heap/medium_cache.h"
@@ -17,6 +19,9 @@
 #include "allocator/large/large.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/guard_budget.h"
+
+// Where a function of this file was called.
+#define CALLER __builtin_return_address(0)
 
 // ---- Allocation ---------------------------------------------------------------------------------
 
@@ -77,6 +82,12 @@ static bool empty_before_growth(struct hak_heap *heap) {
 // The thread's heap, unless it has none or its call must read the clock.
 HAK_INLINE struct hak_heap *ready_heap(void) {
   return hak_thread_cache != &hak_no_cache ? hak_heap_of_cache(hak_thread_cache) : hak_thread_between_looks();
+// The heap of a thread whose fast paths are on, or off because of samples only; NULL: it has none, or its calls are
+// watched because memory is due.
+HAK_INLINE struct hak_heap *unwatched_heap(void) {
+  if (HAK_LIKELY(hak_thread_cache != &hak_no_cache)) return hak_heap_of_cache(hak_thread_cache);
+  struct hak_heap *heap = HAK_PROF ? hak_thread_watched : NULL;
+  return heap != NULL && !heap->watch.on ? heap : NULL;
 }
 
 // A medium block from the thread's cache; NULL: it has none.
@@ -103,6 +114,8 @@ HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero) {
   }
   if (HAK_GUARDED) hak_guard_budget_tell();
   if (HAK_UNLIKELY(block == NULL)) errno = ENOMEM;
+  // Every large block of these builds comes from here.
+  if (HAK_GUARDED && hak_is_sampled(size)) hak_sampled_note(block, size, CALLER);
   return block;
 }
 
@@ -126,7 +139,24 @@ HAK_INLINE void *malloc_small(uint32_t class_id) {
   return take_tiny(class_id, false, &fresh);
 }
 
+// The size of the request, of which a guarded build has added the canary.
+HAK_INLINE size_t requested(size_t size) { return HAK_GUARDED ? hak_tail_request(size) : size; }
+
+// A sampled block for a small request, or in STANDARD for any; NULL: there is no memory for one.
+static HAK_COLD void *take_sampled(size_t size, size_t align, bool zero, const void *caller) {
+  if (!HAK_GUARDED) return hak_sampled_take(size, align, zero, caller);
+  const int saved = errno;
+  bool fresh;
+  void *block = take_tiny(hak_class_of_aligned(size, align), align > HAK_MIN_ALIGN, &fresh);
+  if (block == NULL) errno = saved;
+  return hak_sampled_note(block, requested(size), caller);
+}
+
 HAK_COLD void *hak_cold_malloc(size_t size) {
+  if (hak_is_sampled(requested(size))) {
+    void *block = take_sampled(size, HAK_MIN_ALIGN, false, CALLER);
+    if (block != NULL) return block;
+  }
   return size > HAK_TINY_MAX ? malloc_large(size) : malloc_small(hak_class_of(size));
 }
 
@@ -139,12 +169,25 @@ HAK_INLINE uint32_t class_of_bin(const struct hak_bin *bin) {
 }
 
 HAK_COLD void *hak_routed_malloc(size_t size, const struct hak_bin *bin) {
+  if (hak_is_sampled(requested(size))) {
+    void *block = take_sampled(size, HAK_MIN_ALIGN, false, CALLER);
+    if (block != NULL) return block;
+  }
   const uint32_t class_id = class_of_bin(bin);
   return malloc_small(HAK_LIKELY(class_id < HAK_CLASS_COUNT) ? class_id : hak_class_of(size));
 }
 #endif
 
+// A sampled block for a cleared request, which no guarded build makes here; NULL: it is not sampled, or there is no
+// memory. The thread's fast paths are off while allocations are counted, which the caller finds out in any case.
+HAK_INLINE void *zeroed_if_sampled(size_t align, size_t size, const void *caller) {
+  const bool counted = !HAK_GUARDED && hak_thread_cache == &hak_no_cache && hak_is_sampled(size);
+  return HAK_UNLIKELY(counted) ? take_sampled(size, align, true, caller) : NULL;
+}
+
 HAK_NOINLINE void *hak_slow_calloc(size_t size) {
+  void *sampled = zeroed_if_sampled(HAK_MIN_ALIGN, size, CALLER);
+  if (HAK_UNLIKELY(sampled != NULL)) return sampled;
   if (size > HAK_TINY_MAX) {
     void *block = take_medium(size);
     return block != NULL ? memset(block, 0, size) : hak_slow_large(size, HAK_MIN_ALIGN, true);
@@ -155,6 +198,17 @@ HAK_NOINLINE void *hak_slow_calloc(size_t size) {
   return block;
 }
 
+// What hak_slow_aligned does while allocations are counted. Apart, so that the latter keeps no more registers.
+static HAK_COLD void *aligned_counted(size_t align, size_t size, uint32_t class_id) {
+  if (hak_is_sampled(requested(size))) {
+    void *block = take_sampled(size, align, false, CALLER);
+    if (block != NULL) return block;
+  }
+  if (class_id == HAK_CLASS_NONE) return hak_slow_large(size, align, false);
+  bool fresh;
+  return take_tiny(class_id, true, &fresh);
+}
+
 HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size) {
   const uint32_t class_id = hak_class_of_aligned(size, align);
   // HAK_CLASS_NONE has a bin too, which is always empty.
@@ -163,6 +217,7 @@ HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size) {
     hak_block_take_out(block, class_id);
     return block;
   }
+  if (HAK_UNLIKELY(hak_sampler_is_on())) return aligned_counted(align, size, class_id);
   if (class_id == HAK_CLASS_NONE) return hak_slow_large(size, align, false);
   bool fresh;
   return take_tiny(class_id, true, &fresh);
@@ -170,7 +225,10 @@ HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size) {
 
 HAK_COLD void *hak_slow_aligned_calloc(size_t align, size_t size) {
   if (align <= HAK_MIN_ALIGN) return hak_slow_calloc(size);
-  if (hak_class_of_aligned(size, align) == HAK_CLASS_NONE) return hak_slow_large(size, align, true);
+  if (hak_class_of_aligned(size, align) == HAK_CLASS_NONE) {
+    void *sampled = zeroed_if_sampled(align, size, CALLER);
+    return sampled != NULL ? sampled : hak_slow_large(size, align, true);
+  }
   void *block = hak_slow_aligned(align, size);
   return block != NULL ? memset(block, 0, size) : NULL;
 }
@@ -220,12 +278,16 @@ static void free_large(void *block) {
   struct hak_heap *heap = ready_heap();
   const enum hak_medium_given given = HAK_MEDIUM_ON && heap != NULL ? hak_medium_give(heap, block) : HAK_MEDIUM_REFUSED;
   if (HAK_LIKELY(given == HAK_MEDIUM_CACHED)) return;
-  if (given == HAK_MEDIUM_REFUSED && !hak_large_free(block)) hak_fatal("invalid free", block);
+  if (given == HAK_MEDIUM_REFUSED) {
+    if (HAK_PROF && !HAK_GUARDED) hak_sampled_forget(block);
+    if (!hak_large_free(block)) hak_fatal("invalid free", block);
+  }
   hak_watch_after_large(hak_thread_heap_if_any());
 }
 
 // Frees a block whose class by the slab map is `class_id`.
 HAK_INLINE void free_of_class(void *block, uint32_t class_id) {
+  if (HAK_GUARDED && hak_sampler_has_live()) hak_sampled_forget(block);
   if (!hak_class_is_tiny(class_id)) {
     free_large(block);
     return;
@@ -271,6 +333,10 @@ HAK_NOINLINE size_t hak_slow_usable(const void *block) {
   return HAK_LIKELY(usable != 0) ? usable : large_usable(block);
 }
 
+HAK_INLINE void *resize_large(void *block, size_t size, bool may_move, const void *caller) {
+  return HAK_PROF ? hak_sampled_resize(block, size, may_move, caller) : hak_large_resize(block, size, may_move);
+}
+
 static void *move_block(void *block, size_t usable, size_t size) {
   void *moved = hak_hot_malloc(size);
   if (HAK_UNLIKELY(moved == NULL)) return NULL;
@@ -288,7 +354,7 @@ HAK_NOINLINE static void *change_size(void *block, size_t usable, size_t size) {
   }
   if (usable > HAK_TINY_MAX && size > HAK_TINY_MAX) {
     if (size <= usable && usable - size <= usable / 8) return block;
-    void *resized = hak_large_resize(block, size, true);
+    void *resized = resize_large(block, size, true, CALLER);
     if (resized != NULL) return resized;
   }
   const int saved = errno;
@@ -319,7 +385,7 @@ HAK_COLD void *hak_slow_aligned_realloc(void *block, size_t align, size_t size) 
     if (hak_class_still_serves(usable, size)) return block;
   } else if (is_aligned && size > HAK_TINY_MAX) {
     // Pages that move keep the block's place in its page, and no larger alignment.
-    void *resized = hak_large_resize(block, size, align <= HAK_PAGE_SIZE);
+    void *resized = resize_large(block, size, align <= HAK_PAGE_SIZE, CALLER);
     if (resized != NULL) return resized;
   }
   const int saved = errno;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "allocator/api/process.h"
+#include "allocator/api/sampled.h"
 #include "allocator/block/block_check.h"
 #include "allocator/block/block_tail.h"
 #include "allocator/block/empty_blocks.h"
@@ -15,7 +16,6 @@
 #include "allocator/heap/quarantine.h"
 #include "allocator/hot/alloc.h"
 #include "allocator/large/guarded.h"
-#include "allocator/large/large.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/config.h"
 #include "allocator/slab/slab_purged.h"
@@ -58,7 +58,9 @@ static HAK_COLD void *sample(size_t size) {
   until_sample = NEVER;
   if (mean == 0 || heap == NULL || heap->quarantine == NULL) return NULL;
   until_sample = hak_quarantine_random(heap, 2 * mean - 1);
-  return first || size == 0 ? NULL : hak_guarded_take(size, HAK_MIN_ALIGN, true, NULL);
+  void *block = first || size == 0 ? NULL : hak_guarded_take(size, HAK_MIN_ALIGN, true, NULL);
+  if (block != NULL && hak_is_sampled(size)) hak_sampled_note(block, size, __builtin_return_address(0));
+  return block;
 }
 
 // ---- New blocks ---------------------------------------------------------------------------------
@@ -207,13 +209,22 @@ void hak_guarded_free_sized(void *block, size_t align, size_t size) {
 
 // Resizes the block from `old_size` to `size` bytes in place. False: this is not possible.
 static bool fits(void *block, size_t old_size, size_t size, uint32_t class_id) {
-  if (!hak_class_is_tiny(class_id)) return hak_large_resize(block, size, false) != NULL;
+  if (!hak_class_is_tiny(class_id)) {
+    return hak_sampled_resize(block, size, false, __builtin_return_address(0)) != NULL;
+  }
   const size_t room = hak_class_usable(class_id);
   if (size > SMALL_MAX || size + hak_tail_bytes(size) > room) return false;
   hak_block_begin_change(block, class_id);
   hak_tail_seal(block, room, size);
   hak_block_end_change(block, class_id);
   count_canary(old_size - size);
+  return true;
+}
+
+// The same for a large block that keeps its pages.
+static bool shrinks_in_place(void *block, size_t size, const void *caller) {
+  if (!hak_guarded_resize(block, size, true)) return false;
+  hak_sampled_renew(block, size, caller);
   return true;
 }
 
@@ -224,7 +235,7 @@ void *hak_guarded_realloc_in_place(void *block, size_t size) {
   const bool small = hak_class_is_tiny(class_id);
   if (fits(block, old_size, size, class_id)) return block;
   if (HAK_HARDENED && size == 0 && hak_empty_state_of(block) == HAK_EMPTY_LIVE) return block;
-  return !small && hak_guarded_resize(block, size, true) ? block : NULL;
+  return !small && shrinks_in_place(block, size, __builtin_return_address(0)) ? block : NULL;
 }
 
 void *hak_guarded_realloc(void *block, size_t size) { return hak_guarded_aligned_realloc(block, HAK_MIN_ALIGN, size); }
@@ -255,7 +266,7 @@ void *hak_guarded_aligned_realloc(void *block, size_t align, size_t size) {
     return moved;
   }
   if (!is_aligned || size > old_size ||
-      !(small ? fits(block, old_size, size, class_id) : hak_guarded_resize(block, size, true)))
+      !(small ? fits(block, old_size, size, class_id) : shrinks_in_place(block, size, __builtin_return_address(0))))
     return NULL;
   errno = saved;
   return block;  // The block still serves.

@@ -6,6 +6,7 @@
 #include "allocator/api/entry.h"
 #include "allocator/api/process.h"
 #include "allocator/api/release.h"
+#include "allocator/api/sampled.h"
 #include "allocator/api/sized.h"
 #include "allocator/gate/gate.h"
 #include "allocator/gate/gate_now.h"
@@ -49,7 +50,11 @@ void *hak_realloc_in_place(void *ptr, size_t size) {
   if (ptr == NULL || size > PTRDIFF_MAX) return NULL;
   if (HAK_GUARDED) return hak_guarded_realloc_in_place(ptr, size);
   const size_t usable = hak_entry_usable(ptr);
-  if (usable > HAK_TINY_MAX && size > HAK_TINY_MAX && hak_large_resize(ptr, size, false) != NULL) return ptr;
+  if (usable > HAK_TINY_MAX && size > HAK_TINY_MAX) {
+    void *resized = HAK_PROF ? hak_sampled_resize(ptr, size, false, __builtin_return_address(0))
+                             : hak_large_resize(ptr, size, false);
+    if (resized != NULL) return ptr;
+  }
   return size <= usable ? ptr : NULL;
 }
 

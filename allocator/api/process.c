@@ -36,6 +36,8 @@
 #include "allocator/pages/mapping_lock.h"
 #include "allocator/policy/guard_budget.h"
 #include "allocator/policy/memory_limit.h"
+#include "allocator/prof/modules.h"
+#include "allocator/prof/sampler.h"
 #include "allocator/reclaim/reclaim.h"
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool.h"
@@ -167,6 +169,10 @@ int hak_process_configure(const char *name, const char *value) {
   if (error == 0) {
     hak_limit_changed();
     hak_background_follow();
+    if (HAK_PROF && hak_sampler_is_on()) {
+      hak_modules_refresh();
+      hak_watch_samples_of_all(hak_thread_heap_if_any());
+    }
   }
   errno = saved;
   return error;
@@ -204,7 +210,9 @@ HAK_COLD struct hak_heap *hak_thread_attach(void) {
   struct hak_heap *heap = hak_heap_open();
   if (heap == NULL) return NULL;
   // Before pthread_setspecific, which may allocate.
+  heap->watch.on = false;
   hak_thread_set_heap(heap);
+  hak_watch_samples(heap);
   const bool marked = hak_thread_mark_set(&heap->mark);
   // If the key already has a value, another library set it. Acquire: sees the key.
   const bool told = atomic_load_explicit(&have_end_key, memory_order_acquire) && pthread_getspecific(end_key) == NULL &&
@@ -255,6 +263,7 @@ static void before_fork(void) HAK_NO_THREAD_SAFETY_ANALYSIS("fork has the locks 
   hak_heap_lock_all();
   hak_pool_lock();
   hak_mapping_lock_for_fork();
+  if (HAK_PROF) hak_sampler_lock();
   hak_meta_lock();
   hak_lock_holds_all = true;
 }
@@ -262,6 +271,7 @@ static void before_fork(void) HAK_NO_THREAD_SAFETY_ANALYSIS("fork has the locks 
 static void unlock_after_fork(void) HAK_NO_THREAD_SAFETY_ANALYSIS("fork has the locks from one handler to another") {
   hak_lock_holds_all = false;
   hak_meta_unlock();
+  if (HAK_PROF) hak_sampler_unlock();
   hak_mapping_unlock_after_fork();
   hak_pool_unlock();
   hak_heap_unlock_all();
@@ -331,6 +341,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
   }
   // Unlike within a malloc, no lock of the C library is held here that creating a thread needs.
   initialise();
+  if (HAK_PROF && hak_sampler_is_on()) hak_modules_refresh();
   hak_background_start();
 }
 

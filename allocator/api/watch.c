@@ -14,6 +14,7 @@
 #include "allocator/policy/config.h"
 #include "allocator/policy/ss_release_policy.h"
 #include "allocator/policy/watch_policy.h"
+#include "allocator/prof/sampler.h"
 #include "allocator/reclaim/reclaim.h"
 
 // How many calls are made between two readings of the clock while calls come fast. After a pause the clock is read at
@@ -24,6 +25,8 @@
 #define EMPTY_MS_MIN 50u
 // No watch begins that would last for fewer calls.
 #define CALLS_LEAST ((uint64_t)1 << 20)
+// How many calls of a thread come between two looks whether they must still be watched because of samples.
+#define SAMPLED_CALLS 1000u
 
 static HAK_COLD void reclaim_work(struct hak_heap *heap, uint64_t now) {
   heap->upkeep.tick_due = false;
@@ -33,10 +36,11 @@ static HAK_COLD void reclaim_work(struct hak_heap *heap, uint64_t now) {
 }
 
 static void begin_watch(struct hak_heap *heap, uint64_t now) {
-  if (hak_thread_is_watched()) return;
+  if (heap->watch.on) return;
   heap->watch.used = hak_watch_used(heap->watch.used, 0, now - heap->watch.last_ms);
   heap->watch.last_ms = now;
   if (heap->watch.used > HAK_WATCH_CALLS - CALLS_LEAST) return;
+  heap->watch.on = true;
   heap->watch.skip = heap->watch.step = 0;
   heap->watch.work_ms = heap->watch.full_ms = heap->watch.held_ms = now;
   hak_thread_watch(heap);
@@ -45,6 +49,7 @@ static void begin_watch(struct hak_heap *heap, uint64_t now) {
 void hak_watch_after_slow(struct hak_heap *heap) {
   if (HAK_UNLIKELY(heap->upkeep.tick_due)) reclaim_work(heap, hak_os_now_ms());
   if (HAK_UNLIKELY(hak_reclaim_worth_watching())) begin_watch(heap, hak_os_now_ms());
+  hak_watch_samples(heap);
 }
 
 void hak_watch_after_large(struct hak_heap *heap) {
@@ -118,5 +123,21 @@ bool hak_watch_call(struct hak_heap *heap) {
     heap->watch.skip--;
     return false;
   }
-  return check_clock(heap);
+  if (heap->watch.on && !check_clock(heap)) return false;
+  heap->watch.on = false;
+  heap->watch.skip = SAMPLED_CALLS;
+  return !hak_sampler_wants_calls();
+}
+
+void hak_watch_samples(struct hak_heap *heap) {
+  if (HAK_LIKELY(!hak_sampler_wants_calls()) || hak_thread_is_watched()) return;
+  heap->watch.on = false;
+  heap->watch.skip = SAMPLED_CALLS;
+  hak_thread_watch(heap);
+}
+
+void hak_watch_samples_of_all(struct hak_heap *heap) {
+  if (!hak_sampler_wants_calls()) return;
+  if (heap != NULL) hak_watch_samples(heap);
+  hak_reclaim_trip_others(heap);
 }

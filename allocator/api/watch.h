@@ -27,6 +27,13 @@ void hak_watch_after_thread(void);
 // Call it for each call of a watched thread. True: the watch is over.
 HAK_NOINLINE bool hak_watch_call(struct hak_heap *heap);
 
+// Watches the calls of the thread that owns `heap` while allocations are sampled (api/sampled.h), unless they are
+// watched already. Call it when the thread opens its heap.
+void hak_watch_samples(struct hak_heap *heap);
+// The same for all threads, each from its next slow call or its next frees on. Call it when sampling may have begun.
+// Hold no lock. `heap` is the calling thread's, or NULL.
+void hak_watch_samples_of_all(struct hak_heap *heap);
+
 HAK_C_END
 
 #endif  // HAKMEM_API_WATCH_H_

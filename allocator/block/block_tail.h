@@ -27,6 +27,10 @@ HAK_C_BEGIN
 #define HAK_TAIL_WIDE ((size_t)4096)
 #define HAK_TAIL_WIDE_BYTES (HAK_TAIL_BYTES + (HAK_GUARDED ? (size_t)7 : (size_t)0))
 HAK_INLINE size_t hak_tail_bytes(size_t size) { return size < HAK_TAIL_WIDE ? HAK_TAIL_BYTES : HAK_TAIL_WIDE_BYTES; }
+// The request that takes `whole` bytes together with that number.
+HAK_INLINE size_t hak_tail_request(size_t whole) {
+  return whole - HAK_TAIL_BYTES < HAK_TAIL_WIDE ? whole - HAK_TAIL_BYTES : whole - HAK_TAIL_WIDE_BYTES;
+}
 
 // Writes the pattern to the `bytes` bytes at `start`, which lie behind `block`; and tells whether it is still there.
 void hak_tail_fill(const void *block, void *start, size_t bytes);

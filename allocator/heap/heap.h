@@ -16,6 +16,7 @@
 #include "allocator/heap/idle_cache_state.h"
 #include "allocator/heap/page_purge_state.h"
 #include "allocator/heap/remote_state.h"
+#include "allocator/heap/sample_state.h"
 #include "allocator/heap/thread_cache_state.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
@@ -77,6 +78,7 @@ struct hak_heap {
   struct hak_heap_place place;  // heap_records_state.h; under the registry's lock
   // Says that the thread has ended without closing its heap. Set by the thread, outside all locks.
   struct hak_thread_mark mark;
+  struct hak_sample_state sample;  // sample_state.h; only the owner's, without the lock
   // Slabs with new remote frees, linked by pending_next up to HAK_PENDING_END. Any thread pushes (release); the owner
   // takes the whole list (acquire). HAK_PENDING_CLOSED: no thread has this heap.
   HAK_ALIGNAS(HAK_CACHE_LINE) HAK_ATOMIC(struct hak_slab *) pending;

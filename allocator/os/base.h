@@ -39,6 +39,9 @@
 // blocks have guard pages around them (large/guarded.h).
 #define HAK_GUARDED (HAK_OBSERVE || HAK_HARDENED)
 
+// Whether allocations can be sampled (prof/sampler.h).
+#define HAK_PROF (!HAK_FAST)
+
 // ---- Header lane: the byte before a small block (block/tiny_region_id.h) -------------------------
 #define HAK_HEADER_MODE_NONE 0
 #define HAK_HEADER_MODE_PRESERVE 1

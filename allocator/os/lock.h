@@ -23,7 +23,8 @@ enum hak_lock_rank {
   HAK_RANK_ORPHANAGE = 5,   // the heap of ended threads
   HAK_RANK_POOL = 6,        // superslabs and their free slabs
   HAK_RANK_MAPPING = 7,     // the page heap, and guarded blocks
-  HAK_RANK_META = 8,        // memory for the allocator's own records
+  HAK_RANK_PROF = 8,        // samples and their stacks
+  HAK_RANK_META = 9,        // memory for the allocator's own records
 };
 
 struct HAK_CAPABILITY("lock") hak_lock {

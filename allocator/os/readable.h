@@ -9,7 +9,7 @@
 HAK_C_BEGIN
 
 // Whether the eight bytes at `address` can be read at this moment. Changes nothing, takes no lock, preserves errno. An
-// emulator may say yes to every address.
+// emulator may say yes to every address; a filter that refuses the call makes it say no.
 bool hak_os_is_readable(const void *address);
 
 HAK_C_END

@@ -50,6 +50,7 @@ uint64_t hak_watch_used(uint64_t used, uint64_t calls, uint64_t elapsed_ms);
 
 // What the watch (api/watch.h) keeps for each thread.
 struct hak_watch_clock {
+  bool on;           // memory is due. Otherwise the calls are watched because allocations are sampled, or not at all
   uint32_t skip;     // calls until the next reading of the clock
   uint32_t step;     // what it was set to
   uint64_t used;     // of the budget of watched calls

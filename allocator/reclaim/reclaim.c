@@ -194,6 +194,10 @@ static void trip_heap(struct hak_heap *heap, void *mine) HAK_REQUIRES(hak_heap_r
   if (heap != mine) hak_idle_cache_trip(heap);
 }
 
+void hak_reclaim_trip_others(struct hak_heap *mine) {
+  for (uint32_t left = hak_heap_threads(); left > 0; left--) hak_heap_visit_next(trip_heap, mine);
+}
+
 // The approximate amount of free memory.
 static uint64_t free_bytes(void) {
   // If one thread has subtracted before another thread has added, the sum may be negative for a moment.
@@ -225,8 +229,6 @@ bool hak_reclaim_judge(struct hak_heap *mine, uint64_t now) {
   // Release: pairs with the exchange above.
   atomic_store_explicit(&judging, false, memory_order_release);
   if (worth != before) atomic_store_explicit(&hak_reclaim_worth, worth, memory_order_relaxed);
-  if (worth && !before) {
-    for (uint32_t left = hak_heap_threads(); left > 0; left--) hak_heap_visit_next(trip_heap, mine);
-  }
+  if (worth && !before) hak_reclaim_trip_others(mine);
   return worth;
 }

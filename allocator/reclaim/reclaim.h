@@ -54,6 +54,10 @@ HAK_INLINE bool hak_reclaim_worth_watching(void) {
 // Rounds of the background thread; relaxed: a statistic.
 extern HAK_ATOMIC(uint64_t) hak_background_round_count;
 
+// Makes each thread but that of `mine` (may be NULL) take the slow path at its next frees. Heaps whose threads are in a
+// slow call are skipped.
+void hak_reclaim_trip_others(struct hak_heap *mine);
+
 HAK_C_END
 
 #endif  // HAKMEM_RECLAIM_RECLAIM_H_

@@ -317,6 +317,57 @@ typedef struct hak_block {
 // that need more than their caches wait; and for each batch of 64 large blocks a look at all of them.
 HAK_EXPORT size_t hak_heap_visit(bool (*visit)(const hak_block *block, void *context), void *context) HAK_NOEXCEPT;
 
+// ---- Sampling: which code holds memory, and which allocates it ----------------------------------
+
+// While HAKMEM_PROF is on, allocations are sampled: every byte with the same small chance, so that a block is sampled
+// with the probability 1 - e^(-size / HAKMEM_PROF_SAMPLE_KB), and stands for the reciprocal of that in blocks. The sum
+// of these weights over any set of samples, by stack, say, is an unbiased estimate of the number of blocks, or bytes,
+// in the set. With HAKMEM_PROF_SAMPLE_KB=0 every block is sampled and counts once. FAST builds have no sampling: the
+// functions return ENOTSUP.
+
+// A sampled block that is live.
+typedef struct hak_prof_sample {
+  void *address;
+  size_t size;            // in bytes, as requested; after a resize in place the size then requested, if it is large
+  double weight_bytes;    // the bytes of all blocks that this sample stands for
+  double weight_objects;  // their number
+  uint32_t frames;        // of its stack; 0: there was no memory to keep it, or too many stacks were seen
+  void *const *frame;     // return addresses, the innermost first: each is behind a call. At most 128. The array stays
+                          // as it is for as long as the process lives
+  uint64_t when_ns;       // when it was allocated, by CLOCK_MONOTONIC, in nanoseconds; of the precision of microseconds
+  unsigned thread;        // the thread that allocated it (gettid(2))
+} hak_prof_sample;
+
+// What was allocated at one stack since the first sample. All are estimates.
+typedef struct hak_prof_stack {
+  uint32_t frames;  // as in hak_prof_sample
+  void *const *frame;
+  double alloc_objects;  // blocks allocated so far
+  double alloc_bytes;    // their requested bytes
+  double inuse_objects;  // those of them that are live
+  double inuse_bytes;
+} hak_prof_stack;
+
+// Switches HAKMEM_PROF on or off, like hak_config_set. Other threads are counted from their next frees or their next
+// slow calls on. Samples that were taken stay; the frees of sampled blocks are noticed also while it is off. Returns 0,
+// or ENOTSUP in FAST.
+HAK_EXPORT int hak_prof_start(void) HAK_NOEXCEPT;
+HAK_EXPORT int hak_prof_stop(void) HAK_NOEXCEPT;
+
+// Calls visit(sample, argument) for each sampled block that is live. What `sample` points to is valid during the call.
+// A block that is allocated or freed meanwhile may be visited or not. Returns 0 after the last one, or at once what
+// `visit` returned if that is not 0; EINVAL for a NULL `visit`; ENOTSUP.
+//
+// No lock is held while `visit` runs: it may call any function of hakmem, this one too, and may wait for other threads.
+// (The samples are copied some dozens at a time, under a lock that is only held for that.)
+HAK_EXPORT int hak_prof_visit_live(int (*visit)(const hak_prof_sample *sample, void *argument),
+                                   void *argument) HAK_NOEXCEPT;
+
+// The same for each stack at which a block was sampled. Stacks are never removed; at most 65,536 are told apart, and
+// the rest is visited as one stack without frames.
+HAK_EXPORT int hak_prof_visit_stacks(int (*visit)(const hak_prof_stack *stack, void *argument),
+                                     void *argument) HAK_NOEXCEPT;
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif

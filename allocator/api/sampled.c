@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Counts allocations, takes sampled blocks, and recognises them.
+#include "allocator/api/sampled.h"
+
+#include <errno.h>
+
+#include "allocator/api/process.h"
+#include "allocator/block/size_class.h"
+#include "allocator/heap/heap.h"
+#include "allocator/hot/cold_entry.h"
+#include "allocator/large/large.h"
+#include "allocator/large/medium.h"
+#include "allocator/os/atomic.h"
+#include "allocator/pages/page_map.h"
+
+// ---- Tags ---------------------------------------------------------------------------------------
+
+// Marks a large block as sampled, and tells whether one is marked. By the block's holder. Relaxed: see page_map.h.
+static void mark(void *block) {
+  if (HAK_GUARDED) return;
+  HAK_ATOMIC(uint16_t) *at = hak_page_tag_at(block);
+  const uint32_t tag = atomic_load_explicit(at, memory_order_relaxed);
+  atomic_store_explicit(at, (uint16_t)(tag | HAK_TAG_SAMPLED), memory_order_relaxed);
+}
+
+static bool may_be_sampled(const void *block) {
+  if (HAK_GUARDED) return hak_sampler_has_live();
+  HAK_ATOMIC(uint16_t) *at = hak_page_tag_at(block);
+  // Relaxed: as above.
+  return at != NULL && (atomic_load_explicit(at, memory_order_relaxed) & HAK_TAG_SAMPLED) != 0;
+}
+
+// ---- Allocating ---------------------------------------------------------------------------------
+
+// A thread that has no heap, because it ended, is not counted.
+bool hak_sampled_count(size_t size) {
+  struct hak_heap *heap = hak_thread_heap_if_any();
+  if (HAK_UNLIKELY(heap == NULL) && (heap = hak_thread_heap()) == NULL) return false;
+  return hak_sampler_count(&heap->sample, size);
+}
+
+static void note(void *block, size_t size, const void *caller) {
+  const struct hak_heap *heap = hak_thread_heap_if_any();
+  if (heap == NULL) return;
+  mark(block);
+  hak_sampler_note(&heap->sample, block, size, caller);
+}
+
+void *hak_sampled_take(size_t size, size_t align, bool zero, const void *caller) {
+  const int saved = errno;
+  // An aligned small block takes a page; without an alignment it would begin at a colour, and take two.
+  const bool plain = size <= HAK_TINY_MAX && align < HAK_CACHE_LINE;
+  void *block = hak_slow_large(size, plain ? HAK_CACHE_LINE : align, zero);
+  if (block == NULL) {
+    errno = saved;
+    return NULL;
+  }
+  note(block, size, caller);
+  return block;
+}
+
+void *hak_sampled_note(void *block, size_t size, const void *caller) {
+  if (block != NULL) note(block, size, caller);
+  return block;
+}
+
+// ---- Freeing ------------------------------------------------------------------------------------
+
+void hak_sampled_forget(const void *block) {
+  if (may_be_sampled(block)) hak_sampler_forget(block);
+}
+
+void *hak_sampled_resize(void *block, size_t size, bool may_move, const void *caller) {
+  struct hak_live_sample before;
+  // Taken out first: as soon as the pages have moved, another thread may get a block at the old address.
+  const bool was = may_be_sampled(block) && hak_sampler_take_out(block, &before);
+  void *resized = hak_large_resize(block, size, may_move);
+  if (resized == NULL) {
+    if (was) hak_sampler_put_back(&before);
+    return NULL;
+  }
+  if (was) hak_sampler_count_out(&before);
+  if (hak_is_sampled(size)) note(resized, size, caller);
+  return resized;
+}
+
+void hak_sampled_renew(void *block, size_t size, const void *caller) {
+  hak_sampled_forget(block);
+  if (hak_is_sampled(size)) note(block, size, caller);
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Counts allocations, and keeps the samples.
+#include "allocator/prof/sampler.h"
+
+#include "allocator/os/os.h"
+#include "allocator/os/thread_number.h"
+#include "allocator/prof/unwind.h"
+
+struct hak_lock hak_prof_mutex = HAK_LOCK_INIT(HAK_RANK_PROF);
+
+void hak_sampler_lock(void) { hak_lock_acquire(&hak_prof_mutex); }
+void hak_sampler_unlock(void) { hak_lock_release(&hak_prof_mutex); }
+
+// If the lock was taken from a thread that does not exist here, it may have left the tables half changed.
+static void lock(void) HAK_ACQUIRE(hak_prof_mutex) {
+  hak_lock_acquire(&hak_prof_mutex);
+  if (HAK_UNLIKELY(hak_lock_was_orphaned(&hak_prof_mutex))) {
+    hak_live_samples_start_anew();
+    hak_stack_table_start_anew();
+  }
+}
+
+// ---- Counting -----------------------------------------------------------------------------------
+
+bool hak_sampler_count_slowly(struct hak_sample_state *state, uint64_t size) {
+  const uint64_t bytes = hak_sample_bytes(size);
+  const uint64_t mean = HAK_SETTING(prof_sample_bytes);
+  if (state->random == 0) state->random = hak_os_random() | 1;
+  // The distance to the next sample does not depend on how far it is from the last one, so it may be drawn anew at any
+  // time.
+  if (state->drawn_for != mean + 1) {
+    state->left = hak_sample_distance(&state->random, mean);
+    state->drawn_for = mean + 1;
+  }
+  if (state->left >= bytes) {
+    state->left -= bytes;
+    return false;
+  }
+  state->left = hak_sample_distance(&state->random, mean);
+  return true;
+}
+
+// ---- Samples ------------------------------------------------------------------------------------
+
+void hak_sampler_note(const struct hak_sample_state *state, void *block, uint64_t size, const void *caller) {
+  void *frames[HAK_STACK_FRAMES_MAX];
+  const uint32_t count = hak_unwind(frames, HAK_STACK_FRAMES_MAX, caller);
+  struct hak_live_sample sample = {.address = block,
+                                   .size = size,
+                                   .weight = hak_sample_weight(size, state->drawn_for - 1),
+                                   .when_ns = hak_os_now_us() * 1000,
+                                   .thread = hak_thread_number()};
+  struct hak_live_sample stale;
+  lock();
+  // Left over if the block was freed where nobody counted. The address is this block's now.
+  if (hak_live_sample_take(block, &stale)) hak_stack_count_out(stale.stack, stale.weight, stale.size);
+  sample.stack = hak_stack_number(frames, count);
+  hak_stack_count_in(sample.stack, sample.weight, size);
+  if (!hak_live_sample_put(&sample)) hak_stack_count_out(sample.stack, sample.weight, size);
+  hak_sampler_unlock();
+}
+
+bool hak_sampler_take_out(const void *block, struct hak_live_sample *out) {
+  lock();
+  const bool found = hak_live_sample_take(block, out);
+  hak_sampler_unlock();
+  return found;
+}
+
+void hak_sampler_count_out(const struct hak_live_sample *sample) {
+  lock();
+  hak_stack_count_out(sample->stack, sample->weight, sample->size);
+  hak_sampler_unlock();
+}
+
+void hak_sampler_put_back(const struct hak_live_sample *sample) {
+  lock();
+  if (!hak_live_sample_put(sample)) hak_stack_count_out(sample->stack, sample->weight, sample->size);
+  hak_sampler_unlock();
+}
+
+bool hak_sampler_forget(const void *block) {
+  struct hak_live_sample sample;
+  lock();
+  const bool found = hak_live_sample_take(block, &sample);
+  if (found) hak_stack_count_out(sample.stack, sample.weight, sample.size);
+  hak_sampler_unlock();
+  return found;
+}
+
+// ---- Visits -------------------------------------------------------------------------------------
+
+uint32_t hak_sampler_read(uint32_t *slot, struct hak_live_sample *out, uint32_t room) {
+  lock();
+  const uint32_t copied = hak_live_sample_read(slot, out, room);
+  hak_sampler_unlock();
+  return copied;
+}
+
+bool hak_sampler_stack(uint32_t number, void *const **frame, uint32_t *frames, struct hak_stack_totals *totals) {
+  lock();
+  const struct hak_stack_record *record = hak_stack_record(number);
+  if (record != NULL) {
+    *frame = record->frame;
+    *frames = record->frames;
+    *totals = record->totals;
+  }
+  hak_sampler_unlock();
+  return record != NULL;
+}

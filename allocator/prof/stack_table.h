@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The stacks of samples, each stored once, with what was allocated and freed there. A stack is never removed, and a
+// record never moves, so its frames can be read without the lock. The number of stacks is bounded: what is allocated at
+// further ones counts for stack 0, which has no frames.
+#ifndef HAKMEM_PROF_STACK_TABLE_H_
+#define HAKMEM_PROF_STACK_TABLE_H_
+
+#include "allocator/os/base.h"
+#include "allocator/os/lock_annotations.h"
+#include "allocator/prof/prof_lock.h"
+
+HAK_C_BEGIN
+
+#define HAK_STACK_FRAMES_MAX 128u
+#define HAK_STACKS_MAX 65536u
+
+// What samples stand for.
+struct hak_stack_totals {
+  double alloc_objects;
+  double alloc_bytes;
+  double inuse_objects;
+  double inuse_bytes;
+};
+
+struct hak_stack_record {
+  uint64_t hash;
+  uint32_t next;     // in its bucket, counted from 1
+  uint32_t frames;   // not changed after the record was made, as the frames
+  uint64_t samples;  // of live blocks
+  struct hak_stack_totals totals;
+  void *frame[];
+};
+
+// The number of the stack. 0: the table is full, or there is no memory.
+uint32_t hak_stack_number(void *const *frames, uint32_t count) HAK_REQUIRES(hak_prof_mutex);
+// Its record. NULL: there is no stack of that number.
+struct hak_stack_record *hak_stack_record(uint32_t number) HAK_REQUIRES(hak_prof_mutex);
+
+// Counts a sampled block that is allocated, and one that is freed. `weight` is how many blocks it stands for.
+void hak_stack_count_in(uint32_t number, double weight, uint64_t size) HAK_REQUIRES(hak_prof_mutex);
+void hak_stack_count_out(uint32_t number, double weight, uint64_t size) HAK_REQUIRES(hak_prof_mutex);
+
+// Forgets all stacks, whose records may be half changed.
+void hak_stack_table_start_anew(void) HAK_REQUIRES(hak_prof_mutex);
+
+HAK_C_END
+
+#endif  // HAKMEM_PROF_STACK_TABLE_H_

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The tables of the sampler against the standard library's.
+#include <map>
+#include <set>
+#include <vector>
+
+#include "allocator/os/unit_test.h"
+#include "allocator/policy/config.h"
+#include "allocator/prof/live_samples.h"
+#include "allocator/prof/prof_lock.h"
+#include "allocator/prof/sampler.h"
+#include "allocator/prof/stack_table.h"
+
+namespace {
+
+// Each test has the tables to itself.
+class Tables : public testing::Test {
+ protected:
+  Tables() {
+    hak_lock_acquire(&hak_prof_mutex);
+    hak_live_samples_start_anew();
+    hak_stack_table_start_anew();
+  }
+  ~Tables() override { hak_lock_release(&hak_prof_mutex); }
+};
+
+void *Address(uint64_t n) { return reinterpret_cast<void *>(uintptr_t{0x10000000} + n * 16); }
+
+hak_live_sample SampleOf(uint64_t n) {
+  hak_live_sample sample = {};
+  sample.address = Address(n);
+  sample.size = n * 3;
+  sample.weight = static_cast<double>(n) / 2;
+  sample.when_ns = n * 5;
+  sample.stack = static_cast<uint32_t>(n * 7);
+  sample.thread = static_cast<uint32_t>(n);
+  return sample;
+}
+
+bool IsThat(const hak_live_sample &sample, uint64_t n) {
+  const hak_live_sample expected = SampleOf(n);
+  return sample.address == expected.address && sample.size == expected.size && sample.weight == expected.weight &&
+         sample.when_ns == expected.when_ns && sample.stack == expected.stack && sample.thread == expected.thread;
+}
+
+// What a visit shows.
+std::multiset<void *> Visited(uint32_t room) {
+  std::multiset<void *> all;
+  std::vector<hak_live_sample> copies(room);
+  uint32_t slot = 0;
+  while (const uint32_t count = hak_live_sample_read(&slot, copies.data(), room)) {
+    for (uint32_t i = 0; i < count; i++) all.insert(copies[i].address);
+  }
+  return all;
+}
+
+TEST_F(Tables, LiveSamplesAreThoseOfASet) {
+  hak_unit::Random random(1);
+  std::set<uint64_t> model;
+  for (int i = 0; i < hak_unit::Operations(60000); i++) {
+    // The table grows over three doublings, and shrinks.
+    const uint64_t n = 1 + random.Below(i % 20000 < 14000 ? 9000 : 300);
+    if (model.count(n) == 0) {
+      const hak_live_sample sample = SampleOf(n);
+      ASSERT_TRUE(hak_live_sample_put(&sample));
+      model.insert(n);
+    } else {
+      hak_live_sample out = {};
+      ASSERT_TRUE(hak_live_sample_take(Address(n), &out));
+      ASSERT_TRUE(IsThat(out, n));
+      model.erase(n);
+    }
+    ASSERT_EQ(atomic_load_explicit(&hak_live_samples, memory_order_relaxed), model.size());
+    hak_live_sample out;
+    ASSERT_FALSE(hak_live_sample_take(Address(20000 + n), &out));
+  }
+  std::multiset<void *> expected;
+  for (const uint64_t n : model) expected.insert(Address(n));
+  EXPECT_EQ(Visited(32), expected);
+  EXPECT_EQ(Visited(1), expected);
+  for (const uint64_t n : model) {
+    hak_live_sample out = {};
+    ASSERT_TRUE(hak_live_sample_take(Address(n), &out));
+    ASSERT_TRUE(IsThat(out, n));
+  }
+  EXPECT_TRUE(Visited(32).empty());
+}
+
+TEST_F(Tables, FreedSlotsAreUsedAgain) {
+  for (uint64_t round = 0; round < 5000; round++) {
+    const hak_live_sample sample = SampleOf(round + 1);
+    ASSERT_TRUE(hak_live_sample_put(&sample));
+    hak_live_sample out;
+    ASSERT_TRUE(hak_live_sample_take(sample.address, &out));
+  }
+  const hak_live_sample sample = SampleOf(1);
+  ASSERT_TRUE(hak_live_sample_put(&sample));
+  uint32_t slot = 0;
+  hak_live_sample out;
+  EXPECT_EQ(hak_live_sample_read(&slot, &out, 1), 1u);
+  EXPECT_EQ(slot, 1u);
+}
+
+TEST_F(Tables, EachStackHasOneNumber) {
+  hak_unit::Random random(2);
+  std::map<std::vector<void *>, uint32_t> model;
+  std::set<uint32_t> numbers = {0};
+  for (int i = 0; i < 20000; i++) {
+    std::vector<void *> stack(1 + random.Below(random.OneIn(20) ? HAK_STACK_FRAMES_MAX : 4));
+    for (void *&frame : stack) frame = Address(random.Below(6));
+    const uint32_t number = hak_stack_number(stack.data(), static_cast<uint32_t>(stack.size()));
+    const auto known = model.find(stack);
+    if (known != model.end()) {
+      ASSERT_EQ(number, known->second);
+    } else {
+      ASSERT_TRUE(numbers.insert(number).second);
+      model[stack] = number;
+    }
+  }
+  for (const auto &[stack, number] : model) {
+    const struct hak_stack_record *record = hak_stack_record(number);
+    ASSERT_NE(record, nullptr);
+    ASSERT_EQ(std::vector<void *>(record->frame, record->frame + record->frames), stack);
+  }
+  EXPECT_EQ(hak_stack_record(static_cast<uint32_t>(numbers.size())), nullptr);
+}
+
+TEST_F(Tables, StacksBeyondTheBoundHaveNumber0) {
+  void *frame[2] = {};
+  uint32_t full = 0;
+  for (uint32_t i = 0; i < HAK_STACKS_MAX + 10; i++) {
+    frame[0] = Address(i);
+    full += hak_stack_number(frame, 2) == 0;
+  }
+  EXPECT_EQ(full, 11u);
+  frame[0] = Address(5);
+  EXPECT_NE(hak_stack_number(frame, 2), 0u) << "a known one is still found";
+  EXPECT_EQ(hak_stack_number(frame, 0), 0u);
+  EXPECT_EQ(hak_stack_number(frame, HAK_STACK_FRAMES_MAX + 1), 0u);
+  EXPECT_EQ(hak_stack_record(0)->frames, 0u);
+}
+
+TEST_F(Tables, TotalsOfAStack) {
+  void *frame = Address(1);
+  const uint32_t number = hak_stack_number(&frame, 1);
+  hak_stack_count_in(number, 0.1, 10);
+  hak_stack_count_in(number, 0.2, 10);
+  hak_stack_count_in(number, 3, 100);
+  hak_stack_count_out(number, 3, 100);
+  const struct hak_stack_totals totals = hak_stack_record(number)->totals;
+  EXPECT_NEAR(totals.alloc_objects, 3.3, 1e-12);
+  EXPECT_NEAR(totals.alloc_bytes, 303, 1e-12);
+  EXPECT_NEAR(totals.inuse_objects, 0.3, 1e-12);
+  EXPECT_NEAR(totals.inuse_bytes, 3, 1e-12);
+  hak_stack_count_out(number, 0.1, 10);
+  hak_stack_count_out(number, 0.2, 10);
+  EXPECT_EQ(hak_stack_record(number)->totals.inuse_objects, 0) << "rounding leaves nothing over";
+  EXPECT_EQ(hak_stack_record(number)->totals.inuse_bytes, 0);
+}
+
+TEST_F(Tables, WithoutMemoryNothingIsKept) {
+  const hak_unit::FaultPlan plan(HAK_FAULT_MAP);
+  // Records of other boxes may have room for a few.
+  uint64_t n = 1;
+  hak_live_sample sample = SampleOf(n);
+  while (n < 10000000 && hak_live_sample_put(&sample)) sample = SampleOf(++n);
+  EXPECT_LT(n, 10000000u);
+  hak_live_sample out = {};
+  for (uint64_t known = 1; known < n; known++) {
+    ASSERT_TRUE(hak_live_sample_take(Address(known), &out));
+    ASSERT_TRUE(IsThat(out, known));
+  }
+  EXPECT_FALSE(hak_live_sample_take(Address(n), &out));
+}
+
+// The rule by which allocations are counted.
+TEST(Sampler, CountsBytes) {
+  hak_config.prof_sample_bytes = 0;
+  hak_sample_state state = {};
+  for (int i = 0; i < 10; i++) EXPECT_TRUE(hak_sampler_count(&state, 1));
+  hak_config.prof_sample_bytes = 1 << 20;
+  // The distance is drawn anew for another mean.
+  uint64_t not_sampled = 0;
+  while (!hak_sampler_count(&state, 16)) not_sampled++;
+  EXPECT_LT(not_sampled, 40u * 65536) << "once in 10^17 runs";
+  EXPECT_EQ(state.drawn_for, (1u << 20) + 1);
+  state.left = 100;
+  EXPECT_FALSE(hak_sampler_count(&state, 60));
+  EXPECT_EQ(state.left, 40u);
+  EXPECT_FALSE(hak_sampler_count(&state, 40));
+  EXPECT_EQ(state.left, 0u);
+  EXPECT_TRUE(hak_sampler_count(&state, 0)) << "a block of 0 bytes counts as one byte";
+}
+
+}  // namespace
