@@ -3,12 +3,14 @@
 // Blocks that one thread allocates and another frees: through mailboxes (handover), through a queue with a lock
 // (producer_consumer), with the slots of a thread that ends (larson), left behind by threads that live briefly
 // (thread_churn), and side by side in one cache line (sharing).
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
 
 #include "bench/workloads/checked.h"
+#include "bench/workloads/pin.h"
 
 static void thread_start(pthread_t *thread, void *(*body)(void *), void *arg) {
   if (pthread_create(thread, NULL, body, arg) != 0) {
@@ -29,6 +31,9 @@ struct letter {
 struct mailbox {
   _Alignas(64) _Atomic(void *) places[PLACES];
 };
+
+// The processors of the threads; -1: any.
+static int processors[2] = {-1, -1};
 
 static void letter_check(const void *p) {
   struct letter letter;
@@ -110,6 +115,11 @@ static void handover_body(struct lane *lane) {
   void **slots = scratch_map(bytes);
   memset(slots, 0, bytes);
   uint64_t state = random_start(s->seed, lane->index);
+  const int processor = processors[lane->index % 2];
+  if (processor >= 0 && !pin_to(processor)) {
+    fprintf(stderr, "random_mixed: cannot run on processor %d\n", processor);
+    exit(1);
+  }
   handover_walk(lane, slots, &state, s->cycles / 10);
   lane_start(lane);
   uint64_t operations = handover_walk(lane, slots, &state, s->cycles);
@@ -124,6 +134,15 @@ static void handover_body(struct lane *lane) {
 
 struct result handover_run(const struct settings *s) {
   const size_t bytes = s->threads * sizeof(struct mailbox);
+  if (s->shape == SHAPE_PAIR_NEAR || s->shape == SHAPE_PAIR_FAR) {
+    uint64_t ns;
+    if (pin_choose(s->shape == SHAPE_PAIR_NEAR, processors, &ns)) {
+      printf("Processors = %d and %d, %" PRIu64 " ns for a cache line there and back\n", processors[0], processors[1],
+             ns);
+    } else {
+      printf("Processors = only one\n");
+    }
+  }
   struct mailbox *boxes = scratch_map(bytes);
   const struct result r = lanes_run(s, boxes, handover_body);
   for (uint32_t i = 0; i < s->threads; i++) {

@@ -81,6 +81,21 @@ while read -r workload cycles; do
   accepted "$((cycles / 100 + 1))" --workload "$workload"
 done <"$TEST_TMPDIR/workloads"
 
+# Two threads on two processors, which are named, unless there is only one.
+for workload in pair-near-r50 pair-far-r50; do
+  accepted 20000 --workload "$workload"
+  if [ "$(nproc)" -ge 2 ]; then
+    grep -Eq '^Processors = [0-9]+ and [0-9]+, [1-9][0-9]* ns ' "$TEST_TMPDIR/out" || fail "$workload did not say where it ran"
+  else
+    grep -qx 'Processors = only one' "$TEST_TMPDIR/out" || fail "$workload did not see that there is one processor"
+  fi
+done
+if command -v taskset >/dev/null; then
+  taskset -c "$(taskset -cp $$ | sed 's/.*: *\([0-9]*\).*/\1/')" "$bench" 20000 --workload pair-far-r50 >"$TEST_TMPDIR/out" ||
+    fail 'pair-far-r50 failed on one processor'
+  grep -qx 'Processors = only one' "$TEST_TMPDIR/out" || fail 'pair-far-r50 did not see that it has one processor'
+fi
+
 # The order of options does not matter: the same seed makes the same operations.
 "$bench" 20000 50 9 --touch ends | grep Operations >"$TEST_TMPDIR/a"
 "$bench" --touch ends 20000 50 9 | grep Operations >"$TEST_TMPDIR/b"

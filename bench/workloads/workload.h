@@ -39,9 +39,12 @@ enum shape {
   SHAPE_LIFO,
   SHAPE_FIFO,
   SHAPE_RANDOM,
-  // handover: who gets the blocks; only in PAIR the receiver does not read them
+  // handover: who gets the blocks; only in PAIR the receiver does not read them; in NEAR and FAR two processors that
+  // are near each other or far run the threads
   SHAPE_PAIR,
   SHAPE_PAIR_READ,
+  SHAPE_PAIR_NEAR,
+  SHAPE_PAIR_FAR,
   SHAPE_RING,
   SHAPE_FAN_IN,
   // producer_consumer
