@@ -138,6 +138,30 @@ class IdentityTest(unittest.TestCase):
             self.assertIsNotNone(programs.check_binding(program, Allocator("mine", noop + ".absent"), libc, directory))
 
 
+class RealProgramsTest(unittest.TestCase):
+    def test_time_memory_and_faults(self):
+        with tempfile.TemporaryDirectory() as directory:
+            done = run("real_programs.py", "--quick", "--program", "python3", "--allocator", "glibc,hakmem-fast",
+                       "--json", "out.json", BUILD_WORKING_DIRECTORY=directory)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            with open(os.path.join(directory, "out.json"), encoding="utf-8") as file:
+                document = json.load(file)
+        for name in ("glibc", "hakmem-fast"):
+            sample = document["samples"]["python3"][name]
+            # The interpreter's pages are touched one by one; 4 KiB of the peak is a fault, or several are one.
+            self.assertGreater(sample["faults"][0], 100)
+            self.assertGreater(sample["peak_kib"][0], 4096)
+            self.assertGreater(sample["cpu_seconds"][0], 0)
+        self.assertEqual(document["summary"]["python3"]["glibc"]["cpu_ratio"], 1.0)
+        # What a server is asked while it runs.
+        seconds, peak, faults = programs._usage(os.getpid())
+        self.assertGreaterEqual(seconds, 0)
+        self.assertGreater(peak, 4096)
+        self.assertGreater(faults, 100)
+        for word in ("CPU s", "faults", "peak MiB"):
+            self.assertIn(word, done.stdout)
+
+
 class OutputTest(unittest.TestCase):
     def test_table_and_json(self):
         with tempfile.TemporaryDirectory() as directory:

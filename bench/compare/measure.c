@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // measure REPORT LIBRARY COMMAND...: runs COMMAND with LIBRARY preloaded ("-" for none) and writes "wall_ns user_us
-// sys_us peak_kib" to REPORT. Exits with the command's status, 128 + signal when a signal ended it, 125 on an error of
-// its own.
+// sys_us peak_kib faults" to REPORT. Exits with the command's status, 128 + signal when a signal ended it, 125 on an
+// error of its own.
 //
 // A process's peak RSS begins at that of the process that forked it, so a small program started by a large one, such as
 // a Python interpreter, would report the large one's peak. This program is small.
@@ -55,8 +55,8 @@ int main(int argc, char **argv) {
     return OWN_ERROR;
   }
   const int64_t end = now_ns();
-  fprintf(report, "%" PRId64 " %" PRId64 " %" PRId64 " %ld\n", end - begin, microseconds(usage.ru_utime),
-          microseconds(usage.ru_stime), usage.ru_maxrss);
+  fprintf(report, "%" PRId64 " %" PRId64 " %" PRId64 " %ld %ld\n", end - begin, microseconds(usage.ru_utime),
+          microseconds(usage.ru_stime), usage.ru_maxrss, usage.ru_minflt + usage.ru_majflt);
   if (fclose(report) != 0) {
     fprintf(stderr, "measure: %s: %s\n", argv[1], strerror(errno));
     return OWN_ERROR;

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Optional, Tuple
 
 from bench.lib.allocators import Allocator
 
@@ -23,7 +23,9 @@ class Skipped(Exception):
 @dataclass
 class Timing:
     seconds: float
+    cpu_seconds: float  # of the program and the children that it waited for
     peak_kib: int
+    faults: int
 
 
 @dataclass
@@ -54,8 +56,8 @@ def measured(measure: str, command: List[str], directory: str) -> Callable[[Allo
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise RuntimeError(f"exit status {done.returncode}: {last}")
         with open(report, encoding="ascii") as file:
-            wall, _, _, peak = file.read().split()
-        return Timing(int(wall) / 1e9, int(peak))
+            wall, user, system, peak, faults = map(int, file.read().split())
+        return Timing(wall / 1e9, (user + system) / 1e6, peak, faults)
 
     return run
 
@@ -99,6 +101,39 @@ const map = new Map();
 for (const row of rows) map.set(row.name, [...(map.get(row.name) || []), row.id]);
 if (total < 1 || map.size < 1) process.exit(1);
 """
+
+
+JAVA_PROGRAM = """
+import java.util.*;
+import java.util.zip.*;
+class Workload {
+  public static void main(String[] arguments) throws Exception {
+    Map<String, List<Integer>> names = new HashMap<>();
+    Random random = new Random(1);
+    for (int i = 0; i < SCALE; i++) names.computeIfAbsent("n" + random.nextInt(1000), k -> new ArrayList<>()).add(i);
+    byte[] text = names.toString().getBytes("UTF-8");
+    long total = 0;
+    for (int i = 0; i < SCALE / 200; i++) {
+      Deflater deflater = new Deflater();
+      deflater.setInput(text, 0, Math.min(text.length, 20000));
+      deflater.finish();
+      byte[] out = new byte[30000];
+      total += deflater.deflate(out);
+      deflater.end();
+    }
+    if (total == 0) System.exit(1);
+  }
+}
+"""
+
+
+def sqlite_script(rows: int) -> str:
+    return (f"create table t(id integer primary key, name text, n int); create index i on t(name);"
+            f"with recursive c(x) as (values(1) union all select x + 1 from c where x < {rows}) "
+            "insert into t select x, hex(randomblob(4 + x % 40)), x % 97 from c;"
+            "select n, count(*), group_concat(name) from t group by n order by 2 limit 20;"
+            "update t set name = name || n where n < 30; delete from t where n % 3 = 0;"
+            "select count(*) from t a join t b on a.n = b.n where a.id < 200;")
 
 
 def cpp_source(scale: int) -> str:
@@ -168,6 +203,26 @@ def node_program(measure: str, directory: str, scale: int) -> Program:
     return Program("node", "JSON, zlib, maps", [node, "--version"], measured(measure, [node, path], directory))
 
 
+def sqlite_program(measure: str, directory: str, scale: int) -> Program:
+    sqlite = executable("sqlite3")
+    command = [sqlite, ":memory:", sqlite_script(10000 * scale)]
+    return Program("sqlite3", "a table in memory: inserts, groups, updates, a join", [sqlite, ":memory:", "select 1"],
+                   measured(measure, command, directory))
+
+
+def java_program(measure: str, directory: str, scale: int) -> Program:
+    java = executable("java")
+    compiler = executable("javac")
+    with open(os.path.join(directory, "Workload.java"), "w", encoding="ascii") as file:
+        file.write(JAVA_PROGRAM.replace("SCALE", str(6000 * scale)))
+    done = subprocess.run([compiler, "Workload.java"], cwd=directory, stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, check=False)
+    if done.returncode != 0:
+        raise Skipped(f"javac: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    command = [java, "-Xmx128m", "-cp", directory, "Workload"]
+    return Program("java", "maps, lists, zlib", [java, "-version"], measured(measure, command, directory))
+
+
 def git_program(measure: str, directory: str, repository: str, limit: int) -> Program:
     git = executable("git")
     there = [git, "-C", repository, "--no-pager"]
@@ -214,9 +269,15 @@ def _wait_until_serving(server: subprocess.Popen, port: int) -> None:
     raise RuntimeError("redis-server did not open its port within 10 s")
 
 
-def _peak_kib(pid: int) -> int:
+def _usage(pid: int) -> Tuple[float, int, int]:
+    """Seconds of processor time, peak RSS in KiB and page faults of a process so far."""
     with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
-        return int(re.search(r"VmHWM:\s+(\d+)", file.read()).group(1))
+        peak = int(re.search(r"VmHWM:\s+(\d+)", file.read()).group(1))
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        # The name in parentheses may contain spaces; the third field is the first behind it.
+        fields = file.read().rpartition(")")[2].split()
+    minor, major, user, system = int(fields[7]), int(fields[9]), int(fields[11]), int(fields[12])
+    return (user + system) / os.sysconf("SC_CLK_TCK"), peak, minor + major
 
 
 def redis_program(directory: str, scale: int) -> Program:
@@ -240,7 +301,7 @@ def redis_program(directory: str, scale: int) -> Program:
             if done.returncode != 0 or server.poll() is not None:
                 state = f"redis-benchmark status {done.returncode}, server {server.poll()}"
                 raise RuntimeError(f"{state}: {done.stderr.strip()}")
-            return Timing(seconds, _peak_kib(server.pid))
+            return Timing(seconds, *_usage(server.pid))
         finally:
             server.terminate()
             try:
@@ -260,6 +321,8 @@ def all_programs(measure: str, directory: str, scale: int, repository: str) -> D
         "git": lambda: git_program(measure, directory, repository, 50 * scale),
         "clang++": lambda: compiler_program(measure, directory, scale, "clang++"),
         "gcc": lambda: compiler_program(measure, directory, scale, "gcc"),
+        "sqlite3": lambda: sqlite_program(measure, directory, scale),
+        "java": lambda: java_program(measure, directory, scale),
         "python3": lambda: python_program(measure, directory, scale),
     }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time and peak memory of real programs with each allocator preloaded, beside the C library's."""
+"""Time, processor time, peak memory and page faults of real programs with each allocator preloaded."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from bench.lib import runs
 from bench.lib import stats
 from bench.lib.allocators import Allocator
 
-DEFAULT_RUNS = 3
+DEFAULT_RUNS = 10
 
 
 def c_library() -> str:
@@ -63,7 +63,9 @@ def summarise(cells: Dict) -> Dict:
             return None
         seconds = [sample.seconds for sample in cell["samples"]]
         return {"seconds": stats.median(seconds), "range": [min(seconds), max(seconds)],
-                "peak_kib": stats.median([sample.peak_kib for sample in cell["samples"]])}
+                "cpu_seconds": stats.median([sample.cpu_seconds for sample in cell["samples"]]),
+                "peak_kib": stats.median([sample.peak_kib for sample in cell["samples"]]),
+                "faults": stats.median([sample.faults for sample in cell["samples"]])}
 
     summary = {}
     for program, by_allocator in cells.items():
@@ -73,31 +75,34 @@ def summarise(cells: Dict) -> Dict:
             row = of(cell) or {"failure": cell["failure"]}
             if base and "seconds" in row:
                 row["time_ratio"] = row["seconds"] / base["seconds"]
+                row["cpu_ratio"] = row["cpu_seconds"] / base["cpu_seconds"] if base["cpu_seconds"] else 1.0
                 row["memory_ratio"] = row["peak_kib"] / base["peak_kib"]
             summary[program][name] = row
     return summary
 
 
 def write_table(prepared: List[programs.Program], summary: Dict) -> None:
-    form = "{:9}  {:16}  {:>8}  {:>16}  {:>8}  {:>9}  {:>8}"
-    print(form.format("program", "allocator", "seconds", "least..most", "to glibc", "peak MiB", "to glibc"))
+    form = "{:9}  {:16}  {:>8}  {:>16}  {:>8}  {:>7}  {:>8}  {:>9}  {:>8}  {:>8}"
+    print(form.format("program", "allocator", "seconds", "least..most", "to glibc", "CPU s", "to glibc", "peak MiB",
+                      "to glibc", "faults"))
     for program in prepared:
-        print("-" * 86)
+        print("-" * 114)
         title = program.name
         for name, row in summary[program.name].items():
             if "failure" in row:
                 print(f"{title:9}  {name:16}  FAILED: {row['failure']}")
             else:
-                time_ratio, memory_ratio = (
-                    f"{row[key]:.3f}" if key in row else "-" for key in ("time_ratio", "memory_ratio")
+                time_ratio, cpu_ratio, memory_ratio = (
+                    f"{row[key]:.3f}" if key in row else "-" for key in ("time_ratio", "cpu_ratio", "memory_ratio")
                 )
                 spread = "{:.3f}..{:.3f}".format(*row["range"])
                 peak = f"{row['peak_kib'] / 1024:.1f}"
-                print(form.format(title, name, f"{row['seconds']:.3f}", spread, time_ratio, peak, memory_ratio))
+                print(form.format(title, name, f"{row['seconds']:.3f}", spread, time_ratio,
+                                  f"{row['cpu_seconds']:.3f}", cpu_ratio, peak, memory_ratio, f"{row['faults']:.0f}"))
             title = ""
     print("\n" + "; ".join(f"{program.name}: {program.text}" for program in prepared) + ".")
-    print("seconds: median of the rounds' wall time.")
-    print("peak MiB: median of the largest process's peak RSS (redis: the server's).")
+    print("Medians of the rounds. seconds: wall time; CPU s: processor time of all threads and children;\n"
+          "peak MiB: the largest process's peak RSS; faults: page faults. Of redis all but the time are the server's.")
 
 
 def main(argv: List[str]) -> int:
@@ -147,7 +152,9 @@ def main(argv: List[str]) -> int:
         document = {"format": 1, "machine": facts, "allocators": identities, "missing": missing,
                     "summary": summary, "samples": {
             program: {name: {"failure": cell["failure"], "seconds": [s.seconds for s in cell["samples"]],
-                             "peak_kib": [s.peak_kib for s in cell["samples"]]} for name, cell in row.items()}
+                             "cpu_seconds": [s.cpu_seconds for s in cell["samples"]],
+                             "peak_kib": [s.peak_kib for s in cell["samples"]],
+                             "faults": [s.faults for s in cell["samples"]]} for name, cell in row.items()}
             for program, row in cells.items()}}
         with open(args.json, "w", encoding="utf-8") as file:
             json.dump(document, file, indent=1)
