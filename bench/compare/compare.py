@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import os
 import random
 import sys
 import time
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Tuple
 
 from bench.compare import compare_table
+from bench.compare import page
 from bench.lib import cli
 from bench.lib import machine
 from bench.lib.allocators import FLOOR, Allocator
@@ -106,8 +108,11 @@ def parse(argv: List[str]) -> Tuple[argparse.Namespace, List[Workload], List[All
                              "--workload a choice that takes 90 s")
     parser.add_argument("--runs", metavar="N", type=cli.whole_number(1, 1000),
                         help=f"rounds (default {DEFAULT_RUNS}, fewer when time is up)")
+    parser.add_argument("--html", metavar="FILE", help="write the tables and plots as one page to FILE")
+    parser.add_argument("--latency", metavar="FILE", help="a result of //bench:latency --json, for the page")
     cli.add_common_options(parser)
     args = parser.parse_args(argv)
+    page_options(parser, args)
     chosen, missing = cli.resolve_common_options(parser, args, floor=True)
     if args.workload is not None and args.group is not None:
         parser.error("--group does not go with --workload")
@@ -123,6 +128,27 @@ def parse(argv: List[str]) -> Tuple[argparse.Namespace, List[Workload], List[All
     return args, workloads, chosen, missing
 
 
+def page_options(parser: cli.Parser, args: argparse.Namespace) -> None:
+    """Checks, before anything runs, that the page can be written, and reads the result of latency."""
+    if args.latency is not None and args.html is None:
+        parser.error("--latency needs --html")
+    if args.html is not None:
+        args.html = os.path.join(cli.caller_directory(), args.html)
+        if os.path.isdir(args.html) or not os.path.isdir(os.path.dirname(args.html)):
+            parser.error(f"--html: cannot write {args.html}")
+    if args.latency is not None:
+        path = os.path.join(cli.caller_directory(), args.latency)
+        try:
+            with open(path, encoding="utf-8") as file:
+                args.latency = json.load(file)
+            if args.latency["format"] != 1:
+                raise ValueError("another format")
+            page.latency_charts(args.latency)
+            args.latency["allocators"].items()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            parser.error(f"--latency: {path} is no result of //bench:latency: {error}")
+
+
 def left_out(workloads: List[Workload]) -> Dict[str, List[str]]:
     """By group, the workloads that do not run."""
     run = {workload.name for workload in workloads}
@@ -133,10 +159,12 @@ def left_out(workloads: List[Workload]) -> Dict[str, List[str]]:
     return out
 
 
-def write_json(path: str, facts: Dict[str, str], outcome: Outcome, workloads: List[Workload], summary: Dict,
-               missing: List[str], quick: bool) -> None:
-    document = {
+def make_document(facts: Dict[str, str], outcome: Outcome, workloads: List[Workload], summary: Dict,
+                  missing: List[str], quick: bool) -> Dict:
+    """What --json writes, and --html shows."""
+    return {
         "format": 1,
+        "quick": quick,
         "machine": facts,
         "compiler": outcome.compiler,
         "seconds": round(outcome.seconds, 1),
@@ -149,6 +177,9 @@ def write_json(path: str, facts: Dict[str, str], outcome: Outcome, workloads: Li
             workload.name: {
                 "text": workload.text,
                 "group": workload.group,
+                "ws": workload.ws,
+                "size": workload.size,
+                "threads": workload.threads,
                 "arguments": workload.arguments(quick),
                 "samples": {
                     allocator: {
@@ -165,9 +196,6 @@ def write_json(path: str, facts: Dict[str, str], outcome: Outcome, workloads: Li
             for workload in workloads
         },
     }
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=1)
-        file.write("\n")
 
 
 def main(argv: List[str]) -> int:
@@ -190,8 +218,15 @@ def main(argv: List[str]) -> int:
     print()
     summary = {w.name: compare_table.summarise(w, takes_part(w, chosen), outcome.cells) for w in workloads}
     compare_table.write(sys.stdout, workloads, summary)
+    document = make_document(facts, outcome, workloads, summary, missing, args.quick)
     if args.json:
-        write_json(args.json, facts, outcome, workloads, summary, missing, args.quick)
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1)
+            file.write("\n")
+    if args.html:
+        order = [workload.name for workload in compare_table.worst_first(workloads, summary)]
+        with open(args.html, "w", encoding="utf-8") as file:
+            file.write(page.page(document, order, args.latency))
     failures = [(key, cell.failure) for key, cell in outcome.cells.items() if cell.failure]
     for (workload, allocator), failure in failures:
         sys.stderr.write(f"compare: {workload} on {allocator} failed: {failure}\n")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The comparison's command line, its proof that a run used the allocator it names, and its output."""
 
+import html.parser
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import unittest
 from bench.compare import compare
 from bench.compare import compare_table
 from bench.compare import instructions
+from bench.compare import page
 from bench.compare import programs
 from bench.lib import allocators
 from bench.lib.allocators import Allocator
@@ -38,6 +40,9 @@ class CommandLineTest(unittest.TestCase):
             ("compare.py", "--runs"),
             ("compare.py", "--workload", "nope"),
             ("compare.py", "--workload", ""),
+            ("compare.py", "--html", "/no/such/folder/file.html"),
+            ("compare.py", "--html", "x.html", "--latency", "/no/such/file.json"),
+            ("compare.py", "--latency", "x.json"),
             ("compare.py", "--group", "nope"),
             ("compare.py", "--group", ""),
             ("compare.py", "--group", "small", "--workload", "large"),
@@ -181,6 +186,66 @@ class OutputTest(unittest.TestCase):
         self.assertEqual(row["summary"]["allocators"]["noop"]["floor_ns"], 0.0)
         self.assertEqual(len(row["samples"]["hakmem-fast"]["ops_per_second"]), 2)
         self.assertTrue(all(kib > 500 for kib in row["samples"]["hakmem-fast"]["peak_rss_kib"]))
+
+
+class PageTest(unittest.TestCase):
+    def parse(self, text):
+        """Every element is closed, and nothing is fetched."""
+        open_elements = []
+
+        class Parser(html.parser.HTMLParser):
+            def handle_starttag(self, tag, attributes):
+                if tag not in ("meta",):
+                    open_elements.append(tag)
+                assert not {"src", "href"} & {name for name, _ in attributes}, tag
+                assert tag not in ("script", "link", "img"), tag
+
+            def handle_startendtag(self, tag, attributes):
+                pass
+
+            def handle_endtag(self, tag):
+                assert open_elements.pop() == tag, tag
+
+        parser = Parser()
+        parser.feed(text)
+        parser.close()
+        self.assertEqual(open_elements, [])
+
+    def test_page_of_a_run_and_of_latency(self):
+        latency = {"format": 1, "allocators": {"glibc": "glibc 2", "other<1>": "x"}, "points": ["p50", "max"], "summary": {
+            "none": {"clock": {}, "calloc": {"glibc": {"p50": 20, "max": 90}, "other<1>": {"p50": 10, "max": 0}}},
+            "fork": {"calloc": {"glibc": {"p50": 30, "max": 100}}}}}
+        with tempfile.TemporaryDirectory() as directory:
+            with open(os.path.join(directory, "latency.json"), "w", encoding="utf-8") as file:
+                json.dump(latency, file)
+            done = run("compare.py", "--quick", "--runs", "1", "--workload", "many-1,many-4,large", "--allocator",
+                       "glibc,noop,hakmem-fast", "--html", "page.html", "--latency", "latency.json",
+                       BUILD_WORKING_DIRECTORY=directory)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            with open(os.path.join(directory, "page.html"), encoding="utf-8") as file:
+                text = file.read()
+        self.parse(text)
+        for word in ("Throughput over the number of threads", "calloc beside fork", "Geometric means", "hakmem-fast",
+                     "other&lt;1&gt;", "prefers-color-scheme: dark", "Left out: small: ", "too short for claims"):
+            self.assertIn(word, text)
+        self.assertEqual(text.count("<svg"), 3)  # threads, and the two of latency
+        self.assertNotIn("noop", text)
+
+    def test_cells(self):
+        self.assertIn("failed", page._ratio_cell({"failure": "it crashed"}, False))
+        self.assertIn("\u25bc 0.900", page._ratio_cell({"ratio": 0.9, "ratio_interval": [0.8, 0.99]}, False))
+        self.assertNotIn("\u25bc", page._ratio_cell({"ratio": 0.9, "ratio_interval": [0.8, 1.01]}, False))
+        self.assertEqual([page.short(n) for n in (400, 20000, 4000000, 64, 1024, 1 << 20)],
+                         ["400", "20k", "4M", "64", "1Ki", "1Mi"])
+
+    def test_bad_latency_files(self):
+        with tempfile.TemporaryDirectory() as directory:
+            for name, text in (("a", "no json"), ("b", "[]"), ("c", '{"format": 2}'), ("d", '{"format": 1}')):
+                with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
+                    file.write(text)
+                done = run("compare.py", "--html", "x.html", "--latency", name, BUILD_WORKING_DIRECTORY=directory)
+                self.assertEqual((done.returncode, done.stdout), (2, ""), name)
+                self.assertIn("is no result of //bench:latency", done.stderr)
 
 
 class GroupTest(unittest.TestCase):

@@ -23,6 +23,7 @@ class Workload:
     takes: FrozenSet[str]  # of its loop
     default: bool
     group: str
+    size: int = 0  # the smallest
     extra: Tuple[str, ...] = ()  # more options of random_mixed
 
     def arguments(self, quick: bool) -> List[str]:
@@ -54,12 +55,12 @@ def read(text: str) -> Tuple[Workload, ...]:
     if rows != len(loops) + len(found):
         raise ValueError(f"table.inc has {rows} rows, of which {len(loops) + len(found)} can be read")
     workloads = []
-    for name, loop, cycles, ws, _, _, threads, _, _, _, group, who, shown in found:
+    for name, loop, cycles, ws, size, _, threads, _, _, _, group, who, shown in found:
         if loop not in loops or who not in ("COMPARED", "NAMED", "ALONE") or group.lower() not in GROUPS:
             raise ValueError(f"table.inc: the row of {name} names no loop, no group, or nobody who runs it")
         if who != "ALONE":
             workloads.append(Workload(name, shown, int(cycles), int(ws), int(threads), loops[loop], who == "COMPARED",
-                                      group.lower()))
+                                      group.lower(), int(size)))
     return tuple(workloads)
 
 

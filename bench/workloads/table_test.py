@@ -31,6 +31,7 @@ class TableTest(unittest.TestCase):
         self.assertEqual(workload.arguments(True), ["2", "20", "--workload", "a-1"])
         self.assertEqual((workload.threads, workload.shuffled, workload.default), (2, True, True))
         self.assertEqual((workload.group, workload.program, workload.has_floor), ("small", "workloads/random_mixed", True))
+        self.assertEqual(workload.size, 16)
         checked, = table.read(LOOP.replace("DRAG", "CHECKED | CXX") + ROW)
         self.assertEqual((checked.program, checked.has_floor), ("workloads/random_mixed_cxx", False))
         self.assertEqual(table.read(LOOP + ROW.replace("COMPARED", "ALONE")), ())
