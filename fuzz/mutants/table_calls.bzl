@@ -39,6 +39,15 @@ CALL_MUTANTS = [
         "killer": "//allocator/large:medium_test",
     },
     {
+        "name": "poison_last_rows_missing",
+        "file": "allocator/block/poison.h",
+        "old": "    hak_poison_fill_64(end - 64);\n",
+        "new": "",
+        "kind": "fence-post",
+        "breaks": "the last bytes of a freed block keep what the program wrote",
+        "killer": "//allocator/block:block_check_test_observe",
+    },
+    {
         "name": "poison_last_byte",
         "file": "allocator/block/poison.h",
         "old": "hak_poison_wrong_64(end - 64);",
