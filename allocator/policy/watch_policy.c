@@ -10,18 +10,24 @@
 // The page purge must see a slab unchanged on two visits at least a deadline apart, and visits it every half deadline.
 #define PATIENCE_DEADLINES 3u
 #define PATIENCE_MS 1000u
+// The most time between two decisions that counts: a process that made no calls, or did not run, returned nothing.
+#define STEP_MS_LEAST 250u
 
 // Moves the mark when the free bytes have changed. True: they have not changed for a long time.
 static bool stands_still(struct hak_watch_state *state, const struct hak_watch_facts *facts) {
   const uint64_t free_bytes = facts->free_bytes;
   const uint64_t change =
       free_bytes > state->mark_bytes ? free_bytes - state->mark_bytes : state->mark_bytes - free_bytes;
-  if (!state->on || change >= CHANGE || facts->now_ms < state->mark_ms) {
+  const uint64_t step = facts->now_ms > state->judged_ms ? facts->now_ms - state->judged_ms : 0;
+  const uint64_t step_most = facts->deadline_ms / 2 + STEP_MS_LEAST;
+  state->judged_ms = facts->now_ms;
+  if (!state->on || change >= CHANGE) {
     state->mark_bytes = free_bytes;
-    state->mark_ms = facts->now_ms;
+    state->still_ms = 0;
     return false;
   }
-  return facts->now_ms - state->mark_ms >= PATIENCE_DEADLINES * facts->deadline_ms + PATIENCE_MS;
+  state->still_ms += step < step_most ? step : step_most;
+  return state->still_ms >= PATIENCE_DEADLINES * facts->deadline_ms + PATIENCE_MS;
 }
 
 // Begins another episode, if one is allowed.
@@ -39,7 +45,6 @@ bool hak_watch_judge(struct hak_watch_state *state, const struct hak_watch_facts
   if (stands_still(state, facts)) state->stuck_bytes = facts->free_bytes;
   const bool worth = hak_should_watch(facts->free_bytes - state->stuck_bytes, facts->committed);
   const bool on = worth && (state->on || begin_episode(state, facts->now_ms));
-  if (on && !state->on) state->mark_ms = facts->now_ms;
   state->on = on;
   return on;
 }

@@ -5,8 +5,8 @@
 // nanoseconds, so:
 //   - an episode begins only when much memory is free (hak_should_watch), and the number of episodes per second is
 //     limited: a program that frees and reallocates its heap many times a second makes slow calls anyway;
-//   - it ends when the memory has been returned, or when nothing was returned for some deadlines: the rest cannot be
-//     returned (pages with blocks in use) and no longer counts;
+//   - it ends when the memory has been returned, or when nothing was returned for some deadlines in which the program
+//     made calls: the rest cannot be returned (pages with blocks in use) and no longer counts;
 //   - a thread has a budget of watched calls.
 //
 // Pure decisions: the caller passes the time and the facts, and makes sure that one thread at a time asks.
@@ -33,7 +33,8 @@ struct hak_watch_state {
   bool on;
   uint64_t stuck_bytes;  // free bytes that were not returned although there was time
   uint64_t mark_bytes;   // free bytes at their last large change
-  uint64_t mark_ms;      // the time of that change
+  uint64_t still_ms;     // time since then in which the program made calls
+  uint64_t judged_ms;    // the time of the last decision
   uint64_t episodes;     // episodes that have begun, less those that elapsed time allows again
   uint64_t episodes_ms;  // when `episodes` was last updated
 };

@@ -40,6 +40,20 @@ TEST_F(WatchPolicy, EndsWhenNothingGoesBack) {
   EXPECT_TRUE(Judge(now + 73000, 100, 200));
 }
 
+// A pause without a call, or of the whole process, is not a time in which memory could have gone back.
+TEST_F(WatchPolicy, APauseIsNoReasonToEnd) {
+  EXPECT_TRUE(Judge(0, 100, 200));
+  for (uint64_t now = 10; now < 100; now += 10) EXPECT_TRUE(Judge(now, 100, 200));
+  EXPECT_TRUE(Judge(60000, 100, 200));
+  EXPECT_TRUE(Judge(60010, 100, 200));
+  for (uint64_t left = 100; left > 50; left -= 10) EXPECT_TRUE(Judge(70000 - left, left, 100 + left));
+  // With a call every ten seconds it ends all the same when nothing goes back.
+  uint64_t calls = 0;
+  for (uint64_t now = 70000; Judge(now, 50, 150) && calls < 100; now += 10000) calls++;
+  EXPECT_GE(calls, 3u);
+  EXPECT_LE(calls, 20u);
+}
+
 // A heap that grows and shrinks a hundred times a second.
 TEST_F(WatchPolicy, BeginsOnlySoManyTimesASecond) {
   uint32_t begun = 0;

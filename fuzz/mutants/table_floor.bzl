@@ -266,6 +266,15 @@ FLOOR_MUTANTS = [
         "killer": "//allocator/policy:ss_release_policy_test",
     },
     {
+        "name": "watch_ends_after_a_pause",
+        "file": "allocator/policy/watch_policy.c",
+        "old": "step < step_most ? step : step_most",
+        "new": "step",
+        "kind": "wrong time",
+        "breaks": "a pause without calls counts as time in which memory could not be returned, and the memory of a peak stays",
+        "killer": "//allocator/policy:watch_policy_test",
+    },
+    {
         "name": "limit_sum_wraps",
         "file": "allocator/policy/memory_limit.c",
         "old": "if (__builtin_add_overflow(facts->committed, facts->more, &wanted)) return HAK_LIMIT_REFUSE;",
