@@ -148,6 +148,29 @@ HAK_INLINE void require_live(const void *block, uint32_t class_id, const char *i
   hak_block_complain(block, state, class_id, if_free, if_other);
 }
 
+#if HAK_BLOCK_CHECKS
+#define tail_size(block, class_id, if_free, if_other) hak_tail_size(block, hak_class_usable(class_id))
+#else
+// Ends the process: the canary of the block is damaged. Without headers only the slab knows whether the block is live:
+// a freed one may have lost its canary with its page, and one that was never handed out has none. Another thread may
+// own the slab, so this chooses the message only.
+static HAK_COLD __attribute__((noreturn)) void complain_of_tail(const void *block, uint32_t class_id,
+                                                                const char *if_free, const char *if_other) {
+  const struct hak_slab *slab = hak_slab_of(block);
+  const uint32_t index = hak_slab_block_index(slab, block);
+  if (!hak_slab_was_carved(slab, index)) hak_fatal(if_other, block);
+  if (hak_slab_bit(slab, index)) hak_fatal_block(if_free, block, hak_class_stride(class_id));
+  hak_fatal("overflow", block);
+}
+HAK_INLINE size_t tail_size(const void *block, uint32_t class_id, const char *if_free, const char *if_other) {
+  size_t size;
+  if (HAK_UNLIKELY(!hak_tail_read(block, hak_class_usable(class_id), &size))) {
+    complain_of_tail(block, class_id, if_free, if_other);
+  }
+  return size;
+}
+#endif
+
 // The requested size of the block, and its class. Ends the process when `block` is not a live block or its canary is
 // damaged.
 HAK_INLINE size_t size_of(const void *block, const char *if_free, const char *if_other, uint32_t *class_out) {
@@ -155,7 +178,7 @@ HAK_INLINE size_t size_of(const void *block, const char *if_free, const char *if
   if (HAK_LIKELY(hak_class_is_tiny(class_id))) {
     if (!hak_slab_is_block_start(block, hak_class_info[class_id].reciprocal)) hak_fatal(if_other, block);
     if (HAK_BLOCK_CHECKS) require_live(block, class_id, if_free, if_other);
-    return hak_tail_size(block, hak_class_usable(class_id));
+    return tail_size(block, class_id, if_free, if_other);
   }
   if (HAK_HARDENED) {
     const enum hak_empty_state state = hak_empty_state_of(block);

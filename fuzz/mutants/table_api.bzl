@@ -66,6 +66,15 @@ API_MUTANTS = [
         "killer": "//packaging/run:hakmem_run_test",
     },
     {
+        "name": "no_header_lost_canary",
+        "file": "allocator/api/guarded_entry.c",
+        "old": "if (hak_slab_bit(slab, index)) hak_fatal_block(if_free, block, hak_class_stride(class_id));",
+        "new": "",
+        "kind": "wrong message",
+        "breaks": "without headers a freed block whose page went back is said to have overflowed",
+        "killer": "//allocator/test/hardening:no_header_test_hardened_none",
+    },
+    {
         "name": "early_entry_missing",
         "file": "allocator/api/early.c",
         "old": "__attribute__((section(\".preinit_array\"), used))",
