@@ -226,7 +226,7 @@ TEST_F(Pool, RandomCallsAgreeWithAModel) {
       case 1:
         if (grow) {
           const uint32_t class_id = 1 + random.Below(HAK_CLASS_COUNT - 1);
-          const bool needs_whole = hak_class_stride(class_id) > 4096;
+          const bool needs_whole = hak_class_stride(class_id) > 4096 && IsShortInSlab0(class_id);
           const FreeSlabs before = LookAtFreeSlabs();
           int fewest = 100;
           for (const auto &[superslab, mask] : before) {
