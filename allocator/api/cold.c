@@ -79,15 +79,12 @@ static bool empty_before_growth(struct hak_heap *heap) {
   return emptied;
 }
 
-// The thread's heap, unless it has none or its call must read the clock.
+// The thread's heap, unless it has none or, because memory is due, its call must read the clock.
 HAK_INLINE struct hak_heap *ready_heap(void) {
-  return hak_thread_cache != &hak_no_cache ? hak_heap_of_cache(hak_thread_cache) : hak_thread_between_looks();
-// The heap of a thread whose fast paths are on, or off because of samples only; NULL: it has none, or its calls are
-// watched because memory is due.
-HAK_INLINE struct hak_heap *unwatched_heap(void) {
   if (HAK_LIKELY(hak_thread_cache != &hak_no_cache)) return hak_heap_of_cache(hak_thread_cache);
+  // The fast paths may be off because of samples only.
   struct hak_heap *heap = HAK_PROF ? hak_thread_watched : NULL;
-  return heap != NULL && !heap->watch.on ? heap : NULL;
+  return heap != NULL && !heap->watch.on ? heap : hak_thread_between_looks();
 }
 
 // A medium block from the thread's cache; NULL: it has none.

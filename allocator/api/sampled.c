@@ -16,19 +16,17 @@
 
 // ---- Tags ---------------------------------------------------------------------------------------
 
-// Marks a large block as sampled, and tells whether one is marked. By the block's holder. Relaxed: see page_map.h.
+// Marks a large block as sampled, and tells whether one is marked. By the block's holder.
 static void mark(void *block) {
   if (HAK_GUARDED) return;
-  HAK_ATOMIC(uint16_t) *at = hak_page_tag_at(block);
-  const uint32_t tag = atomic_load_explicit(at, memory_order_relaxed);
-  atomic_store_explicit(at, (uint16_t)(tag | HAK_TAG_SAMPLED), memory_order_relaxed);
+  HAK_ATOMIC(uint64_t) *entry = hak_page_entry_at(block);
+  hak_page_set_tag(entry, hak_page_tag(entry) | HAK_TAG_SAMPLED);
 }
 
 static bool may_be_sampled(const void *block) {
   if (HAK_GUARDED) return hak_sampler_has_live();
-  HAK_ATOMIC(uint16_t) *at = hak_page_tag_at(block);
-  // Relaxed: as above.
-  return at != NULL && (atomic_load_explicit(at, memory_order_relaxed) & HAK_TAG_SAMPLED) != 0;
+  const HAK_ATOMIC(uint64_t) *entry = hak_page_entry_at(block);
+  return entry != NULL && (hak_page_tag(entry) & HAK_TAG_SAMPLED) != 0;
 }
 
 // ---- Allocating ---------------------------------------------------------------------------------

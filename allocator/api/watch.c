@@ -55,8 +55,8 @@ void hak_watch_after_slow(struct hak_heap *heap) {
 void hak_watch_after_large(struct hak_heap *heap) {
   hak_background_wake();
   if (HAK_LIKELY(!hak_reclaim_may_be_worth())) return;
-  // A watched thread decides when it reads the clock.
-  if (hak_thread_between_looks() != NULL) return;
+  // A watched thread has decided when it reads the clock next.
+  if (heap != NULL && heap->watch.on && hak_thread_between_looks() != NULL) return;
   const uint64_t now = hak_os_now_ms();
   if (hak_reclaim_judge(heap, now) && heap != NULL) begin_watch(heap, now);
 }

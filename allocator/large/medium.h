@@ -59,10 +59,6 @@ HAK_INLINE size_t hak_medium_counted(uint32_t class_id) {
 #define HAK_TAG_CACHED 0x80u
 HAK_INLINE uint8_t hak_medium_tag(uint32_t class_id) { return (uint8_t)(class_id + 1); }
 static_assert(HAK_MEDIUM_COUNT < HAK_TAG_CLASS, "a class has seven bits");
-HAK_INLINE uint16_t hak_medium_tag(uint32_t class_id, size_t front) {
-  return (uint16_t)(front / HAK_CACHE_LINE << 8 | (class_id + 1));
-}
-static_assert(HAK_COLOURS < 256 && HAK_MEDIUM_COUNT < HAK_TAG_CLASS, "a tag is 16 bits");
 // The block is sampled (api/sampled.h), of whatever size; other bits are as if it were not. No medium block has this
 // bit in its place, so a sampled one is not taken for one that a cache may hold.
 #define HAK_TAG_SAMPLED 0x8000u

@@ -194,8 +194,8 @@ API_MUTANTS = [
     {
         "name": "aligned_calloc_large_dirty",
         "file": "allocator/api/cold.c",
-        "old": "== HAK_CLASS_NONE) return hak_slow_large(size, align, true);",
-        "new": "== HAK_CLASS_NONE) return hak_slow_large(size, align, false);",
+        "old": "sampled : hak_slow_large(size, align, true);",
+        "new": "sampled : hak_slow_large(size, align, false);",
         "kind": "dropped zeroing",
         "breaks": "aligned_calloc of a large block keeps its contents",
         "killer": "//allocator/test:aligned_test",
@@ -221,8 +221,8 @@ API_MUTANTS = [
     {
         "name": "aligned_realloc_moves_pages",
         "file": "allocator/api/cold.c",
-        "old": "hak_large_resize(block, size, align <= HAK_PAGE_SIZE)",
-        "new": "hak_large_resize(block, size, true)",
+        "old": "resize_large(block, size, align <= HAK_PAGE_SIZE, CALLER)",
+        "new": "resize_large(block, size, true, CALLER)",
         "kind": "missing check",
         "breaks": "pages that move lose an alignment that is larger than a page",
         "killer": "//allocator/test:aligned_test",

@@ -125,7 +125,7 @@ def render(mutants, results):
         "",
         "Each mutant is the allocator with one small bug (`--//configs:mutant=NAME`; fuzz/mutants/README.md). It is killed",
         "when a test fails or hangs that passes without it. Where a test case is named, it is the first that failed. Each line:",
-        "the mutant's name, its kind: what it breaks. What killed it.",
+        "the mutant's name: what it breaks. What killed it; `heap:bin_test` is `//allocator/heap:bin_test`.",
     ]
     survivors = []
     file = ""
@@ -137,12 +137,12 @@ def render(mutants, results):
         if result is None:
             verdict = "not run"
         elif result["outcome"] == "killed":
-            verdict = result["by"]
+            verdict = result["by"].replace("`//allocator/", "`")
         else:
             verdict = f"**{result['outcome']}**"
         if result is not None and result["outcome"] != "killed":
             survivors.append((mutant, result))
-        lines.append(f"- `{mutant['name']}`, {mutant['kind']}: {mutant['breaks']}. {verdict}")
+        lines.append(f"- `{mutant['name']}`: {mutant['breaks']}. {verdict}")
     if survivors:
         lines += ["", "## Survivors", "", "| mutant | outcome | why |", "| --- | --- | --- |"]
         for mutant, result in survivors:
