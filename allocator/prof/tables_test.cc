@@ -185,6 +185,8 @@ TEST(Sampler, CountsBytes) {
   while (!hak_sampler_count(&state, 16)) not_sampled++;
   EXPECT_LT(not_sampled, 40u * 65536) << "once in 10^17 runs";
   EXPECT_EQ(state.drawn_for, (1u << 20) + 1);
+  hak_config.prof_sample_bytes = uint64_t{1} << 40;
+  EXPECT_FALSE(hak_sampler_count(&state, 1)) << "otherwise once in 10^12 runs";
   state.left = 100;
   EXPECT_FALSE(hak_sampler_count(&state, 60));
   EXPECT_EQ(state.left, 40u);

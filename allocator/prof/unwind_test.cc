@@ -9,6 +9,8 @@
 #include <ucontext.h>
 #include <unwind.h>
 
+#include <utility>
+
 #include "allocator/os/unit_test.h"
 #include "allocator/prof/modules.h"
 
@@ -95,6 +97,21 @@ void Small(int depth) {
 TEST(Unwind, FindsWhatTheRuntimeFinds) {
   for (int depth = 0; depth < 60; depth += 7) Small(depth);
 }
+
+// Frames of many sizes: the rules of some of these functions have the same place.
+template <int N>
+__attribute__((noinline)) void Framed() {
+  char room[16 * N + 8];
+  Touch(room);
+  ExpectSame();
+  Touch(room);
+}
+template <int... N>
+void CallAll(std::integer_sequence<int, N...>) {
+  (Framed<N>(), ...);
+}
+
+TEST(Unwind, RulesOfManyFunctionsAreTheirOwn) { CallAll(std::make_integer_sequence<int, 400>()); }
 
 void *InThread(void *) {
   Small(30);

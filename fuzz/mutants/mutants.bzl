@@ -7,9 +7,10 @@ load(":table_floor.bzl", "FLOOR_MUTANTS")
 load(":table_gates.bzl", "GATE_MUTANTS")
 load(":table_heaps.bzl", "HEAP_MUTANTS")
 load(":table_pages.bzl", "PAGE_MUTANTS")
+load(":table_prof.bzl", "PROF_MUTANTS")
 load(":table_slabs.bzl", "SLAB_MUTANTS")
 
-MUTANTS = FLOOR_MUTANTS + GATE_MUTANTS + SLAB_MUTANTS + PAGE_MUTANTS + HEAP_MUTANTS + CALL_MUTANTS + API_MUTANTS
+MUTANTS = FLOOR_MUTANTS + GATE_MUTANTS + SLAB_MUTANTS + PAGE_MUTANTS + HEAP_MUTANTS + CALL_MUTANTS + API_MUTANTS + PROF_MUTANTS
 
 MUTANT_NAMES = [mutant["name"] for mutant in MUTANTS]
 

@@ -196,6 +196,8 @@ API_MUTANTS = [
         "file": "allocator/api/cold.c",
         "old": "sampled : hak_slow_large(size, align, true);",
         "new": "sampled : hak_slow_large(size, align, false);",
+        "old": "return sampled != NULL ? sampled : hak_slow_large(size, align, true);",
+        "new": "return sampled != NULL ? sampled : hak_slow_large(size, align, false);",
         "kind": "dropped zeroing",
         "breaks": "aligned_calloc of a large block keeps its contents",
         "killer": "//allocator/test:aligned_test",
