@@ -111,7 +111,7 @@ void CallAll(std::integer_sequence<int, N...>) {
   (Framed<N>(), ...);
 }
 
-TEST(Unwind, RulesOfManyFunctionsAreTheirOwn) { CallAll(std::make_integer_sequence<int, 400>()); }
+TEST(Unwind, RulesOfManyFunctionsAreTheirOwn) { CallAll(std::make_integer_sequence<int, 250>()); }
 
 void *InThread(void *) {
   Small(30);

@@ -356,22 +356,23 @@ TEST(SamplingStacks, OfEveryDepth) {
 
 // ---- Estimates ----------------------------------------------------------------------------------
 
+// Does the work `count` times. All calls go through a variable, so that there is one copy of this function, and the
+// address that it returns, which is on the stack of all that the work allocates, is the same for all.
+const void *RepeatHere(int count, const std::function<void(size_t)> &work) {
+  return Behind([&] {
+    for (int i = 0; i < count; i++) work(static_cast<size_t>(i));
+  });
+}
+const void *(*volatile Repeat)(int count, const std::function<void(size_t)> &work) = RepeatHere;
+
 // Allocates `count` blocks of the size, every second of which is freed at once, and compares the estimates. The
 // variance of a sum of weights is count * (1 - p) / p, p being the chance of a sample.
 void ExpectEstimate(size_t size, int count, int mean_kb) {
   std::vector<void *> kept(static_cast<size_t>(count), nullptr);
   const Sampling sampling(mean_kb);
-  hak_prof_stack before = {};
-  const void *within = nullptr;
-  volatile int runs = 2;  // So that both are calls from one place.
-  for (int run = 0; run < runs; run++) {
-    // The first run, of no block, tells the stack.
-    const int blocks = run == 0 ? 0 : count;
-    within = Behind([&] {
-      for (int i = 0; i < blocks; i++) kept[static_cast<size_t>(i)] = hak_malloc(size);
-    });
-    if (run == 0) before = TotalsOf(within).sum;
-  }
+  const std::function<void(size_t)> work = [&](size_t i) { kept[i] = hak_malloc(size); };
+  const hak_prof_stack before = TotalsOf(Repeat(0, work)).sum;
+  const void *const within = Repeat(count, work);
   for (int i = 0; i < count; i += 2) hak_free(kept[static_cast<size_t>(i)]);
   const hak_prof_stack after = TotalsOf(within).sum;
   const double chance = -std::expm1(-static_cast<double>(size) / (mean_kb * 1024.0));
@@ -410,17 +411,9 @@ TEST(SamplingEstimates, AddUpOverManyRuns) {
   for (int run = 0; run < kRuns; run++) {
     const int mean_kb = 1 + static_cast<int>(random() % 8);
     const Sampling sampling(mean_kb);
-    hak_prof_stack before = {};
-    const void *within = nullptr;
-    std::vector<void *> blocks;
-    volatile int calls = 2;  // From one place.
-    for (int i = 0; i < calls; i++) {
-      const int count = i == 0 ? 0 : kBlocks;
-      within = Behind([&] {
-        for (int n = 0; n < count; n++) hak_free(hak_malloc(kSize));
-      });
-      if (i == 0) before = TotalsOf(within).sum;
-    }
+    const std::function<void(size_t)> work = [](size_t) { hak_free(hak_malloc(kSize)); };
+    const hak_prof_stack before = TotalsOf(Repeat(0, work)).sum;
+    const void *const within = Repeat(kBlocks, work);
     sum += TotalsOf(within).sum.alloc_objects - before.alloc_objects;
     const double chance = -std::expm1(-static_cast<double>(kSize) / (mean_kb * 1024.0));
     variance += kBlocks * (1 - chance) / chance;
