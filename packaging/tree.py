@@ -67,9 +67,6 @@ def tree(sources, prefix, libdir):
 
     library = "libhakmem.so." + version
     parts = {"share/hakmem/prof/" + name: (content[name], None, 0o644) for name in SOURCES if name.startswith("prof_")}
-    return {
-        **parts,
-        "bin/hakmem-prof": (content["hakmem-prof"], None, 0o755),
     builds = {
         "%s/hakmem/%s/libhakmem.so.0" % (libdir, profile): (pathlib.Path(path).read_bytes(), None, 0o644)
         for profile, path in ((profile, sources.get("libhakmem-%s.so.0" % profile)) for profile in PROFILES)
@@ -77,6 +74,8 @@ def tree(sources, prefix, libdir):
     }
     return {
         **builds,
+        **parts,
+        "bin/hakmem-prof": (content["hakmem-prof"], None, 0o755),
         "bin/hakmem-run": (content["hakmem-run"], None, 0o755),
         "include/hakmem/compat/jemalloc.h": (content["jemalloc.h"], None, 0o644),
         "include/hakmem/compat/tcmalloc.h": (content["tcmalloc.h"], None, 0o644),

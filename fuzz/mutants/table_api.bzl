@@ -194,8 +194,6 @@ API_MUTANTS = [
     {
         "name": "aligned_calloc_large_dirty",
         "file": "allocator/api/cold.c",
-        "old": "sampled : hak_slow_large(size, align, true);",
-        "new": "sampled : hak_slow_large(size, align, false);",
         "old": "return sampled != NULL ? sampled : hak_slow_large(size, align, true);",
         "new": "return sampled != NULL ? sampled : hak_slow_large(size, align, false);",
         "kind": "dropped zeroing",
