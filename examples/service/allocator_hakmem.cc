@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <hakmem/hakmem.h>
+#include <hakmem/pprof.h>
+#include <string.h>
 
 #include "allocator.h"
 
@@ -13,8 +15,16 @@ void WriteAllocatorMetrics(PrometheusText *out) {
   out->Families(text);
 }
 
+// In pprof's format. Without HAKMEM_PROF=1 there are no samples in it.
 HeapProfile TakeHeapProfile() {
-  return {501, "text/plain; charset=utf-8", std::string("hakmem ") + hak_version() + " has no heap profiler\n"};
+  const auto append = [](void *body, const void *bytes, size_t size) {
+    static_cast<std::string *>(body)->append(static_cast<const char *>(bytes), size);
+    return 0;
+  };
+  std::string body;
+  const int error = hak_prof_write(append, &body);
+  if (error == 0) return {200, "application/octet-stream", body};
+  return {503, "text/plain; charset=utf-8", std::string("no heap profile: ") + strerror(error) + "\n"};
 }
 
 }  // namespace kv

@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
+#include <hakmem/pprof.h>
 
 namespace {
 
 int Live(const hak_prof_sample *, void *) { return 1; }
 int Stacks(const hak_prof_stack *, void *) { return 1; }
+int Write(void *, const void *, size_t) { return 0; }
 
 TEST(ProfInFast, IsNotThere) {
   EXPECT_EQ(hak_prof_start(), ENOTSUP);
@@ -17,6 +19,10 @@ TEST(ProfInFast, IsNotThere) {
   EXPECT_EQ(hak_prof_visit_stacks(Stacks, nullptr), ENOTSUP);
   EXPECT_EQ(hak_prof_visit_live(nullptr, nullptr), EINVAL);
   EXPECT_EQ(hak_prof_visit_stacks(nullptr, nullptr), EINVAL);
+  EXPECT_EQ(hak_prof_write(Write, nullptr), ENOTSUP);
+  EXPECT_EQ(hak_prof_write(nullptr, nullptr), EINVAL);
+  EXPECT_EQ(hak_prof_dump("not-made.pb.gz"), ENOTSUP);
+  EXPECT_EQ(hak_prof_dump(nullptr), EINVAL);
 }
 
 }  // namespace

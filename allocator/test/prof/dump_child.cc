@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// usage: dump_child PATTERN      samples every block, holds and frees some, and writes a profile
+//
+// Prints what dump_test.py compares the profile with.
+#include <errno.h>
+#include <hakmem/hakmem.h>
+#include <hakmem/pprof.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <string>
+
+namespace {
+
+constexpr int kHeld = 1000;
+constexpr int kDropped = 500;
+void *held[kHeld];
+
+// The profile shows their names.
+__attribute__((noinline)) void HoldsBlocks() {
+  for (void *&block : held) block = hak_malloc(1000);
+}
+__attribute__((noinline)) void DropsBlocks() {
+  for (int i = 0; i < kDropped; i++) hak_free(hak_malloc(777));
+}
+__attribute__((noinline)) void HoldsALargeBlock() {
+  void *volatile large = hak_malloc(3 << 20);
+  if (large == nullptr) abort();
+}
+
+// A sink may allocate, and a second profile is refused meanwhile.
+int Append(void *context, const void *bytes, size_t size) {
+  auto *text = static_cast<std::string *>(context);
+  text->append(static_cast<const char *>(bytes), size);
+  if (hak_prof_dump("not-made") != EBUSY) abort();
+  void *block = hak_malloc(100000);
+  if (block == nullptr) abort();
+  hak_free(block);
+  return 0;
+}
+
+int Refuse(void *, const void *, size_t) { return ENOSPC; }
+
+int Expect(int got, int wanted, const char *what) {
+  if (got == wanted) return 0;
+  fprintf(stderr, "%s: %d instead of %d\n", what, got, wanted);
+  return 1;
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+  if (argc != 2) return 2;
+  if (hak_config_set("HAKMEM_PROF_SAMPLE_KB", "0") != 0 || hak_prof_start() != 0) return 3;
+  HoldsBlocks();
+  DropsBlocks();
+  HoldsALargeBlock();
+  hak_prof_stop();
+  int wrong = Expect(hak_prof_dump(argv[1]), 0, "dump");
+  wrong += Expect(hak_prof_dump(argv[1]), 0, "a second file, by its number");
+  wrong += Expect(hak_prof_dump(nullptr), EINVAL, "no pattern");
+  wrong += Expect(hak_prof_dump("%x"), EINVAL, "an unknown letter");
+  wrong += Expect(hak_prof_dump(std::string(5000, 'x').c_str()), EINVAL, "a long path");
+  wrong += Expect(hak_prof_dump("no-such-folder/file"), ENOENT, "no folder");
+  wrong += Expect(hak_prof_dump("/dev/null"), EEXIST, "something of that name");
+  wrong += Expect(hak_prof_write(nullptr, nullptr), EINVAL, "no sink");
+  wrong += Expect(hak_prof_write(Refuse, nullptr), ENOSPC, "a sink that refuses");
+  std::string text;
+  wrong += Expect(hak_prof_write(Append, &text), 0, "write");
+  if (text.size() < 100) wrong++;
+  for (void *block : held) hak_free(block);
+  return wrong == 0 ? 0 : 1;
+}

@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A profile that a program writes of itself, as hakmem-prof shows it.
+
+usage: dump_test.py DUMP_CHILD HAKMEM_PROF"""
+
+import os
+import re
+import stat
+import subprocess
+import sys
+import tempfile
+
+CHILD, TOOL = (os.path.abspath(path) for path in sys.argv[1:3])
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        child = subprocess.Popen([CHILD, folder + "/heap.%p.%n.pb.gz"], cwd=folder)
+        assert child.wait() == 0, child.returncode
+        names = sorted(os.listdir(folder))
+        assert names == ["heap.%d.%d.pb.gz" % (child.pid, number) for number in (0, 1)], names
+        path = os.path.join(folder, names[0])
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600, oct(os.stat(path).st_mode)
+        for sample, wanted in {
+            # Every block is sampled and counts once, so the figures are exact.
+            "inuse_objects": {"HoldsBlocks": 1000, "HoldsALargeBlock": 1, "DropsBlocks": 0},
+            "alloc_objects": {"HoldsBlocks": 1000, "HoldsALargeBlock": 1, "DropsBlocks": 500},
+        }.items():
+            text = subprocess.run([TOOL, "--sample", sample, path], stdout=subprocess.PIPE, check=True).stdout.decode()
+            print(text)
+            for name, count in wanted.items():
+                lines = [line for line in text.splitlines() if re.search(r"\b%s\b" % name, line)]
+                if count == 0:
+                    assert not lines, lines
+                else:
+                    assert len(lines) == 1 and re.search(r"\b%d\b" % count, lines[0].replace(",", "")), (name, lines)
+
+
+main()
