@@ -299,6 +299,11 @@ static void set_frame_register(struct run *run, uint64_t number) {
   run->rule->frame_slot = (uint8_t)slot;
 }
 
+// An instruction changes a part of the frame address, which must be a register and an offset (DWARF 5, 6.4.2.2).
+static void require_register(struct run *run) {
+  if (run->rule->frame_kind != HAK_CFI_REGISTER) run->bad = true;
+}
+
 // Skips an expression and returns where it stands.
 static int64_t expression(struct run *run, struct hak_cfi_bytes *bytes) {
   const int64_t place = bytes->at - run->tables->index;
@@ -391,12 +396,15 @@ static void do_frame(struct run *run, struct hak_cfi_bytes *bytes, uint32_t inst
       run->rule->frame_offset = narrow(run, scaled(run, (uint64_t)hak_cfi_sleb(bytes)));
       break;
     case DEF_CFA_REGISTER:
+      require_register(run);
       set_frame_register(run, hak_cfi_uleb(bytes));
       break;
     case DEF_CFA_OFFSET:
+      require_register(run);
       run->rule->frame_offset = narrow(run, (int64_t)hak_cfi_uleb(bytes));
       break;
     case DEF_CFA_OFFSET_SF:
+      require_register(run);
       run->rule->frame_offset = narrow(run, scaled(run, (uint64_t)hak_cfi_sleb(bytes)));
       break;
     default:

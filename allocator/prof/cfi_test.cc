@@ -166,6 +166,13 @@ TEST(Cfi, UnknownProgramsGiveNoRule) {
     parts.program = program;
     EXPECT_FALSE(HasRule(parts, 0)) << int{program[0]};
   }
+  for (const Bytes &change : {Bytes{0x0d, kSp}, Bytes{0x0e, 16}, Bytes{0x13, 1}}) {
+    parts.program = {0x0f, 2, 0x77, 8};
+    parts.program.insert(parts.program.end(), change.begin(), change.end());
+    EXPECT_FALSE(HasRule(parts, 0)) << "a part of an expression";
+    parts.program = change;
+    EXPECT_TRUE(HasRule(parts, 0)) << int{change[0]};
+  }
   parts.program = Bytes(9, 0x0a);
   EXPECT_FALSE(HasRule(parts, 0)) << "too many states";
   parts.program = Bytes(8, 0x0a);
