@@ -149,11 +149,14 @@ static HAK_COLD void *take_sampled(size_t size, size_t align, bool zero, const v
   return hak_sampled_note(block, requested(size), caller);
 }
 
+// Counts the request. NULL: it is not sampled, or there is no memory for a sampled block.
+HAK_INLINE void *take_if_sampled(size_t size, size_t align, const void *caller) {
+  return hak_is_sampled(requested(size)) ? take_sampled(size, align, false, caller) : NULL;
+}
+
 HAK_COLD void *hak_cold_malloc(size_t size) {
-  if (hak_is_sampled(requested(size))) {
-    void *block = take_sampled(size, HAK_MIN_ALIGN, false, CALLER);
-    if (block != NULL) return block;
-  }
+  void *sampled = take_if_sampled(size, HAK_MIN_ALIGN, CALLER);
+  if (sampled != NULL) return sampled;
   return size > HAK_TINY_MAX ? malloc_large(size) : malloc_small(hak_class_of(size));
 }
 
@@ -166,10 +169,8 @@ HAK_INLINE uint32_t class_of_bin(const struct hak_bin *bin) {
 }
 
 HAK_COLD void *hak_routed_malloc(size_t size, const struct hak_bin *bin) {
-  if (hak_is_sampled(requested(size))) {
-    void *block = take_sampled(size, HAK_MIN_ALIGN, false, CALLER);
-    if (block != NULL) return block;
-  }
+  void *sampled = take_if_sampled(size, HAK_MIN_ALIGN, CALLER);
+  if (sampled != NULL) return sampled;
   const uint32_t class_id = class_of_bin(bin);
   return malloc_small(HAK_LIKELY(class_id < HAK_CLASS_COUNT) ? class_id : hak_class_of(size));
 }
@@ -197,10 +198,8 @@ HAK_NOINLINE void *hak_slow_calloc(size_t size) {
 
 // What hak_slow_aligned does while allocations are counted. Apart, so that the latter keeps no more registers.
 static HAK_COLD void *aligned_counted(size_t align, size_t size, uint32_t class_id) {
-  if (hak_is_sampled(requested(size))) {
-    void *block = take_sampled(size, align, false, CALLER);
-    if (block != NULL) return block;
-  }
+  void *sampled = take_if_sampled(size, align, CALLER);
+  if (sampled != NULL) return sampled;
   if (class_id == HAK_CLASS_NONE) return hak_slow_large(size, align, false);
   bool fresh;
   return take_tiny(class_id, true, &fresh);

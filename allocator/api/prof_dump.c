@@ -19,18 +19,20 @@ static HAK_ATOMIC(bool) busy;
 static struct hak_pprof pprof;
 static char path[PATH_BYTES];
 
-static bool begin(void) {
-  // Acquire: pairs with the release in end.
-  return !atomic_exchange_explicit(&busy, true, memory_order_acquire);
-}
-static void end(void) {
-  atomic_store_explicit(&busy, false, memory_order_release);  // Release: see begin.
-}
-
 static int is_there(const hak_prof_stack *stack, void *argument) {
   (void)stack;
   (void)argument;
   return 1;
+}
+
+// Returns 0, or why no profile can be written now.
+static int begin(void) {
+  if (hak_prof_visit_stacks(is_there, NULL) == ENOTSUP) return ENOTSUP;
+  // Acquire: pairs with the release in end.
+  return atomic_exchange_explicit(&busy, true, memory_order_acquire) ? EBUSY : 0;
+}
+static void end(void) {
+  atomic_store_explicit(&busy, false, memory_order_release);  // Release: see begin.
 }
 
 static int64_t rounded(double value) { return value < 9e18 ? (int64_t)(value + 0.5) : INT64_MAX; }
@@ -58,7 +60,6 @@ static uint64_t now_ns(void) {
 
 // By the thread that has begun.
 static int write_profile(hak_gzip_sink *sink, void *context) {
-  if (hak_prof_visit_stacks(is_there, NULL) == ENOTSUP) return ENOTSUP;
   const int64_t period = number_of(hak_config_get("HAKMEM_PROF_SAMPLE_KB", NULL)) * 1024;
   const struct hak_pprof_about about = {.types = hak_pprof_heap_types,
                                         .values = HAK_PPROF_HEAP_VALUES,
@@ -75,15 +76,15 @@ static int write_profile(hak_gzip_sink *sink, void *context) {
 
 int hak_prof_write(int (*write)(void *context, const void *bytes, size_t size), void *context) {
   if (write == NULL) return EINVAL;
-  if (!begin()) return EBUSY;
-  const int error = write_profile(write, context);
+  int error = begin();
+  if (error != 0) return error;
+  error = write_profile(write, context);
   end();
   return error;
 }
 
 static int dump(const char *pattern) {
   static uint64_t number;
-  if (hak_prof_visit_stacks(is_there, NULL) == ENOTSUP) return ENOTSUP;
   if (!hak_pprof_path(path, sizeof path, pattern, (uint64_t)getpid(), number++)) return EINVAL;
   int file = hak_pprof_create(path);
   if (file < 0) return -file;
@@ -92,8 +93,9 @@ static int dump(const char *pattern) {
 
 int hak_prof_dump(const char *pattern) {
   if (pattern == NULL) return EINVAL;
-  if (!begin()) return EBUSY;
-  const int error = dump(pattern);
+  int error = begin();
+  if (error != 0) return error;
+  error = dump(pattern);
   end();
   return error;
 }

@@ -7,26 +7,18 @@
 #include <iterator>
 #include <memory>
 #include <set>
-#include <utility>
 #include <vector>
 
 #include "allocator/os/unit_test.h"
+#include "allocator/pages/test_runs.h"
 
 namespace {
 
+using hak_unit::Address;
+using hak_unit::KeyOf;
+using hak_unit::MakeRun;
 using hak_unit::Random;
-
-using Key = std::pair<size_t, uintptr_t>;
-
-char *Address(uintptr_t at) { return reinterpret_cast<char *>(at); }
-Key KeyOf(const hak_run &run) { return {run.size, reinterpret_cast<uintptr_t>(run.start)}; }
-
-hak_run MakeRun(size_t size, uintptr_t start) {
-  hak_run run = {};
-  run.size = size;
-  run.start = Address(start);
-  return run;
-}
+using Key = hak_unit::RunKey;
 
 constexpr size_t kLargest = (static_cast<size_t>(1) << HAK_PAGE_MAP_BITS) - HAK_PAGE_SIZE;
 

@@ -6,26 +6,18 @@
 
 #include <algorithm>
 #include <set>
-#include <utility>
 #include <vector>
 
 #include "allocator/os/unit_test.h"
+#include "allocator/pages/test_runs.h"
 
 namespace {
 
+using hak_unit::Address;
+using hak_unit::KeyOf;
+using hak_unit::MakeRun;
 using hak_unit::Random;
-
-using Key = std::pair<size_t, uintptr_t>;
-
-char *Address(uintptr_t at) { return reinterpret_cast<char *>(at); }
-Key KeyOf(const hak_run &run) { return {run.size, reinterpret_cast<uintptr_t>(run.start)}; }
-
-hak_run MakeRun(size_t size, uintptr_t start) {
-  hak_run run = {};
-  run.size = size;
-  run.start = Address(start);
-  return run;
-}
+using Key = hak_unit::RunKey;
 
 // Checks order and priorities below `run`; appends the keys.
 void Walk(const hak_run *run, std::vector<Key> *keys, size_t depth, size_t *deepest) {

@@ -132,8 +132,7 @@ def main(argv: List[str]) -> int:
             return 1
     rows = summarise(cells)
     print(machine.lines(facts))
-    print(f"Trace: {trace['Calls']} calls of {trace['Threads']} threads, at most "
-          f"{int(trace['Peak'].split()[0]) / 1048576:.2f} MiB live; {args.runs} runs of {rounds} replays")
+    print(f"Trace: {replay.described(trace, args.runs, rounds)}")
     for line in missing:
         print(f"  missing: {line}")
     print()
@@ -147,10 +146,7 @@ def main(argv: List[str]) -> int:
                        "missing": missing, "summary": rows,
                        "samples": {name: vars(cell) for name, cell in cells.items()}}, file, indent=1)
             file.write("\n")
-    for name, cell in cells.items():
-        if cell.failure:
-            sys.stderr.write(f"advise: {name} failed: {cell.failure}\n")
-    return 1 if any(cell.failure for cell in cells.values()) else 0
+    return replay.status_of(cells, "advise")
 
 
 if __name__ == "__main__":

@@ -94,6 +94,19 @@ def write_table(cells: Dict[str, Cell], chosen: List[Allocator]) -> None:
                           f"{stats.median(cell.peak_kib) / 1024:.2f}", f"{stats.median(cell.end_kib) / 1024:.2f}"))
 
 
+def described(trace: Dict[str, str], runs: int, rounds: int) -> str:
+    return (f"{trace['Calls']} calls of {trace['Threads']} threads, at most "
+            f"{int(trace['Peak'].split()[0]) / 1048576:.2f} MiB live; {runs} runs of {rounds} replays")
+
+
+def status_of(cells: Dict[str, Cell], tool: str) -> int:
+    """Names the allocators that failed; the exit status of the tool."""
+    failures = {name: cell.failure for name, cell in cells.items() if cell.failure}
+    for name, failure in failures.items():
+        sys.stderr.write(f"{tool}: {name} failed: {failure}\n")
+    return 1 if failures else 0
+
+
 def parse(argv: List[str]) -> Tuple[argparse.Namespace, List[Allocator], List[str], str]:
     parser = cli.Parser("replay", __doc__)
     parser.add_argument("trace", metavar="TRACE", help="a file, or the name of one of bench/replay/traces")
@@ -119,8 +132,7 @@ def main(argv: List[str]) -> int:
         sys.stderr.write(f"replay: a run did not use the allocator it names: {error}\n")
         return 1
     print(machine.lines(facts))
-    print(f"Trace: {os.path.basename(path)}, {trace['Calls']} calls of {trace['Threads']} threads, at most "
-          f"{int(trace['Peak'].split()[0]) / 1048576:.2f} MiB live; {args.runs} runs of {rounds} replays")
+    print(f"Trace: {os.path.basename(path)}, {described(trace, args.runs, rounds)}")
     for allocator in chosen:
         print(f"  {allocator.name:16} {identities.get(allocator.name, 'no run succeeded')}")
     for line in missing:
@@ -134,10 +146,7 @@ def main(argv: List[str]) -> int:
                        "rounds": rounds, "allocators": identities, "missing": missing,
                        "samples": {name: vars(cell) for name, cell in cells.items()}}, file, indent=1)
             file.write("\n")
-    for name, cell in cells.items():
-        if cell.failure:
-            sys.stderr.write(f"replay: {name} failed: {cell.failure}\n")
-    return 1 if any(cell.failure for cell in cells.values()) else 0
+    return status_of(cells, "replay")
 
 
 if __name__ == "__main__":
