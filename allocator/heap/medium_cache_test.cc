@@ -234,6 +234,8 @@ TEST_F(MediumCache, ASecondFreeEndsTheProcess) {
   // Also by another thread, and when other blocks lie above it.
   const Owner another;
   HAK_EXPECT_FATAL(Give(another, block), "double free", block);
+  // And by one that does not use its cache at the moment.
+  HAK_EXPECT_FATAL(hak_large_free(block), "double free", block);
   char *later = Take(100 * kKiB);
   ASSERT_TRUE(Give(owner, later));
   HAK_EXPECT_FATAL(Give(owner, block), "double free", block);

@@ -6,6 +6,7 @@
 #include "allocator/large/guarded.h"
 #include "allocator/large/medium.h"
 #include "allocator/os/os.h"
+#include "allocator/os/report.h"
 #include "allocator/pages/colour.h"
 #include "allocator/pages/page_heap.h"
 #include "allocator/pages/page_map.h"
@@ -95,8 +96,18 @@ void *hak_large_alloc(size_t size, size_t align, bool zero, bool grow) {
   return HAK_GUARDED ? take_guarded(size, align, zero, grow) : take_plain(size, align, zero, grow);
 }
 
+// To the page heap a block in a thread's cache is a live one.
+static bool is_cached(const void *block) {
+  const HAK_ATOMIC(uint64_t) *entry = hak_page_entry_at(block);
+  const uint32_t tag = entry != NULL ? hak_page_tag(entry) : 0;
+  return hak_medium_begins(tag, block) && (tag & HAK_TAG_CACHED) != 0;
+}
+
 bool hak_large_free(void *block) {
-  if (!HAK_GUARDED) return hak_page_heap_give(block);
+  if (!HAK_GUARDED) {
+    if (HAK_UNLIKELY(is_cached(block))) hak_fatal("double free", block);
+    return hak_page_heap_give(block);
+  }
   const enum hak_guarded_kind kind = hak_guarded_give(block);
   return kind == HAK_GUARDED_WITHOUT ? hak_page_heap_give(block) : kind == HAK_GUARDED_BLOCK;
 }

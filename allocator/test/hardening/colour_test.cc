@@ -43,7 +43,8 @@ TEST(Colour, FewBlocksOfASizeBeginAtTheSameLine) {
         EXPECT_EQ(last - first + 1, (size + kPage - 1) / kPage) << "the colour costs a page: " << size;
       }
     }
-    EXPECT_LE(*std::max_element(lines, lines + 64), 8) << size;
+    // In FAST the address decides. Of 32 addresses, more than 20 have the same of six colours once in 10^7 times.
+    EXPECT_LE(*std::max_element(lines, lines + 64), HAK_FAST ? 20 : 8) << size;
     for (char *block : blocks) hak_free(block);
   }
 }
