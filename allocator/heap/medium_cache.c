@@ -32,6 +32,10 @@ static struct hak_medium_cache *cache_of(const struct hak_heap *heap) {
   return atomic_load_explicit(&heap->medium, memory_order_relaxed);
 }
 
+static HAK_ATOMIC(void *) * slots_of(struct hak_medium_cache *cache, uint32_t class_id) {
+  return &cache->slots[hak_medium_first_slot(class_id)];
+}
+
 // Empties the slot and returns its block. Acquire: the caller sees what the thread that freed the block wrote before.
 // Release is stronger than needed.
 static void *exchange(HAK_ATOMIC(void *) * slot) {
@@ -75,7 +79,10 @@ static uint32_t empty_slots(HAK_ATOMIC(void *) * slots, uint32_t count, struct l
 static uint32_t empty_all(struct hak_medium_cache *cache) {
   struct leaving leaving;
   leaving.count = 0;
-  const uint32_t emptied = empty_slots(&cache->slots[0][0], HAK_MEDIUM_COUNT * HAK_MEDIUM_SLOTS, &leaving);
+  uint32_t emptied = 0;
+  for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
+    emptied += empty_slots(slots_of(cache, class_id), hak_medium_slots(class_id), &leaving);
+  }
   give_back(&leaving);
   return emptied;
 }
@@ -89,7 +96,8 @@ void *hak_medium_take(struct hak_heap *heap, size_t size) {
   void *block = NULL;
   uint32_t used = had;
   // A slot that is empty: another thread has taken its block.
-  while (block == NULL && used != 0) block = exchange(&cache->slots[class_id][--used]);
+  HAK_ATOMIC(void *) *slots = slots_of(cache, class_id);
+  while (block == NULL && used != 0) block = exchange(&slots[--used]);
   cache->used[class_id] = (uint8_t)used;
   cache->bytes -= (had - used) * hak_medium_bytes(class_id);
   if (HAK_LIKELY(block != NULL)) set_live(block);
@@ -119,7 +127,7 @@ static HAK_COLD bool make_room(struct hak_medium_cache *cache, size_t bytes) {
     const uint32_t class_id = cache->next_emptied;
     cache->next_emptied = (class_id + 1) % HAK_MEDIUM_COUNT;
     if (cache->used[class_id] == 0) continue;
-    empty_slots(cache->slots[class_id], cache->used[class_id], &leaving);
+    empty_slots(slots_of(cache, class_id), cache->used[class_id], &leaving);
     cache->bytes -= cache->used[class_id] * hak_medium_bytes(class_id);
     cache->used[class_id] = 0;
   }
@@ -127,21 +135,22 @@ static HAK_COLD bool make_room(struct hak_medium_cache *cache, size_t bytes) {
   return true;
 }
 
-// Every slot of the class may hold a block. The two oldest blocks are returned and the newer ones move down, so that
-// the newest is taken first.
+// Every slot of the class may hold a block. The older half of the blocks is returned and the newer ones move down, so
+// that the newest is taken first.
 static HAK_COLD void make_slots(struct hak_medium_cache *cache, uint32_t class_id) {
-  HAK_ATOMIC(void *) *slots = cache->slots[class_id];
-  cache->bytes -= HAK_MEDIUM_SLOTS / 2 * hak_medium_bytes(class_id);
+  HAK_ATOMIC(void *) *slots = slots_of(cache, class_id);
+  const uint32_t half = hak_medium_slots(class_id) / 2;
+  cache->bytes -= half * hak_medium_bytes(class_id);
   struct leaving leaving;
   leaving.count = 0;
-  empty_slots(slots, HAK_MEDIUM_SLOTS / 2, &leaving);
+  empty_slots(slots, half, &leaving);
   give_back(&leaving);
-  for (uint32_t i = HAK_MEDIUM_SLOTS / 2; i < HAK_MEDIUM_SLOTS; i++) {
+  for (uint32_t i = half; i < 2 * half; i++) {
     void *block = exchange(&slots[i]);
     // Release: pairs with the exchange of another thread.
-    atomic_store_explicit(&slots[i - HAK_MEDIUM_SLOTS / 2], block, memory_order_release);
+    atomic_store_explicit(&slots[i - half], block, memory_order_release);
   }
-  cache->used[class_id] = HAK_MEDIUM_SLOTS / 2;
+  cache->used[class_id] = (uint8_t)half;
 }
 
 enum hak_medium_given hak_medium_give(struct hak_heap *heap, void *block) {
@@ -156,7 +165,7 @@ enum hak_medium_given hak_medium_give(struct hak_heap *heap, void *block) {
   const size_t bytes = hak_medium_bytes(class_id);
   const bool is_over = cache->bytes + bytes > bytes_bound();
   if (HAK_UNLIKELY(is_over) && !make_room(cache, bytes)) return HAK_MEDIUM_REFUSED;
-  const bool is_full = cache->used[class_id] == HAK_MEDIUM_SLOTS;
+  const bool is_full = cache->used[class_id] == hak_medium_slots(class_id);
   if (HAK_UNLIKELY(is_full)) make_slots(cache, class_id);
   const uint32_t slot = cache->used[class_id]++;
   cache->bytes += bytes;
@@ -165,7 +174,7 @@ enum hak_medium_given hak_medium_give(struct hak_heap *heap, void *block) {
                         memory_order_relaxed);
   hak_page_set_tag(entry, tag | HAK_TAG_CACHED);
   // Release: pairs with the exchange of the thread that takes the block.
-  atomic_store_explicit(&cache->slots[class_id][slot], block, memory_order_release);
+  atomic_store_explicit(&slots_of(cache, class_id)[slot], block, memory_order_release);
   return HAK_UNLIKELY(is_over || is_full) ? HAK_MEDIUM_MOVED_OTHERS : HAK_MEDIUM_CACHED;
 }
 
@@ -195,9 +204,10 @@ void hak_medium_count(const struct hak_heap *heap, uint64_t counts[HAK_MEDIUM_CO
   const struct hak_medium_cache *cache = atomic_load_explicit(&heap->medium, memory_order_acquire);
   if (cache == NULL) return;
   for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
-    for (uint32_t i = 0; i < HAK_MEDIUM_SLOTS; i++) {
+    const uint32_t first = hak_medium_first_slot(class_id);
+    for (uint32_t i = 0; i < hak_medium_slots(class_id); i++) {
       // Relaxed: a statistic.
-      counts[class_id] += atomic_load_explicit(&cache->slots[class_id][i], memory_order_relaxed) != NULL;
+      counts[class_id] += atomic_load_explicit(&cache->slots[first + i], memory_order_relaxed) != NULL;
     }
   }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The cache of medium blocks (large/medium.h) that a thread has freed: up to four blocks of each size, and 4 MiB in
-// all, less if many threads have such caches. The thread takes and gives without a lock. Other threads empty the cache
+// The cache of medium blocks (large/medium.h) that a thread has freed: 32 blocks of each of the smallest sizes, eight
+// of the largest, and 4 MiB in all, less if many threads have such caches. The thread takes and gives without a lock. Other threads empty the cache
 // of a thread that does not use it. The thread that exchanges a slot with NULL has the block, so no barrier is needed.
 // Not in builds with guards.
 #ifndef HAKMEM_HEAP_MEDIUM_CACHE_H_
@@ -14,12 +14,25 @@
 
 HAK_C_BEGIN
 
-#define HAK_MEDIUM_SLOTS 4u
+// For each doubling of the size: how many blocks of a class the cache holds at most, and the number of the first slot.
+static const uint8_t hak_medium_slots_in[] = {32, 32, 16, 8, 8};
+static const uint16_t hak_medium_slots_before[] = {0, 256, 512, 640, 704, 768};
+#define HAK_MEDIUM_ALL_SLOTS 768u
+
+HAK_INLINE uint32_t hak_medium_slots(uint32_t class_id) {
+  return hak_medium_slots_in[class_id >> HAK_MEDIUM_STEPS_SHIFT];
+}
+// The number of the first slot of a class; of HAK_MEDIUM_COUNT: HAK_MEDIUM_ALL_SLOTS.
+HAK_INLINE uint32_t hak_medium_first_slot(uint32_t class_id) {
+  const uint32_t before = hak_medium_slots_before[class_id >> HAK_MEDIUM_STEPS_SHIFT];
+  const uint32_t step = class_id & ((1u << HAK_MEDIUM_STEPS_SHIFT) - 1);
+  return step == 0 ? before : before + step * hak_medium_slots(class_id);
+}
 
 struct hak_medium_cache {
   // The owner puts a block into a slot that is NULL (release). The thread that exchanges the slot with NULL has the
   // block (acquire).
-  HAK_ATOMIC(void *) slots[HAK_MEDIUM_COUNT][HAK_MEDIUM_SLOTS];
+  HAK_ATOMIC(void *) slots[HAK_MEDIUM_ALL_SLOTS];
   // How often the owner has given a block; other threads read it, relaxed: a hint.
   HAK_ATOMIC(uint64_t) given;
   // The owner's alone: for each class how many of the first slots may hold a block, as other threads may have emptied

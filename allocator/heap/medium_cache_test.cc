@@ -99,23 +99,38 @@ TEST_F(MediumCache, AFreedBlockIsTakenAgainByItsClass) {
   EXPECT_TRUE(hak_large_free(block));
 }
 
+// Of the class of 40 KiB.
+const uint32_t kSlots = hak_medium_slots(hak_medium_class(40 * kKiB));
+
+TEST_F(MediumCache, EachClassHasItsOwnSlots) {
+  uint32_t first = 0;
+  for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
+    EXPECT_EQ(hak_medium_first_slot(class_id), first) << class_id;
+    EXPECT_GE(hak_medium_slots(class_id), 8u) << class_id;
+    EXPECT_EQ(hak_medium_slots(class_id) % 2, 0u) << "halves";
+    first += hak_medium_slots(class_id);
+  }
+  EXPECT_EQ(first, HAK_MEDIUM_ALL_SLOTS);
+  EXPECT_EQ(hak_medium_first_slot(HAK_MEDIUM_COUNT), HAK_MEDIUM_ALL_SLOTS);
+}
+
 TEST_F(MediumCache, TheLatestIsTakenFirst) {
   const Owner owner;
-  char *blocks[HAK_MEDIUM_SLOTS];
+  std::vector<char *> blocks(kSlots);
   for (char *&block : blocks) block = Take(40 * kKiB);
   for (char *block : blocks) ASSERT_TRUE(Give(owner, block));
-  for (uint32_t i = HAK_MEDIUM_SLOTS; i-- > 0;) EXPECT_EQ(FromCache(owner, 40 * kKiB), blocks[i]);
+  for (uint32_t i = kSlots; i-- > 0;) EXPECT_EQ(FromCache(owner, 40 * kKiB), blocks[i]);
   for (char *block : blocks) EXPECT_TRUE(hak_large_free(block));
 }
 
 TEST_F(MediumCache, OfAFullClassTheOldestGoBack) {
   const Owner owner;
   std::vector<char *> blocks;
-  for (uint32_t i = 0; i < HAK_MEDIUM_SLOTS + 1; i++) blocks.push_back(Take(40 * kKiB));
+  for (uint32_t i = 0; i < kSlots + 1; i++) blocks.push_back(Take(40 * kKiB));
   for (char *block : blocks) ASSERT_TRUE(Give(owner, block));
-  EXPECT_EQ(Count(owner).blocks, HAK_MEDIUM_SLOTS / 2 + 1u);
-  EXPECT_EQ(hak_page_heap_totals().blocks, HAK_MEDIUM_SLOTS / 2 + 1u);
-  for (uint32_t i = HAK_MEDIUM_SLOTS + 1; i-- > HAK_MEDIUM_SLOTS / 2;) {
+  EXPECT_EQ(Count(owner).blocks, kSlots / 2 + 1);
+  EXPECT_EQ(hak_page_heap_totals().blocks, kSlots / 2 + 1);
+  for (uint32_t i = kSlots + 1; i-- > kSlots / 2;) {
     ASSERT_EQ(FromCache(owner, 40 * kKiB), blocks[i]);
     EXPECT_TRUE(hak_large_free(blocks[i]));
   }
@@ -128,8 +143,8 @@ TEST_F(MediumCache, AFullClassDoesNotFillTheCache) {
   for (uint32_t i = 1; i <= 200; i++) {
     ASSERT_TRUE(Give(owner, Take(40 * kKiB)));
     // After the first overflow the class has one slot more than half of them, or all of them, in turns.
-    const uint32_t over = i <= HAK_MEDIUM_SLOTS ? 0 : (i - HAK_MEDIUM_SLOTS - 1) / (HAK_MEDIUM_SLOTS / 2) + 1;
-    ASSERT_EQ(Count(owner).blocks, i - over * (HAK_MEDIUM_SLOTS / 2)) << i;
+    const uint32_t over = i <= kSlots ? 0 : (i - kSlots - 1) / (kSlots / 2) + 1;
+    ASSERT_EQ(Count(owner).blocks, i - over * (kSlots / 2)) << i;
   }
   Flush(owner);
 }

@@ -24,7 +24,7 @@
 // Bounds of one class's capacity: it is at least LEAST blocks, even when they are large. The largest array has 16 KiB,
 // including its sentinels.
 #define BLOCKS_MAX 2046u
-#define BYTES_MAX ((size_t)256 * 1024)
+#define BYTES_MAX ((size_t)1024 * 1024)
 #define LEAST 4u
 // The caches of a small heap may hold at least this many bytes.
 #define SHARE_LEAST ((uint64_t)1024 * 1024)

@@ -27,7 +27,7 @@ using hak_unit::Random;
 
 // The bounds of DESIGN.md: in blocks and bytes, but never below a few blocks.
 constexpr size_t kBlocksMax = 2046;
-constexpr size_t kBytesMax = size_t{256} << 10;
+constexpr size_t kBytesMax = size_t{1} << 20;
 constexpr size_t kFirst = 14;  // capacity of the first array
 constexpr uint32_t kClass = 4;
 constexpr uint32_t kOther = 9;
