@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The cache of medium blocks (large/medium.h) that a thread has freed: 32 blocks of each of the smallest sizes, eight
-// of the largest, and 4 MiB in all, less if many threads have such caches. The thread takes and gives without a lock. Other threads empty the cache
-// of a thread that does not use it. The thread that exchanges a slot with NULL has the block, so no barrier is needed.
-// Not in builds with guards.
+// of the largest, and 4 MiB in all, less if many threads have such caches. The thread takes and gives without a lock.
+// Other threads empty the cache of a thread that does not use it. The thread that exchanges a slot with NULL has the
+// block, so no barrier is needed. Not in builds with guards.
 #ifndef HAKMEM_HEAP_MEDIUM_CACHE_H_
 #define HAKMEM_HEAP_MEDIUM_CACHE_H_
 

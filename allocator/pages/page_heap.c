@@ -129,6 +129,7 @@ static bool take_out(struct hak_run *run, char *at, size_t size) HAK_REQUIRES(ha
   if (clean != 0 && !hak_limit_admit(clean)) return false;
   hak_run_take_out(run);
   hak_commit_add(clean);
+  hak_run_release_took(clean);
   char *const end = at + size;
   const size_t in_front = (size_t)(at - part.start);
   const size_t behind = (size_t)(part.start + part.size - end);

@@ -13,6 +13,7 @@
 #include "allocator/policy/config.h"
 #include "allocator/policy/low_water.h"
 #include "allocator/policy/memory_limit.h"
+#include "allocator/policy/regret.h"
 #include "allocator/policy/ss_release_policy.h"
 
 // The most memory that one call returns: a multiple of the huge page and of every page size.
@@ -25,6 +26,7 @@
 
 static struct {
   struct hak_low_water water;
+  struct hak_regret regret;
   uint64_t peak;  // the most bytes that were committed
 } release HAK_GUARDED_BY(hak_mapping_mutex);
 // Nothing is due before this time. Written under the lock; read without it, relaxed: a hint.
@@ -130,7 +132,7 @@ static void note_peak(void) HAK_REQUIRES(hak_mapping_mutex) {
   if (committed > release.peak) release.peak = committed;
 }
 
-// The most memory that free runs may hold.
+// The most memory that free runs may hold, unless the program needed again what was returned because of it.
 static uint64_t bound(void) HAK_REQUIRES(hak_mapping_mutex) {
   const uint64_t setting = HAK_SETTING(mapping_cache_bytes);
   if (setting == 0 || HAK_SETTING(decommit_deadline_ms) == 0) return 0;
@@ -210,8 +212,11 @@ static size_t give_chunks(uint64_t bytes) HAK_REQUIRES(hak_mapping_mutex) {
 void hak_run_release_or_keep(struct hak_run *run) {
   const uint64_t now = hak_os_now_ms();
   note_peak();
-  const uint64_t most = bound();
+  const uint64_t usual = bound();
   const uint64_t held = hak_free_runs_dirty();
+  const uint64_t more = hak_regret_more(&release.regret, now, HAK_SETTING(decommit_deadline_ms));
+  const uint64_t most = usual == 0 ? 0 : usual + more;
+  if (more != 0 && held + run->size > usual) hak_regret_used(&release.regret, now);
   const size_t room = held < most ? (size_t)(most - held) & ~(HAK_CHUNK_SIZE - 1) : 0;
   if (most == 0 || returns_eagerly(run)) {
     give_back(run, run->size >= UNMAP_BYTES);
@@ -221,12 +226,18 @@ void hak_run_release_or_keep(struct hak_run *run) {
       rest = hak_run_split(run, room);
       keep(run, now);
     }
-    give_back(rest, true);
+    hak_regret_gave(&release.regret, give_back(rest, true), now);
   } else {
     keep(run, now);
-    if (hak_free_runs_dirty() > most) give_chunks(hak_free_runs_dirty() - most);
+    const uint64_t beyond = hak_free_runs_dirty();
+    if (beyond > most) hak_regret_gave(&release.regret, give_chunks(beyond - most), now);
   }
   hak_run_release_note(now);
+}
+
+void hak_run_release_took(uint64_t bytes) {
+  if (HAK_LIKELY(!hak_regret_is_open(&release.regret))) return;
+  hak_regret_took(&release.regret, bytes, hak_os_now_ms(), HAK_SETTING(decommit_deadline_ms));
 }
 
 void hak_run_release_before_growth(size_t bytes) {

@@ -19,6 +19,8 @@ void hak_run_release_or_keep(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex
 // Before `bytes` of new addresses are mapped although free runs hold memory: if the process would otherwise hold more
 // memory than ever before, returns as much of that memory, in whole huge pages.
 void hak_run_release_before_growth(size_t bytes) HAK_REQUIRES(hak_mapping_mutex);
+// A request needs `bytes` from the system.
+void hak_run_release_took(uint64_t bytes) HAK_REQUIRES(hak_mapping_mutex);
 // Call one of them after every change of the free memory: the second one, which reads no clock, when it became less.
 void hak_run_release_note(uint64_t now) HAK_REQUIRES(hak_mapping_mutex);
 void hak_run_release_dip(void) HAK_REQUIRES(hak_mapping_mutex);

@@ -143,6 +143,33 @@ TEST_F(RunRelease, TheEndOfAHugeBlockGoesBackWithItsAddresses) {
   });
 }
 
+// What a program takes and frees again and again is not returned each time, however much it is.
+TEST_F(RunRelease, WhatWasReturnedTooEarlyIsKeptNextTime) {
+  IN_CHILD([] {
+    constexpr size_t kSize = 40 * kMiB;
+    uint64_t calls = 0;
+    for (int round = 0; round < 20; round++) {
+      std::vector<char *> blocks;
+      for (int i = 0; i < 4; i++) blocks.push_back(TakeUntouched(kSize));
+      const uint64_t before = hak_os_totals().calls;
+      Give(blocks);
+      const uint64_t made = hak_os_totals().calls - before;
+      EXPECT_STREQ(hak_page_heap_verify(), nullptr);
+      if (round == 0) {
+        EXPECT_LE(FreeMemory(), 64 * kMiB) << "beyond the bound";
+        EXPECT_GT(made, 0u);
+      }
+      if (round >= 4) calls += made;
+    }
+    EXPECT_EQ(calls, 0u);
+    EXPECT_GE(FreeMemory(), 4 * kSize);
+    // Not needed for the whole deadline, it goes back all the same.
+    const uint64_t now = hak_os_now_ms();
+    DueUntil(now, now + 3 * kDeadline);
+    EXPECT_EQ(FreeMemory(), 0u);
+  });
+}
+
 TEST_F(RunRelease, ASettingOfZeroReturnsAllAtOnce) {
   IN_CHILD([] {
     for (const bool bound : {true, false}) {
