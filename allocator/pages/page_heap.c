@@ -3,6 +3,7 @@
 // The page heap: taking, giving and resizing blocks.
 #include "allocator/pages/page_heap.h"
 
+#include "allocator/os/bytes.h"
 #include "allocator/os/os.h"
 #include "allocator/pages/colour.h"
 #include "allocator/pages/free_runs.h"
@@ -272,44 +273,79 @@ static bool grow_in_place(struct hak_run *run, size_t more) HAK_REQUIRES(hak_map
   return true;
 }
 
-// Has the kernel move the run's pages to new addresses of `size` bytes; steps out of the lock. False: nothing changed.
-static bool move(struct hak_run *run, size_t new_size) HAK_REQUIRES(hak_mapping_mutex) {
+// A move drops what the target held and leaves a hole in the addresses, so a block is copied instead if the target has
+// its memory already. This is the most that is copied.
+#define COPY_BYTES_MAX ((size_t)16 * 1024 * 1024)
+
+// Has the kernel move the run's pages to `target`; steps out of the lock. False: nothing changed.
+static bool move_pages(struct hak_run *run, struct hak_run *target) HAK_REQUIRES(hak_mapping_mutex) {
   char *const old = run->start;
+  const size_t bytes_before = run->size;
+  // The records of the old addresses are removed before the call: as soon as the pages have left, another thread may
+  // get these addresses.
+  const uint32_t tag = get_tag(old);
+  set_tag(old, 0);
+  hak_run_ground_forget(old, bytes_before);
+  run->state = HAK_RUN_LEAVING;
+  const bool out = hak_mapping_step_out();
+  const bool moved = hak_os_move_onto(old, bytes_before, target->start, target->size);
+  hak_mapping_step_in(out);
+  target->dirty = moved ? 0 : target->size;
+  hak_page_map_set_dirty(target->start, target->size, !moved);
+  if (!moved) {
+    run->state = HAK_RUN_TRANSIT;
+    hak_run_ground_remember(old, bytes_before);
+    hak_page_map_set_run(old, bytes_before, run);
+    set_tag(old, tag);
+    return false;
+  }
+  hak_commit_sub(bytes_before);
+  run->start = target->start;
+  run->size = target->size;
+  hak_run_drop(target);
+  hak_page_map_set_run(run->start, run->size, run);
+  hak_run_ground_left();
+  return true;
+}
+
+// Copies what the run holds to `target`, which becomes the block; the old pages become free. Steps out of the lock.
+static void copy_pages(struct hak_run *run, struct hak_run *target) HAK_REQUIRES(hak_mapping_mutex) {
+  char *const old = run->start;
+  const size_t bytes_before = run->size;
+  const bool out = hak_mapping_step_out();
+  hak_bytes_copy(target->start, old, bytes_before);
+  hak_mapping_step_in(out);
+  set_tag(old, 0);
+  run->start = target->start;
+  run->size = target->size;
+  run->stained = target->dirty == target->size;
+  hak_page_map_set_run(run->start, run->size, run);
+  target->start = old;
+  target->size = bytes_before;
+  target->stained = false;
+  hak_page_map_set_run(old, bytes_before, target);
+  retire(target);
+}
+
+// Moves the run to new addresses of `new_size` bytes; steps out of the lock. False: nothing changed.
+static bool move(struct hak_run *run, size_t new_size) HAK_REQUIRES(hak_mapping_mutex) {
   const size_t bytes_before = run->size;
   count_out(run);
   run->state = HAK_RUN_TRANSIT;  // No other thread resizes or frees it meanwhile.
   run->stained = false;          // Pages that leave have no dirty bit.
   struct hak_run *target = reuse_or_map(new_size, hak_os_page_size(), false);
   bool moved = false;
-  // The records of the old addresses are removed before the call: as soon as the pages have left, another thread may
-  // get these addresses.
-  const uint32_t tag = get_tag(old);
   if (target != NULL) {
-    set_tag(old, 0);
-    hak_run_ground_forget(old, bytes_before);
-    run->state = HAK_RUN_LEAVING;
-    const bool out = hak_mapping_step_out();
-    moved = hak_os_move_onto(old, bytes_before, target->start, new_size);
-    hak_mapping_step_in(out);
-    target->dirty = moved ? 0 : new_size;
-    hak_page_map_set_dirty(target->start, new_size, !moved);
-    if (!moved) {
-      hak_run_ground_remember(old, bytes_before);
-      hak_page_map_set_run(old, bytes_before, run);
-      set_tag(old, tag);
-      hak_run_make_free(target, hak_os_now_ms());
+    const bool may_copy = bytes_before <= COPY_BYTES_MAX;
+    moved = (!may_copy || target->dirty < bytes_before / 2) && move_pages(run, target);
+    if (!moved && may_copy) {
+      copy_pages(run, target);
+      moved = true;
     }
+    if (!moved) hak_run_make_free(target, hak_os_now_ms());
   }
   run->state = HAK_RUN_LIVE;
-  if (moved) {
-    hak_commit_sub(bytes_before);
-    run->start = target->start;
-    run->size = new_size;
-    hak_run_drop(target);
-    hak_page_map_set_run(run->start, new_size, run);
-  }
   count_in(run);
-  if (moved) hak_run_ground_left();
   return moved;
 }
 

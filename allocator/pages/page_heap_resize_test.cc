@@ -96,6 +96,29 @@ TEST_F(PageHeap, PagesMoveWithoutACopy) {
   for (char *taken : {wall, moved}) ASSERT_TRUE(Give(taken));
 }
 
+// Free pages that hold memory already take a copy: a move would drop their memory, and all would be touched anew.
+TEST_F(PageHeap, WhereMemoryIsAlreadyABlockIsCopied) {
+  constexpr size_t kSize = 2 * kMiB;
+  char *room = Take(2 * kSize);
+  char *wall = Take(kPage);
+  memset(room, 'r', 2 * kSize);
+  char *block = Take(kSize);
+  char *behind = Take(kPage);
+  for (size_t at = 0; at < kSize; at++) block[at] = static_cast<char>(at % 251);
+  const uint64_t free_before = hak_page_heap_free_memory();
+  ASSERT_TRUE(Give(room));
+  char *moved = Resize(block, kSize + kMiB, true);
+  ASSERT_EQ(moved, room);
+  EXPECT_EQ(SizeOf(moved), kSize + kMiB);
+  for (size_t at = 0; at < kSize; at++) ASSERT_EQ(moved[at], static_cast<char>(at % 251)) << at;
+  // The rest of the room and the old pages are free, with their memory.
+  EXPECT_TRUE(IsMapped(block, kSize));
+  EXPECT_EQ(hak_page_heap_free_memory(), free_before + kMiB + kSize);
+  EXPECT_FALSE(Give(block));
+  EXPECT_STREQ(hak_page_heap_verify(), nullptr);
+  for (char *taken : {wall, moved, behind}) ASSERT_TRUE(Give(taken));
+}
+
 // A block that grows again and again gets more than it requested, so that it moves seldom.
 TEST_F(PageHeap, WhatGrowsAgainMovesSeldom) {
   char *block = Take(2 * kMiB);
@@ -126,23 +149,38 @@ TEST_F(PageHeap, SmallBlocksDoNotMove) {
 }
 
 TEST_F(PageHeap, AMoveThatFailsChangesNothing) {
-  char *block = Take(2 * kMiB, 0, 1);
+  constexpr size_t kSize = 20 * kMiB;  // more than is copied
+  char *block = Take(kSize, 0, 1);
   char *wall = Take(kPage);
   strcpy(block, "contents");
-  const uint64_t committed = CommittedBeside(2 * kMiB + kPage);
+  const uint64_t committed = CommittedBeside(kSize + kPage);
   const FaultPlan plan(HAK_FAULT_REMAP);
   EXPECT_EQ(Resize(block, 40 * kMiB, true), nullptr);
   EXPECT_GE(hak_fault_hits(), 1u);
-  EXPECT_EQ(SizeOf(block), 2 * kMiB);
+  EXPECT_EQ(SizeOf(block), kSize);
   EXPECT_STREQ(block, "contents");
   EXPECT_STREQ(hak_page_heap_verify(), nullptr);
-  EXPECT_EQ(CommittedBeside(2 * kMiB + kPage), committed);
+  EXPECT_EQ(CommittedBeside(kSize + kPage), committed);
   // The range that was meant as the new place is clean.
   char *other = Take(30 * kMiB, 0, 0, false);
   ASSERT_NE(other, nullptr);
   hak_page_map_clear(other, 30 * kMiB);
   EXPECT_TRUE(IsZero(other, 30 * kMiB));
   for (char *taken : {block, wall, other}) ASSERT_TRUE(Give(taken));
+}
+
+TEST_F(PageHeap, AfterAMoveThatFailsABlockIsCopied) {
+  char *block = Take(2 * kMiB, 0, 1);
+  char *wall = Take(kPage);
+  memset(block, 'x', kMiB);
+  const FaultPlan plan(HAK_FAULT_REMAP);
+  char *moved = Resize(block, 40 * kMiB, true);
+  EXPECT_GE(hak_fault_hits(), 1u);
+  ASSERT_NE(moved, nullptr);
+  EXPECT_EQ(SizeOf(moved), 40 * kMiB);
+  for (size_t at = 0; at < kMiB; at++) ASSERT_EQ(moved[at], 'x') << at;
+  EXPECT_STREQ(hak_page_heap_verify(), nullptr);
+  for (char *taken : {moved, wall}) ASSERT_TRUE(Give(taken));
 }
 
 }  // namespace

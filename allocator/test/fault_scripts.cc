@@ -196,6 +196,13 @@ void GrowAndShrink(Checked *heap) {
   }
 }
 
+// Blocks that cannot grow where they are, with no free memory to copy them to: the kernel moves their pages.
+void Move(Checked *heap) {
+  for (int i = 0; i < 3; ++i) heap->Malloc(4000000);
+  heap->Realloc(0, 9000000);
+  heap->Realloc(1, 11000000);
+}
+
 // Shrinks a large block to a medium one and to a small one, in a process that has neither yet.
 void Shrink(Checked *heap) {
   heap->Malloc(3000000);
@@ -309,13 +316,21 @@ void IdleThread(Checked *heap) {
 
 const std::vector<Script> &Scripts() {
   static const std::vector<Script> *const scripts = new std::vector<Script>{
-      {"FirstBlock", FirstBlock},   {"SmallBlocks", SmallBlocks},
-      {"LargeBlocks", LargeBlocks}, {"GrowAndShrink", GrowAndShrink},
-      {"Shrink", Shrink},           {"InPlace", InPlace},
-      {"Alignments", Alignments},   {"ZeroAfterGivingBack", ZeroAfterGivingBack},
-      {"Threads", Threads, true},   {"FillAndEmpty", FillAndEmpty},
-      {"Adoption", Adoption, true}, {"FreePages", FreePages},
-      {"TakenAgain", TakenAgain},   {"IdleThread", IdleThread, true},
+      {"FirstBlock", FirstBlock},
+      {"SmallBlocks", SmallBlocks},
+      {"LargeBlocks", LargeBlocks},
+      {"GrowAndShrink", GrowAndShrink},
+      {"Move", Move},
+      {"Shrink", Shrink},
+      {"InPlace", InPlace},
+      {"Alignments", Alignments},
+      {"ZeroAfterGivingBack", ZeroAfterGivingBack},
+      {"Threads", Threads, true},
+      {"FillAndEmpty", FillAndEmpty},
+      {"Adoption", Adoption, true},
+      {"FreePages", FreePages},
+      {"TakenAgain", TakenAgain},
+      {"IdleThread", IdleThread, true},
   };
   return *scripts;
 }

@@ -274,6 +274,15 @@ PAGE_MUTANTS = [
         "killer": "//allocator/pages:page_heap_resize_test",
     },
     {
+        "name": "heap_copies_a_page_less",
+        "file": "allocator/pages/page_heap.c",
+        "old": "hak_bytes_copy(target->start, old, bytes_before);",
+        "new": "hak_bytes_copy(target->start, old, bytes_before - hak_os_page_size());",
+        "kind": "wrong size",
+        "breaks": "a block that grows loses its last page",
+        "killer": "//allocator/pages:page_heap_resize_test",
+    },
+    {
         "name": "heap_grows_over_the_rest",
         "file": "allocator/pages/page_heap.c",
         "old": "if (after == NULL || after->size < more) return false;",
