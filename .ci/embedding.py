@@ -14,6 +14,7 @@ PAGES = ("README.md", "docs/EMBEDDING.md")
 FILES = ("BUILD.bazel", "WORKSPACE", "MODULE.bazel", ".bazelrc")
 LABEL = re.compile(r"@hakmem//[\w/]+:[\w.]+")
 OWN = re.compile(r"\s*(name = \"server\"|srcs = |path = |deps = )")
+LOAD = re.compile(r'load\(("[^"]+"), (.+)\)$')
 
 
 def lines_to_copy(page):
@@ -33,6 +34,9 @@ def problems(pages, examples, table):
     known = {line.strip() for line in text.splitlines()}
     # Users choose the name of a configuration, and the suffix for the output is optional.
     known |= {re.sub(r"^build:\w+ ", "build ", line.split(" --platform_suffix")[0]) for line in known}
+    # A page loads one name where an example loads several.
+    known |= {"load(%s, %s)" % (load.group(1), name)
+              for load in map(LOAD.match, known) if load for name in load.group(2).split(", ")}
     found = []
     copied = 0
     for name, page in pages.items():
@@ -53,12 +57,13 @@ def problems(pages, examples, table):
 
 def self_check():
     """The check must be able to fail, once for each of its rules."""
-    example = {"BUILD.bazel": 'cc_binary(\n    name = "words",\n    malloc = "@hakmem//a:b",\n)\n'}
-    page = '```starlark\ncc_binary(\n    name = "server",\n    malloc = "@hakmem//a:b",\n)\n```\n'
+    example = {"BUILD.bazel": 'load("@r//c:d.bzl", "e", "f")\n\ncc_binary(\n    name = "words",\n    malloc = "@hakmem//a:b",\n)\n'}
+    page = '```starlark\nload("@r//c:d.bzl", "e")\ncc_binary(\n    name = "server",\n    malloc = "@hakmem//a:b",\n)\n```\n'
     assert not problems({"page": page}, example, "`:words`"), problems({"page": page}, example, "`:words`")
     assert problems({"page": "nothing"}, example, "") == ["no line found that is to be copied"]
     for changed, table in [
         (page.replace("cc_binary", "cc_test"), ""),
+        (page.replace('"e"', '"g"'), ""),
         (page.replace("a:b", "a:c"), ""),
         (page + "and `@hakmem//a:bc`", ""),
         (page + "    build:x --@hakmem//a:b=c\n", ""),

@@ -7,6 +7,7 @@ One target holds sources of one language: `.c` (C17) or `.cc` (C++17), since war
 written from the root of the repository (`#include "allocator/os/os.h"`), the public ones as `<hakmem/hakmem.h>`.
 """
 
+load("//configs:rules.bzl", "CcInfo", "cc_binary", "cc_library", "cc_test")
 load("//fuzz/mutants:planted_sources.bzl", "PLANTED_COPTS", "PLANTED_DEPS", "planted_srcs", "planted_textual_hdrs")
 
 PROFILES = ["standard", "fast", "observe", "hardened"]
@@ -162,7 +163,7 @@ def hak_cc_library(name, srcs = [], hdrs = [], deps = [], copts = [], local_defi
     kwargs.setdefault("linkstatic", True)
     if "textual_hdrs" in kwargs:
         kwargs["textual_hdrs"] = planted_textual_hdrs(name, kwargs["textual_hdrs"])
-    native.cc_library(
+    cc_library(
         name = name,
         srcs = planted_srcs(name, srcs),
         hdrs = hdrs,
@@ -187,7 +188,7 @@ def hak_cc_binary(name, srcs = [], deps = [], copts = [], local_defines = [], fe
       **kwargs: as for cc_binary (`malloc`, `linkshared`, `linkopts`, `data`, ...); `linkstatic` is on.
     """
     kwargs.setdefault("linkstatic", True)
-    native.cc_binary(
+    cc_binary(
         name = name,
         srcs = srcs,
         copts = _copts(name, srcs, lang) + (_LIBRARY_COPTS if kwargs.get("linkshared") else []) + copts + PLANTED_COPTS,
@@ -271,7 +272,7 @@ def hak_cc_test(
     own_run = dict(run)
     if "standard" not in profiles:
         own_run["tags"] = tags + ["manual"]
-    native.cc_test(
+    cc_test(
         name = name,
         srcs = srcs,
         copts = _copts(name, srcs, lang) + _TEST_COPTS + copts + PLANTED_COPTS,

@@ -11,6 +11,7 @@ The targets that the macro makes have the names of rules_fuzzing. The build sett
 """
 
 load("//configs:hakmem.bzl", "hak_cc_binary", "hak_cc_library", "hak_cc_test")
+load("//configs:rules.bzl", "sh_binary")
 
 def cc_fuzz_test(
         name,
@@ -104,7 +105,7 @@ def cc_fuzz_test(
     )
 
     beside = ([dict] if dict else []) + ([options] if options else [])
-    native.sh_binary(
+    sh_binary(
         name = name + "_run",
         testonly = True,
         srcs = ["run_fuzzer.sh"],

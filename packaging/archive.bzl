@@ -6,6 +6,7 @@
 
 load("@bazel_tools//tools/build_defs/cc:action_names.bzl", "ACTION_NAMES")
 load("@bazel_tools//tools/cpp:toolchain_utils.bzl", "find_cpp_toolchain")
+load("//configs:rules.bzl", "CcInfo", "cc_common")
 
 def _objects(dep, seen):
     """The object files of `dep` and its dependencies, position-independent, that are not in `seen` yet."""

@@ -7,7 +7,7 @@
 #   toolchains/check_bazel7.sh [-r ROOT] [STEP...]
 #
 #   -r ROOT   makes the root there and keeps it; one that exists already is used as it is (default: one made and removed)
-#   STEP      module-gcc module-clang workspace-gcc workspace-clang aarch64 fuzz consumer examples (default: all)
+#   STEP      loads module-gcc module-clang workspace-gcc workspace-clang aarch64 fuzz consumer examples (default: all)
 #
 # Needs root, the package mmdebstrap, a Debian mirror, 4 GB of disk and, on two cores, about 15 minutes. What runs in the
 # root has a mount and a process table of its own, so that nothing of it stays behind.
@@ -15,7 +15,7 @@
 
 set -u
 
-all_steps='module-gcc module-clang workspace-gcc workspace-clang aarch64 fuzz consumer examples'
+all_steps='loads module-gcc module-clang workspace-gcc workspace-clang aarch64 fuzz consumer examples'
 
 usage() {
   echo "usage: check_bazel7.sh [-r ROOT] [STEP...]   (steps: $all_steps)" >&2
@@ -111,6 +111,7 @@ int main(void) {
 }
 END
   cat >"$root/consumer/BUILD.bazel" <<'END'
+load("@rules_cc//cc:defs.bzl", "cc_test")
 [cc_test(
     name = name,
     srcs = ["main.c"],
@@ -126,6 +127,7 @@ END
   cat >"$root/consumer/MODULE.bazel" <<'END'
 module(name = "consumer")
 bazel_dep(name = "hakmem", version = "0.1.0")
+bazel_dep(name = "rules_cc", version = "0.1.4")
 local_path_override(
     module_name = "hakmem",
     path = "/hakmem",
@@ -139,12 +141,15 @@ local_repository(name = "platforms", path = "/usr/share/bazel/tools/platforms")
 local_repository(name = "rules_cc", path = "/usr/share/bazel/rules/cc")
 local_repository(name = "rules_java", path = "/usr/share/bazel/rules/java")
 local_repository(name = "rules_python", path = "/usr/share/bazel/rules/python")
+load("@hakmem//configs:repositories.bzl", "hakmem_repositories")
+hakmem_repositories()
 END
   # Modules that Bazel's own modules request from a registry and that are not needed here: see third_party/README.md.
   offline='--lockfile_mode=off'
   for module in apple_support buildozer protobuf zlib; do
     offline="$offline --override_module=$module=/hakmem/third_party/offline/$module"
   done
+  offline="$offline --override_module=rules_shell=/hakmem/third_party/rules_shell"
   common='--color=no --curses=no --noshow_progress --test_output=errors'
   inside "cd /consumer && bazel test $common $offline //... &&
     bazel test $common $offline --@hakmem//configs:profile=observe //... &&
@@ -156,6 +161,7 @@ failed=0
 for step in "$@"; do
   start=$(date +%s)
   case $step in
+    loads) inside 'cd /hakmem && python3 .ci/loads.py --modules' ;;
     module-gcc) inside "$bazel7 test $options --test_size_filters=small //allocator/... //configs/... //docs/... //fuzz:all" ;;
     module-clang) inside "$bazel7 test $options --config=clang $some" ;;
     workspace-gcc) inside "$bazel7 test $options --config=workspace7 $some" ;;

@@ -2,6 +2,7 @@
 """Forms that the tests of the whole allocator share."""
 
 load("//configs:hakmem.bzl", "PROFILES", "hak_cc_test", "profile_file")
+load("//configs:rules.bzl", "sh_test")
 
 def api_test(name, helpers = [], deps = [], size = "medium", srcs = [], **kwargs):
     """A test of the API with its own names: it runs under the sanitizers too.
@@ -70,7 +71,7 @@ def script_test(name, srcs, args, data = [], **kwargs):
       **kwargs: as in sh_test
     """
     used = [part.partition("}")[0] for arg in args for part in arg.split("{")[1:]]
-    native.sh_test(
+    sh_test(
         name = name,
         srcs = srcs,
         args = [arg.replace("{", "$(location ").replace("}", ")") for arg in args],

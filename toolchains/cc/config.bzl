@@ -7,6 +7,7 @@ has the rest: the flags of each mode, the sanitizers, and the differences betwee
 load("@bazel_skylib//rules:common_settings.bzl", "BuildSettingInfo")
 load("@bazel_tools//tools/build_defs/cc:action_names.bzl", "ACTION_NAMES")
 load("@bazel_tools//tools/cpp:cc_toolchain_config_lib.bzl", "feature", "flag_group", "flag_set", "tool_path", "with_feature_set")
+load("//configs:rules.bzl", "CcToolchainConfigInfo", "cc_common", "cc_toolchain")
 load("//toolchains:configs.bzl", "CONFIGS", "contradiction")
 
 _C_COMPILE = [ACTION_NAMES.c_compile]
@@ -374,7 +375,7 @@ def hak_cc_toolchain(name, exec_cpu, target_cpu, versions, missing, libc = "glib
         # For the other machine it links with the other compiler's libraries.
         version = versions["clang"] + "/" + versions["gcc" + suffix if cross else "libc"],
     )
-    native.cc_toolchain(
+    cc_toolchain(
         name = name + "_cc",
         all_files = ":none",
         ar_files = ":none",
