@@ -133,6 +133,32 @@ for machine in other_processor other_system; do
   refused 'is incompatible and cannot be built' "$all" "--platforms=//toolchains/planted:$machine" //:malloc
 done
 
+# ---- Labels that are not the malloc ------------------------------------------------------------------------------------
+# pprof_header is not public.
+cases=$((cases + 1))
+libraries=$(./bazelw query --noshow_progress 'kind("cc_library rule", //allocator:all)' 2>"$scratch/log")
+case $libraries in
+  *//allocator:hakmem*) ;;
+  *) wrong 'no libraries found' ;;
+esac
+for library in $libraries; do
+  case $library in
+    //allocator:pprof_header) ;;
+    //allocator:malloc | //allocator:malloc_for_plugins)
+      cases=$((cases + 1))
+      ./bazelw build --nobuild --color=no --noshow_progress "--custom_malloc=$library" //packaging/run:program_dynamic >"$scratch/log" 2>&1 ||
+        wrong "--custom_malloc=$library is refused"
+      ;;
+    *)
+      refused "--custom_malloc=@hakmem$library leaves the C library's malloc in every program: --custom_malloc=@hakmem//allocator:malloc" \
+        "--custom_malloc=$library"
+      ;;
+  esac
+done
+for name in //allocator:libhakmem //allocator:libhakmem.a //:libhakmem //:libhakmem.a //:libhakmem.so; do
+  refused 'a program has hakmem'"'"'s malloc by malloc = "@hakmem//allocator:malloc"; the library for LD_PRELOAD is @hakmem//allocator:libhakmem.so' "$name"
+done
+
 # ---- A machine without compilers: the probe searches an empty folder -------------------------------------------------
 mkdir "$scratch/empty" || exit 1
 bare=--repo_env=HAKMEM_TEST_PROBE_ROOT=$scratch/empty
