@@ -13,7 +13,7 @@ import sys
 PAGES = ("README.md", "docs/EMBEDDING.md")
 FILES = ("BUILD.bazel", "WORKSPACE", "MODULE.bazel", ".bazelrc")
 LABEL = re.compile(r"@hakmem//[\w/]+:[\w.]+")
-OWN = re.compile(r"\s*(name = \"server\"|srcs = |path = |deps = )")
+OWN = re.compile(r"\s*(name = \"server\w*\"|srcs? = |path = |deps = )")
 LOAD = re.compile(r'load\(("[^"]+"), (.+)\)$')
 
 
@@ -33,7 +33,7 @@ def problems(pages, examples, table):
     text = "\n".join(examples.values())
     known = {line.strip() for line in text.splitlines()}
     # Users choose the name of a configuration, and the suffix for the output is optional.
-    known |= {re.sub(r"^build:\w+ ", "build ", line.split(" --platform_suffix")[0]) for line in known}
+    known |= {re.sub(r"^build:\w+ ", "build ", part) for line in known for part in (line, line.split(" --platform_suffix")[0])}
     # A page loads one name where an example loads several.
     known |= {"load(%s, %s)" % (load.group(1), name)
               for load in map(LOAD.match, known) if load for name in load.group(2).split(", ")}
