@@ -17,6 +17,7 @@
 #include "allocator/hot/alloc.h"
 #include "allocator/hot/free_checks.h"
 #include "allocator/large/large.h"
+#include "allocator/observe/pressure.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/guard_budget.h"
 
@@ -57,16 +58,23 @@ static void *take_once(uint32_t class_id, bool aligned, bool *fresh) {
   return block != NULL ? block : refill(heap, class_id, aligned, fresh);
 }
 
+// Returns memory before it tries again, and lets the program do the same.
+static HAK_COLD void *take_after_release(uint32_t class_id, bool aligned, bool *fresh) {
+  hak_release_for(HAK_SLAB_SIZE);
+  if (!HAK_FAST) hak_pressure_near(hak_class_usable(class_id));
+  void *block = take_once(class_id, aligned, fresh);
+  if (HAK_FAST || block != NULL || !hak_pressure_refused(hak_class_usable(class_id))) return block;
+  hak_release_for(HAK_SLAB_SIZE);
+  return take_once(class_id, aligned, fresh);
+}
+
 // Takes a small block of the class. *fresh: the block is known to be zero.
 static void *take_tiny(uint32_t class_id, bool aligned, bool *fresh) {
   void *block = take_once(class_id, aligned, fresh);
+  if (HAK_UNLIKELY(block == NULL)) block = take_after_release(class_id, aligned, fresh);
   if (HAK_UNLIKELY(block == NULL)) {
-    hak_release_for(HAK_SLAB_SIZE);
-    block = take_once(class_id, aligned, fresh);
-    if (block == NULL) {
-      errno = ENOMEM;
-      return NULL;
-    }
+    errno = ENOMEM;
+    return NULL;
   }
   hak_block_take_out(block, class_id);
   return block;
@@ -93,6 +101,16 @@ static void *take_medium(size_t size) {
   return heap != NULL && hak_medium_is(size) ? hak_medium_take(heap, size) : NULL;
 }
 
+// As take_after_release.
+static HAK_COLD void *large_after_release(size_t size, size_t align, bool zero) {
+  hak_release_for(size);
+  if (!HAK_FAST) hak_pressure_near(size);
+  void *block = hak_large_alloc(size, align, zero, true);
+  if (HAK_FAST || block != NULL || !hak_pressure_refused(size)) return block;
+  hak_release_for(size);
+  return hak_large_alloc(size, align, zero, true);
+}
+
 HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero) {
   // A request larger than the address space can never succeed, so do not return memory for it.
   if (HAK_UNLIKELY((size | align) >= HAK_ADDRESS_SPACE)) {
@@ -105,10 +123,7 @@ HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero) {
     if (heap != NULL && empty_before_growth(heap)) block = hak_large_alloc(size, align, zero, false);
     if (block == NULL) block = hak_large_alloc(size, align, zero, true);
   }
-  if (HAK_UNLIKELY(block == NULL)) {
-    hak_release_for(size);
-    block = hak_large_alloc(size, align, zero, true);
-  }
+  if (HAK_UNLIKELY(block == NULL)) block = large_after_release(size, align, zero);
   if (HAK_GUARDED) hak_guard_budget_tell();
   if (HAK_UNLIKELY(block == NULL)) errno = ENOMEM;
   // Every large block of these builds comes from here.

@@ -13,6 +13,7 @@
 #include "allocator/large/large.h"
 #include "allocator/observe/heap_walk.h"
 #include "allocator/observe/owns.h"
+#include "allocator/observe/pressure.h"
 #include "allocator/observe/statistics.h"
 #include "allocator/observe/verify.h"
 #include "allocator/os/report.h"
@@ -79,6 +80,12 @@ const char *hak_config_get(const char *name, const char **origin) {
 
 int hak_config_set(const char *name, const char *value) {
   return name != NULL && value != NULL ? hak_process_configure(name, value) : EINVAL;
+}
+
+int hak_pressure_set(void (*callback)(const hak_pressure *pressure, void *context), void *context) {
+  if (HAK_FAST) return ENOTSUP;
+  hak_pressure_listen(callback, context);
+  return 0;
 }
 
 bool hak_heap_verify(void) {

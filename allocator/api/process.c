@@ -21,6 +21,7 @@
 #include "allocator/heap/remote.h"
 #include "allocator/heap/thread_cache.h"
 #include "allocator/meta/meta.h"
+#include "allocator/observe/pressure.h"
 #include "allocator/observe/statistics.h"
 #include "allocator/os/auxv.h"
 #include "allocator/os/barrier.h"
@@ -260,6 +261,7 @@ static void before_fork(void) HAK_NO_THREAD_SAFETY_ANALYSIS("fork has the locks 
   if (_IO_list_lock != NULL) _IO_list_lock();
   // In the order of their ranks. Once all are held, no change is half done that the child would inherit.
   enter_init();
+  if (!HAK_FAST) hak_pressure_lock();
   hak_heap_lock_all();
   hak_pool_lock();
   hak_mapping_lock_for_fork();
@@ -275,6 +277,7 @@ static void unlock_after_fork(void) HAK_NO_THREAD_SAFETY_ANALYSIS("fork has the 
   hak_mapping_unlock_after_fork();
   hak_pool_unlock();
   hak_heap_unlock_all();
+  if (!HAK_FAST) hak_pressure_unlock();
   leave_init();
 }
 
@@ -288,6 +291,7 @@ static void after_fork_in_child(void) HAK_NO_THREAD_SAFETY_ANALYSIS("fork has th
   struct hak_heap *heap = hak_thread_heap_if_any();
   hak_fork_mark_renew();
   hak_reclaim_forked();
+  if (!HAK_FAST) hak_pressure_forked();
   if (heap != NULL) hak_thread_mark_set(&heap->mark);
   if (forks_alone) {
     forks--;

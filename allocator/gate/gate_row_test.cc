@@ -45,8 +45,8 @@ TEST(GateTable, IsConsistent) {
 
 TEST(GateTable, MarksWhatHasNoEffectInThisBuild) {
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
-    const bool of_prof = id == HAK_GATE_PROF || id == HAK_GATE_PROF_SAMPLE;
-    const bool works = id == HAK_GATE_GUARD_SAMPLE ? HAK_HARDENED : !of_prof || !HAK_FAST;
+    const bool not_in_fast = id == HAK_GATE_PROF || id == HAK_GATE_PROF_SAMPLE || id == HAK_GATE_AUTOPSY;
+    const bool works = id == HAK_GATE_GUARD_SAMPLE ? HAK_HARDENED : !not_in_fast || !HAK_FAST;
     EXPECT_EQ(hak_gates[id].works, works) << hak_gates[id].name;
   }
 }

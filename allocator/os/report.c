@@ -59,12 +59,12 @@ void hak_line_write(struct hak_line *line) {
   }
 }
 
-// Whether stderr takes a line in time. A reader that does not read must not keep the process alive, so the line is lost
-// then. A pipe that is ready takes the whole line.
-static bool stderr_takes_a_line(void) {
+// Whether stderr takes a line within that time. A reader that does not read must not keep the process alive, so the
+// line is lost then. A pipe that is ready takes the whole line.
+static bool stderr_takes_a_line(long within_ms) {
   struct pollfd stderr_is = {.fd = STDERR_FILENO, .events = POLLOUT};
   // The kernel subtracts the time that has passed, so that signals do not prolong the wait.
-  struct timespec left = {.tv_sec = LAST_LINE_MS / 1000, .tv_nsec = 0};
+  struct timespec left = {.tv_sec = within_ms / 1000, .tv_nsec = within_ms % 1000 * 1000000};
   long ready;
   do {
     ready = hak_sys_call(SYS_ppoll, (long)&stderr_is, 1, (long)&left, 0, 0, 0);
@@ -76,7 +76,27 @@ static bool stderr_takes_a_line(void) {
 static void write_last_line(struct hak_line *line) {
   // If the reader of stderr is gone, SIGPIPE must not end the process instead.
   hak_signal_mask(SIG_BLOCK, HAK_SIGNAL(SIGPIPE));
-  if (stderr_takes_a_line()) hak_line_write(line);
+  if (stderr_takes_a_line(LAST_LINE_MS)) hak_line_write(line);
+}
+
+static bool sigpipe_is_pending(void) {
+  hak_signal_set pending = 0;
+  hak_sys_call(SYS_rt_sigpending, (long)&pending, sizeof pending, 0, 0, 0, 0);
+  return (pending & HAK_SIGNAL(SIGPIPE)) != 0;
+}
+
+HAK_COLD void hak_line_offer(struct hak_line *line) {
+  if (!stderr_takes_a_line(0)) return;
+  const hak_signal_set before = hak_signal_mask(SIG_BLOCK, HAK_SIGNAL(SIGPIPE));
+  const bool was_pending = sigpipe_is_pending();
+  hak_line_write(line);
+  if (!was_pending && sigpipe_is_pending()) {
+    // The line's own: nobody else may receive it.
+    const hak_signal_set sigpipe = HAK_SIGNAL(SIGPIPE);
+    const struct timespec at_once = {.tv_sec = 0, .tv_nsec = 0};
+    hak_sys_call(SYS_rt_sigtimedwait, (long)&sigpipe, 0, (long)&at_once, sizeof sigpipe, 0, 0);
+  }
+  hak_signal_mask(SIG_SETMASK, before);
 }
 
 HAK_COLD void hak_line_exit(struct hak_line *line) {
@@ -151,6 +171,8 @@ static void put_process(struct hak_line *line) {
     hak_line_number(line, thread);
   }
 }
+
+void hak_line_process(struct hak_line *line) { put_process(line); }
 
 HAK_COLD void hak_fatal(const char *what, const void *pointer) { hak_fatal_block(what, pointer, 0); }
 

@@ -24,7 +24,10 @@ void hak_line_hex(struct hak_line *line, uint64_t value);
 void hak_line_number(struct hak_line *line, int64_t value);
 // Writes the line and a newline to stderr in one write.
 void hak_line_write(struct hak_line *line);
-// The same, and ends the process with the exit status 1: at once, so that no exit handler runs.
+// The same for a process that goes on, and that did not ask for a line at this moment: the line is lost rather than
+// that SIGPIPE ends the process because the reader of stderr is gone, or that a reader that does not read stops it.
+HAK_COLD void hak_line_offer(struct hak_line *line);
+// Writes the line, and ends the process with the exit status 1: at once, so that no exit handler runs.
 HAK_COLD __attribute__((noreturn)) void hak_line_exit(struct hak_line *line);
 
 // Whether the calling thread has noticed misuse and ends the process. From then on it waits for no lock: it may hold
@@ -35,6 +38,8 @@ void hak_report_set_ending(void);
 // Names the program in the last line: the last part of `path`, which may be NULL. At the start, while there is one
 // thread.
 void hak_report_name_program(const char *path);
+// Appends " in <program>[<pid>]", and ", thread <tid>" in another than the first thread.
+void hak_line_process(struct hak_line *line);
 
 // Writes "hakmem: <what>: 0x<pointer> in <program>[<pid>]", followed by ", thread <tid>" in another than the first
 // thread, and aborts the process.

@@ -102,6 +102,62 @@ TEST(Line, WithoutStderrNothingHappensAndErrnoStays) {
   EXPECT_EXIT(without_stderr(), testing::ExitedWithCode(0), testing::Eq(std::string()));
 }
 
+// ---- A line that the process did not ask for ------------------------------------------------------------------------
+
+// Offers a line to a stderr whose reader is gone; SIGPIPE would end the process. 0: it is as before, with errno.
+int OfferWithoutReader(bool blocked, bool pending) {
+  signal(SIGPIPE, SIG_DFL);
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGPIPE);
+  if (blocked) pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  if (pending) raise(SIGPIPE);
+  int ends[2];
+  if (pipe(ends) != 0 || dup2(ends[1], STDERR_FILENO) != STDERR_FILENO) return 4;
+  close(ends[0]);
+  hak_line line = {};
+  hak_line_text(&line, "nobody reads this");
+  errno = E2BIG;
+  hak_line_offer(&line);
+  if (errno != E2BIG) return 5;
+  sigset_t now;
+  pthread_sigmask(SIG_BLOCK, nullptr, &now);
+  if ((sigismember(&now, SIGPIPE) == 1) != blocked) return 6;
+  sigpending(&now);
+  return (sigismember(&now, SIGPIPE) == 1) == pending ? 0 : 7;
+}
+
+TEST(Offer, IsOneLine) {
+  hak_line line = {};
+  hak_line_text(&line, "hakmem: words");
+  testing::internal::CaptureStderr();
+  hak_line_offer(&line);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "hakmem: words\n");
+}
+
+TEST(Offer, IsLostWithoutAReaderAndNothingElseHappens) {
+  EXPECT_EXIT(_exit(OfferWithoutReader(false, false)), testing::ExitedWithCode(0), testing::Eq(std::string()));
+  EXPECT_EXIT(_exit(OfferWithoutReader(true, false)), testing::ExitedWithCode(0), testing::Eq(std::string()));
+  // The program's own signal stays.
+  EXPECT_EXIT(_exit(OfferWithoutReader(true, true)), testing::ExitedWithCode(0), testing::Eq(std::string()));
+}
+
+TEST(Offer, WaitsForNobody) {
+  const auto offer = [] {
+    int ends[2];
+    if (pipe2(ends, O_NONBLOCK) != 0 || dup2(ends[1], STDERR_FILENO) != STDERR_FILENO) _exit(4);
+    const char byte = 'x';
+    while (write(ends[1], &byte, 1) == 1) continue;
+    if (fcntl(ends[1], F_SETFL, 0) != 0) _exit(5);
+    hak_line line = {};
+    hak_line_text(&line, "nobody reads this");
+    alarm(20);  // it would wait for ever
+    hak_line_offer(&line);
+    _exit(0);
+  };
+  EXPECT_EXIT(offer(), testing::ExitedWithCode(0), testing::Eq(std::string()));
+}
+
 // As the last line before the end: no exit handler runs, and a reader that is gone is no other end.
 void ExitWith(bool without_reader) {
   atexit([] {

@@ -13,6 +13,12 @@ enum hak_limit_verdict hak_limit_judge(const struct hak_limit_facts *facts) {
   return facts->hard != 0 && wanted > facts->hard ? HAK_LIMIT_REFUSE : HAK_LIMIT_GROW;
 }
 
+bool hak_limit_is_near(const struct hak_limit_facts *facts) {
+  uint64_t wanted;
+  if (__builtin_add_overflow(facts->committed, facts->more, &wanted)) return false;
+  return wanted > facts->purge_at && (facts->hard == 0 || wanted <= facts->hard);
+}
+
 uint64_t hak_limit_soft(uint64_t hard, uint64_t control_group) {
   uint64_t lower = hard != 0 ? hard : UINT64_MAX;
   if (control_group != 0 && control_group < lower) lower = control_group;

@@ -28,6 +28,9 @@ enum hak_limit_verdict {
 };
 enum hak_limit_verdict hak_limit_judge(const struct hak_limit_facts *facts);
 
+// Whether the growth comes near a limit: it passes the soft limit, `purge_at`, and the hard limit admits it.
+bool hak_limit_is_near(const struct hak_limit_facts *facts);
+
 // The committed bytes beyond which free memory is returned before growth: 7/8 of the lower limit (0: none), or
 // UINT64_MAX when there is no limit.
 uint64_t hak_limit_soft(uint64_t hard, uint64_t control_group);

@@ -55,6 +55,33 @@ TEST(LimitJudge, EveryCombinationOfFewValues) {
   for (const int times : seen) EXPECT_GT(times, 0);
 }
 
+// The rule in words: beyond the soft limit, and not beyond the hard one, which would refuse it.
+TEST(LimitIsNear, EveryCombinationOfFewValues) {
+  const uint64_t values[] = {0, 1, 2, 3, 4, 5, 6, UINT64_MAX / 2, UINT64_MAX - 1, UINT64_MAX};
+  int seen[2] = {};
+  for (const uint64_t committed : values) {
+    for (const uint64_t more : values) {
+      for (const uint64_t soft : values) {
+        for (const uint64_t hard : values) {
+          const bool impossible = more > UINT64_MAX - committed;
+          const bool passes_soft = committed > soft || more > soft - committed;
+          const bool passes_hard = hard != 0 && (committed > hard || more > hard - committed);
+          hak_limit_facts facts = {};
+          facts.committed = committed;
+          facts.more = more;
+          facts.purge_at = soft;
+          facts.hard = hard;
+          const bool is_near = hak_limit_is_near(&facts);
+          EXPECT_EQ(is_near, !impossible && passes_soft && !passes_hard)
+              << committed << ' ' << more << ' ' << soft << ' ' << hard;
+          seen[is_near]++;
+        }
+      }
+    }
+  }
+  for (const int times : seen) EXPECT_GT(times, 0);
+}
+
 TEST(LimitJudge, SomeCases) {
   EXPECT_EQ(Judge(0, 0, kNone, 0), HAK_LIMIT_GROW);
   EXPECT_EQ(Judge(90, 10, kNone, 100), HAK_LIMIT_GROW);

@@ -185,8 +185,8 @@ CALL_MUTANTS = [
     {
         "name": "malloc_no_enomem",
         "file": "allocator/api/cold.c",
-        "old": "    if (block == NULL) {\n      errno = ENOMEM;\n",
-        "new": "    if (block == NULL) {\n",
+        "old": "  if (HAK_UNLIKELY(block == NULL)) {\n    errno = ENOMEM;\n",
+        "new": "  if (HAK_UNLIKELY(block == NULL)) {\n",
         "kind": "skipped errno",
         "breaks": "a small malloc fails without ENOMEM",
         "killer": "//allocator/test:fault_plan_test",

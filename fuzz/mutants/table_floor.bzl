@@ -214,7 +214,7 @@ FLOOR_MUTANTS = [
     {
         "name": "fatal_dies_of_sigpipe",
         "file": "allocator/os/report.c",
-        "old": "hak_signal_mask(SIG_BLOCK, HAK_SIGNAL(SIGPIPE));",
+        "old": "  hak_signal_mask(SIG_BLOCK, HAK_SIGNAL(SIGPIPE));",
         "new": "",
         "kind": "missing check",
         "breaks": "a fault ends the process by SIGPIPE where stderr's reader is gone",

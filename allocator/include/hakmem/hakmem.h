@@ -154,6 +154,34 @@ HAK_EXPORT void hak_thread_flush(void) HAK_NOEXCEPT;
 // the number of bytes returned, without the pages of other threads' partly used slabs.
 HAK_EXPORT size_t hak_trim(size_t keep_bytes) HAK_NOEXCEPT;
 
+// ---- Memory pressure ----------------------------------------------------------------------------
+
+// Why the callback of hak_pressure_set is called.
+#define HAK_PRESSURE_NEAR 1     // the request takes the process beyond 7/8 of a limit, though free memory was returned
+#define HAK_PRESSURE_REFUSED 2  // there is no memory for the request: a limit, or the system, refused it
+
+typedef struct hak_pressure {
+  uint32_t reason;
+  size_t request_bytes;      // what was requested; of a small block, what its size class gives
+  uint64_t limit_bytes;      // the lower one of HAKMEM_MEMORY_LIMIT_MB and of the control group's; 0: there is none
+  uint64_t committed_bytes;  // as in hak_stats, to within what threads request at this moment
+} hak_pressure;
+
+// Has callback(pressure, context) called when memory is short, so that the program can free some, or stop taking more.
+// It replaces the callback before it; NULL: none. Returns 0, or ENOTSUP in FAST builds, which have no limit.
+//
+// The callback runs in the thread that allocates, within its call, which tries again afterwards: after
+// HAK_PRESSURE_REFUSED it fails only if there is still no memory. So the thread may hold locks of the program: the
+// callback must not wait for a lock under which the program allocates. hakmem holds no lock: the callback may allocate,
+// free and call every function of hakmem. It must not throw or jump out of the call. It may change errno.
+//
+// At most one call runs in the process, and none within it: what happens meanwhile, in any thread, is not reported.
+// Near a limit it is called again after each further 32nd of 7/8 of the limit, and at every request that fails. It is
+// not called in fork handlers of a process with threads. Thread-safe; a call of the old callback may still run when
+// this returns, unless it is called from the callback. The child of a fork keeps the callback.
+HAK_EXPORT int hak_pressure_set(void (*callback)(const hak_pressure *pressure, void *context),
+                                void *context) HAK_NOEXCEPT;
+
 // ---- Settings of a program ----------------------------------------------------------------------
 
 // Settings compiled into a program. The library defines hak_conf as NULL and weak; a program defines its own:
