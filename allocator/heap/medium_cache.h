@@ -15,9 +15,9 @@
 HAK_C_BEGIN
 
 // For each doubling of the size: how many blocks of a class the cache holds at most, and the number of the first slot.
-static const uint8_t hak_medium_slots_in[] = {32, 32, 16, 8, 8};
+static const uint8_t hak_medium_slots_in[] = {32, 32, 16, 8, 8, 8};
 static const uint16_t hak_medium_slots_before[] = {0, 256, 512, 640, 704, 768};
-#define HAK_MEDIUM_ALL_SLOTS 768u
+#define HAK_MEDIUM_ALL_SLOTS 776u
 
 HAK_INLINE uint32_t hak_medium_slots(uint32_t class_id) {
   return hak_medium_slots_in[class_id >> HAK_MEDIUM_STEPS_SHIFT];

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Medium blocks: large blocks of up to 1 MiB without a requested alignment, which threads cache (heap/medium_cache.h).
-// Their runs have one of 40 sizes, eight per doubling, and they begin at different cache lines in turn
-// (pages/colour.h). The page map has a tag for the page in which such a block begins, so that a free finds its class
-// without a lock.
+// Medium blocks: large blocks of up to 1 MiB, and somewhat more, without a requested alignment, which threads cache
+// (heap/medium_cache.h). Their runs have one of 41 sizes, eight per doubling, and they begin at different cache lines
+// in turn (pages/colour.h). The page map has a tag for the page in which such a block begins, so that a free finds its
+// class without a lock.
 #ifndef HAKMEM_LARGE_MEDIUM_H_
 #define HAKMEM_LARGE_MEDIUM_H_
 
@@ -18,11 +18,13 @@ HAK_C_BEGIN
 
 // In builds with guards the size of every large block is its requested size, and no block is medium.
 #define HAK_MEDIUM_ON (!HAK_GUARDED)
-#define HAK_MEDIUM_BYTES_MAX ((size_t)1024 * 1024)
+// The last step is there for requests of exactly 1 MiB, which are frequent: a run has room for every colour too.
+#define HAK_MEDIUM_BYTES_MAX ((size_t)(1024 + 128) * 1024)
 #define HAK_MEDIUM_STEPS_SHIFT 3u  // eight sizes to a doubling
-#define HAK_MEDIUM_COUNT 40u
-static_assert((HAK_TINY_STRIDE_MAX << (HAK_MEDIUM_COUNT >> HAK_MEDIUM_STEPS_SHIFT)) == HAK_MEDIUM_BYTES_MAX,
-              "the sizes go from the largest small block to 1 MiB");
+#define HAK_MEDIUM_COUNT 41u
+static_assert((HAK_TINY_STRIDE_MAX << ((HAK_MEDIUM_COUNT - 1) >> HAK_MEDIUM_STEPS_SHIFT)) / 8 * 9 ==
+                  HAK_MEDIUM_BYTES_MAX,
+              "the sizes go from the largest small block to one step above 1 MiB");
 static_assert(HAK_TINY_STRIDE_MAX >> HAK_MEDIUM_STEPS_SHIFT == HAK_PAGE_SIZE, "the smallest step is a page");
 
 // The largest request that is a medium block.
