@@ -250,6 +250,36 @@ bool hak_guarded_is_held(const void *block) {
   return held;
 }
 
+// The live block in whose guards the address lies.
+static const struct hak_guarded *live_around(const void *address) HAK_REQUIRES(hak_mapping_mutex) {
+  for (size_t i = 0; table.live.buckets != NULL && i < table.live.bucket_count; i++) {
+    for (struct hak_address_entry *entry = table.live.buckets[i]; entry != NULL; entry = entry->next) {
+      const struct hak_guarded *one = guarded_of(entry);
+      if (one->without || !hak_guarded_contains(one, address)) continue;
+      // Its pages are accessible, unless the program has changed that itself.
+      return (uintptr_t)address - (uintptr_t)one->data < one->data_bytes ? NULL : one;
+    }
+  }
+  return NULL;
+}
+
+HAK_COLD enum hak_guarded_look hak_guarded_look_beside(const void *address, struct hak_guarded_beside *beside) {
+  if (!hak_mapping_try_lock()) return HAK_GUARDED_BUSY;
+  const struct hak_guarded *found = NULL;
+  // After a loss the lists may be half changed.
+  if (losses == hak_mapping_losses()) {
+    found = live_around(address);
+    beside->freed = found == NULL;
+    if (found == NULL) found = hak_held_around(address);
+  }
+  if (found != NULL) {
+    beside->block = block_of(found);
+    beside->size = found->size;
+  }
+  hak_mapping_unlock();
+  return found != NULL ? HAK_GUARDED_BESIDE : HAK_GUARDED_FOREIGN;
+}
+
 size_t hak_guarded_size(const void *block) {
   lock();
   struct hak_address_entry **link = hak_address_find(&table.live, block);

@@ -41,6 +41,20 @@ size_t hak_guarded_size(const void *block);
 bool hak_guarded_is_live(const void *block);
 // Whether `block` was freed and is in quarantine.
 bool hak_guarded_is_held(const void *block);
+// The block beside an inaccessible address.
+struct hak_guarded_beside {
+  const char *block;
+  size_t size;  // as requested
+  bool freed;   // the address may lie in the block, too
+};
+enum hak_guarded_look {
+  HAK_GUARDED_FOREIGN,  // no guard or freed block is there
+  HAK_GUARDED_BESIDE,
+  HAK_GUARDED_BUSY,  // another thread has the lock
+};
+// For a handler of a fault: finds the block whose guards or freed pages contain the address. Does not wait for the
+// lock. The calling thread must hold no lock.
+enum hak_guarded_look hak_guarded_look_beside(const void *address, struct hak_guarded_beside *beside);
 // Resizes the block to `size` bytes in place. False: this would take another number of pages, or, with `keep_pages`,
 // more pages.
 bool hak_guarded_resize(void *block, size_t size, bool keep_pages);

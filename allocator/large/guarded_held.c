@@ -270,6 +270,24 @@ struct hak_guarded *hak_held_reuse(size_t data_bytes) {
   return one;
 }
 
+// ---- Addresses ----------------------------------------------------------------------------------
+
+static const struct hak_guarded *range_around(const struct hak_guarded *first, const void *address) {
+  const struct hak_guarded *one = first;
+  // A range that never had a block has no address (hak_held_keep).
+  while (one != NULL && (one->live.address == NULL || !hak_guarded_contains(one, address))) one = one->next;
+  return one;
+}
+
+HAK_COLD const struct hak_guarded *hak_held_around(const void *address) {
+  const struct hak_guarded *found = range_around(table.closing, address);
+  if (found == NULL) found = range_around(table.held.first, address);
+  for (size_t pages = 0; pages <= WAITING_PAGES && found == NULL; pages++) {
+    found = range_around(table.waiting[pages], address);
+  }
+  return found;
+}
+
 // ---- Totals -------------------------------------------------------------------------------------
 
 static bool is_among(const struct hak_guarded *first, const void *block) {

@@ -58,6 +58,13 @@ bool hak_held_is_moderate(size_t data_bytes);
 // Whether the block was freed and its pages are still held.
 bool hak_held_find(const void *block) HAK_REQUIRES(hak_mapping_mutex);
 
+// The freed block in whose range, guards included, the address lies; NULL: there is none.
+const struct hak_guarded *hak_held_around(const void *address) HAK_REQUIRES(hak_mapping_mutex);
+// Whether the address lies in the range, guards included.
+HAK_INLINE bool hak_guarded_contains(const struct hak_guarded *one, const void *address) {
+  return (uintptr_t)address - (uintptr_t)one->start < one->mapped;
+}
+
 struct hak_held_totals {
   uint64_t blocks;  // in quarantine
   uint64_t bytes;   // mapped, including those of waiting ranges

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <thread>
 #include <vector>
 
 #include "allocator/large/guarded_held.h"
@@ -14,6 +15,7 @@
 #include "allocator/os/mapping_limit.h"
 #include "allocator/os/os.h"
 #include "allocator/os/unit_test.h"
+#include "allocator/pages/mapping_lock.h"
 #include "allocator/policy/guard_budget.h"
 #include "allocator/policy/memory_limit.h"
 
@@ -225,6 +227,92 @@ TEST_F(Guarded, ATrimStartsAnewToo) {
     hak_guarded_for_each([](hak_guarded *one) { one->next = reinterpret_cast<hak_guarded *>(8); });
     hak_held_trim();
     return hak_guarded_give(block) == HAK_GUARDED_BLOCK && hak_guarded_verify() == nullptr ? 0 : 1;
+  });
+  EXPECT_EQ(result, 0);
+  EXPECT_TRUE(hak_guarded_give(block));
+}
+
+// Expects that the address is in the guards, or if freed the pages, of the block.
+void ExpectBeside(const char *address, const char *block, size_t size, bool freed) {
+  struct hak_guarded_beside beside = {};
+  ASSERT_EQ(hak_guarded_look_beside(address, &beside), HAK_GUARDED_BESIDE);
+  EXPECT_EQ(beside.block, block);
+  EXPECT_EQ(beside.size, size);
+  EXPECT_EQ(beside.freed, freed);
+}
+
+enum hak_guarded_look Look(const void *address) {
+  struct hak_guarded_beside beside = {};
+  return hak_guarded_look_beside(address, &beside);
+}
+
+TEST_F(Guarded, TheBlockBesideAnInaccessibleAddressIsFound) {
+  std::vector<char *> blocks;
+  for (size_t i = 0; i < 300; i++) blocks.push_back(Take(3 * kPage + i % 50, 16, i % 2 == 0));
+  const size_t open = 4 * kPage;
+  const auto pages = [](char *block) { return block - reinterpret_cast<uintptr_t>(block) % kPage; };
+  for (size_t i = 0; i < 300; i += 7) {
+    const size_t size = 3 * kPage + i % 50;
+    char *const start = pages(blocks[i]);
+    const size_t data = (size + kPage - 1) / kPage * kPage;
+    ExpectBeside(start - 1, blocks[i], size, false);
+    ExpectBeside(start - kPage, blocks[i], size, false);
+    ExpectBeside(start + data, blocks[i], size, false);
+    ExpectBeside(start + data + kPage - 1, blocks[i], size, false);
+    // What is accessible cannot have faulted by a guard.
+    EXPECT_EQ(Look(start), HAK_GUARDED_FOREIGN);
+    EXPECT_EQ(Look(start + data - 1), HAK_GUARDED_FOREIGN);
+  }
+  EXPECT_EQ(Look(nullptr), HAK_GUARDED_FOREIGN);
+  EXPECT_EQ(Look(&blocks), HAK_GUARDED_FOREIGN);
+  for (char *block : blocks) EXPECT_TRUE(hak_guarded_give(block));
+  // Those of the quarantine, and those that wait to be used again.
+  for (size_t i = 0; i < 300; i += 11) {
+    const size_t size = 3 * kPage + i % 50;
+    ExpectBeside(blocks[i], blocks[i], size, true);
+    ExpectBeside(blocks[i] + size - 1, blocks[i], size, true);
+    ExpectBeside(pages(blocks[i]) - 1, blocks[i], size, true);
+  }
+  hak_held_trim();
+  EXPECT_EQ(Look(blocks[0]), HAK_GUARDED_FOREIGN);
+  EXPECT_EQ(Look(blocks[299] + open), HAK_GUARDED_FOREIGN);
+}
+
+TEST_F(Guarded, ARangeWithoutABlockIsBesideNone) {
+  char *block = Take(kPage);
+  EXPECT_TRUE(hak_guarded_give(block));
+  char *const memory = static_cast<char *>(hak_os_map(3 * kPage, kPage));
+  ASSERT_NE(memory, nullptr);
+  ASSERT_TRUE(hak_guarded_enter(memory, kPage - 8));
+  EXPECT_EQ(Look(memory + kPage), HAK_GUARDED_FOREIGN) << "it has no guards";
+  EXPECT_EQ(Look(memory), HAK_GUARDED_FOREIGN);
+  EXPECT_EQ(hak_guarded_give(memory), HAK_GUARDED_WITHOUT);
+  EXPECT_TRUE(hak_os_unmap(memory, 3 * kPage));
+}
+
+TEST_F(Guarded, ALookDoesNotWaitForTheLock) {
+  char *block = Take(kPage);
+  hak_mapping_lock();
+  std::thread([block] {
+    EXPECT_EQ(Look(block - 1), HAK_GUARDED_BUSY);
+    EXPECT_FALSE(hak_lock_is_within());
+  }).join();
+  hak_mapping_unlock();
+  ExpectBeside(block - 1, block, kPage, false);
+  EXPECT_FALSE(hak_lock_is_within());
+  EXPECT_TRUE(hak_guarded_give(block));
+}
+
+TEST_F(Guarded, ALookDoesNotTrustListsThatMayBeHalfChanged) {
+  char *block = Take(kPage);
+  const int result = hak_unit::ResultInChild([block] {
+    if (Look(block - 1) != HAK_GUARDED_BESIDE) return 1;
+    hak_unit::LoseHolder(&hak_mapping_mutex);
+    hak_mapping_lock();
+    hak_mapping_unlock();
+    if (Look(block - 1) != HAK_GUARDED_FOREIGN) return 2;
+    if (hak_guarded_size(block) != kPage) return 3;
+    return Look(block - 1) == HAK_GUARDED_BESIDE ? 0 : 4;
   });
   EXPECT_EQ(result, 0);
   EXPECT_TRUE(hak_guarded_give(block));

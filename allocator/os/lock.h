@@ -101,6 +101,20 @@ HAK_INLINE void hak_lock_acquire(struct hak_lock *lock) HAK_ACQUIRE(lock) {
   hak_lock_acquire_unranked(lock);
 }
 
+// Takes the lock if it is free.
+HAK_INLINE bool hak_lock_try(struct hak_lock *lock) HAK_TRY_ACQUIRE(true, lock)
+    HAK_NO_THREAD_SAFETY_ANALYSIS("it is what taking the lock means") {
+  hak_lock_count_in();
+  uint32_t is_free = 0;
+  // Acquire: sees what the last holder wrote. Relaxed on failure: nothing is read then.
+  if (atomic_compare_exchange_strong_explicit(&lock->state, &is_free, 1, memory_order_acquire, memory_order_relaxed)) {
+    hak_lock_rank_enter(lock);
+    return true;
+  }
+  hak_lock_count_out();
+  return false;
+}
+
 HAK_INLINE void hak_lock_release_unranked(struct hak_lock *lock) HAK_RELEASE(lock)
     HAK_NO_THREAD_SAFETY_ANALYSIS("it is what giving the lock back means") {
   // Release: the next holder sees what this one wrote.

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "allocator/os/signal_action.h"
 #include "allocator/os/signal_mask.h"
 #include "allocator/os/sys_call.h"
 
@@ -111,9 +112,7 @@ HAK_COLD void hak_line_exit(struct hak_line *line) {
 #else
 // Restores the signal's default action, and unblocks the signal.
 static void set_default(int signal) {
-  // The kernel's structure: handler (SIG_DFL), flags, restorer, mask.
-  const uint64_t by_default[4] = {0, 0, 0, 0};
-  hak_sys_call(SYS_rt_sigaction, signal, (long)by_default, 0, sizeof(hak_signal_set), 0, 0);
+  hak_signal_set_default(signal);
   hak_signal_mask(SIG_UNBLOCK, HAK_SIGNAL(signal));
 }
 
@@ -174,6 +173,11 @@ static void put_process(struct hak_line *line) {
 
 void hak_line_process(struct hak_line *line) { put_process(line); }
 
+HAK_COLD void hak_line_write_last(struct hak_line *line) {
+  put_process(line);
+  write_last_line(line);
+}
+
 HAK_COLD void hak_fatal(const char *what, const void *pointer) { hak_fatal_block(what, pointer, 0); }
 
 HAK_COLD void hak_fatal_block(const char *what, const void *block, size_t bytes) {
@@ -188,8 +192,7 @@ HAK_COLD void hak_fatal_block(const char *what, const void *block, size_t bytes)
     hak_line_number(&line, (int64_t)bytes);
     hak_line_text(&line, "-byte block)");
   }
-  put_process(&line);
-  write_last_line(&line);
+  hak_line_write_last(&line);
   hak_report_set_ending();
   end_process();
 }

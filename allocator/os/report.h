@@ -30,6 +30,10 @@ HAK_COLD void hak_line_offer(struct hak_line *line);
 // Writes the line, and ends the process with the exit status 1: at once, so that no exit handler runs.
 HAK_COLD __attribute__((noreturn)) void hak_line_exit(struct hak_line *line);
 
+// Adds which process and thread this is, and writes the line, within a second, as the last one before the process ends:
+// the signals of a stderr without a reader are blocked from then on.
+HAK_COLD void hak_line_write_last(struct hak_line *line);
+
 // Whether the calling thread has noticed misuse and ends the process. From then on it waits for no lock: it may hold
 // some itself, and the program's signal handler may allocate.
 bool hak_report_is_ending(void);

@@ -29,6 +29,7 @@ void hak_mapping_lock(void) {
   hak_lock_acquire(&hak_mapping_mutex);
   if (HAK_UNLIKELY(hak_lock_was_orphaned(&hak_mapping_mutex))) note_loss();
 }
+bool hak_mapping_try_lock(void) { return hak_lock_try(&hak_mapping_mutex); }
 uint32_t hak_mapping_losses(void) { return losses; }
 
 HAK_NO_THREAD_SAFETY_ANALYSIS("the lock counts as held until hak_mapping_step_in")

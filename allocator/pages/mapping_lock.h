@@ -26,6 +26,8 @@ uint32_t hak_mapping_losses(void) HAK_REQUIRES(hak_mapping_mutex);
 
 void hak_mapping_lock(void) HAK_ACQUIRE(hak_mapping_mutex);
 void hak_mapping_unlock(void) HAK_RELEASE(hak_mapping_mutex);
+// Takes the lock if it is free.
+bool hak_mapping_try_lock(void) HAK_TRY_ACQUIRE(true, hak_mapping_mutex);
 // Call it between two steps of long work: a thread that waits for the lock gets it first.
 void hak_mapping_pass(void) HAK_REQUIRES(hak_mapping_mutex);
 

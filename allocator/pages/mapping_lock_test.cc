@@ -35,6 +35,26 @@ TEST(MappingLock, OthersComeInWhileOneIsOut) {
   EXPECT_FALSE(hak_lock_is_within());
 }
 
+TEST(MappingLock, ATryTakesItOnlyIfItIsFree) {
+  const auto tries = [](bool *took) {
+    std::thread([took] {
+      *took = hak_mapping_try_lock();
+      if (*took) hak_mapping_unlock();
+      EXPECT_FALSE(hak_lock_is_within());
+    }).join();
+  };
+  bool took = false;
+  tries(&took);
+  EXPECT_TRUE(took);
+  ASSERT_TRUE(hak_mapping_try_lock());
+  EXPECT_TRUE(hak_lock_is_within());
+  tries(&took);
+  EXPECT_FALSE(took);
+  hak_mapping_unlock();
+  tries(&took);
+  EXPECT_TRUE(took);
+}
+
 TEST(MappingLock, AForkWaitsForWhoIsOut) {
   static std::atomic<bool> locked;
   locked = false;

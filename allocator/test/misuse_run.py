@@ -3,7 +3,7 @@
 
   ABORT_MSG    ended by SIGABRT with a message, in the offending call; for a write, in the next call that uses the
                block. hakmem prints exactly one line `hakmem: <what>: <pointer> ...`, for a wrong free with its pointer
-  FAULT        ended by SIGSEGV or SIGBUS in the offending call or write
+  FAULT        ended by SIGSEGV or SIGBUS in the offending call or write; hakmem prints nothing, or one line about it
   LATE         ended as ABORT_MSG, but in a later call; there may have been harm before
   NEUTRALISED  not reported, and no harm: no block handed out twice, all contents right, the heap verifies
   MISSED       harm, or a later crash
@@ -37,6 +37,9 @@ FAULTS = (signal.SIGSEGV, signal.SIGBUS)
 # What the user emulator prints.
 EMULATOR_LINE = re.compile(r"qemu: uncaught target signal \d+ \([^)]*\) - core dumped\n")
 OUR_LINE = re.compile(r"hakmem: ([a-z0-9 ]+): (0x[0-9a-f]+)(?: \(\d+-byte block\))? in [^\n]+\[\d+\](?:, thread \d+)?\n")
+# In OBSERVE and HARDENED, before a fault by a guard page.
+GUARD_LINE = re.compile(
+    r"hakmem: (?:overflow|underflow|use after free): 0x[0-9a-f]+ \([^()\n]+\) in [^\n]+\[\d+\](?:, thread \d+)?\n")
 
 
 @dataclass
@@ -110,6 +113,8 @@ def judge(result, ours):
     if result.code == 0:
         return ("MISSED", harm) if harm else ("NEUTRALISED", "")
     if -result.code in FAULTS:
+        if ours and result.err and not GUARD_LINE.fullmatch(result.err):
+            return "BROKEN", "a fault with another line than one: " + repr(result.err)
         return ("FAULT", "") if stage == "misuse" else ("MISSED", "crash, " + stage)
     if -result.code not in ENDED:
         return "BROKEN", result.told()
@@ -200,6 +205,7 @@ def differences(wanted, got):
 def self_check():
     """The invented runs that judge() judges wrongly."""
     line = "hakmem: double free: 0x10 (48-byte block) in x[17], thread 18\n"
+    guard = "hakmem: overflow: 0x20 (1 byte behind a 16-byte block at 0x10) in x[17]\n"
     misuse = "pointer 0x10\nstage misuse\n"
     runs = [
         ("double_free/x", -6, misuse, line, "ABORT_MSG"),
@@ -210,6 +216,9 @@ def self_check():
         ("overflow/1", -6, misuse + "stage next\n", line, "ABORT_MSG"),
         ("overflow/1", -6, misuse + "stage next\nstage again\n", line, "LATE"),
         ("overflow/1", -11, misuse, "", "FAULT"),
+        ("overflow/1", -11, misuse, guard, "FAULT"),
+        ("overflow/1", -11, misuse, guard * 2, "BROKEN"),
+        ("overflow/1", -11, misuse, line, "BROKEN"),
         ("overflow/1", -11, misuse + "stage next\n", "", "MISSED"),
         ("overflow/1", 0, misuse, "", "NEUTRALISED"),
         ("overflow/1", 0, misuse + "stage next\nharm contents changed\n", "", "MISSED"),
