@@ -160,7 +160,7 @@ static HAK_COLD __attribute__((noreturn)) void complain_of_tail(const void *bloc
   const uint32_t index = hak_slab_block_index(slab, block);
   if (!hak_slab_was_carved(slab, index)) hak_fatal(if_other, block);
   if (hak_slab_bit(slab, index)) hak_fatal_block(if_free, block, hak_class_stride(class_id));
-  hak_fatal("overflow", block);
+  hak_fatal_block("overflow", block, hak_class_stride(class_id));
 }
 HAK_INLINE size_t tail_size(const void *block, uint32_t class_id, const char *if_free, const char *if_other) {
   size_t size;
@@ -170,6 +170,13 @@ HAK_INLINE size_t tail_size(const void *block, uint32_t class_id, const char *if
   return size;
 }
 #endif
+
+static HAK_COLD __attribute__((noreturn)) void complain_of_large(const void *block, const char *if_free,
+                                                                 const char *if_other) {
+  const size_t size = hak_guarded_held_size(block);
+  if (size != SIZE_MAX) hak_fatal_block(if_free, block, size);
+  hak_fatal(if_other, block);
+}
 
 // The requested size of the block, and its class. Ends the process when `block` is not a live block or its canary is
 // damaged.
@@ -187,7 +194,7 @@ HAK_INLINE size_t size_of(const void *block, const char *if_free, const char *if
   }
   const size_t size = hak_guarded_size(block);
   // Large blocks have a size above 0, except those with an alignment that no class has.
-  if (HAK_UNLIKELY(size == SIZE_MAX)) hak_fatal(hak_guarded_is_held(block) ? if_free : if_other, block);
+  if (HAK_UNLIKELY(size == SIZE_MAX)) complain_of_large(block, if_free, if_other);
   return size;
 }
 
@@ -225,8 +232,10 @@ void hak_guarded_free_sized(void *block, size_t align, size_t size) {
   if (block == NULL) return;
   uint32_t class_id;
   const size_t asked_for = size_of(block, "double free", "invalid free", &class_id);
-  if (HAK_UNLIKELY(((uintptr_t)block & (align - 1)) != 0)) hak_fatal("free with a wrong alignment", block);
-  if (HAK_UNLIKELY(asked_for != size)) hak_fatal("free with a wrong size", block);
+  if (HAK_UNLIKELY(((uintptr_t)block & (align - 1)) != 0)) {
+    hak_fatal_block("free with a wrong alignment", block, asked_for);
+  }
+  if (HAK_UNLIKELY(asked_for != size)) hak_fatal_block("free with a wrong size", block, asked_for);
   give(block, asked_for, class_id);
 }
 

@@ -152,7 +152,9 @@ HAK_INLINE bool hak_tail_end_is_intact(const void *block, size_t usable, uint64_
 // The size that the block was sealed with. Ends the process when the canary is damaged.
 HAK_INLINE size_t hak_tail_size(const void *block, size_t usable) {
   size_t size;
-  if (HAK_UNLIKELY(!hak_tail_read(block, usable, &size))) hak_fatal("overflow", block);
+  if (HAK_UNLIKELY(!hak_tail_read(block, usable, &size))) {
+    hak_fatal_block("overflow", block, usable + HAK_HEADER_BYTES);
+  }
   return size;
 }
 

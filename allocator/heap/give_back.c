@@ -81,7 +81,8 @@ void hak_give_back(struct hak_heap *heap, void **blocks, uint32_t count) {
     if (HAK_LIKELY(owner == heap && owner != NULL)) {
       hak_heap_put(heap, slab, block);
     } else if (owner == NULL) {
-      hak_fatal("double free", block);  // The slab returned to the pool: none of its blocks is live.
+      // The slab returned to the pool: none of its blocks is live. The stride is the one that it had.
+      hak_fatal_block("double free", block, slab->stride);
     } else {
       add_remote(heap, &table, slab, block);
     }

@@ -29,7 +29,9 @@ uint64_t hak_remote_push(const struct hak_chain *chain) {
   do {
     // The first block of the slab's chain is freed again. This finds a double free at once, also if no thread cache can
     // find it.
-    if (HAK_UNLIKELY((uint32_t)seen == chain->first)) hak_fatal("double free", hak_slab_block(slab, chain->first - 1));
+    if (HAK_UNLIKELY((uint32_t)seen == chain->first)) {
+      hak_fatal_block("double free", hak_slab_block(slab, chain->first - 1), slab->stride);
+    }
     tiny_nextptr_store(chain->last, (uint32_t)seen);
     next = ((seen >> 32) + chain->count) << 32 | chain->first;
     // Release: the owner that takes the chain sees the links, and all that was done with the blocks before. Acquire: a
@@ -98,14 +100,16 @@ uint64_t hak_remote_put(struct hak_heap *owner, struct hak_slab *slab, uint64_t 
     const uint32_t index = (uint32_t)link - 1;
     void *block = hak_slab_block(slab, index);
     link = tiny_nextptr_load(block);
-    if (HAK_UNLIKELY(link > capacity)) hak_fatal(hak_slab_bit(slab, index) ? "double free" : "corrupted block", block);
+    if (HAK_UNLIKELY(link > capacity)) {
+      hak_fatal_block(hak_slab_bit(slab, index) ? "double free" : "corrupted block", block, slab->stride);
+    }
     // Every block except the last links to another one. If the links are valid and the length is wrong, a block is in
     // the chain twice.
-    if (HAK_UNLIKELY((link == 0) != (left == 1))) hak_fatal("double free", block);
+    if (HAK_UNLIKELY((link == 0) != (left == 1))) hak_fatal_block("double free", block, slab->stride);
     // If the chain goes on although all other blocks of the slab are free, a block is in it twice. To continue would
     // use a slab that is gone.
     if (HAK_UNLIKELY(left > 1 && hak_slab_free_count(slab) + 1 == hak_slab_carved(slab))) {
-      hak_fatal("double free", hak_slab_block(slab, (uint32_t)link - 1));
+      hak_fatal_block("double free", hak_slab_block(slab, (uint32_t)link - 1), slab->stride);
     }
     hak_poison_link(block);
     // The last block may empty the slab and return it to the pool: the slab is not touched afterwards.

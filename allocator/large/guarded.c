@@ -42,9 +42,9 @@ static void require_intact(const struct hak_guarded *one) {
   const char *const block = block_of(one);
   const char *const end = block + one->size;
   if (HAK_UNLIKELY(!hak_tail_front_is_intact(block, one->data, (size_t)(block - one->data))))
-    hak_fatal("underflow", block);
+    hak_fatal_block("underflow", block, one->size);
   if (HAK_UNLIKELY(!hak_tail_is_intact(block, end, (size_t)(one->data + one->data_bytes - end)))) {
-    hak_fatal("overflow", block);
+    hak_fatal_block("overflow", block, one->size);
   }
 }
 
@@ -230,7 +230,7 @@ enum hak_guarded_kind hak_guarded_give(void *block) {
       hak_held_close(one);
     }
   } else if (HAK_UNLIKELY(hak_held_find(block))) {
-    hak_fatal("double free", block);
+    hak_fatal_block("double free", block, hak_held_around(block)->size);
   }
   hak_mapping_unlock();
   return kind;
@@ -243,11 +243,11 @@ bool hak_guarded_is_live(const void *block) {
   return live;
 }
 
-bool hak_guarded_is_held(const void *block) {
+size_t hak_guarded_held_size(const void *block) {
   lock();
-  const bool held = hak_held_find(block);
+  const size_t size = hak_held_find(block) ? hak_held_around(block)->size : SIZE_MAX;
   hak_mapping_unlock();
-  return held;
+  return size;
 }
 
 // The live block in whose guards the address lies.

@@ -39,8 +39,8 @@ enum hak_guarded_kind hak_guarded_give(void *block);
 size_t hak_guarded_size(const void *block);
 // Whether `block` is a live block. Looks at no canary.
 bool hak_guarded_is_live(const void *block);
-// Whether `block` was freed and is in quarantine.
-bool hak_guarded_is_held(const void *block);
+// The requested size of a block that was freed and is in quarantine; SIZE_MAX when `block` is not one.
+size_t hak_guarded_held_size(const void *block);
 // The block beside an inaccessible address.
 struct hak_guarded_beside {
   const char *block;

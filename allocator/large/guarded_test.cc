@@ -95,7 +95,7 @@ TEST_F(Guarded, OnlyAddressesOfLiveBlocksAreKnown) {
     EXPECT_FALSE(hak_guarded_give(other));
     EXPECT_EQ(hak_guarded_size(other), SIZE_MAX);
     EXPECT_FALSE(hak_guarded_resize(other, kPage, true));
-    EXPECT_FALSE(hak_guarded_is_held(other));
+    EXPECT_EQ(hak_guarded_held_size(other), SIZE_MAX);
   }
   EXPECT_TRUE(hak_guarded_give(block));
 }
@@ -114,13 +114,13 @@ TEST_F(Guarded, AWriteBesideTheBlockIsFound) {
   for (const bool at_end : {false, true}) {
     char *block = Take(kPage + 100, 16, at_end);
     block[kPage + 100] ^= 1;
-    HAK_EXPECT_FATAL(hak_guarded_give(block), "overflow", block);
-    HAK_EXPECT_FATAL(hak_guarded_size(block), "overflow", block);
-    HAK_EXPECT_FATAL(hak_guarded_resize(block, kPage, true), "overflow", block);
+    HAK_EXPECT_FATAL_BLOCK(hak_guarded_give(block), "overflow", block, kPage + 100);
+    HAK_EXPECT_FATAL_BLOCK(hak_guarded_size(block), "overflow", block, kPage + 100);
+    HAK_EXPECT_FATAL_BLOCK(hak_guarded_resize(block, kPage, true), "overflow", block, kPage + 100);
     block[kPage + 100] ^= 1;
     if (at_end) {
       block[-1] ^= 1;
-      HAK_EXPECT_FATAL(hak_guarded_give(block), "underflow", block);
+      HAK_EXPECT_FATAL_BLOCK(hak_guarded_give(block), "underflow", block, kPage + 100);
       block[-1] ^= 1;
     }
     EXPECT_TRUE(hak_guarded_give(block));
@@ -130,10 +130,10 @@ TEST_F(Guarded, AWriteBesideTheBlockIsFound) {
 TEST_F(Guarded, ASecondFreeIsFoundAsLongAsTheQuarantineHolds) {
   char *block = Take(kMiB);
   EXPECT_TRUE(hak_guarded_give(block));
-  EXPECT_TRUE(hak_guarded_is_held(block));
-  HAK_EXPECT_FATAL(hak_guarded_give(block), "double free", block);
+  EXPECT_EQ(hak_guarded_held_size(block), kMiB);
+  HAK_EXPECT_FATAL_BLOCK(hak_guarded_give(block), "double free", block, kMiB);
   hak_held_trim();
-  EXPECT_FALSE(hak_guarded_is_held(block));
+  EXPECT_EQ(hak_guarded_held_size(block), SIZE_MAX);
   EXPECT_FALSE(IsMapped(block, kMiB));
 }
 

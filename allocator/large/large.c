@@ -103,9 +103,13 @@ static bool is_cached(const void *block) {
   return hak_medium_begins(tag, block) && (tag & HAK_TAG_CACHED) != 0;
 }
 
+static size_t cached_bytes(const void *block) {
+  return hak_medium_bytes(hak_medium_class_of_tag(hak_page_tag(hak_page_entry_at(block))));
+}
+
 bool hak_large_free(void *block) {
   if (!HAK_GUARDED) {
-    if (HAK_UNLIKELY(is_cached(block))) hak_fatal("double free", block);
+    if (HAK_UNLIKELY(is_cached(block))) hak_fatal_block("double free", block, cached_bytes(block));
     return hak_page_heap_give(block);
   }
   const enum hak_guarded_kind kind = hak_guarded_give(block);

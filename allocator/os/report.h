@@ -48,7 +48,8 @@ void hak_line_process(struct hak_line *line);
 // Writes "hakmem: <what>: 0x<pointer> in <program>[<pid>]", followed by ", thread <tid>" in another than the first
 // thread, and aborts the process.
 HAK_COLD __attribute__((noreturn)) void hak_fatal(const char *what, const void *pointer);
-// The same with " (<bytes>-byte block)" behind the pointer: `bytes` is what a block of its class takes.
+// The same with " (<bytes>-byte block)" behind the pointer: what a block of its class takes, or if it has guard pages
+// of its own what was asked for. 0: not known.
 HAK_COLD __attribute__((noreturn)) void hak_fatal_block(const char *what, const void *block, size_t bytes);
 
 HAK_C_END

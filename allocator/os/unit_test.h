@@ -180,6 +180,12 @@ inline bool IsZero(const void *start, size_t size) {
   EXPECT_EXIT(statement, ::testing::KilledBySignal(SIGABRT), \
               ::hak_unit::IsFatal(::hak_unit::FatalLine((what), (pointer))))
 
+// The same, where the line also says the block's size.
+#define HAK_EXPECT_FATAL_BLOCK(statement, what, pointer, bytes)                               \
+  EXPECT_EXIT(statement, ::testing::KilledBySignal(SIGABRT),                                  \
+              ::testing::AllOf(::hak_unit::IsFatal(::hak_unit::FatalLine((what), (pointer))), \
+                               ::testing::HasSubstr(" (" + std::to_string(bytes) + "-byte block) in ")))
+
 // Runs the statement in a child process and expects that its checks pass. For what a process can do only once, or what
 // would disturb later tests.
 #define HAK_EXPECT_PASSES_IN_CHILD(statement)         \

@@ -37,6 +37,8 @@ FAULTS = (signal.SIGSEGV, signal.SIGBUS)
 # What the user emulator prints.
 EMULATOR_LINE = re.compile(r"qemu: uncaught target signal \d+ \([^)]*\) - core dumped\n")
 OUR_LINE = re.compile(r"hakmem: ([a-z0-9 ]+): (0x[0-9a-f]+)(?: \(\d+-byte block\))? in [^\n]+\[\d+\](?:, thread \d+)?\n")
+# What a block is known for: the line says its size.
+SIZED = ("double free", "overflow", "write after free")
 # In OBSERVE and HARDENED, before a fault by a guard page.
 GUARD_LINE = re.compile(
     r"hakmem: (?:overflow|underflow|use after free): 0x[0-9a-f]+ \([^()\n]+\) in [^\n]+\[\d+\](?:, thread \d+)?\n")
@@ -121,6 +123,8 @@ def judge(result, ours):
     text, proper = message(result, ours)
     if not proper:
         return "BROKEN", "no report, or more than one line: " + text
+    if ours and text in SIZED and "-byte block)" not in result.err:
+        return "BROKEN", "the message does not say how large the block is: " + repr(result.err)
     if not at_once:
         return "LATE", "%s: %s%s" % (stage, text, " (after harm: %s)" % harm if harm else "")
     pointer = OUR_LINE.search(result.err).group(2) if ours else ""
@@ -212,6 +216,8 @@ def self_check():
         ("double_free/x", -6, misuse, line * 2, "BROKEN"),
         ("double_free/x", -6, misuse, "hakmem: double free: 0x20 in x[17]\n", "BROKEN"),
         ("double_free/x", -6, misuse, "", "BROKEN"),
+        ("double_free/x", -6, misuse, "hakmem: double free: 0x10 in x[17]\n", "BROKEN"),
+        ("double_free/x", -6, misuse, "hakmem: invalid free: 0x10 in x[17]\n", "ABORT_MSG"),
         ("double_free/x", -6, misuse + "stage next\n", line, "LATE"),
         ("overflow/1", -6, misuse + "stage next\n", line, "ABORT_MSG"),
         ("overflow/1", -6, misuse + "stage next\nstage again\n", line, "LATE"),

@@ -77,7 +77,7 @@ CALL_MUTANTS = [
     {
         "name": "sized_free_unchecked",
         "file": "allocator/api/guarded_entry.c",
-        "old": "if (HAK_UNLIKELY(asked_for != size)) hak_fatal(\"free with a wrong size\", block);",
+        "old": "if (HAK_UNLIKELY(asked_for != size)) hak_fatal_block(\"free with a wrong size\", block, asked_for);",
         "new": "(void)asked_for;",
         "kind": "missing check",
         "breaks": "a free with a wrong size goes unnoticed",
@@ -384,7 +384,7 @@ CALL_MUTANTS = [
     {
         "name": "guarded_underflow_unchecked",
         "file": "allocator/large/guarded.c",
-        "old": "hak_fatal(\"underflow\", block);",
+        "old": "hak_fatal_block(\"underflow\", block, one->size);",
         "new": "(void)0;",
         "kind": "missed canary",
         "breaks": "a write before a sampled block goes unnoticed",

@@ -205,8 +205,8 @@ HEAP_MUTANTS = [
     {
         "name": "cache_free_in_pool_passes",
         "file": "allocator/heap/give_back.c",
-        "old": "hak_fatal(\"double free\", block);  // The slab",
-        "new": "continue;  // The slab",
+        "old": "hak_fatal_block(\"double free\", block, slab->stride);",
+        "new": "continue;",
         "kind": "missing check",
         "breaks": "a double free into a slab that returned to the pool goes unnoticed",
         "killer": "//allocator/heap:thread_cache_test",
@@ -461,8 +461,8 @@ HEAP_MUTANTS = [
     {
         "name": "medium_cached_flag_not_checked",
         "file": "allocator/heap/medium_cache.c",
-        "old": "if (HAK_UNLIKELY((tag & HAK_TAG_CACHED) != 0)) hak_fatal(\"double free\", block);",
-        "new": "",
+        "old": "if (HAK_UNLIKELY((tag & HAK_TAG_CACHED) != 0)) {\n    hak_fatal_block(\"double free\", block, ",
+        "new": "if (false) {\n    hak_fatal_block(\"double free\", block, ",
         "kind": "missing check",
         "breaks": "a block that is freed twice is handed out twice",
         "killer": "//allocator/heap:medium_cache_test",
@@ -471,8 +471,8 @@ HEAP_MUTANTS = [
     {
         "name": "medium_cached_freed_to_pages",
         "file": "allocator/large/large.c",
-        "old": "if (HAK_UNLIKELY(is_cached(block))) hak_fatal(\"double free\", block);",
-        "new": "(void)is_cached;",
+        "old": "if (HAK_UNLIKELY(is_cached(block))) hak_fatal_block(\"double free\", block, cached_bytes(block));",
+        "new": "(void)is_cached, (void)cached_bytes;",
         "kind": "missing check",
         "breaks": "while the thread does not use its cache, a block in it that is freed again goes to the page heap too",
         "killer": "//allocator/test/hardening:double_free_test",
