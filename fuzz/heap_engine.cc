@@ -130,9 +130,13 @@ class Input {
   bool faults() const { return faults_; }
 
  private:
-  void FreeBlock(Block *block) {
+  void FreeBlock(Block *block, bool nocache = false) {
     if (block->p == nullptr || !model_->ok()) return;
-    model_->Free(*block);
+    if (nocache) {
+      model_->FreeNoCache(*block);
+    } else {
+      model_->Free(*block);
+    }
     // No other thread allocates here. Of a small block, owns need not know that it is free.
     if (model_->ok() && block->usable > kSmallMax && model_->api().owns(block->p)) {
       model_->Report(Oracle::kOwns, "owns still takes the freed block " + hak_test::Hex(block->p) + " for one");
@@ -228,7 +232,11 @@ class Input {
         model_->Memalign(size_t{1} + align * (1U + record[7] % 64), size, out);
         return;
       default:
-        model_->Malloc(size, out);
+        if (record[7] % 4 == 3) {
+          model_->MallocNoCache(size, out);
+        } else {
+          model_->Malloc(size, out);
+        }
         return;
     }
   }
@@ -264,11 +272,23 @@ class Input {
         return;
       case HeapOp::kAudit:
         model_->Audit(*block);
+        // Which blocks move depends on the state of the slabs.
+        if (record[7] % 2 != 0 && !traces_) MoveSparse();
         return;
       default:
-        FreeBlock(block);
+        FreeBlock(block, record[7] % 4 == 3);
         return;
     }
+  }
+
+  void MoveSparse() {
+    std::vector<Block *> blocks;
+    for (Block &block : slots_) {
+      // A block with an alignment would lose it.
+      if (block.p != nullptr && block.release == hak_test::Release::kSized) blocks.push_back(&block);
+    }
+    for (Block &block : many_) blocks.push_back(&block);
+    if (model_->ok()) model_->MoveSparse(blocks);
   }
 
   void GoodSize(size_t size) {

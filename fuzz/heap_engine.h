@@ -11,7 +11,8 @@
 //   byte 3    what is added to an edge (-1, 0, 1), the order of a drain, which setting
 //   byte 4-5  size, little endian
 //   byte 6    alignment
-//   byte 7    count: the first factor of a product, the length of a burst, how many memory calls are refused
+//   byte 7    count: the first factor of a product, the length of a burst, how many memory calls are refused; whether a
+//             malloc, free or audit goes round the cache or moves blocks
 //
 // Refusals by the system: byte 2 has the kinds of calls and byte 4 the first one; bit 1 of byte 3 adds a second plan,
 // with its kinds in byte 5 and its first call in byte 6.
@@ -41,7 +42,7 @@ enum class HeapOp : uint8_t {
   kReallocInPlace,
   kFree,
   kFreeSized,
-  kAudit,     // contents and usable size of a live block
+  kAudit,     // contents and usable size of a live block; or moves blocks as should_move says
   kGoodSize,  // the rules for good_size alone
   kBurst,     // many blocks of one size
   kDrain,     // frees blocks of bursts

@@ -8,6 +8,7 @@
 
 #include "allocator/api/process.h"
 #include "allocator/api/sampled.h"
+#include "allocator/api/uncached.h"
 #include "allocator/block/block_check.h"
 #include "allocator/block/block_tail.h"
 #include "allocator/block/empty_blocks.h"
@@ -109,6 +110,12 @@ void *hak_guarded_malloc(size_t size) {
     if (block != NULL) return block;
   }
   return sealed(hak_hot_malloc(size + hak_tail_bytes(size)), size);
+}
+
+void *hak_guarded_malloc_nocache(size_t size) {
+  CALL;
+  if (HAK_HARDENED || IS_SPECIAL(size)) return hak_guarded_malloc(size);
+  return sealed(hak_uncached_malloc(size + hak_tail_bytes(size)), size);
 }
 
 void *hak_guarded_zalloc(size_t size) {
@@ -225,6 +232,19 @@ void hak_guarded_free(void *block) {
   uint32_t class_id;
   const size_t size = size_of(block, "double free", "invalid free", &class_id);
   give(block, size, class_id);
+}
+
+void hak_guarded_free_nocache(void *block) {
+  CALL;
+  if (block == NULL) return;
+  uint32_t class_id;
+  const size_t size = size_of(block, "double free", "invalid free", &class_id);
+  if (!hak_class_is_tiny(class_id)) {
+    give(block, size, class_id);
+    return;
+  }
+  count_canary(size - hak_class_usable(class_id));
+  hak_uncached_free(block);
 }
 
 void hak_guarded_free_sized(void *block, size_t align, size_t size) {

@@ -22,6 +22,9 @@ void *hak_guarded_aligned_realloc(void *block, size_t align, size_t size);
 // Resizes `block` to `size` bytes in place and returns it. NULL: it does not fit.
 void *hak_guarded_realloc_in_place(void *block, size_t size);
 void hak_guarded_free(void *block);
+// Round the thread's cache (api/uncached.h).
+void *hak_guarded_malloc_nocache(size_t size);
+void hak_guarded_free_nocache(void *block);
 // Ends the process when this is not the block's requested size, or the block does not have the alignment.
 void hak_guarded_free_sized(void *block, size_t align, size_t size);
 size_t hak_guarded_usable(const void *block);

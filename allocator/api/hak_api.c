@@ -4,10 +4,12 @@
 #include <hakmem/hakmem.h>
 
 #include "allocator/api/entry.h"
+#include "allocator/api/move_hints.h"
 #include "allocator/api/process.h"
 #include "allocator/api/release.h"
 #include "allocator/api/sampled.h"
 #include "allocator/api/sized.h"
+#include "allocator/api/uncached.h"
 #include "allocator/gate/gate.h"
 #include "allocator/gate/gate_now.h"
 #include "allocator/large/large.h"
@@ -60,6 +62,18 @@ void *hak_realloc_in_place(void *ptr, size_t size) {
 }
 
 bool hak_owns(const void *ptr) { return hak_is_block(ptr); }
+
+size_t hak_should_move(void *const *blocks, size_t count, bool *move) { return hak_move_hints(blocks, count, move); }
+void *hak_malloc_nocache(size_t size) {
+  return HAK_GUARDED ? hak_guarded_malloc_nocache(size) : hak_uncached_malloc(size);
+}
+void hak_free_nocache(void *ptr) {
+  if (HAK_GUARDED) {
+    hak_guarded_free_nocache(ptr);
+  } else {
+    hak_uncached_free(ptr);
+  }
+}
 
 void hak_thread_flush(void) { hak_release_thread(); }
 size_t hak_trim(size_t keep_bytes) { return hak_release_all(keep_bytes); }

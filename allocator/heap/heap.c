@@ -22,13 +22,17 @@ HAK_ATOMIC(uint64_t) hak_adopted_slabs;
 
 // Relaxed: one thread at a time writes, under the heap's lock; others read it as a hint.
 static void add_room(struct hak_class_heap *class_heap, uint32_t change) {
-  const uint32_t now = atomic_load_explicit(&class_heap->with_room, memory_order_relaxed) + change;
-  atomic_store_explicit(&class_heap->with_room, now, memory_order_relaxed);
+  atomic_store_explicit(&class_heap->with_room, hak_class_with_room(class_heap) + change, memory_order_relaxed);
 }
 
-// Relaxed: one thread at a time writes, under the heap's lock; statistics read.
-static void add_free_bytes(struct hak_heap *heap, int64_t change) {
-  atomic_store_explicit(&heap->free_bytes, hak_heap_free_bytes(heap) + (uint64_t)change, memory_order_relaxed);
+// Counts `change` more free blocks of the slab, or fewer. Relaxed: one thread at a time writes, under the heap's lock;
+// statistics and hints read.
+static void add_free(struct hak_heap *heap, const struct hak_slab *slab, int32_t change) {
+  struct hak_class_heap *class_heap = &heap->classes[slab->class_id];
+  atomic_store_explicit(&class_heap->free_blocks, hak_class_free_blocks(class_heap) + (uint32_t)change,
+                        memory_order_relaxed);
+  const uint64_t bytes = hak_heap_free_bytes(heap) + (uint64_t)((int64_t)change * (int64_t)slab->stride);
+  atomic_store_explicit(&heap->free_bytes, bytes, memory_order_relaxed);
 }
 
 void hak_heap_link(struct hak_heap *heap, struct hak_slab *slab) {
@@ -40,7 +44,7 @@ void hak_heap_link(struct hak_heap *heap, struct hak_slab *slab) {
   if (slab->next != NULL) slab->next->prev = slab;
   class_heap->lists[list] = slab;
   heap->slabs++;
-  add_free_bytes(heap, (int64_t)((uint64_t)hak_slab_free_count(slab) * slab->stride));
+  add_free(heap, slab, (int32_t)hak_slab_free_count(slab));
   if (list != HAK_LIST_FULL) add_room(class_heap, 1);
 }
 
@@ -56,7 +60,7 @@ void hak_heap_unlink(struct hak_heap *heap, struct hak_slab *slab) {
     class_heap->lists[slab->list] = slab->next;
   }
   heap->slabs--;
-  add_free_bytes(heap, -(int64_t)((uint64_t)hak_slab_free_count(slab) * slab->stride));
+  add_free(heap, slab, -(int32_t)hak_slab_free_count(slab));
   if (slab->list != HAK_LIST_FULL) add_room(class_heap, (uint32_t)-1);
 }
 
@@ -68,11 +72,11 @@ static void relink(struct hak_heap *heap, struct hak_slab *slab) HAK_REQUIRES(ha
 
 static bool wholly_free(const struct hak_slab *slab) { return hak_slab_free_count(slab) == hak_slab_carved(slab); }
 
-// Takes blocks out of the slab's bitmap, and updates the heap's count of free bytes.
+// Takes blocks out of the slab's bitmap, and updates the heap's counts.
 static uint32_t take_free(struct hak_heap *heap, struct hak_slab *slab, void **out, uint32_t want) {
   const uint32_t got = hak_slab_take_free(slab, out, want);
   hak_slab_used_again(slab, out, got);
-  add_free_bytes(heap, -(int64_t)((uint64_t)got * slab->stride));
+  add_free(heap, slab, -(int32_t)got);
   return got;
 }
 
@@ -208,10 +212,10 @@ void hak_heap_put(struct hak_heap *heap, struct hak_slab *slab, void *block) {
   if (HAK_UNLIKELY(!hak_slab_put(slab, hak_slab_index_of_freed(slab, block)))) {
     hak_fatal_block("double free", block, slab->stride);
   }
-  add_free_bytes(heap, (int64_t)(slab->stride));
+  add_free(heap, slab, 1);
   if (HAK_UNLIKELY(wholly_free(slab))) {
     const struct hak_class_heap *class_heap = &heap->classes[slab->class_id];
-    const uint32_t with_room = atomic_load_explicit(&class_heap->with_room, memory_order_relaxed);
+    const uint32_t with_room = hak_class_with_room(class_heap);
     const uint32_t others = with_room - (slab->list != HAK_LIST_FULL);
     if (heap == &hak_orphanage || !hak_should_keep_slab(others)) {
       give_to_pool(heap, slab);
@@ -259,16 +263,19 @@ const char *hak_heap_check(const struct hak_heap *heap) {
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     const struct hak_class_heap *class_heap = &heap->classes[class_id];
     uint32_t with_room = 0;
+    uint32_t free_blocks = 0;
     for (uint32_t list = 0; list < HAK_LIST_COUNT; list++) {
       for (const struct hak_slab *slab = class_heap->lists[list]; slab != NULL; slab = slab->next) {
         slabs++;
         with_room += list != HAK_LIST_FULL;
+        free_blocks += hak_slab_free_count(slab);
         free_bytes += (uint64_t)hak_slab_free_count(slab) * slab->stride;
         const char *fault = check_slab(heap, slab, class_id, list);
         if (fault != NULL) return fault;
       }
     }
-    if (with_room != atomic_load_explicit(&class_heap->with_room, memory_order_relaxed)) return "slabs miscounted";
+    if (with_room != hak_class_with_room(class_heap)) return "slabs miscounted";
+    if (free_blocks != hak_class_free_blocks(class_heap)) return "free blocks of a class miscounted";
   }
   if (slabs != heap->slabs) return "slabs of a heap miscounted";
   if (free_bytes != hak_heap_free_bytes(heap)) return "free bytes of a heap miscounted";

@@ -38,9 +38,19 @@ struct hak_class_heap {
   // Slabs on the lists before HAK_LIST_FULL. Written by the owner of the heap. All threads read it in the orphanage, to
   // decide whether adopting is worth the lock (relaxed: a hint).
   HAK_ATOMIC(uint32_t) with_room;
+  // Free blocks in the slabs on the lists, modulo 2^32. As with_room: the hints of move_hint.h read it.
+  HAK_ATOMIC(uint32_t) free_blocks;
   struct hak_bin_upkeep upkeep;
   struct hak_bin_idle idle;
 };
+
+// Relaxed, both: under the heap's lock they are exact, elsewhere hints.
+HAK_INLINE uint32_t hak_class_with_room(const struct hak_class_heap *class_heap) {
+  return atomic_load_explicit(&class_heap->with_room, memory_order_relaxed);
+}
+HAK_INLINE uint32_t hak_class_free_blocks(const struct hak_class_heap *class_heap) {
+  return atomic_load_explicit(&class_heap->free_blocks, memory_order_relaxed);
+}
 
 // Written by the owner, read by statistics; relaxed.
 struct hak_heap_counts {

@@ -142,8 +142,8 @@ static void decay_step(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   const uint32_t class_id = heap->upkeep.decay_class;
   hak_cache_settle(heap, class_id);
   struct hak_bin *bin = &heap->cache.bins[class_id];
-  const bool idle = heap->classes[class_id].upkeep.misses == 0;
-  heap->classes[class_id].upkeep.misses = 0;
+  const bool idle = !heap->classes[class_id].upkeep.busy;
+  heap->classes[class_id].upkeep.busy = false;
   const uint32_t capacity = hak_bin_capacity(bin);
   if (!idle || capacity <= FIRST_SLOTS) return;
   const uint32_t smaller = (capacity + HAK_BIN_SENTINELS) / 2 - HAK_BIN_SENTINELS;
@@ -153,8 +153,7 @@ static void decay_step(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   set_capacity(heap, class_id, smaller);
 }
 
-static void slow_event(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role) {
-  heap->classes[class_id].upkeep.misses++;
+static void count_slow_call(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   heap->upkeep.slow_calls++;
   if (++heap->upkeep.events < DECAY_EVENTS) return;
   heap->upkeep.events = 0;
@@ -164,9 +163,14 @@ static void slow_event(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(ha
   heap->upkeep.tick_due = true;
 }
 
+static void slow_event(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role) {
+  heap->classes[class_id].upkeep.busy = true;
+  count_slow_call(heap);
+}
+
 static void earn_credit(struct hak_class_heap *class_heap, uint32_t blocks) HAK_REQUIRES(hak_heap_role) {
   const uint32_t credit = class_heap->upkeep.credit + blocks;
-  class_heap->upkeep.credit = credit < BORROW_MOST ? credit : BORROW_MOST;
+  class_heap->upkeep.credit = (uint16_t)(credit < BORROW_MOST ? credit : BORROW_MOST);
 }
 
 // ---- Before growth ------------------------------------------------------------------------------
@@ -252,7 +256,7 @@ static void *borrow(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_h
 
 void *hak_thread_cache_borrow(struct hak_heap *heap, uint32_t class_id) {
   hak_remote_drain_some(heap);
-  uint32_t *credit = &heap->classes[class_id].upkeep.credit;
+  uint16_t *credit = &heap->classes[class_id].upkeep.credit;
   if (!HAK_SETTING(borrow) || *credit == 0) return NULL;
   void *block = borrow(heap, class_id);
   if (block == NULL) return NULL;
@@ -278,6 +282,20 @@ void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *b
   hak_bin_set_top(bin, top);
 }
 
+// ---- Past the cache -----------------------------------------------------------------------------
+
+void *hak_thread_cache_take_past(struct hak_heap *heap, uint32_t class_id) {
+  count_slow_call(heap);
+  hak_remote_drain_some(heap);
+  void *block;
+  return take(heap, class_id, &block, 1, NULL) == 1 ? block : NULL;
+}
+
+void hak_thread_cache_give_past(struct hak_heap *heap, void *block) {
+  count_slow_call(heap);
+  hak_give_back(heap, &block, 1);
+}
+
 void hak_thread_cache_init(struct hak_heap *heap) {
   for (uint32_t id = 0; id < HAK_CLASS_COUNT; id++) hak_bin_clear(&heap->cache.bins[id], 0);
   heap->upkeep.tick_due = false;
@@ -286,7 +304,7 @@ void hak_thread_cache_init(struct hak_heap *heap) {
   heap->upkeep.decay_class = 0;
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     hak_bin_clear(&heap->cache.bins[class_id], hak_class_info[class_id].reciprocal);
-    heap->classes[class_id].upkeep.misses = 0;
+    heap->classes[class_id].upkeep.busy = false;
     heap->classes[class_id].upkeep.credit = BORROW_FIRST;
     heap->classes[class_id].upkeep.untouched = 0;
     heap->classes[class_id].idle.seen_top = NULL;

@@ -40,6 +40,12 @@ bool hak_thread_cache_empty_before_growth(struct hak_heap *heap) HAK_REQUIRES(ha
 // Makes room in a full bin, and pushes `block`.
 void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *block) HAK_REQUIRES(hak_heap_role);
 
+// Takes a block of the class from a slab, the fullest one that has room, and leaves the bin as it is. NULL: out of
+// memory.
+void *hak_thread_cache_take_past(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role);
+// Returns `block` to its slab, whichever heap owns that.
+void hak_thread_cache_give_past(struct hak_heap *heap, void *block) HAK_REQUIRES(hak_heap_role);
+
 // Returns all cached blocks to their slabs.
 void hak_thread_cache_flush_all(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 // The same, and every class starts again with a small bin.

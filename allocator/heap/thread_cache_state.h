@@ -12,8 +12,8 @@ HAK_C_BEGIN
 
 // For each class.
 struct hak_bin_upkeep {
-  uint32_t misses HAK_GUARDED_BY(hak_heap_role);  // slow events of the class's bin since the last decay
-  uint32_t credit HAK_GUARDED_BY(hak_heap_role);  // blocks that the class's refills brought, minus loans
+  bool busy HAK_GUARDED_BY(hak_heap_role);        // the class's bin had a slow event since the last decay
+  uint16_t credit HAK_GUARDED_BY(hak_heap_role);  // blocks that the class's refills brought, minus loans
   // How many of the lowest cached blocks in the bin came from fresh memory and may never have been touched.
   uint32_t untouched HAK_GUARDED_BY(hak_heap_role);
 };

@@ -149,6 +149,11 @@ TEST_F(Verify, WrongCounts) {
     Expect("slabs miscounted");
   }
   {
+    HAK_ATOMIC(uint32_t) *free_blocks = &heap_->classes[kClass].free_blocks;
+    const ChangedAtomic<uint32_t> changed(free_blocks, free_blocks->load() - 1);
+    Expect("free blocks of a class miscounted");
+  }
+  {
     const Changed<uint64_t> changed(&heap_->slabs, heap_->slabs + 1);
     Expect("slabs of a heap miscounted");
   }

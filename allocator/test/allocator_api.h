@@ -28,6 +28,9 @@ struct AllocatorApi {
   size_t (*good_size)(size_t size) = hak_good_size;
   void *(*realloc_in_place)(void *ptr, size_t size) = hak_realloc_in_place;
   bool (*owns)(const void *ptr) = hak_owns;
+  size_t (*should_move)(void *const *blocks, size_t count, bool *move) = hak_should_move;
+  void *(*malloc_nocache)(size_t size) = hak_malloc_nocache;
+  void (*free_nocache)(void *ptr) = hak_free_nocache;
   void (*thread_flush)() = hak_thread_flush;
   size_t (*trim)(size_t keep_bytes) = hak_trim;
   int (*stats_get)(hak_stats *stats) = hak_stats_get;

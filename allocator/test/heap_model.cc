@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "allocator/test/test_random.h"
@@ -78,6 +79,9 @@ void EachPart(size_t filled, bool sparse, const Visit &visit) {
   visit(last, filled);
 }
 
+// Larger blocks are large ones.
+constexpr size_t kSmallMax = size_t{32} << 10;
+
 // The largest size for which malloc returns exactly good_size bytes.
 constexpr size_t kLargestExact = size_t{1} << 20;
 
@@ -126,6 +130,8 @@ const char *OracleName(Oracle oracle) {
       return "same again";
     case Oracle::kVisit:
       return "visit";
+    case Oracle::kMove:
+      return "move";
     case Oracle::kOwns:
       return "owns";
   }
@@ -305,6 +311,13 @@ bool HeapModel::Malloc(size_t size, Block *out) {
                                 Number(out->usable) + " usable bytes");
   }
   return ok();
+}
+
+bool HeapModel::MallocNoCache(size_t size, Block *out) {
+  errno = kErrnoBefore;
+  void *p = api_.malloc_nocache(size);
+  const int error = errno;
+  return Adopt(p, size, 16, false, error, "malloc_nocache", out);
 }
 
 bool HeapModel::Calloc(size_t count, size_t size, Block *out) {
@@ -502,6 +515,39 @@ void HeapModel::FreeSized(const Block &block) {
       break;
   }
   ExpectErrno(errno, "free_sized");
+}
+
+void HeapModel::FreeNoCache(const Block &block) {
+  Audit(block);
+  if (!ok()) return;
+  Remove(block, true);
+  Open(block);
+  errno = kErrnoBefore;
+  api_.free_nocache(block.p);
+  ExpectErrno(errno, "free_nocache");
+}
+
+void HeapModel::MoveSparse(const std::vector<Block *> &blocks) {
+  std::vector<void *> asked;
+  for (const Block *block : blocks) asked.push_back(block->p);
+  asked.push_back(nullptr);
+  const std::unique_ptr<bool[]> move(new bool[asked.size()]);
+  errno = kErrnoBefore;
+  const size_t yes = api_.should_move(asked.data(), asked.size(), move.get());
+  ExpectErrno(errno, "should_move");
+  if (yes != static_cast<size_t>(std::count(move.get(), move.get() + asked.size(), true))) {
+    Report(Oracle::kMove, "should_move gave " + Number(yes) + " for another number of answers");
+  }
+  if (move[blocks.size()]) Report(Oracle::kMove, "should_move wants NULL moved");
+  for (size_t i = 0; i < blocks.size() && ok(); ++i) {
+    if (!move[i]) continue;
+    if (blocks[i]->usable > kSmallMax) Report(Oracle::kMove, "should_move wants a large block moved");
+    Block moved;
+    // The contents of the new block are the model's own, so the old one is compared when it is freed.
+    if (!MallocNoCache(blocks[i]->requested, &moved)) continue;
+    FreeNoCache(*blocks[i]);
+    *blocks[i] = moved;
+  }
 }
 
 void HeapModel::Audit(const Block &block) {

@@ -39,6 +39,7 @@ enum class Oracle {
   kFault,         // the system refused memory, and the request did not fail by NULL and ENOMEM
   kSameAgain,     // the same calls had another result
   kVisit,         // heap_visit left out a live block, or saw another one
+  kMove,          // should_move counts its answers wrongly, or wants a large block moved
   kOwns,          // owns is wrong about a block, or about an address in one
 };
 
@@ -69,6 +70,7 @@ class HeapModel {
 
   // Allocation. True: `*out` is a new block, and no violation was recorded so far.
   bool Malloc(size_t size, Block *out);
+  bool MallocNoCache(size_t size, Block *out);
   bool Calloc(size_t count, size_t size, Block *out);
   bool Zalloc(size_t size, Block *out);
   bool ReallocNull(size_t size, Block *out);
@@ -86,6 +88,10 @@ class HeapModel {
   // Free verifies the contents first.
   void Free(const Block &block);
   void FreeSized(const Block &block);
+  void FreeNoCache(const Block &block);
+
+  // Asks which of the live blocks should move, and moves these.
+  void MoveSparse(const std::vector<Block *> &blocks);
 
   // Checks the contents and the usable size of a live block.
   void Audit(const Block &block);

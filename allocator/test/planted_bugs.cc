@@ -195,6 +195,20 @@ bool Owns(const void *p) {
   return g_owned.count(p) != 0;
 }
 
+size_t ShouldMove(void *const *blocks, size_t count, bool *move) {
+  size_t yes = hak_should_move(blocks, count, move);
+  if (g_bug == Bug::kMoveCounts) return yes + 1;
+  if (g_bug != Bug::kMoveAll) return yes;
+  std::fill(move, move + count, true);
+  return count;
+}
+
+void FreeNoCache(void *p) {
+  // As in MayFree.
+  if (g_bug == Bug::kNoCacheLoses && hak_usable_size(p) < 32768) return;
+  if (MayFree(p)) hak_free_nocache(p);
+}
+
 int StatsGet(hak_stats *stats) {
   const int code = hak_stats_get(stats);
   // The first call is correct, because it is the baseline: a constant offset would cancel out.
@@ -255,6 +269,8 @@ AllocatorApi PlantBug(Bug bug) {
   api.good_size = GoodSize;
   api.realloc_in_place = ReallocInPlace;
   api.owns = Owns;
+  api.should_move = ShouldMove;
+  api.free_nocache = FreeNoCache;
   api.stats_get = StatsGet;
   api.heap_verify = Verify;
   api.heap_visit = HeapVisit;

@@ -47,6 +47,9 @@ enum class Bug {
   kVisitFreed,            // heap_visit sees a block that is not live
   kVisitTwice,            // heap_visit sees every seventh block twice
   kVisitSize,             // heap_visit gives a size one too large
+  kMoveCounts,            // should_move returns one more than its answers
+  kMoveAll,               // should_move wants every block moved
+  kNoCacheLoses,          // free_nocache does nothing
   kOwnsDenies,            // owns denies some live blocks
   kOwnsInside,            // owns takes the bytes behind a block's first one for blocks too
   kOwnsFreed,             // owns keeps to what it said once

@@ -182,6 +182,36 @@ typedef struct hak_pressure {
 HAK_EXPORT int hak_pressure_set(void (*callback)(const hak_pressure *pressure, void *context),
                                 void *context) HAK_NOEXCEPT;
 
+// ---- Moving blocks, to return more --------------------------------------------------------------
+
+// After a peak, a few live blocks may keep each 64 KiB of small blocks (a slab) in memory. A program that knows all
+// pointers to its blocks, such as a cache, can move them:
+//
+//   hak_should_move(blocks, count, move);
+//   for each block with move[i]: copy it to a block of hak_malloc_nocache, change the pointers, hak_free_nocache it
+//
+// a few blocks at a time, and over all its blocks again until hardly any answer is true. Call hak_thread_flush first,
+// because cached blocks count as live. The memory is returned like that of other freed blocks, at the deadline or by
+// hak_trim.
+//
+// Stores in move[i] whether it helps to move blocks[i], for 0 <= i < count, and returns how many answers are true. A
+// block is a live block or NULL, as for hak_usable_size. An answer is true if the slab has a larger part free than the
+// average of its size class, more than an eighth, other free blocks suffice for all its blocks, and it is not the slab
+// that gives the calling thread its next block. It is false for NULL and for blocks over 32 KiB, whose memory returns
+// when they are freed.
+//
+// Takes constant time for each block, and allocates nothing. It holds a lock for at most 64 blocks at a time, which
+// only the reclaim of this thread's memory waits for. The answers hold at this moment; each move may change them. If
+// several threads move blocks, they work against each other: let one thread ask and move.
+HAK_EXPORT size_t hak_should_move(void *const *blocks, size_t count, bool *move) HAK_NOEXCEPT;
+
+// hak_malloc and hak_free without the thread's cache: the block comes from the fullest slab that has room, and returns
+// to its slab at once. They are as slow as calls that the cache cannot serve. Blocks over 32 KiB are as with hak_malloc
+// and hak_free. HARDENED builds choose the block at random among some of the fullest slabs, as for hak_malloc, and a
+// freed block returns after it has been in the quarantine, so memory returns later.
+HAK_EXPORT void *hak_malloc_nocache(size_t size) HAK_NOEXCEPT HAK_ATTR_MALLOC HAK_ATTR_SIZE(1);
+HAK_EXPORT void hak_free_nocache(void *ptr) HAK_NOEXCEPT;
+
 // ---- Settings of a program ----------------------------------------------------------------------
 
 // Settings compiled into a program. The library defines hak_conf as NULL and weak; a program defines its own:

@@ -97,6 +97,11 @@ TEST(Sampling, EveryKindOfAllocationAndFree) {
     hak_free(block);
     ExpectNotSampled(block);
 
+    void *const uncached = hak_malloc_nocache(size);
+    ExpectSampled(uncached, size);
+    hak_free_nocache(uncached);
+    ExpectNotSampled(uncached);
+
     unsigned char *const zeroed = static_cast<unsigned char *>(hak_calloc(1, size));
     ExpectSampled(zeroed, size);
     for (size_t i = 0; i < size; i++) ASSERT_EQ(zeroed[i], 0);
