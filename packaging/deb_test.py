@@ -79,7 +79,7 @@ class Deb(commands.PackageTest):
         self.assertEqual(self.files(), sorted([
             "usr/bin/hakmem-prof", "usr/bin/hakmem-run", "usr/include/hakmem/compat/jemalloc.h", "usr/include/hakmem/compat/tcmalloc.h",
             "usr/include/hakmem/expect_heap.h", "usr/include/hakmem/hakmem.h", "usr/include/hakmem/memory_resource.h",
-            "usr/include/hakmem/stl_allocator.h", LIB + "/cmake/hakmem/hakmem-config-version.cmake",
+            "usr/include/hakmem/pprof.h", "usr/include/hakmem/stl_allocator.h", LIB + "/cmake/hakmem/hakmem-config-version.cmake",
             LIB + "/cmake/hakmem/hakmem-config.cmake", LIB + "/libhakmem.a", LIB + "/libhakmem.so",
             LIB + "/libhakmem.so.0", LIB + "/libhakmem.so." + version, LIB + "/pkgconfig/hakmem-static.pc",
             LIB + "/pkgconfig/hakmem.pc", "usr/share/doc/hakmem/changelog.gz", "usr/share/doc/hakmem/copyright",

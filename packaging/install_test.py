@@ -20,7 +20,8 @@ INSTALL, CONSUMER, SOURCES = sys.argv[1], pathlib.Path(sys.argv[2]).resolve(), s
 SERVES = re.compile(r"hakmem \d+\.\d+\.\d+ \w+ header=\w+ serves\n")
 
 FILES = ["bin/hakmem-prof", "bin/hakmem-run", "include/hakmem/compat/jemalloc.h", "include/hakmem/compat/tcmalloc.h",
-         "include/hakmem/expect_heap.h", "include/hakmem/hakmem.h", "include/hakmem/memory_resource.h", "include/hakmem/stl_allocator.h",
+         "include/hakmem/expect_heap.h", "include/hakmem/hakmem.h", "include/hakmem/memory_resource.h", "include/hakmem/pprof.h",
+         "include/hakmem/stl_allocator.h",
          "lib/cmake/hakmem/hakmem-config-version.cmake",
          "lib/cmake/hakmem/hakmem-config.cmake", "lib/libhakmem.a", "lib/libhakmem.so", "lib/libhakmem.so.0",
          "lib/libhakmem.so.VERSION", "lib/pkgconfig/hakmem-static.pc", "lib/pkgconfig/hakmem.pc",

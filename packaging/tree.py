@@ -8,7 +8,7 @@ import stat
 import tempfile
 
 # The files of the build, by the names that `File.source` uses.
-SOURCES = ("libhakmem.so.0", "libhakmem.a", "hakmem.h", "expect_heap.h", "memory_resource.h", "stl_allocator.h", "jemalloc.h", "tcmalloc.h",
+SOURCES = ("libhakmem.so.0", "libhakmem.a", "hakmem.h", "expect_heap.h", "memory_resource.h", "pprof.h", "stl_allocator.h", "jemalloc.h", "tcmalloc.h",
            "hakmem-run", "hakmem-prof", "prof_elf.py", "prof_page.html", "prof_page.py", "prof_profile.py", "prof_report.py",
            "prof_symbols.py", "ENV.md", "LICENSE", "hakmem.pc.in", "hakmem-static.pc.in", "hakmem-config.cmake.in",
            "hakmem-config-version.cmake.in", "hakmem.3.in", "hakmem-prof.1.in", "hakmem-run.1.in")
@@ -82,6 +82,7 @@ def tree(sources, prefix, libdir):
         "include/hakmem/expect_heap.h": (content["expect_heap.h"], None, 0o644),
         "include/hakmem/hakmem.h": (content["hakmem.h"], None, 0o644),
         "include/hakmem/memory_resource.h": (content["memory_resource.h"], None, 0o644),
+        "include/hakmem/pprof.h": (content["pprof.h"], None, 0o644),
         "include/hakmem/stl_allocator.h": (content["stl_allocator.h"], None, 0o644),
         libdir + "/" + library: (content["libhakmem.so.0"], None, 0o644),
         libdir + "/libhakmem.so.0": (None, library, 0),

@@ -181,6 +181,28 @@ int hak_process_configure(const char *name, const char *value) {
   return error;
 }
 
+// ---- Profiles -----------------------------------------------------------------------------------
+
+__attribute__((weak)) bool hak_process_triggers_start(void) { return false; }
+__attribute__((weak)) void hak_process_triggers_exit(void) {}
+
+// Called by a constructor, and with an old C library by the first allocation. Hold no lock.
+static void start_triggers(void) {
+  static HAK_ATOMIC(bool) started;
+  // Relaxed: no other data depends on it, and the exchange lets one thread begin.
+  if (!HAK_PROF || atomic_load_explicit(&started, memory_order_relaxed)) return;
+  if (atomic_exchange_explicit(&started, true, memory_order_relaxed) || hak_process_triggers_start()) return;
+  if (HAK_SETTING(dump_signal) == HAK_DUMP_SIGNAL_OFF && *hak_gate_text(HAK_GATE_TEXT_PROF_DUMP) == '\0') return;
+  struct hak_line line;
+  hak_line_begin(&line);
+  hak_line_text(&line,
+                "hakmem: HAKMEM_PROF_DUMP and HAKMEM_DUMP_SIGNAL have no effect: this program is linked without "
+                "@hakmem//allocator:pprof");
+  hak_line_write(&line);
+}
+
+// ---- First use ----------------------------------------------------------------------------------
+
 // Whether a call came here: the first is an allocation, in all but strange programs. Only then HAKMEM_SHOW_CONFIG says
 // that hakmem is in use: a program that brings its own malloc also loads a preloaded library, which reads its settings.
 static HAK_ATOMIC(bool) in_use;
@@ -191,6 +213,7 @@ static void note_use(void) {
   if (HAK_LIKELY(atomic_load_explicit(&in_use, memory_order_relaxed))) return;
   if (atomic_exchange_explicit(&in_use, true, memory_order_relaxed)) return;
   if (HAK_SETTING(show_config)) hak_gate_show_use(true);
+  start_triggers();
 }
 
 // In a child that was created without the fork handlers another thread may have arrived. From then on a lock that is
@@ -348,6 +371,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
   // Unlike within a malloc, no lock of the C library is held here that creating a thread needs.
   initialise();
   if (HAK_PROF && hak_sampler_is_on()) hak_modules_refresh();
+  start_triggers();
   hak_background_start();
 }
 
@@ -361,7 +385,8 @@ __attribute__((destructor)) static void check_at_exit(void) {
   if (hak_lock_is_within() || (HAK_GUARDED && hak_guarded_is_within())) return;
   // Relaxed: the exiting thread has seen its own allocations.
   if (HAK_SETTING(show_config) && !atomic_load_explicit(&in_use, memory_order_relaxed)) hak_gate_show_use(false);
-  // Before the check, so that the statistics are those of the program.
+  // Before the check, so that the profile and the statistics are those of the program.
+  if (HAK_PROF) hak_process_triggers_exit();
   if (HAK_SETTING(stats_at_exit)) hak_statistics_dump();
   if (!HAK_FAST && heap != NULL) {
     hak_heap_enter(heap);

@@ -29,6 +29,12 @@ HAK_COLD struct hak_heap *hak_thread_heap_to_free(void);
 // and in programs an entry of .preinit_array (api/early.h); the arguments are those of both.
 void hak_process_start_hooks(int argc, char **argv, char **environment);
 
+// What writes profiles at the end of the process and by signal: it begins after the settings are known, and returns
+// whether there is such a thing. The definitions in process.c are weak and do nothing; api/dump_triggers.c, which is
+// linked only with the writer of profiles, has others.
+bool hak_process_triggers_start(void);
+void hak_process_triggers_exit(void);
+
 // hak_gate_set, and what must follow a change besides hak_config. Hold no lock.
 int hak_process_configure(const char *name, const char *value);
 

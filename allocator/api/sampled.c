@@ -12,6 +12,7 @@
 #include "allocator/large/large.h"
 #include "allocator/large/medium.h"
 #include "allocator/os/atomic.h"
+#include "allocator/os/lock.h"
 #include "allocator/pages/page_map.h"
 
 // ---- Tags ---------------------------------------------------------------------------------------
@@ -31,8 +32,18 @@ static bool may_be_sampled(const void *block) {
 
 // ---- Allocating ---------------------------------------------------------------------------------
 
+// Does what a signal handler has left to do.
+static HAK_COLD void do_due(void) {
+  if (hak_lock_is_within()) return;
+  // Acquire: pairs with the store that left it.
+  hak_sampler_call *due = atomic_exchange_explicit(&hak_sampler_due, NULL, memory_order_acquire);
+  if (due != NULL) due();
+}
+
 // A thread that has no heap, because it ended, is not counted.
 bool hak_sampled_count(size_t size) {
+  // Relaxed: do_due looks again.
+  if (HAK_UNLIKELY(atomic_load_explicit(&hak_sampler_due, memory_order_relaxed) != NULL)) do_due();
   struct hak_heap *heap = hak_thread_heap_if_any();
   if (HAK_UNLIKELY(heap == NULL) && (heap = hak_thread_heap()) == NULL) return false;
   return hak_sampler_count(&heap->sample, size);

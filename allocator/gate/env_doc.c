@@ -76,5 +76,10 @@ int main(void) {
     }
     printf(" | %s | %s | %s |\n", gate->rooms, gate->change == HAK_GATE_ANY_TIME ? "yes" : "no", gate->text);
   }
+  for (uint32_t id = 0; id < HAK_GATE_TEXT_COUNT; id++) {
+    const struct hak_gate_text *text = &hak_gate_texts[id];
+    printf("| `%s` | %s, from the environment only | none | none | none | %s | no | %s |\n", text->name, text->value,
+           text->rooms, text->text);
+  }
   return 0;
 }

@@ -161,9 +161,13 @@ static uint32_t find_variable(const char *name, size_t length, bool *is_other) {
   return HAK_GATE_COUNT;
 }
 
-static bool is_of_a_tool(const char *name) {
+// Whether the variable, whose name has `length` bytes, is no mistake although it is none of the settings above.
+static bool is_another(const char *name, size_t length) {
   for (size_t i = 0; i < sizeof tools / sizeof tools[0]; i++) {
     if (hak_text_begins(name, tools[i])) return true;
+  }
+  for (uint32_t id = 0; id < HAK_GATE_TEXT_COUNT; id++) {
+    if (is_name(hak_gate_texts[id].name, name, length)) return true;
   }
   return false;
 }
@@ -177,7 +181,7 @@ static void read_environment(char *const *environment, struct variables *variabl
     bool is_other;
     const uint32_t id = find_variable(*environment, length, &is_other);
     if (id == HAK_GATE_COUNT) {
-      if (!is_of_a_tool(*environment)) variables->unknown++;
+      if (!is_another(*environment, length)) variables->unknown++;
       continue;
     }
     const char **place = is_other ? &variables->other_text[id] : &variables->text[id];
@@ -190,7 +194,7 @@ static void report_unknown(char *const *environment, uint32_t count, const struc
   for (; told < count && told < UNKNOWN_MAX; environment++) {
     bool is_other;
     const size_t length = name_length(*environment);
-    if (length == 0 || is_of_a_tool(*environment)) continue;
+    if (length == 0 || is_another(*environment, length)) continue;
     if (find_variable(*environment, length, &is_other) != HAK_GATE_COUNT) continue;
     report_unknown_variable(*environment, length, values);
     told++;

@@ -50,6 +50,12 @@ TEST(UnknownVariable, IsOneLineWithTheNearestName) {
   EXPECT_EQ(values.value[HAK_GATE_PROFILE], uint64_t{HAK_PRESET_BALANCED});
 }
 
+TEST(UnknownVariable, ASettingThatIsATextIsNone) {
+  EXPECT_EQ(Messages({"HAKMEM_PROF_DUMP=/tmp/heap.%p"}), "");
+  EXPECT_EQ(Messages({"HAKMEM_PROF_DUMB=/tmp/heap.%p"}),
+            "hakmem: \"HAKMEM_PROF_DUMB\" in the environment is no setting; the nearest is HAKMEM_PROF_DUMP\n");
+}
+
 TEST(UnknownVariable, WithoutANearNameSaysWhereTheNamesAre) {
   const std::string rest = " in the environment is no setting; HAKMEM_SHOW_CONFIG=1 lists them\n";
   EXPECT_EQ(Messages({"HAKMEM_DASHBOARD_URL=http://user:secret@host"}), "hakmem: \"HAKMEM_DASHBOARD_URL\"" + rest);

@@ -8,6 +8,10 @@
 
 static_assert(HAK_DECOMMIT_OFF == 0 && HAK_DECOMMIT_FREE == 1 && HAK_DECOMMIT_DONTNEED == 2, "order of the names");
 static_assert(HAK_HUGE_PAGES_AUTO == 0 && HAK_HUGE_PAGES_ON == 1 && HAK_HUGE_PAGES_OFF == 2, "order of the names");
+static_assert(HAK_DUMP_SIGNAL_OFF == 0 && HAK_DUMP_SIGNAL_HUP == 1 && HAK_DUMP_SIGNAL_QUIT == 2 &&
+                  HAK_DUMP_SIGNAL_USR1 == 3 && HAK_DUMP_SIGNAL_USR2 == 4 && HAK_DUMP_SIGNAL_PROF == 5 &&
+                  HAK_DUMP_SIGNAL_URG == 6,
+              "order of the names");
 static_assert(HAK_SLAB_MAP_AUTO == 0 && HAK_SLAB_MAP_FLAT == 1 && HAK_SLAB_MAP_TWO_LEVEL == 2, "order of the names");
 
 const struct hak_gate hak_gates[HAK_GATE_COUNT] = {
@@ -34,6 +38,12 @@ const struct hak_gate hak_gates[HAK_GATE_COUNT] = {
                      .text = (text_)},
 #include "allocator/policy/gate_table.inc"
 #undef HAK_CHOICES
+};
+
+const struct hak_gate_text hak_gate_texts[HAK_GATE_TEXT_COUNT] = {
+#define HAK_GATE_TEXT(id, name_, value_, rooms_, works_, text_) \
+  [HAK_GATE_TEXT_##id] = {.name = (name_), .value = (value_), .rooms = (rooms_), .works = (works_), .text = (text_)},
+#include "allocator/policy/gate_table.inc"
 };
 
 // Whether the text is `word`, which has small letters, in upper or lower case. ASCII only: the C library's function
@@ -85,6 +95,7 @@ const char *hak_gate_nearest_name(const char *text, size_t length) {
     take_if_nearer(&nearest, hak_gates[id].name, text, length);
     if (hak_gate_other_name(id) != NULL) take_if_nearer(&nearest, hak_gate_other_name(id), text, length);
   }
+  for (uint32_t id = 0; id < HAK_GATE_TEXT_COUNT; id++) take_if_nearer(&nearest, hak_gate_texts[id].name, text, length);
   return nearest.name;
 }
 

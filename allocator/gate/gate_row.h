@@ -40,6 +40,21 @@ struct hak_gate {
 };
 extern const struct hak_gate hak_gates[HAK_GATE_COUNT];
 
+// Settings whose values are texts, which only the environment gives.
+enum hak_gate_text_id {
+#define HAK_GATE_TEXT(id, ...) HAK_GATE_TEXT_##id,
+#include "allocator/policy/gate_table.inc"
+  HAK_GATE_TEXT_COUNT
+};
+struct hak_gate_text {
+  const char *name;   // of the environment variable
+  const char *value;  // what it is
+  const char *rooms;
+  bool works;
+  const char *text;
+};
+extern const struct hak_gate_text hak_gate_texts[HAK_GATE_TEXT_COUNT];
+
 // With what the names of all variables begin.
 #define HAK_GATE_PREFIX "HAKMEM_"
 

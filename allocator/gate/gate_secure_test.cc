@@ -46,6 +46,7 @@ Answer Init(bool raised) {
   setenv("HAKMEM_SHOW_CONFIG", "1", 1);
   setenv("HAKMEM_KEEP_SUPERSLABS", "nonsense", 1);
   setenv("HAKMEM_NO_SUCH_SETTING", "1", 1);
+  setenv("HAKMEM_PROF_DUMP", raised ? "/raised" : "/plain", 1);
   if (raised) setenv("HAKMEM_CONF_STRICT", "1", 1);
   secure = raised;
   testing::internal::CaptureStderr();
@@ -61,6 +62,7 @@ TEST(GateSecure, OtherwiseTheEnvironmentCounts) {
   EXPECT_STREQ(answer.value, HAK_FAST ? "balanced" : "speed");
   EXPECT_STREQ(answer.origin, HAK_FAST ? "fixed in this build" : "environment");
   EXPECT_NE(answer.messages, "");
+  EXPECT_STREQ(hak_gate_text(HAK_GATE_TEXT_PROF_DUMP), HAK_FAST ? "" : "/plain");
 }
 
 TEST(GateSecure, ARaisedProcessIgnoresItAndSaysNothing) {
@@ -68,6 +70,7 @@ TEST(GateSecure, ARaisedProcessIgnoresItAndSaysNothing) {
   EXPECT_STREQ(answer.value, "balanced");
   EXPECT_STREQ(answer.origin, HAK_FAST ? "fixed in this build" : "default");
   EXPECT_EQ(answer.messages, "");
+  EXPECT_STRNE(hak_gate_text(HAK_GATE_TEXT_PROF_DUMP), "/raised");
 }
 
 TEST(GateSecure, ARaisedProcessObeysItsOwnHakConf) {

@@ -203,7 +203,8 @@ TEST(Process, ReadsItsHakConf) {
 
 TEST(Process, ShowsWhereSettingsCameFrom) {
   const std::string shown = Init("show_config=1,borrow=0");
-  EXPECT_EQ(std::count(shown.begin(), shown.end(), '\n'), HAK_FAST ? 0 : 1 + HAK_GATE_COUNT) << shown;
+  EXPECT_EQ(std::count(shown.begin(), shown.end(), '\n'), HAK_FAST ? 0 : 1 + HAK_GATE_COUNT + HAK_GATE_TEXT_COUNT)
+      << shown;
   EXPECT_EQ(shown.find("hakmem: HAKMEM_BORROW=0 (hak_conf)\n") != std::string::npos, !HAK_FAST) << shown;
   setenv("HAKMEM_SHOW_CONFIG", "0", 1);
   EXPECT_EQ(Init("show_config=1"), "");

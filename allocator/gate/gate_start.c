@@ -9,7 +9,9 @@
 #include "allocator/gate/gate.h"
 #include "allocator/gate/gate_config.h"
 #include "allocator/gate/gate_now.h"
+#include "allocator/gate/gate_row.h"
 #include "allocator/os/auxv.h"
+#include "allocator/os/bytes.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/config.h"
 
@@ -49,6 +51,79 @@ static void check_memory_limit(struct hak_gate_values *values) {
   hak_gate_write_mistake(&line, values);
 }
 
+// ---- Texts --------------------------------------------------------------------------------------
+
+#if HAK_PROF
+
+// Copies: a program may write over the environment with which it was started.
+static char texts[HAK_GATE_TEXT_COUNT][HAK_GATE_TEXT_BYTES];
+
+const char *hak_gate_text(enum hak_gate_text_id id) { return texts[id]; }
+
+// The value of the variable; NULL: there is none. The first one counts.
+static const char *variable(char *const *environment, const char *name) {
+  for (; environment != NULL && *environment != NULL; environment++) {
+    const size_t length = hak_text_length(name);
+    if (hak_text_begins(*environment, name) && (*environment)[length] == '=') return *environment + length + 1;
+  }
+  return NULL;
+}
+
+static void report_long(const char *name, const struct hak_gate_values *values) {
+  struct hak_line line;
+  hak_line_begin(&line);
+  hak_line_text(&line, "hakmem: ");
+  hak_line_text(&line, name);
+  hak_line_text(&line, " is not accepted; accepted: up to ");
+  hak_line_number(&line, HAK_GATE_TEXT_BYTES - 1);
+  hak_line_text(&line, " bytes");
+  hak_gate_write_mistake(&line, values);
+}
+
+static void take_texts(char *const *environment, const struct hak_gate_values *values) {
+  for (uint32_t id = 0; id < HAK_GATE_TEXT_COUNT; id++) {
+    const char *text = variable(environment, hak_gate_texts[id].name);
+    const size_t length = text != NULL ? hak_text_length(text) : 0;
+    if (length >= HAK_GATE_TEXT_BYTES) {
+      report_long(hak_gate_texts[id].name, values);
+    } else if (text != NULL) {
+      hak_bytes_copy(texts[id], text, length + 1);
+    }
+  }
+}
+
+#else
+
+const char *hak_gate_text(enum hak_gate_text_id id) {
+  (void)id;
+  return "";
+}
+static void take_texts(char *const *environment, const struct hak_gate_values *values) {
+  (void)environment;
+  (void)values;
+}
+
+#endif
+
+// As hak_gate_show does for the others.
+static void show_texts(void) {
+  for (uint32_t id = 0; id < HAK_GATE_TEXT_COUNT; id++) {
+    const char *text = hak_gate_text((enum hak_gate_text_id)id);
+    struct hak_line line;
+    hak_line_begin(&line);
+    hak_line_text(&line, "hakmem: ");
+    hak_line_text(&line, hak_gate_texts[id].name);
+    hak_line_text(&line, "=");
+    hak_line_outside_text(&line, text);
+    hak_line_text(&line, HAK_FAST        ? " (fixed in this build; no effect)"
+                         : *text != '\0' ? " (environment)"
+                                         : " (default)");
+    hak_line_write(&line);
+  }
+}
+
+// ---- The start ----------------------------------------------------------------------------------
+
 // Written only while there is one thread.
 static char *const *first_environment;
 
@@ -68,5 +143,7 @@ void hak_gate_init(void) {
   check_memory_limit(&values);
   hak_gate_fill_config(&values, &hak_config);
   hak_gate_now_init(&values);
+  take_texts(sources.environment, &values);
   if (values.value[HAK_GATE_SHOW_CONFIG] != 0) hak_gate_show(&values);
+  if (values.value[HAK_GATE_SHOW_CONFIG] != 0) show_texts();
 }

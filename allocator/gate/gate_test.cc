@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <set>
@@ -388,6 +389,29 @@ TEST_F(GateInit, EveryGateReachesItsField) {
   }
 }
 
+TEST_F(GateInit, KeepsACopyOfATextOfTheEnvironment) {
+  EXPECT_STREQ(hak_gate_text(HAK_GATE_TEXT_PROF_DUMP), "");
+  char entry[] = "HAKMEM_PROF_DUMP=/tmp/heap.%p\nx";
+  char longer[] = "HAKMEM_PROF_DUMPS=no";
+  char *strings[] = {longer, entry, nullptr};
+  char **const before = environ;
+  environ = strings;
+  EXPECT_EQ(Init(),
+            "hakmem: \"HAKMEM_PROF_DUMPS\" in the environment is no setting; the nearest is HAKMEM_PROF_DUMP\n");
+  memset(entry, 'y', sizeof entry - 1);
+  EXPECT_STREQ(hak_gate_text(HAK_GATE_TEXT_PROF_DUMP), HAK_FAST ? "" : "/tmp/heap.%p\nx");
+  char show[] = "HAKMEM_SHOW_CONFIG=1";
+  char *shown[] = {show, nullptr};
+  environ = shown;
+  const std::string messages = Init();
+  environ = before;
+  // A text from outside cannot fake a line.
+  EXPECT_NE(messages.find(HAK_FAST ? "hakmem: HAKMEM_PROF_DUMP= (fixed in this build; no effect)\n"
+                                   : "hakmem: HAKMEM_PROF_DUMP=/tmp/heap.%p?x (environment)\n"),
+            std::string::npos)
+      << messages;
+}
+
 TEST_F(GateInit, ASizeWithASuffixReachesItsFieldInBytes) {
   setenv("HAKMEM_THREAD_CACHE_KB", "64K", 1);
   setenv("HAKMEM_SS_MEM_LEAN_TARGET_MB", "1G", 1);
@@ -498,7 +522,7 @@ TEST_F(GateInit, ShowsTheConfigurationInEveryProfile) {
   EXPECT_EQ(Init(), "");
   setenv("HAKMEM_SHOW_CONFIG", "1", 1);
   const std::string text = Init();
-  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1 + HAK_GATE_COUNT) << text;
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1 + HAK_GATE_COUNT + HAK_GATE_TEXT_COUNT) << text;
   EXPECT_EQ(text.substr(0, text.find('\n') + 1), FirstLine());
   EXPECT_NE(text.find("hakmem: HAKMEM_SHOW_CONFIG=1 (environment)\n"), std::string::npos) << text;
   EXPECT_NE(text.find("hakmem: HAKMEM_PROFILE=balanced ("), std::string::npos) << text;

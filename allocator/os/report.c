@@ -21,6 +21,13 @@ void hak_line_text(struct hak_line *line, const char *text) {
   while (*text != '\0' && line->length + 1 < sizeof line->text) line->text[line->length++] = *text++;
 }
 
+void hak_line_outside_text(struct hak_line *line, const char *text) {
+  for (; *text != '\0'; text++) {
+    const char shown[2] = {*text >= ' ' && *text <= '~' ? *text : '?', '\0'};
+    hak_line_text(line, shown);
+  }
+}
+
 void hak_line_hex(struct hak_line *line, uint64_t value) {
   char digits[19];
   size_t at = sizeof digits - 1;

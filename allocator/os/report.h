@@ -20,6 +20,8 @@ struct hak_line {
 // Not by an initialiser, for which compilers may call memset.
 HAK_INLINE void hak_line_begin(struct hak_line *line) { line->length = 0; }
 void hak_line_text(struct hak_line *line, const char *text);
+// Text from outside, which must not be able to fake a line or move the cursor: what cannot be printed becomes '?'.
+void hak_line_outside_text(struct hak_line *line, const char *text);
 void hak_line_hex(struct hak_line *line, uint64_t value);
 void hak_line_number(struct hak_line *line, int64_t value);
 // Writes the line and a newline to stderr in one write.

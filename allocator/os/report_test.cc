@@ -51,6 +51,12 @@ TEST(Line, Number) {
   EXPECT_EQ(Number(INT64_MIN), "-9223372036854775808");
 }
 
+TEST(Line, TextFromOutsideStaysOnItsLine) {
+  hak_line line = {};
+  hak_line_outside_text(&line, "/tmp/a b~\n\x1B[A\x7F\xC3\xBC");
+  EXPECT_EQ(Text(line), "/tmp/a b~??[A???");
+}
+
 TEST(Line, AppendsAndIsCutAtItsCapacity) {
   hak_line line = {};
   hak_line_text(&line, "");

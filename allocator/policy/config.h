@@ -22,6 +22,17 @@ enum hak_slab_map_form { HAK_SLAB_MAP_AUTO, HAK_SLAB_MAP_FLAT, HAK_SLAB_MAP_TWO_
 // Transparent huge pages for superslabs (os/decommit.h).
 enum hak_huge_pages { HAK_HUGE_PAGES_AUTO, HAK_HUGE_PAGES_ON, HAK_HUGE_PAGES_OFF };
 
+// On which signal a profile is written (api/dump_triggers.c).
+enum hak_dump_signal {
+  HAK_DUMP_SIGNAL_OFF,
+  HAK_DUMP_SIGNAL_HUP,
+  HAK_DUMP_SIGNAL_QUIT,
+  HAK_DUMP_SIGNAL_USR1,
+  HAK_DUMP_SIGNAL_USR2,
+  HAK_DUMP_SIGNAL_PROF,
+  HAK_DUMP_SIGNAL_URG,
+};
+
 struct hak_config {
 #define HAK_GATE_NUMBER(id, field, ...) uint64_t field;
 #include "allocator/policy/gate_table.inc"

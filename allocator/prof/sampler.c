@@ -9,16 +9,21 @@
 
 struct hak_lock hak_prof_mutex = HAK_LOCK_INIT(HAK_RANK_PROF);
 
+HAK_ATOMIC(hak_sampler_call *) hak_sampler_due;
+
 void hak_sampler_lock(void) { hak_lock_acquire(&hak_prof_mutex); }
 void hak_sampler_unlock(void) { hak_lock_release(&hak_prof_mutex); }
 
 // If the lock was taken from a thread that does not exist here, it may have left the tables half changed.
+static void mend(void) HAK_REQUIRES(hak_prof_mutex) {
+  if (HAK_LIKELY(!hak_lock_was_orphaned(&hak_prof_mutex))) return;
+  hak_live_samples_start_anew();
+  hak_stack_table_start_anew();
+}
+
 static void lock(void) HAK_ACQUIRE(hak_prof_mutex) {
   hak_lock_acquire(&hak_prof_mutex);
-  if (HAK_UNLIKELY(hak_lock_was_orphaned(&hak_prof_mutex))) {
-    hak_live_samples_start_anew();
-    hak_stack_table_start_anew();
-  }
+  mend();
 }
 
 // ---- Counting -----------------------------------------------------------------------------------
@@ -98,14 +103,17 @@ uint32_t hak_sampler_read(uint32_t *slot, struct hak_live_sample *out, uint32_t 
   return copied;
 }
 
+// The rank is not checked: a signal handler may have interrupted a thread that has noted the rank of a lock, and has
+// not taken it yet.
 bool hak_sampler_stack(uint32_t number, void *const **frame, uint32_t *frames, struct hak_stack_totals *totals) {
-  lock();
+  hak_lock_acquire_unranked(&hak_prof_mutex);
+  mend();
   const struct hak_stack_record *record = hak_stack_record(number);
   if (record != NULL) {
     *frame = record->frame;
     *frames = record->frames;
     *totals = record->totals;
   }
-  hak_sampler_unlock();
+  hak_lock_release_unranked(&hak_prof_mutex);
   return record != NULL;
 }

@@ -20,6 +20,11 @@
 
 HAK_C_BEGIN
 
+// What the next counted allocation of any thread calls once, while that thread holds no lock: for a signal handler that
+// must not wait for the sampler's lock itself. NULL: nothing. Release when set, acquire when taken.
+typedef void hak_sampler_call(void);
+extern HAK_ATOMIC(hak_sampler_call *) hak_sampler_due;
+
 // Whether allocations are counted.
 HAK_INLINE bool hak_sampler_is_on(void) { return HAK_PROF && HAK_SETTING(prof); }
 
@@ -55,7 +60,8 @@ void hak_sampler_count_out(const struct hak_live_sample *sample);
 void hak_sampler_put_back(const struct hak_live_sample *sample);
 
 // For visits: hak_live_sample_read, and a copy of a stack's totals. *frame and *frames stay valid. False: there is no
-// stack of that number.
+// stack of that number. The second one may be called in a signal handler, unless it interrupted a thread that holds a
+// lock (hak_lock_is_within).
 uint32_t hak_sampler_read(uint32_t *slot, struct hak_live_sample *out, uint32_t room);
 bool hak_sampler_stack(uint32_t number, void *const **frame, uint32_t *frames, struct hak_stack_totals *totals);
 

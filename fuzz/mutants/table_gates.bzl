@@ -123,7 +123,7 @@ GATE_MUTANTS = [
     {
         "name": "gate_unknown_silent",
         "file": "allocator/gate/gate.c",
-        "old": "if (!is_of_a_tool(*environment)) variables->unknown++;",
+        "old": "if (!is_another(*environment, length)) variables->unknown++;",
         "new": "",
         "kind": "missing check",
         "breaks": "a misspelt variable is ignored in silence",

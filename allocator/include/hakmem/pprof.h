@@ -2,7 +2,9 @@
 //
 // Heap profiles in pprof's format (profile.proto, in gzip) from the samples that hakmem takes while HAKMEM_PROF is on:
 // alloc_objects, alloc_space, inuse_objects and inuse_space of each stack. hakmem-prof and `go tool pprof` read them.
-// A library of its own, @hakmem//allocator:pprof, so that only programs that want it have its code.
+// A library of its own, @hakmem//allocator:pprof, so that only programs that want it have its code; libhakmem.so has
+// it. With it hakmem also writes profiles without a call, at the end of the process and by signal: HAKMEM_PROF_DUMP and
+// HAKMEM_DUMP_SIGNAL, docs/OBSERVABILITY.md.
 //
 // Both functions: thread-safe; EBUSY while another thread writes a profile; ENOTSUP in FAST, which has no samples. They
 // allocate nothing and take no lock of the program, so a program may call them when it is out of memory; they wait for
@@ -20,14 +22,14 @@ extern "C" {
 // Writes a profile by calls of write(context, bytes, size), which returns 0 or an error number; after an error it is
 // not called again. No lock is held during a call: it may allocate. Returns 0, that error number, EINVAL for a NULL
 // `write`, or as above.
-int hak_prof_write(int (*write)(void *context, const void *bytes, size_t size), void *context) HAK_NOEXCEPT;
+HAK_EXPORT int hak_prof_write(int (*write)(void *context, const void *bytes, size_t size), void *context) HAK_NOEXCEPT;
 
 // Writes a profile to a new file, which only the program's user may read (mode 0600). In `pattern` %p stands for the
 // process, %n for a number that rises by one with each call, and %% for a percent sign. Returns 0; EINVAL for NULL,
 // another character behind a percent sign, or a path of more than 4,095 bytes; EEXIST if there is anything of that
 // name; EPERM in a program with privileges that its caller does not have (AT_SECURE); what open(2), write(2) or
 // close(2) report, and then there is no file. A file that would exceed RLIMIT_FSIZE raises SIGXFSZ.
-int hak_prof_dump(const char *pattern) HAK_NOEXCEPT;
+HAK_EXPORT int hak_prof_dump(const char *pattern) HAK_NOEXCEPT;
 
 #ifdef __cplusplus
 }  // extern "C"
