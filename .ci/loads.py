@@ -6,7 +6,10 @@ usage: loads.py [--modules]     --modules: with a Bazel that reads MODULE.bazel;
 
 Bazel itself answers: with copies of third_party/rules_cc and rules_shell that add a tag to every rule which was loaded
 from them, a query lists the rules without that tag. It sees what macros make, which buildifier's warnings do not. A
-package with one built-in rule of each kind is added to the tree; exactly these must be listed."""
+package with one built-in rule of each kind is added to the tree; exactly these must be listed.
+
+With --modules a Bazel 7 also reads the tree without its built-in rules and providers, as Bazel 9 does, with empty rules
+in the place of those of the modules; and refuses that package."""
 
 import pathlib
 import re
@@ -24,6 +27,23 @@ TAGGED = """
 def \\1(tags = [], **kwargs):
     native.\\2(tags = tags + ["%s"], **kwargs)
 """ % TAG
+# The same as a function that makes some target of that name.
+EMPTY = """
+def \\1(name, testonly = False, visibility = None, **_kwargs):
+    native.filegroup(name = name, testonly = testonly, visibility = visibility)
+"""
+# A built-in value of the shims, and what takes its place.
+VALUE = re.compile(r"^(Native\w+|native_\w+) = \w+$", re.M)
+EMPTY_VALUE = "\\1 = provider()"
+# What Bazel 7 can do without.
+REMOVED = """
+cc_binary cc_import cc_library cc_proto_library cc_shared_library cc_test cc_toolchain cc_toolchain_suite objc_import objc_library
+fdo_profile fdo_prefetch_hints sh_binary sh_library sh_test
+""".split()
+# The second option hides providers and cc_common from all files but those of the modules.
+WITHOUT = ("--incompatible_autoload_externally=" + ",".join("-" + name for name in REMOVED), "--incompatible_stop_exporting_language_modules")
+REFUSED = "no native function or rule 'cc_library'"
+
 KINDS = "^((cc|sh|py|java|objc)_(binary|import|library|shared_library|static_library|test|toolchain|toolchain_suite)|fdo_\\w+) rule$"
 
 PLANTED = "planted_native"
@@ -46,8 +66,8 @@ def built_in():
 EXPECTED = {"//%s:%s" % (PLANTED, name) for name in ("library", "program", "program_test", "script", "script_test", "scripts")}
 
 
-def tagging_shims(scratch):
-    """Copies of the shims that add the tag: their folders, by name."""
+def changed_shims(scratch, rule, value):
+    """Copies of the shims with other rules and values: their folders, by name."""
     folders = {}
     for name in SHIMS:
         source = ROOT / "third_party" / name
@@ -56,11 +76,12 @@ def tagging_shims(scratch):
         for path in sorted(path for path in source.rglob("*") if path.is_file()):
             copy = folders[name] / path.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            text, count = RULE.subn(TAGGED, path.read_text(encoding="utf-8"))
+            text, count = RULE.subn(rule, path.read_text(encoding="utf-8"))
+            text = VALUE.sub(value, text)
             copy.write_text(text, encoding="utf-8")
             changed += count
         if not changed:
-            sys.exit("%s: no rule found to which the tag could be added" % source)
+            sys.exit("%s: no rule found to change" % source)
         module = folders[name] / "MODULE.bazel"
         if not module.exists():
             module.write_text('module(name = "%s")\n' % name, encoding="utf-8")
@@ -84,41 +105,60 @@ def copy_tree(copy):
             shutil.copy(ROOT / name, copy / name)
 
 
-def built_in_rules(scratch, modules):
-    """The labels of all rules without the tag."""
-    folders = tagging_shims(scratch)
-    tree = scratch / "tree"
-    copy_tree(tree)
+def write_planted(tree):
+    """Adds the package with rules built into Bazel."""
     planted = tree / PLANTED
     planted.mkdir()
     (planted / "built_in.bzl").write_text(PLANTED_BZL, encoding="utf-8")
     load = 'load(":built_in.bzl", "built_in")\n'
     (planted / "BUILD.bazel").write_text(load + PLANTED_BUILD + "\nbuilt_in()\n", encoding="utf-8")
+
+
+def check(scratch, modules):
+    """What is wrong."""
+    tree = scratch / "tree"
+    copy_tree(tree)
     bazel = [str(tree / "bazelw"), "--nohome_rc", "--output_base=%s" % (scratch / "base"), "--max_idle_secs=60"]
-    override = "--override_module=%s=%s" if modules else "--override_repository=%s=%s"
-    query = "kind('%s', //...) except attr(tags, '[\\[ ]%s[,\\]]', //...)" % (KINDS, TAG)
-    command = bazel + ["query", "--config=ci"] + [override % pair for pair in folders.items()] + [query]
+
+    def query(folders, expression, *options):
+        override = "--override_module=%s=%s" if modules else "--override_repository=%s=%s"
+        command = bazel + ["query", "--config=ci", *options] + [override % pair for pair in folders.items()] + [expression]
+        return subprocess.run(command, cwd=tree, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
     try:
-        result = subprocess.run(command, cwd=tree, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if modules:
+            empty = changed_shims(scratch / "empty", EMPTY, EMPTY_VALUE)
+            without = query(empty, "//...", *WITHOUT)
+            if without.returncode != 0:
+                yield "Bazel cannot read the tree without its built-in rules:\n" + without.stderr
+        write_planted(tree)
+        if modules:
+            refused = query(empty, "//%s/..." % PLANTED, *WITHOUT)
+            if refused.returncode == 0 or REFUSED not in refused.stderr:
+                yield "without its built-in rules Bazel reads those that were planted:\n" + refused.stderr
+        shims = changed_shims(scratch / "tagging", TAGGED, r"\g<0>")
+        found = query(shims, "kind('%s', //...) except attr(tags, '[\\[ ]%s[,\\]]', //...)" % (KINDS, TAG))
+        if found.returncode != 0:
+            yield "the query failed:\n" + found.stderr
+            return
+        labels = set(found.stdout.split())
+        for label in sorted(labels - EXPECTED):
+            yield "%s is a rule built into Bazel: load it from //configs:rules.bzl" % label
+        for label in sorted(EXPECTED - labels):
+            yield "%s was planted as a rule built into Bazel, and was not found" % label
     finally:
         subprocess.run(bazel + ["shutdown"], cwd=tree, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         # Bazel removes the write permission from what it installs.
         subprocess.run(["chmod", "-R", "u+w", str(scratch)], capture_output=True, check=False)
-    if result.returncode != 0:
-        sys.exit("the query failed:\n%s" % result.stderr)
-    return set(result.stdout.split())
 
 
 def main():
     if sys.argv[1:] not in ([], ["--modules"]):
         sys.exit(__doc__)
     with tempfile.TemporaryDirectory() as scratch:
-        found = built_in_rules(pathlib.Path(scratch), "--modules" in sys.argv)
-    for label in sorted(found - EXPECTED):
-        print("%s is a rule built into Bazel: load it from //configs:rules.bzl" % label)
-    for label in sorted(EXPECTED - found):
-        print("%s was planted as a rule built into Bazel, and was not found" % label)
-    return 0 if found == EXPECTED else 1
+        found = list(check(pathlib.Path(scratch), "--modules" in sys.argv))
+    print("\n".join(found))
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
