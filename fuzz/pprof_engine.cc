@@ -291,8 +291,8 @@ class Input {
     for (const auto &[field, bytes] : profile.blocks) {
       if (field == 1) {
         const Numbers type = Fields(bytes).Message();
-        Check(type.size() == 2 && text(type[0]) == hak_pprof_heap_types[types % 4].type &&
-                  text(type[1]) == hak_pprof_heap_types[types % 4].unit,
+        Check(type.size() == 2 && text(type[0]) == hak_pprof_heap_types[types % HAK_PPROF_HEAP_VALUES].type &&
+                  text(type[1]) == hak_pprof_heap_types[types % HAK_PPROF_HEAP_VALUES].unit,
               "a type differs");
         ++types;
       } else if (field == 3) {

@@ -66,7 +66,8 @@ static int64_t rounded(double value) { return value < 9e18 ? (int64_t)(value + 0
 
 static bool add(void *const *frame, uint32_t frames, const struct hak_stack_totals *totals) {
   const int64_t values[HAK_PPROF_HEAP_VALUES] = {rounded(totals->alloc_objects), rounded(totals->alloc_bytes),
-                                                 rounded(totals->inuse_objects), rounded(totals->inuse_bytes)};
+                                                 rounded(totals->inuse_objects), rounded(totals->inuse_bytes),
+                                                 rounded(totals->peak_objects),  rounded(totals->peak_bytes)};
   hak_pprof_add(&pprof, frame, frames, values);
   return false;
 }
@@ -82,7 +83,7 @@ static int write_profile(hak_gzip_sink *sink, void *context) {
   const int64_t period = (int64_t)HAK_SETTING(prof_sample_bytes);
   const struct hak_pprof_about about = {.types = hak_pprof_heap_types,
                                         .values = HAK_PPROF_HEAP_VALUES,
-                                        .first = HAK_PPROF_HEAP_VALUES - 1,
+                                        .first = HAK_PPROF_HEAP_FIRST,
                                         .period_type = {"space", "bytes"},
                                         .period = period != 0 ? period : 1,
                                         .time_ns = now_ns()};

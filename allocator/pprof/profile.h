@@ -29,8 +29,9 @@ struct hak_pprof_type {
 };
 
 // The values of a heap profile, in the order that pprof's users expect: alloc_objects, alloc_space, inuse_objects,
-// inuse_space.
-#define HAK_PPROF_HEAP_VALUES 4u
+// inuse_space, peak_objects, peak_space; and the one that is shown first.
+#define HAK_PPROF_HEAP_VALUES 6u
+#define HAK_PPROF_HEAP_FIRST 3u
 extern const struct hak_pprof_type hak_pprof_heap_types[HAK_PPROF_HEAP_VALUES];
 
 struct hak_pprof_about {

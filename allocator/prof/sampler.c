@@ -112,7 +112,7 @@ bool hak_sampler_stack(uint32_t number, void *const **frame, uint32_t *frames, s
   if (record != NULL) {
     *frame = record->frame;
     *frames = record->frames;
-    *totals = record->totals;
+    *totals = hak_stack_totals_of(record);
   }
   hak_lock_release_unranked(&hak_prof_mutex);
   return record != NULL;

@@ -17,6 +17,14 @@ static struct {
   uint32_t count;                     // of numbers, 0 included
 } table HAK_GUARDED_BY(hak_prof_mutex);
 
+// The peak of all stacks together. Each block that makes the sum larger than ever makes a peak of the next number. A
+// stack that has not changed since the latest peak had then what it has now; a stack keeps that when it first changes.
+static struct {
+  double bytes;  // of all stacks, now
+  double most;
+  uint64_t number;
+} peak HAK_GUARDED_BY(hak_prof_mutex);
+
 static uint64_t hash_of(void *const *frames, uint32_t count) {
   uint64_t hash = count;
   for (uint32_t i = 0; i < count; i++) {
@@ -74,22 +82,47 @@ struct hak_stack_record *hak_stack_record(uint32_t number) {
   return number < table.count ? table.records[number] : NULL;
 }
 
+// Before the record changes.
+static void keep(struct hak_stack_record *record) HAK_REQUIRES(hak_prof_mutex) {
+  if (record->kept_for == peak.number) return;
+  record->kept_for = peak.number;
+  record->totals.peak_objects = record->totals.inuse_objects;
+  record->totals.peak_bytes = record->totals.inuse_bytes;
+}
+
+struct hak_stack_totals hak_stack_totals_of(const struct hak_stack_record *record) {
+  struct hak_stack_totals totals = record->totals;
+  if (record->kept_for != peak.number) {
+    totals.peak_objects = totals.inuse_objects;
+    totals.peak_bytes = totals.inuse_bytes;
+  }
+  return totals;
+}
+
 void hak_stack_count_in(uint32_t number, double weight, uint64_t size) {
   struct hak_stack_record *record = hak_stack_record(number);
   if (record == NULL) return;  // The table was forgotten since.
+  keep(record);
   record->samples++;
   record->totals.alloc_objects += weight;
   record->totals.alloc_bytes += weight * (double)size;
   record->totals.inuse_objects += weight;
   record->totals.inuse_bytes += weight * (double)size;
+  peak.bytes += weight * (double)size;
+  if (peak.bytes > peak.most) {
+    peak.most = peak.bytes;
+    peak.number++;
+  }
 }
 
 void hak_stack_count_out(uint32_t number, double weight, uint64_t size) {
   struct hak_stack_record *record = hak_stack_record(number);
   if (record == NULL || record->samples == 0) return;  // The table was forgotten since.
+  keep(record);
   record->samples--;
   record->totals.inuse_objects -= weight;
   record->totals.inuse_bytes -= weight * (double)size;
+  peak.bytes -= weight * (double)size;
   // What rounding has left over.
   if (record->samples == 0) record->totals.inuse_objects = record->totals.inuse_bytes = 0;
 }
@@ -97,4 +130,5 @@ void hak_stack_count_out(uint32_t number, double weight, uint64_t size) {
 void hak_stack_table_start_anew(void) {
   hak_bytes_fill(&table, 0, sizeof table);
   hak_bytes_fill(&without_frames, 0, sizeof without_frames);
+  hak_bytes_fill(&peak, 0, sizeof peak);
 }

@@ -21,13 +21,17 @@ struct hak_stack_totals {
   double alloc_bytes;
   double inuse_objects;
   double inuse_bytes;
+  // What inuse_* were when the inuse_bytes of all stacks together were the most since the table was empty.
+  double peak_objects;
+  double peak_bytes;
 };
 
 struct hak_stack_record {
   uint64_t hash;
-  uint32_t next;     // in its bucket, counted from 1
-  uint32_t frames;   // not changed after the record was made, as the frames
-  uint64_t samples;  // of live blocks
+  uint32_t next;      // in its bucket, counted from 1
+  uint32_t frames;    // not changed after the record was made, as the frames
+  uint64_t samples;   // of live blocks
+  uint64_t kept_for;  // the number of the peak of which totals.peak_* are
   struct hak_stack_totals totals;
   void *frame[];
 };
@@ -40,6 +44,9 @@ struct hak_stack_record *hak_stack_record(uint32_t number) HAK_REQUIRES(hak_prof
 // Counts a sampled block that is allocated, and one that is freed. `weight` is how many blocks it stands for.
 void hak_stack_count_in(uint32_t number, double weight, uint64_t size) HAK_REQUIRES(hak_prof_mutex);
 void hak_stack_count_out(uint32_t number, double weight, uint64_t size) HAK_REQUIRES(hak_prof_mutex);
+
+// The totals of a stack.
+struct hak_stack_totals hak_stack_totals_of(const struct hak_stack_record *record) HAK_REQUIRES(hak_prof_mutex);
 
 // Forgets all stacks, whose records may be half changed.
 void hak_stack_table_start_anew(void) HAK_REQUIRES(hak_prof_mutex);

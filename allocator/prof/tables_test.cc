@@ -159,6 +159,60 @@ TEST_F(Tables, TotalsOfAStack) {
   EXPECT_EQ(hak_stack_record(number)->totals.inuse_bytes, 0);
 }
 
+// Against copies of all stacks at each peak. Whole numbers, so that sums are exact.
+TEST_F(Tables, ThePeakIsThatOfAllStacksTogether) {
+  hak_unit::Random random(3);
+  struct Stack {
+    uint32_t number;
+    std::vector<uint64_t> live;
+    double objects, bytes, peak_objects, peak_bytes;
+  };
+  std::vector<Stack> stacks;
+  double bytes = 0;
+  double most = 0;
+  const auto compare = [&stacks] {
+    for (const Stack &stack : stacks) {
+      const struct hak_stack_totals totals = hak_stack_totals_of(hak_stack_record(stack.number));
+      ASSERT_EQ(totals.peak_objects, stack.peak_objects);
+      ASSERT_EQ(totals.peak_bytes, stack.peak_bytes);
+    }
+  };
+  for (int i = 0; i < hak_unit::Operations(20000); i++) {
+    if (stacks.empty() || (stacks.size() < 30 && random.OneIn(50))) {
+      void *frame = Address(stacks.size());
+      stacks.push_back({hak_stack_number(&frame, 1), {}, 0, 0, 0, 0});
+    }
+    Stack &stack = stacks[random.Below(stacks.size())];
+    // The heap grows for a while, and shrinks for a while.
+    const bool grows = random.Below(100) < (i / 500 % 2 == 0 ? 70u : 30u);
+    if (grows || stack.live.empty()) {
+      const uint64_t size = 1 + random.Below(1000);
+      hak_stack_count_in(stack.number, 2, size);
+      stack.live.push_back(size);
+      stack.objects += 2;
+      stack.bytes += 2.0 * static_cast<double>(size);
+      bytes += 2.0 * static_cast<double>(size);
+    } else {
+      const uint64_t size = stack.live.back();
+      hak_stack_count_out(stack.number, 2, size);
+      stack.live.pop_back();
+      stack.objects -= 2;
+      stack.bytes -= 2.0 * static_cast<double>(size);
+      bytes -= 2.0 * static_cast<double>(size);
+    }
+    if (bytes > most) {
+      most = bytes;
+      for (Stack &each : stacks) {
+        each.peak_objects = each.objects;
+        each.peak_bytes = each.bytes;
+      }
+    }
+    if (random.OneIn(10)) compare();
+  }
+  compare();
+  EXPECT_LT(bytes, most);
+}
+
 TEST_F(Tables, WithoutMemoryNothingIsKept) {
   const hak_unit::FaultPlan plan(HAK_FAULT_MAP);
   // Records of other boxes may have room for a few.

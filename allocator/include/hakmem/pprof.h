@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Heap profiles in pprof's format (profile.proto, in gzip) from the samples that hakmem takes while HAKMEM_PROF is on:
-// alloc_objects, alloc_space, inuse_objects and inuse_space of each stack. hakmem-prof and `go tool pprof` read them.
+// alloc_objects, alloc_space, inuse_objects, inuse_space, and what these two were at the peak: peak_objects and
+// peak_space, of each stack. hakmem-prof and `go tool pprof` read them.
 // A library of its own, @hakmem//allocator:pprof, so that only programs that want it have its code; libhakmem.so has
 // it. With it hakmem also writes profiles without a call, at the end of the process and by signal: HAKMEM_PROF_DUMP and
 // HAKMEM_DUMP_SIGNAL, docs/OBSERVABILITY.md.

@@ -25,6 +25,8 @@ def main():
         for sample, wanted in {
             # Every block is sampled and counts once, so the figures are exact.
             "inuse_objects": {"HoldsBlocks": 1000, "HoldsALargeBlock": 1, "DropsBlocks": 0},
+            # The first two came first, the dropped blocks between them.
+            "peak_objects": {"HoldsBlocks": 1000, "HoldsALargeBlock": 1, "DropsBlocks": 0},
             "alloc_objects": {"HoldsBlocks": 1000, "HoldsALargeBlock": 1, "DropsBlocks": 500},
         }.items():
             text = subprocess.run([TOOL, "--sample", sample, path], stdout=subprocess.PIPE, check=True).stdout.decode()
