@@ -77,7 +77,7 @@ class Deb(commands.PackageTest):
     def test_files_owners_and_modes(self):
         version = self.field("Version")
         self.assertEqual(self.files(), sorted([
-            "usr/bin/hakmem-prof", "usr/bin/hakmem-run", "usr/include/hakmem/compat/jemalloc.h", "usr/include/hakmem/compat/tcmalloc.h",
+            "usr/bin/hakmem-prof", "usr/bin/hakmem-run", "usr/bin/hakmem-top", "usr/include/hakmem/compat/jemalloc.h", "usr/include/hakmem/compat/tcmalloc.h",
             "usr/include/hakmem/expect_heap.h", "usr/include/hakmem/hakmem.h", "usr/include/hakmem/memory_resource.h",
             "usr/include/hakmem/pprof.h", "usr/include/hakmem/stl_allocator.h", LIB + "/cmake/hakmem/hakmem-config-version.cmake",
             LIB + "/cmake/hakmem/hakmem-config.cmake", LIB + "/libhakmem.a", LIB + "/libhakmem.so",
@@ -85,8 +85,8 @@ class Deb(commands.PackageTest):
             LIB + "/pkgconfig/hakmem.pc", "usr/share/doc/hakmem/changelog.gz", "usr/share/doc/hakmem/copyright",
             "usr/share/hakmem/prof/prof_elf.py", "usr/share/hakmem/prof/prof_page.html", "usr/share/hakmem/prof/prof_page.py",
             "usr/share/hakmem/prof/prof_profile.py", "usr/share/hakmem/prof/prof_report.py",
-            "usr/share/hakmem/prof/prof_symbols.py", "usr/share/man/man1/hakmem-prof.1.gz",
-            "usr/share/man/man1/hakmem-run.1.gz", "usr/share/man/man3/hakmem.3.gz"]))
+            "usr/share/hakmem/prof/prof_symbols.py", "usr/share/hakmem/top/top_page.py", "usr/share/hakmem/top/top_view.py",
+            "usr/share/man/man1/hakmem-prof.1.gz", "usr/share/man/man1/hakmem-run.1.gz", "usr/share/man/man1/hakmem-top.1.gz", "usr/share/man/man3/hakmem.3.gz"]))
         for line in run("dpkg-deb", "-c", PACKAGE).stdout.decode().splitlines():
             mode, owner, _, _, _, name = line.split()[:6]
             self.assertEqual(owner, "root/root", line)

@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import stat
+import subprocess
 import sys
 import unittest
 
@@ -19,7 +20,7 @@ from commands import PackageTest, files_below, run, version_of
 INSTALL, CONSUMER, SOURCES = sys.argv[1], pathlib.Path(sys.argv[2]).resolve(), sys.argv[3:]
 SERVES = re.compile(r"hakmem \d+\.\d+\.\d+ \w+ header=\w+ serves\n")
 
-FILES = ["bin/hakmem-prof", "bin/hakmem-run", "include/hakmem/compat/jemalloc.h", "include/hakmem/compat/tcmalloc.h",
+FILES = ["bin/hakmem-prof", "bin/hakmem-run", "bin/hakmem-top", "include/hakmem/compat/jemalloc.h", "include/hakmem/compat/tcmalloc.h",
          "include/hakmem/expect_heap.h", "include/hakmem/hakmem.h", "include/hakmem/memory_resource.h", "include/hakmem/pprof.h",
          "include/hakmem/stl_allocator.h",
          "lib/cmake/hakmem/hakmem-config-version.cmake",
@@ -27,7 +28,8 @@ FILES = ["bin/hakmem-prof", "bin/hakmem-run", "include/hakmem/compat/jemalloc.h"
          "lib/libhakmem.so.VERSION", "lib/pkgconfig/hakmem-static.pc", "lib/pkgconfig/hakmem.pc",
          "share/doc/hakmem/LICENSE", "share/hakmem/prof/prof_elf.py", "share/hakmem/prof/prof_page.html",
          "share/hakmem/prof/prof_page.py", "share/hakmem/prof/prof_profile.py", "share/hakmem/prof/prof_report.py",
-         "share/hakmem/prof/prof_symbols.py", "share/man/man1/hakmem-prof.1", "share/man/man1/hakmem-run.1", "share/man/man3/hakmem.3"]
+         "share/hakmem/prof/prof_symbols.py", "share/hakmem/top/top_page.py", "share/hakmem/top/top_view.py",
+         "share/man/man1/hakmem-prof.1", "share/man/man1/hakmem-run.1", "share/man/man1/hakmem-top.1", "share/man/man3/hakmem.3"]
 
 
 def install(*arguments, **variables):
@@ -59,7 +61,7 @@ class Installed(PackageTest):
         for path in self.prefix.rglob("*"):
             mode = stat.S_IMODE(path.lstat().st_mode)
             if not path.is_symlink():
-                wanted = 0o755 if path.is_dir() or path.name in ("hakmem-run", "hakmem-prof") else 0o644
+                wanted = 0o755 if path.is_dir() or path.name in ("hakmem-run", "hakmem-prof", "hakmem-top") else 0o644
                 self.assertEqual(oct(mode), oct(wanted), path)
             self.assertFalse(path.name.startswith("."), path)
         lib = self.prefix / "lib"
@@ -232,6 +234,20 @@ class Installed(PackageTest):
         done = run(self.prefix / "bin/hakmem-prof", __file__)
         self.assertEqual(done.returncode, 2)
         self.assertRegex(done.stderr, r"\Ahakmem-prof: .* no profile[^\n]*\n\Z")
+        self.assertEqual(files_below(self.prefix), self.expected_files(), "it leaves no files behind")
+
+    def test_hakmem_top(self):
+        self.assertIn("usage: hakmem-top", self.ok(self.prefix / "bin/hakmem-top", "--help"))
+        # A program that exists, by hakmem-run.
+        program = subprocess.Popen([self.prefix / "bin/hakmem-run", "HAKMEM_STATS_PAGE=1", "sleep", "1000"])
+        try:
+            while not os.path.exists("/dev/shm/hakmem-stats-%d" % program.pid):
+                self.assertIsNone(program.poll())
+            self.assertIn('"name": "sleep"', self.ok(self.prefix / "bin/hakmem-top", "--once", "--json", str(program.pid)))
+        finally:
+            program.kill()
+            program.wait()
+            os.unlink("/dev/shm/hakmem-stats-%d" % program.pid)
         self.assertEqual(files_below(self.prefix), self.expected_files(), "it leaves no files behind")
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the Debian package: library, archive, header, hakmem-run, hakmem-prof and man pages in
+"""Makes the Debian package: library, archive, header, hakmem-run, hakmem-prof, hakmem-top and man pages in
 one.
 
 usage: make_deb.py --architecture ARCH --multiarch TRIPLET --strip PROGRAM OUTPUT SOURCE...
@@ -44,7 +44,8 @@ Description: general-purpose malloc
  back to the system, and notices double frees and other misuse.
  .
  This package holds the shared library, what is needed to build with it,
- hakmem-run, and hakmem-prof, which shows heap profiles and needs Python.
+ hakmem-run, and two tools that need Python: hakmem-prof, which shows heap
+ profiles, and hakmem-top, which shows the memory of a running program.
 """
 
 CHANGELOG = """\

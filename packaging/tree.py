@@ -10,8 +10,8 @@ import tempfile
 # The files of the build, by the names that `File.source` uses.
 SOURCES = ("libhakmem.so.0", "libhakmem.a", "hakmem.h", "expect_heap.h", "memory_resource.h", "pprof.h", "stl_allocator.h", "jemalloc.h", "tcmalloc.h",
            "hakmem-run", "hakmem-prof", "prof_elf.py", "prof_page.html", "prof_page.py", "prof_profile.py", "prof_report.py",
-           "prof_symbols.py", "ENV.md", "LICENSE", "hakmem.pc.in", "hakmem-static.pc.in", "hakmem-config.cmake.in",
-           "hakmem-config-version.cmake.in", "hakmem.3.in", "hakmem-prof.1.in", "hakmem-run.1.in")
+           "prof_symbols.py", "hakmem-top", "top_page.py", "top_view.py", "ENV.md", "LICENSE", "hakmem.pc.in", "hakmem-static.pc.in", "hakmem-config.cmake.in",
+           "hakmem-config-version.cmake.in", "hakmem.3.in", "hakmem-prof.1.in", "hakmem-run.1.in", "hakmem-top.1.in")
 
 # Those that //:install_profiles installs side by side, from libhakmem-PROFILE.so.0.
 PROFILES = ("fast", "standard", "observe", "hardened")
@@ -66,7 +66,8 @@ def tree(sources, prefix, libdir):
         return re.sub(r"@([A-Z]+)@", lambda match: words[match.group(1)], content[name].decode()).encode()
 
     library = "libhakmem.so." + version
-    parts = {"share/hakmem/prof/" + name: (content[name], None, 0o644) for name in SOURCES if name.startswith("prof_")}
+    parts = {"share/hakmem/%s/%s" % (name[:name.index("_")], name): (content[name], None, 0o644)
+             for name in SOURCES if name.startswith(("prof_", "top_"))}
     builds = {
         "%s/hakmem/%s/libhakmem.so.0" % (libdir, profile): (pathlib.Path(path).read_bytes(), None, 0o644)
         for profile, path in ((profile, sources.get("libhakmem-%s.so.0" % profile)) for profile in PROFILES)
@@ -77,6 +78,7 @@ def tree(sources, prefix, libdir):
         **parts,
         "bin/hakmem-prof": (content["hakmem-prof"], None, 0o755),
         "bin/hakmem-run": (content["hakmem-run"], None, 0o755),
+        "bin/hakmem-top": (content["hakmem-top"], None, 0o755),
         "include/hakmem/compat/jemalloc.h": (content["jemalloc.h"], None, 0o644),
         "include/hakmem/compat/tcmalloc.h": (content["tcmalloc.h"], None, 0o644),
         "include/hakmem/expect_heap.h": (content["expect_heap.h"], None, 0o644),
@@ -94,6 +96,7 @@ def tree(sources, prefix, libdir):
         libdir + "/cmake/hakmem/hakmem-config-version.cmake": (filled("hakmem-config-version.cmake.in"), None, 0o644),
         "share/man/man1/hakmem-prof.1": (filled("hakmem-prof.1.in"), None, 0o644),
         "share/man/man1/hakmem-run.1": (filled("hakmem-run.1.in"), None, 0o644),
+        "share/man/man1/hakmem-top.1": (filled("hakmem-top.1.in"), None, 0o644),
         "share/man/man3/hakmem.3": (filled("hakmem.3.in"), None, 0o644),
         "share/doc/hakmem/LICENSE": (content["LICENSE"], None, 0o644),
     }

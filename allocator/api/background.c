@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <sys/prctl.h>
 
+#include "allocator/observe/stats_page.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/futex.h"
@@ -66,6 +67,7 @@ static void work(void) {
     pause_ms(pace.sleep_ms);
     const bool worked = hak_reclaim_slice(NULL, SLICE_US);
     atomic_fetch_add_explicit(&hak_background_round_count, 1, memory_order_relaxed);
+    hak_stats_page_tick();
     quiet = worked ? 0 : quiet + 1;
     if (quiet < pace.patience) continue;
     wait_for_work();

@@ -18,6 +18,7 @@
 #include "allocator/hot/free_checks.h"
 #include "allocator/large/large.h"
 #include "allocator/observe/pressure.h"
+#include "allocator/observe/stats_page.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/guard_budget.h"
 
@@ -125,6 +126,7 @@ HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero) {
   }
   if (HAK_UNLIKELY(block == NULL)) block = large_after_release(size, align, zero);
   if (HAK_GUARDED) hak_guard_budget_tell();
+  hak_stats_page_tick();
   if (HAK_UNLIKELY(block == NULL)) errno = ENOMEM;
   // Every large block of these builds comes from here.
   if (HAK_GUARDED && hak_is_sampled(size)) hak_sampled_note(block, size, CALLER);

@@ -24,6 +24,7 @@
 #include "allocator/meta/meta.h"
 #include "allocator/observe/pressure.h"
 #include "allocator/observe/statistics.h"
+#include "allocator/observe/stats_page.h"
 #include "allocator/os/auxv.h"
 #include "allocator/os/barrier.h"
 #include "allocator/os/bytes.h"
@@ -317,6 +318,7 @@ static void after_fork_in_child(void) HAK_NO_THREAD_SAFETY_ANALYSIS("fork has th
   hak_fork_mark_renew();
   hak_reclaim_forked();
   if (!HAK_FAST) hak_pressure_forked();
+  if (!HAK_FAST) hak_stats_page_forked();
   if (heap != NULL) hak_thread_mark_set(&heap->mark);
   if (forks_alone) {
     forks--;
@@ -373,6 +375,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
   if (HAK_PROF && hak_sampler_is_on()) hak_modules_refresh();
   start_triggers();
   hak_background_start();
+  hak_stats_page_tick();
 }
 
 // ---- Exit ---------------------------------------------------------------------------------------
@@ -388,6 +391,7 @@ __attribute__((destructor)) static void check_at_exit(void) {
   // Before the check, so that the profile and the statistics are those of the program.
   if (HAK_PROF) hak_process_triggers_exit();
   if (HAK_SETTING(stats_at_exit)) hak_statistics_dump();
+  if (!HAK_FAST) hak_stats_page_end();
   if (!HAK_FAST && heap != NULL) {
     hak_heap_enter(heap);
     hak_freed_require_untouched(heap);

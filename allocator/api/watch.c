@@ -9,6 +9,7 @@
 #include "allocator/heap/quarantine.h"
 #include "allocator/heap/remote.h"
 #include "allocator/heap/thread_cache.h"
+#include "allocator/observe/stats_page.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/os.h"
 #include "allocator/policy/config.h"
@@ -50,10 +51,12 @@ void hak_watch_after_slow(struct hak_heap *heap) {
   if (HAK_UNLIKELY(heap->upkeep.tick_due)) reclaim_work(heap, hak_os_now_ms());
   if (HAK_UNLIKELY(hak_reclaim_worth_watching())) begin_watch(heap, hak_os_now_ms());
   hak_watch_samples(heap);
+  hak_stats_page_tick();
 }
 
 void hak_watch_after_large(struct hak_heap *heap) {
   hak_background_wake();
+  hak_stats_page_tick();
   if (HAK_LIKELY(!hak_reclaim_may_be_worth())) return;
   // A watched thread has decided when it reads the clock next.
   if (heap != NULL && heap->watch.on && hak_thread_between_looks() != NULL) return;
@@ -66,6 +69,7 @@ void hak_watch_after_thread(void) {
   hak_reclaim_step(NULL, now);
   hak_reclaim_judge(NULL, now);
   hak_background_wake();
+  hak_stats_page_tick();
 }
 
 // Cached blocks keep the slabs of the peak in use, and the bins are still as large as the peak made them.
@@ -113,6 +117,7 @@ static bool check_clock(struct hak_heap *heap) {
     heap->watch.work_ms = now;
     empty_cache(heap, now);
     do_slice(heap, now);
+    hak_stats_page_tick();
     if (!hak_reclaim_judge(heap, now)) return true;
   }
   return heap->watch.used >= HAK_WATCH_CALLS;

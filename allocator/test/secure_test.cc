@@ -28,8 +28,9 @@ namespace {
 
 constexpr uid_t kNobody = 65534;
 
-const char *const kEnvironment[] = {"HAKMEM_PROFILE=lean", "HAKMEM_THREAD_CACHE_KB=77", "HAKMEM_SHOW_CONFIG=1",
-                                    "HAKMEM_STATS_AT_EXIT=1", "HAKMEM_MEMORY_LIMIT_MB=nonsense"};
+const char *const kEnvironment[] = {"HAKMEM_PROFILE=lean",  "HAKMEM_THREAD_CACHE_KB=77",
+                                    "HAKMEM_SHOW_CONFIG=1", "HAKMEM_STATS_AT_EXIT=1",
+                                    "HAKMEM_STATS_PAGE=1",  "HAKMEM_MEMORY_LIMIT_MB=nonsense"};
 
 // Prints whether the kernel considers the process secure, and the sources of its settings.
 int Child() {

@@ -3,6 +3,42 @@
 
 API_MUTANTS = [
     {
+        "name": "stats_page_slots_swapped",
+        "file": "allocator/observe/stats_page.c",
+        "old": "(next & 1) * HAK_STATS_PAGE_SLOT",
+        "new": "(~next & 1) * HAK_STATS_PAGE_SLOT",
+        "kind": "torn read",
+        "breaks": "a reader gets the text that is being written",
+        "killer": "//allocator/test:stats_page_test",
+    },
+    {
+        "name": "stats_page_follows_links",
+        "file": "allocator/observe/stats_page.c",
+        "old": "O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC",
+        "new": "O_RDWR | O_CREAT | O_CLOEXEC",
+        "kind": "missing check",
+        "breaks": "a link in the place of the page leads to another file, which is overwritten",
+        "killer": "//allocator/test:stats_page_test",
+    },
+    {
+        "name": "stats_page_stays",
+        "file": "allocator/observe/stats_page.c",
+        "old": "    remove_file(&path);\n  }\n  leave();",
+        "new": "  }\n  leave();",
+        "kind": "leak",
+        "breaks": "the page stays when its process ends",
+        "killer": "//allocator/test:stats_page_test",
+    },
+    {
+        "name": "stats_page_of_parent",
+        "file": "allocator/observe/stats_page.c",
+        "old": "if (mine.process != process || process == 0) begin(process);",
+        "new": "if (mine.process == 0) begin(process);",
+        "kind": "stale state",
+        "breaks": "the child of a fork writes into its parent's page",
+        "killer": "//allocator/test:stats_page_test",
+    },
+    {
         "name": "pressure_of_garbage",
         "file": "allocator/policy/memory_limit.c",
         "old": "return wanted > facts->purge_at && (",
