@@ -144,6 +144,7 @@ static void initialise(void) {
   if (!atomic_load_explicit(&initialised, memory_order_relaxed)) {
     hak_report_name_program((const char *)hak_auxv(HAK_AUXV_PROGRAM));
     hak_gate_init();
+    if (HAK_PROF) hak_sampler_obey_setting();
     // With this setting off, hakmem must not open files: the program may have forbidden that.
     if (HAK_GUARDED && hak_config.cgroup_limit) hak_guard_budget_init(hak_os_mapping_limit());
     hak_slab_map_init(hak_config.slab_map_form);
@@ -168,6 +169,7 @@ int hak_process_configure(const char *name, const char *value) {
   // The lock admits one change at a time, and none during a fork.
   enter_init();
   const int error = hak_gate_set(name, value);
+  if (HAK_PROF) hak_sampler_obey_setting();
   if (error == 0 && hak_text_is(name, hak_gates[HAK_GATE_CGROUP_LIMIT].name)) hak_limit_read_group();
   leave_init();
   if (error == 0) {
@@ -239,6 +241,7 @@ HAK_COLD struct hak_heap *hak_thread_attach(void) {
   // Before pthread_setspecific, which may allocate.
   heap->watch.on = false;
   hak_thread_set_heap(heap);
+  hak_watch_tracer(heap);
   hak_watch_samples(heap);
   const bool marked = hak_thread_mark_set(&heap->mark);
   // If the key already has a value, another library set it. Acquire: sees the key.

@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "allocator/api/process.h"
+#include "allocator/api/watch.h"
 #include "allocator/block/size_class.h"
 #include "allocator/heap/heap.h"
 #include "allocator/hot/cold_entry.h"
@@ -50,10 +51,12 @@ bool hak_sampled_count(size_t size) {
 }
 
 static void note(void *block, size_t size, const void *caller) {
-  const struct hak_heap *heap = hak_thread_heap_if_any();
+  struct hak_heap *heap = hak_thread_heap_if_any();
   if (heap == NULL) return;
   mark(block);
   hak_sampler_note(&heap->sample, block, size, caller);
+  // Sampling has ended since the block was counted, and so may have the watch, on which its free depends.
+  if (HAK_GUARDED && HAK_UNLIKELY(!hak_sampler_is_on())) hak_watch_samples_of_all(heap);
 }
 
 void *hak_sampled_take(size_t size, size_t align, bool zero, const void *caller) {

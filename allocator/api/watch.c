@@ -29,8 +29,13 @@
 // How many calls of a thread come between two looks whether they must still be watched because of samples.
 #define SAMPLED_CALLS 1000u
 
+void hak_watch_tracer(struct hak_heap *heap) {
+  if (HAK_UNLIKELY(hak_sampler_follow_tracer())) hak_watch_samples_of_all(heap);
+}
+
 static HAK_COLD void reclaim_work(struct hak_heap *heap, uint64_t now) {
   heap->upkeep.tick_due = false;
+  hak_watch_tracer(heap);
   hak_reclaim_step(heap, now);
   hak_reclaim_judge(heap, now);
   hak_background_wake();
@@ -57,6 +62,7 @@ void hak_watch_after_slow(struct hak_heap *heap) {
 void hak_watch_after_large(struct hak_heap *heap) {
   hak_background_wake();
   hak_stats_page_tick();
+  hak_watch_tracer(heap);
   if (HAK_LIKELY(!hak_reclaim_may_be_worth())) return;
   // A watched thread has decided when it reads the clock next.
   if (heap != NULL && heap->watch.on && hak_thread_between_looks() != NULL) return;
@@ -128,6 +134,7 @@ bool hak_watch_call(struct hak_heap *heap) {
     heap->watch.skip--;
     return false;
   }
+  hak_watch_tracer(heap);
   if (heap->watch.on && !check_clock(heap)) return false;
   heap->watch.on = false;
   heap->watch.skip = SAMPLED_CALLS;

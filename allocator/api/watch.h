@@ -27,6 +27,10 @@ void hak_watch_after_thread(void);
 // Call it for each call of a watched thread. True: the watch is over.
 HAK_NOINLINE bool hak_watch_call(struct hak_heap *heap);
 
+// Looks whether a tracer has come or gone (prof/probes.h). If one has come, allocations are sampled, and all threads
+// are watched. Hold no lock. `heap` is the calling thread's, or NULL.
+void hak_watch_tracer(struct hak_heap *heap);
+
 // Watches the calls of the thread that owns `heap` while allocations are sampled (api/sampled.h), unless they are
 // watched already. Call it when the thread opens its heap.
 void hak_watch_samples(struct hak_heap *heap);

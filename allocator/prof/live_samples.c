@@ -84,22 +84,30 @@ bool hak_live_sample_put(const struct hak_live_sample *sample) {
   return true;
 }
 
-bool hak_live_sample_take(const void *address, struct hak_live_sample *out) {
-  if (table.buckets == NULL) return false;
+// The link to the address's slot. NULL: there is none.
+static uint32_t *find(const void *address) HAK_REQUIRES(hak_prof_mutex) {
+  if (table.buckets == NULL) return NULL;
   for (uint32_t *link = bucket_of(address); *link != 0; link = &slot_at(*link - 1)->next) {
-    const uint32_t slot = *link;
-    struct hak_live_sample *const sample = slot_at(slot - 1);
-    if (sample->address != address) continue;
-    *out = *sample;
-    *link = sample->next;
-    sample->address = NULL;
-    sample->next = table.free;
-    table.free = slot;
-    table.count--;
-    note_count();
-    return true;
+    if (slot_at(*link - 1)->address == address) return link;
   }
-  return false;
+  return NULL;
+}
+
+bool hak_live_sample_is_there(const void *address) { return find(address) != NULL; }
+
+bool hak_live_sample_take(const void *address, struct hak_live_sample *out) {
+  uint32_t *const link = find(address);
+  if (link == NULL) return false;
+  const uint32_t slot = *link;
+  struct hak_live_sample *const sample = slot_at(slot - 1);
+  *out = *sample;
+  *link = sample->next;
+  sample->address = NULL;
+  sample->next = table.free;
+  table.free = slot;
+  table.count--;
+  note_count();
+  return true;
 }
 
 uint32_t hak_live_sample_read(uint32_t *slot, struct hak_live_sample *out, uint32_t room) {

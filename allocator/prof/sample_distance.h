@@ -31,6 +31,11 @@ uint64_t hak_sample_distance(uint64_t *state, uint64_t mean);
 // like one of 1 byte.
 double hak_sample_weight(uint64_t size, uint64_t mean);
 
+// The same in bytes, as a whole number: less than one byte off.
+HAK_INLINE uint64_t hak_sample_weighted_bytes(double weight, uint64_t size) {
+  return (uint64_t)(weight * (double)size + 0.5);
+}
+
 // How many bytes a block of `size` bytes takes of the distance.
 HAK_INLINE uint64_t hak_sample_bytes(uint64_t size) { return size != 0 ? size : 1; }
 

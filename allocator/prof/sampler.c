@@ -26,6 +26,34 @@ static void lock(void) HAK_ACQUIRE(hak_prof_mutex) {
   mend();
 }
 
+// ---- On and off ---------------------------------------------------------------------------------
+
+HAK_ATOMIC(uint32_t) hak_sampler_reasons;
+
+// True: it was not among them.
+static bool add_reason(uint32_t reason) {
+  // Relaxed: see the declaration.
+  return (atomic_fetch_or_explicit(&hak_sampler_reasons, reason, memory_order_relaxed) & reason) == 0;
+}
+static void remove_reason(uint32_t reason) {
+  atomic_fetch_and_explicit(&hak_sampler_reasons, ~reason, memory_order_relaxed);  // Relaxed: as above.
+}
+
+void hak_sampler_obey_setting(void) {
+  if (HAK_SETTING(prof)) {
+    add_reason(HAK_SAMPLER_BY_SETTING);
+  } else {
+    remove_reason(HAK_SAMPLER_BY_SETTING);
+  }
+}
+
+// A thread that is late with what it saw is put right by the next look.
+bool hak_sampler_trace(bool traced) {
+  if (traced) return add_reason(HAK_SAMPLER_BY_TRACER);
+  remove_reason(HAK_SAMPLER_BY_TRACER);
+  return false;
+}
+
 // ---- Counting -----------------------------------------------------------------------------------
 
 bool hak_sampler_count_slowly(struct hak_sample_state *state, uint64_t size) {
@@ -59,11 +87,17 @@ void hak_sampler_note(const struct hak_sample_state *state, void *block, uint64_
   struct hak_live_sample stale;
   lock();
   // Left over if the block was freed where nobody counted. The address is this block's now.
-  if (hak_live_sample_take(block, &stale)) hak_stack_count_out(stale.stack, stale.weight, stale.size);
+  const bool was_there = hak_live_sample_take(block, &stale);
+  if (was_there) hak_stack_count_out(stale.stack, stale.weight, stale.size);
   sample.stack = hak_stack_number(frames, count);
   hak_stack_count_in(sample.stack, sample.weight, size);
-  if (!hak_live_sample_put(&sample)) hak_stack_count_out(sample.stack, sample.weight, size);
+  // Without room its free will not be seen: it counts as freed at once.
+  const bool kept = hak_live_sample_put(&sample);
+  if (!kept) hak_stack_count_out(sample.stack, sample.weight, size);
   hak_sampler_unlock();
+  if (was_there) hak_probe_free(block);
+  hak_probe_alloc(block, size, hak_sample_weighted_bytes(sample.weight, size));
+  if (!kept) hak_probe_free(block);
 }
 
 bool hak_sampler_take_out(const void *block, struct hak_live_sample *out) {
@@ -76,13 +110,18 @@ bool hak_sampler_take_out(const void *block, struct hak_live_sample *out) {
 void hak_sampler_count_out(const struct hak_live_sample *sample) {
   lock();
   hak_stack_count_out(sample->stack, sample->weight, sample->size);
+  // The block is gone already. If another sampled block has its address now, a tracer may have seen that one begin, and
+  // must not take this for its end. Under the lock, so that no other block comes between the look and the probe.
+  if (!hak_live_sample_is_there(sample->address)) hak_probe_free(sample->address);
   hak_sampler_unlock();
 }
 
 void hak_sampler_put_back(const struct hak_live_sample *sample) {
   lock();
-  if (!hak_live_sample_put(sample)) hak_stack_count_out(sample->stack, sample->weight, sample->size);
+  const bool kept = hak_live_sample_put(sample);
+  if (!kept) hak_stack_count_out(sample->stack, sample->weight, sample->size);
   hak_sampler_unlock();
+  if (!kept) hak_probe_free(sample->address);
 }
 
 bool hak_sampler_forget(const void *block) {
@@ -91,6 +130,7 @@ bool hak_sampler_forget(const void *block) {
   const bool found = hak_live_sample_take(block, &sample);
   if (found) hak_stack_count_out(sample.stack, sample.weight, sample.size);
   hak_sampler_unlock();
+  if (found) hak_probe_free(block);
   return found;
 }
 

@@ -14,6 +14,7 @@
 #include "allocator/os/lock_annotations.h"
 #include "allocator/policy/config.h"
 #include "allocator/prof/live_samples.h"
+#include "allocator/prof/probes.h"
 #include "allocator/prof/prof_lock.h"
 #include "allocator/prof/sample_distance.h"
 #include "allocator/prof/stack_table.h"
@@ -25,8 +26,28 @@ HAK_C_BEGIN
 typedef void hak_sampler_call(void);
 extern HAK_ATOMIC(hak_sampler_call *) hak_sampler_due;
 
+// Why allocations are counted: a sum of these. Relaxed: a change takes effect with a thread's next calls.
+#define HAK_SAMPLER_BY_SETTING 1u  // HAKMEM_PROF
+#define HAK_SAMPLER_BY_TRACER 2u   // a tracer is attached to a probe (probes.h)
+extern HAK_ATOMIC(uint32_t) hak_sampler_reasons;
+HAK_INLINE uint32_t hak_sampler_reasons_now(void) {
+  return atomic_load_explicit(&hak_sampler_reasons, memory_order_relaxed);  // Relaxed: as above.
+}
 // Whether allocations are counted.
-HAK_INLINE bool hak_sampler_is_on(void) { return HAK_PROF && HAK_SETTING(prof); }
+HAK_INLINE bool hak_sampler_is_on(void) { return HAK_PROF && hak_sampler_reasons_now() != 0; }
+
+// Call it after HAKMEM_PROF was set.
+void hak_sampler_obey_setting(void);
+
+// The slow part of hak_sampler_follow_tracer.
+HAK_COLD bool hak_sampler_trace(bool traced);
+// Looks whether a tracer has come or gone, and counts allocations for as long as one is there. True: one has come.
+HAK_INLINE bool hak_sampler_follow_tracer(void) {
+  if (!HAK_PROF) return false;
+  const bool traced = hak_probes_are_traced();
+  if (HAK_LIKELY(traced == ((hak_sampler_reasons_now() & HAK_SAMPLER_BY_TRACER) != 0))) return false;
+  return hak_sampler_trace(traced);
+}
 
 // Whether there are live samples. Relaxed: whoever frees a block has seen its allocation.
 HAK_INLINE bool hak_sampler_has_live(void) {
@@ -49,7 +70,8 @@ HAK_INLINE bool hak_sampler_count(struct hak_sample_state *state, uint64_t size)
   return hak_sampler_count_slowly(state, size);
 }
 
-// Notes a block for which hak_sampler_count said true. `caller`: the return address with which its stack begins.
+// Notes a block for which hak_sampler_count said true. `caller`: the return address with which its stack begins. All of
+// these functions pass the probes (probes.h) too.
 void hak_sampler_note(const struct hak_sample_state *state, void *block, uint64_t size, const void *caller);
 // Forgets the block before it is freed. False: it is not sampled.
 bool hak_sampler_forget(const void *block);
