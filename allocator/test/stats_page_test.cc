@@ -152,7 +152,7 @@ int Fork() {
   Print("child_left", Exists(PathOf(pid)));
   Text text;
   Print("parent", ReadPage(PathOf(getpid()), &text) && text.process == static_cast<uint64_t>(getpid()));
-  return status;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 99;
 }
 
 // Threads write as often as they can, with a clock of their own, while another reads.
