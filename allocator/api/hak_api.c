@@ -75,6 +75,8 @@ void hak_free_nocache(void *ptr) {
   }
 }
 
+hak_output hak_set_output(hak_output output) { return hak_line_set_output(output); }
+
 void hak_thread_flush(void) { hak_release_thread(); }
 size_t hak_trim(size_t keep_bytes) { return hak_release_all(keep_bytes); }
 

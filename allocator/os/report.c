@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "allocator/os/atomic.h"
 #include "allocator/os/signal_action.h"
 #include "allocator/os/signal_mask.h"
 #include "allocator/os/sys_call.h"
@@ -54,8 +55,21 @@ void hak_line_number(struct hak_line *line, int64_t value) {
   hak_line_text(line, &digits[at]);
 }
 
+// Acquire and release: a thread that calls the function sees what was done before it was set.
+static HAK_ATOMIC(hak_line_output) output;
+static hak_line_output current_output(void) { return atomic_load_explicit(&output, memory_order_acquire); }
+// Acquire and release: as above; the caller may pass the old function on.
+hak_line_output hak_line_set_output(hak_line_output wanted) {
+  return atomic_exchange_explicit(&output, wanted, memory_order_acq_rel);
+}
+
 void hak_line_write(struct hak_line *line) {
   line->text[line->length++] = '\n';
+  const hak_line_output give_to = current_output();
+  if (give_to != NULL) {
+    give_to(line->text, line->length);
+    return;
+  }
   size_t done = 0;
   while (done < line->length) {
     const long n = hak_sys_write(STDERR_FILENO, line->text + done, line->length - done);
@@ -84,7 +98,7 @@ static bool stderr_takes_a_line(long within_ms) {
 static void write_last_line(struct hak_line *line) {
   // If the reader of stderr is gone, SIGPIPE must not end the process instead.
   hak_signal_mask(SIG_BLOCK, HAK_SIGNAL(SIGPIPE));
-  if (stderr_takes_a_line(LAST_LINE_MS)) hak_line_write(line);
+  if (current_output() != NULL || stderr_takes_a_line(LAST_LINE_MS)) hak_line_write(line);
 }
 
 static bool sigpipe_is_pending(void) {
@@ -94,6 +108,10 @@ static bool sigpipe_is_pending(void) {
 }
 
 HAK_COLD void hak_line_offer(struct hak_line *line) {
+  if (current_output() != NULL) {
+    hak_line_write(line);
+    return;
+  }
   if (!stderr_takes_a_line(0)) return;
   const hak_signal_set before = hak_signal_mask(SIG_BLOCK, HAK_SIGNAL(SIGPIPE));
   const bool was_pending = sigpipe_is_pending();

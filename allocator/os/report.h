@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Lines on stderr for the operator. Nothing here allocates, takes a lock or changes errno, so it can be called from
-// anywhere, also under a lock or with a corrupted heap.
+// Lines for the operator, on stderr or where the program wants them. Nothing here allocates, takes a lock or changes
+// errno, so it can be called from anywhere, also under a lock or with a corrupted heap.
 #ifndef HAKMEM_OS_REPORT_H_
 #define HAKMEM_OS_REPORT_H_
 
@@ -24,7 +24,10 @@ void hak_line_text(struct hak_line *line, const char *text);
 void hak_line_outside_text(struct hak_line *line, const char *text);
 void hak_line_hex(struct hak_line *line, uint64_t value);
 void hak_line_number(struct hak_line *line, int64_t value);
-// Writes the line and a newline to stderr in one write.
+// The program's function that gets each line instead of stderr; NULL: none. Returns the one before.
+typedef void (*hak_line_output)(const char *text, size_t length);
+hak_line_output hak_line_set_output(hak_line_output output);
+// Writes the line and a newline to stderr in one write, or gives them to the program's function.
 void hak_line_write(struct hak_line *line);
 // The same for a process that goes on, and that did not ask for a line at this moment: the line is lost rather than
 // that SIGPIPE ends the process because the reader of stderr is gone, or that a reader that does not read stops it.

@@ -164,6 +164,59 @@ TEST(Offer, WaitsForNobody) {
   EXPECT_EXIT(offer(), testing::ExitedWithCode(0), testing::Eq(std::string()));
 }
 
+// ---- The program's function -----------------------------------------------------------------------------------------
+
+char g_given[2048];
+size_t g_given_length;
+
+void Keep(const char *text, size_t length) {
+  if (g_given_length + length > sizeof g_given) return;
+  memcpy(g_given + g_given_length, text, length);
+  g_given_length += length;
+}
+
+TEST(Output, GetsEachLineInsteadOfStderr) {
+  hak_line line = {};
+  hak_line_text(&line, "hakmem: one");
+  hak_line second = {};
+  hak_line_text(&second, "hakmem: two");
+  hak_line third = {};
+  hak_line_text(&third, "hakmem: three");
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(hak_line_set_output(Keep), nullptr);
+  hak_line_write(&line);
+  hak_line_offer(&second);
+  EXPECT_EQ(hak_line_set_output(nullptr), Keep);
+  hak_line_write(&third);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "hakmem: three\n");
+  EXPECT_EQ(std::string(g_given, g_given_length), "hakmem: one\nhakmem: two\n");
+}
+
+// In a process whose stderr takes nothing, which does not matter to the function: it writes where stderr was.
+void GiveWithoutStderr(bool is_last) {
+  static int before;
+  before = dup(STDERR_FILENO);
+  int ends[2];
+  if (before < 0 || pipe2(ends, O_NONBLOCK) != 0 || dup2(ends[1], STDERR_FILENO) != STDERR_FILENO) _exit(4);
+  const char byte = 'x';
+  while (write(ends[1], &byte, 1) == 1) continue;
+  hak_line_set_output([](const char *text, size_t length) {
+    if (write(before, "given: ", 7) != 7 || write(before, text, length) < 0) _exit(3);
+  });
+  if (is_last) hak_fatal("double free", nullptr);
+  hak_line line = {};
+  hak_line_text(&line, "hakmem: offered");
+  hak_line_offer(&line);
+  _exit(0);
+}
+
+TEST(Output, DoesNotNeedStderr) {
+  EXPECT_EXIT(GiveWithoutStderr(false), testing::ExitedWithCode(0),
+              testing::Eq(std::string("given: hakmem: offered\n")));
+  EXPECT_EXIT(GiveWithoutStderr(true), testing::KilledBySignal(SIGABRT),
+              hak_unit::IsFatal("given: hakmem: double free: 0x0\n"));
+}
+
 // As the last line before the end: no exit handler runs, and a reader that is gone is no other end.
 void ExitWith(bool without_reader) {
   atexit([] {

@@ -212,6 +212,19 @@ HAK_EXPORT size_t hak_should_move(void *const *blocks, size_t count, bool *move)
 HAK_EXPORT void *hak_malloc_nocache(size_t size) HAK_NOEXCEPT HAK_ATTR_MALLOC HAK_ATTR_SIZE(1);
 HAK_EXPORT void hak_free_nocache(void *ptr) HAK_NOEXCEPT;
 
+// ---- Where messages go --------------------------------------------------------------------------
+
+// Gets one message of hakmem: a line of `length` bytes, at most 512, with its newline and without a NUL.
+typedef void (*hak_output)(const char *text, size_t length);
+
+// Has hakmem's messages given to the function instead of written to stderr; NULL: stderr, as at the start. Returns the
+// function before. It is called in any thread, also in a signal handler, while hakmem holds locks, with a damaged heap,
+// and as the last thing before misuse ends the process: it must be async-signal-safe (signal-safety(7)), and must call
+// nothing of hakmem, nor wait for a thread that allocates. Messages from before main (mistakes in settings) go to
+// stderr, unless a constructor sets the function. Thread-safe; a call of the old function may still run when this
+// returns. Preserves errno.
+HAK_EXPORT hak_output hak_set_output(hak_output output) HAK_NOEXCEPT;
+
 // ---- Settings of a program ----------------------------------------------------------------------
 
 // Settings compiled into a program. The library defines hak_conf as NULL and weak; a program defines its own:
