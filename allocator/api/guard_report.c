@@ -6,6 +6,7 @@
 
 #include <time.h>
 
+#include "allocator/api/full_report.h"
 #include "allocator/block/empty_blocks.h"
 #include "allocator/block/size_class.h"
 #include "allocator/large/guarded.h"
@@ -92,8 +93,10 @@ static bool is_beside_slab(struct hak_line *line, const char *address) {
   return true;
 }
 
-static bool is_ours(struct hak_line *line, const char *address) {
+// *block: the block that the line names, or NULL.
+static bool is_ours(struct hak_line *line, const char *address, const char **block) {
   struct hak_guarded_beside beside;
+  *block = NULL;
   if (HAK_HARDENED && is_beside_empty(address, &beside)) {
     describe(line, address, &beside);
     return true;
@@ -108,6 +111,7 @@ static bool is_ours(struct hak_line *line, const char *address) {
   }
   if (look != HAK_GUARDED_BESIDE) return false;
   describe(line, address, &beside);
+  *block = beside.block;
   return true;
 }
 
@@ -124,11 +128,13 @@ static bool may_report(void) {
 }
 
 // Apart from the handler, so that a fault that is not ours needs little of the stack.
-static HAK_NOINLINE bool report(const char *address) {
+static HAK_NOINLINE bool report(const char *address, const void *context) {
   struct hak_line line;
-  if (!is_ours(&line, address)) return false;
+  struct hak_report_subject subject = {.what = "fault"};
+  if (!is_ours(&line, address, &subject.block)) return false;
   if (may_report()) {
     hak_line_write_last(&line);
+    hak_full_report(context, &subject);
   } else {
     pause_ms(WAIT_FOR_END_MS);
   }
@@ -136,11 +142,10 @@ static HAK_NOINLINE bool report(const char *address) {
 }
 
 static void handle(int signal, siginfo_t *info, void *context) {
-  (void)context;
   // A code above zero is the kernel's; other signals were sent.
   const bool sent = info->si_code <= 0;
   const bool access = info->si_code == SEGV_MAPERR || info->si_code == SEGV_ACCERR;
-  const bool reported = access && report(info->si_addr);
+  const bool reported = access && report(info->si_addr, context);
   hak_signal_set_default(signal);
   // What was sent does not come by itself again. After a line it must come: another thread may have made the page
   // accessible since. Any other fault is repeated by its instruction.

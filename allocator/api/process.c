@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "allocator/api/background.h"
+#include "allocator/api/full_report.h"
 #include "allocator/api/guard_report.h"
 #include "allocator/api/pin.h"
 #include "allocator/api/thread_state.h"
@@ -157,6 +158,7 @@ static void initialise(void) {
     if (hak_config.prewarm_superslabs != 0) hak_pool_prewarm(hak_config.prewarm_superslabs);
     hak_fork_mark_init();
     if (HAK_GUARDED) hak_guard_report_start();
+    if (HAK_PROF) hak_full_report_start();
     // Release: see above.
     atomic_store_explicit(&initialised, true, memory_order_release);
   }

@@ -12,6 +12,7 @@ static_assert(HAK_DUMP_SIGNAL_OFF == 0 && HAK_DUMP_SIGNAL_HUP == 1 && HAK_DUMP_S
                   HAK_DUMP_SIGNAL_USR1 == 3 && HAK_DUMP_SIGNAL_USR2 == 4 && HAK_DUMP_SIGNAL_PROF == 5 &&
                   HAK_DUMP_SIGNAL_URG == 6,
               "order of the names");
+static_assert(HAK_REPORT_LINE == 0 && HAK_REPORT_FULL == 1, "order of the names");
 static_assert(HAK_SLAB_MAP_AUTO == 0 && HAK_SLAB_MAP_FLAT == 1 && HAK_SLAB_MAP_TWO_LEVEL == 2, "order of the names");
 
 const struct hak_gate hak_gates[HAK_GATE_COUNT] = {

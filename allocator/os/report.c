@@ -81,24 +81,30 @@ void hak_line_write(struct hak_line *line) {
   }
 }
 
-// Whether stderr takes a line within that time. A reader that does not read must not keep the process alive, so the
-// line is lost then. A pipe that is ready takes the whole line.
-static bool stderr_takes_a_line(long within_ms) {
+// Whether stderr takes a line in time. A reader that does not read must not keep the process alive, so the line is lost
+// then. A pipe that is ready takes the whole line.
+static bool stderr_takes_a_line(struct timespec *left) {
   struct pollfd stderr_is = {.fd = STDERR_FILENO, .events = POLLOUT};
-  // The kernel subtracts the time that has passed, so that signals do not prolong the wait.
-  struct timespec left = {.tv_sec = within_ms / 1000, .tv_nsec = within_ms % 1000 * 1000000};
   long ready;
   do {
-    ready = hak_sys_call(SYS_ppoll, (long)&stderr_is, 1, (long)&left, 0, 0, 0);
+    // The kernel subtracts the time that has passed, so that signals do not prolong the wait.
+    ready = hak_sys_call(SYS_ppoll, (long)&stderr_is, 1, (long)left, 0, 0, 0);
   } while (ready == -EINTR);
   return ready != 0;
+}
+
+HAK_COLD bool hak_line_write_within(struct hak_line *line, struct timespec *left) {
+  if (current_output() == NULL && !stderr_takes_a_line(left)) return false;
+  hak_line_write(line);
+  return true;
 }
 
 // The line before the process ends.
 static void write_last_line(struct hak_line *line) {
   // If the reader of stderr is gone, SIGPIPE must not end the process instead.
   hak_signal_mask(SIG_BLOCK, HAK_SIGNAL(SIGPIPE));
-  if (current_output() != NULL || stderr_takes_a_line(LAST_LINE_MS)) hak_line_write(line);
+  struct timespec left = {.tv_sec = LAST_LINE_MS / 1000, .tv_nsec = 0};
+  hak_line_write_within(line, &left);
 }
 
 static bool sigpipe_is_pending(void) {
@@ -112,7 +118,8 @@ HAK_COLD void hak_line_offer(struct hak_line *line) {
     hak_line_write(line);
     return;
   }
-  if (!stderr_takes_a_line(0)) return;
+  struct timespec no_time = {.tv_sec = 0, .tv_nsec = 0};
+  if (!stderr_takes_a_line(&no_time)) return;
   const hak_signal_set before = hak_signal_mask(SIG_BLOCK, HAK_SIGNAL(SIGPIPE));
   const bool was_pending = sigpipe_is_pending();
   hak_line_write(line);
@@ -161,6 +168,19 @@ static _Thread_local bool ending __attribute__((tls_model("initial-exec")));
 
 bool hak_report_is_ending(void) { return ending; }
 void hak_report_set_ending(void) { ending = true; }
+
+// Of the latest line. Relaxed, all three: the thread that wrote the line reads them; if two threads end the process at
+// once, its report may be about the other one's block.
+static HAK_ATOMIC(const char *) subject_what;
+static HAK_ATOMIC(const char *) subject_block;
+static HAK_ATOMIC(size_t) subject_bytes;
+
+struct hak_report_subject hak_report_subject(void) {
+  // Relaxed: see above.
+  return (struct hak_report_subject){.what = atomic_load_explicit(&subject_what, memory_order_relaxed),
+                                     .block = atomic_load_explicit(&subject_block, memory_order_relaxed),
+                                     .bytes = atomic_load_explicit(&subject_bytes, memory_order_relaxed)};
+}
 
 // "" if it is not known. Written before there are threads.
 static char program[32];
@@ -218,6 +238,10 @@ HAK_COLD void hak_fatal_block(const char *what, const void *block, size_t bytes)
     hak_line_text(&line, "-byte block)");
   }
   hak_line_write_last(&line);
+  // Relaxed: see their declaration.
+  atomic_store_explicit(&subject_what, what, memory_order_relaxed);
+  atomic_store_explicit(&subject_block, (const char *)block, memory_order_relaxed);
+  atomic_store_explicit(&subject_bytes, bytes, memory_order_relaxed);
   hak_report_set_ending();
   end_process();
 }

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "allocator/os/base.h"
 
@@ -39,10 +40,21 @@ HAK_COLD __attribute__((noreturn)) void hak_line_exit(struct hak_line *line);
 // the signals of a stderr without a reader are blocked from then on.
 HAK_COLD void hak_line_write_last(struct hak_line *line);
 
+// Writes a line that follows it, if stderr takes it before *left has passed, which becomes less. False: it does not.
+HAK_COLD bool hak_line_write_within(struct hak_line *line, struct timespec *left);
+
 // Whether the calling thread has noticed misuse and ends the process. From then on it waits for no lock: it may hold
 // some itself, and the program's signal handler may allocate.
 bool hak_report_is_ending(void);
 void hak_report_set_ending(void);
+
+// The block that the last line is about, and its size, 0 if not known. For the thread that has written it.
+struct hak_report_subject {
+  const char *what;
+  const char *block;
+  size_t bytes;
+};
+struct hak_report_subject hak_report_subject(void);
 
 // Names the program in the last line: the last part of `path`, which may be NULL. At the start, while there is one
 // thread.

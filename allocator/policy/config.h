@@ -33,6 +33,9 @@ enum hak_dump_signal {
   HAK_DUMP_SIGNAL_URG,
 };
 
+// What is written when misuse is noticed (api/full_report.h).
+enum hak_report { HAK_REPORT_LINE, HAK_REPORT_FULL };
+
 struct hak_config {
 #define HAK_GATE_NUMBER(id, field, ...) uint64_t field;
 #include "allocator/policy/gate_table.inc"

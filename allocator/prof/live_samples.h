@@ -32,6 +32,8 @@ bool hak_live_sample_put(const struct hak_live_sample *sample) HAK_REQUIRES(hak_
 // Removes it. False: there is none with this address.
 bool hak_live_sample_take(const void *address, struct hak_live_sample *out) HAK_REQUIRES(hak_prof_mutex);
 bool hak_live_sample_is_there(const void *address) HAK_REQUIRES(hak_prof_mutex);
+// Copies it. False: there is none with this address.
+bool hak_live_sample_find(const void *address, struct hak_live_sample *out) HAK_REQUIRES(hak_prof_mutex);
 // Copies up to `room` samples from slot *slot on, and moves *slot behind the last one. Returns how many; 0: there are
 // no more.
 uint32_t hak_live_sample_read(uint32_t *slot, struct hak_live_sample *out, uint32_t room) HAK_REQUIRES(hak_prof_mutex);

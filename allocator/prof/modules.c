@@ -76,6 +76,14 @@ static bool ask_linker(uintptr_t pc, struct hak_cfi_tables *tables) {
   return read_headers((uintptr_t)found.map_start, &headers) && tables_of(&headers, (uintptr_t)found.index, tables);
 }
 
+HAK_COLD bool hak_module_file(uintptr_t pc, const char **path, uintptr_t *bias) {
+  struct found_object found;
+  if (&find_object == NULL || find_object((void *)pc, &found) != 0 || found.link_map == NULL) return false;
+  *path = found.link_map->l_name != NULL ? found.link_map->l_name : "";
+  *bias = found.link_map->l_addr;
+  return true;
+}
+
 // ---- By the list --------------------------------------------------------------------------------
 
 #define LISTED_MAX 256u

@@ -13,6 +13,9 @@ HAK_C_BEGIN
 
 // False: no loaded file contains `pc`, or it has no tables. Takes no lock.
 bool hak_module_tables(uintptr_t pc, struct hak_cfi_tables *tables);
+// The path of the loaded file that contains the address, "" for the program's own, and by how much its addresses were
+// moved. False: no file contains it, or the dynamic linker cannot be asked without a lock. Takes no lock.
+bool hak_module_file(uintptr_t pc, const char **path, uintptr_t *bias);
 // Brings the list up to date where there must be one. Hold no lock; not within malloc.
 void hak_modules_refresh(void);
 

@@ -134,6 +134,13 @@ bool hak_sampler_forget(const void *block) {
   return found;
 }
 
+HAK_COLD bool hak_sampler_find(const void *block, struct hak_live_sample *out) {
+  lock();
+  const bool found = hak_live_sample_find(block, out);
+  hak_sampler_unlock();
+  return found;
+}
+
 // ---- Visits -------------------------------------------------------------------------------------
 
 uint32_t hak_sampler_read(uint32_t *slot, struct hak_live_sample *out, uint32_t room) {

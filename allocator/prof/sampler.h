@@ -81,6 +81,9 @@ bool hak_sampler_take_out(const void *block, struct hak_live_sample *out);
 void hak_sampler_count_out(const struct hak_live_sample *sample);
 void hak_sampler_put_back(const struct hak_live_sample *sample);
 
+// Copies the sample of a block. False: it is not sampled.
+bool hak_sampler_find(const void *block, struct hak_live_sample *out);
+
 // For visits: hak_live_sample_read, and a copy of a stack's totals. *frame and *frames stay valid. False: there is no
 // stack of that number. The second one may be called in a signal handler, unless it interrupted a thread that holds a
 // lock (hak_lock_is_within).

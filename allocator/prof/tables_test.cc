@@ -102,6 +102,21 @@ TEST_F(Tables, FreedSlotsAreUsedAgain) {
   EXPECT_EQ(slot, 1u);
 }
 
+TEST_F(Tables, AFoundSampleStays) {
+  for (uint64_t n = 1; n <= 1000; n++) {
+    const hak_live_sample sample = SampleOf(n);
+    ASSERT_TRUE(hak_live_sample_put(&sample));
+  }
+  hak_live_sample out = {};
+  for (uint64_t n = 1; n <= 1000; n++) {
+    ASSERT_TRUE(hak_live_sample_find(Address(n), &out));
+    ASSERT_TRUE(IsThat(out, n));
+  }
+  EXPECT_FALSE(hak_live_sample_find(Address(1001), &out));
+  EXPECT_TRUE(hak_live_sample_take(Address(7), &out));
+  EXPECT_FALSE(hak_live_sample_find(Address(7), &out));
+}
+
 TEST_F(Tables, EachStackHasOneNumber) {
   hak_unit::Random random(2);
   std::map<std::vector<void *>, uint32_t> model;

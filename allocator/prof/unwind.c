@@ -3,10 +3,13 @@
 // Walks the calling thread's stack.
 #include "allocator/prof/unwind.h"
 
+#include <ucontext.h>
+
 #include "allocator/meta/meta.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/bytes.h"
 #include "allocator/os/readable.h"
+#include "allocator/os/report.h"
 #include "allocator/prof/cfi.h"
 #include "allocator/prof/cfi_frame.h"
 #include "allocator/prof/modules.h"
@@ -51,10 +54,10 @@ static HAK_COLD struct place *make_places(void) {
   return expected;
 }
 
-// NULL: there is no memory for places.
+// NULL: there is no memory for places, or the process ends.
 static struct place *place_of(uintptr_t pc) {
   struct place *all = atomic_load_explicit(&places, memory_order_acquire);  // Acquire: see make_places.
-  if (HAK_UNLIKELY(all == NULL) && (all = make_places()) == NULL) return NULL;
+  if (HAK_UNLIKELY(all == NULL) && (hak_report_is_ending() || (all = make_places()) == NULL)) return NULL;
   return &all[pc * 0x9E3779B97F4A7C15u >> 53];
 }
 static_assert(PLACES == 1u << (64 - 53), "the hash has as many values as there are places");
@@ -222,5 +225,33 @@ HAK_NOINLINE uint32_t hak_unwind(void **out, uint32_t room, const void *from) {
     }
   }
   if (stored == 0) out[stored++] = (void *)(uintptr_t)first;
+  return stored;
+}
+
+#if defined(__x86_64__)
+static void read_context(struct hak_frame *frame, const ucontext_t *context) {
+  const greg_t *const from = context->uc_mcontext.gregs;
+  static const int registers[] = {REG_RBX, REG_RBP, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP};
+  for (uint32_t i = 0; i < HAK_CFI_SLOTS; i++) frame->values[i] = (uintptr_t)from[registers[i]];
+  frame->sp = (uintptr_t)from[REG_RSP];
+  frame->pc = (uintptr_t)from[REG_RIP];
+}
+#else
+static void read_context(struct hak_frame *frame, const ucontext_t *context) {
+  for (uint32_t i = 0; i < HAK_CFI_SLOTS; i++) frame->values[i] = (uintptr_t)context->uc_mcontext.regs[19 + i];
+  frame->sp = (uintptr_t)context->uc_mcontext.sp;
+  frame->pc = (uintptr_t)context->uc_mcontext.pc;
+}
+#endif
+
+HAK_COLD uint32_t hak_unwind_interrupted(void **out, uint32_t room, const void *context) {
+  struct hak_frame frame = {.after_call = false};
+  struct hak_stack_view view;
+  read_context(&frame, context);
+  if (room == 0) return 0;
+  out[0] = (void *)frame.pc;
+  uint32_t stored = 1;
+  if (frame.sp % sizeof(uintptr_t) != 0 || !hak_stack_view_open(&view, frame.sp, false)) return stored;
+  while (stored < room && step(&view, &frame) == HAK_FRAME_CALLER) out[stored++] = (void *)frame.pc;
   return stored;
 }

@@ -16,6 +16,10 @@ HAK_C_BEGIN
 // caller's. Hold no lock of rank HAK_RANK_META or above: the first call takes memory for the rules.
 uint32_t hak_unwind(void **out, uint32_t room, const void *from);
 
+// The stack of the code that a signal interrupted: `context` is the third argument of the signal's handler. The first
+// address is where it was interrupted, the others are return addresses. Takes no memory and no lock.
+uint32_t hak_unwind_interrupted(void **out, uint32_t room, const void *context);
+
 // How many rules were read from tables so far, and how many were found again. For tests; relaxed.
 struct hak_unwind_counts {
   uint64_t read;

@@ -2,6 +2,7 @@
 //
 // OBSERVE and HARDENED: an access to a guard page or to a freed block is one line that names the block, and the process
 // ends by SIGSEGV as it would without the line. A fault that is not beside a block of ours ends it without a line.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
@@ -385,19 +386,36 @@ TEST(GuardReport, InAnotherThreadItNamesTheThread) {
   hak_free(block);
 }
 
+// Makes stderr a full pipe, so that whoever writes waits. A child empties it some time later, and passes on what was
+// written after that.
+bool DelayStderr() {
+  int ends[2];
+  if (pipe(ends) != 0) return false;
+  char part[4096] = {};
+  fcntl(ends[1], F_SETFL, O_NONBLOCK);
+  while (write(ends[1], part, sizeof part) > 0) {
+  }
+  fcntl(ends[1], F_SETFL, 0);
+  const pid_t reader = fork();
+  if (reader == 0) {
+    close(ends[1]);
+    usleep(100000);
+    std::string text;
+    for (ssize_t n; (n = read(ends[0], part, sizeof part)) > 0;) text.append(part, static_cast<size_t>(n));
+    text.erase(0, text.find_first_not_of('\0'));
+    _exit(write(STDERR_FILENO, text.data(), text.size()) < 0 ? 1 : 0);
+  }
+  close(ends[0]);
+  return reader > 0 && dup2(ends[1], STDERR_FILENO) == STDERR_FILENO && close(ends[1]) == 0;
+}
+
 TEST(GuardReport, ManyThreadsAtOnceWriteOneLine) {
   char *const block = New(kSize);
   for (int round = 0; round < 10; ++round) {
-    const Outcome outcome = RunForked([block] {
-      std::atomic<int> ready{0};
+    const Outcome outcome = RunForked([block, round] {
+      if (round % 2 == 0 && !DelayStderr()) return 3;
       std::vector<std::thread> threads;
-      for (int t = 0; t < 8; ++t) {
-        threads.emplace_back([&] {
-          ready++;
-          while (ready != 8) std::this_thread::yield();
-          Write(block - 1);
-        });
-      }
+      for (int t = 0; t < 8; ++t) threads.emplace_back([block] { Write(block - 1); });
       for (std::thread &thread : threads) thread.join();
       return 0;
     });
