@@ -401,7 +401,8 @@ bool DelayStderr() {
     close(ends[1]);
     usleep(100000);
     std::string text;
-    for (ssize_t n; (n = read(ends[0], part, sizeof part)) > 0;) text.append(part, static_cast<size_t>(n));
+    static char all[1 << 20];  // At once: all who wait may write then.
+    for (ssize_t n; (n = read(ends[0], all, sizeof all)) > 0;) text.append(all, static_cast<size_t>(n));
     text.erase(0, text.find_first_not_of('\0'));
     _exit(write(STDERR_FILENO, text.data(), text.size()) < 0 ? 1 : 0);
   }
