@@ -23,11 +23,13 @@
 #define HAK_USDT_REGISTER_3 "rdx"
 // In inline assembly %% is %.
 #define HAK_USDT_ARGUMENT(name) "8@%%" name
+#define HAK_USDT_REFERENCE "R_X86_64_NONE"
 #elif defined(__aarch64__)
 #define HAK_USDT_REGISTER_1 "x0"
 #define HAK_USDT_REGISTER_2 "x1"
 #define HAK_USDT_REGISTER_3 "x2"
 #define HAK_USDT_ARGUMENT(name) "8@" name
+#define HAK_USDT_REFERENCE "R_AARCH64_NONE"
 #else
 #error "which registers have a function's arguments?"
 #endif
@@ -37,8 +39,11 @@
 // there.
 #define HAK_USDT_SEMAPHORE __attribute__((section(".probes"), used))
 
-// The texts of a probe's assembly: the instruction, the note, and the section that all notes of a file refer to.
+// The texts of a probe's assembly: the instruction, the note, and the section that all notes of a file refer to. lld
+// keeps that section only if code refers to it too.
 #define HAK_USDT_CODE(provider, name, semaphore, arguments)              \
+  "\t.reloc 990f, " HAK_USDT_REFERENCE                                   \
+  ", _.stapsdt.base\n"                                                   \
   "990:\tnop\n"                                                          \
   "\t.pushsection .note.stapsdt,\"\",@note\n"                            \
   "\t.balign 4\n"                                                        \
