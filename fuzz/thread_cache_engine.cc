@@ -26,7 +26,7 @@ constexpr size_t kHeldMax = 4096;
 constexpr size_t kHeldBytesMax = size_t{8} << 20;
 // As in thread_cache.c.
 constexpr size_t kBlocksMax = 2046;
-constexpr size_t kBytesMax = size_t{256} << 10;
+constexpr size_t kBytesMax = size_t{1} << 20;
 constexpr size_t kFirst = 14;
 
 struct Held {

@@ -9,7 +9,7 @@
     python3 fuzz/mutants/run_mutants.py --report        only writes the page again
 
 For each mutant first the test that its table names; if that passes, all small and medium tests of the allocator and the
-fuzz targets, until one fails. Results go to fuzz/mutants/results.json and the page docs/analysis/testing/mutants.md. Before
+fuzz targets, until one fails. Results go to fuzz/mutants/results.json and the pages docs/analysis/testing/mutants*.md. Before
 anything else the same tests run with a mutant that changes nothing, and must pass.
 
 Exit status: 0, or 1 when fewer than 95 of 100 were killed, or one of --only or --ci was not; 2: it could not be done.
@@ -29,7 +29,7 @@ import tables
 FOLDER = pathlib.Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
 RESULTS = FOLDER / "results.json"
-PAGE = ROOT / "docs/analysis/testing/mutants.md"
+PAGES = ROOT / "docs/analysis/testing"
 WIDE = ["--test_size_filters=small,medium", "--build_tests_only", "--notest_keep_going", "--", "//allocator/...",
         "//fuzz/...", "-//fuzz/mutants/..."]
 LEAST_RATE = 0.95
@@ -159,7 +159,8 @@ def write(mutants, results):
     names = {mutant["name"] for mutant in tables.planted(mutants)}
     kept = {name: results[name] for name in sorted(results) if name in names}
     RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    PAGE.write_text(tables.render(mutants, results), encoding="utf-8")
+    for name, text in tables.render(mutants, results).items():
+        (PAGES / name).write_text(text, encoding="utf-8")
 
 
 def run(options):

@@ -743,8 +743,8 @@ API_MUTANTS = [
     {
         "name": "output_not_offered",
         "file": "allocator/os/report.c",
-        "old": "  if (current_output() != NULL) {\n    hak_line_write(line);\n    return;\n  }\n  if (!stderr",
-        "new": "  if (!stderr",
+        "old": "  if (current_output() != NULL) {\n    hak_line_write(line);\n    return;\n  }\n  struct timespec no_time",
+        "new": "  struct timespec no_time",
         "kind": "lost message",
         "breaks": "a line of a process that goes on is lost where stderr takes nothing",
         "killer": "//allocator/os:report_test",

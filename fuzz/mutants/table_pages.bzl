@@ -303,8 +303,8 @@ PAGE_MUTANTS = [
     {
         "name": "release_first_block_forgotten",
         "file": "allocator/pages/run_release.c",
-        "old": "  note_peak();\n  const uint64_t most = bound();",
-        "new": "  const uint64_t most = bound();",
+        "old": "  note_peak();\n  const uint64_t usual = bound();",
+        "new": "  const uint64_t usual = bound();",
         "kind": "wrong order",
         "breaks": "the first large block of a program is never kept",
         "killer": "//allocator/pages:run_release_test",

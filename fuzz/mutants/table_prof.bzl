@@ -311,8 +311,8 @@ PROF_MUTANTS = [
     {
         "name": "tracer_unseen_by_large_frees",
         "file": "allocator/api/watch.c",
-        "old": "hak_background_wake();\n  hak_watch_tracer(heap);",
-        "new": "hak_background_wake();",
+        "old": "hak_stats_page_tick();\n  hak_watch_tracer(heap);",
+        "new": "hak_stats_page_tick();",
         "kind": "dropped step",
         "breaks": "a program of large blocks does not notice a tracer",
         "killer": "//allocator/test/prof:tracer_test",

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Every mutant fits the sources, and the page of results fits mutants and results: table_test.py PAGE"""
+"""Every mutant fits the sources, and the pages of results fit mutants and results: table_test.py PAGE..."""
 
 import json
 import pathlib
@@ -14,7 +14,7 @@ LEAST_MUTANTS = 40
 FOLDER = pathlib.Path("fuzz/mutants")
 
 
-def problems(page):
+def problems(pages):
     mutants = tables.load(FOLDER)
     if len(tables.planted(mutants)) < LEAST_MUTANTS:
         yield f"fewer than {LEAST_MUTANTS} mutants"
@@ -37,8 +37,16 @@ def problems(page):
         if survived != ("explanation" in mutant):
             yield f"mutant {mutant['name']}: {'survived' if survived else 'killed or not run'}, and " \
                   f"{'nothing explains it' if survived else 'has an explanation'}"
-    if pathlib.Path(page).read_text(encoding="utf-8") != tables.render(mutants, results):
-        yield f"{page} is not what run_mutants.py --report writes"
+    written = {pathlib.Path(page).name: pathlib.Path(page).read_text(encoding="utf-8") for page in pages}
+    if written.keys() != tables.PAGES.keys():
+        yield f"the pages are {', '.join(tables.PAGES)}, not {', '.join(written)}"
+    for name, text in tables.render(mutants, results).items():
+        if written.get(name) != text:
+            yield f"{name} is not what run_mutants.py --report writes"
+    rooms = {tables.room(mutant)[0] for mutant in tables.planted(mutants)}
+    for letter in sorted(rooms):
+        if sum(first <= letter < end for first, end in tables.PAGES.values()) != 1:
+            yield f"rooms with {letter} are not on exactly one page"
 
 
 def controls():
@@ -54,10 +62,10 @@ def controls():
 
 
 def main():
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         print(__doc__, file=sys.stderr)
         return 2
-    found = list(controls()) + list(problems(sys.argv[1]))
+    found = list(controls()) + list(problems(sys.argv[1:]))
     for problem in found:
         print(problem)
     return 1 if found else 0
