@@ -17,13 +17,15 @@ namespace {
 
 using testing::HasSubstr;
 
+Engine EngineWith(const OverrideCalls &calls) {
+  return [&](const uint8_t *data, size_t size) {
+    static OverrideEngine engine(calls);
+    engine.Run(data, size);
+  };
+}
+
 void ExpectOverride(const OverrideCalls &calls, const testing::Matcher<const std::string &> &what) {
-  ExpectFinds(
-      [&](const uint8_t *data, size_t size) {
-        static OverrideEngine engine(calls);
-        engine.Run(data, size);
-      },
-      what);
+  ExpectFinds(EngineWith(calls), what);
 }
 
 bool IsHuge(size_t size) { return size > static_cast<size_t>(PTRDIFF_MAX); }
@@ -35,7 +37,8 @@ TEST(OverrideControl, NothingPlanted) { ExpectOverride({}, "nothing"); }
 TEST(OverrideControl, UsableSizeOneTooLarge) {
   OverrideCalls calls;
   calls.c.usable_size = [](const void *ptr) { return ptr == nullptr ? 0 : hak_usable_size(ptr) + 1; };
-  ExpectOverride(calls, testing::Ne("nothing"));
+  // A block that is filled overflows by a byte, which builds with canaries notice when it is freed.
+  ExpectFindsOrEnds(EngineWith(calls), testing::Ne("nothing"));
 }
 
 // The model cannot notice this, because it does not know blocks of operator new.

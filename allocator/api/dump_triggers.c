@@ -19,6 +19,7 @@
 #include "allocator/os/base.h"
 #include "allocator/os/lock.h"
 #include "allocator/os/report.h"
+#include "allocator/os/signal_action.h"
 #include "allocator/policy/config.h"
 #include "allocator/prof/sampler.h"
 
@@ -58,8 +59,10 @@ static void leave_for_later(void) {
   atomic_store_explicit(&hak_sampler_due, write_by_signal, memory_order_release);
 }
 
-static void on_signal(int signal) {
+static void on_signal(int signal, siginfo_t *info, void *context) {
   (void)signal;
+  (void)info;
+  (void)context;
   const int saved = errno;
   if (hak_lock_is_within()) {
     leave_for_later();
@@ -70,19 +73,11 @@ static void on_signal(int signal) {
 }
 
 static void install(int signal, const char *name) {
-  struct sigaction action;
-  if (sigaction(signal, NULL, &action) != 0) return;
-  if ((action.sa_flags & SA_SIGINFO) != 0 || action.sa_handler != SIG_DFL) {
-    say("HAKMEM_DUMP_SIGNAL=", name,
-        (action.sa_flags & SA_SIGINFO) == 0 && action.sa_handler == SIG_IGN
-            ? " has no effect: the process was started with this signal ignored"
-            : " has no effect: the program has a handler of this signal");
-    return;
-  }
-  // No signal interrupts the handler: one that never returned to it would keep the writer. Interrupted calls go on.
-  action = (struct sigaction){.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK};
-  sigfillset(&action.sa_mask);
-  sigaction(signal, &action, NULL);
+  // No signal interrupts the handler: one that never returned to it would keep the writer.
+  if (hak_signal_handle(signal, on_signal)) return;
+  say("HAKMEM_DUMP_SIGNAL=", name,
+      hak_signal_is_ignored(signal) ? " has no effect: the process was started with this signal ignored"
+                                    : " has no effect: the program has a handler of this signal");
 }
 
 // ---- The start and the end ----------------------------------------------------------------------

@@ -6,13 +6,13 @@
 #include <errno.h>
 #include <hakmem/hakmem.h>
 #include <hakmem/pprof.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "allocator/gate/gate.h"
 #include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
+#include "allocator/os/clock.h"
 #include "allocator/os/report.h"
+#include "allocator/os/sys_call.h"
 #include "allocator/policy/config.h"
 #include "allocator/pprof/profile.h"
 #include "allocator/pprof/profile_file.h"
@@ -31,8 +31,11 @@ static HAK_ATOMIC(uint32_t) writer;
 static struct hak_pprof pprof;
 static char path[PATH_BYTES];
 
+// getpid(2): a call that a signal handler may make, and that no other library wraps.
+static uint64_t process(void) { return (uint64_t)hak_sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0); }
+
 static int begin(void) {
-  const uint32_t self = (uint32_t)getpid();
+  const uint32_t self = (uint32_t)process();
   uint32_t other = 0;
   // Acquire: pairs with the release in end. Relaxed on failure: nothing is read then.
   if (atomic_compare_exchange_strong_explicit(&writer, &other, self, memory_order_acquire, memory_order_relaxed)) {
@@ -73,8 +76,7 @@ static bool add(void *const *frame, uint32_t frames, const struct hak_stack_tota
 }
 
 static uint64_t now_ns(void) {
-  struct timespec now = {.tv_sec = 0};
-  clock_gettime(CLOCK_REALTIME, &now);
+  const struct timespec now = hak_clock_read(CLOCK_REALTIME);
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
@@ -96,7 +98,7 @@ static int write_profile(hak_gzip_sink *sink, void *context) {
 
 static int dump(const char *pattern) {
   static uint64_t number;
-  if (!hak_pprof_path(path, sizeof path, pattern, (uint64_t)getpid(), number++)) return EINVAL;
+  if (!hak_pprof_path(path, sizeof path, pattern, process(), number++)) return EINVAL;
   int file = hak_pprof_create(path);
   if (file < 0) return -file;
   return hak_pprof_close(file, path, write_profile(hak_pprof_write, &file));

@@ -19,6 +19,11 @@ static bool set_action(int signal, const struct action *action, struct action *b
   return hak_sys_call(SYS_rt_sigaction, signal, (long)action, (long)before, sizeof(hak_signal_set), 0, 0) == 0;
 }
 
+bool hak_signal_is_ignored(int signal) {
+  struct action now = {.handler = 0};
+  return set_action(signal, NULL, &now) && now.handler == 1;  // SIG_IGN
+}
+
 void hak_signal_set_default(int signal) {
   const struct action by_default = {.handler = 0};  // SIG_DFL
   set_action(signal, &by_default, NULL);
@@ -64,7 +69,7 @@ bool hak_signal_handle(int signal, void (*handler)(int signal, siginfo_t *info, 
   struct action before = {.handler = 1};  // Not the default, if the kernel stores nothing.
   if (hak_fault_due(HAK_FAULT_ASK) || !set_action(signal, NULL, &before) || before.handler != 0) return false;
   const struct action ours = {.handler = (uintptr_t)handler,
-                              .flags = SA_SIGINFO | SA_ONSTACK | RESTORER_FLAG,
+                              .flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | RESTORER_FLAG,
                               .restorer = RESTORER,
                               .mask = ~(hak_signal_set)0};
   return set_action(signal, &ours, NULL);

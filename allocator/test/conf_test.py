@@ -48,7 +48,7 @@ def run(name, preload=None, **settings):
         raise AssertionError("%s ended with %d: %s" % (name, done.returncode, done.stderr))
     shown, others = {}, []
     for line in done.stderr.splitlines():
-        match = re.fullmatch(r"hakmem: HAKMEM_(\w+)=(\S+ \(.*\))", line)
+        match = re.fullmatch(r"hakmem: HAKMEM_(\w+)=(\S* \(.*\))", line)
         if match:
             shown[match.group(1)] = match.group(2)
         elif re.fullmatch(r"hakmem: version \d+\.\d+\.\d+ \w+ header=\w+", line):

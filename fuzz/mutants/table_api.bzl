@@ -608,8 +608,8 @@ API_MUTANTS = [
     {
         "name": "signal_action_own_stack",
         "file": "allocator/os/signal_action.c",
-        "old": "SA_SIGINFO | SA_ONSTACK | RESTORER_FLAG",
-        "new": "SA_SIGINFO | RESTORER_FLAG",
+        "old": "SA_SIGINFO | SA_ONSTACK | SA_RESTART | RESTORER_FLAG",
+        "new": "SA_SIGINFO | SA_RESTART | RESTORER_FLAG",
         "kind": "wrong condition",
         "breaks": "the handler does not run on the thread's alternate stack",
         "killer": "//allocator/test/hardening:guard_report_test_observe",

@@ -108,9 +108,19 @@ class Terminal:
         return os.waitstatus_to_exitcode(ended[1]), is_as_before
 
 
+def wait_for_blocks(child):
+    """The page is written a few times a second: until it has the child's blocks."""
+    for _ in range(600):
+        done = top("--once", "--json", child.pid)
+        if done.returncode != 0 or json.loads(done.stdout)["figures"]["process"]["live_bytes"] >= 20000 * 200:
+            return
+        time.sleep(0.1)
+
+
 class Shown(unittest.TestCase):
     def test_once(self):
         with Running("100000") as child:
+            wait_for_blocks(child)
             done = top("--once", child.pid)
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             for line in done.stdout.splitlines():
@@ -122,6 +132,7 @@ class Shown(unittest.TestCase):
 
     def test_json(self):
         with Running("100000") as child:
+            wait_for_blocks(child)
             done = top("--once", "--json", child.pid)
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             said = json.loads(done.stdout)
