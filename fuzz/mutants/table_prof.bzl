@@ -201,15 +201,6 @@ PROF_MUTANTS = [
         "killer": "//allocator/test/prof:triggers_in_process_test",
     },
     {
-        "name": "triggers_take_an_ignored_signal",
-        "file": "allocator/api/dump_triggers.c",
-        "old": " || action.sa_handler != SIG_DFL) {",
-        "new": ") {",
-        "kind": "missing check",
-        "breaks": "a signal that the process was started with ignored gets a handler",
-        "killer": "//allocator/test/prof:triggers_test",
-    },
-    {
         "name": "triggers_silent_at_the_end",
         "file": "allocator/api/process.c",
         "old": "if (HAK_PROF) hak_process_triggers_exit();",
