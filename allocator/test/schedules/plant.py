@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Copies a source of the allocator with the races of races.h in it: plant.py SOURCE OUTPUT
+
+Each race replaces a text that must occur exactly once, so a change of the code that a race does not fit fails here."""
+
+import pathlib
+import sys
+
+# File -> (race, text, text with the race). RACE stands for the question whether it is switched on.
+RACES = {
+    "remote.c": [
+        (
+            "TORN_PUSH",
+            "!atomic_compare_exchange_weak_explicit(&slab->remote, &seen, next, "
+            "memory_order_acq_rel, memory_order_relaxed)",
+            "!(RACE ? (atomic_store_explicit(&slab->remote, next, memory_order_release), true) : "
+            "atomic_compare_exchange_strong_explicit(&slab->remote, &seen, next, "
+            "memory_order_acq_rel, memory_order_relaxed))",
+        ),
+        (
+            "TORN_NOTICE",
+            "!atomic_compare_exchange_weak_explicit(&owner->pending, &head, slab, "
+            "memory_order_release, memory_order_relaxed)",
+            "!(RACE ? (atomic_store_explicit(&owner->pending, slab, memory_order_release), true) : "
+            "atomic_compare_exchange_strong_explicit(&owner->pending, &head, slab, "
+            "memory_order_release, memory_order_relaxed))",
+        ),
+        (
+            "TORN_DETACH",
+            "const uint64_t taken = atomic_exchange_explicit(&slab->remote, 0, memory_order_acq_rel);",
+            "uint64_t taken = 0;\n"
+            "  if (RACE) {\n"
+            "    taken = atomic_load_explicit(&slab->remote, memory_order_acquire);\n"
+            "    atomic_store_explicit(&slab->remote, 0, memory_order_release);\n"
+            "  } else {\n"
+            "    taken = atomic_exchange_explicit(&slab->remote, 0, memory_order_acq_rel);\n"
+            "  }",
+        ),
+        (
+            "TORN_DRAIN",
+            "heap->drain.slabs = atomic_exchange_explicit(&heap->pending, HAK_PENDING_END, memory_order_acquire);",
+            "if (RACE) {\n"
+            "      heap->drain.slabs = atomic_load_explicit(&heap->pending, memory_order_acquire);\n"
+            "      atomic_store_explicit(&heap->pending, HAK_PENDING_END, memory_order_release);\n"
+            "    } else {\n"
+            "      heap->drain.slabs =\n"
+            "          atomic_exchange_explicit(&heap->pending, HAK_PENDING_END, memory_order_acquire);\n"
+            "    }",
+        ),
+    ],
+    "give_back.c": [
+        (
+            "ORPHAN_FREED",
+            "if (atomic_load_explicit(&slab->owner, memory_order_relaxed) != &hak_orphanage) break;",
+            "if ((!RACE || i > 0) && "
+            "atomic_load_explicit(&slab->owner, memory_order_relaxed) != &hak_orphanage) break;",
+        ),
+    ],
+    "heap_life.c": [
+        (
+            "LOST_NOTICES",
+            "hak_pending_slab(atomic_exchange_explicit(&heap->pending, HAK_PENDING_CLOSED, memory_order_acq_rel));",
+            "hak_pending_slab(atomic_exchange_explicit(&heap->pending, HAK_PENDING_CLOSED, memory_order_acq_rel));\n"
+            "  if (RACE) slab = NULL;",
+        ),
+    ],
+}
+
+
+def main(arguments):
+    source, output = map(pathlib.Path, arguments)
+    text = source.read_text(encoding="utf-8")
+    for race, old, new in RACES[source.name]:
+        times = text.count(old)
+        if times != 1:
+            sys.exit("plant.py: the text of the race %s occurs %d times in %s, not once" % (race, times, source))
+        text = text.replace(old, new.replace("RACE", "hak_test_race_is(HAK_TEST_%s)" % race))
+    output.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The races that plant.py adds to copies of the allocator's sources, each behind a switch. One at most is on.
+#ifndef HAKMEM_TEST_SCHEDULES_RACES_H_
+#define HAKMEM_TEST_SCHEDULES_RACES_H_
+
+#include <stdbool.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum hak_test_race {
+  HAK_TEST_NO_RACE,
+  HAK_TEST_TORN_PUSH,     // a chain is pushed by a store, whatever was pushed since it was read
+  HAK_TEST_TORN_NOTICE,   // the same for the pending list
+  HAK_TEST_TORN_DETACH,   // the owner takes a slab's chain in two steps, a load and a store
+  HAK_TEST_TORN_DRAIN,    // the same for its pending list
+  HAK_TEST_LOST_NOTICES,  // a heap that closes forgets the notices that came since its last drain
+  HAK_TEST_ORPHAN_FREED,  // a free does not check under the lock that the slab is still an orphan
+};
+
+// Switched before the threads of a schedule start.
+extern enum hak_test_race hak_test_planted;
+
+static inline bool hak_test_race_is(enum hak_test_race race) { return hak_test_planted == race; }
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif  // HAKMEM_TEST_SCHEDULES_RACES_H_
