@@ -11,8 +11,9 @@
 HAK_C_BEGIN
 
 // Makes `handler` the signal's handler, if the signal has its default action. It runs on the thread's alternate stack
-// if there is one, every other signal is blocked meanwhile, and interrupted calls go on afterwards. False: the program, its parent (SIG_IGN) or a library
-// has chosen another action, which stays; the kernel refuses; or a sanitizer is on, which has a handler of its own.
+// if there is one, every other signal is blocked meanwhile, and interrupted calls go on afterwards. False: the program,
+// its parent (SIG_IGN) or a library has chosen another action, which stays; the kernel refuses; or a sanitizer is on,
+// which has a handler of its own.
 bool hak_signal_handle(int signal, void (*handler)(int signal, siginfo_t *info, void *context));
 
 // Whether the signal is ignored (SIG_IGN).
