@@ -11,10 +11,10 @@
 HAK_USDT_SEMAPHORE HAK_ATOMIC(uint16_t) hak_probe_alloc_semaphore = 0;
 HAK_USDT_SEMAPHORE HAK_ATOMIC(uint16_t) hak_probe_free_semaphore = 0;
 
-HAK_NOINLINE void hak_probe_alloc(const void *block, uint64_t size, uint64_t weighted_bytes) {
+HAK_USDT_FUNCTION void hak_probe_alloc(const void *block, uint64_t size, uint64_t weighted_bytes) {
   HAK_USDT_3(PROVIDER, "alloc", "hak_probe_alloc_semaphore", (uintptr_t)block, size, weighted_bytes);
 }
 
-HAK_NOINLINE void hak_probe_free(const void *block) {
+HAK_USDT_FUNCTION void hak_probe_free(const void *block) {
   HAK_USDT_1(PROVIDER, "free", "hak_probe_free_semaphore", (uintptr_t)block);
 }

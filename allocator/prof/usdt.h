@@ -34,6 +34,10 @@
 #error "which registers have a function's arguments?"
 #endif
 
+// Stands before the definition of a function with a probe. In a program that never calls it, the linker discards it,
+// and gold then takes the note for a mistake. A section with this word in its name is one that gold does not discard.
+#define HAK_USDT_FUNCTION HAK_NOINLINE __attribute__((section(".text.hak_usdt_personality")))
+
 // Stands before the definition of a semaphore, an atomic uint16_t that begins as 0. `used`: only the note names it, and
 // link-time optimisation does not read notes. It has bytes in the file: the kernel finds the counter by its place
 // there.
