@@ -96,20 +96,18 @@ void *hak_large_alloc(size_t size, size_t align, bool zero, bool grow) {
   return HAK_GUARDED ? take_guarded(size, align, zero, grow) : take_plain(size, align, zero, grow);
 }
 
-// To the page heap a block in a thread's cache is a live one.
-static bool is_cached(const void *block) {
+// Ends the process when a thread's cache holds the block, which to the page heap is a live one.
+static void require_not_cached(const void *block) {
   const HAK_ATOMIC(uint64_t) *entry = hak_page_entry_at(block);
   const uint32_t tag = entry != NULL ? hak_page_tag(entry) : 0;
-  return hak_medium_begins(tag, block) && (tag & HAK_TAG_CACHED) != 0;
-}
-
-static size_t cached_bytes(const void *block) {
-  return hak_medium_bytes(hak_medium_class_of_tag(hak_page_tag(hak_page_entry_at(block))));
+  if (HAK_UNLIKELY(hak_medium_begins(tag, block) && (tag & HAK_TAG_CACHED) != 0)) {
+    hak_fatal_block("double free", block, hak_medium_bytes(hak_medium_class_of_tag(tag)));
+  }
 }
 
 bool hak_large_free(void *block) {
   if (!HAK_GUARDED) {
-    if (HAK_UNLIKELY(is_cached(block))) hak_fatal_block("double free", block, cached_bytes(block));
+    require_not_cached(block);
     return hak_page_heap_give(block);
   }
   const enum hak_guarded_kind kind = hak_guarded_give(block);

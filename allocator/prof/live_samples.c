@@ -111,12 +111,10 @@ bool hak_live_sample_take(const void *address, struct hak_live_sample *out) {
 }
 
 HAK_COLD bool hak_live_sample_find(const void *address, struct hak_live_sample *out) {
-  if (table.buckets == NULL) return false;
-  for (uint32_t slot = *bucket_of(address); slot != 0; slot = slot_at(slot - 1)->next) {
-    *out = *slot_at(slot - 1);
-    if (out->address == address) return true;
-  }
-  return false;
+  const uint32_t *const link = find(address);
+  if (link == NULL) return false;
+  *out = *slot_at(*link - 1);
+  return true;
 }
 
 uint32_t hak_live_sample_read(uint32_t *slot, struct hak_live_sample *out, uint32_t room) {

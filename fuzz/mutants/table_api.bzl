@@ -806,8 +806,8 @@ API_MUTANTS = [
     {
         "name": "live_sample_find_any",
         "file": "allocator/prof/live_samples.c",
-        "old": "if (out->address == address) return true;",
-        "new": "return true;",
+        "old": "if (slot_at(*link - 1)->address == address) return link;",
+        "new": "return link;",
         "kind": "missing check",
         "breaks": "the stack that allocated a block is that of another one",
         "killer": "//allocator/prof:tables_test",
