@@ -216,7 +216,14 @@ class OnATerminal(unittest.TestCase):
 
     def test_the_output_goes_to_a_file(self):
         path = os.path.join(os.environ.get("TEST_TMPDIR", "/tmp"), "output-%d" % os.getpid())
-        self.check(Terminal(TOP, "-o", path, "--", CHILD, "100000"), lambda terminal: terminal.press(b"q"), 0)
+
+        def press_when_written(terminal):
+            # The view may have figures of the program before the program has written.
+            while os.path.getsize(path) == 0:
+                terminal.more(0.05)
+            terminal.press(b"q")
+
+        self.check(Terminal(TOP, "-o", path, "--", CHILD, "100000"), press_when_written, 0)
         with open(path, encoding="ascii") as file:
             self.assertEqual(file.read(), "ready\n")
         os.unlink(path)
