@@ -122,7 +122,7 @@ static HAK_ATOMIC(long) reporting;
 
 // False: another thread of the process writes its line.
 static bool may_report(void) {
-  const long process = hak_sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+  const long process = hak_sys_getpid();
   // Relaxed: nothing else is read by it.
   return atomic_exchange_explicit(&reporting, process, memory_order_relaxed) != process;
 }

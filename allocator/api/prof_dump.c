@@ -31,11 +31,8 @@ static HAK_ATOMIC(uint32_t) writer;
 static struct hak_pprof pprof;
 static char path[PATH_BYTES];
 
-// getpid(2): a call that a signal handler may make, and that no other library wraps.
-static uint64_t process(void) { return (uint64_t)hak_sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0); }
-
 static int begin(void) {
-  const uint32_t self = (uint32_t)process();
+  const uint32_t self = (uint32_t)hak_sys_getpid();
   uint32_t other = 0;
   // Acquire: pairs with the release in end. Relaxed on failure: nothing is read then.
   if (atomic_compare_exchange_strong_explicit(&writer, &other, self, memory_order_acquire, memory_order_relaxed)) {
@@ -98,7 +95,7 @@ static int write_profile(hak_gzip_sink *sink, void *context) {
 
 static int dump(const char *pattern) {
   static uint64_t number;
-  if (!hak_pprof_path(path, sizeof path, pattern, process(), number++)) return EINVAL;
+  if (!hak_pprof_path(path, sizeof path, pattern, (uint64_t)hak_sys_getpid(), number++)) return EINVAL;
   int file = hak_pprof_create(path);
   if (file < 0) return -file;
   return hak_pprof_close(file, path, write_profile(hak_pprof_write, &file));

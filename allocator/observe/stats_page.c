@@ -32,7 +32,7 @@ static struct {
 } mine;
 
 static HAK_COLD uint64_t this_process(void) {
-  const long process = hak_sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+  const long process = hak_sys_getpid();
   return process > 0 ? (uint64_t)process : 0;
 }
 

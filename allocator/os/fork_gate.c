@@ -86,7 +86,7 @@ void hak_fork_mark_init(void) {
 
 HAK_COLD void hak_fork_mark_note_thread(void) {
   // The child's first thread bears the number of the process. It is alone although it may never have called before.
-  const bool first = hak_sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0) == hak_sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+  const bool first = hak_sys_gettid() == hak_sys_getpid();
   if (!first) hak_fork_mark_renew();
 }
 

@@ -151,8 +151,8 @@ static void set_default(int signal) {
 // Does what abort() does, without calling it, because other libraries wrap it. The program's handler of SIGABRT runs;
 // if it returns, or there is none, the signal ends the process.
 static _Noreturn void end_process(void) {
-  const long process = hak_sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
-  const long thread = hak_sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+  const long process = hak_sys_getpid();
+  const long thread = hak_sys_gettid();
   hak_signal_mask(SIG_UNBLOCK, HAK_SIGNAL(SIGABRT));
   hak_sys_call(SYS_tgkill, process, thread, SIGABRT, 0, 0, 0);
   set_default(SIGABRT);
@@ -201,8 +201,8 @@ void hak_report_name_program(const char *path) {
 
 // Who the process and the thread are. A filter may refuse the calls.
 static void put_process(struct hak_line *line) {
-  const long process = hak_sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
-  const long thread = hak_sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+  const long process = hak_sys_getpid();
+  const long thread = hak_sys_gettid();
   hak_line_text(line, program[0] != '\0' ? " in " : " in process ");
   hak_line_text(line, program);
   if (process > 0) {

@@ -30,8 +30,8 @@ void hak_signal_set_default(int signal) {
 }
 
 bool hak_signal_send_again(siginfo_t *info) {
-  const long process = hak_sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
-  const long thread = hak_sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+  const long process = hak_sys_getpid();
+  const long thread = hak_sys_gettid();
   return hak_sys_call(SYS_rt_tgsigqueueinfo, process, thread, info->si_signo, (long)info, 0, 0) == 0;
 }
 

@@ -115,4 +115,8 @@ HAK_INLINE void hak_sys_close(int file) { hak_sys_call(SYS_close, file, 0, 0, 0,
 
 #endif  // HAK_SANITIZED
 
+// The numbers of the process and of the calling thread. Async-signal-safe. A seccomp filter may refuse the calls.
+HAK_INLINE long hak_sys_getpid(void) { return hak_sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0); }
+HAK_INLINE long hak_sys_gettid(void) { return hak_sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0); }
+
 #endif  // HAKMEM_OS_SYS_CALL_H_

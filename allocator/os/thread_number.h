@@ -11,7 +11,7 @@ HAK_C_BEGIN
 
 // gettid(2); 0 if a filter refuses the call.
 HAK_INLINE uint32_t hak_thread_number(void) {
-  const long number = hak_sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+  const long number = hak_sys_gettid();
   return number > 0 ? (uint32_t)number : 0;
 }
 
