@@ -11,6 +11,7 @@
 #include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
 #include "allocator/os/clock.h"
+#include "allocator/os/new_file.h"
 #include "allocator/os/report.h"
 #include "allocator/os/sys_call.h"
 #include "allocator/policy/config.h"
@@ -96,7 +97,7 @@ static int write_profile(hak_gzip_sink *sink, void *context) {
 static int dump(const char *pattern) {
   static uint64_t number;
   if (!hak_pprof_path(path, sizeof path, pattern, (uint64_t)hak_sys_getpid(), number++)) return EINVAL;
-  int file = hak_pprof_create(path);
+  int file = hak_new_file_create(path, O_WRONLY);
   if (file < 0) return -file;
   return hak_pprof_close(file, path, write_profile(hak_pprof_write, &file));
 }

@@ -10,6 +10,7 @@
 #include "allocator/os/clock.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/lock.h"
+#include "allocator/os/new_file.h"
 #include "allocator/os/report.h"
 #include "allocator/os/sys_call.h"
 
@@ -54,22 +55,8 @@ static HAK_COLD void path_of(uint64_t process, struct path *path) {
   path->text[sizeof PREFIX - 1 + number.length] = '\0';
 }
 
-static HAK_COLD void remove_file(const struct path *path) {
-  hak_sys_call(SYS_unlinkat, AT_FDCWD, (long)path->text, 0, 0, 0, 0);
-}
-
-static HAK_COLD long create(const struct path *path) {
-  long file;
-  do {
-    file = hak_fault_due(HAK_FAULT_ASK) ? -ENOMEM
-                                        : hak_sys_call(SYS_openat, AT_FDCWD, (long)path->text,
-                                                       O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600, 0, 0);
-  } while (file == -EINTR);
-  return file;
-}
-
 // The file's memory is reserved, because a write to a page that a full file system cannot provide ends the process.
-static HAK_COLD long map(long file, void **start) {
+static HAK_COLD long map(int file, void **start) {
   const long reserved =
       hak_fault_due(HAK_FAULT_ASK) ? -ENOSPC : hak_sys_call(SYS_fallocate, file, 0, 0, HAK_STATS_PAGE_BYTES, 0, 0);
   if (reserved < 0) return reserved;
@@ -85,18 +72,18 @@ static HAK_COLD long map(long file, void **start) {
 static HAK_COLD long make(uint64_t process) {
   struct path path;
   path_of(process, &path);
-  long file = create(&path);
+  int file = hak_new_file_create(path.text, O_RDWR);
   if (file == -EEXIST) {
     // An earlier process of this number left it, and was killed. In this folder only its user can remove a file.
-    remove_file(&path);
-    file = create(&path);
+    hak_new_file_remove(path.text);
+    file = hak_new_file_create(path.text, O_RDWR);
   }
   if (file < 0) return file;
   void *start = NULL;
   const long error = map(file, &start);
-  hak_sys_close((int)file);
+  hak_sys_close(file);
   if (error != 0) {
-    remove_file(&path);
+    hak_new_file_remove(path.text);
     return error;
   }
   struct hak_stats_page *page = start;
@@ -173,7 +160,7 @@ HAK_COLD void hak_stats_page_end(void) {
     write_text(mine.page);
     struct path path;
     path_of(mine.process, &path);
-    remove_file(&path);
+    hak_new_file_remove(path.text);
   }
   leave();
 }

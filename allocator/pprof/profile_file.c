@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Creates, writes and closes a profile's file.
+// Names, writes and closes a profile's file.
 #include "allocator/pprof/profile_file.h"
 
-#include "allocator/os/auxv.h"
 #include "allocator/os/fault.h"
+#include "allocator/os/new_file.h"
 #include "allocator/os/sys_call.h"
 
 struct path {
@@ -50,18 +50,6 @@ HAK_COLD bool hak_pprof_path(char *path, size_t size, const char *pattern, uint6
   return is_good;
 }
 
-HAK_COLD int hak_pprof_create(const char *path) {
-  if (hak_auxv(HAK_AUXV_SECURE) != 0) return -EPERM;
-  long file;
-  do {
-    file = hak_fault_due(HAK_FAULT_ASK)
-               ? -ENOMEM
-               : hak_sys_call(SYS_openat, AT_FDCWD, (long)path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                              0600, 0, 0);
-  } while (file == -EINTR);
-  return (int)file;
-}
-
 HAK_COLD int hak_pprof_write(void *context, const void *bytes, size_t size) {
   const int file = *(const int *)context;
   const char *from = bytes;
@@ -82,6 +70,6 @@ HAK_COLD int hak_pprof_close(int file, const char *path, int error) {
   // Only here do some network file systems tell that a write failed. Linux closes the file even then.
   const long closed = hak_sys_call(SYS_close, file, 0, 0, 0, 0, 0);
   if (error == 0 && closed < 0 && closed != -EINTR) error = (int)-closed;
-  if (error != 0) hak_sys_call(SYS_unlinkat, AT_FDCWD, (long)path, 0, 0, 0, 0);
+  if (error != 0) hak_new_file_remove(path);
   return error;
 }
