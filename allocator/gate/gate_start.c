@@ -62,8 +62,8 @@ const char *hak_gate_text(enum hak_gate_text_id id) { return texts[id]; }
 
 // The value of the variable; NULL: there is none. The first one counts.
 static const char *variable(char *const *environment, const char *name) {
+  const size_t length = hak_text_length(name);
   for (; environment != NULL && *environment != NULL; environment++) {
-    const size_t length = hak_text_length(name);
     if (hak_text_begins(*environment, name) && (*environment)[length] == '=') return *environment + length + 1;
   }
   return NULL;
