@@ -59,14 +59,22 @@ static void *take_once(uint32_t class_id, bool aligned, bool *fresh) {
   return block != NULL ? block : refill(heap, class_id, aligned, fresh);
 }
 
-// Returns memory before it tries again, and lets the program do the same.
+// Whether to try a request for `size` bytes again after `retries` retries: once after memory has been returned, and once
+// more if the program's callback may have freed some. The heap must grow by `bytes` for it.
+static HAK_COLD bool should_try_again(uint32_t retries, size_t size, size_t bytes) {
+  if (retries > 0 && (HAK_FAST || retries > 1 || !hak_pressure_refused(size))) return false;
+  hak_release_for(bytes);
+  if (!HAK_FAST && retries == 0) hak_pressure_near(size);
+  return true;
+}
+
 static HAK_COLD void *take_after_release(uint32_t class_id, bool aligned, bool *fresh) {
-  hak_release_for(HAK_SLAB_SIZE);
-  if (!HAK_FAST) hak_pressure_near(hak_class_usable(class_id));
-  void *block = take_once(class_id, aligned, fresh);
-  if (HAK_FAST || block != NULL || !hak_pressure_refused(hak_class_usable(class_id))) return block;
-  hak_release_for(HAK_SLAB_SIZE);
-  return take_once(class_id, aligned, fresh);
+  void *block = NULL;
+  for (uint32_t retries = 0; block == NULL && should_try_again(retries, hak_class_usable(class_id), HAK_SLAB_SIZE);
+       retries++) {
+    block = take_once(class_id, aligned, fresh);
+  }
+  return block;
 }
 
 // Takes a small block of the class. *fresh: the block is known to be zero.
@@ -102,14 +110,12 @@ static void *take_medium(size_t size) {
   return heap != NULL && hak_medium_is(size) ? hak_medium_take(heap, size) : NULL;
 }
 
-// As take_after_release.
 static HAK_COLD void *large_after_release(size_t size, size_t align, bool zero) {
-  hak_release_for(size);
-  if (!HAK_FAST) hak_pressure_near(size);
-  void *block = hak_large_alloc(size, align, zero, true);
-  if (HAK_FAST || block != NULL || !hak_pressure_refused(size)) return block;
-  hak_release_for(size);
-  return hak_large_alloc(size, align, zero, true);
+  void *block = NULL;
+  for (uint32_t retries = 0; block == NULL && should_try_again(retries, size, size); retries++) {
+    block = hak_large_alloc(size, align, zero, true);
+  }
+  return block;
 }
 
 HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero) {

@@ -158,9 +158,7 @@ enum hak_medium_given hak_medium_give(struct hak_heap *heap, void *block) {
   if (entry == NULL) return HAK_MEDIUM_REFUSED;
   const uint32_t tag = hak_page_tag(entry);
   if (!hak_medium_begins(tag, block)) return HAK_MEDIUM_REFUSED;
-  if (HAK_UNLIKELY((tag & HAK_TAG_CACHED) != 0)) {
-    hak_fatal_block("double free", block, hak_medium_bytes(hak_medium_class_of_tag(tag)));
-  }
+  hak_medium_require_not_cached(tag, block);
   struct hak_medium_cache *cache = cache_of(heap);
   if (HAK_UNLIKELY(cache == NULL) && (cache = attach(heap)) == NULL) return HAK_MEDIUM_REFUSED;
   const uint32_t class_id = hak_medium_class_of_tag(tag);

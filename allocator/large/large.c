@@ -6,7 +6,6 @@
 #include "allocator/large/guarded.h"
 #include "allocator/large/medium.h"
 #include "allocator/os/os.h"
-#include "allocator/os/report.h"
 #include "allocator/pages/colour.h"
 #include "allocator/pages/page_heap.h"
 #include "allocator/pages/page_map.h"
@@ -100,9 +99,7 @@ void *hak_large_alloc(size_t size, size_t align, bool zero, bool grow) {
 static void require_not_cached(const void *block) {
   const HAK_ATOMIC(uint64_t) *entry = hak_page_entry_at(block);
   const uint32_t tag = entry != NULL ? hak_page_tag(entry) : 0;
-  if (HAK_UNLIKELY(hak_medium_begins(tag, block) && (tag & HAK_TAG_CACHED) != 0)) {
-    hak_fatal_block("double free", block, hak_medium_bytes(hak_medium_class_of_tag(tag)));
-  }
+  if (hak_medium_begins(tag, block)) hak_medium_require_not_cached(tag, block);
 }
 
 bool hak_large_free(void *block) {

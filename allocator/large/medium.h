@@ -11,6 +11,7 @@
 #include "allocator/os/atomic.h"
 #include "allocator/os/base.h"
 #include "allocator/os/os.h"
+#include "allocator/os/report.h"
 #include "allocator/pages/colour.h"
 #include "allocator/pages/page_map.h"
 
@@ -70,6 +71,12 @@ HAK_INLINE bool hak_medium_begins(uint32_t tag, const void *block) {
   return (tag & HAK_TAG_CLASS) != 0 && hak_page_tag_front(tag) == ((uintptr_t)block & (HAK_PAGE_SIZE - 1));
 }
 HAK_INLINE uint32_t hak_medium_class_of_tag(uint32_t tag) { return (tag & HAK_TAG_CLASS) - 1; }
+// Ends the process if the block is in a cache. Called by a free of the medium block whose tag this is.
+HAK_INLINE void hak_medium_require_not_cached(uint32_t tag, const void *block) {
+  if (HAK_UNLIKELY((tag & HAK_TAG_CACHED) != 0)) {
+    hak_fatal_block("double free", block, hak_medium_bytes(hak_medium_class_of_tag(tag)));
+  }
+}
 
 HAK_C_END
 

@@ -77,8 +77,8 @@ API_MUTANTS = [
     {
         "name": "pressure_for_nothing",
         "file": "allocator/api/cold.c",
-        "old": "!hak_pressure_refused(size)) return block;",
-        "new": "!hak_pressure_refused(size) || true) return block;",
+        "old": "!hak_pressure_refused(size))) return false;",
+        "new": "!hak_pressure_refused(size) || true)) return false;",
         "kind": "missing retry",
         "breaks": "a large request fails although the callback freed memory",
         "killer": "//allocator/test:pressure_test",
