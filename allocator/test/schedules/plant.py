@@ -57,6 +57,36 @@ RACES = {
             "atomic_load_explicit(&slab->owner, memory_order_relaxed) != &hak_orphanage) break;",
         ),
     ],
+    "medium_cache.c": [
+        (
+            "TORN_EMPTY",
+            "return atomic_exchange_explicit(slot, NULL, memory_order_acq_rel);",
+            "if (RACE) {\n"
+            "    void *block = atomic_load_explicit(slot, memory_order_acquire);\n"
+            "    atomic_store_explicit(slot, NULL, memory_order_release);\n"
+            "    return block;\n"
+            "  }\n"
+            "  return atomic_exchange_explicit(slot, NULL, memory_order_acq_rel);",
+        ),
+        (
+            "TORN_MOVE",
+            "void *block = exchange(&slots[i]);\n"
+            "    // Release: pairs with the exchange of another thread.\n"
+            "    atomic_store_explicit(&slots[i - half], block, memory_order_release);",
+            "void *block = RACE ? atomic_load_explicit(&slots[i], memory_order_acquire) : exchange(&slots[i]);\n"
+            "    atomic_store_explicit(&slots[i - half], block, memory_order_release);\n"
+            "    if (RACE) atomic_store_explicit(&slots[i], NULL, memory_order_release);",
+        ),
+        (
+            "LATE_TAG",
+            "hak_page_set_tag(entry, tag | HAK_TAG_CACHED);\n"
+            "  // Release: pairs with the exchange of the thread that takes the block.\n"
+            "  atomic_store_explicit(&slots_of(cache, class_id)[slot], block, memory_order_release);",
+            "if (!RACE) hak_page_set_tag(entry, tag | HAK_TAG_CACHED);\n"
+            "  atomic_store_explicit(&slots_of(cache, class_id)[slot], block, memory_order_release);\n"
+            "  if (RACE) hak_page_set_tag(entry, tag | HAK_TAG_CACHED);",
+        ),
+    ],
     "heap_life.c": [
         (
             "LOST_NOTICES",

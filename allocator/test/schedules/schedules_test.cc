@@ -5,12 +5,10 @@
 // records must be right. HAK_TEST_SEED repeats a run.
 #include <gtest/gtest.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include <iterator>
 #include <memory>
 #include <set>
-#include <string>
 #include <vector>
 
 #include "allocator/block/unit_test.h"
@@ -23,19 +21,17 @@
 #include "allocator/slab/slab_pool_stats.h"
 #include "allocator/test/schedules/races.h"
 #include "allocator/test/schedules/scheduler.h"
+#include "allocator/test/schedules/searches.h"
 #include "allocator/test/test_random.h"
 
 namespace {
 
 using hak_schedules::Fail;
-using hak_schedules::Found;
 using hak_schedules::Plan;
+using hak_schedules::Planted;
 using hak_schedules::Result;
-using hak_schedules::Search;
 using hak_test::Random;
 using hak_unit::Owner;
-
-constexpr uint32_t kMostChanges = 3;
 
 // The smallest blocks, of which a slab has thousands, and the largest, of which it has few: such slabs become empty.
 constexpr uint32_t kClasses[] = {1, HAK_CLASS_COUNT - 1};
@@ -150,44 +146,19 @@ class Schedules : public testing::Test {
 };
 
 TEST_F(Schedules, RemoteFreesWhileTheirOwnerEnds) {
-  const auto count = static_cast<uint32_t>(hak_test::Scaled(5000));
-  const Found found =
-      hak_schedules::Explore(Search{hak_test::TestSeed(1), count, kMostChanges}, RemoteFreesWhileTheirOwnerEnds);
-  EXPECT_FALSE(found.failed) << "in schedule " << found.schedules;
-  printf("%u schedules of up to %llu points\n", found.schedules, static_cast<unsigned long long>(found.longest));
+  hak_schedules::SearchFindsNothing(RemoteFreesWhileTheirOwnerEnds, 5000);
 }
 
 TEST_F(Schedules, TheSameSeedGivesTheSameRun) {
-  const Search search{hak_test::TestSeed(2), 200, kMostChanges};
-  const Found one = hak_schedules::Explore(search, RemoteFreesWhileTheirOwnerEnds);
-  const Found same = hak_schedules::Explore(search, RemoteFreesWhileTheirOwnerEnds);
-  EXPECT_EQ(one.digest, same.digest);
-  Search next = search;
-  next.seed++;
-  EXPECT_NE(one.digest, hak_schedules::Explore(next, RemoteFreesWhileTheirOwnerEnds).digest);
+  hak_schedules::SameSeedGivesTheSameRun(RemoteFreesWhileTheirOwnerEnds);
 }
-
-struct Planted {
-  const char *name;
-  enum hak_test_race race;
-  uint32_t within;  // schedules: ten times as many as the slowest of 50 seeds needed, or more
-};
 
 class PlantedRaces : public Schedules, public testing::WithParamInterface<Planted> {};
 
-TEST_P(PlantedRaces, IsFound) {
-  const Planted &planted = GetParam();
-  const Search search{hak_test::TestSeed(10 + planted.race), planted.within, kMostChanges, planted.race};
-  const Found found = hak_schedules::Explore(search, RemoteFreesWhileTheirOwnerEnds);
-  EXPECT_TRUE(found.failed) << "not within " << found.schedules << " schedules";
-  printf("%s: found by schedule %u\n", planted.name, found.schedules);
-}
+TEST_P(PlantedRaces, IsFound) { hak_schedules::PlantedRaceIsFound(RemoteFreesWhileTheirOwnerEnds, GetParam()); }
 
-// So what finds it is the interleaving.
 TEST_P(PlantedRaces, IsNotThereIfOneThreadRunsAfterTheOther) {
-  const Search search{hak_test::TestSeed(30 + GetParam().race), 200, 0, GetParam().race};
-  const Found found = hak_schedules::Explore(search, RemoteFreesWhileTheirOwnerEnds);
-  EXPECT_FALSE(found.failed) << "in schedule " << found.schedules;
+  hak_schedules::PlantedRaceIsNotThereInOrder(RemoteFreesWhileTheirOwnerEnds, GetParam());
 }
 
 INSTANTIATE_TEST_SUITE_P(All, PlantedRaces,
@@ -197,6 +168,6 @@ INSTANTIATE_TEST_SUITE_P(All, PlantedRaces,
                                          Planted{"TornDrain", HAK_TEST_TORN_DRAIN, 200000},
                                          Planted{"LostNotices", HAK_TEST_LOST_NOTICES, 2000},
                                          Planted{"OrphanFreed", HAK_TEST_ORPHAN_FREED, 100000}),
-                         [](const auto &of) { return std::string(of.param.name); });
+                         hak_schedules::NameOf);
 
 }  // namespace
