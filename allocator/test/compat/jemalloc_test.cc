@@ -15,6 +15,7 @@
 
 namespace {
 
+using hak_test::IsHardenedBuild;
 using hak_test::Stats;
 
 constexpr size_t kMost = PTRDIFF_MAX;
@@ -105,7 +106,7 @@ TEST(Mallocx, ZeroIsTheWholeRealSize) {
   }
 }
 
-TEST(Mallocx, ArenasAndThreadCachesHaveNoEffect) {
+TEST(Mallocx, ArenasAndThreadCachesChangeNoResult) {
   const int others = MALLOCX_ARENA(5) | MALLOCX_TCACHE_NONE;
   const uint64_t live = Stats().live_blocks;
   MakeDirty(1000, MALLOCX_ALIGN(256));
@@ -122,6 +123,52 @@ TEST(Mallocx, ArenasAndThreadCachesHaveNoEffect) {
   sdallocx(moved, 50000, others);
   dallocx(mallocx(10, others), others);
   EXPECT_EQ(Stats().live_blocks, live);
+}
+
+// How many freed small blocks the thread's cache holds. HARDENED takes a block from the cache in any case, and counts
+// the freed ones that it holds back.
+void ExpectCached(uint64_t blocks, size_t size) {
+  if (!IsHardenedBuild()) {
+    EXPECT_EQ(Stats().cached_blocks, blocks) << size;
+  }
+}
+
+TEST(Mallocx, WithoutAThreadCacheNothingIsCached) {
+  for (const int zero : {0, MALLOCX_ZERO}) {
+    for (const size_t size : {size_t{0}, size_t{1}, size_t{100}, size_t{1000}, size_t{20000}, size_t{32000}}) {
+      MakeDirty(size, 0);
+      hak_thread_flush();
+      ExpectCached(0, size);
+      const int flags = MALLOCX_TCACHE_NONE | MALLOCX_ARENA(3) | zero;
+      void *const block = mallocx(size, flags);
+      ASSERT_NE(block, nullptr) << size;
+      ExpectCached(0, size);
+      const size_t real = sallocx(block, flags);
+      EXPECT_TRUE(zero == 0 || FirstOther(block, 0, real, 0) == real) << size;
+      memset(block, 0x5a, real);
+      dallocx(block, flags);
+      ExpectCached(0, size);
+      // A block that came from the cache may go round it too, and the other way about.
+      void *const cached = mallocx(size, MALLOCX_TCACHE(0) | zero);
+      ASSERT_NE(cached, nullptr) << size;
+      const uint64_t before = Stats().cached_blocks;
+      sdallocx(cached, size, flags);
+      ExpectCached(before, size);
+      dallocx(mallocx(size, flags), zero);
+      ExpectCached(before + 1, size);
+    }
+  }
+  // An alignment is obeyed all the same, and so is NULL.
+  void *const aligned = mallocx(1000, MALLOCX_ALIGN(512) | MALLOCX_TCACHE_NONE);
+  ASSERT_NE(aligned, nullptr);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(aligned) % 512, 0U);
+  sdallocx(aligned, 1000, MALLOCX_ALIGN(512) | MALLOCX_TCACHE_NONE);
+  dallocx(nullptr, MALLOCX_TCACHE_NONE);
+  sdallocx(nullptr, 10, MALLOCX_TCACHE_NONE);
+  errno = 0;
+  EXPECT_EQ(mallocx(kMost + size_t{1}, MALLOCX_TCACHE_NONE), nullptr);
+  EXPECT_EQ(errno, ENOMEM);
+  EXPECT_TRUE(hak_heap_verify());
 }
 
 TEST(Mallocx, ASizeOfZeroCountsAsOne) {

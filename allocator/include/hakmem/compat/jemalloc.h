@@ -8,8 +8,11 @@
 //   * The "real size" of a block is its usable size. In OBSERVE and HARDENED builds it is the requested size.
 //   * A size of 0 counts as 1. With NULL as the block, rallocx allocates, xallocx and sallocx return 0, dallocx and
 //     sdallocx do nothing.
-//   * Arenas and explicit thread caches do not exist: MALLOCX_ARENA, MALLOCX_TCACHE and MALLOCX_TCACHE_NONE have no
-//     effect. A program that relies on its own arena, to destroy it for instance, needs something else.
+//   * Arenas and explicit thread caches do not exist: MALLOCX_ARENA and MALLOCX_TCACHE have no effect. A program that
+//     relies on its own arena, to destroy it for instance, needs something else.
+//   * MALLOCX_TCACHE_NONE goes round the thread's cache as hak_malloc_nocache and hak_free_nocache do, in mallocx
+//     without an alignment over 16, in dallocx and in sdallocx, which then does not check the size. Elsewhere it has no
+//     effect.
 //   * A request that cannot be served returns NULL with errno ENOMEM, also one that overflows. On success errno is
 //     preserved.
 // All else is as for hakmem's own functions: these blocks may be passed to hak_free and the rest, and theirs to these.
@@ -53,6 +56,8 @@
 
 HAK_COMPAT_INLINE size_t hak_compat_alignment(int flags) { return (size_t)1 << ((unsigned)flags & 0x3fu); }
 HAK_COMPAT_INLINE size_t hak_compat_size(size_t size) { return size != 0 ? size : 1; }
+// Whether the flags ask for no thread cache. The number of a cache has bits 8 to 19.
+HAK_COMPAT_INLINE bool hak_compat_is_uncached(int flags) { return (flags & 0xfff00) == MALLOCX_TCACHE_NONE; }
 
 // The same block, without what the compiler knows about its size. The program may use the whole real size, which is
 // more than was requested, so checks that use the requested size (_FORTIFY_SOURCE) would end it.
@@ -76,6 +81,11 @@ HAK_COMPAT_INLINE void *mallocx(size_t size, int flags) HAK_NOEXCEPT {
   const size_t alignment = hak_compat_alignment(flags);
   const size_t bytes = hak_compat_size(size);
   const bool aligned = alignment > HAK_COMPAT_EVERY_ALIGNMENT;
+  if (!aligned && hak_compat_is_uncached(flags)) {
+    void *const uncached = hak_compat_whole(hak_malloc_nocache(bytes));
+    if (uncached != NULL && (flags & MALLOCX_ZERO) != 0) hak_compat_clear(uncached, 0);
+    return uncached;
+  }
   if ((flags & MALLOCX_ZERO) == 0) {
     return hak_compat_whole(aligned ? hak_aligned_alloc(alignment, bytes) : hak_malloc(bytes));
   }
@@ -122,18 +132,23 @@ HAK_COMPAT_INLINE size_t sallocx(const void *ptr, int flags) HAK_NOEXCEPT {
   return hak_usable_size(ptr);
 }
 
-// Frees the block. No flag matters. Preserves errno.
+// Frees the block. Obeys MALLOCX_TCACHE_NONE, whether the block came with it or not. Preserves errno.
 HAK_COMPAT_INLINE void dallocx(void *ptr, int flags) HAK_NOEXCEPT {
-  (void)flags;
-  hak_free(ptr);
+  if (hak_compat_is_uncached(flags)) {
+    hak_free_nocache(ptr);
+  } else {
+    hak_free(ptr);
+  }
 }
 
 // Frees the block. `size` is between the requested size and the real one, `flags` has the alignment of the request.
-// OBSERVE and HARDENED builds check both. Preserves errno.
+// OBSERVE and HARDENED builds check both, unless the flags have MALLOCX_TCACHE_NONE, which it obeys. Preserves errno.
 HAK_COMPAT_INLINE void sdallocx(void *ptr, size_t size, int flags) HAK_NOEXCEPT {
   const size_t alignment = hak_compat_alignment(flags);
   const size_t bytes = hak_compat_size(size);
-  if (alignment > HAK_COMPAT_EVERY_ALIGNMENT) {
+  if (hak_compat_is_uncached(flags)) {
+    hak_free_nocache(ptr);
+  } else if (alignment > HAK_COMPAT_EVERY_ALIGNMENT) {
     hak_free_aligned_sized(ptr, alignment, bytes);
   } else {
     hak_free_sized(ptr, bytes);
