@@ -233,7 +233,11 @@ class Encoding(unittest.TestCase):
         self.assertEqual([mapping[3] for mapping in got.mappings], ["/a", "/f"])
 
     def test_texts_that_are_not_utf_8(self):
-        raw = [b"plain", "\u00e9\u20ac\U0001F600\U0010FFFF".encode(), b"\xff", b"a\x80b", b"\xc0\x80", b"\xe0\x80\x80", b"\xed\xa0\x80",
+        # The first and the last character of each length, and one for each first byte of two bytes or more.
+        raw = [chr(code).encode() for code in [0x7F, 0x80, 0x7FF, 0x800, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0x10FFFF]]
+        for codes in (range(0xA0, 0x800, 0x40), range(0x800, 0xD800, 0x800), range(0xF000, 0x110000, 0x8000)):
+            raw += [chr(code).encode() for code in codes]
+        raw += [b"plain", "\u00e9\u20ac\U0001F600\U0010FFFF".encode(), b"\xff", b"a\x80b", b"\xc0\x80", b"\xe0\x80\x80", b"\xed\xa0\x80",
                b"\xf0\x80\x80\x80", b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\xe2\x82", b"\xc3", b"\xf0\x9f\x98"]
         raw += [RANDOM.randbytes(RANDOM.randint(1, 40)).translate(None, b"\n\0\r ") for _ in range(300)]
         raw = [text for text in raw if text]
