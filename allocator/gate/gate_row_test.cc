@@ -243,6 +243,9 @@ TEST(GateNearest, OfAnythingElseNone) {
   for (const char *text : {"", "HAKMEM_", "HAKMEM_A", "HAKMEM_DASHBOARD_URL", "HAKMEM_HOME", "X"}) {
     EXPECT_EQ(Nearest(text), "") << text;
   }
+  // Three of seven letters are wrong, then four: more than half.
+  EXPECT_EQ(Nearest("HAKMEM_QROFQLQ"), "HAKMEM_PROFILE");
+  EXPECT_EQ(Nearest("HAKMEM_QQOFQLQ"), "");
   EXPECT_EQ(Nearest("HAKMEM_PROFILE" + std::string(1000, 'E')), "");
   EXPECT_EQ(Nearest(std::string(100000, 'P')), "");
 }
