@@ -75,6 +75,16 @@ TEST(StackViewTest, JumpsOverNoClosedPage) {
   EXPECT_TRUE(hak_stack_read(&view, pages.start() + kPage - 8, &word));
 }
 
+// Such as the program's name, at which the first thread's stack ends.
+TEST(StackViewTest, EndsWithAWholeWordWhateverEndsIt) {
+  const Pages pages;
+  for (uintptr_t sp = pages.start(); sp < pages.start() + 16; sp++) {
+    hak_stack_view view;
+    ASSERT_TRUE(hak_stack_view_open(&view, sp, true));
+    EXPECT_EQ(view.limit % sizeof sp, 0u) << sp - pages.start();
+  }
+}
+
 TEST(StackViewTest, UnknownPlaceIsLookedAtFirst) {
   const Pages pages;
   hak_stack_view view;
