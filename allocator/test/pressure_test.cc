@@ -245,6 +245,40 @@ int Fork(bool with_thread) {
   return status;
 }
 
+std::atomic<bool> is_inside{false};
+std::atomic<bool> may_return{false};
+
+void StayInside(const hak_pressure *, void *) {
+  calls++;
+  is_inside = true;
+  while (!may_return) SleepMs(1);
+}
+
+// The child of a fork while another thread is in the callback.
+int ForkDuringCall() {
+  hak_pressure_set(StayInside, nullptr);
+  std::thread other([] {
+    Chain chain;
+    Exhaust(&chain, 1000);
+    chain.FreeAll();
+  });
+  while (!is_inside) SleepMs(1);
+  fflush(stdout);
+  const pid_t pid = fork();
+  may_return = true;
+  if (pid == 0) {
+    const uint64_t before = calls;
+    Chain chain;
+    Exhaust(&chain, 1000);
+    _exit(calls == before);
+  }
+  int status = -1;
+  waitpid(pid, &status, 0);
+  other.join();
+  Print("child_failed", status != 0);
+  return 0;
+}
+
 // With a stderr whose reader is gone, or never reads.
 int Unread(bool is_full) {
   signal(SIGPIPE, SIG_DFL);
@@ -422,6 +456,12 @@ TEST(Pressure, AChildReportsItsOwn) {
   }
 }
 
+// The call that the parent's thread is in never ends in the child.
+TEST(Pressure, AChildForkedDuringACallHasItsOwn) {
+  const Outcome outcome = RunChild({"--child=fork-during-call"}, true);
+  EXPECT_EQ(NumberOf(outcome.out, "child_failed"), 0U) << outcome;
+}
+
 TEST(Pressure, NobodyNeedsToRead) {
   for (const char *how : {"--child=gone", "--child=full"}) {
     const Outcome outcome = RunChild({how});
@@ -443,6 +483,7 @@ int main(int argc, char **argv) {
   if (child == "--child=threads") return hak_test::Threads();
   if (child == "--child=fork") return hak_test::Fork(false);
   if (child == "--child=fork-threads") return hak_test::Fork(true);
+  if (child == "--child=fork-during-call") return hak_test::ForkDuringCall();
   if (child == "--child=gone") return hak_test::Unread(false);
   if (child == "--child=full") return hak_test::Unread(true);
   if (child == "--child=system") return hak_test::System();
