@@ -310,6 +310,7 @@ uint64_t Value(const Bytes &expression) {
 
 TEST(CfiFrame, Expressions) {
   EXPECT_EQ(Value({0x3f}), 15u);
+  EXPECT_EQ(Value({0x4f}), 31u);
   EXPECT_EQ(Value({0x08, 200}), 200u);
   EXPECT_EQ(Value({0x09, 200}), static_cast<uint64_t>(-56));
   EXPECT_EQ(Value({0x0a, 0, 0x80}), 0x8000u);
@@ -354,6 +355,8 @@ TEST(CfiFrame, Expressions) {
 TEST(CfiFrame, ExpressionsThatFailGiveNoValue) {
   EXPECT_EQ(Value({0x22}), 0u) << "one operand is missing";
   EXPECT_EQ(Value({0x70}), 0u) << "a register that is not followed";
+  EXPECT_EQ(Value({0x50}), 0u) << "a register in place of a value";
+  EXPECT_EQ(Value({0x90, 1}), 0u) << "a frame base";
   EXPECT_EQ(Value({0x35, 0x33, 0x1b}), 0u) << "a division";
   EXPECT_EQ(Value({0x2f, 0xfd, 0xff}), 0u) << "a loop";
   EXPECT_EQ(Value({0x2f, 0x7f, 0}), 0u) << "a jump out of it";
