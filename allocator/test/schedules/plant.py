@@ -57,6 +57,25 @@ RACES = {
             "atomic_load_explicit(&slab->owner, memory_order_relaxed) != &hak_orphanage) break;",
         ),
     ],
+    "idle_cache.c": [
+        ("PUTS_NONE_BACK", "} else if (taken->slot <= tops[i] + 1) {", "} else if (!RACE && taken->slot <= tops[i] + 1) {"),
+        (
+            "STALE_TOP",
+            "tops[i] = hak_bin_top(round->taken[i].bin);",
+            "tops[i] = RACE ? round->taken[i].slot + 1 : hak_bin_top(round->taken[i].bin);",
+        ),
+        (
+            "TORN_STEAL",
+            "__atomic_load_n(slot, __ATOMIC_RELAXED) != NULL ? __atomic_exchange_n(slot, NULL, __ATOMIC_ACQ_REL) : NULL;",
+            "NULL;\n"
+            "    if (RACE) {\n"
+            "      block = __atomic_load_n(slot, __ATOMIC_ACQUIRE);\n"
+            "      __atomic_store_n(slot, NULL, __ATOMIC_RELEASE);\n"
+            "    } else if (__atomic_load_n(slot, __ATOMIC_RELAXED) != NULL) {\n"
+            "      block = __atomic_exchange_n(slot, NULL, __ATOMIC_ACQ_REL);\n"
+            "    }",
+        ),
+    ],
     "medium_cache.c": [
         (
             "TORN_EMPTY",
