@@ -11,6 +11,7 @@
 #include "allocator/os/clock.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/file.h"
+#include "allocator/os/siphash.h"
 #include "allocator/os/sys_call.h"
 
 // Relaxed throughout: statistics that order nothing.
@@ -218,45 +219,16 @@ static bool draw_key(void) {
   return true;
 }
 
-static uint64_t rotate(uint64_t word, int by) { return word << by | word >> (64 - by); }
-
-static void sip_round(uint64_t v[4]) {
-  v[0] += v[1];
-  v[2] += v[3];
-  v[1] = rotate(v[1], 13) ^ v[0];
-  v[3] = rotate(v[3], 16) ^ v[2];
-  v[0] = rotate(v[0], 32);
-  v[2] += v[1];
-  v[0] += v[3];
-  v[1] = rotate(v[1], 17) ^ v[2];
-  v[3] = rotate(v[3], 21) ^ v[0];
-  v[2] = rotate(v[2], 32);
-}
-
-// SipHash-2-4 (Aumasson and Bernstein, 2012) of two words.
-static uint64_t keyed_hash(const uint64_t message[2]) {
-  const uint64_t key[2] = {atomic_load_explicit(&secret.key[0], memory_order_relaxed),
-                           atomic_load_explicit(&secret.key[1], memory_order_relaxed)};
-  uint64_t v[4] = {key[0] ^ 0x736F6D6570736575u, key[1] ^ 0x646F72616E646F6Du, key[0] ^ 0x6C7967656E657261u,
-                   key[1] ^ 0x7465646279746573u};
-  const uint64_t words[3] = {message[0], message[1], (uint64_t)16 << 56};
-  for (int i = 0; i < 3; i++) {
-    v[3] ^= words[i];
-    sip_round(v);
-    sip_round(v);
-    v[0] ^= words[i];
-  }
-  v[2] ^= 0xFF;
-  for (int i = 0; i < 4; i++) sip_round(v);
-  return v[0] ^ v[1] ^ v[2] ^ v[3];
-}
-
 uint64_t hak_os_random(void) {
   // The clock is included because the child of a fork has its parent's key and count.
   const struct timespec now = hak_clock_read(CLOCK_MONOTONIC);
   const uint64_t time = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
   const uint64_t count = atomic_fetch_add_explicit(&secret.count, 1, memory_order_relaxed);
-  if (draw_key()) return keyed_hash((const uint64_t[2]){count, time});
+  if (draw_key()) {
+    const uint64_t key[2] = {atomic_load_explicit(&secret.key[0], memory_order_relaxed),
+                             atomic_load_explicit(&secret.key[1], memory_order_relaxed)};
+    return hak_siphash(key, (const uint64_t[2]){count, time});
+  }
   // Without a key (early boot) only the loader's addresses and the clock are available.
   return (uint64_t)(uintptr_t)&count * 0x9E3779B97F4A7C15u ^ (time + count) * 0xD6E8FEB86659FD93u;
 }
