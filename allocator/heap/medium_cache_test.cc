@@ -224,6 +224,41 @@ TEST_F(MediumCache, AFullCacheIsNotEmptiedWhole) {
   Flush(owner);
 }
 
+// The classes take turns: the next room is made where the last one ended.
+TEST_F(MediumCache, TheClassesThatStayedLongestAreEmptiedFirst) {
+  hak_config.thread_cache_bytes = 8 * kKiB * kKiB;
+  const Owner owner;
+  uint32_t next = 0;
+  int makings = 0;
+  Random random(3);
+  for (int i = 0; i < 1000; i++) {
+    uint64_t before[HAK_MEDIUM_COUNT] = {};
+    uint64_t after[HAK_MEDIUM_COUNT] = {};
+    hak_medium_count(owner.heap(), before);
+    const size_t size = HAK_TINY_STRIDE_MAX + 1 + random.Below(100 * kKiB);
+    ASSERT_TRUE(Give(owner, Take(size)));
+    hak_medium_count(owner.heap(), after);
+    const uint32_t given = hak_medium_class(size);
+    bool all = true;  // of the classes so far were emptied, or had been empty
+    uint32_t last = HAK_MEDIUM_COUNT;
+    for (uint32_t step = 0; step < HAK_MEDIUM_COUNT; step++) {
+      const uint32_t id = (next + step) % HAK_MEDIUM_COUNT;
+      if (before[id] == 0) continue;
+      const bool emptied = after[id] == (id == given ? 1u : 0u);
+      if (emptied) {
+        EXPECT_TRUE(all) << "class " << id << " before its turn";
+        last = id;
+      }
+      all = all && emptied;
+    }
+    if (last == HAK_MEDIUM_COUNT) continue;
+    makings++;
+    next = last + 1;
+  }
+  EXPECT_GE(makings, 10);
+  Flush(owner);
+}
+
 // Blocks that other threads took out of the cache do not count against the bound for ever.
 TEST_F(MediumCache, TheBoundForgetsWhatOthersTook) {
   const Owner owner;
