@@ -197,6 +197,13 @@ TEST(GateParse, ASuffixIsOneLetterBehindASize) {
   }
 }
 
+TEST(GateScale, IsThatOfTheUnit) {
+  for (const hak_gate &gate : hak_gates) {
+    const std::string unit = gate.unit != nullptr ? gate.unit : "";
+    EXPECT_EQ(hak_gate_scale(&gate), unit == "KiB" ? 1024u : unit == "MiB" ? 1024u * 1024u : 1u) << gate.name;
+  }
+}
+
 std::string Accepted(hak_gate_id id) {
   hak_line line = {};
   hak_gate_add_accepted(&line, &hak_gates[id]);
