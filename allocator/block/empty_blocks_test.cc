@@ -52,6 +52,42 @@ TEST(EmptyBlocks, AreAlignedDifferentAndUntouchable) {
   EXPECT_EQ(hak_empty_count(), 0u);
 }
 
+// The live blocks in the order of their addresses, by hak_empty_next.
+std::vector<void *> Walk() {
+  std::vector<void *> blocks;
+  // One more than there are, if it gives others too.
+  for (void *block = nullptr; blocks.size() <= hak_empty_count() && (block = hak_empty_next(block)) != nullptr;) {
+    blocks.push_back(block);
+  }
+  return blocks;
+}
+
+TEST(EmptyBlocks, AWalkGivesTheLiveOnesInOrder) {
+  EXPECT_EQ(Walk(), std::vector<void *>());
+  hak_unit::Random random(5);
+  std::set<void *> live;
+  // Alone in their word, first or last of it, side by side, and wherever else they come.
+  for (const size_t align : {size_t{1}, size_t{16}, size_t{1024}, size_t{4096}, size_t{65536}}) {
+    for (int i = 0; i < 100; i++) {
+      void *block = hak_empty_take(align);
+      ASSERT_NE(block, nullptr);
+      live.insert(block);
+    }
+    EXPECT_EQ(Walk(), std::vector<void *>(live.begin(), live.end())) << align;
+  }
+  while (!live.empty()) {
+    for (auto at = live.begin(); at != live.end();) {
+      if (random.OneIn(2)) {
+        hak_empty_give(*at);
+        at = live.erase(at);
+      } else {
+        ++at;
+      }
+    }
+    EXPECT_EQ(Walk(), std::vector<void *>(live.begin(), live.end()));
+  }
+}
+
 TEST(EmptyBlocks, AnAddressComesBackOnlyAfterAllOthers) {
   void *first = hak_empty_take(16);
   hak_empty_give(first);
