@@ -125,6 +125,20 @@ TEST_F(ThreadCache, TheEmptyCacheHasNeitherBlocksNorRoom) {
   }
 }
 
+// Statistics read the bin of a running thread: its top may be that of another array than its base.
+TEST_F(ThreadCache, ABinThatItsOwnerChangesCountsAsEmpty) {
+  void *block = hak_thread_cache_miss(heap_, kClass, nullptr);
+  ASSERT_NE(block, nullptr);
+  void **const top = Top(kClass);
+  for (const ptrdiff_t blocks : {ptrdiff_t{-1000}, ptrdiff_t{-1}, ptrdiff_t{HAK_SLAB_BLOCKS_MAX} + 1}) {
+    hak_bin_set_top(Bin(kClass), Base(kClass) + 1 + blocks);
+    EXPECT_EQ(hak_heap_totals().cached_blocks, 0u) << blocks;
+  }
+  hak_bin_set_top(Bin(kClass), top);
+  EXPECT_EQ(hak_heap_totals().cached_blocks, kFirst / 2 - 1);
+  Free(kClass, block);
+}
+
 TEST_F(ThreadCache, AMissBringsABlockAndHalfAnArray) {
   void *block = hak_thread_cache_miss(heap_, kClass, nullptr);
   ASSERT_NE(block, nullptr);
