@@ -2,42 +2,27 @@
 //
 // For each engine of a single box: with a planted bug it must report the right thing with the first inputs that a
 // fuzzer makes; without one it must report nothing. (size_class_fuzzer, slab_fuzzer and gate_fuzzer have their controls
-// in box_controls_test.cc.)
+// in box_controls_test.cc.) The other files of this test have those of blocks and of profiles.
 //
 // Each case is a process of its own, because planted bugs leave wrong records behind.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <string.h>
 
-#include <algorithm>
 #include <string>
-#include <vector>
 
-#include "allocator/block/poison.h"
-#include "allocator/block/tiny_region_id.h"
-#include "allocator/heap/give_back.h"
-#include "allocator/heap/remote.h"
 #include "allocator/meta/meta.h"
 #include "allocator/meta/meta_pages.h"
-#include "allocator/os/unit_test.h"
+#include "allocator/os/os.h"
 #include "allocator/policy/memory_limit.h"
-#include "fuzz/block_lane_engine.h"
 #include "fuzz/controls.h"
 #include "fuzz/meta_engine.h"
 #include "fuzz/page_heap_engine.h"
-#include "fuzz/pprof_engine.h"
 #include "fuzz/release_policy_engine.h"
-#include "fuzz/remote_queue_engine.h"
 #include "fuzz/slab_map_engine.h"
-#include "fuzz/thread_cache_engine.h"
 
 namespace hak_fuzz {
 namespace {
-
-// A counter for bugs that occur only sometimes.
-bool Strikes() {
-  static unsigned calls = 0;
-  return ++calls % 7 == 0;
-}
 
 // ---- Slab map -----------------------------------------------------------------------------------
 
@@ -135,14 +120,14 @@ TEST(MetaControl, TakesWhatIsTooLarge) {
 
 TEST(MetaControl, RefusesForNoReason) {
   MetaCalls calls;
-  calls.alloc = [](size_t size) { return Strikes() ? nullptr : hak_meta_alloc(size); };
+  calls.alloc = [](size_t size) { return StrikesOnceIn(7) ? nullptr : hak_meta_alloc(size); };
   ExpectMeta(calls, "a record is refused for no reason");
 }
 
 TEST(MetaControl, FreeForgetsRecords) {
   MetaCalls calls;
   calls.free = [](void *record, size_t size) {
-    if (!Strikes()) hak_meta_free(record, size);
+    if (!StrikesOnceIn(7)) hak_meta_free(record, size);
   };
   ExpectMeta(calls, testing::AnyOf("a page is lost", "mapped memory is miscounted"));
 }
@@ -324,14 +309,18 @@ TEST(PageHeapControl, KnowsTheMiddle) {
 
 TEST(PageHeapControl, LeaksFrees) {
   PageHeapCalls calls;
-  calls.give = [](void *block) { return !Strikes() ? hak_page_heap_give(block) : hak_page_heap_look(block).size != 0; };
+  calls.give = [](void *block) {
+    return !StrikesOnceIn(7) ? hak_page_heap_give(block) : hak_page_heap_look(block).size != 0;
+  };
   // The addresses of a leaked block are never handed out again.
   ExpectPageHeap(calls, "a freed block is taken for a block");
 }
 
 TEST(PageHeapControl, FailsNow) {
   PageHeapCalls calls;
-  calls.take = [](const struct hak_page_request *request) { return Strikes() ? nullptr : hak_page_heap_take(request); };
+  calls.take = [](const struct hak_page_request *request) {
+    return StrikesOnceIn(7) ? nullptr : hak_page_heap_take(request);
+  };
   ExpectPageHeap(calls, "a block is refused for no reason");
 }
 
@@ -361,159 +350,6 @@ TEST(PageHeapControl, CommitsTwice) {
     return block;
   };
   ExpectPageHeap(calls, "committed memory is miscounted");
-}
-
-// ---- Thread cache -------------------------------------------------------------------------------
-
-void ExpectThreadCache(const ThreadCacheCalls &calls, const testing::Matcher<const std::string &> &what) {
-  ExpectFinds([&](const uint8_t *data, size_t size) { RunThreadCacheInput(calls, data, size); }, what);
-}
-
-TEST(ThreadCacheControl, NothingPlanted) { ExpectThreadCache({}, "nothing"); }
-
-TEST(ThreadCacheControl, OverflowDropsTheBlock) {
-  ThreadCacheCalls calls;
-  calls.overflow = [](hak_heap *heap, uint32_t class_id, void *block) {
-    hak_thread_cache_overflow(heap, class_id, block);
-    hak_bin *bin = &heap->cache.bins[class_id];
-    atomic_store_explicit(&bin->top, atomic_load_explicit(&bin->top, memory_order_relaxed) - 1, memory_order_relaxed);
-  };
-  ExpectThreadCache(calls, "a bin has lost others than its oldest blocks, or their order");
-}
-
-TEST(ThreadCacheControl, MissGivesABlockThatStaysInTheBin) {
-  ThreadCacheCalls calls;
-  calls.miss = [](hak_heap *heap, uint32_t class_id, bool *fresh) {
-    void *block = hak_thread_cache_miss(heap, class_id, fresh);
-    void **top = atomic_load_explicit(&heap->cache.bins[class_id].top, memory_order_relaxed);
-    return *top != nullptr ? *top : block;
-  };
-  ExpectThreadCache(calls, "a block that the program holds already");
-}
-
-TEST(ThreadCacheControl, MissOfTheNextClass) {
-  ThreadCacheCalls calls;
-  calls.miss = [](hak_heap *heap, uint32_t class_id, bool *fresh) {
-    return hak_thread_cache_miss(heap, class_id % (HAK_CLASS_COUNT - 1) + 1, fresh);
-  };
-  ExpectThreadCache(calls, "cache_bytes is wrong");
-}
-
-TEST(ThreadCacheControl, FlushDoesNothing) {
-  ThreadCacheCalls calls;
-  calls.flush_all = [](hak_heap *) {};
-  ExpectThreadCache(calls, "a bin is not empty after the flush");
-}
-
-TEST(ThreadCacheControl, OverflowWritesToABlock) {
-  ThreadCacheCalls calls;
-  calls.miss = [](hak_heap *heap, uint32_t class_id, bool *fresh) {
-    static unsigned char *last;
-    static hak_heap *heap_of_last;
-    if (last != nullptr && heap_of_last == heap && Strikes()) last[3] ^= 1;
-    last = static_cast<unsigned char *>(hak_thread_cache_miss(heap, class_id, fresh));
-    heap_of_last = heap;
-    return static_cast<void *>(last);
-  };
-  ExpectThreadCache(calls, "a block that the program holds was written to");
-}
-
-// ---- Remote frees -------------------------------------------------------------------------------
-
-void ExpectRemoteQueue(const RemoteQueueCalls &calls, const testing::Matcher<const std::string &> &what) {
-  ExpectFinds([&](const uint8_t *data, size_t size) { RunRemoteQueueInput(calls, data, size); }, what);
-}
-
-// Blocks that do not arrive: their owner decides which check comes first.
-const auto kLost =
-    testing::AnyOf(std::string("an owner was not told of remote frees"),
-                   std::string("a remote chain has another length"), std::string("remote blocks are miscounted"),
-                   std::string("blocks got lost, or are there twice"), std::string("blocks got lost"));
-
-TEST(RemoteQueueControl, NothingPlanted) { ExpectRemoteQueue({}, "nothing"); }
-
-TEST(RemoteQueueControl, PushLost) {
-  RemoteQueueCalls calls;
-  calls.push = [](const hak_chain *chain) {
-    const uint64_t bytes = uint64_t{chain->count} * chain->slab->stride;
-    return Strikes() ? bytes : hak_remote_push(chain);
-  };
-  ExpectRemoteQueue(calls, kLost);
-}
-
-TEST(RemoteQueueControl, ChainForgetsABlock) {
-  RemoteQueueCalls calls;
-  calls.chain_add = [](hak_chain *chain, void *block) {
-    if (chain->count == 0 || !Strikes()) hak_chain_add(chain, block);
-  };
-  ExpectRemoteQueue(calls, "a chain of another length");
-}
-
-TEST(RemoteQueueControl, PushTellsOtherBytes) {
-  RemoteQueueCalls calls;
-  calls.push = [](const hak_chain *chain) { return hak_remote_push(chain) + 16; };
-  ExpectRemoteQueue(calls, "hak_remote_push tells other bytes");
-}
-
-TEST(RemoteQueueControl, DrainDoesNothing) {
-  RemoteQueueCalls calls;
-  calls.drain = [](hak_heap *) {};
-  ExpectRemoteQueue(calls, "an owner was told of remote frees that are none");
-}
-
-TEST(RemoteQueueControl, GiveBackForgetsTheLast) {
-  RemoteQueueCalls calls;
-  calls.give_back = [](hak_heap *heap, void **blocks, uint32_t count) {
-    if (count > 0) hak_give_back(heap, blocks, count - 1);
-  };
-  ExpectRemoteQueue(calls, kLost);
-}
-
-// ---- Links, headers and poison ------------------------------------------------------------------
-
-void ExpectBlockLane(const BlockLaneCalls &calls, const testing::Matcher<const std::string &> &what) {
-  ExpectFinds([&](const uint8_t *data, size_t size) { RunBlockLaneInput(calls, data, size); }, what);
-}
-
-TEST(BlockLaneControl, NothingPlanted) { ExpectBlockLane(BlockLaneCalls(), "nothing"); }
-
-TEST(BlockLaneControl, LinkChanges) {
-  BlockLaneCalls calls;
-  calls.link_load = [](const void *block) { return BlockLaneCalls().link_load(block) & 0xFFF; };
-  ExpectBlockLane(calls, HAK_FAST ? "a link changed" : "a forged link passes for a block");
-}
-
-TEST(BlockLaneControl, LinkReachesTheBlockBehind) {
-  BlockLaneCalls calls;
-  calls.link_store = [](void *block, uint32_t next) {
-    memset(block, 0, 16 + 16);
-    BlockLaneCalls().link_store(block, next);
-  };
-  ExpectBlockLane(calls, testing::Ne("nothing"));
-}
-
-TEST(BlockLaneControl, ForgedLinkPasses) {
-  if (HAK_FAST) GTEST_SKIP() << "FAST's links are plain";
-  BlockLaneCalls calls;
-  calls.link_load = [](const void *block) {
-    const uint64_t link = BlockLaneCalls().link_load(block);
-    return link > 4096 ? link % 4096 : link;
-  };
-  ExpectBlockLane(calls, "a forged link passes for a block");
-}
-
-TEST(BlockLaneControl, EveryHeaderIsLive) {
-  if (HAK_HEADER == HAK_HEADER_MODE_NONE) GTEST_SKIP() << "no headers in this build";
-  BlockLaneCalls calls;
-  calls.state = [](const void *, uint32_t) { return static_cast<int>(HAK_REGION_IS_LIVE); };
-  ExpectBlockLane(calls, testing::Ne("nothing"));
-}
-
-TEST(BlockLaneControl, PoisonIsNotLookedAt) {
-  if (!HAK_POISON_ON) GTEST_SKIP() << "no poison in this build";
-  BlockLaneCalls calls;
-  calls.poison_intact = [](const void *, size_t) { return true; };
-  ExpectBlockLane(calls, "a write after free is not seen");
 }
 
 // ---- Release policy -----------------------------------------------------------------------------
@@ -584,133 +420,6 @@ TEST(ReleasePolicyControl, PurgesAreForgotten) {
   ReleasePolicyCalls calls;
   calls.purged = [](uint64_t) {};
   ExpectReleasePolicy(calls, testing::AnyOf(std::string("hak_limit_admit"), std::string("purges are miscounted")));
-}
-
-// ---- Profiles -----------------------------------------------------------------------------------
-
-void ExpectPprof(const PprofCalls &calls, const testing::Matcher<const std::string &> &what) {
-  ExpectFinds([&](const uint8_t *data, size_t size) { RunPprofInput(calls, data, size); }, what);
-}
-
-TEST(PprofControl, NothingPlanted) { ExpectPprof({}, "nothing"); }
-
-TEST(PprofControl, AStackIsLost) {
-  PprofCalls calls;
-  calls.add = [](hak_pprof *pprof, void *const *frame, uint32_t frames, const int64_t *values) {
-    if (!Strikes()) hak_pprof_add(pprof, frame, frames, values);
-  };
-  ExpectPprof(calls, testing::AnyOf(std::string("something is missing"), std::string("a value differs")));
-}
-
-TEST(PprofControl, TheAddressBehindTheCall) {
-  PprofCalls calls;
-  calls.add = [](hak_pprof *pprof, void *const *frame, uint32_t frames, const int64_t *values) {
-    std::vector<void *> behind(frame, frame + frames);
-    for (void *&address : behind) address = static_cast<char *>(address) + 1;
-    hak_pprof_add(pprof, behind.data(), frames, values);
-  };
-  ExpectPprof(calls, testing::AnyOf(std::string("an address differs"), std::string("another number of frames")));
-}
-
-TEST(PprofControl, TheFramesNearestToTheAllocationAreCut) {
-  PprofCalls calls;
-  calls.add = [](hak_pprof *pprof, void *const *frame, uint32_t frames, const int64_t *values) {
-    const uint32_t cut = frames > HAK_PPROF_MOST_FRAMES ? frames - HAK_PPROF_MOST_FRAMES : 0;
-    hak_pprof_add(pprof, frame + cut, frames - cut, values);
-  };
-  ExpectPprof(calls, "an address differs");
-}
-
-TEST(PprofControl, NegativeValuesAreZero) {
-  PprofCalls calls;
-  calls.add = [](hak_pprof *pprof, void *const *frame, uint32_t frames, const int64_t *values) {
-    int64_t others[HAK_PPROF_MOST_VALUES];
-    for (uint32_t i = 0; i < pprof->values; ++i) others[i] = std::max<int64_t>(values[i], 0);
-    hak_pprof_add(pprof, frame, frames, others);
-  };
-  ExpectPprof(calls, "a value differs");
-}
-
-TEST(PprofControl, AnIdentityIsUsedAgain) {
-  PprofCalls calls;
-  calls.add = [](hak_pprof *pprof, void *const *frame, uint32_t frames, const int64_t *values) {
-    if (Strikes()) std::fill_n(pprof->addresses, HAK_PPROF_ADDRESSES, 0);
-    hak_pprof_add(pprof, frame, frames, values);
-  };
-  ExpectPprof(calls, "an identity of two addresses");
-}
-
-TEST(PprofControl, MappingsMayOverlap) {
-  PprofCalls calls;
-  calls.map = [](hak_pprof *pprof, const hak_mapping *mapping) {
-    hak_mapping above = *mapping;
-    if (pprof->mapping_count != 0) above.start = std::max(above.start, pprof->ranges[pprof->mapping_count - 1].limit);
-    hak_pprof_add_mapping(pprof, &above);
-  };
-  ExpectPprof(calls, testing::AnyOf(std::string("a mapping more"), std::string("a mapping differs")));
-}
-
-TEST(PprofControl, AddressesStayWithoutTheirMapping) {
-  PprofCalls calls;
-  calls.map = [](hak_pprof *pprof, const hak_mapping *mapping) {
-    hak_pprof_add_mapping(pprof, mapping);
-    // The search finds the wrong one of two neighbours.
-    if (pprof->mapping_count > 1) pprof->ranges[pprof->mapping_count - 2].limit = mapping->limit;
-  };
-  ExpectPprof(calls, testing::AnyOf(std::string("the mapping of an address differs"), std::string("a mapping more")));
-}
-
-TEST(PprofControl, CommentsAreCut) {
-  PprofCalls calls;
-  calls.comment = [](hak_pprof *pprof, const char *text) {
-    hak_pprof_comment(pprof, std::string(text).substr(0, 100).c_str());
-  };
-  ExpectPprof(calls, "a comment differs in its length");
-}
-
-TEST(PprofControl, TheErrorIsLost) {
-  PprofCalls calls;
-  calls.end = [](hak_pprof *pprof) {
-    hak_pprof_end(pprof);
-    return 0;
-  };
-  ExpectPprof(calls, "the error of the sink is lost");
-}
-
-TEST(PprofControl, TheSinkIsCalledAgain) {
-  PprofCalls calls;
-  calls.end = [](hak_pprof *pprof) {
-    pprof->gzip.error = 0;
-    return hak_pprof_end(pprof);
-  };
-  ExpectPprof(calls, "the sink is called after it failed");
-}
-
-TEST(PprofControl, TheChecksumIsWrong) {
-  PprofCalls calls;
-  calls.end = [](hak_pprof *pprof) {
-    pprof->gzip.crc ^= 1;
-    return hak_pprof_end(pprof);
-  };
-  ExpectPprof(calls, "the checksum is wrong");
-}
-
-TEST(PprofControl, TheSizeIsWrong) {
-  PprofCalls calls;
-  calls.end = [](hak_pprof *pprof) {
-    ++pprof->gzip.total;
-    return hak_pprof_end(pprof);
-  };
-  ExpectPprof(calls, "the size is wrong");
-}
-
-TEST(PprofControl, ALineEndsWithItsPart) {
-  PprofCalls calls;
-  calls.feed = [](hak_mappings *mappings, const char *text, size_t size) {
-    hak_mappings_feed(mappings, text, size);
-    mappings->in_line = 0;
-  };
-  ExpectPprof(calls, "the list depends on its parts");
 }
 
 }  // namespace

@@ -47,6 +47,12 @@ inline std::string Find(const Engine &engine, MakeInput make, uint64_t inputs) {
   return "";
 }
 
+// For bugs that occur only sometimes: true once in so many calls.
+inline bool StrikesOnceIn(unsigned calls) {
+  static unsigned done = 0;
+  return ++done % calls == 0;
+}
+
 // A child reports its findings on stderr.
 inline void TellFound(const Engine &engine, MakeInput make, uint64_t inputs) {
   const std::string found = Find(engine, make, inputs);

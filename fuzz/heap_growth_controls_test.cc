@@ -37,11 +37,7 @@ std::mutex g_mutex;
 unsigned char *g_last;
 size_t g_last_size;
 
-// True for one block in a hundred.
-bool Strikes() {
-  static unsigned calls = 0;
-  return ++calls % 100 == 0;
-}
+bool Strikes() { return StrikesOnceIn(100); }
 
 // hak_malloc, after `change` was called with the previous block, or null.
 void *MallocBehind(size_t size, void *(*change)(unsigned char *last, size_t last_size, size_t size)) {
