@@ -85,7 +85,8 @@ some='//allocator/api/... //allocator/os/... //allocator/block/... //allocator/s
   //allocator/test:override_static_test //allocator/test:override_new_test //allocator/test:threads_test
   //allocator/test:misuse_test'
 some=$(echo "$some" | tr -s ' \n' ' ')
-# A disk cache, so that two ways of naming the same sources compile them once.
+# A disk cache below the HOME of the root that is made here, so that two ways of naming the same sources compile them
+# once.
 options='--config=ci --disk_cache=/root/disk_cache --build_tests_only --test_tag_filters=-other-profile'
 for_machine='--test_tag_filters=-other-profile,-host-only --test_size_filters=small'
 bazel7='cd /hakmem && ./bazelw'

@@ -263,7 +263,7 @@ class OutputTest(unittest.TestCase):
 class TextTest(unittest.TestCase):
     def test_scrub(self):
         cases = {
-            "lib:/home/me/x.so": "lib:x.so",
+            "lib:/home/user/x.so": "lib:x.so",
             "A=/etc/a/b '/tmp/x/y z'": "A=b 'y z'",
             "--copt=-I/usr/include/x": "--copt=-Ix",
             "./bazelw run //bench:ab -- --//configs:header=none": "./bazelw run //bench:ab -- --//configs:header=none",
