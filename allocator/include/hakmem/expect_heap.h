@@ -9,9 +9,9 @@
 //     EXPECT_HEAP_AT_MOST(16384, for (int i = 0; i < 100000; i++) cache.Put(i, "value"));
 //   }
 //
-// What counts is what is live behind the statement and was not live before it, in usable bytes of all threads: what it
+// The statement keeps what is live after it and was not live before it, in usable bytes of all threads: what it
 // allocated and freed again does not count. (hakmem_limit in Bazel bounds the peak.) The failure says which sizes grew.
-// Other threads must not allocate meanwhile, and what a first call caches for good counts as well: call it once before.
+// Other threads must not allocate meanwhile. What a first call caches for good counts too: make that call once before.
 //
 // hakmem must be the test's malloc; a test on another malloc fails. In Bazel @hakmem//allocator:expect_heap, and
 // malloc = "@hakmem//allocator:malloc". Header-only, C++11 or later.

@@ -37,7 +37,7 @@ namespace compat {
 inline hak_stats Statistics() noexcept {
   hak_stats stats = {};
   stats.version = HAK_STATS_VERSION;
-  (void)hak_stats_get(&stats);  // fails only for arguments that these are not
+  (void)hak_stats_get(&stats);  // fails only for NULL or version 0
   return stats;
 }
 
@@ -93,8 +93,8 @@ struct Properties {
   }
 };
 
-// Returns at least `bytes` of free memory to the system, if there is as much; more if it is not in free slabs. Returns
-// how many it returned.
+// Returns at least `bytes` bytes of free memory to the system, if there is that much: more if some of it is not in free
+// slabs. The result is how many bytes it returned.
 inline size_t Release(size_t bytes) noexcept {
   if (bytes == 0) return 0;
   hak_thread_flush();
