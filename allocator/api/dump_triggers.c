@@ -4,9 +4,9 @@
 // (HAKMEM_DUMP_SIGNAL).
 //
 // The signal handler writes the profile itself, so that a program that waits, and never allocates again, gets one too.
-// The writer takes only the sampler's lock, for a moment at a time. Only if the interrupted thread holds a lock of the
-// allocator, and perhaps this one, the profile is left to the next counted allocation of any thread, or to the end of
-// the process.
+// The writer takes only the pool's lock, once, and the sampler's, for a moment at a time. Only if the interrupted
+// thread holds a lock of the allocator, and perhaps this one, the profile is left to the next counted allocation of any
+// thread, or to the end of the process.
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>

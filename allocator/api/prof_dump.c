@@ -17,6 +17,7 @@
 #include "allocator/policy/config.h"
 #include "allocator/pprof/profile.h"
 #include "allocator/pprof/profile_file.h"
+#include "allocator/prof/fragmentation.h"
 #include "allocator/prof/sampler.h"
 
 #if HAK_PROF
@@ -30,6 +31,7 @@
 // thread does not exist there.
 static HAK_ATOMIC(uint32_t) writer;
 static struct hak_pprof pprof;
+static struct hak_fragmentation fragmentation;
 static char path[PATH_BYTES];
 
 static int begin(void) {
@@ -66,9 +68,10 @@ static bool visit_stacks(stack_visit *visit) {
 static int64_t rounded(double value) { return value < 9e18 ? (int64_t)(value + 0.5) : INT64_MAX; }
 
 static bool add(void *const *frame, uint32_t frames, const struct hak_stack_totals *totals) {
-  const int64_t values[HAK_PPROF_HEAP_VALUES] = {rounded(totals->alloc_objects), rounded(totals->alloc_bytes),
-                                                 rounded(totals->inuse_objects), rounded(totals->inuse_bytes),
-                                                 rounded(totals->peak_objects),  rounded(totals->peak_bytes)};
+  const int64_t values[HAK_PPROF_HEAP_VALUES] = {rounded(totals->alloc_objects),      rounded(totals->alloc_bytes),
+                                                 rounded(totals->inuse_objects),      rounded(totals->inuse_bytes),
+                                                 rounded(totals->peak_objects),       rounded(totals->peak_bytes),
+                                                 rounded(totals->fragmentation_bytes)};
   hak_pprof_add(&pprof, frame, frames, values);
   return false;
 }
@@ -90,6 +93,7 @@ static int write_profile(hak_gzip_sink *sink, void *context) {
   hak_pprof_begin(&pprof, sink, context, &about);
   hak_pprof_add_process(&pprof);
   hak_pprof_comment(&pprof, hak_gate_build_name());
+  hak_pprof_comment_number(&pprof, hak_fragmentation_share(&fragmentation), " bytes lie free in slabs in use");
   visit_stacks(add);
   return hak_pprof_end(&pprof);
 }

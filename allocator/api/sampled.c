@@ -15,6 +15,7 @@
 #include "allocator/os/atomic.h"
 #include "allocator/os/lock.h"
 #include "allocator/pages/page_map.h"
+#include "allocator/slab/slab_map.h"
 
 // ---- Tags ---------------------------------------------------------------------------------------
 
@@ -50,11 +51,13 @@ bool hak_sampled_count(size_t size) {
   return hak_sampler_count(&heap->sample, size);
 }
 
-static void note(void *block, size_t size, const void *caller) {
+// `align` is what was requested, as far as it is known: it matters only where the block has no slab.
+static void note(void *block, size_t size, size_t align, const void *caller) {
   struct hak_heap *heap = hak_thread_heap_if_any();
   if (heap == NULL) return;
   mark(block);
-  hak_sampler_note(&heap->sample, block, size, caller);
+  const uint32_t class_id = HAK_GUARDED ? hak_slab_map_look_up(block) : hak_class_of_aligned(size, align);
+  hak_sampler_note(&heap->sample, block, size, class_id, caller);
   // Sampling has ended since the block was counted, and so may have the watch, on which its free depends.
   if (HAK_GUARDED && HAK_UNLIKELY(!hak_sampler_is_on())) hak_watch_samples_of_all(heap);
 }
@@ -68,12 +71,12 @@ void *hak_sampled_take(size_t size, size_t align, bool zero, const void *caller)
     errno = saved;
     return NULL;
   }
-  note(block, size, caller);
+  note(block, size, align, caller);
   return block;
 }
 
 void *hak_sampled_note(void *block, size_t size, const void *caller) {
-  if (block != NULL) note(block, size, caller);
+  if (block != NULL) note(block, size, HAK_MIN_ALIGN, caller);
   return block;
 }
 
@@ -93,11 +96,11 @@ void *hak_sampled_resize(void *block, size_t size, bool may_move, const void *ca
     return NULL;
   }
   if (was) hak_sampler_count_out(&before);
-  if (hak_is_sampled(size)) note(resized, size, caller);
+  if (hak_is_sampled(size)) note(resized, size, HAK_MIN_ALIGN, caller);
   return resized;
 }
 
 void hak_sampled_renew(void *block, size_t size, const void *caller) {
   hak_sampled_forget(block);
-  if (hak_is_sampled(size)) note(block, size, caller);
+  if (hak_is_sampled(size)) note(block, size, HAK_MIN_ALIGN, caller);
 }

@@ -38,8 +38,8 @@ enum {
 #define TRIES 16u
 
 const struct hak_pprof_type hak_pprof_heap_types[HAK_PPROF_HEAP_VALUES] = {
-    {"alloc_objects", "count"}, {"alloc_space", "bytes"},  {"inuse_objects", "count"},
-    {"inuse_space", "bytes"},   {"peak_objects", "count"}, {"peak_space", "bytes"}};
+    {"alloc_objects", "count"}, {"alloc_space", "bytes"}, {"inuse_objects", "count"}, {"inuse_space", "bytes"},
+    {"peak_objects", "count"},  {"peak_space", "bytes"},  {"fragmentation", "bytes"}};
 
 // ---- Encoding ------------------------------------------------------------------------------------
 
@@ -225,8 +225,7 @@ HAK_COLD void hak_pprof_comment(struct hak_pprof *pprof, const char *text) {
   put_field(pprof, PROFILE_COMMENT, put_text(pprof, text));
 }
 
-// A comment that begins with a number, unless it is 0.
-static void comment_number(struct hak_pprof *pprof, uint64_t value, const char *what) {
+HAK_COLD void hak_pprof_comment_number(struct hak_pprof *pprof, uint64_t value, const char *what) {
   if (value == 0) return;
   char text[96];
   size_t at = 20;
@@ -242,8 +241,8 @@ static void comment_number(struct hak_pprof *pprof, uint64_t value, const char *
 }
 
 HAK_COLD int hak_pprof_end(struct hak_pprof *pprof) {
-  comment_number(pprof, pprof->cut_stacks, " stacks are cut to 256 frames");
-  comment_number(pprof, pprof->left_mappings, " mappings are left out: only 1024 are written");
+  hak_pprof_comment_number(pprof, pprof->cut_stacks, " stacks are cut to 256 frames");
+  hak_pprof_comment_number(pprof, pprof->left_mappings, " mappings are left out: only 1024 are written");
   return hak_gzip_end(&pprof->gzip);
 }
 static_assert(HAK_PPROF_MOST_FRAMES == 256 && HAK_PPROF_MOST_MAPPINGS == 1024, "the comments tell the numbers");

@@ -29,8 +29,8 @@ struct hak_pprof_type {
 };
 
 // The values of a heap profile, in the order that pprof's users expect: alloc_objects, alloc_space, inuse_objects,
-// inuse_space, peak_objects, peak_space; and the one that is shown first.
-#define HAK_PPROF_HEAP_VALUES 6u
+// inuse_space, peak_objects, peak_space, fragmentation; and the one that is shown first.
+#define HAK_PPROF_HEAP_VALUES 7u
 #define HAK_PPROF_HEAP_FIRST 3u
 extern const struct hak_pprof_type hak_pprof_heap_types[HAK_PPROF_HEAP_VALUES];
 
@@ -73,6 +73,8 @@ void hak_pprof_add_mapping(struct hak_pprof *pprof, const struct hak_mapping *ma
 void hak_pprof_add(struct hak_pprof *pprof, void *const *frame, uint32_t frames, const int64_t *values);
 // Adds a line of text that pprof -comments shows.
 void hak_pprof_comment(struct hak_pprof *pprof, const char *text);
+// The same: a number, and a text of at most 75 bytes behind it; nothing if the number is 0.
+void hak_pprof_comment_number(struct hak_pprof *pprof, uint64_t value, const char *what);
 // Ends it. Returns 0 when the sink got everything, otherwise its error number.
 int hak_pprof_end(struct hak_pprof *pprof);
 

@@ -19,9 +19,10 @@ struct hak_live_sample {
   uint64_t size;  // as requested
   double weight;  // how many blocks it stands for
   uint64_t when_ns;
-  uint32_t stack;   // its number in the table of stacks
-  uint32_t thread;  // the kernel's number of the thread that allocated it
-  uint32_t next;    // in its bucket, or the next free slot; counted from 1. Only the table's
+  uint32_t stack;     // its number in the table of stacks
+  uint32_t thread;    // the kernel's number of the thread that allocated it
+  uint32_t class_id;  // of the slab that the block lies in, or would lie in if it were not sampled; or HAK_CLASS_NONE
+  uint32_t next;      // in its bucket, or the next free slot; counted from 1. Only the table's
 };
 
 // How many there are. Relaxed: whoever frees a block has seen its allocation.

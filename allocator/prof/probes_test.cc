@@ -82,7 +82,7 @@ class SamplerProbes : public testing::Test {
     state_ = {};
     state_.drawn_for = bytes + 1;
   }
-  void Note(uint64_t n, uint64_t size) { hak_sampler_note(&state_, Address(n), size, __builtin_return_address(0)); }
+  void Note(uint64_t n, uint64_t size) { hak_sampler_note(&state_, Address(n), size, 1, __builtin_return_address(0)); }
   std::string Passes() { return Text(tracer_.Take()); }
 
   hak_sample_state state_ = {};

@@ -26,6 +26,14 @@ static void lock(void) HAK_ACQUIRE(hak_prof_mutex) {
   mend();
 }
 
+// For what a signal handler may call. The rank is not checked: the handler may have interrupted a thread that has noted
+// the rank of a lock, and has not taken it yet.
+static void lock_unranked(void) HAK_ACQUIRE(hak_prof_mutex) {
+  hak_lock_acquire_unranked(&hak_prof_mutex);
+  mend();
+}
+static void unlock_unranked(void) HAK_RELEASE(hak_prof_mutex) { hak_lock_release_unranked(&hak_prof_mutex); }
+
 // ---- On and off ---------------------------------------------------------------------------------
 
 HAK_ATOMIC(uint32_t) hak_sampler_reasons;
@@ -76,14 +84,16 @@ bool hak_sampler_count_slowly(struct hak_sample_state *state, uint64_t size) {
 
 // ---- Samples ------------------------------------------------------------------------------------
 
-void hak_sampler_note(const struct hak_sample_state *state, void *block, uint64_t size, const void *caller) {
+void hak_sampler_note(const struct hak_sample_state *state, void *block, uint64_t size, uint32_t class_id,
+                      const void *caller) {
   void *frames[HAK_STACK_FRAMES_MAX];
   const uint32_t count = hak_unwind(frames, HAK_STACK_FRAMES_MAX, caller);
   struct hak_live_sample sample = {.address = block,
                                    .size = size,
                                    .weight = hak_sample_weight(size, state->drawn_for - 1),
                                    .when_ns = hak_os_now_us() * 1000,
-                                   .thread = hak_thread_number()};
+                                   .thread = hak_thread_number(),
+                                   .class_id = class_id};
   struct hak_live_sample stale;
   lock();
   // Left over if the block was freed where nobody counted. The address is this block's now.
@@ -144,23 +154,36 @@ HAK_COLD bool hak_sampler_find(const void *block, struct hak_live_sample *out) {
 // ---- Visits -------------------------------------------------------------------------------------
 
 uint32_t hak_sampler_read(uint32_t *slot, struct hak_live_sample *out, uint32_t room) {
-  lock();
+  lock_unranked();
   const uint32_t copied = hak_live_sample_read(slot, out, room);
-  hak_sampler_unlock();
+  unlock_unranked();
   return copied;
 }
 
-// The rank is not checked: a signal handler may have interrupted a thread that has noted the rank of a lock, and has
-// not taken it yet.
 bool hak_sampler_stack(uint32_t number, void *const **frame, uint32_t *frames, struct hak_stack_totals *totals) {
-  hak_lock_acquire_unranked(&hak_prof_mutex);
-  mend();
+  lock_unranked();
   const struct hak_stack_record *record = hak_stack_record(number);
   if (record != NULL) {
     *frame = record->frame;
     *frames = record->frames;
     *totals = hak_stack_totals_of(record);
   }
-  hak_lock_release_unranked(&hak_prof_mutex);
+  unlock_unranked();
   return record != NULL;
+}
+
+// ---- Shares -------------------------------------------------------------------------------------
+
+HAK_COLD void hak_sampler_begin_shares(void) {
+  lock_unranked();
+  hak_stack_begin_shares();
+  unlock_unranked();
+}
+
+HAK_COLD void hak_sampler_add_shares(const struct hak_live_sample *samples, uint32_t count, const double *bytes) {
+  lock_unranked();
+  for (uint32_t i = 0; i < count; i++) {
+    hak_stack_add_share(samples[i].stack, samples[i].weight * bytes[samples[i].class_id]);
+  }
+  unlock_unranked();
 }

@@ -70,9 +70,10 @@ HAK_INLINE bool hak_sampler_count(struct hak_sample_state *state, uint64_t size)
   return hak_sampler_count_slowly(state, size);
 }
 
-// Notes a block for which hak_sampler_count said true. `caller`: the return address with which its stack begins. All of
-// these functions pass the probes (probes.h) too.
-void hak_sampler_note(const struct hak_sample_state *state, void *block, uint64_t size, const void *caller);
+// Notes a block for which hak_sampler_count said true. `caller`: the return address with which its stack begins.
+// `class_id`: as in struct hak_live_sample. All of these functions pass the probes (probes.h) too.
+void hak_sampler_note(const struct hak_sample_state *state, void *block, uint64_t size, uint32_t class_id,
+                      const void *caller);
 // Forgets the block before it is freed. False: it is not sampled.
 bool hak_sampler_forget(const void *block);
 
@@ -85,10 +86,15 @@ void hak_sampler_put_back(const struct hak_live_sample *sample);
 bool hak_sampler_find(const void *block, struct hak_live_sample *out);
 
 // For visits: hak_live_sample_read, and a copy of a stack's totals. *frame and *frames stay valid. False: there is no
-// stack of that number. The second one may be called in a signal handler, unless it interrupted a thread that holds a
-// lock (hak_lock_is_within).
+// stack of that number. Both may be called in a signal handler, unless it interrupted a thread that holds a lock
+// (hak_lock_is_within).
 uint32_t hak_sampler_read(uint32_t *slot, struct hak_live_sample *out, uint32_t room);
 bool hak_sampler_stack(uint32_t number, void *const **frame, uint32_t *frames, struct hak_stack_totals *totals);
+
+// Gives each stack its share in what lies free in slabs: begins a round, then counts for the stack of each sample
+// bytes[class_id] for each block that it stands for. In signal handlers as above; by one thread at a time.
+void hak_sampler_begin_shares(void);
+void hak_sampler_add_shares(const struct hak_live_sample *samples, uint32_t count, const double *bytes);
 
 // For fork.
 void hak_sampler_lock(void) HAK_ACQUIRE(hak_prof_mutex);

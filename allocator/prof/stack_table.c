@@ -25,6 +25,9 @@ static struct {
   uint64_t number;
 } peak HAK_GUARDED_BY(hak_prof_mutex);
 
+// The number of the latest round of shares. A stack that has none in it may still have the one of an earlier round.
+static uint64_t round_number HAK_GUARDED_BY(hak_prof_mutex);
+
 static uint64_t hash_of(void *const *frames, uint32_t count) {
   uint64_t hash = count;
   for (uint32_t i = 0; i < count; i++) {
@@ -96,6 +99,7 @@ struct hak_stack_totals hak_stack_totals_of(const struct hak_stack_record *recor
     totals.peak_objects = totals.inuse_objects;
     totals.peak_bytes = totals.inuse_bytes;
   }
+  if (record->shared_in != round_number) totals.fragmentation_bytes = 0;
   return totals;
 }
 
@@ -127,8 +131,19 @@ void hak_stack_count_out(uint32_t number, double weight, uint64_t size) {
   if (record->samples == 0) record->totals.inuse_objects = record->totals.inuse_bytes = 0;
 }
 
+HAK_COLD void hak_stack_begin_shares(void) { round_number++; }
+
+HAK_COLD void hak_stack_add_share(uint32_t number, double bytes) {
+  struct hak_stack_record *record = hak_stack_record(number);
+  if (record == NULL) return;  // The table was forgotten since.
+  if (record->shared_in != round_number) record->totals.fragmentation_bytes = 0;
+  record->shared_in = round_number;
+  record->totals.fragmentation_bytes += bytes;
+}
+
 void hak_stack_table_start_anew(void) {
   hak_bytes_fill(&table, 0, sizeof table);
   hak_bytes_fill(&without_frames, 0, sizeof without_frames);
   hak_bytes_fill(&peak, 0, sizeof peak);
+  round_number = 0;
 }

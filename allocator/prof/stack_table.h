@@ -24,14 +24,17 @@ struct hak_stack_totals {
   // What inuse_* were when the inuse_bytes of all stacks together were the most since the table was empty.
   double peak_objects;
   double peak_bytes;
+  // The share of the stack's live blocks in what lies free in slabs, by the latest round of shares.
+  double fragmentation_bytes;
 };
 
 struct hak_stack_record {
   uint64_t hash;
-  uint32_t next;      // in its bucket, counted from 1
-  uint32_t frames;    // not changed after the record was made, as the frames
-  uint64_t samples;   // of live blocks
-  uint64_t kept_for;  // the number of the peak of which totals.peak_* are
+  uint32_t next;       // in its bucket, counted from 1
+  uint32_t frames;     // not changed after the record was made, as the frames
+  uint64_t samples;    // of live blocks
+  uint64_t kept_for;   // the number of the peak of which totals.peak_* are
+  uint64_t shared_in;  // the number of the round of which totals.fragmentation_bytes is
   struct hak_stack_totals totals;
   void *frame[];
 };
@@ -44,6 +47,10 @@ struct hak_stack_record *hak_stack_record(uint32_t number) HAK_REQUIRES(hak_prof
 // Counts a sampled block that is allocated, and one that is freed. `weight` is how many blocks it stands for.
 void hak_stack_count_in(uint32_t number, double weight, uint64_t size) HAK_REQUIRES(hak_prof_mutex);
 void hak_stack_count_out(uint32_t number, double weight, uint64_t size) HAK_REQUIRES(hak_prof_mutex);
+
+// Begins a round of shares: each stack has none. Then adds to a stack's share.
+void hak_stack_begin_shares(void) HAK_REQUIRES(hak_prof_mutex);
+void hak_stack_add_share(uint32_t number, double bytes) HAK_REQUIRES(hak_prof_mutex);
 
 // The totals of a stack.
 struct hak_stack_totals hak_stack_totals_of(const struct hak_stack_record *record) HAK_REQUIRES(hak_prof_mutex);

@@ -228,6 +228,26 @@ TEST_F(Tables, ThePeakIsThatOfAllStacksTogether) {
   EXPECT_LT(bytes, most);
 }
 
+TEST_F(Tables, SharesAreThoseOfTheLatestRound) {
+  void *frames[2] = {Address(1), Address(2)};
+  const uint32_t one = hak_stack_number(&frames[0], 1);
+  const uint32_t other = hak_stack_number(&frames[1], 1);
+  const auto share_of = [](uint32_t number) {
+    return hak_stack_totals_of(hak_stack_record(number)).fragmentation_bytes;
+  };
+  hak_stack_begin_shares();
+  hak_stack_add_share(one, 10);
+  hak_stack_add_share(one, 5);
+  EXPECT_EQ(share_of(one), 15);
+  EXPECT_EQ(share_of(other), 0);
+  hak_stack_begin_shares();
+  EXPECT_EQ(share_of(one), 0);
+  hak_stack_add_share(other, 3);
+  hak_stack_add_share(one, 1);
+  EXPECT_EQ(share_of(other), 3);
+  EXPECT_EQ(share_of(one), 1);
+}
+
 TEST_F(Tables, WithoutMemoryNothingIsKept) {
   const hak_unit::FaultPlan plan(HAK_FAULT_MAP);
   // Records of other boxes may have room for a few.

@@ -20,10 +20,21 @@ static HAK_COLD void start_anew(void) HAK_REQUIRES(hak_pool_mutex) {
   hak_pool.epoch = (uint8_t)(epoch + 1);
 }
 
-void hak_pool_enter(void) {
-  hak_lock_acquire(&hak_pool_mutex);
+HAK_INLINE void mend(void) HAK_REQUIRES(hak_pool_mutex) {
   if (HAK_UNLIKELY(hak_lock_was_orphaned(&hak_pool_mutex))) start_anew();
 }
+
+void hak_pool_enter(void) {
+  hak_lock_acquire(&hak_pool_mutex);
+  mend();
+}
+
+#if HAK_PROF
+HAK_COLD void hak_pool_enter_unranked(void) {
+  hak_lock_acquire_unranked(&hak_pool_mutex);
+  mend();
+}
+#endif
 
 // ---- Lists --------------------------------------------------------------------------------------
 

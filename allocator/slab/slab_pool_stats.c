@@ -28,6 +28,18 @@ bool hak_pool_visit(bool (*visit)(struct hak_slab *slab, void *context), void *c
   return all;
 }
 
+static void add_to_class(struct hak_class_slabs *of, const struct hak_slab *slab) {
+  const uint32_t carved = hak_slab_carved(slab);
+  const uint32_t free_blocks = hak_slab_free_count(slab);
+  of->slabs++;
+  of->free_blocks += free_blocks;
+  of->fresh_blocks += slab->capacity - carved;
+  // The owner may carve and free between the two loads, so the difference may be below zero.
+  of->held_blocks += carved > free_blocks ? carved - free_blocks : 0;
+  // Relaxed: a statistic; the links are not followed.
+  of->remote_blocks += atomic_load_explicit(&slab->remote, memory_order_relaxed) >> 32;
+}
+
 static bool add_to_totals(struct hak_slab *slab, void *context) {
   struct hak_pool_totals *totals = context;
   switch (slab->class_id) {
@@ -38,18 +50,8 @@ static bool add_to_totals(struct hak_slab *slab, void *context) {
       totals->slabs_free_dirty += (ss->dirty_mask >> index) & 1;
       break;
     }
-    default: {
-      struct hak_class_slabs *of = &totals->classes[slab->class_id];
-      const uint32_t carved = hak_slab_carved(slab);
-      const uint32_t free_blocks = hak_slab_free_count(slab);
-      of->slabs++;
-      of->free_blocks += free_blocks;
-      of->fresh_blocks += slab->capacity - carved;
-      // The owner may carve and free between the two loads, so the difference may be below zero.
-      of->held_blocks += carved > free_blocks ? carved - free_blocks : 0;
-      // Relaxed: a statistic; the links are not followed.
-      of->remote_blocks += atomic_load_explicit(&slab->remote, memory_order_relaxed) >> 32;
-    }
+    default:
+      add_to_class(&totals->classes[slab->class_id], slab);
   }
   return true;
 }
@@ -78,6 +80,22 @@ struct hak_pool_totals hak_pool_totals(void) {
   add_classes(&totals);
   return totals;
 }
+
+#if HAK_PROF
+static bool add_to_its_class(struct hak_slab *slab, void *context) {
+  struct hak_class_slabs *classes = context;
+  // Also false in records that a bug of the program has overwritten.
+  if (hak_class_is_tiny(slab->class_id)) add_to_class(&classes[slab->class_id], slab);
+  return true;
+}
+
+HAK_COLD void hak_pool_classes(struct hak_class_slabs *classes) {
+  hak_bytes_fill(classes, 0, HAK_CLASS_COUNT * sizeof *classes);
+  hak_pool_enter_unranked();
+  visit_all(add_to_its_class, classes);
+  hak_lock_release_unranked(&hak_pool_mutex);
+}
+#endif
 
 static const char *verify_superslab(const struct hak_superslab *ss, uint32_t ground, uint32_t list) {
   if (list != hak_pool_list_of(ss) || ground != hak_ground_is_huge(ss)) return "superslab on the wrong list";

@@ -34,6 +34,10 @@ struct hak_pool_totals {
 };
 struct hak_pool_totals hak_pool_totals(void);
 
+// Fills in `classes`, one for each class, as in the totals. May be called in a signal handler, unless it interrupted a
+// thread that holds a lock (hak_lock_is_within). Not in FAST.
+void hak_pool_classes(struct hak_class_slabs *classes);
+
 // Calls visit for every slab of every superslab, under the pool lock, until visit returns false. Returns whether no
 // call returned false.
 bool hak_pool_visit(bool (*visit)(struct hak_slab *slab, void *context), void *context);

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Heap profiles in pprof's format (profile.proto, in gzip) from the samples that hakmem takes while HAKMEM_PROF is on:
-// alloc_objects, alloc_space, inuse_objects, inuse_space, and what these two were at the peak: peak_objects and
-// peak_space, of each stack. hakmem-prof and `go tool pprof` read them.
+// alloc_objects, alloc_space, inuse_objects, inuse_space; what these two were at the peak, peak_objects and peak_space;
+// and fragmentation, the bytes that lie free in slabs because live blocks keep these in use; of each stack.
+// hakmem-prof and `go tool pprof` read them.
 // A library of its own, @hakmem//allocator:pprof, so that only programs that want it have its code; libhakmem.so has
 // it. With it hakmem also writes profiles without a call, at the end of the process and by signal: HAKMEM_PROF_DUMP and
 // HAKMEM_DUMP_SIGNAL, docs/OBSERVABILITY.md.
 //
 // Both functions: thread-safe; EBUSY while another thread writes a profile; ENOTSUP in FAST, which has no samples. They
 // allocate nothing and take no lock of the program, so a program may call them when it is out of memory; they wait for
-// the sampler's lock, so not in a signal handler that may have interrupted malloc or free.
+// locks of the allocator, so not in a signal handler that may have interrupted malloc or free.
 #ifndef HAKMEM_PPROF_H_
 #define HAKMEM_PPROF_H_
 

@@ -14,7 +14,33 @@ import tempfile
 CHILD, TOOL = (os.path.abspath(path) for path in sys.argv[1:3])
 
 
+def flat_bytes(text, function):
+    """The first column of the function's line; 0: it has none."""
+    units = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+    found = re.findall(r"^ *([0-9.]+) (\w+) .*\b%s\b" % function, text, re.M)
+    assert len(found) <= 1, found
+    return float(found[0][0]) * units[found[0][1]] if found else 0
+
+
+def fragmented():
+    with tempfile.TemporaryDirectory() as folder:
+        path = folder + "/heap.pb.gz"
+        free = int(subprocess.run([CHILD, "fragmented", path], stdout=subprocess.PIPE, check=True).stdout)
+        text = subprocess.run([TOOL, "--sample", "fragmentation", path], stdout=subprocess.PIPE, check=True).stdout
+        text = text.decode()
+        print(free, text)
+        hostages, full = flat_bytes(text, "KeepsHostages"), flat_bytes(text, "FillsItsSlabs")
+        # Three of four blocks are free, less some slabs that became empty.
+        assert free > 10 << 20, free
+        # The estimate has a standard deviation of 3 %, and what is in the thread's cache has a share too.
+        assert 0.75 * free < hostages < 1.1 * free, (free, hostages)
+        assert full < 0.05 * free, (free, full)
+        comment = re.search(r"([0-9]+) bytes lie free in slabs in use", text)
+        assert comment and 0.9 * free < int(comment.group(1)) < 1.1 * free, (free, text)
+
+
 def main():
+    fragmented()
     with tempfile.TemporaryDirectory() as folder:
         child = subprocess.Popen([CHILD, folder + "/heap.%p.%n.pb.gz"], cwd=folder)
         assert child.wait() == 0, child.returncode

@@ -65,6 +65,15 @@ TEST_F(Triggers, WhileTheThreadHoldsALockTheNextAllocationWrites) {
   EXPECT_EQ(Files(), 1);
 }
 
+// A signal may come between the note of a lock's rank and the taking of it.
+TEST_F(Triggers, TheHandlerIsNotBoundByARankThatTheThreadHasNoted) {
+  static hak_lock lock = HAK_LOCK_INIT(HAK_RANK_META);
+  hak_lock_rank_enter(&lock);
+  ASSERT_EQ(raise(SIGUSR2), 0);
+  hak_lock_rank_leave(&lock);
+  EXPECT_EQ(Files(), 1);
+}
+
 int RaiseInSink(void *context, const void *, size_t) {
   auto *calls = static_cast<int *>(context);
   if (++*calls != 1) return 0;
