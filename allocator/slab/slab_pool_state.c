@@ -29,12 +29,10 @@ void hak_pool_enter(void) {
   mend();
 }
 
-#if HAK_PROF
 HAK_COLD void hak_pool_enter_unranked(void) {
   hak_lock_acquire_unranked(&hak_pool_mutex);
   mend();
 }
-#endif
 
 // ---- Lists --------------------------------------------------------------------------------------
 

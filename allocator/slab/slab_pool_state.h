@@ -49,7 +49,7 @@ extern struct hak_pool hak_pool HAK_GUARDED_BY(hak_pool_mutex);
 // exist there held it, because the lists may be half changed. hak_lock_release releases it.
 void hak_pool_enter(void) HAK_ACQUIRE(hak_pool_mutex);
 // The same for a signal handler, which may have interrupted a thread that has noted the rank of a lock, and has not
-// taken it yet. hak_lock_release_unranked releases it. Not in FAST.
+// taken it yet. hak_lock_release_unranked releases it.
 void hak_pool_enter_unranked(void) HAK_ACQUIRE(hak_pool_mutex);
 
 HAK_INLINE bool hak_pool_has_lost(const struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mutex) {

@@ -81,7 +81,6 @@ struct hak_pool_totals hak_pool_totals(void) {
   return totals;
 }
 
-#if HAK_PROF
 static bool add_to_its_class(struct hak_slab *slab, void *context) {
   struct hak_class_slabs *classes = context;
   // Also false in records that a bug of the program has overwritten.
@@ -95,7 +94,6 @@ HAK_COLD void hak_pool_classes(struct hak_class_slabs *classes) {
   visit_all(add_to_its_class, classes);
   hak_lock_release_unranked(&hak_pool_mutex);
 }
-#endif
 
 static const char *verify_superslab(const struct hak_superslab *ss, uint32_t ground, uint32_t list) {
   if (list != hak_pool_list_of(ss) || ground != hak_ground_is_huge(ss)) return "superslab on the wrong list";

@@ -35,7 +35,7 @@ struct hak_pool_totals {
 struct hak_pool_totals hak_pool_totals(void);
 
 // Fills in `classes`, one for each class, as in the totals. May be called in a signal handler, unless it interrupted a
-// thread that holds a lock (hak_lock_is_within). Not in FAST.
+// thread that holds a lock (hak_lock_is_within).
 void hak_pool_classes(struct hak_class_slabs *classes);
 
 // Calls visit for every slab of every superslab, under the pool lock, until visit returns false. Returns whether no
