@@ -14,10 +14,10 @@ import tempfile
 CHILD, TOOL = (os.path.abspath(path) for path in sys.argv[1:3])
 
 
-def flat_bytes(text, function):
-    """The first column of the function's line; 0: it has none."""
+def bytes_of(text, function):
+    """What the function and those that it calls have, the allocator's own among them; 0: it has no line."""
     units = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-    found = re.findall(r"^ *([0-9.]+) (\w+) .*\b%s\b" % function, text, re.M)
+    found = re.findall(r"^.*%% +([0-9.]+) (\w+) +[0-9.]+%% .*\b%s\b" % function, text, re.M)
     assert len(found) <= 1, found
     return float(found[0][0]) * units[found[0][1]] if found else 0
 
@@ -29,7 +29,7 @@ def fragmented():
         text = subprocess.run([TOOL, "--sample", "fragmentation", path], stdout=subprocess.PIPE, check=True).stdout
         text = text.decode()
         print(free, text)
-        hostages, full = flat_bytes(text, "KeepsHostages"), flat_bytes(text, "FillsItsSlabs")
+        hostages, full = bytes_of(text, "KeepsHostages"), bytes_of(text, "FillsItsSlabs")
         # Three of four blocks are free, less some slabs that became empty.
         assert free > 10 << 20, free
         # The estimate has a standard deviation of 3 %, and what is in the thread's cache has a share too.
