@@ -56,12 +56,15 @@ static struct block *random_slot(uint64_t bits, uint32_t count) {
   return &slots[random_below((uint32_t)(bits >> 32), count)];
 }
 
+// Frees the slot's block, if it has one, without timing it.
+static void empty(struct block *b) {
+  if (b->p) check(b);
+  free(b->p);
+  b->p = NULL;
+}
+
 static void free_all(uint32_t count) {
-  for (uint32_t i = 0; i < count; i++) {
-    if (slots[i].p) check(&slots[i]);
-    free(slots[i].p);
-    slots[i].p = NULL;
-  }
+  for (uint32_t i = 0; i < count; i++) empty(&slots[i]);
 }
 
 static void clock_alone(uint64_t calls) {
@@ -140,9 +143,7 @@ static void grow(uint64_t calls) {
     struct block *b = random_slot(random_next(&state), BUFFERS);
     const uint32_t old = b->size, size = b->p ? old + old / 2 : MIN;
     if (size > 1048576) {
-      check(b);
-      free(b->p);
-      b->p = NULL;
+      empty(b);
       continue;
     }
     unsigned char *p = b->p;
@@ -162,9 +163,7 @@ static void zeroed(uint64_t calls) {
     const uint64_t bits = random_next(&state);
     struct block *b = random_slot(bits, 512);
     if (b->p) {
-      check(b);
-      free(b->p);
-      b->p = NULL;
+      empty(b);
       continue;
     }
     const uint32_t size = size_between(bits, MIN, 16384);
@@ -184,9 +183,7 @@ static void aligned(uint64_t calls) {
     const uint64_t bits = random_next(&state);
     struct block *b = random_slot(bits, 512);
     if (b->p) {
-      check(b);
-      free(b->p);
-      b->p = NULL;
+      empty(b);
       continue;
     }
     const size_t alignment = (size_t)32 << (bits % 8);
