@@ -19,6 +19,7 @@
 #include "allocator/gate/gate_start.h"
 #include "allocator/heap/freed_check.h"
 #include "allocator/heap/heap_life.h"
+#include "allocator/heap/medium_cache.h"
 #include "allocator/heap/quarantine.h"
 #include "allocator/heap/remote.h"
 #include "allocator/heap/thread_cache.h"
@@ -176,6 +177,7 @@ int hak_process_configure(const char *name, const char *value) {
   leave_init();
   if (error == 0) {
     hak_limit_changed();
+    hak_medium_obey_setting();
     hak_background_follow();
     if (HAK_PROF && hak_sampler_is_on()) {
       hak_modules_refresh();

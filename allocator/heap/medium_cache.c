@@ -8,6 +8,7 @@
 #include "allocator/os/bytes.h"
 #include "allocator/os/report.h"
 #include "allocator/pages/page_heap.h"
+#include "allocator/policy/cache_total.h"
 #include "allocator/policy/config.h"
 
 // The slots of one thread together hold at most BYTES_MAX, as long as few threads have such a cache, so that all of
@@ -21,10 +22,27 @@ static HAK_ATOMIC(uint32_t) caches;
 
 static uint64_t lesser(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
+// What each of them may hold. Kept beside the count, so that a free does not compute it. Relaxed: stands for itself.
+static HAK_ATOMIC(uint64_t) share = BYTES_MAX;
+
 static uint64_t bytes_bound(void) {
-  const uint32_t threads = atomic_load_explicit(&caches, memory_order_relaxed);
-  const uint64_t share = threads <= 8 ? BYTES_MAX : threads <= 16 ? BYTES_MAX / 2 : BYTES_LEAST;
-  return lesser(HAK_SETTING(thread_cache_bytes), share);
+  return lesser(HAK_SETTING(thread_cache_bytes), atomic_load_explicit(&share, memory_order_relaxed));
+}
+
+void hak_medium_obey_setting(void) {
+  uint32_t threads;
+  uint64_t total;
+  do {
+    threads = atomic_load_explicit(&caches, memory_order_relaxed);
+    total = HAK_FAST ? 0 : HAK_SETTING(total_thread_cache_bytes);
+    const uint64_t by_count = threads <= 8 ? BYTES_MAX : threads <= 16 ? BYTES_MAX / 2 : BYTES_LEAST;
+    // Acquire and release: two threads that come here at once meet in this word. The later one sees what the earlier
+    // one had read, or something newer, so the last value that is stored belongs to the last count and setting.
+    atomic_exchange_explicit(&share, lesser(by_count, hak_cache_total_large_share(total, threads)),
+                             memory_order_acq_rel);
+    // Relaxed: ordered by the exchange.
+  } while (threads != atomic_load_explicit(&caches, memory_order_relaxed) ||
+           (!HAK_FAST && total != HAK_SETTING(total_thread_cache_bytes)));
 }
 
 // Relaxed: called by the thread itself, or under the heap's lock.
@@ -107,6 +125,7 @@ void *hak_medium_take(struct hak_heap *heap, size_t size) {
 static HAK_COLD struct hak_medium_cache *attach(struct hak_heap *heap) {
   struct hak_medium_cache *cache = hak_meta_alloc(sizeof *cache);
   if (cache != NULL) atomic_fetch_add_explicit(&caches, 1, memory_order_relaxed);
+  hak_medium_obey_setting();
   hak_heap_enter(heap);
   // Release: see hak_medium_count.
   atomic_store_explicit(&heap->medium, cache, memory_order_release);
@@ -197,6 +216,7 @@ void hak_medium_destroy(struct hak_heap *heap) {
   atomic_store_explicit(&heap->medium, NULL, memory_order_release);  // Release: as in attach.
   hak_meta_free(cache, sizeof *cache);
   atomic_fetch_sub_explicit(&caches, 1, memory_order_relaxed);
+  hak_medium_obey_setting();
 }
 
 void hak_medium_count(const struct hak_heap *heap, uint64_t counts[HAK_MEDIUM_COUNT]) {

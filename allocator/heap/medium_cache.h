@@ -64,6 +64,9 @@ uint32_t hak_medium_flush_idle(struct hak_heap *heap, uint64_t now, uint64_t idl
 // Returns all blocks and frees the record. Called by the thread under the heap's lock, or after the thread is gone.
 void hak_medium_destroy(struct hak_heap *heap);
 
+// Call it when HAKMEM_TOTAL_THREAD_CACHE_KB has changed: the next block of each cache obeys it. Thread-safe.
+void hak_medium_obey_setting(void);
+
 // Adds to counts[i] how many blocks of the medium class i are in the cache. A hint while the thread runs.
 void hak_medium_count(const struct hak_heap *heap, uint64_t counts[HAK_MEDIUM_COUNT]);
 

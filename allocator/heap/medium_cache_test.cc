@@ -191,6 +191,69 @@ TEST_F(MediumCache, HoldsFourMegabytesAtMostAndLessWithManyThreads) {
   for (const auto &owner : owners) Flush(*owner);
 }
 
+// A quarter of the bound on all caches is for them, in equal shares.
+TEST_F(MediumCache, AllTogetherHoldAQuarterOfTheBoundOnAllCaches) {
+  if (HAK_FAST) GTEST_SKIP() << "no bound";
+  hak_config.thread_cache_bytes = 8 * kKiB * kKiB;
+  std::vector<std::unique_ptr<Owner>> owners;
+  const auto set_total = [](uint64_t bytes) {
+    hak_config.total_thread_cache_bytes = bytes;
+    hak_medium_obey_setting();
+  };
+  // Each cache is given a block; the next block of a cache that holds too much makes it obey.
+  const auto give = [&owners] {
+    for (const auto &owner : owners) {
+      char *const block = Take(100 * kKiB);
+      if (!Give(*owner, block)) {
+        EXPECT_TRUE(hak_large_free(block));
+      }
+    }
+  };
+  const auto cached = [&owners] {
+    uint64_t bytes = 0;
+    for (const auto &owner : owners) {
+      const Counts counts = Count(*owner);
+      bytes += counts.bytes + counts.blocks * HAK_COLOUR_BYTES;
+    }
+    return bytes;
+  };
+  for (const size_t count : {size_t{1}, size_t{3}, size_t{20}}) {
+    while (owners.size() < count) {
+      owners.push_back(std::make_unique<Owner>());
+      give();
+    }
+    const uint64_t per_cache = count <= 8 ? 4 : 1;  // MiB
+    for (const uint64_t mib : {uint64_t{0}, 64 * count, 2 * count}) {
+      set_total(mib * kKiB * kKiB);
+      give();
+      const uint64_t bound = mib == 2 * count ? 512 * kKiB * count : per_cache * count * kKiB * kKiB;
+      uint64_t most = 0;
+      for (int i = 0; i < 50; i++) {
+        give();
+        most = std::max(most, cached());
+      }
+      EXPECT_LE(most, bound) << count << ' ' << mib;
+      EXPECT_GE(most, bound / 2) << count << ' ' << mib;
+    }
+    set_total(kKiB);  // too small for any block
+    for (const auto &owner : owners) Flush(*owner);
+    give();
+    EXPECT_EQ(cached(), 0u);
+  }
+  // With fewer caches each share is larger again.
+  set_total(20 * kKiB * kKiB);
+  owners.resize(2);
+  uint64_t most = 0;
+  for (int i = 0; i < 50; i++) {
+    give();
+    most = std::max(most, cached());
+  }
+  EXPECT_LE(most, 5 * kKiB * kKiB);
+  EXPECT_GE(most, 2 * kKiB * kKiB);
+  set_total(0);
+  for (const auto &owner : owners) Flush(*owner);
+}
+
 // Of a cache that is full, about a half stays.
 // It empties whole classes until at most half of its bound is left, so that the last one may take it below.
 TEST_F(MediumCache, AFullCacheIsNotEmptiedWhole) {

@@ -16,6 +16,7 @@
 #include "allocator/os/bytes.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
+#include "allocator/policy/cache_total.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/ss_release_policy.h"
 
@@ -59,8 +60,14 @@ static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capa
   const uint32_t old_capacity = hak_bin_capacity(bin);
   const uint32_t count = hak_bin_count(bin);
   void **const old = hak_bin_base(bin);
+  const uint64_t had = (uint64_t)old_capacity * hak_class_stride(class_id);
+  const uint64_t gets = (uint64_t)capacity * hak_class_stride(class_id);
+  if (gets > had && !hak_cache_total_reserve(heap->upkeep.cache_bytes, gets - had)) return false;
   void **slots = hak_meta_alloc(array_bytes(capacity));
-  if (slots == NULL) return false;
+  if (slots == NULL) {
+    if (gets > had) hak_cache_total_release(gets - had);
+    return false;
+  }
   if (old != NULL) {
     hak_bytes_copy(slots, old, (count + HAK_BIN_SENTINELS) * sizeof(void *));
     hak_meta_free(old, array_bytes(old_capacity));
@@ -69,8 +76,8 @@ static bool set_capacity(struct hak_heap *heap, uint32_t class_id, uint32_t capa
   hak_bin_set_base(bin, slots);
   hak_bin_set_limit(bin, slots + 1 + capacity);
   hak_bin_set_top(bin, slots + 1 + count);
-  heap->upkeep.cache_bytes += (uint64_t)capacity * hak_class_stride(class_id);
-  heap->upkeep.cache_bytes -= (uint64_t)old_capacity * hak_class_stride(class_id);
+  heap->upkeep.cache_bytes += gets - had;
+  if (gets < had) hak_cache_total_release(had - gets);
   return true;
 }
 
@@ -97,7 +104,7 @@ static bool grow(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap
   uint32_t wanted = old == 0 ? FIRST_SLOTS - HAK_BIN_SENTINELS : 2 * (old + HAK_BIN_SENTINELS) - HAK_BIN_SENTINELS;
   if (wanted > bound) wanted = bound;
   const uint64_t more = (uint64_t)(wanted - old) * hak_class_stride(class_id);
-  // The first array is always allowed: without one a class could not cache at all.
+  // The first array is always allowed here: without one a class could not cache at all.
   if (old != 0 && heap->upkeep.cache_bytes + more > cache_bound(heap)) return false;
   return set_capacity(heap, class_id, wanted);
 }
@@ -118,7 +125,69 @@ static void flush(struct hak_heap *heap, uint32_t class_id, uint32_t count) HAK_
   hak_heap_count(&heap->counts.flushes);
 }
 
+// ---- The bound on all caches --------------------------------------------------------------------
+
+// Returns the blocks of the class, and leaves it without an array.
+static void drop(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role) {
+  struct hak_bin *bin = &heap->cache.bins[class_id];
+  hak_cache_settle(heap, class_id);
+  if (hak_bin_base(bin) == NULL) return;
+  flush(heap, class_id, hak_bin_count(bin));
+  const uint32_t capacity = hak_bin_capacity(bin);
+  hak_meta_free(hak_bin_base(bin), array_bytes(capacity));
+  hak_bin_clear(bin, bin->reciprocal);
+  const uint64_t bytes = (uint64_t)capacity * hak_class_stride(class_id);
+  heap->upkeep.cache_bytes -= bytes;
+  if (heap->upkeep.yielded_bytes == 0) hak_cache_total_release(bytes);  // otherwise resume() does it for all classes
+}
+
+static HAK_COLD void drop_all(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) drop(heap, class_id);
+}
+
+// The bytes in the bins. UINT64_MAX: some bin holds more than the latest block, which other threads leave in it.
+static uint64_t bytes_left(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
+  uint64_t bytes = 0;
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    // Relaxed: written under the heap's lock.
+    const uint32_t stolen = atomic_load_explicit(&heap->classes[class_id].idle.stolen, memory_order_relaxed);
+    const uint32_t count = hak_bin_count(&heap->cache.bins[class_id]);
+    if (count > stolen + 1) return UINT64_MAX;
+    if (count > stolen) bytes += hak_class_stride(class_id);
+  }
+  return bytes;
+}
+
+void hak_thread_cache_yield(struct hak_heap *heap) {
+  if (!hak_cache_total_is_short() || heap->upkeep.yielded_bytes != 0 || bytes_left(heap) == UINT64_MAX) return;
+  hak_idle_cache_trip(heap);
+  // Once more, because the owner may run. A free of it that has read the limit may still find room, for one block.
+  const uint64_t left = bytes_left(heap);
+  if (left >= heap->upkeep.cache_bytes) return;
+  heap->upkeep.yielded_bytes = heap->upkeep.cache_bytes - left;
+  hak_cache_total_release(heap->upkeep.yielded_bytes);
+}
+
+// Takes back the room that another thread has released, all of it or none: then every class starts without an array.
+static HAK_COLD void resume(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
+  const uint64_t kept = heap->upkeep.cache_bytes - heap->upkeep.yielded_bytes;
+  if (!hak_cache_total_reserve(kept, heap->upkeep.yielded_bytes)) {
+    drop_all(heap);
+    hak_cache_total_release(kept);
+  }
+  heap->upkeep.yielded_bytes = 0;
+}
+
+// Call it first in a slow call: it may free the array of any class.
+static void obey_total(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
+  if (HAK_FAST) return;
+  if (HAK_UNLIKELY(heap->upkeep.yielded_bytes != 0)) resume(heap);
+  if (HAK_UNLIKELY(hak_cache_total_is_exceeded())) drop_all(heap);
+}
+
 void hak_thread_cache_flush_all(struct hak_heap *heap) {
+  // A miss may be under way, which uses its array.
+  if (HAK_UNLIKELY(heap->upkeep.yielded_bytes != 0)) resume(heap);
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     hak_cache_settle(heap, class_id);
     flush(heap, class_id, hak_bin_count(&heap->cache.bins[class_id]));
@@ -136,7 +205,7 @@ void hak_thread_cache_shrink_all(struct hak_heap *heap) {
 // ---- Decay --------------------------------------------------------------------------------------
 
 // A class without a slow event since the last check has more blocks than it needs: it returns half of them and halves
-// its capacity.
+// its capacity. So does any class while the cache has more than its part of the bound on all caches, down to no array.
 static void decay_step(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   heap->upkeep.decay_class = heap->upkeep.decay_class + 1 < HAK_CLASS_COUNT ? heap->upkeep.decay_class + 1 : 1;
   const uint32_t class_id = heap->upkeep.decay_class;
@@ -145,7 +214,12 @@ static void decay_step(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   const bool idle = !heap->classes[class_id].upkeep.busy;
   heap->classes[class_id].upkeep.busy = false;
   const uint32_t capacity = hak_bin_capacity(bin);
-  if (!idle || capacity <= FIRST_SLOTS) return;
+  const bool is_crowded = hak_cache_total_is_crowded(heap->upkeep.cache_bytes);
+  if (!idle && !is_crowded) return;
+  if (capacity <= FIRST_SLOTS) {
+    if (is_crowded) drop(heap, class_id);
+    return;
+  }
   const uint32_t smaller = (capacity + HAK_BIN_SENTINELS) / 2 - HAK_BIN_SENTINELS;
   const uint32_t count = hak_bin_count(bin);
   const uint32_t keep = count / 2 < smaller ? count / 2 : smaller;
@@ -155,6 +229,7 @@ static void decay_step(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
 
 static void count_slow_call(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   heap->upkeep.slow_calls++;
+  obey_total(heap);
   if (++heap->upkeep.events < DECAY_EVENTS) return;
   heap->upkeep.events = 0;
   decay_step(heap);
@@ -255,6 +330,7 @@ static void *borrow(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_h
 }
 
 void *hak_thread_cache_borrow(struct hak_heap *heap, uint32_t class_id) {
+  obey_total(heap);
   hak_remote_drain_some(heap);
   uint16_t *credit = &heap->classes[class_id].upkeep.credit;
   if (!HAK_SETTING(borrow) || *credit == 0) return NULL;
@@ -271,7 +347,7 @@ void hak_thread_cache_overflow(struct hak_heap *heap, uint32_t class_id, void *b
   hak_cache_settle(heap, class_id);
   if (hak_bin_top(bin) >= hak_bin_limit(bin) && !grow(heap, class_id)) {
     const uint32_t count = hak_bin_count(bin);
-    if (count == 0) {  // Out of memory for an array.
+    if (count == 0) {  // Out of memory for an array, or of the bound on all caches.
       hak_give_back(heap, &block, 1);
       return;
     }
@@ -299,6 +375,7 @@ void hak_thread_cache_give_past(struct hak_heap *heap, void *block) {
 void hak_thread_cache_init(struct hak_heap *heap) {
   for (uint32_t id = 0; id < HAK_CLASS_COUNT; id++) hak_bin_clear(&heap->cache.bins[id], 0);
   heap->upkeep.tick_due = false;
+  heap->upkeep.yielded_bytes = 0;
   heap->upkeep.cache_bytes = 0;
   heap->upkeep.events = 0;
   heap->upkeep.decay_class = 0;
@@ -321,5 +398,7 @@ void hak_thread_cache_destroy(struct hak_heap *heap) {
     hak_meta_free(hak_bin_base(bin), array_bytes(hak_bin_capacity(bin)));
     hak_bin_clear(bin, bin->reciprocal);
   }
+  hak_cache_total_release(heap->upkeep.cache_bytes - heap->upkeep.yielded_bytes);
+  heap->upkeep.yielded_bytes = 0;
   heap->upkeep.cache_bytes = 0;
 }

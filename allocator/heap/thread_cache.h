@@ -4,7 +4,8 @@
 //
 // The capacity adapts. A class starts small, and doubles when its bin runs empty or overflows. It is bounded in blocks,
 // in bytes, and by one bound for all classes of the thread together. Classes without a slow event for a while shrink
-// again.
+// again. The room of all threads' caches together has a bound too (policy/cache_total.h). Beyond it a class has no bin,
+// and each of its calls is a slow one.
 #ifndef HAKMEM_HEAP_THREAD_CACHE_H_
 #define HAKMEM_HEAP_THREAD_CACHE_H_
 
@@ -50,6 +51,10 @@ void hak_thread_cache_give_past(struct hak_heap *heap, void *block) HAK_REQUIRES
 void hak_thread_cache_flush_all(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 // The same, and every class starts again with a small bin.
 void hak_thread_cache_shrink_all(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
+
+// Releases the room of an empty cache to other threads, if the bound on all caches needs it; until its owner's next
+// slow call the cache stays closed. By another thread, under the heap's lock, after it has emptied the cache.
+void hak_thread_cache_yield(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 
 HAK_C_END
 

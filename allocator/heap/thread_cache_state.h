@@ -23,6 +23,8 @@ struct hak_cache_upkeep {
   // Nothing is emptied before growth (hak_thread_cache_empty_before_growth) below this many slabs.
   uint64_t empty_at_slabs HAK_GUARDED_BY(hak_heap_role);
   uint64_t cache_bytes HAK_GUARDED_BY(hak_heap_role);  // sum over the bins of capacity * stride
+  // The part of cache_bytes that another thread has released, after it had closed all bins (hak_thread_cache_yield).
+  uint64_t yielded_bytes HAK_GUARDED_BY(hak_heap_role);
   uint64_t slow_calls HAK_GUARDED_BY(hak_heap_role);   // slow events so far
   uint32_t events HAK_GUARDED_BY(hak_heap_role);       // slow events since the last decay step
   uint32_t decay_class HAK_GUARDED_BY(hak_heap_role);  // the class that the last decay step checked

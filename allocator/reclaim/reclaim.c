@@ -10,9 +10,11 @@
 #include "allocator/heap/page_purge.h"
 #include "allocator/heap/quarantine.h"
 #include "allocator/heap/remote.h"
+#include "allocator/heap/thread_cache.h"
 #include "allocator/meta/meta.h"
 #include "allocator/os/os.h"
 #include "allocator/pages/page_heap.h"
+#include "allocator/policy/cache_total.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/memory_limit.h"
 #include "allocator/policy/ss_release_policy.h"
@@ -36,12 +38,13 @@ static void visit_heap(struct hak_heap *heap, void *context) HAK_REQUIRES(heap->
   struct visit *visit = context;
   visit->entered++;
   if (heap == visit->mine) return;  // Its own thread takes care of it.
-  const bool asked = visit->barrier || HAK_SETTING(background);
+  const bool asked = visit->barrier || HAK_SETTING(background) || hak_cache_total_is_short();
   const bool much = hak_idle_cache_count_is_large(heap, visit->now, visit->idle_ms);
   uint32_t taken = 0;
   if (asked || much) {
     taken = hak_idle_cache_steal(heap, visit->now, visit->idle_ms);
     hak_idle_cache_uncount(heap);
+    hak_thread_cache_yield(heap);
   }
   if (asked || much) taken += hak_medium_flush_idle(heap, visit->now, visit->idle_ms);
   if (HAK_HARDENED) taken += hak_quarantine_flush_idle(heap, visit->now, visit->idle_ms);

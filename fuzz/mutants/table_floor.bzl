@@ -275,6 +275,15 @@ FLOOR_MUTANTS = [
         "killer": "//allocator/policy:watch_policy_test",
     },
     {
+        "name": "cache_total_sum_ignored",
+        "file": "allocator/policy/cache_total.c",
+        "old": "if (more > bound || reserved > bound - more) return false;",
+        "new": "if (more > bound) return false;",
+        "kind": "missing bound",
+        "breaks": "caches that are small each together pass the bound on all of them",
+        "killer": "//allocator/policy:cache_total_test",
+    },
+    {
         "name": "limit_sum_wraps",
         "file": "allocator/policy/memory_limit.c",
         "old": "if (__builtin_add_overflow(facts->committed, facts->more, &wanted)) return HAK_LIMIT_REFUSE;",

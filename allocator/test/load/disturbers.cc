@@ -125,7 +125,7 @@ void RunSettings(Load *load, uint64_t seed) {
   // ThreadSanitizer lets no child start a purge thread of its own, so there is none: it is the last.
   constexpr size_t kSwitches = HAK_TEST_TSAN ? 3 : 4;
   const char *const numbers[] = {"HAKMEM_DECOMMIT_DEADLINE_MS", "HAKMEM_IDLE_CACHE_MS", "HAKMEM_THREAD_CACHE_KB",
-                                 "HAKMEM_MAPPING_CACHE_KB", "HAKMEM_KEEP_FREE_KB"};
+                                 "HAKMEM_MAPPING_CACHE_KB",     "HAKMEM_KEEP_FREE_KB",  "HAKMEM_TOTAL_THREAD_CACHE_KB"};
   while (!Stopped(load)) {
     switch (random.Below(4)) {
       case 0:
@@ -135,7 +135,7 @@ void RunSettings(Load *load, uint64_t seed) {
         Set(load, switches[random.Index(kSwitches)], random.OneIn(2) ? "1" : "0");
         break;
       case 2:
-        Set(load, numbers[random.Index(5)], std::to_string(random.Below(5000)));
+        Set(load, numbers[random.Index(6)], std::to_string(random.Below(5000)));
         break;
       default: {
         // A limit a little above what is in use, for a moment; below it is refused.
