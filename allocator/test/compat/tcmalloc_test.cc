@@ -94,7 +94,7 @@ TEST_F(Properties, AreStatistics) {
 TEST_F(Properties, OthersAreUnknown) {
   for (const char *name :
        {"", "generic", "generic.heap_siz", "generic.heap_sizes", "Generic.heap_size", "tcmalloc.pageheap_free_bytes",
-        "tcmalloc.max_total_thread_cache_bytes", "tcmalloc.transfer_cache_free_bytes", "tcmalloc.slack_bytes"}) {
+        "tcmalloc.max_total_thread_cache_byte", "tcmalloc.transfer_cache_free_bytes", "tcmalloc.slack_bytes"}) {
     size_t value = 77;
     EXPECT_FALSE(Old()->GetNumericProperty(name, &value)) << name;
     EXPECT_EQ(value, 77U) << name;
@@ -129,8 +129,36 @@ TEST(Limit, IsThatOfTheSetting) {
   tc_free(block);
 }
 
+TEST(Limit, OfAllThreadCachesIsThatOfTheSetting) {
+  constexpr const char *kName = "tcmalloc.max_total_thread_cache_bytes";
+  EXPECT_EQ(OldValue(kName), 0U);
+  EXPECT_EQ(New::GetMaxTotalThreadCacheBytes(), 0);
+  EXPECT_EQ(New::GetNumericProperty(kName), std::nullopt);
+  EXPECT_EQ(Old()->SetNumericProperty(kName, size_t{8} << 20), !IsFastBuild());
+  if (IsFastBuild()) {
+    New::SetMaxTotalThreadCacheBytes(1 << 20);
+    EXPECT_EQ(New::GetMaxTotalThreadCacheBytes(), 0);
+    return;
+  }
+  EXPECT_STREQ(hak_config_get("HAKMEM_TOTAL_THREAD_CACHE_KB", nullptr), "8192");
+  EXPECT_EQ(OldValue(kName), size_t{8} << 20);
+  New::SetMaxTotalThreadCacheBytes((int64_t{3} << 20) + 1023);
+  EXPECT_EQ(New::GetMaxTotalThreadCacheBytes(), int64_t{3} << 20);
+  // No cache at all, as far as hakmem has that; and what it does not accept.
+  for (const int64_t value : {int64_t{0}, int64_t{-1}, int64_t{1023}}) {
+    New::SetMaxTotalThreadCacheBytes(int64_t{3} << 20);
+    New::SetMaxTotalThreadCacheBytes(value);
+    EXPECT_EQ(New::GetMaxTotalThreadCacheBytes(), 1024) << value;
+  }
+  New::SetMaxTotalThreadCacheBytes(INT64_MAX);
+  EXPECT_FALSE(Old()->SetNumericProperty(kName, SIZE_MAX));
+  EXPECT_EQ(OldValue(kName), 1024U);
+  EXPECT_EQ(hak_config_set("HAKMEM_TOTAL_THREAD_CACHE_KB", "0"), 0);
+  EXPECT_EQ(OldValue(kName), 0U);
+}
+
 TEST(Limit, NothingElseCanBeSet) {
-  for (const char *name : {"", "generic.heap_size", "tcmalloc.max_total_thread_cache_bytes", "HAKMEM_PROFILE"}) {
+  for (const char *name : {"", "generic.heap_size", "tcmalloc.min_per_thread_cache_bytes", "HAKMEM_PROFILE"}) {
     EXPECT_FALSE(Old()->SetNumericProperty(name, 1)) << name;
   }
 }
@@ -261,9 +289,9 @@ struct HasSampling : std::false_type {};
 template <typename Class>
 struct HasSampling<Class, std::void_t<decltype(&Class::GetHeapSample)>> : std::true_type {};
 template <typename Class, typename = void>
-struct HasCacheLimit : std::false_type {};
+struct HasCpuCacheLimit : std::false_type {};
 template <typename Class>
-struct HasCacheLimit<Class, std::void_t<decltype(&Class::SetMaxTotalThreadCacheBytes)>> : std::true_type {};
+struct HasCpuCacheLimit<Class, std::void_t<decltype(&Class::SetMaxPerCpuCacheSize)>> : std::true_type {};
 template <typename Class, typename = void>
 struct HasRelease : std::false_type {};
 template <typename Class>
@@ -271,7 +299,7 @@ struct HasRelease<Class, std::void_t<decltype(&Class::ReleaseMemoryToSystem)>> :
 
 TEST(Absent, WhatHakmemHasNot) {
   EXPECT_FALSE(HasSampling<MallocExtension>::value || HasSampling<New>::value);
-  EXPECT_FALSE(HasCacheLimit<MallocExtension>::value || HasCacheLimit<New>::value);
+  EXPECT_FALSE(HasCpuCacheLimit<MallocExtension>::value || HasCpuCacheLimit<New>::value);
   EXPECT_TRUE(HasRelease<New>::value);  // The question can be answered by yes.
 }
 

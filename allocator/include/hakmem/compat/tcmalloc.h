@@ -102,6 +102,32 @@ inline size_t Release(size_t bytes) noexcept {
   return hak_trim(free_bytes > bytes ? static_cast<size_t>(free_bytes - bytes) : 0);
 }
 
+// The number that a setting has.
+inline size_t Setting(const char *name) noexcept {
+  size_t value = 0;
+  for (const char *digit = hak_config_get(name, nullptr); *digit != '\0'; digit++) {
+    value = value * 10 + static_cast<size_t>(*digit - '0');
+  }
+  return value;
+}
+
+// Changes the setting. False: hakmem does not accept the value, or has fixed settings (FAST).
+inline bool Set(const char *name, size_t value) noexcept {
+  char text[24] = {};
+  char *first = text + sizeof text - 1;
+  do {
+    *--first = static_cast<char>('0' + value % 10);
+    value /= 10;
+  } while (value != 0);
+  return hak_config_set(name, first) == 0;
+}
+
+constexpr const char *kTotalCache = "HAKMEM_TOTAL_THREAD_CACHE_KB";
+
+// The bound on the caches of all threads together, in bytes. For hakmem 0 is no bound, so a bound below 1 KiB is 1 KiB.
+inline size_t TotalCache() noexcept { return Setting(kTotalCache) * 1024; }
+inline bool SetTotalCache(size_t bytes) noexcept { return Set(kTotalCache, bytes < 1024 ? 1 : bytes / 1024); }
+
 }  // namespace compat
 }  // namespace hakmem
 
@@ -124,30 +150,30 @@ class MallocExtension final {
   // Stores the value of the property in `*value` and returns true; for any other name it returns false. Names:
   //   generic.current_allocated_bytes, generic.heap_size, generic.total_physical_bytes,
   //   tcmalloc.current_total_thread_cache_bytes, tcmalloc.thread_cache_free_bytes, tcmalloc.central_cache_free_bytes,
-  //   tcmalloc.pageheap_unmapped_bytes, tcmalloc.heap_limit_mb; and those of tcmalloc::MallocExtension::GetProperties
+  //   tcmalloc.pageheap_unmapped_bytes, tcmalloc.heap_limit_mb, tcmalloc.max_total_thread_cache_bytes; and those of
+  //   tcmalloc::MallocExtension::GetProperties
   // Each is one of hak_stats_get: live_bytes, mapped_bytes, committed_bytes, cached_bytes (twice), heap_free_bytes,
-  // mapped_bytes - committed_bytes; heap_limit_mb is HAKMEM_MEMORY_LIMIT_MB. It takes time for each 64 KiB of blocks.
+  // mapped_bytes - committed_bytes; heap_limit_mb is HAKMEM_MEMORY_LIMIT_MB, and max_total_thread_cache_bytes is
+  // HAKMEM_TOTAL_THREAD_CACHE_KB, 0 if there is no bound. It takes time for each 64 KiB of blocks.
   bool GetNumericProperty(const char *property, size_t *value) noexcept {
-    if (strcmp(property, kLimit) != 0) {
-      return hakmem::compat::Properties(true).Find(property, strlen(property), value);
+    if (strcmp(property, kLimit) == 0) {
+      *value = hakmem::compat::Setting(kLimitSetting);
+      return true;
     }
-    const char *const text = hak_config_get("HAKMEM_MEMORY_LIMIT_MB", nullptr);
-    *value = 0;
-    for (const char *digit = text; *digit != '\0'; digit++) *value = *value * 10 + static_cast<size_t>(*digit - '0');
-    return true;
+    if (strcmp(property, kCaches) == 0) {
+      *value = hakmem::compat::TotalCache();
+      return true;
+    }
+    return hakmem::compat::Properties(true).Find(property, strlen(property), value);
   }
 
-  // Only tcmalloc.heap_limit_mb can be set: beyond that many MiB requests fail with ENOMEM; 0 is no limit. False for
-  // any other name, for a limit below what is in use, and in FAST builds, which have no limit.
+  // Only two can be set. tcmalloc.heap_limit_mb: beyond that many MiB requests fail with ENOMEM; 0 is no limit.
+  // tcmalloc.max_total_thread_cache_bytes: the caches of all threads together hold at most that many bytes, rounded
+  // down to KiB, at least 1 KiB. False for any other name, for a limit below what is in use, for a bound over 1 TiB,
+  // and in FAST builds, which have neither.
   bool SetNumericProperty(const char *property, size_t value) noexcept {
-    if (strcmp(property, kLimit) != 0) return false;
-    char text[24] = {};
-    char *first = text + sizeof text - 1;
-    do {
-      *--first = static_cast<char>('0' + value % 10);
-      value /= 10;
-    } while (value != 0);
-    return hak_config_set("HAKMEM_MEMORY_LIMIT_MB", first) == 0;
+    if (strcmp(property, kLimit) == 0) return hakmem::compat::Set(kLimitSetting, value);
+    return strcmp(property, kCaches) == 0 && hakmem::compat::SetTotalCache(value);
   }
 
   // Empties the calling thread's cache. The thread may go on allocating at any time, without MarkThreadBusy.
@@ -168,6 +194,8 @@ class MallocExtension final {
 
  private:
   static constexpr const char *kLimit = "tcmalloc.heap_limit_mb";
+  static constexpr const char *kLimitSetting = "HAKMEM_MEMORY_LIMIT_MB";
+  static constexpr const char *kCaches = "tcmalloc.max_total_thread_cache_bytes";
   MallocExtension() = default;
 };
 
@@ -197,8 +225,8 @@ class MallocExtension final {
     size_t value;
   };
 
-  // The value of a property, or nullopt. Names are those of the other class and of GetProperties, except for
-  // tcmalloc.heap_limit_mb; "generic.heap_size" is committed_bytes here.
+  // The value of a property, or nullopt. Names are those of the other class and of GetProperties, except for the two
+  // that can be set there; "generic.heap_size" is committed_bytes here.
   static std::optional<size_t> GetNumericProperty(std::string_view property) noexcept {
     size_t value = 0;
     if (!hakmem::compat::Properties(false).Find(property.data(), property.size(), &value)) return std::nullopt;
@@ -216,6 +244,13 @@ class MallocExtension final {
     for (const hakmem::compat::Property &property : all.list) properties[property.name].value = property.value;
     return properties;
   }
+
+  // The caches of all threads together hold at most `value` bytes, rounded down to KiB, at least 1 KiB. No effect for a
+  // value over 1 TiB and in FAST builds. The bound is 0 while there is none, which is the default.
+  static void SetMaxTotalThreadCacheBytes(int64_t value) noexcept {
+    (void)hakmem::compat::SetTotalCache(value > 0 ? static_cast<size_t>(value) : 0);
+  }
+  static int64_t GetMaxTotalThreadCacheBytes() noexcept { return static_cast<int64_t>(hakmem::compat::TotalCache()); }
 
   static void MarkThreadIdle() noexcept { hak_thread_flush(); }
   static void MarkThreadBusy() noexcept {}  // a cache fills up again by itself
