@@ -157,15 +157,6 @@ HEAP_MUTANTS = [
         "killer": "//allocator/heap:thread_cache_test",
     },
     {
-        "name": "cache_yielded_room_released_twice",
-        "file": "allocator/heap/thread_cache.c",
-        "old": "  hak_cache_total_release(heap->upkeep.cache_bytes - heap->upkeep.yielded_bytes);\n  heap->",
-        "new": "  hak_cache_total_release(heap->upkeep.cache_bytes);\n  heap->",
-        "kind": "wrong account",
-        "breaks": "the bound on all caches lets more in after an idle thread has ended",
-        "killer": "//allocator/heap:thread_cache_total_test",
-    },
-    {
         "name": "cache_left_blocks_released",
         "file": "allocator/heap/thread_cache.c",
         "old": "heap->upkeep.yielded_bytes = heap->upkeep.cache_bytes - left;",
