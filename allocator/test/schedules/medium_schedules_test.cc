@@ -5,9 +5,7 @@
 // must agree on how many blocks there are, and in the end there may be none.
 #include <gtest/gtest.h>
 #include <stdint.h>
-#include <string.h>
 
-#include <map>
 #include <memory>
 #include <vector>
 
@@ -19,6 +17,7 @@
 #include "allocator/large/medium.h"
 #include "allocator/pages/page_heap.h"
 #include "allocator/policy/config.h"
+#include "allocator/test/schedules/live_ranges.h"
 #include "allocator/test/schedules/races.h"
 #include "allocator/test/schedules/scheduler.h"
 #include "allocator/test/schedules/searches.h"
@@ -27,6 +26,7 @@
 namespace {
 
 using hak_schedules::Fail;
+using hak_schedules::LiveRanges;
 using hak_schedules::Plan;
 using hak_schedules::Planted;
 using hak_schedules::Result;
@@ -38,38 +38,6 @@ constexpr size_t kMiB = size_t{1} << 20;
 constexpr uint32_t kClass = 24;
 
 size_t SizeOf(uint32_t class_id) { return hak_medium_usable(class_id); }
-
-// Who has which addresses, and what they hold. One thread runs at a time, so it needs no lock.
-class Live {
- public:
-  void Take(char *block, size_t size) {
-    const auto after = blocks_.lower_bound(block);
-    if (after != blocks_.end() && after->first < block + size) Fail("a block overlaps the next one");
-    if (after != blocks_.begin()) {
-      const auto before = std::prev(after);
-      if (before->first + before->second > block) Fail("a block overlaps the one before");
-    }
-    blocks_[block] = size;
-    Write(block, block);
-    Write(block + size - sizeof block, block);
-  }
-  void Give(char *block) {
-    const auto at = blocks_.find(block);
-    if (at == blocks_.end()) Fail("nobody has the block");
-    Require(block, block);
-    Require(block + at->second - sizeof block, block);
-    blocks_.erase(at);
-  }
-  size_t Count() const { return blocks_.size(); }
-
- private:
-  static void Write(char *at, const char *block) { memcpy(at, &block, sizeof block); }
-  static void Require(const char *at, const char *block) {
-    if (memcmp(at, &block, sizeof block) != 0) Fail("somebody wrote to the block, or its memory was returned");
-  }
-
-  std::map<char *, size_t> blocks_;
-};
 
 class Family {
  public:
@@ -186,7 +154,7 @@ class Family {
   Random random_;
   const uint64_t idle_ms_;
   uint64_t now_ = 1;
-  Live live_;
+  LiveRanges live_;
   User users_[2];
   std::vector<char *> shared_;
 };

@@ -106,6 +106,43 @@ RACES = {
             "  if (RACE) hak_page_set_tag(entry, tag | HAK_TAG_CACHED);",
         ),
     ],
+    "run_release.c": [
+        (
+            "LATE_TAKE_OUT",
+            "  hak_run_take_out(run);\n  const size_t before = run->dirty;\n  trim->left -=",
+            "  if (RACE) hak_mapping_step_in(hak_mapping_step_out());\n"
+            "  hak_run_take_out(run);\n  const size_t before = run->dirty;\n  trim->left -=",
+        ),
+        (
+            "FREE_IN_TRANSIT",
+            "while (trim.left != 0 && (run = hak_run_oldest_dirty()) != NULL) trim_run(&trim, run, false);",
+            "while (trim.left != 0 && (run = hak_run_oldest_dirty()) != NULL) {\n"
+            "    if (RACE) {\n"
+            "      char *const start = run->start;\n"
+            "      const size_t size = run->size;\n"
+            "      const bool out = hak_mapping_step_out();\n"
+            "      hak_run_ground_decommit(start, size);\n"
+            "      hak_mapping_step_in(out);\n"
+            "      if ((run = hak_run_oldest_dirty()) == NULL) break;\n"
+            "    }\n"
+            "    trim_run(&trim, run, false);\n"
+            "  }",
+        ),
+        (
+            "LATE_CALL",
+            "const size_t bytes = before - run->dirty;\n  hak_run_make_free(run, since);\n  return bytes;",
+            "const size_t bytes = before - run->dirty;\n"
+            "  char *const start = run->start;\n"
+            "  const size_t size = run->size;\n"
+            "  hak_run_make_free(run, since);\n"
+            "  if (RACE) {\n"
+            "    const bool out = hak_mapping_step_out();\n"
+            "    hak_run_ground_decommit(start, size);\n"
+            "    hak_mapping_step_in(out);\n"
+            "  }\n"
+            "  return bytes;",
+        ),
+    ],
     "heap_life.c": [
         (
             "LOST_NOTICES",
