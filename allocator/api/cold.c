@@ -96,18 +96,24 @@ static bool empty_before_growth(struct hak_heap *heap) {
   return emptied;
 }
 
-// The thread's heap, unless it has none or, because memory is due, its call must read the clock.
-HAK_INLINE struct hak_heap *ready_heap(void) {
-  if (HAK_LIKELY(hak_thread_cache != &hak_no_cache)) return hak_heap_of_cache(hak_thread_cache);
+// The heap of a thread whose fast paths are off, unless it has none or, because memory is due, its call must read the
+// clock.
+static HAK_NOINLINE struct hak_heap *ready_heap_without_cache(void) {
   // The fast paths may be off because of samples only.
   struct hak_heap *heap = HAK_PROF ? hak_thread_watched : NULL;
   return heap != NULL && !heap->watch.on ? heap : hak_thread_between_looks();
 }
 
+// The same of any thread.
+HAK_INLINE struct hak_heap *ready_heap(void) {
+  struct hak_cache *cache = hak_thread_cache;
+  return HAK_LIKELY(cache != &hak_no_cache) ? hak_heap_of_cache(cache) : ready_heap_without_cache();
+}
+
 // A medium block from the thread's cache; NULL: it has none.
-static void *take_medium(size_t size) {
+HAK_INLINE void *take_medium(size_t size) {
   struct hak_heap *heap = ready_heap();
-  return heap != NULL && hak_medium_is(size) ? hak_medium_take(heap, size) : NULL;
+  return HAK_LIKELY(heap != NULL && hak_medium_is(size)) ? hak_medium_take(heap, size) : NULL;
 }
 
 static HAK_COLD void *large_after_release(size_t size, size_t align, bool zero) {
@@ -145,7 +151,8 @@ HAK_INLINE void *pop_between_looks(uint32_t class_id) {
   return heap != NULL ? hak_hot_pop(&heap->cache.bins[class_id]) : NULL;
 }
 
-HAK_INLINE void *malloc_large(size_t size) {
+// Not marked as cold, as its caller is: the way of medium blocks.
+static HAK_NOINLINE void *malloc_large(size_t size) {
   void *block = take_medium(size);
   return block != NULL ? block : hak_slow_large(size, HAK_MIN_ALIGN, false);
 }
@@ -292,11 +299,8 @@ HAK_INLINE bool push_between_looks(void *block, uint32_t class_id) {
   return hak_hot_push(&cache, block, class_id);
 }
 
-// Frees a block that is in no slab.
-static void free_large(void *block) {
-  struct hak_heap *heap = ready_heap();
-  const enum hak_medium_given given = HAK_MEDIUM_ON && heap != NULL ? hak_medium_give(heap, block) : HAK_MEDIUM_REFUSED;
-  if (HAK_LIKELY(given == HAK_MEDIUM_CACHED)) return;
+// Frees a block that is in no slab, and in no cache unless `given` says so.
+static HAK_NOINLINE void free_large_slow(void *block, enum hak_medium_given given) {
   if (given == HAK_MEDIUM_REFUSED) {
     if (HAK_PROF && !HAK_GUARDED) hak_sampled_forget(block);
     if (!hak_large_free(block)) hak_fatal("invalid free", block);
@@ -304,15 +308,26 @@ static void free_large(void *block) {
   hak_watch_after_large(hak_thread_heap_if_any());
 }
 
-// Frees a block whose class by the slab map is `class_id`.
+// Frees a block that is in no slab. Not marked as cold, as its caller is: the way of medium blocks.
+static HAK_NOINLINE void free_large(void *block) {
+  struct hak_heap *heap = HAK_MEDIUM_ON ? ready_heap() : NULL;
+  const enum hak_medium_given given = HAK_LIKELY(heap != NULL) ? hak_medium_give(heap, block) : HAK_MEDIUM_REFUSED;
+  if (HAK_UNLIKELY(given != HAK_MEDIUM_CACHED)) free_large_slow(block, given);
+}
+
+static HAK_NOINLINE void free_small(void *block, uint32_t class_id) {
+  require_start(block, class_id, "invalid free");
+  if (HAK_FREE_IS_HOOKED || !push_between_looks(block, class_id)) free_tiny(block, class_id);
+}
+
+// Frees a block whose class by the slab map is `class_id`. What follows is apart, so that it keeps few registers.
 HAK_INLINE void free_of_class(void *block, uint32_t class_id) {
   if (HAK_GUARDED && hak_sampler_has_live()) hak_sampled_forget(block);
   if (!hak_class_is_tiny(class_id)) {
     free_large(block);
-    return;
+  } else {
+    free_small(block, class_id);
   }
-  require_start(block, class_id, "invalid free");
-  if (HAK_FREE_IS_HOOKED || !push_between_looks(block, class_id)) free_tiny(block, class_id);
 }
 
 #if HAK_ALLOC_PASSDOWN

@@ -37,6 +37,7 @@
 #include "allocator/os/mapping_limit.h"
 #include "allocator/os/os.h"
 #include "allocator/os/report.h"
+#include "allocator/os/single_thread.h"
 #include "allocator/os/thread_mark.h"
 #include "allocator/pages/mapping_lock.h"
 #include "allocator/policy/guard_budget.h"
@@ -269,25 +270,21 @@ struct hak_heap *hak_thread_heap_to_free(void) {
 
 // ---- Fork ---------------------------------------------------------------------------------------
 
-// Only some versions of glibc have these: the lock of its list of streams, which fork takes after our handler, and
-// whether the process has only one thread.
+// Only some versions of glibc have these: the lock of its list of streams, which fork takes after our handler.
 extern void _IO_list_lock(void) __attribute__((weak));
 extern void _IO_list_unlock(void) __attribute__((weak));
 extern void _IO_list_resetlock(void) __attribute__((weak));
-extern char __libc_single_threaded __attribute__((weak));
 
 // How many calls of fork this thread is in: a fork handler of the program may fork too.
 static _Thread_local uint32_t forks;
 // For the outermost call: whether there was no other thread, so that no lock was taken.
 static _Thread_local bool forks_alone;
 
-// With only one thread, fork takes no locks: it may have been called in a signal handler that interrupted the thread
-// while it held one.
-static bool is_alone(void) { return &__libc_single_threaded != NULL && __libc_single_threaded != 0; }
-
 static void before_fork(void) HAK_NO_THREAD_SAFETY_ANALYSIS("fork has the locks from one handler to another") {
   if (forks++ != 0) return;
-  forks_alone = is_alone();
+  // With only one thread, fork takes no locks: it may have been called in a signal handler that interrupted the thread
+  // while it held one.
+  forks_alone = hak_is_single_threaded();
   if (forks_alone) return;
   // The lock of the list of streams comes first: fflush holds it while it waits for a stream, and the stream's holder
   // may wait for one of our locks.

@@ -7,6 +7,7 @@
 #include "allocator/meta/meta.h"
 #include "allocator/os/bytes.h"
 #include "allocator/os/report.h"
+#include "allocator/os/single_thread.h"
 #include "allocator/pages/page_heap.h"
 #include "allocator/policy/cache_total.h"
 #include "allocator/policy/config.h"
@@ -50,21 +51,25 @@ static struct hak_medium_cache *cache_of(const struct hak_heap *heap) {
   return atomic_load_explicit(&heap->medium, memory_order_relaxed);
 }
 
-static HAK_ATOMIC(void *) * slots_of(struct hak_medium_cache *cache, uint32_t class_id) {
-  return &cache->slots[hak_medium_first_slot(class_id)];
-}
-
 // Empties the slot and returns its block. Acquire: the caller sees what the thread that freed the block wrote before.
-// Release is stronger than needed.
-static void *exchange(HAK_ATOMIC(void *) * slot) {
-  if (atomic_load_explicit(slot, memory_order_relaxed) == NULL) return NULL;  // Relaxed: the exchange checks again.
+// Release is stronger than needed. A locked instruction would be a third of a malloc and free, so it is left out where
+// there is no other thread.
+HAK_INLINE void *exchange(HAK_ATOMIC(void *) * slot) {
+  if (hak_is_single_threaded()) {
+    void *block = atomic_load_explicit(slot, memory_order_relaxed);
+    atomic_store_explicit(slot, NULL, memory_order_relaxed);
+    return block;
+  }
   return atomic_exchange_explicit(slot, NULL, memory_order_acq_rel);
 }
 
+#define CACHED_BIT ((uint64_t)HAK_TAG_CACHED << HAK_ENTRY_TAG_SHIFT)
+
 // Marks a block that leaves a cache as live. Called by the block's holder.
-static void set_live(void *block) {
-  HAK_ATOMIC(uint64_t) *entry = hak_page_entry_at(block);
-  hak_page_set_tag(entry, hak_page_tag(entry) & ~HAK_TAG_CACHED);
+HAK_INLINE void set_live(void *block) {
+  HAK_ATOMIC(uint64_t) *entry = hak_page_entry_of_block(block);
+  // Relaxed: only the block's holder changes the tag, and the run stays the same while the block is live.
+  atomic_store_explicit(entry, atomic_load_explicit(entry, memory_order_relaxed) & ~CACHED_BIT, memory_order_relaxed);
 }
 
 // Blocks that were in slots, on their way to the page heap.
@@ -84,6 +89,8 @@ static void give_back(struct leaving *leaving) {
 static uint32_t empty_slots(HAK_ATOMIC(void *) * slots, uint32_t count, struct leaving *leaving) {
   uint32_t emptied = 0;
   for (uint32_t i = 0; i < count; i++) {
+    // Relaxed: the exchange checks again.
+    if (atomic_load_explicit(&slots[i], memory_order_relaxed) == NULL) continue;
     void *block = exchange(&slots[i]);
     if (block == NULL) continue;
     set_live(block);
@@ -99,32 +106,46 @@ static uint32_t empty_all(struct hak_medium_cache *cache) {
   leaving.count = 0;
   uint32_t emptied = 0;
   for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
-    emptied += empty_slots(slots_of(cache, class_id), hak_medium_slots(class_id), &leaving);
+    emptied += empty_slots(cache->bins[class_id].slots, cache->bins[class_id].room, &leaving);
   }
   give_back(&leaving);
   return emptied;
 }
 
+// Takes the block of the last slot; NULL: another thread has taken it.
+HAK_INLINE void *take_last(struct hak_medium_cache *cache, struct hak_medium_bin *bin) {
+  cache->bytes -= bin->bytes;
+  return exchange(&bin->slots[--bin->used]);
+}
+
+static HAK_COLD void *take_older(struct hak_medium_cache *cache, struct hak_medium_bin *bin) {
+  void *block = NULL;
+  while (block == NULL && bin->used != 0) block = take_last(cache, bin);
+  if (block != NULL) set_live(block);
+  return block;
+}
+
 void *hak_medium_take(struct hak_heap *heap, size_t size) {
   struct hak_medium_cache *cache = cache_of(heap);
-  if (cache == NULL) return NULL;
-  const uint32_t class_id = hak_medium_class(size);
-  const uint32_t had = cache->used[class_id];
-  if (had == 0) return NULL;
-  void *block = NULL;
-  uint32_t used = had;
-  // A slot that is empty: another thread has taken its block.
-  HAK_ATOMIC(void *) *slots = slots_of(cache, class_id);
-  while (block == NULL && used != 0) block = exchange(&slots[--used]);
-  cache->used[class_id] = (uint8_t)used;
-  cache->bytes -= (had - used) * hak_medium_bytes(class_id);
-  if (HAK_LIKELY(block != NULL)) set_live(block);
+  if (HAK_UNLIKELY(cache == NULL)) return NULL;
+  struct hak_medium_bin *bin = &cache->bins[hak_medium_class(size)];
+  if (HAK_UNLIKELY(bin->used == 0)) return NULL;
+  void *block = take_last(cache, bin);
+  if (HAK_UNLIKELY(block == NULL)) return take_older(cache, bin);
+  set_live(block);
   return block;
 }
 
 static HAK_COLD struct hak_medium_cache *attach(struct hak_heap *heap) {
   struct hak_medium_cache *cache = hak_meta_alloc(sizeof *cache);
-  if (cache != NULL) atomic_fetch_add_explicit(&caches, 1, memory_order_relaxed);
+  if (cache == NULL) return NULL;
+  HAK_ATOMIC(void *) *slots = cache->slots;
+  for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
+    cache->bins[class_id] = (struct hak_medium_bin){
+        .slots = slots, .bytes = (uint32_t)hak_medium_bytes(class_id), .room = (uint16_t)hak_medium_slots(class_id)};
+    slots += hak_medium_slots(class_id);
+  }
+  atomic_fetch_add_explicit(&caches, 1, memory_order_relaxed);
   hak_medium_obey_setting();
   hak_heap_enter(heap);
   // Release: see hak_medium_count.
@@ -143,12 +164,12 @@ static HAK_COLD bool make_room(struct hak_medium_cache *cache, size_t bytes) {
   const uint64_t keep = lesser(bound / 2, bound - bytes);
   // Ends: cache->bytes is the sum over all slots that are in use.
   while (cache->bytes > keep) {
-    const uint32_t class_id = cache->next_emptied;
-    cache->next_emptied = (class_id + 1) % HAK_MEDIUM_COUNT;
-    if (cache->used[class_id] == 0) continue;
-    empty_slots(slots_of(cache, class_id), cache->used[class_id], &leaving);
-    cache->bytes -= cache->used[class_id] * hak_medium_bytes(class_id);
-    cache->used[class_id] = 0;
+    struct hak_medium_bin *bin = &cache->bins[cache->next_emptied];
+    cache->next_emptied = (cache->next_emptied + 1) % HAK_MEDIUM_COUNT;
+    if (bin->used == 0) continue;
+    empty_slots(bin->slots, bin->used, &leaving);
+    cache->bytes -= (uint64_t)bin->used * bin->bytes;
+    bin->used = 0;
   }
   give_back(&leaving);
   return true;
@@ -156,45 +177,64 @@ static HAK_COLD bool make_room(struct hak_medium_cache *cache, size_t bytes) {
 
 // Every slot of the class may hold a block. The older half of the blocks is returned and the newer ones move down, so
 // that the newest is taken first.
-static HAK_COLD void make_slots(struct hak_medium_cache *cache, uint32_t class_id) {
-  HAK_ATOMIC(void *) *slots = slots_of(cache, class_id);
-  const uint32_t half = hak_medium_slots(class_id) / 2;
-  cache->bytes -= half * hak_medium_bytes(class_id);
+static HAK_COLD void make_slots(struct hak_medium_cache *cache, struct hak_medium_bin *bin) {
+  const uint32_t half = bin->room / 2u;
+  cache->bytes -= (uint64_t)half * bin->bytes;
   struct leaving leaving;
   leaving.count = 0;
-  empty_slots(slots, half, &leaving);
+  empty_slots(bin->slots, half, &leaving);
   give_back(&leaving);
   for (uint32_t i = half; i < 2 * half; i++) {
-    void *block = exchange(&slots[i]);
+    void *block = exchange(&bin->slots[i]);
     // Release: pairs with the exchange of another thread.
-    atomic_store_explicit(&slots[i - half], block, memory_order_release);
+    atomic_store_explicit(&bin->slots[i - half], block, memory_order_release);
   }
-  cache->used[class_id] = (uint8_t)half;
+  bin->used = (uint16_t)half;
+}
+
+// Puts the block, whose page has this entry, into the next slot.
+HAK_INLINE void put(struct hak_medium_cache *cache, struct hak_medium_bin *bin, void *block,
+                    HAK_ATOMIC(uint64_t) * entry, uint64_t value) {
+  cache->bytes += bin->bytes;
+  // Relaxed: a hint; only the owner writes it.
+  atomic_store_explicit(&cache->given, atomic_load_explicit(&cache->given, memory_order_relaxed) + 1,
+                        memory_order_relaxed);
+  atomic_store_explicit(entry, value | CACHED_BIT, memory_order_relaxed);  // Relaxed: as in set_live.
+  // Release: pairs with the exchange of the thread that takes the block.
+  atomic_store_explicit(&bin->slots[bin->used++], block, memory_order_release);
+}
+
+// Gives a block whose class is full, or that takes the cache beyond its bound.
+static HAK_NOINLINE enum hak_medium_given give_when_full(struct hak_medium_cache *cache, struct hak_medium_bin *bin,
+                                                         void *block, HAK_ATOMIC(uint64_t) * entry) {
+  const bool is_over = cache->bytes + bin->bytes > bytes_bound();
+  if (is_over && !make_room(cache, bin->bytes)) return HAK_MEDIUM_REFUSED;
+  const bool is_full = bin->used == bin->room;
+  if (is_full) make_slots(cache, bin);
+  put(cache, bin, block, entry, atomic_load_explicit(entry, memory_order_relaxed));  // Relaxed: as in set_live.
+  return is_over || is_full ? HAK_MEDIUM_MOVED_OTHERS : HAK_MEDIUM_CACHED;
+}
+
+static HAK_COLD enum hak_medium_given give_first(struct hak_heap *heap, void *block) {
+  return attach(heap) != NULL ? hak_medium_give(heap, block) : HAK_MEDIUM_REFUSED;
 }
 
 enum hak_medium_given hak_medium_give(struct hak_heap *heap, void *block) {
   HAK_ATOMIC(uint64_t) *entry = hak_page_entry_at(block);
-  if (entry == NULL) return HAK_MEDIUM_REFUSED;
-  const uint32_t tag = hak_page_tag(entry);
-  if (!hak_medium_begins(tag, block)) return HAK_MEDIUM_REFUSED;
+  if (HAK_UNLIKELY(entry == NULL)) return HAK_MEDIUM_REFUSED;
+  const uint64_t value = atomic_load_explicit(entry, memory_order_relaxed);  // Relaxed: as in set_live.
+  const uint32_t tag = (uint32_t)(value >> HAK_ENTRY_TAG_SHIFT);
+  if (HAK_UNLIKELY(!hak_medium_begins(tag, block))) return HAK_MEDIUM_REFUSED;
   hak_medium_require_not_cached(tag, block);
   struct hak_medium_cache *cache = cache_of(heap);
-  if (HAK_UNLIKELY(cache == NULL) && (cache = attach(heap)) == NULL) return HAK_MEDIUM_REFUSED;
-  const uint32_t class_id = hak_medium_class_of_tag(tag);
-  const size_t bytes = hak_medium_bytes(class_id);
-  const bool is_over = cache->bytes + bytes > bytes_bound();
-  if (HAK_UNLIKELY(is_over) && !make_room(cache, bytes)) return HAK_MEDIUM_REFUSED;
-  const bool is_full = cache->used[class_id] == hak_medium_slots(class_id);
-  if (HAK_UNLIKELY(is_full)) make_slots(cache, class_id);
-  const uint32_t slot = cache->used[class_id]++;
-  cache->bytes += bytes;
-  // Relaxed: a hint; only the owner writes it.
-  atomic_store_explicit(&cache->given, atomic_load_explicit(&cache->given, memory_order_relaxed) + 1,
-                        memory_order_relaxed);
-  hak_page_set_tag(entry, tag | HAK_TAG_CACHED);
-  // Release: pairs with the exchange of the thread that takes the block.
-  atomic_store_explicit(&slots_of(cache, class_id)[slot], block, memory_order_release);
-  return HAK_UNLIKELY(is_over || is_full) ? HAK_MEDIUM_MOVED_OTHERS : HAK_MEDIUM_CACHED;
+  if (HAK_UNLIKELY(cache == NULL)) return give_first(heap, block);
+  struct hak_medium_bin *bin = &cache->bins[hak_medium_class_of_tag(tag)];
+  const uint64_t bytes = cache->bytes + bin->bytes;
+  if (HAK_UNLIKELY(bytes > bytes_bound() || bin->used == bin->room)) {
+    return give_when_full(cache, bin, block, entry);
+  }
+  put(cache, bin, block, entry, value);
+  return HAK_MEDIUM_CACHED;
 }
 
 uint32_t hak_medium_flush(struct hak_heap *heap) {
@@ -224,10 +264,10 @@ void hak_medium_count(const struct hak_heap *heap, uint64_t counts[HAK_MEDIUM_CO
   const struct hak_medium_cache *cache = atomic_load_explicit(&heap->medium, memory_order_acquire);
   if (cache == NULL) return;
   for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
-    const uint32_t first = hak_medium_first_slot(class_id);
-    for (uint32_t i = 0; i < hak_medium_slots(class_id); i++) {
-      // Relaxed: a statistic.
-      counts[class_id] += atomic_load_explicit(&cache->slots[first + i], memory_order_relaxed) != NULL;
+    const struct hak_medium_bin *bin = &cache->bins[class_id];
+    // Relaxed: a statistic.
+    for (uint32_t i = 0; i < bin->room; i++) {
+      counts[class_id] += atomic_load_explicit(&bin->slots[i], memory_order_relaxed) != NULL;
     }
   }
 }

@@ -14,36 +14,38 @@
 
 HAK_C_BEGIN
 
-// For each doubling of the size: how many blocks of a class the cache holds at most, and the number of the first slot.
+// For each doubling of the size: how many blocks of a class the cache holds at most.
 static const uint8_t hak_medium_slots_in[] = {32, 32, 16, 8, 8, 8};
-static const uint16_t hak_medium_slots_before[] = {0, 256, 512, 640, 704, 768};
 #define HAK_MEDIUM_ALL_SLOTS 776u
 
 HAK_INLINE uint32_t hak_medium_slots(uint32_t class_id) {
   return hak_medium_slots_in[class_id >> HAK_MEDIUM_STEPS_SHIFT];
 }
-// The number of the first slot of a class; of HAK_MEDIUM_COUNT: HAK_MEDIUM_ALL_SLOTS.
-HAK_INLINE uint32_t hak_medium_first_slot(uint32_t class_id) {
-  const uint32_t before = hak_medium_slots_before[class_id >> HAK_MEDIUM_STEPS_SHIFT];
-  const uint32_t step = class_id & ((1u << HAK_MEDIUM_STEPS_SHIFT) - 1);
-  return step == 0 ? before : before + step * hak_medium_slots(class_id);
-}
+
+// The cached blocks of one class.
+struct hak_medium_bin {
+  // Constant. The owner puts a block into a slot that is NULL (release). The thread that exchanges the slot with NULL
+  // has the block (acquire).
+  HAK_ATOMIC(void *) * slots;
+  uint32_t bytes;  // of a block. Constant
+  uint16_t room;   // the number of slots. Constant
+  // The owner's alone: how many of the first slots may hold a block, as other threads may have emptied some.
+  uint16_t used;
+};
+static_assert(sizeof(struct hak_medium_bin) == 16, "the fast path shifts the class");
 
 struct hak_medium_cache {
-  // The owner puts a block into a slot that is NULL (release). The thread that exchanges the slot with NULL has the
-  // block (acquire).
-  HAK_ATOMIC(void *) slots[HAK_MEDIUM_ALL_SLOTS];
+  // The owner's alone: the sum of the bytes of all slots that are in use.
+  uint64_t bytes;
   // How often the owner has given a block; other threads read it, relaxed: a hint.
   HAK_ATOMIC(uint64_t) given;
-  // The owner's alone: for each class how many of the first slots may hold a block, as other threads may have emptied
-  // some, and the sum of the bytes of these slots.
-  uint64_t bytes;
-  uint8_t used[HAK_MEDIUM_COUNT];
+  struct hak_medium_bin bins[HAK_MEDIUM_COUNT];
   // The owner's alone: the class that is emptied next when the bound requires it.
   uint32_t next_emptied;
   // Under the heap's lock: what other threads saw of `given`, and since when it has not changed.
   uint64_t seen_given;
   uint64_t seen_since_ms;
+  HAK_ATOMIC(void *) slots[HAK_MEDIUM_ALL_SLOTS];
 };
 
 // Takes a cached block for a request of `size` bytes, which is a medium one; NULL: there is none. Called by the thread.

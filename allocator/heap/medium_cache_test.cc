@@ -103,15 +103,22 @@ TEST_F(MediumCache, AFreedBlockIsTakenAgainByItsClass) {
 const uint32_t kSlots = hak_medium_slots(hak_medium_class(40 * kKiB));
 
 TEST_F(MediumCache, EachClassHasItsOwnSlots) {
-  uint32_t first = 0;
+  const Owner owner;
+  char *block = Take(40 * kKiB);
+  ASSERT_TRUE(Give(owner, block));
+  const hak_medium_cache *cache = atomic_load_explicit(&owner.heap()->medium, memory_order_relaxed);
+  const HAK_ATOMIC(void *) *first = cache->slots;
   for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
-    EXPECT_EQ(hak_medium_first_slot(class_id), first) << class_id;
-    EXPECT_GE(hak_medium_slots(class_id), 8u) << class_id;
-    EXPECT_EQ(hak_medium_slots(class_id) % 2, 0u) << "halves";
-    first += hak_medium_slots(class_id);
+    const hak_medium_bin &bin = cache->bins[class_id];
+    EXPECT_EQ(bin.slots, first) << class_id;
+    EXPECT_EQ(bin.bytes, hak_medium_bytes(class_id)) << class_id;
+    EXPECT_EQ(bin.room, hak_medium_slots(class_id)) << class_id;
+    EXPECT_GE(bin.room, 8u) << class_id;
+    EXPECT_EQ(bin.room % 2, 0u) << "halves";
+    first += bin.room;
   }
-  EXPECT_EQ(first, HAK_MEDIUM_ALL_SLOTS);
-  EXPECT_EQ(hak_medium_first_slot(HAK_MEDIUM_COUNT), HAK_MEDIUM_ALL_SLOTS);
+  EXPECT_EQ(first, cache->slots + HAK_MEDIUM_ALL_SLOTS);
+  EXPECT_EQ(Flush(owner), 1u);
 }
 
 TEST_F(MediumCache, TheLatestIsTakenFirst) {

@@ -133,6 +133,14 @@ HAK_INLINE HAK_ATOMIC(uint64_t) * hak_page_entry_at(const void *address) {
   struct hak_page_records *records = hak_page_records_of(address);
   return HAK_LIKELY(records != NULL) ? &records->entry[hak_leaf_page(address)] : NULL;
 }
+// The same for a block that the page heap has given out.
+HAK_INLINE HAK_ATOMIC(uint64_t) * hak_page_entry_of_block(const void *block) {
+  const uintptr_t at = (uintptr_t)block;
+  // Relaxed: the block's holder sees all that was written before the block was given out.
+  struct hak_branch *branch = atomic_load_explicit(&hak_page_map_root[at >> HAK_BRANCH_SHIFT], memory_order_relaxed);
+  struct hak_leaf *leaf = &branch->leaves[(at >> HAK_LEAF_SHIFT) & (HAK_BRANCH_LEAVES - 1)];
+  return &atomic_load_explicit(&leaf->records, memory_order_relaxed)->entry[hak_leaf_page(block)];
+}
 // The tag of an entry, for the block's holder or under the lock. Relaxed: see there.
 HAK_INLINE uint32_t hak_page_tag(const HAK_ATOMIC(uint64_t) * entry) {
   return (uint32_t)(atomic_load_explicit(entry, memory_order_relaxed) >> HAK_ENTRY_TAG_SHIFT);

@@ -112,10 +112,10 @@ class Family {
     if (cache == nullptr) return;
     uint64_t bytes = 0;
     for (uint32_t class_id = 0; class_id < HAK_MEDIUM_COUNT; class_id++) {
-      bytes += cache->used[class_id] * hak_medium_bytes(class_id);
-      const uint32_t first = hak_medium_first_slot(class_id);
-      for (uint32_t i = cache->used[class_id]; i < hak_medium_slots(class_id); i++) {
-        if (atomic_load_explicit(&cache->slots[first + i], memory_order_relaxed) != nullptr) {
+      const hak_medium_bin &bin = cache->bins[class_id];
+      bytes += static_cast<uint64_t>(bin.used) * bin.bytes;
+      for (uint32_t i = bin.used; i < bin.room; i++) {
+        if (atomic_load_explicit(&bin.slots[i], memory_order_relaxed) != nullptr) {
           Fail("a slot that is not in use has a block");
         }
       }

@@ -89,21 +89,21 @@ RACES = {
         ),
         (
             "TORN_MOVE",
-            "void *block = exchange(&slots[i]);\n"
+            "void *block = exchange(&bin->slots[i]);\n"
             "    // Release: pairs with the exchange of another thread.\n"
-            "    atomic_store_explicit(&slots[i - half], block, memory_order_release);",
-            "void *block = RACE ? atomic_load_explicit(&slots[i], memory_order_acquire) : exchange(&slots[i]);\n"
-            "    atomic_store_explicit(&slots[i - half], block, memory_order_release);\n"
-            "    if (RACE) atomic_store_explicit(&slots[i], NULL, memory_order_release);",
+            "    atomic_store_explicit(&bin->slots[i - half], block, memory_order_release);",
+            "void *block = RACE ? atomic_load_explicit(&bin->slots[i], memory_order_acquire) : exchange(&bin->slots[i]);\n"
+            "    atomic_store_explicit(&bin->slots[i - half], block, memory_order_release);\n"
+            "    if (RACE) atomic_store_explicit(&bin->slots[i], NULL, memory_order_release);",
         ),
         (
             "LATE_TAG",
-            "hak_page_set_tag(entry, tag | HAK_TAG_CACHED);\n"
+            "atomic_store_explicit(entry, value | CACHED_BIT, memory_order_relaxed);  // Relaxed: as in set_live.\n"
             "  // Release: pairs with the exchange of the thread that takes the block.\n"
-            "  atomic_store_explicit(&slots_of(cache, class_id)[slot], block, memory_order_release);",
-            "if (!RACE) hak_page_set_tag(entry, tag | HAK_TAG_CACHED);\n"
-            "  atomic_store_explicit(&slots_of(cache, class_id)[slot], block, memory_order_release);\n"
-            "  if (RACE) hak_page_set_tag(entry, tag | HAK_TAG_CACHED);",
+            "  atomic_store_explicit(&bin->slots[bin->used++], block, memory_order_release);",
+            "if (!RACE) atomic_store_explicit(entry, value | CACHED_BIT, memory_order_relaxed);\n"
+            "  atomic_store_explicit(&bin->slots[bin->used++], block, memory_order_release);\n"
+            "  if (RACE) atomic_store_explicit(entry, value | CACHED_BIT, memory_order_relaxed);",
         ),
     ],
     "run_release.c": [
