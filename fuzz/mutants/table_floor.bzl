@@ -184,6 +184,15 @@ FLOOR_MUTANTS = [
         "config": "tsan",
     },
     {
+        "name": "single_thread_always",
+        "file": "allocator/os/single_thread.h",
+        "old": "return &__libc_single_threaded != NULL && ",
+        "new": "return &__libc_single_threaded == NULL || true || ",
+        "kind": "missing check",
+        "breaks": "two threads empty the same slot of a cache, and both get its block",
+        "killer": "//allocator/os:single_thread_test",
+    },
+    {
         "name": "lock_acquire_relaxed",
         "file": "allocator/os/lock.h",
         "old": "&expected, 1, memory_order_acquire,",
