@@ -51,15 +51,15 @@ static struct hak_medium_cache *cache_of(const struct hak_heap *heap) {
   return atomic_load_explicit(&heap->medium, memory_order_relaxed);
 }
 
-// Empties the slot and returns its block. Acquire: the caller sees what the thread that freed the block wrote before.
-// Release is stronger than needed. A locked instruction would be a third of a malloc and free, so it is left out where
-// there is no other thread.
+// Empties the slot and returns its block.
 HAK_INLINE void *exchange(HAK_ATOMIC(void *) * slot) {
   if (hak_is_single_threaded()) {
+    // Relaxed: there is no other thread. A locked instruction would be a third of a malloc and free.
     void *block = atomic_load_explicit(slot, memory_order_relaxed);
     atomic_store_explicit(slot, NULL, memory_order_relaxed);
     return block;
   }
+  // Acquire: the caller sees what the thread that freed the block wrote before. Release is stronger than needed.
   return atomic_exchange_explicit(slot, NULL, memory_order_acq_rel);
 }
 
@@ -199,7 +199,8 @@ HAK_INLINE void put(struct hak_medium_cache *cache, struct hak_medium_bin *bin, 
   // Relaxed: a hint; only the owner writes it.
   atomic_store_explicit(&cache->given, atomic_load_explicit(&cache->given, memory_order_relaxed) + 1,
                         memory_order_relaxed);
-  atomic_store_explicit(entry, value | CACHED_BIT, memory_order_relaxed);  // Relaxed: as in set_live.
+  // Relaxed: as in set_live.
+  atomic_store_explicit(entry, value | CACHED_BIT, memory_order_relaxed);
   // Release: pairs with the exchange of the thread that takes the block.
   atomic_store_explicit(&bin->slots[bin->used++], block, memory_order_release);
 }
@@ -215,8 +216,11 @@ static HAK_NOINLINE enum hak_medium_given give_when_full(struct hak_medium_cache
   return is_over || is_full ? HAK_MEDIUM_MOVED_OTHERS : HAK_MEDIUM_CACHED;
 }
 
-static HAK_COLD enum hak_medium_given give_first(struct hak_heap *heap, void *block) {
-  return attach(heap) != NULL ? hak_medium_give(heap, block) : HAK_MEDIUM_REFUSED;
+// The same for the first block of a thread, which has no cache yet.
+static HAK_COLD enum hak_medium_given give_first(struct hak_heap *heap, void *block, HAK_ATOMIC(uint64_t) * entry) {
+  struct hak_medium_cache *cache = attach(heap);
+  if (cache == NULL) return HAK_MEDIUM_REFUSED;
+  return give_when_full(cache, &cache->bins[hak_medium_class_of_tag(hak_page_tag(entry))], block, entry);
 }
 
 enum hak_medium_given hak_medium_give(struct hak_heap *heap, void *block) {
@@ -227,7 +231,7 @@ enum hak_medium_given hak_medium_give(struct hak_heap *heap, void *block) {
   if (HAK_UNLIKELY(!hak_medium_begins(tag, block))) return HAK_MEDIUM_REFUSED;
   hak_medium_require_not_cached(tag, block);
   struct hak_medium_cache *cache = cache_of(heap);
-  if (HAK_UNLIKELY(cache == NULL)) return give_first(heap, block);
+  if (HAK_UNLIKELY(cache == NULL)) return give_first(heap, block, entry);
   struct hak_medium_bin *bin = &cache->bins[hak_medium_class_of_tag(tag)];
   const uint64_t bytes = cache->bytes + bin->bytes;
   if (HAK_UNLIKELY(bytes > bytes_bound() || bin->used == bin->room)) {

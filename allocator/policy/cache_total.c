@@ -8,7 +8,7 @@
 
 // A cache may grow to this many times what is left of the bound: one cache alone gets 4/5 of the bound, and of two that
 // grow at the same time each gets 4/9.
-#define GROWS_TO 4u
+#define GROWS_TO ((uint64_t)4)
 // It gives up room beyond this many times.
 #define SHRINKS_FROM (2 * GROWS_TO)
 

@@ -98,7 +98,7 @@ RACES = {
         ),
         (
             "LATE_TAG",
-            "atomic_store_explicit(entry, value | CACHED_BIT, memory_order_relaxed);  // Relaxed: as in set_live.\n"
+            "atomic_store_explicit(entry, value | CACHED_BIT, memory_order_relaxed);\n"
             "  // Release: pairs with the exchange of the thread that takes the block.\n"
             "  atomic_store_explicit(&bin->slots[bin->used++], block, memory_order_release);",
             "if (!RACE) atomic_store_explicit(entry, value | CACHED_BIT, memory_order_relaxed);\n"
