@@ -205,37 +205,45 @@ HAK_INLINE void put(struct hak_medium_cache *cache, struct hak_medium_bin *bin, 
   atomic_store_explicit(&bin->slots[bin->used++], block, memory_order_release);
 }
 
-// Gives a block whose class is full, or that takes the cache beyond its bound.
+// Gives a block whose class is full, or that takes the cache beyond its bound. `value` is what the entry held when the
+// block was checked.
 static HAK_NOINLINE enum hak_medium_given give_when_full(struct hak_medium_cache *cache, struct hak_medium_bin *bin,
-                                                         void *block, HAK_ATOMIC(uint64_t) * entry) {
+                                                         void *block, HAK_ATOMIC(uint64_t) * entry, uint64_t value) {
   const bool is_over = cache->bytes + bin->bytes > bytes_bound();
   if (is_over && !make_room(cache, bin->bytes)) return HAK_MEDIUM_REFUSED;
   const bool is_full = bin->used == bin->room;
   if (is_full) make_slots(cache, bin);
-  put(cache, bin, block, entry, atomic_load_explicit(entry, memory_order_relaxed));  // Relaxed: as in set_live.
+  // Relaxed: as in set_live. The calls above take long enough for another thread to free the block too.
+  if (HAK_UNLIKELY(atomic_load_explicit(entry, memory_order_relaxed) != value)) {
+    hak_fatal_block("double free", block, bin->bytes);
+  }
+  put(cache, bin, block, entry, value);
   return is_over || is_full ? HAK_MEDIUM_MOVED_OTHERS : HAK_MEDIUM_CACHED;
 }
 
+HAK_INLINE uint32_t tag_of(uint64_t value) { return (uint32_t)(value >> HAK_ENTRY_TAG_SHIFT); }
+
 // The same for the first block of a thread, which has no cache yet.
-static HAK_COLD enum hak_medium_given give_first(struct hak_heap *heap, void *block, HAK_ATOMIC(uint64_t) * entry) {
+static HAK_COLD enum hak_medium_given give_first(struct hak_heap *heap, void *block, HAK_ATOMIC(uint64_t) * entry,
+                                                 uint64_t value) {
   struct hak_medium_cache *cache = attach(heap);
   if (cache == NULL) return HAK_MEDIUM_REFUSED;
-  return give_when_full(cache, &cache->bins[hak_medium_class_of_tag(hak_page_tag(entry))], block, entry);
+  return give_when_full(cache, &cache->bins[hak_medium_class_of_tag(tag_of(value))], block, entry, value);
 }
 
 enum hak_medium_given hak_medium_give(struct hak_heap *heap, void *block) {
   HAK_ATOMIC(uint64_t) *entry = hak_page_entry_at(block);
   if (HAK_UNLIKELY(entry == NULL)) return HAK_MEDIUM_REFUSED;
   const uint64_t value = atomic_load_explicit(entry, memory_order_relaxed);  // Relaxed: as in set_live.
-  const uint32_t tag = (uint32_t)(value >> HAK_ENTRY_TAG_SHIFT);
+  const uint32_t tag = tag_of(value);
   if (HAK_UNLIKELY(!hak_medium_begins(tag, block))) return HAK_MEDIUM_REFUSED;
   hak_medium_require_not_cached(tag, block);
   struct hak_medium_cache *cache = cache_of(heap);
-  if (HAK_UNLIKELY(cache == NULL)) return give_first(heap, block, entry);
+  if (HAK_UNLIKELY(cache == NULL)) return give_first(heap, block, entry, value);
   struct hak_medium_bin *bin = &cache->bins[hak_medium_class_of_tag(tag)];
   const uint64_t bytes = cache->bytes + bin->bytes;
   if (HAK_UNLIKELY(bytes > bytes_bound() || bin->used == bin->room)) {
-    return give_when_full(cache, bin, block, entry);
+    return give_when_full(cache, bin, block, entry, value);
   }
   put(cache, bin, block, entry, value);
   return HAK_MEDIUM_CACHED;
