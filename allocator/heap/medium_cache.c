@@ -221,21 +221,19 @@ static HAK_NOINLINE enum hak_medium_given give_when_full(struct hak_medium_cache
   return is_over || is_full ? HAK_MEDIUM_MOVED_OTHERS : HAK_MEDIUM_CACHED;
 }
 
-HAK_INLINE uint32_t tag_of(uint64_t value) { return (uint32_t)(value >> HAK_ENTRY_TAG_SHIFT); }
-
 // The same for the first block of a thread, which has no cache yet.
 static HAK_COLD enum hak_medium_given give_first(struct hak_heap *heap, void *block, HAK_ATOMIC(uint64_t) * entry,
                                                  uint64_t value) {
   struct hak_medium_cache *cache = attach(heap);
   if (cache == NULL) return HAK_MEDIUM_REFUSED;
-  return give_when_full(cache, &cache->bins[hak_medium_class_of_tag(tag_of(value))], block, entry, value);
+  return give_when_full(cache, &cache->bins[hak_medium_class_of_tag(hak_page_tag_of(value))], block, entry, value);
 }
 
 enum hak_medium_given hak_medium_give(struct hak_heap *heap, void *block) {
   HAK_ATOMIC(uint64_t) *entry = hak_page_entry_at(block);
   if (HAK_UNLIKELY(entry == NULL)) return HAK_MEDIUM_REFUSED;
   const uint64_t value = atomic_load_explicit(entry, memory_order_relaxed);  // Relaxed: as in set_live.
-  const uint32_t tag = tag_of(value);
+  const uint32_t tag = hak_page_tag_of(value);
   if (HAK_UNLIKELY(!hak_medium_begins(tag, block))) return HAK_MEDIUM_REFUSED;
   hak_medium_require_not_cached(tag, block);
   struct hak_medium_cache *cache = cache_of(heap);

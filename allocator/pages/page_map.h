@@ -141,9 +141,11 @@ HAK_INLINE HAK_ATOMIC(uint64_t) * hak_page_entry_of_block(const void *block) {
   struct hak_leaf *leaf = &branch->leaves[(at >> HAK_LEAF_SHIFT) & (HAK_BRANCH_LEAVES - 1)];
   return &atomic_load_explicit(&leaf->records, memory_order_relaxed)->entry[hak_leaf_page(block)];
 }
+// The tag in what an entry held.
+HAK_INLINE uint32_t hak_page_tag_of(uint64_t value) { return (uint32_t)(value >> HAK_ENTRY_TAG_SHIFT); }
 // The tag of an entry, for the block's holder or under the lock. Relaxed: see there.
 HAK_INLINE uint32_t hak_page_tag(const HAK_ATOMIC(uint64_t) * entry) {
-  return (uint32_t)(atomic_load_explicit(entry, memory_order_relaxed) >> HAK_ENTRY_TAG_SHIFT);
+  return hak_page_tag_of(atomic_load_explicit(entry, memory_order_relaxed));
 }
 // Where in its page a block with this tag begins, in bytes.
 HAK_INLINE size_t hak_page_tag_front(uint32_t tag) { return (size_t)(tag >> 8) * HAK_CACHE_LINE; }

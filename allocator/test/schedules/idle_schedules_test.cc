@@ -13,7 +13,6 @@
 #include <set>
 #include <vector>
 
-#include "allocator/block/unit_test.h"
 #include "allocator/heap/bin.h"
 #include "allocator/heap/heap.h"
 #include "allocator/heap/heap_life.h"
@@ -23,6 +22,7 @@
 #include "allocator/policy/config.h"
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool_stats.h"
+#include "allocator/test/schedules/live_blocks.h"
 #include "allocator/test/schedules/races.h"
 #include "allocator/test/schedules/scheduler.h"
 #include "allocator/test/schedules/searches.h"
@@ -31,6 +31,7 @@
 namespace {
 
 using hak_schedules::Fail;
+using hak_schedules::LiveBlocks;
 using hak_schedules::Plan;
 using hak_schedules::Planted;
 using hak_schedules::Result;
@@ -39,22 +40,6 @@ using hak_unit::Owner;
 
 // Small blocks, of which a bin holds many, and larger ones, of which it holds few.
 constexpr uint32_t kClasses[] = {1, 4, 9};
-
-// Who has a block. One thread runs at a time, so it needs no lock.
-class Live {
- public:
-  void Take(void *block) {
-    if (!blocks_.insert(block).second) Fail("a block was handed out twice");
-    hak_unit::BeginUse(block, hak_slab_map_find(block));
-  }
-  void Give(void *block) {
-    hak_unit::EndUse(block, hak_slab_map_find(block));
-    blocks_.erase(block);
-  }
-
- private:
-  std::set<void *> blocks_;
-};
 
 class Family {
  public:
@@ -155,7 +140,7 @@ class Family {
 
   Random random_;
   const uint32_t class_id_;
-  Live live_;
+  LiveBlocks live_;
   User users_[2];
 };
 

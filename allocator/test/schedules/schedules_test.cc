@@ -8,10 +8,8 @@
 
 #include <iterator>
 #include <memory>
-#include <set>
 #include <vector>
 
-#include "allocator/block/unit_test.h"
 #include "allocator/heap/give_back.h"
 #include "allocator/heap/heap.h"
 #include "allocator/heap/remote.h"
@@ -19,6 +17,7 @@
 #include "allocator/policy/config.h"
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool_stats.h"
+#include "allocator/test/schedules/live_blocks.h"
 #include "allocator/test/schedules/races.h"
 #include "allocator/test/schedules/scheduler.h"
 #include "allocator/test/schedules/searches.h"
@@ -27,6 +26,7 @@
 namespace {
 
 using hak_schedules::Fail;
+using hak_schedules::LiveBlocks;
 using hak_schedules::Plan;
 using hak_schedules::Planted;
 using hak_schedules::Result;
@@ -35,22 +35,6 @@ using hak_unit::Owner;
 
 // The smallest blocks, of which a slab has thousands, and the largest, of which it has few: such slabs become empty.
 constexpr uint32_t kClasses[] = {1, HAK_CLASS_COUNT - 1};
-
-// Who has a block. One thread runs at a time, so it needs no lock.
-class Live {
- public:
-  void Take(void *block) {
-    if (!blocks_.insert(block).second) Fail("a block was handed out twice");
-    hak_unit::BeginUse(block, hak_slab_map_find(block));
-  }
-  void Give(void *block) {
-    hak_unit::EndUse(block, hak_slab_map_find(block));
-    blocks_.erase(block);
-  }
-
- private:
-  std::set<void *> blocks_;
-};
 
 // Three threads. One owns slabs, goes on with its work, and ends in most runs. Of its blocks the second one frees half.
 // The third takes blocks of the same class, from the orphanage if there are some, and frees the other half.
@@ -110,7 +94,7 @@ class Family {
 
   Random random_;
   const uint32_t class_id_;
-  Live live_;
+  LiveBlocks live_;
   std::unique_ptr<Owner> owner_;
   Owner freer_;
   Owner third_;
