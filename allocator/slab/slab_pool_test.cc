@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -444,6 +445,46 @@ TEST_F(Pool, AnUnmapThatFailedIsTriedAgainByTrim) {
   }
   hak_pool_trim(0);
   EXPECT_FALSE(IsMapped(memory, HAK_SUPERSLAB_SIZE));
+}
+
+// Addresses next to all that is mapped: the kernel maps what comes next in another 4 GiB, where the slab map has no room
+// yet.
+class NextMappingsAreFar {
+ public:
+  NextMappingsAreFar() { EXPECT_NE(start_, MAP_FAILED); }
+  ~NextMappingsAreFar() { munmap(start_, kSize); }
+  NextMappingsAreFar(const NextMappingsAreFar &) = delete;
+  NextMappingsAreFar &operator=(const NextMappingsAreFar &) = delete;
+
+ private:
+  static constexpr size_t kSize = size_t{5} << 30;
+  void *const start_ = mmap(nullptr, kSize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+};
+
+// The slab map has no room for a superslab's memory, and the kernel does not take it back either.
+TEST_F(Pool, MemoryThatTheSlabMapHasNoRoomForIsReturnedByTrim) {
+  std::vector<hak_slab *> held;
+  while (hak_pool_totals().slabs_free != 0) held.push_back(hak_pool_take(kSmall, SomeOwner(), true));
+  const NextMappingsAreFar far;
+  const uint64_t mapped = hak_os_totals().mapped;
+  // How many mappings the superslab takes before its leaf of the slab map is up to the kernel.
+  for (uint64_t nth = 2; nth < 5 && hak_os_totals().mapped == mapped; nth++) {
+    const FaultPlan plan(HAK_FAULT_UNMAP | HAK_FAULT_COMMIT);
+    hak_fault_also(HAK_FAULT_MAP, nth, UINT64_MAX);
+    ASSERT_EQ(hak_pool_take(kSmall, SomeOwner(), true), nullptr);
+    hak_pool_trim(0);
+    EXPECT_STREQ(hak_pool_verify(), nullptr);
+  }
+  EXPECT_EQ(hak_os_totals().mapped, mapped + HAK_SUPERSLAB_SIZE) << "a trim that cannot return it keeps it";
+  hak_pool_trim(0);
+  EXPECT_EQ(hak_os_totals().mapped, mapped);
+  // And only once.
+  hak_slab *slab = TakeUsed(kSmall);
+  ASSERT_NE(slab, nullptr);
+  hak_pool_trim(0);
+  EXPECT_TRUE(IsMapped(hak_slab_start(slab), HAK_SLAB_SIZE));
+  hak_pool_give(slab);
+  GiveAll(held);
 }
 
 TEST_F(Pool, WithoutMemoryTakesFailAndLaterSucceed) {

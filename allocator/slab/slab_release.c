@@ -211,6 +211,11 @@ static void unmap_parked(void) HAK_REQUIRES(hak_pool_mutex) {
   for (uint32_t ground = 0; ground < HAK_POOL_GROUNDS; ground++) unmap_parked_on(ground);
 }
 
+// Unmaps the memory for which the slab map had no room.
+static void unmap_uncovered(void) HAK_REQUIRES(hak_pool_mutex) {
+  if (hak_pool.uncovered != NULL && hak_os_unmap(hak_pool.uncovered, HAK_SUPERSLAB_SIZE)) hak_pool.uncovered = NULL;
+}
+
 // Skips the first superslabs of the queue that together have at most `keep_bytes`; returns the next one.
 static struct hak_superslab *first_above(size_t keep_bytes) HAK_REQUIRES(hak_pool_mutex) {
   struct hak_superslab *ss = hak_pool.queue_first;
@@ -245,7 +250,10 @@ size_t hak_pool_trim(size_t keep_bytes) {
     bytes += release(ss, hak_release_superslab(&facts), now);
     hak_lock_pass(&hak_pool_mutex);
   }
-  if (keep_bytes == 0) unmap_parked();
+  if (keep_bytes == 0) {
+    unmap_parked();
+    unmap_uncovered();
+  }
   hak_lock_release(&hak_pool_mutex);
   return bytes;
 }

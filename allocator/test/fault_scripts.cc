@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -262,6 +263,20 @@ void FillAndEmpty(Checked *heap) {
   }
 }
 
+// The heap grows where the kernel has put nothing yet: in another 4 GiB, whose records do not exist.
+void FarApart(Checked *heap) {
+  constexpr size_t kApart = size_t{5} << 30;
+  for (const size_t size : {4000U, 2000000U}) {
+    for (size_t filled = 0; filled < 4400000; filled += size) heap->Malloc(size);
+    // It may fail like all other calls, and so may its end. Then there is no distance.
+    void *const between = mmap(nullptr, kApart, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    for (size_t filled = 0; filled < 4400000; filled += size) heap->Malloc(size);
+    if (between != MAP_FAILED) munmap(between, kApart);
+    heap->FreeEvery(1);
+    heap->FlushAndTrim();
+  }
+}
+
 // Threads adopt slabs of ended threads with live blocks, and leave them to the next thread.
 void Adoption(Checked *heap) {
   for (int t = 0; t < 4; ++t) {
@@ -327,6 +342,7 @@ const std::vector<Script> &Scripts() {
       {"ZeroAfterGivingBack", ZeroAfterGivingBack},
       {"Threads", Threads, true},
       {"FillAndEmpty", FillAndEmpty},
+      {"FarApart", FarApart},
       {"Adoption", Adoption, true},
       {"FreePages", FreePages},
       {"TakenAgain", TakenAgain},
