@@ -50,17 +50,17 @@ static HAK_COLD size_t trim_records(void) {
   return bytes + hak_meta_trim();
 }
 
-static size_t release_all(size_t keep_bytes, bool barrier) {
+static size_t release_all(size_t keep_bytes, bool barrier, bool refused) {
   hak_reclaim_gone();  // First: it may return blocks to this thread's own slabs.
   hak_release_thread();
-  hak_reclaim_all(hak_thread_heap(), barrier);
+  hak_reclaim_all(hak_thread_heap(), barrier, refused);
   const size_t bytes = hak_pool_trim(keep_bytes) + hak_page_heap_trim() + hak_held_trim() + trim_records();
   return keep_bytes == 0 ? bytes + purge_pages() : bytes;
 }
 
-size_t hak_release_all(size_t keep_bytes) { return release_all(keep_bytes, true); }
+size_t hak_release_all(size_t keep_bytes) { return release_all(keep_bytes, true, false); }
 
 void hak_release_for(size_t size) {
-  release_all(0, !hak_limit_has_room(size) && size <= hak_commit_now());
+  release_all(0, !hak_limit_has_room(size) && size <= hak_commit_now(), true);
   hak_limit_purged(size);
 }

@@ -194,7 +194,11 @@ uint32_t hak_heap_take_mapped(struct hak_heap *heap, uint32_t class_id, void **o
 
 uint32_t hak_heap_take(struct hak_heap *heap, uint32_t class_id, void **out, uint32_t want, bool *fresh) {
   const uint32_t got = hak_heap_take_mapped(heap, class_id, out, want, fresh);
-  return got != 0 ? got : take_from_pool(heap, class_id, out, want, fresh, true);
+  if (got != 0) return got;
+  // The next step of the reclaim work looks for slabs of idle threads.
+  heap->grew = true;
+  heap->upkeep.tick_due = true;
+  return take_from_pool(heap, class_id, out, want, fresh, true);
 }
 
 bool hak_heap_has_recycled(const struct hak_heap *heap, uint32_t class_id) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The heap of a thread: its caches and the slabs it owns. And the orphanage, the heap without a thread: it holds the
-// slabs of ended threads until other threads adopt them, and serves threads that are past their own end.
+// slabs of ended threads, and slabs with room of idle ones, until other threads adopt them. It also serves threads that
+// are past their own end.
 //
 // Access: only its own thread touches a heap, except the fields marked otherwise. Only the holder of the orphanage's
 // lock touches the orphanage. Heap records are never unmapped and never used for anything else, so a stale pointer to
@@ -72,6 +73,9 @@ struct hak_heap {
   struct hak_lock lock;
   bool open HAK_GUARDED_BY(hak_heap_role);        // from hak_heap_open to hak_heap_close
   bool took_fresh HAK_GUARDED_BY(hak_heap_role);  // the last hak_heap_take gave blocks from fresh memory
+  // Fresh memory was mapped for the heap since its thread's last step of the reclaim work. Used by the thread alone, also
+  // without the lock.
+  bool grew;
   struct hak_watch_clock watch;                   // policy/watch_policy.h; only the owner's, without the lock
   struct hak_class_heap classes[HAK_CLASS_COUNT];
   uint64_t slabs HAK_GUARDED_BY(hak_heap_role);  // on the lists of all classes

@@ -30,15 +30,10 @@ struct round {
   struct taken taken[ROUND];
 };
 
-// Whether the bin has not changed since an earlier check that was at least `idle_ms` ago.
-static bool is_idle(struct hak_class_heap *class_heap, const struct hak_bin *bin, uint64_t now, uint64_t idle_ms)
-    HAK_REQUIRES(hak_heap_role) {
-  void **const top = hak_bin_top(bin);
-  if (top != class_heap->idle.seen_top) {
-    class_heap->idle.seen_top = top;
-    class_heap->idle.seen_since_ms = now;
-  }
-  return now >= class_heap->idle.seen_since_ms && now - class_heap->idle.seen_since_ms >= idle_ms;
+bool hak_idle_cache_class_is_idle(struct hak_heap *heap, uint32_t class_id, uint64_t now, uint64_t idle_ms) {
+  struct hak_bin_idle *idle = &heap->classes[class_id].idle;
+  const uint32_t top = (uint32_t)((uintptr_t)hak_bin_top(&heap->cache.bins[class_id]) / sizeof(void *));
+  return hak_idle_since_32(&idle->seen_top, &idle->seen_top_ms, top, now, idle_ms);
 }
 
 // Exchanges slots of the bin, from `slot` on and below its top, with NULL. Returns the first slot not checked; NULL
@@ -111,7 +106,7 @@ bool hak_idle_cache_count_is_large(struct hak_heap *heap, uint64_t now, uint64_t
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     const struct hak_bin *bin = &heap->cache.bins[class_id];
     void **const base = hak_bin_base(bin);
-    if (base == NULL || !is_idle(&heap->classes[class_id], bin, now, idle_ms)) continue;
+    if (base == NULL || !hak_idle_cache_class_is_idle(heap, class_id, now, idle_ms)) continue;
     void **const first =
         base + HAK_BIN_SENTINELS + atomic_load_explicit(&heap->classes[class_id].idle.stolen, memory_order_relaxed);
     if (hak_bin_top(bin) > first) bytes += (uint64_t)(hak_bin_top(bin) - first) * hak_class_stride(class_id);
@@ -128,7 +123,7 @@ uint32_t hak_idle_cache_steal(struct hak_heap *heap, uint64_t now, uint64_t idle
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     struct hak_bin *bin = &heap->cache.bins[class_id];
     void **slot = hak_bin_base(bin);
-    if (slot == NULL || !is_idle(&heap->classes[class_id], bin, now, idle_ms)) continue;
+    if (slot == NULL || !hak_idle_cache_class_is_idle(heap, class_id, now, idle_ms)) continue;
     slot += HAK_BIN_SENTINELS + atomic_load_explicit(&heap->classes[class_id].idle.stolen, memory_order_relaxed);
     if (slot >= hak_bin_top(bin)) continue;
     // Before any block is taken: without a working barrier no block may be taken.

@@ -33,6 +33,11 @@ bool hak_idle_cache_count_is_large(struct hak_heap *heap, uint64_t now, uint64_t
 // Removes the heap's cache from the count: it was emptied, or its thread ends. Under the heap's lock.
 void hak_idle_cache_uncount(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 
+// Whether the class's bin has not changed since an earlier call of this function that was at least `idle_ms` ago. Under
+// the heap's lock, by another thread than the heap's own.
+bool hak_idle_cache_class_is_idle(struct hak_heap *heap, uint32_t class_id, uint64_t now, uint64_t idle_ms)
+    HAK_REQUIRES(hak_heap_role);
+
 // Whether the heap's thread has made no slow call for `idle_ms` at `now`, as far as earlier checks tell. Under the
 // heap's lock.
 bool hak_idle_cache_is_quiet(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) HAK_REQUIRES(hak_heap_role);

@@ -11,6 +11,9 @@
 
 HAK_C_BEGIN
 
+// No thread is so late with the time that it has read.
+#define HAK_IDLE_SKEW_MS 1000000u
+
 // Whether the count has not changed since *since_ms, which is at least `idle_ms` ago. If it has changed, notes the new
 // count and the time.
 HAK_INLINE bool hak_idle_since(uint64_t *seen, uint64_t *since_ms, uint64_t count, uint64_t now, uint64_t idle_ms) {
@@ -19,6 +22,16 @@ HAK_INLINE bool hak_idle_since(uint64_t *seen, uint64_t *since_ms, uint64_t coun
     *since_ms = now;
   }
   return now >= *since_ms && now - *since_ms >= idle_ms;
+}
+
+// The same in 32 bits.
+HAK_INLINE bool hak_idle_since_32(uint32_t *seen, uint32_t *since_ms, uint32_t count, uint64_t now, uint64_t idle_ms) {
+  if (*seen != count) {
+    *seen = count;
+    *since_ms = (uint32_t)now;
+  }
+  const uint32_t still_ms = (uint32_t)now - *since_ms;
+  return still_ms >= idle_ms && still_ms < UINT32_MAX - HAK_IDLE_SKEW_MS;
 }
 
 // For each class.
@@ -31,9 +44,12 @@ struct hak_bin_idle {
   // The bin's limit while another thread has closed the bin, so that the owner's next free takes the slow path; NULL
   // otherwise.
   void **full_limit HAK_GUARDED_BY(hak_heap_role);
-  // What other threads saw of the bin, and since when it has not changed.
-  void **seen_top HAK_GUARDED_BY(hak_heap_role);
-  uint64_t seen_since_ms HAK_GUARDED_BY(hak_heap_role);
+  // What other threads saw of the bin's top and of the free blocks in the class's slabs (idle_slabs.c), and since when
+  // each has not changed. Low bits of an address and of times in milliseconds: a heap's record has some hundred classes'.
+  uint32_t seen_top HAK_GUARDED_BY(hak_heap_role);
+  uint32_t seen_top_ms HAK_GUARDED_BY(hak_heap_role);
+  uint32_t seen_free HAK_GUARDED_BY(hak_heap_role);
+  uint32_t seen_free_ms HAK_GUARDED_BY(hak_heap_role);
 };
 
 // For all classes.
@@ -42,6 +58,8 @@ struct hak_cache_idle {
   // What other threads saw of the slow calls, and since when there have been no more.
   uint64_t seen_calls HAK_GUARDED_BY(hak_heap_role);
   uint64_t seen_calls_ms HAK_GUARDED_BY(hak_heap_role);
+  // When the thread opened the heap, or had last made as many slow calls as one step of decay takes.
+  uint64_t ticked_ms HAK_GUARDED_BY(hak_heap_role);
 };
 
 HAK_C_END

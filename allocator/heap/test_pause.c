@@ -50,6 +50,7 @@ static bool slow_barrier(void) {
 #define hak_stolen_blocks hak_test_stolen_blocks
 #define hak_idle_cache_steal hak_test_slow_steal
 #define hak_idle_cache_is_quiet hak_test_is_quiet
+#define hak_idle_cache_class_is_idle hak_test_class_is_idle
 #define hak_idle_cache_trip hak_test_trip
 #define hak_idle_cache_count_is_large hak_test_count_is_large
 #define hak_idle_cache_uncount hak_test_uncount

@@ -233,7 +233,8 @@ static void count_slow_call(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   if (++heap->upkeep.events < DECAY_EVENTS) return;
   heap->upkeep.events = 0;
   decay_step(heap);
-  hak_page_purge(heap, hak_os_now_ms());
+  heap->idle.ticked_ms = hak_os_now_ms();
+  hak_page_purge(heap, heap->idle.ticked_ms);
   hak_heap_report(heap);
   heap->upkeep.tick_due = true;
 }
@@ -375,16 +376,19 @@ void hak_thread_cache_give_past(struct hak_heap *heap, void *block) {
 void hak_thread_cache_init(struct hak_heap *heap) {
   for (uint32_t id = 0; id < HAK_CLASS_COUNT; id++) hak_bin_clear(&heap->cache.bins[id], 0);
   heap->upkeep.tick_due = false;
+  heap->grew = false;
   heap->upkeep.yielded_bytes = 0;
   heap->upkeep.cache_bytes = 0;
   heap->upkeep.events = 0;
   heap->upkeep.decay_class = 0;
+  heap->idle.ticked_ms = hak_os_now_ms();
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
     hak_bin_clear(&heap->cache.bins[class_id], hak_class_info[class_id].reciprocal);
     heap->classes[class_id].upkeep.busy = false;
     heap->classes[class_id].upkeep.credit = BORROW_FIRST;
     heap->classes[class_id].upkeep.untouched = 0;
-    heap->classes[class_id].idle.seen_top = NULL;
+    heap->classes[class_id].idle.seen_top = 0;
+    heap->classes[class_id].idle.seen_free = UINT32_MAX;
     heap->classes[class_id].idle.full_limit = NULL;
     heap->classes[class_id].idle.touched = false;
     atomic_store_explicit(&heap->classes[class_id].idle.stolen, 0, memory_order_relaxed);

@@ -37,4 +37,8 @@ bool hak_should_purge_pages(uint64_t free_bytes, uint64_t heap_bytes) {
   return free_bytes >= PAGES_LEAST && free_bytes >= heap_bytes / 8;
 }
 
+bool hak_should_share_slabs(uint64_t free_bytes, uint64_t heap_bytes) {
+  return free_bytes >= PAGES_LEAST && free_bytes >= heap_bytes / 8;
+}
+
 bool hak_should_keep_slab(uint32_t other_slabs_with_room) { return other_slabs_with_room == 0; }

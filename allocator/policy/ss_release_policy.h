@@ -56,6 +56,10 @@ bool hak_should_watch(uint64_t free, uint64_t committed);
 // Whether a heap has so much free memory in slabs in use that their free pages are worth returning.
 bool hak_should_purge_pages(uint64_t free_bytes, uint64_t heap_bytes);
 
+// Whether an idle thread's heap, with `free_bytes` in slabs in use out of `heap_bytes`, is worth more to other threads
+// than to its own.
+bool hak_should_share_slabs(uint64_t free_bytes, uint64_t heap_bytes);
+
 // Whether a heap keeps a wholly free slab although `other_slabs_with_room` more of the class can give blocks. It keeps
 // only the last such slab, so that a program whose use goes back and forth across a slab boundary does not take and
 // return a slab each time.

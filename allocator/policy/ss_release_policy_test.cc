@@ -152,6 +152,8 @@ TEST(ReleaseBeforeGrowth, WhenAnEighthOfTheHeapIsFreeAndThatIsNotLittle) {
   ExpectPartOfTheWhole(hak_should_empty_before_growth, 8);
 }
 
+TEST(ReleaseShare, WhenAnEighthOfTheHeapIsFreeAndThatIsNotLittle) { ExpectPartOfTheWhole(hak_should_share_slabs, 8); }
+
 TEST(ReleasePolicy, AHeapKeepsOnlyItsLastSlabWithRoom) {
   EXPECT_TRUE(hak_should_keep_slab(0));
   EXPECT_FALSE(hak_should_keep_slab(1));

@@ -6,6 +6,7 @@
 #include "allocator/heap/heap_life.h"
 #include "allocator/heap/heap_records.h"
 #include "allocator/heap/idle_cache.h"
+#include "allocator/heap/idle_slabs.h"
 #include "allocator/heap/medium_cache.h"
 #include "allocator/heap/page_purge.h"
 #include "allocator/heap/quarantine.h"
@@ -29,9 +30,11 @@ struct visit {
   uint64_t now;
   uint64_t idle_ms;
   bool all;      // memory of any age
+  bool refused;  // a request fails without it: busy threads give their free blocks too
   bool barrier;  // idle caches too, for which all threads' processors are interrupted (membarrier)
   uint32_t taken;
   uint32_t entered;  // heaps that were not skipped
+  uint32_t slabs;    // that other threads can fill now
 };
 
 static void visit_heap(struct hak_heap *heap, void *context) HAK_REQUIRES(heap->lock, hak_heap_role) {
@@ -54,9 +57,12 @@ static void visit_heap(struct hak_heap *heap, void *context) HAK_REQUIRES(heap->
   const bool waiting = hak_remote_is_waiting(heap) && hak_idle_cache_is_quiet(heap, visit->now, visit->idle_ms);
   if (waiting) hak_remote_drain(heap);
   if (taken != 0 || waiting) hak_heap_release_empty(heap);
+  const bool gives = HAK_SETTING(idle_slabs) && (!visit->all || visit->refused);
+  const uint32_t given = gives ? hak_idle_slabs_give(heap, visit->now, visit->idle_ms) : 0;
   const bool purged = visit->all ? hak_page_purge_all(heap) != 0 : hak_page_purge(heap, visit->now);
   hak_heap_report(heap);
-  visit->taken += taken + waiting + purged;
+  visit->slabs += given;
+  visit->taken += taken + waiting + purged + given;
 }
 
 static bool visit_next(struct visit *visit) {
@@ -106,11 +112,13 @@ static bool purge_orphans(uint64_t now) {
   return worked;
 }
 
-static bool visit_step(struct hak_heap *mine, uint64_t now) {
+// Visits at most `visits` heaps, until they have given a superslab's worth of slabs.
+static bool visit_step(struct hak_heap *mine, uint64_t now, uint32_t visits) {
   // Without a bound no cache is ever idle, but heaps that a fork left behind are still closed.
   const uint64_t idle_ms = HAK_SETTING(idle_cache_ms);
   struct visit visit = {.mine = mine, .now = now, .idle_ms = idle_ms != 0 ? idle_ms : UINT64_MAX};
-  const bool worked = visit_next(&visit);
+  bool worked = false;
+  while (visits-- > 0 && visit.slabs < HAK_SLABS_PER_SUPERSLAB) worked |= visit_next(&visit);
   return purge_orphans(now) || worked;
 }
 
@@ -118,12 +126,19 @@ static bool visit_step(struct hak_heap *mine, uint64_t now) {
 // two threads that arrive at once visit two heaps.
 static HAK_ATOMIC(uint64_t) next_visit_ms;
 
+// How many heaps a thread visits at most after its heap has grown: each may have slabs that it can fill instead.
+#define GROWTH_VISITS 8u
+
 bool hak_reclaim_step(struct hak_heap *mine, uint64_t now) {
   const bool worked = release_step(now);
-  if (!has_others(mine) || now < atomic_load_explicit(&next_visit_ms, memory_order_relaxed)) return worked;
+  const bool grew = mine != NULL && mine->grew;
+  if (grew) mine->grew = false;
+  if (!has_others(mine)) return worked;
+  if (grew && HAK_SETTING(idle_slabs)) return visit_step(mine, now, GROWTH_VISITS) || worked;
+  if (now < atomic_load_explicit(&next_visit_ms, memory_order_relaxed)) return worked;
   const uint64_t pause = 1 + HAK_SETTING(idle_cache_ms) / 4 / hak_heap_threads();
   atomic_store_explicit(&next_visit_ms, now + pause, memory_order_relaxed);
-  return visit_step(mine, now) || worked;
+  return visit_step(mine, now, 1) || worked;
 }
 
 static bool purge_own(struct hak_heap *mine, uint64_t now) {
@@ -146,7 +161,7 @@ bool hak_reclaim_slice(struct hak_heap *mine, uint64_t slice_us) {
     if (mine != NULL) more |= purge_own(mine, now);
     if (to_visit > 0) {
       // A heap that returned memory may have more: the round continues with the others and reaches it again.
-      if (visit_step(mine, now)) {
+      if (visit_step(mine, now, 1)) {
         more = true;
       } else {
         to_visit--;
@@ -164,8 +179,8 @@ void hak_reclaim_gone(void) {
 
 #define ROUNDS_OF_ALL 3
 
-void hak_reclaim_all(struct hak_heap *mine, bool barrier) {
-  struct visit visit = {.mine = mine, .now = hak_os_now_ms(), .idle_ms = 0, .all = true, .barrier = barrier};
+void hak_reclaim_all(struct hak_heap *mine, bool barrier, bool refused) {
+  struct visit visit = {.mine = mine, .now = hak_os_now_ms(), .all = true, .refused = refused, .barrier = barrier};
   // Most heaps that were busy in one round are not busy in the next.
   for (int round = 0; round < ROUNDS_OF_ALL; round++) {
     const uint32_t heaps = hak_heap_threads();

@@ -4,9 +4,11 @@
 // normally afterwards.
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
+#include <stdio.h>
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <mutex>
 #include <random>
 #include <thread>
@@ -281,6 +283,48 @@ TEST_F(IdleThreads, BurstsAndPausesWhileOneTrims) {
   EXPECT_EQ(damaged, 0U);
   EXPECT_EQ(failed, 0U);
   EXPECT_GT(Stats().idle_blocks_taken, before_.idle_blocks_taken);
+}
+
+// Threads that have their peak one after the other, and keep every eighth block. Each fills the room that those before it
+// left in their slabs.
+TEST(SharedSlabs, ThePeakOfOneThreadServesTheNext) {
+  constexpr size_t kSize = 64;
+  constexpr size_t kPeak = 8 * kMib / kSize;
+  hak_trim(0);
+  const uint64_t before = Stats().slabs_used;
+  // FAST has no such setting.
+  const bool soon = hak_config_set("HAKMEM_IDLE_CACHE_MS", "10") == 0;
+  std::vector<Worker> workers(5);
+  std::vector<void *> live;
+  uint64_t first = 0;
+  for (Worker &worker : workers) {
+    worker.Do([&] {
+      std::vector<void *> blocks(kPeak);
+      for (void *&p : blocks) ASSERT_NE(p = hak_malloc(kSize), nullptr);
+      std::shuffle(blocks.begin(), blocks.end(), std::minstd_rand(7));
+      for (size_t i = 0; i < blocks.size(); ++i) {
+        if (i % 8 == 0) {
+          live.push_back(blocks[i]);
+        } else {
+          hak_free(blocks[i]);
+        }
+      }
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(soon ? 50 : 1200));
+    if (first == 0) first = Stats().slabs_used - before;
+  }
+  const uint64_t all = Stats().slabs_used - before;
+  printf("slabs after the first peak %llu, after five %llu\n", static_cast<unsigned long long>(first),
+         static_cast<unsigned long long>(all));
+  // The live blocks of all five take five eighths of the first peak.
+  EXPECT_LT(all, first * 5 / 2);
+  EXPECT_TRUE(hak_heap_verify());
+  // Blocks are freed by their threads and by others.
+  workers[1].Do([&] {
+    for (void *p : live) hak_free(p);
+  });
+  EXPECT_TRUE(hak_heap_verify());
+  hak_config_set("HAKMEM_IDLE_CACHE_MS", "100");
 }
 
 }  // namespace

@@ -197,6 +197,38 @@ int AfterPagesWentBack() {
   return 0;
 }
 
+// Threads that have one block of many sizes each. A slab for each of them would exceed the limit: they must share.
+int Apart() {
+  constexpr size_t kThreads = 60;
+  constexpr size_t kSizes = 40;
+  std::atomic<size_t> failed{0};
+  pthread_barrier_t all;
+  pthread_barrier_init(&all, nullptr, kThreads);
+  std::vector<std::thread> threads;
+  for (size_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&] {
+      void *blocks[kSizes];
+      for (size_t i = 0; i < kSizes; ++i) {
+        // 16 to 256 bytes by 16, and then eight sizes in each power of two.
+        const size_t size = i < 16 ? 16 * (i + 1) : (size_t{256} << (i - 16) / 8) * (9 + (i - 16) % 8) / 8;
+        blocks[i] = hak_malloc(size);
+        if (blocks[i] == nullptr) {
+          failed++;
+        } else {
+          memset(blocks[i], 1, size);
+        }
+      }
+      pthread_barrier_wait(&all);
+      for (void *p : blocks) hak_free(p);
+    });
+  }
+  for (std::thread &thread : threads) thread.join();
+  pthread_barrier_destroy(&all);
+  Print("failed", failed);
+  PrintEnd();
+  return 0;
+}
+
 // ---- In the test --------------------------------------------------------------------------------
 
 class MemoryLimit : public testing::Test {
@@ -235,6 +267,15 @@ TEST_F(MemoryLimit, IsKeptByBlocksOfEverySize) {
 }
 
 TEST_F(MemoryLimit, IsKeptByThreads) { ExpectKept(Run({"--child=together"})); }
+
+TEST_F(MemoryLimit, ThreadsShareSlabsBeforeARequestFails) {
+  const Outcome outcome = Run({"--child=apart"});
+  EXPECT_EQ(NumberOf(outcome.out, "failed"), 0U) << outcome;
+  EXPECT_GT(NumberOf(outcome.out, "purges"), 0U) << outcome << "the limit was never near";
+  EXPECT_EQ(NumberOf(outcome.out, "refusals"), 0U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "live"), 0U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "verifies"), 1U) << outcome;
+}
 
 TEST_F(MemoryLimit, HoldsAfterPagesWentBack) {
   const Outcome outcome = Run({"--child=pages"});
@@ -281,6 +322,7 @@ TEST(MemoryLimitInFast, IsNotThere) {
 int main(int argc, char **argv) {
   if (argc == 3 && strcmp(argv[1], "--child=alone") == 0) return hak_test::Alone(strtoull(argv[2], nullptr, 10));
   if (argc == 2 && strcmp(argv[1], "--child=together") == 0) return hak_test::Together();
+  if (argc == 2 && strcmp(argv[1], "--child=apart") == 0) return hak_test::Apart();
   if (argc == 2 && strcmp(argv[1], "--child=pages") == 0) return hak_test::AfterPagesWentBack();
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();

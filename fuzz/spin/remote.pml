@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Remote frees, adoption, and the life of heaps: allocator/heap/{remote,heap,heap_life,thread_cache}.c,
+ * Remote frees, adoption, and the life of heaps: allocator/heap/{remote,heap,heap_life,idle_slabs,thread_cache}.c,
  * allocator/reclaim/reclaim.c and allocator/slab/slab_pool.c.
  *
  * Threads open heaps, take blocks, free blocks that any of them took, visit each other's heaps, and end, in any order
@@ -538,6 +538,32 @@ inline rest_record() { /* The memory of a record that no thread has goes back. *
 
 /* ---- reclaim.c ---- */
 
+/* hak_idle_slabs_give: one slab of an idle heap goes to the orphanage or, if it is wholly free, to the pool. */
+inline give_slab(h) {
+#ifndef GIVE_UNLOCKED
+  acquire(orphanage_lock);
+#endif
+  atomic {
+    choose_slab(s);
+    if
+    :: listed[s] == h && count[s] == 0 /* Step G1 */
+    :: else -> s = SLABS
+    fi
+  };
+  if
+  :: s < SLABS && WHOLLY_FREE(s) -> give_to_pool(h, s)
+  :: s < SLABS && !WHOLLY_FREE(s) ->
+    atomic { CHECK(3, listed[s] == h); CHECK(4, owner[s] == h && HOLDS(h)); listed[s] = NOWHERE };
+    owner[s] = ORPHANAGE; /* Step G2 */
+    atomic { CHECK(3, listed[s] == NOWHERE); CHECK(4, owner[s] == ORPHANAGE && HOLDS(ORPHANAGE)); listed[s] = ORPHANAGE }
+  :: else
+  fi;
+  s = 0;
+#ifndef GIVE_UNLOCKED
+  release(orphanage_lock)
+#endif
+}
+
 inline visit_heap() { /* hak_heap_visit_next */
 #ifdef VISIT_UPWARDS
   atomic { choose_slab(h); acquire(heap_lock[h]) };
@@ -576,6 +602,10 @@ inline visit_heap() { /* hak_heap_visit_next */
       /* Step V1: whether anything waits is a hint; the drain looks again. */
       drain(h, false);
       release_empty(h);
+      if
+      :: give_slab(h)
+      :: true
+      fi;
       atomic { release(heap_lock[h]); h = 0 }
     :: else -> atomic { h = 0; release(registry_lock) }
     fi

@@ -56,6 +56,7 @@ CONTROLS = {
         "close_pending_first": (6, TWO_THREADS + "CLOSE_FIRST"),
         "close_drops_pending": (1, TWO_THREADS + "CLOSE_DROPS"),
         "resting_record_reads_as_open": (1, TWO_THREADS + "REST_OPENS"),
+        "give_to_orphanage_unlocked": (4, TWO_THREADS + "GIVE_UNLOCKED"),
         "visit_unlocked": (4, TWO_THREADS + "VISIT_UNLOCKED"),
         "visit_against_lock_order": (7, TWO_THREADS + "VISIT_UPWARDS"),
         "fork_in_late_free": (1, TWO_THREADS + "FORK FORK_MIDWAY"),

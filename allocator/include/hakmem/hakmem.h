@@ -271,7 +271,7 @@ typedef struct hak_stats {
   uint64_t refills;            // times a thread's cache ran empty (0 in FAST)
   uint64_t flushes;            // times a thread's cache ran full (0 in FAST)
   uint64_t remote_batches;     // batches of remote frees pushed to other threads' slabs (0 in FAST)
-  uint64_t slabs_adopted;      // slabs of ended threads that other threads adopted
+  uint64_t slabs_adopted;      // slabs of ended or idle threads that other threads adopted
   uint64_t decommitted_bytes;  // bytes returned to the operating system by decommit so far
   uint64_t os_calls;           // memory system calls made so far
   // From version 2 on. Free memory, and how it was returned:

@@ -76,6 +76,15 @@ RACES = {
             "    }",
         ),
     ],
+    "idle_slabs.c": [
+        (
+            "EARLY_ORPHAN",
+            "hak_heap_link(&hak_orphanage, slab);",
+            "if (RACE) hak_lock_release(&hak_orphanage_lock);\n"
+            "      if (RACE) hak_lock_acquire(&hak_orphanage_lock);\n"
+            "      hak_heap_link(&hak_orphanage, slab);",
+        ),
+    ],
     "medium_cache.c": [
         (
             "TORN_EMPTY",

@@ -18,6 +18,7 @@ enum hak_test_race {
   HAK_TEST_TORN_DRAIN,       // the same for its pending list
   HAK_TEST_LOST_NOTICES,     // a heap that closes forgets the notices that came since its last drain
   HAK_TEST_ORPHAN_FREED,     // a free does not check under the lock that the slab is still an orphan
+  HAK_TEST_EARLY_ORPHAN,     // a slab of an idle thread becomes an orphan before it is on the orphanage's lists
   HAK_TEST_TORN_EMPTY,       // a slot of the medium cache is emptied in two steps, a load and a store
   HAK_TEST_TORN_MOVE,        // a medium block moves to another slot, and leaves the old one only then
   HAK_TEST_LATE_TAG,         // a medium block gets the tag of cached ones after others may take it

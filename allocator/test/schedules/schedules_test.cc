@@ -12,6 +12,8 @@
 
 #include "allocator/heap/give_back.h"
 #include "allocator/heap/heap.h"
+#include "allocator/heap/heap_life.h"
+#include "allocator/heap/idle_slabs.h"
 #include "allocator/heap/remote.h"
 #include "allocator/heap/test_owner.h"
 #include "allocator/policy/config.h"
@@ -37,7 +39,8 @@ using hak_unit::Owner;
 constexpr uint32_t kClasses[] = {1, HAK_CLASS_COUNT - 1};
 
 // Three threads. One owns slabs, goes on with its work, and ends in most runs. Of its blocks the second one frees half.
-// The third takes blocks of the same class, from the orphanage if there are some, and frees the other half.
+// The third may give slabs of the others to the orphanage, as if they were idle. It takes blocks of the same class, from
+// the orphanage if there are some, and frees the other half.
 class Family {
  public:
   explicit Family(uint64_t seed)
@@ -45,6 +48,7 @@ class Family {
         class_id_(kClasses[random_.Index(std::size(kClasses))]),
         owner_(std::make_unique<Owner>()),
         ends_(!random_.OneIn(4)),
+        gives_(random_.OneIn(2)),
         calls_(random_.Below(4)),
         taken_(1 + random_.Below(4)),
         batch_(1 + random_.Index(4)) {
@@ -61,6 +65,7 @@ class Family {
   }
   void Free() { FreeShare(&shares_[0], freer_.heap()); }
   void Adopt() {
+    for (int visits = gives_ ? 3 : 0; visits > 0; visits--) hak_heap_visit_next(Give, third_.heap());
     Work(&third_, taken_);
     FreeShare(&shares_[1], third_.heap());
   }
@@ -71,6 +76,9 @@ class Family {
     if (block == nullptr) Fail("there is no memory");
     live_.Take(block);
     return block;
+  }
+  static void Give(hak_heap *heap, void *mine) {
+    if (heap != mine) hak_idle_slabs_give(heap, heap->idle.ticked_ms, 0);
   }
   void Work(Owner *by, uint64_t count) {
     std::vector<void *> held;
@@ -100,6 +108,7 @@ class Family {
   Owner third_;
   std::vector<void *> shares_[2];
   const bool ends_;
+  const bool gives_;
   const uint64_t calls_;
   const uint64_t taken_;
   const size_t batch_;
@@ -151,7 +160,8 @@ INSTANTIATE_TEST_SUITE_P(All, PlantedRaces,
                                          Planted{"TornDetach", HAK_TEST_TORN_DETACH, 50000},
                                          Planted{"TornDrain", HAK_TEST_TORN_DRAIN, 200000},
                                          Planted{"LostNotices", HAK_TEST_LOST_NOTICES, 2000},
-                                         Planted{"OrphanFreed", HAK_TEST_ORPHAN_FREED, 100000}),
+                                         Planted{"OrphanFreed", HAK_TEST_ORPHAN_FREED, 100000},
+                                         Planted{"EarlyOrphan", HAK_TEST_EARLY_ORPHAN, 100000}),
                          hak_schedules::NameOf);
 
 }  // namespace
