@@ -45,7 +45,8 @@ struct hak_bin_idle {
   // otherwise.
   void **full_limit HAK_GUARDED_BY(hak_heap_role);
   // What other threads saw of the bin's top and of the free blocks in the class's slabs (idle_slabs.c), and since when
-  // each has not changed. Low bits of an address and of times in milliseconds: a heap's record has some hundred classes'.
+  // each has not changed. Low bits of an address and of times in milliseconds: a heap's record has some hundred
+  // classes'.
   uint32_t seen_top HAK_GUARDED_BY(hak_heap_role);
   uint32_t seen_top_ms HAK_GUARDED_BY(hak_heap_role);
   uint32_t seen_free HAK_GUARDED_BY(hak_heap_role);

@@ -20,8 +20,8 @@
 #define FIRST_LIST HAK_LIST_SOME
 #define LAST_LIST HAK_LIST_CARVE
 
-// Whether only the slab's own descriptor says which of its blocks are free. If its remote chain has blocks, the heap has
-// a notice of it, or will have one, and must still put them; the same while a detached chain is put in parts.
+// Whether only the slab's own descriptor says which of its blocks are free. If its remote chain has blocks, the heap
+// has a notice of it, or will have one, and must still put them; the same while a detached chain is put in parts.
 static bool is_settled(const struct hak_heap *heap, const struct hak_slab *slab) HAK_REQUIRES(hak_heap_role) {
   // Relaxed, both: a chain that another thread begins now finds the old owner or the new one. The old one passes the
   // notice on when it drains. Step G1 of remote.pml.
@@ -56,8 +56,8 @@ static uint32_t give_class(struct hak_heap *heap, uint32_t class_id, uint32_t *l
   return given;
 }
 
-// Whether the class's free blocks, in the slabs and in the bin, have not changed for this long. The bin's top moves with
-// each call of the class that the thread makes.
+// Whether the class's free blocks, in the slabs and in the bin, have not changed for this long. The bin's top moves
+// with each call of the class that the thread makes.
 static bool is_idle(struct hak_heap *heap, uint32_t class_id, uint64_t now, uint64_t idle_ms)
     HAK_REQUIRES(hak_heap_role) {
   struct hak_bin_idle *idle = &heap->classes[class_id].idle;

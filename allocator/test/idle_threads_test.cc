@@ -285,8 +285,8 @@ TEST_F(IdleThreads, BurstsAndPausesWhileOneTrims) {
   EXPECT_GT(Stats().idle_blocks_taken, before_.idle_blocks_taken);
 }
 
-// Threads that have their peak one after the other, and keep every eighth block. Each fills the room that those before it
-// left in their slabs.
+// Threads that have their peak one after the other, and keep every eighth block. Each fills the room that those before
+// it left in their slabs.
 TEST(SharedSlabs, ThePeakOfOneThreadServesTheNext) {
   constexpr size_t kSize = 64;
   constexpr size_t kPeak = 8 * kMib / kSize;

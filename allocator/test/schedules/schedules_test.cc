@@ -39,8 +39,8 @@ using hak_unit::Owner;
 constexpr uint32_t kClasses[] = {1, HAK_CLASS_COUNT - 1};
 
 // Three threads. One owns slabs, goes on with its work, and ends in most runs. Of its blocks the second one frees half.
-// The third may give slabs of the others to the orphanage, as if they were idle. It takes blocks of the same class, from
-// the orphanage if there are some, and frees the other half.
+// The third may give slabs of the others to the orphanage, as if they were idle. It takes blocks of the same class,
+// from the orphanage if there are some, and frees the other half.
 class Family {
  public:
   explicit Family(uint64_t seed)
