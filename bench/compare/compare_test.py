@@ -14,6 +14,7 @@ from bench.compare import compare
 from bench.compare import compare_table
 from bench.compare import instructions
 from bench.compare import page
+from bench.compare import postgres
 from bench.compare import programs
 from bench.lib import allocators
 from bench.lib.allocators import Allocator
@@ -165,6 +166,49 @@ class RealProgramsTest(unittest.TestCase):
         self.assertGreater(faults, 100)
         for word in ("CPU s", "faults", "peak MiB"):
             self.assertIn(word, done.stdout)
+
+
+    def test_programs_that_are_not_installed(self):
+        with tempfile.TemporaryDirectory() as empty:
+            done = run("real_programs.py", "--quick", "--program", "python3,ruby,ffmpeg", "--allocator", "glibc", PATH=empty)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for word in ("  missing: ruby: ruby is not installed\n", "  missing: ffmpeg: ffmpeg is not installed\n",
+                     "\npython3 "):
+            self.assertIn(word, done.stdout)
+
+    def test_a_program_runs_or_is_named_as_missing(self):
+        wanted = ["redis", "ruby", "postgres", "ffmpeg"]
+        with tempfile.TemporaryDirectory() as directory:
+            done = run("real_programs.py", "--quick", "--program", ",".join(wanted), "--allocator", "glibc,hakmem-fast",
+                       "--json", "out.json", BUILD_WORKING_DIRECTORY=directory)
+            self.assertEqual(done.returncode, 0, done.stderr + done.stdout)
+            with open(os.path.join(directory, "out.json"), encoding="utf-8") as file:
+                document = json.load(file)
+        for name in wanted:
+            missing = [line for line in document["missing"] if line.startswith(name + ": ")]
+            if missing:
+                self.assertRegex(missing[0], "is not installed$|no name space for another user$")
+                self.assertIn(f"  missing: {missing[0]}\n", done.stdout)
+                continue
+            for allocator in ("glibc", "hakmem-fast"):
+                sample = document["samples"][name][allocator]
+                self.assertGreater(sample["faults"][0], 100, f"{name}: {allocator}")
+                self.assertGreater(sample["cpu_seconds"][0], 0, f"{name}: {allocator}")
+
+    def test_a_server_that_cannot_start(self):
+        with tempfile.TemporaryDirectory() as directory:
+            script = os.path.join(directory, "postgres")
+            with open(script, "w", encoding="ascii") as file:
+                file.write("#!/bin/sh\necho 'FATAL: no memory' >&2\nexit 1\n")
+            os.chmod(script, 0o755)
+            measure = os.path.join(BENCH, "compare", "measure")
+            server = postgres.Server(measure, [], directory, directory, Allocator("glibc", None))
+            try:
+                with self.assertRaisesRegex(RuntimeError, "ended at once: FATAL: no memory"):
+                    server.wait_until_serving()
+            finally:
+                server.stop()
+            self.assertIsNotNone(server.process.poll())
 
 
 class OutputTest(unittest.TestCase):

@@ -3,64 +3,15 @@
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, Optional, Tuple
 
+from bench.compare import postgres
+from bench.compare.program import TIMEOUT, Program, Skipped, Timing, executable, measured
 from bench.lib.allocators import Allocator
-
-TIMEOUT = 300.0
-
-
-class Skipped(Exception):
-    """A program that cannot run here, with the reason."""
-
-
-@dataclass
-class Timing:
-    seconds: float
-    cpu_seconds: float  # of the program and the children that it waited for
-    peak_kib: int
-    faults: int
-
-
-@dataclass
-class Program:
-    name: str
-    text: str
-    probe: List[str]  # a short run of the same executable, which shows where its malloc comes from
-    run: Callable[[Allocator], Timing]
-
-
-def executable(*names: str) -> str:
-    for name in names:
-        path = shutil.which(name)
-        if path:
-            return path
-    raise Skipped(f"{names[0]} is not installed")
-
-
-def measured(measure: str, command: List[str], directory: str) -> Callable[[Allocator], Timing]:
-    """Runs `command` with the small launcher that measures time and peak memory."""
-    report = os.path.join(directory, "report")
-
-    def run(allocator: Allocator) -> Timing:
-        done = subprocess.run([measure, report, allocator.path or "-", *command], cwd=directory,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                              text=True, errors="replace", timeout=TIMEOUT, check=False)
-        if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise RuntimeError(f"exit status {done.returncode}: {last}")
-        with open(report, encoding="ascii") as file:
-            wall, user, system, peak, faults = map(int, file.read().split())
-        return Timing(wall / 1e9, (user + system) / 1e6, peak, faults)
-
-    return run
-
 
 # ---- Programs that run once and end ---------------------------------------------------------------------------------
 
@@ -124,6 +75,20 @@ class Workload {
     if (total == 0) System.exit(1);
   }
 }
+"""
+
+
+RUBY_SCRIPT = """
+require 'json'
+require 'zlib'
+random = Random.new(1)
+rows = Array.new(SCALE) { |i| { 'id' => i, 'name' => "n#{random.rand(1_000_000)}", 'tags' => Array.new(5) { "t#{random.rand(50)}" } } }
+3.times { rows = JSON.parse(JSON.generate(rows)) }
+tree = Hash.new { |names, tag| names[tag] = Hash.new { |ids, name| ids[name] = [] } }
+rows.each { |row| row['tags'].each { |tag| tree[tag][row['name']] << row['id'] } }
+words = rows.map { |row| row['name'] }.join(' ').scan(/[a-z]+[0-9]+/).tally
+total = (0...SCALE / 200).sum { |i| Zlib.inflate(Zlib.deflate(JSON.generate(rows[i, 50]))).size }
+exit 1 if total.zero? || words.empty? || tree.empty?
 """
 
 
@@ -201,6 +166,26 @@ def node_program(measure: str, directory: str, scale: int) -> Program:
     with open(path, "w", encoding="ascii") as file:
         file.write(NODE_SCRIPT.replace("SCALE", str(6000 * scale)))
     return Program("node", "JSON, zlib, maps", [node, "--version"], measured(measure, [node, path], directory))
+
+
+def ruby_program(measure: str, directory: str, scale: int) -> Program:
+    ruby = executable("ruby", "ruby3.1")
+    path = os.path.join(directory, "workload.rb")
+    with open(path, "w", encoding="ascii") as file:
+        file.write(RUBY_SCRIPT.replace("SCALE", str(6000 * scale)))
+    return Program("ruby", "JSON, zlib, hashes, a regular expression", [ruby, "--version"],
+                   measured(measure, [ruby, path], directory))
+
+
+def ffmpeg_program(measure: str, directory: str, scale: int) -> Program:
+    ffmpeg = executable("ffmpeg")
+    # It makes its own picture and sound; each build has these encoders.
+    command = [ffmpeg, "-nostdin", "-v", "error", "-filter_complex_threads", "2",
+               "-f", "lavfi", "-i", f"testsrc2=size=640x360:rate=25:duration={2 * scale}",
+               "-f", "lavfi", "-i", f"sine=frequency=440:duration={2 * scale}",
+               "-vf", "scale=320:180,hqdn3d", "-c:v", "mpeg4", "-threads", "2", "-c:a", "aac", "-f", "null", "-"]
+    return Program("ffmpeg", f"scales, filters and encodes {2 * scale} s of a test picture and a tone",
+                   [ffmpeg, "-v", "error", "-version"], measured(measure, command, directory))
 
 
 def sqlite_program(measure: str, directory: str, scale: int) -> Program:
@@ -324,6 +309,9 @@ def all_programs(measure: str, directory: str, scale: int, repository: str) -> D
         "sqlite3": lambda: sqlite_program(measure, directory, scale),
         "java": lambda: java_program(measure, directory, scale),
         "python3": lambda: python_program(measure, directory, scale),
+        "ruby": lambda: ruby_program(measure, directory, scale),
+        "postgres": lambda: postgres.postgres_program(measure, directory, scale),
+        "ffmpeg": lambda: ffmpeg_program(measure, directory, scale),
     }
 
 

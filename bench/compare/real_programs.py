@@ -102,7 +102,7 @@ def write_table(prepared: List[programs.Program], summary: Dict) -> None:
             title = ""
     print("\n" + "; ".join(f"{program.name}: {program.text}" for program in prepared) + ".")
     print("Medians of the rounds. seconds: wall time; CPU s: processor time of all threads and children;\n"
-          "peak MiB: the largest process's peak RSS; faults: page faults. Of redis all but the time are the server's.")
+          "peak MiB: the largest process's peak RSS; faults: page faults. Of redis and postgres all but the time are the server's.")
 
 
 def main(argv: List[str]) -> int:
