@@ -12,6 +12,7 @@ from typing import Dict, List, Optional, Tuple
 
 from bench.compare import compare_table
 from bench.compare import page
+from bench.compare import rss
 from bench.lib import cli
 from bench.lib import machine
 from bench.lib.allocators import FLOOR, Allocator
@@ -46,6 +47,7 @@ class Outcome:
     compiler: str
     rounds: int
     seconds: float
+    curves: Dict[str, Dict[str, rss.Curve]] = field(default_factory=dict)  # by workload and allocator; only for the page
 
 
 def takes_part(workload: Workload, chosen: List[Allocator]) -> List[Allocator]:
@@ -65,7 +67,8 @@ def measure(everyone: List[Allocator], workloads: List[Workload], args: argparse
     planned = args.runs or (QUICK_RUNS if args.quick else DEFAULT_RUNS)
     for number in range(planned):
         begin = time.monotonic()
-        if budget and number >= MIN_RUNS and begin - progress.start + longest > budget:
+        # The page needs one more round.
+        if budget and number >= MIN_RUNS and begin - progress.start + longest * (2 if args.html else 1) > budget:
             break
         for row, workload in enumerate(workloads):
             chosen = takes_part(workload, everyone)
@@ -95,7 +98,31 @@ def measure(everyone: List[Allocator], workloads: List[Workload], args: argparse
                 compiler = values["Compiler"]
         done = number + 1
         longest = max(longest, time.monotonic() - begin)
-    return Outcome(cells, identities, compiler, done, time.monotonic() - progress.start)
+    outcome = Outcome(cells, identities, compiler, done, time.monotonic() - progress.start)
+    if args.html:
+        outcome.curves = sample_memory(everyone, workloads, args, cells, progress)
+    return outcome
+
+
+def sample_memory(everyone: List[Allocator], workloads: List[Workload], args: argparse.Namespace,
+                  cells: Dict[Tuple[str, str], Cell], progress: Progress) -> Dict[str, Dict[str, rss.Curve]]:
+    """RSS over time of each cell that did not fail, in a run of its own. The floor's memory means nothing."""
+    curves: Dict[str, Dict[str, rss.Curve]] = {}
+    for row, workload in enumerate(workloads):
+        curves[workload.name] = {}
+        for place, allocator in enumerate(everyone):
+            cell = cells.get((workload.name, allocator.name))
+            if allocator.name == FLOOR or cell is None or cell.failure:
+                continue
+            progress.show("RSS over time", f"{workload.name} on {allocator.name}", row == 0 and place == 0)
+            try:
+                curves[workload.name][allocator.name] = rss.sample(
+                    args.programs[workload.program], workload.arguments(args.quick), allocator)
+            except RuntimeError as error:
+                cell.failure = f"while its memory was sampled: {error}"
+            finally:
+                progress.clear()
+    return curves
 
 
 def parse(argv: List[str]) -> Tuple[argparse.Namespace, List[Workload], List[Allocator], List[str]]:
@@ -192,6 +219,7 @@ def make_document(facts: Dict[str, str], outcome: Outcome, workloads: List[Workl
                     if name == workload.name
                 },
                 "summary": summary[workload.name],
+                "rss_over_time": rss.as_json(outcome.curves.get(workload.name, {})),
             }
             for workload in workloads
         },

@@ -16,6 +16,8 @@ from bench.compare import instructions
 from bench.compare import page
 from bench.compare import postgres
 from bench.compare import programs
+from bench.compare import rss
+from bench.compare import rss_plot
 from bench.lib import allocators
 from bench.lib.allocators import Allocator
 from bench.workloads import table
@@ -272,8 +274,38 @@ class PageTest(unittest.TestCase):
         for word in ("Throughput over the number of threads", "calloc beside fork", "Geometric means", "hakmem-fast",
                      "other&lt;1&gt;", "prefers-color-scheme: dark", "Left out: small: ", "too short for claims"):
             self.assertIn(word, text)
-        self.assertEqual(text.count("<svg"), 3)  # threads, and the two of latency
+        # Throughput over threads, the two of latency, and memory over time of three workloads.
+        self.assertEqual(text.count("<svg"), 6)
+        self.assertEqual(text.count("RSS, MiB</text>"), 3)
+        self.assertEqual(text.count("time since the start, "), 3)
+        self.assertEqual(text.count('<polyline class="thin'), 6)  # of glibc and hakmem-fast each
         self.assertNotIn("noop", text)
+
+    def test_memory_over_time(self):
+        bench = os.path.join(BENCH, "workloads", "random_mixed")
+        curve = rss.sample(bench, ["200000", "50000", "--workload", "growth-100k"], Allocator("glibc", None))
+        self.assertEqual(curve.seconds, sorted(curve.seconds))
+        self.assertEqual(len(curve.seconds), len(curve.kib))
+        self.assertLessEqual(len(curve.kib), rss.MOST_POINTS)
+        self.assertGreater(max(curve.kib), 20000)  # 50,000 blocks of 528 bytes on average
+        self.assertLess(max(curve.kib), 60000)
+        with self.assertRaisesRegex(RuntimeError, "exit status 2"):
+            rss.sample(bench, ["--nope"], Allocator("glibc", None))
+        self.assertEqual(rss.thin_out([(0, 5), (1, 9), (2, 1), (3, 0), (4, 2)]), [(1, 9), (2, 1), (4, 2)])
+
+    def test_axes_begin_at_0_and_hold_everything(self):
+        for most in (0.004, 0.9, 1, 7, 10, 11, 99.5, 640, 123456):
+            found = rss_plot.ticks(most)
+            self.assertEqual(found[0], 0)
+            self.assertGreaterEqual(found[-1], most * (1 - 1e-9))
+            self.assertLessEqual(len(found), rss_plot.MOST_TICKS)
+            self.assertGreaterEqual(len(found), 2)
+        curves = {"a<b": {"seconds": [0.1, 0.2], "kib": [1024, 2048]}, "empty": {"seconds": [], "kib": []}}
+        drawn = rss_plot.svg("a title & more", curves, {"a<b": 0, "empty": 1})
+        self.parse(drawn)
+        self.assertIn("a&lt;b: peak 2.0 MiB, last 2.0 MiB, 200 ms", drawn)
+        self.assertEqual(drawn.count("<polyline"), 1)
+        self.assertEqual(rss_plot.svg("t", {}, {}), "")
 
     def test_cells(self):
         self.assertIn("failed", page._ratio_cell({"failure": "it crashed"}, False))

@@ -5,6 +5,8 @@ import math
 from html import escape
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from bench.compare import rss_plot
+
 FLOOR = "noop"
 # Colours that differ in brightness too, for light and dark; other allocators take the last ones.
 COLOURS = {
@@ -187,7 +189,7 @@ def page(document: Dict, order: Sequence[str], latency: Optional[Dict] = None) -
     quick = ", with --quick: too short for claims" if document.get("quick") else ""
     out = ['<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
            '<meta name="viewport" content="width=device-width"><title>hakmem and its peers</title>'
-           f"<style>{STYLE}{_colour_rules(names)}</style></head><body>\n<h1>hakmem and its peers</h1>",
+           f"<style>{STYLE}{rss_plot.STYLE}{_colour_rules(names)}</style></head><body>\n<h1>hakmem and its peers</h1>",
            f'<p class="note">{escape(facts["cpu"])}, {escape(facts["cores"])} cores, {escape(facts["memory"])}; '
            f'{escape(facts["kernel"])}, transparent huge pages {escape(facts["thp"])}, '
            f'load {escape(facts["load"])} at the start; {document["rounds"]} rounds in {document["seconds"]:.0f} s{quick}.</p>',
@@ -211,6 +213,7 @@ def page(document: Dict, order: Sequence[str], latency: Optional[Dict] = None) -
         out += [f"<figure><figcaption>{escape(chart.title)}</figcaption>{_svg(chart, colours)}</figure>"
                 for chart in drawn]
     shown = [name for name in names if name in document["allocators"]]
+    out.append(rss_plot.section(workloads, order, colours, _legend(shown, colours)))
     out.append("<h2>Rows</h2><p>Ratio of the throughput to the best peer (*) of the row, with its interval; ▼ marks what "
                "is slower with the whole interval. The worst row of hakmem comes first.</p>")
     out.append(_table(["workload", *shown], [
