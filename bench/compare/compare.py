@@ -14,8 +14,9 @@ from bench.compare import compare_table
 from bench.compare import page
 from bench.compare import rss
 from bench.lib import cli
+from bench.lib import fetch_peers
 from bench.lib import machine
-from bench.lib.allocators import FLOOR, Allocator
+from bench.lib.allocators import FLOOR, Allocator, fetched
 from bench.lib.runs import IdentityError, Progress, run_once
 from bench.workloads.table import GROUPS, WORKLOADS, Workload
 
@@ -137,9 +138,19 @@ def parse(argv: List[str]) -> Tuple[argparse.Namespace, List[Workload], List[All
                         help=f"rounds (default {DEFAULT_RUNS}, fewer when time is up)")
     parser.add_argument("--html", metavar="FILE", help="write the tables and plots as one page to FILE")
     parser.add_argument("--latency", metavar="FILE", help="a result of //bench:latency --json, for the page")
+    parser.add_argument("--fetch-peers", metavar="MIRROR", nargs="?", const="",
+                        help="first unpack Debian sid's mimalloc 3 into the cache of the user, from apt's mirror or MIRROR")
     cli.add_common_options(parser)
     args = parser.parse_args(argv)
     page_options(parser, args)
+    if args.fetch_peers and not fetch_peers.is_mirror(args.fetch_peers):
+        parser.error(f"--fetch-peers: '{args.fetch_peers}' is no http://, https:// or file:/// address")
+    if args.fetch_peers is not None:
+        try:
+            version = fetch_peers.fetch(args.fetch_peers or None)
+        except (fetch_peers.FetchError, OSError) as error:
+            parser.fail(f"--fetch-peers: {error}")
+        sys.stderr.write(f"compare: {fetch_peers.PACKAGE} {version} is in the cache, as {fetch_peers.PEER}\n")
     chosen, missing = cli.resolve_common_options(parser, args, floor=True)
     if args.workload is not None and args.group is not None:
         parser.error("--group does not go with --workload")
@@ -238,7 +249,9 @@ def main(argv: List[str]) -> int:
     print(f"Harness: random_mixed built by {outcome.compiler}; {outcome.rounds} rounds in {outcome.seconds:.0f} s"
           + ("; --quick: too short for claims" if args.quick else ""))
     for allocator in chosen:
-        print(f"  {allocator.name:16} {outcome.identities.get(allocator.name, 'no run succeeded')}")
+        source = fetched(allocator)
+        print(f"  {allocator.name:16} {outcome.identities.get(allocator.name, 'no run succeeded')}"
+              + (f", {source}" if source else ""))
     for line in missing:
         print(f"  missing: {line}")
     for group, names in left_out(workloads).items():

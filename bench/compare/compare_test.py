@@ -55,6 +55,8 @@ class CommandLineTest(unittest.TestCase):
             ("compare.py", "--allocator", "mine="),
             ("compare.py", "--allocator", "=x.so"),
             ("compare.py", "--json", "/no/such/folder/file.json"),
+            ("compare.py", "--fetch-peers=nope"),
+            ("compare.py", "--fetch-peers=http://mirror [trusted=yes]"),
             ("instructions.py", "--size", "0"),
             ("instructions.py", "--allocator", "noop"),
             ("real_programs.py", "--program", "nope"),
@@ -66,6 +68,12 @@ class CommandLineTest(unittest.TestCase):
             self.assertEqual(done.returncode, 2, case)
             self.assertIn("usage:", done.stderr, case)
             self.assertEqual(done.stdout, "", case)
+
+    def test_peers_cannot_be_fetched(self):
+        with tempfile.TemporaryDirectory() as cache:
+            done = run("compare.py", "--fetch-peers=http://127.0.0.1:1/debian", XDG_CACHE_HOME=cache)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertRegex(done.stderr, r"^compare: --fetch-peers: cannot read http://127\.0\.0\.1:1/debian: [^\n]+\n$")
 
     def test_help(self):
         for script in ("compare.py", "instructions.py", "real_programs.py"):

@@ -40,6 +40,9 @@ PEERS_WHEN_NAMED = {
     "hardened_malloc": ("libhardened_malloc.so", "libhardened_malloc*.so"),
 }
 
+# Peers that --fetch-peers has unpacked: a folder for each, with a file VERSION.
+PEER_CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "hakmem", "peers")
+
 LIBRARY_DIRS = (
     "/usr/local/lib",
     "/usr/local/lib64",
@@ -48,6 +51,7 @@ LIBRARY_DIRS = (
     "/usr/lib64",
     "/usr/lib",
     "/usr/lib/llvm-*/lib/clang/*/lib/linux",
+    os.path.join(PEER_CACHE, "*", "usr", "lib", "*-linux-gnu"),
 )
 
 
@@ -88,6 +92,18 @@ class Allocator:
             if self.kind == "hakmem" and profile in self.name and profile not in version.split():
                 return f"{library} is {kind} {version}"
         return None
+
+
+def fetched(allocator: Allocator) -> Optional[str]:
+    """Package, version and release of a peer from the cache; None for one that is installed."""
+    place = os.path.join(PEER_CACHE, allocator.name)
+    if not allocator.path or not allocator.path.startswith(place + os.sep):
+        return None
+    try:
+        with open(os.path.join(place, "VERSION"), encoding="utf-8") as file:
+            return file.read().strip()
+    except OSError:
+        return "a package of unknown version"
 
 
 def built_file(name: str) -> Optional[str]:
