@@ -181,9 +181,8 @@ def page_options(parser: cli.Parser, args: argparse.Namespace) -> None:
                 args.latency = json.load(file)
             if args.latency["format"] != 1:
                 raise ValueError("another format")
-            page.latency_charts(args.latency)
-            args.latency["allocators"].items()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            page.check_latency(args.latency)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             parser.error(f"--latency: {path} is no result of //bench:latency: {error}")
 
 

@@ -324,7 +324,11 @@ class PageTest(unittest.TestCase):
 
     def test_bad_latency_files(self):
         with tempfile.TemporaryDirectory() as directory:
-            for name, text in (("a", "no json"), ("b", "[]"), ("c", '{"format": 2}'), ("d", '{"format": 1}')):
+            whole = ('{"format": 1, "allocators": {"glibc": "x"}, "points": ["p50"], '
+                     '"summary": {"none": {"calloc": {"glibc": {"p50": VALUE}}}}}')
+            wrong = [whole.replace("VALUE", value) for value in ('"x"', "-1", "Infinity", "[1]")]
+            for name, text in zip("abcdefghij", ["no json", "[]", '{"format": 2}', '{"format": 1}', whole[:-9], "[" * 100000,
+                                                 *wrong]):
                 with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
                     file.write(text)
                 done = run("compare.py", "--html", "x.html", "--latency", name, BUILD_WORKING_DIRECTORY=directory)

@@ -139,6 +139,13 @@ def _svg(chart: Chart, colours: Dict[str, int]) -> str:
     return "".join(out) + "</svg>"
 
 
+def check_latency(document: Dict) -> None:
+    """Draws all of a result of //bench:latency, so that a wrong one is noticed before the rounds and not after them."""
+    for chart in latency_charts(document):
+        _svg(chart, {name: 0 for name in chart.lines})
+    document["allocators"].items()
+
+
 def _legend(names: Sequence[str], colours: Dict[str, int]) -> str:
     return '<div class="legend">' + "".join(
         f'<span><span class="swatch b{colours[name]}"></span>{escape(name)}</span>' for name in names) + "</div>"

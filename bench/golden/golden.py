@@ -104,9 +104,26 @@ def compare(profiles: List[str], table: Dict[str, Rows]) -> List[str]:
     return lines
 
 
+class TableError(Exception):
+    """A table is cut or of another form; the message names it."""
+
+
+def read_rows(path: str, length: int) -> Dict[str, Rows]:
+    """A file of tables whose rows have a name and `length` whole numbers."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            table = json.load(file)
+        right = all(len(row) == length and all(type(number) is int and number >= 0 for number in row)
+                    for rows in table.values() for row in rows.values())
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise TableError(f"{os.path.basename(path)} is cut, or no golden table: {error}") from None
+    if not right:
+        raise TableError(f"{os.path.basename(path)} is no golden table: not every row has {length} numbers")
+    return table
+
+
 def read_table() -> Dict[str, Rows]:
-    with open(os.path.join(HERE, "golden.json"), encoding="utf-8") as file:
-        return json.load(file)
+    return read_rows(os.path.join(HERE, "golden.json"), len(paths.KINDS))
 
 
 def check(profiles: List[str], out: TextIO) -> int:
@@ -138,6 +155,8 @@ def main(argv: List[str]) -> int:
             return check(profiles, sys.stdout)
         write(profiles, os.environ.get("BUILD_WORKSPACE_DIRECTORY", os.getcwd()))
         return 0
+    except TableError as error:
+        parser.error(str(error))
     except (paths.PathError, OSError, subprocess.SubprocessError) as error:
         parser.fail(str(error))
 

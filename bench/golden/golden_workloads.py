@@ -131,7 +131,8 @@ def as_json(table: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
     """One line for each workload, so that a change shows what it changed."""
     found = []
     for key in sorted(table):
-        rows = ",\n".join(f"  {json.dumps(run.workload)}: {json.dumps(list(table[key][run.workload]))}" for run in RUNS)
+        rows = ",\n".join(f"  {json.dumps(run.workload)}: {json.dumps(list(table[key][run.workload]))}" for run in RUNS
+                          if run.workload in table[key])
         found.append(f"{json.dumps(key)}: {{\n{rows}\n }}")
     return "{\n " + ",\n ".join(found) + "\n}\n"
 
@@ -155,7 +156,7 @@ def page(table: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
     for run in RUNS:
         lines += [f"## {run.workload}", "", f"{run.what[0].upper()}{run.what[1:]}.", "",
                   "| build | operations | instructions | an operation |", "| --- | ---: | ---: | ---: |"]
-        for key in sorted(table):
+        for key in sorted(key for key in table if run.workload in table[key]):
             instructions, operations = table[key][run.workload]
             lines.append(f"| {key} | {operations:,} | {instructions:,} | {instructions / operations:.2f} |")
         lines.append("")
@@ -163,8 +164,7 @@ def page(table: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
 
 
 def read_table() -> Dict[str, Dict[str, List[int]]]:
-    with open(os.path.join(HERE, "workloads.json"), encoding="utf-8") as file:
-        return json.load(file)
+    return golden.read_rows(os.path.join(HERE, "workloads.json"), 2)
 
 
 def check(profiles: Sequence[str], out: TextIO) -> int:
@@ -196,6 +196,8 @@ def main(argv: List[str]) -> int:
             return check(profiles, sys.stdout)
         write(profiles, os.environ.get("BUILD_WORKSPACE_DIRECTORY", os.getcwd()))
         return 0
+    except golden.TableError as error:
+        parser.error(str(error))
     except (CountError, golden.paths.PathError, OSError, ValueError, subprocess.SubprocessError) as error:
         parser.fail(str(error))
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The golden instructions of six workloads: the tool, and whether this build has them."""
 
+import contextlib
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 from bench.golden import golden_workloads as tool
 from bench.workloads import table
@@ -82,6 +84,22 @@ class CommandLineTest(unittest.TestCase):
             done = self.run_tool(*case)
             self.assertEqual((done.returncode, done.stdout), (2, ""), case)
             self.assertIn("usage:", done.stderr, case)
+
+    def test_a_table_that_is_cut_or_of_another_form(self):
+        whole = tool.as_json({"b": {run.workload: [30, 4] for run in tool.RUNS}})
+        for text in (whole[:-9], "", "[]", "[1]", '{"b": 1}', '{"b": {"large": [1]}}', '{"b": {"large": [1, "2"]}}',
+                     '{"b": {"large": [1, -2]}}', "[" * 100000):
+            with tempfile.TemporaryDirectory() as directory:
+                for name in ("workloads.json", "golden.json"):
+                    with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
+                        file.write(text)
+                for module, name in ((tool, "workloads.json"), (tool.golden, "golden.json")):
+                    said = io.StringIO()
+                    with unittest.mock.patch.object(module, "HERE", directory), contextlib.redirect_stderr(said), \
+                            self.assertRaises(SystemExit) as ended:
+                        module.main([])
+                    self.assertEqual(ended.exception.code, 2, text[:40])
+                    self.assertRegex(said.getvalue(), f"^golden\\w*: {name} is [^\n]+\nusage: ")
 
     def test_without_valgrind(self):
         with tempfile.TemporaryDirectory() as empty:
