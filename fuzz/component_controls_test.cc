@@ -372,11 +372,22 @@ TEST(ReleasePolicyControl, DeadlineALittleEarly) {
 
 TEST(ReleasePolicyControl, LeanAtTheTarget) {
   ReleasePolicyCalls calls;
-  calls.eagerly = [](const hak_lean_facts *facts) {
-    return facts->mode != HAK_DECOMMIT_OFF && facts->committed >= facts->target &&
-           facts->free_bytes > facts->keep_free_bytes;
+  calls.eagerly = [](const hak_eager_facts *facts) {
+    hak_eager_facts lower = *facts;
+    if (lower.target != 0) lower.target--;
+    return hak_eager_mode(&lower);
   };
-  ExpectReleasePolicy(calls, "hak_should_release_eagerly");
+  ExpectReleasePolicy(calls, "hak_eager_mode");
+}
+
+TEST(ReleasePolicyControl, NothingIsEagerBeyondTheSoftLimit) {
+  ReleasePolicyCalls calls;
+  calls.eagerly = [](const hak_eager_facts *facts) {
+    hak_eager_facts without = *facts;
+    without.soft_limit = 0;
+    return hak_eager_mode(&without);
+  };
+  ExpectReleasePolicy(calls, "hak_eager_mode");
 }
 
 TEST(ReleasePolicyControl, SumWraps) {
@@ -392,7 +403,8 @@ TEST(ReleasePolicyControl, SumWraps) {
 TEST(ReleasePolicyControl, NextPurgeWraps) {
   ReleasePolicyCalls calls;
   calls.next_purge = [](uint64_t soft, uint64_t committed, uint64_t more) {
-    const uint64_t next = committed + more + soft / 32;
+    const uint64_t wanted = committed + more;
+    const uint64_t next = wanted + (wanted > soft ? wanted : soft) / 32;
     return soft == UINT64_MAX ? soft : next < soft ? soft : next;
   };
   ExpectReleasePolicy(calls, "hak_limit_next_purge");
@@ -400,7 +412,13 @@ TEST(ReleasePolicyControl, NextPurgeWraps) {
 
 TEST(ReleasePolicyControl, SoftForgetsTheGroup) {
   ReleasePolicyCalls calls;
-  calls.soft = [](uint64_t hard, uint64_t) { return hak_limit_soft(hard, 0); };
+  calls.soft = [](uint64_t hard, uint64_t, uint64_t setting) { return hak_limit_soft(hard, 0, setting); };
+  ExpectReleasePolicy(calls, "hak_limit_soft");
+}
+
+TEST(ReleasePolicyControl, SoftForgetsTheSetting) {
+  ReleasePolicyCalls calls;
+  calls.soft = [](uint64_t hard, uint64_t group, uint64_t) { return hak_limit_soft(hard, group, 0); };
   ExpectReleasePolicy(calls, "hak_limit_soft");
 }
 

@@ -102,17 +102,20 @@ class Input {
   }
 
   void Eagerly(const uint8_t *r) const {
-    const hak_lean_facts facts = {
+    const hak_eager_facts facts = {
         .mode = static_cast<hak_decommit_mode>(r[1] % 3),
         .committed = Scale(r[2]),
         .target = Scale(r[3]),
+        .soft_limit = Scale(r[6]),
         .free_bytes = Scale(r[4]),
         .keep_free_bytes = Scale(r[5]),
     };
-    bool wanted = facts.mode != HAK_DECOMMIT_OFF;
-    if (facts.committed <= facts.target) wanted = false;
-    if (facts.free_bytes <= facts.keep_free_bytes) wanted = false;
-    Check(calls_.eagerly(&facts) == wanted, "hak_should_release_eagerly");
+    hak_decommit_mode wanted = facts.mode;
+    if (facts.committed <= facts.target) wanted = HAK_DECOMMIT_OFF;
+    const bool beyond = facts.soft_limit > 0 && facts.committed > facts.soft_limit;
+    if (beyond && facts.free_bytes > facts.soft_limit / 32) wanted = HAK_DECOMMIT_DONTNEED;
+    if (facts.free_bytes <= facts.keep_free_bytes) wanted = HAK_DECOMMIT_OFF;
+    Check(calls_.eagerly(&facts) == wanted, "hak_eager_mode");
   }
 
   // Shares of a heap, with a minimum for each.
@@ -148,12 +151,15 @@ class Input {
   void SoftLimit(const uint8_t *r) const {
     const uint64_t hard = Scale(r[1]);
     const uint64_t group = Scale(r[2]);
+    const uint64_t setting = Scale(r[3]);
     const uint64_t lower = LeastOf(hard == 0 ? UINT64_MAX : hard, group == 0 ? UINT64_MAX : group);
-    Check(calls_.soft(hard, group) == (lower == UINT64_MAX ? UINT64_MAX : lower - lower / 8), "hak_limit_soft");
+    const uint64_t near = lower == UINT64_MAX ? UINT64_MAX : lower - lower / 8;
+    Check(calls_.soft(hard, group, setting) == LeastOf(near, setting == 0 ? UINT64_MAX : setting), "hak_limit_soft");
   }
 
   static uint64_t NaiveNextPurge(uint64_t soft, uint64_t committed, uint64_t more) {
-    const Wide next = Wide{committed} + more + soft / 32;
+    const Wide wanted = Wide{committed} + more;
+    const Wide next = wanted + (wanted > soft ? wanted : Wide{soft}) / 32;
     if (soft == UINT64_MAX || next > UINT64_MAX) return UINT64_MAX;
     return next < soft ? soft : static_cast<uint64_t>(next);
   }

@@ -19,13 +19,13 @@ namespace hak_fuzz {
 // The functions under test; controls replace one of them.
 struct ReleasePolicyCalls {
   hak_release_verdict (*superslab)(const hak_release_facts *facts) = hak_release_superslab;
-  bool (*eagerly)(const hak_lean_facts *facts) = hak_should_release_eagerly;
+  hak_decommit_mode (*eagerly)(const hak_eager_facts *facts) = hak_eager_mode;
   bool (*before_growth)(uint64_t free_bytes, uint64_t heap_bytes) = hak_should_empty_before_growth;
   bool (*pages)(uint64_t free_bytes, uint64_t heap_bytes) = hak_should_purge_pages;
   bool (*watch)(uint64_t free, uint64_t committed) = hak_should_watch;
   uint64_t (*slice_us)(uint64_t elapsed_ms) = hak_release_slice_us;
   hak_limit_verdict (*judge)(const hak_limit_facts *facts) = hak_limit_judge;
-  uint64_t (*soft)(uint64_t hard, uint64_t control_group) = hak_limit_soft;
+  uint64_t (*soft)(uint64_t hard, uint64_t control_group, uint64_t setting) = hak_limit_soft;
   uint64_t (*next_purge)(uint64_t soft, uint64_t committed, uint64_t more) = hak_limit_next_purge;
   bool (*admit)(uint64_t more) = hak_limit_admit;
   void (*purged)(uint64_t more) = hak_limit_purged;

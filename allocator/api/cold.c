@@ -21,6 +21,7 @@
 #include "allocator/observe/stats_page.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/guard_budget.h"
+#include "allocator/policy/memory_limit.h"
 
 // Where a function of this file was called.
 #define CALLER __builtin_return_address(0)
@@ -72,7 +73,9 @@ static HAK_COLD void *take_after_release(uint32_t class_id, bool aligned, bool *
   void *block = NULL;
   for (uint32_t retries = 0; block == NULL && should_try_again(retries, hak_class_usable(class_id), HAK_SLAB_SIZE);
        retries++) {
+    hak_limit_exempt(true);
     block = take_once(class_id, aligned, fresh);
+    hak_limit_exempt(false);
   }
   return block;
 }
@@ -119,7 +122,9 @@ HAK_INLINE void *take_medium(size_t size) {
 static HAK_COLD void *large_after_release(size_t size, size_t align, bool zero) {
   void *block = NULL;
   for (uint32_t retries = 0; block == NULL && should_try_again(retries, size, size); retries++) {
+    hak_limit_exempt(true);
     block = hak_large_alloc(size, align, zero, true);
+    hak_limit_exempt(false);
   }
   return block;
 }

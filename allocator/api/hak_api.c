@@ -12,13 +12,16 @@
 #include "allocator/api/uncached.h"
 #include "allocator/gate/gate.h"
 #include "allocator/gate/gate_now.h"
+#include "allocator/gate/gate_row.h"
 #include "allocator/large/large.h"
 #include "allocator/observe/heap_walk.h"
 #include "allocator/observe/owns.h"
 #include "allocator/observe/pressure.h"
 #include "allocator/observe/statistics.h"
 #include "allocator/observe/verify.h"
+#include "allocator/os/bytes.h"
 #include "allocator/os/report.h"
+#include "allocator/policy/memory_limit.h"
 
 void *hak_malloc(size_t size) { return hak_entry_malloc(size); }
 void *hak_calloc(size_t count, size_t size) { return hak_entry_calloc(count, size); }
@@ -95,7 +98,12 @@ const char *hak_config_get(const char *name, const char **origin) {
 }
 
 int hak_config_set(const char *name, const char *value) {
-  return name != NULL && value != NULL ? hak_process_configure(name, value) : EINVAL;
+  if (name == NULL || value == NULL) return EINVAL;
+  const int error = hak_process_configure(name, value);
+  // What is free beyond a lower soft limit is returned now: the program may make no more calls that would do it.
+  const bool soft = !HAK_FAST && error == 0 && hak_text_is(name, hak_gates[HAK_GATE_SOFT_LIMIT].name);
+  if (soft && hak_limit_is_beyond_setting()) hak_release_all(0);
+  return error;
 }
 
 int hak_pressure_set(void (*callback)(const hak_pressure *pressure, void *context), void *context) {

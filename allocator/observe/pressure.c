@@ -179,11 +179,12 @@ static HAK_COLD bool report(uint32_t reason, size_t size) {
 }
 
 HAK_COLD void hak_pressure_near(size_t size) {
-  // The heap grows by at least a slab.
+  const uint64_t hard = HAK_SETTING(memory_limit_bytes);
+  // The heap grows by at least a slab. Beyond HAKMEM_SOFT_LIMIT_MB nothing fails, so it does not count.
   const struct hak_limit_facts facts = {.committed = hak_commit_now(),
                                         .more = size > HAK_SLAB_SIZE ? size : HAK_SLAB_SIZE,
-                                        .purge_at = hak_limit_totals().soft,
-                                        .hard = HAK_SETTING(memory_limit_bytes)};
+                                        .purge_at = hak_limit_soft(hard, hak_limit_totals().group, 0),
+                                        .hard = hard};
   if (hak_limit_is_near(&facts)) report(HAK_PRESSURE_NEAR, size);
 }
 

@@ -197,7 +197,7 @@ HAK_COLD void hak_statistics_gather_all(struct hak_all_statistics *all) {
   const uint64_t group = hak_limit_totals().group;
   all->memory_limit = memory != 0 ? memory : UINT64_MAX;
   all->group_limit = group != 0 ? group : UINT64_MAX;
-  all->purge_limit = hak_limit_soft(memory, group);
+  all->purge_limit = hak_limit_soft(memory, group, HAK_SETTING(soft_limit_bytes));
 }
 
 HAK_COLD void hak_statistics_for_each(const hak_stats *stats,

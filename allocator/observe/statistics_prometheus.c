@@ -37,7 +37,7 @@
   X(lazy_bytes, "lazy_bytes", "Bytes that the kernel may take when it needs them.") \
   X(deadline_releases, "deadline_releases_total", "Superslabs whose free memory was returned in time.") \
   X(deadline_bytes, "deadline_released_bytes_total", "Bytes returned at the deadline.") \
-  X(lean_decommits, "lean_decommits_total", "Slabs that LEAN decommitted as soon as they were free.") \
+  X(lean_decommits, "lean_decommits_total", "Slabs that were decommitted as soon as they were free.") \
   X(lean_bytes, "lean_released_bytes_total", "Bytes that LEAN returned at once.") \
   X(superslabs_unmapped, "superslabs_unmapped_total", "Superslabs returned with their addresses.") \
   X(superslabs_prewarmed, "superslabs_prewarmed_total", "Superslabs populated at the start.") \

@@ -140,12 +140,13 @@ static uint64_t bound(void) HAK_REQUIRES(hak_mapping_mutex) {
 }
 
 static bool returns_eagerly(const struct hak_run *run) {
-  const struct hak_lean_facts facts = {.mode = HAK_SETTING(lean_decommit),
-                                       .committed = hak_commit_now(),
-                                       .target = HAK_SETTING(lean_target_bytes),
-                                       .free_bytes = hak_free_runs_dirty() + run->dirty,
-                                       .keep_free_bytes = 0};
-  return hak_should_release_eagerly(&facts);
+  const struct hak_eager_facts facts = {.mode = HAK_SETTING(lean_decommit),
+                                        .committed = hak_commit_now(),
+                                        .target = HAK_SETTING(lean_target_bytes),
+                                        .soft_limit = HAK_SETTING(soft_limit_bytes),
+                                        .free_bytes = hak_free_runs_dirty() + run->dirty,
+                                        .keep_free_bytes = 0};
+  return hak_eager_mode(&facts) != HAK_DECOMMIT_OFF;
 }
 
 // Marks a run that a program freed as holding memory, and makes it free.

@@ -19,17 +19,19 @@ bool hak_limit_is_near(const struct hak_limit_facts *facts) {
   return wanted > facts->purge_at && (facts->hard == 0 || wanted <= facts->hard);
 }
 
-uint64_t hak_limit_soft(uint64_t hard, uint64_t control_group) {
+uint64_t hak_limit_soft(uint64_t hard, uint64_t control_group, uint64_t setting) {
   uint64_t lower = hard != 0 ? hard : UINT64_MAX;
   if (control_group != 0 && control_group < lower) lower = control_group;
-  return lower == UINT64_MAX ? UINT64_MAX : lower - lower / 8;
+  const uint64_t near = lower == UINT64_MAX ? UINT64_MAX : lower - lower / 8;
+  return setting != 0 && setting < near ? setting : near;
 }
 
 uint64_t hak_limit_next_purge(uint64_t soft, uint64_t committed, uint64_t more) {
   if (soft == UINT64_MAX) return UINT64_MAX;
   uint64_t next;
-  if (__builtin_add_overflow(committed, more, &next) || next > UINT64_MAX - soft / 32) return UINT64_MAX;
-  next += soft / 32;
+  if (__builtin_add_overflow(committed, more, &next)) return UINT64_MAX;
+  const uint64_t step = (next > soft ? next : soft) / 32;
+  if (__builtin_add_overflow(next, step, &next)) return UINT64_MAX;
   return next < soft ? soft : next;
 }
 
@@ -54,30 +56,43 @@ uint64_t hak_commit_now(void) { return LOAD(committed); }
 // Determines the soft limit.
 static HAK_COLD void find_soft_limit(void) {
   uint64_t hard;
+  uint64_t setting;
   do {
     hard = HAK_SETTING(memory_limit_bytes);
-    const uint64_t soft = hak_limit_soft(hard, LOAD(group));
+    setting = HAK_SETTING(soft_limit_bytes);
+    const uint64_t soft = hak_limit_soft(hard, LOAD(group), setting);
     // Acquire: pairs with hak_limit_changed. If this exchange comes after it, the next line reads the new limits; if
     // before, hak_limit_changed leaves a zero, and the next caller determines it again. Release: the same between two
     // callers.
     if (atomic_exchange_explicit(&account.soft, soft, memory_order_acq_rel) != soft) STORE(purge_at, soft);
-  } while (hard != HAK_SETTING(memory_limit_bytes));
+  } while (hard != HAK_SETTING(memory_limit_bytes) || setting != HAK_SETTING(soft_limit_bytes));
 }
 
-static enum hak_limit_verdict judge(uint64_t committed, uint64_t more) {
+// 0 and UINT64_MAX: no point at which to purge.
+static enum hak_limit_verdict judge(uint64_t committed, uint64_t more, uint64_t purge_at) {
   const struct hak_limit_facts facts = {.committed = committed,
                                         .more = more,
-                                        .purge_at = LOAD(purge_at) != 0 ? LOAD(purge_at) : UINT64_MAX,
+                                        .purge_at = purge_at != 0 ? purge_at : UINT64_MAX,
                                         .hard = HAK_SETTING(memory_limit_bytes)};
   return hak_limit_judge(&facts);
 }
 
-bool hak_limit_has_room(uint64_t more) { return judge(LOAD(committed), more) == HAK_LIMIT_GROW; }
+bool hak_limit_has_room(uint64_t more) { return judge(LOAD(committed), more, LOAD(purge_at)) == HAK_LIMIT_GROW; }
+
+// Of the calling thread. The form without a call: the model initial-exec needs no memory from the dynamic linker.
+static _Thread_local bool is_exempt __attribute__((tls_model("initial-exec")));
+
+void hak_limit_exempt(bool exempt) { is_exempt = exempt; }
+
+bool hak_limit_is_beyond_setting(void) {
+  const uint64_t setting = HAK_SETTING(soft_limit_bytes);
+  return setting != 0 && LOAD(committed) > setting;
+}
 
 bool hak_limit_admit(uint64_t more) {
   const uint64_t committed = LOAD(committed);
   if (HAK_UNLIKELY(LOAD(soft) == 0)) find_soft_limit();
-  switch (judge(committed, more)) {
+  switch (judge(committed, more, is_exempt ? 0 : LOAD(purge_at))) {
     case HAK_LIMIT_GROW:
       return true;
     case HAK_LIMIT_PURGE:

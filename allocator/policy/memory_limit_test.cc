@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "allocator/os/cgroup.h"
@@ -95,21 +96,34 @@ TEST(LimitJudge, SomeCases) {
 }
 
 TEST(LimitSoft, IsSevenEighthsOfTheLowerLimit) {
-  EXPECT_EQ(hak_limit_soft(0, 0), kNone);
+  EXPECT_EQ(hak_limit_soft(0, 0, 0), kNone);
   for (const uint64_t limit : {uint64_t{8}, 64 * kMiB, uint64_t{1} << 40, uint64_t{1} << 63}) {
-    EXPECT_EQ(hak_limit_soft(limit, 0), limit / 8 * 7);
-    EXPECT_EQ(hak_limit_soft(0, limit), limit / 8 * 7);
-    EXPECT_EQ(hak_limit_soft(limit, limit + 8), limit / 8 * 7);
-    EXPECT_EQ(hak_limit_soft(limit + 8, limit), limit / 8 * 7);
+    EXPECT_EQ(hak_limit_soft(limit, 0, 0), limit / 8 * 7);
+    EXPECT_EQ(hak_limit_soft(0, limit, 0), limit / 8 * 7);
+    EXPECT_EQ(hak_limit_soft(limit, limit + 8, 0), limit / 8 * 7);
+    EXPECT_EQ(hak_limit_soft(limit + 8, limit, 0), limit / 8 * 7);
   }
   // The soft limit is never 0, which would mean "not known", and never above the hard limit.
   for (uint64_t limit = 1; limit < 100; limit++) {
-    EXPECT_GE(hak_limit_soft(limit, 0), 1u) << limit;
-    EXPECT_LE(hak_limit_soft(limit, 0), limit);
-    EXPECT_EQ(hak_limit_soft(limit, 0), limit - limit / 8);
+    EXPECT_GE(hak_limit_soft(limit, 0, 0), 1u) << limit;
+    EXPECT_LE(hak_limit_soft(limit, 0, 0), limit);
+    EXPECT_EQ(hak_limit_soft(limit, 0, 0), limit - limit / 8);
   }
-  EXPECT_EQ(hak_limit_soft(UINT64_MAX, 0), kNone);
-  EXPECT_LT(hak_limit_soft(UINT64_MAX - 1, 0), UINT64_MAX - 1);
+  EXPECT_EQ(hak_limit_soft(UINT64_MAX, 0, 0), kNone);
+  EXPECT_LT(hak_limit_soft(UINT64_MAX - 1, 0, 0), UINT64_MAX - 1);
+}
+
+// The setting is taken as it is, because no request fails beyond it.
+TEST(LimitSoft, IsTheSettingIfThatIsLower) {
+  EXPECT_EQ(hak_limit_soft(0, 0, 1), 1u);
+  EXPECT_EQ(hak_limit_soft(0, 0, 64 * kMiB), 64 * kMiB);
+  for (const auto &[hard, group] : {std::pair{64 * kMiB, uint64_t{0}}, std::pair{uint64_t{0}, 64 * kMiB}}) {
+    EXPECT_EQ(hak_limit_soft(hard, group, 56 * kMiB - 1), 56 * kMiB - 1);
+    EXPECT_EQ(hak_limit_soft(hard, group, 56 * kMiB), 56 * kMiB);
+    EXPECT_EQ(hak_limit_soft(hard, group, 56 * kMiB + 1), 56 * kMiB);
+    EXPECT_EQ(hak_limit_soft(hard, group, 64 * kMiB), 56 * kMiB);
+    EXPECT_EQ(hak_limit_soft(hard, group, UINT64_MAX), 56 * kMiB);
+  }
 }
 
 TEST(LimitNextPurge, IsTheSoftLimitOrALittleAboveWhatIsWanted) {
@@ -119,19 +133,20 @@ TEST(LimitNextPurge, IsTheSoftLimitOrALittleAboveWhatIsWanted) {
   EXPECT_EQ(hak_limit_next_purge(3200, 1000, 500), 3200u);
   EXPECT_EQ(hak_limit_next_purge(3200, 3100, 0), 3200u);
   EXPECT_EQ(hak_limit_next_purge(3200, 3200, 0), 3300u);
-  EXPECT_EQ(hak_limit_next_purge(3200, 4000, 50), 4150u);
-  EXPECT_EQ(hak_limit_next_purge(3200, 0, 4000), 4100u);
+  EXPECT_EQ(hak_limit_next_purge(3200, 3199, 0), 3299u);
+  EXPECT_EQ(hak_limit_next_purge(3200, 4000, 50), 4050u + 126u);
+  EXPECT_EQ(hak_limit_next_purge(3200, 0, 4000), 4125u);
+  EXPECT_EQ(hak_limit_next_purge(3200, 32000, 32000), 66000u);
   // The point cannot be above the largest number.
   EXPECT_EQ(hak_limit_next_purge(3200, UINT64_MAX, 0), kNone);
-  EXPECT_EQ(hak_limit_next_purge(3200, UINT64_MAX - 99, 0), kNone);
-  EXPECT_EQ(hak_limit_next_purge(3200, UINT64_MAX - 100, 0), kNone);
-  EXPECT_EQ(hak_limit_next_purge(3200, UINT64_MAX - 101, 0), UINT64_MAX - 1);
+  EXPECT_EQ(hak_limit_next_purge(3200, UINT64_MAX / 33 * 32 + 64, 0), kNone);
+  EXPECT_EQ(hak_limit_next_purge(3200, UINT64_MAX / 33 * 32, 0), UINT64_MAX / 33 * 33);
   EXPECT_EQ(hak_limit_next_purge(3200, UINT64_MAX - 5, 6), kNone);
   EXPECT_EQ(hak_limit_next_purge(UINT64_MAX - 1, 0, 0), UINT64_MAX - 1);
 }
 
-// Whatever a purge left, the growth that caused it does not cause another one. The next purge comes after a 32nd of the
-// soft limit more, and never below the soft limit.
+// Whatever a purge left, the growth that caused it does not cause another one. The next purge comes after a 32nd more
+// of the soft limit or of what was wanted, and never below the soft limit.
 TEST(LimitNextPurge, LetsTheGrowthThroughThatAskedForIt) {
   hak_unit::Random random(1);
   const auto number = [&random] { return random.Next() >> random.Below(64); };
@@ -141,7 +156,8 @@ TEST(LimitNextPurge, LetsTheGrowthThroughThatAskedForIt) {
     EXPECT_GE(next, soft) << soft << ' ' << committed << ' ' << more;
     EXPECT_NE(Judge(committed, more, next, 0), HAK_LIMIT_PURGE) << soft << ' ' << committed << ' ' << more;
     if (next != soft && next != kNone) {
-      EXPECT_EQ(next - committed - more, soft / 32) << soft << ' ' << committed;
+      const uint64_t wanted = committed + more;
+      EXPECT_EQ(next - wanted, (wanted > soft ? wanted : soft) / 32) << soft << ' ' << committed;
     }
     EXPECT_GE(hak_limit_next_purge(soft, committed | 1, more), next);  // the more is committed, the later the purge
   }
@@ -234,7 +250,7 @@ void WithALimit() {
   EXPECT_TRUE(hak_limit_admit(6 * kMiB + 1));
   EXPECT_TRUE(hak_limit_admit(6 * kMiB + 1 + 56 * kMiB / 32));
   ExpectTotals(56 * kMiB, 1, 0);
-  EXPECT_FALSE(hak_limit_admit(6 * kMiB + 2 + 56 * kMiB / 32));
+  EXPECT_FALSE(hak_limit_admit(6 * kMiB + 2 + (56 * kMiB + 1) / 32));
   ExpectTotals(56 * kMiB, 2, 0);
   // Growth is admitted up to the hard limit and not a byte further, purged or not.
   hak_limit_purged(14 * kMiB);
@@ -257,9 +273,47 @@ void WithALimit() {
 
 TEST(Admission, TheLimitIsKeptToTheByte) { HAK_EXPECT_PASSES_IN_CHILD(WithALimit()); }
 
+void WithASoftLimit() {
+  Configure(0, false);
+  hak_config.soft_limit_bytes = 64 * kMiB;
+  EXPECT_TRUE(hak_limit_admit(64 * kMiB));
+  EXPECT_FALSE(hak_limit_is_beyond_setting());
+  hak_commit_add(64 * kMiB);
+  EXPECT_FALSE(hak_limit_is_beyond_setting());
+  EXPECT_FALSE(hak_limit_admit(1));
+  ExpectTotals(64 * kMiB, 1, 0);
+  hak_limit_purged(kMiB);
+  EXPECT_TRUE(hak_limit_admit(kMiB));
+  hak_commit_add(100 * kMiB);
+  EXPECT_TRUE(hak_limit_is_beyond_setting());
+  // Another thread has taken the room since the purge. Whoever purged is let through all the same, others are not.
+  EXPECT_FALSE(hak_limit_admit(kMiB));
+  hak_limit_exempt(true);
+  EXPECT_TRUE(hak_limit_admit(1024 * kMiB));
+  EXPECT_FALSE(hak_limit_has_room(kMiB));
+  bool other = true;
+  std::thread([&other] { other = hak_limit_admit(kMiB); }).join();
+  EXPECT_FALSE(other);
+  // The hard limit holds for it too.
+  hak_config.memory_limit_bytes = 512 * kMiB;
+  EXPECT_TRUE(hak_limit_admit(348 * kMiB));
+  EXPECT_FALSE(hak_limit_admit(348 * kMiB + 1));
+  hak_limit_exempt(false);
+  ExpectTotals(64 * kMiB, 3, 1);
+  EXPECT_FALSE(hak_limit_admit(kMiB));
+  hak_config.soft_limit_bytes = 0;
+  hak_config.memory_limit_bytes = 0;
+  hak_limit_changed();
+  EXPECT_TRUE(hak_limit_admit(1024 * kMiB));
+  EXPECT_FALSE(hak_limit_is_beyond_setting());
+  EXPECT_EQ(hak_limit_totals().soft, kNone);
+}
+
+TEST(Admission, TheSoftLimitHoldsOnlyUntilMemoryWasReturned) { HAK_EXPECT_PASSES_IN_CHILD(WithASoftLimit()); }
+
 // Growth alone never makes it read the control group or the configuration again.
 void ReadWhenAsked() {
-  const auto soft = [](uint64_t limit) { return hak_limit_soft(limit, hak_os_cgroup_limit()); };
+  const auto soft = [](uint64_t limit) { return hak_limit_soft(limit, hak_os_cgroup_limit(), 0); };
   const auto admit_at = [](uint64_t committed) {
     hak_commit_add(committed - hak_commit_now());
     hak_limit_admit(0);
@@ -312,7 +366,7 @@ void SameLimitSamePoint() {
   ASSERT_TRUE(hak_limit_admit(soft));
   hak_commit_add(1 * kMiB);
   hak_limit_read_group();
-  ASSERT_EQ(hak_limit_soft(64 * kMiB, hak_os_cgroup_limit()), soft) << "the system's own limit is lower";
+  ASSERT_EQ(hak_limit_soft(64 * kMiB, hak_os_cgroup_limit(), 0), soft) << "the system's own limit is lower";
   EXPECT_TRUE(hak_limit_admit(soft - 1 * kMiB));
   EXPECT_EQ(hak_limit_totals().soft, soft);
   EXPECT_EQ(hak_limit_totals().purges, 0u);

@@ -18,9 +18,11 @@ enum hak_release_verdict hak_release_superslab(const struct hak_release_facts *f
   return HAK_RELEASE_DECOMMIT;
 }
 
-bool hak_should_release_eagerly(const struct hak_lean_facts *facts) {
-  return facts->mode != HAK_DECOMMIT_OFF && facts->committed > facts->target &&
-         facts->free_bytes > facts->keep_free_bytes;
+enum hak_decommit_mode hak_eager_mode(const struct hak_eager_facts *facts) {
+  if (facts->free_bytes <= facts->keep_free_bytes) return HAK_DECOMMIT_OFF;
+  const bool beyond = facts->soft_limit != 0 && facts->committed > facts->soft_limit;
+  if (beyond && facts->free_bytes > facts->soft_limit / 32) return HAK_DECOMMIT_DONTNEED;
+  return facts->committed > facts->target ? facts->mode : HAK_DECOMMIT_OFF;
 }
 
 bool hak_should_empty_before_growth(uint64_t free_bytes, uint64_t heap_bytes) {

@@ -31,15 +31,18 @@ enum hak_release_verdict {
 // What to do with the free memory of one superslab.
 enum hak_release_verdict hak_release_superslab(const struct hak_release_facts *facts);
 
-// Whether LEAN returns the memory of a slab as soon as it is free.
-struct hak_lean_facts {
+// How the memory of a slab or run is returned as soon as it is free; HAK_DECOMMIT_OFF: it is not. LEAN decides by its
+// mode and target. Beyond the soft limit it is returned so that the kernel takes it at once, but a 32nd of the limit
+// may stay: a program whose live memory is beyond the limit would otherwise make a system call at each free.
+struct hak_eager_facts {
   enum hak_decommit_mode mode;
   uint64_t committed;        // bytes now
-  uint64_t target;           // committed bytes up to which nothing is returned eagerly
-  uint64_t free_bytes;       // of all free slabs that may be resident
+  uint64_t target;           // committed bytes up to which LEAN returns nothing eagerly
+  uint64_t soft_limit;       // HAKMEM_SOFT_LIMIT_MB in bytes; 0: none
+  uint64_t free_bytes;       // of all free slabs, or runs, that may be resident
   uint64_t keep_free_bytes;  // how many of these may stay
 };
-bool hak_should_release_eagerly(const struct hak_lean_facts *facts);
+enum hak_decommit_mode hak_eager_mode(const struct hak_eager_facts *facts);
 
 // Whether a heap with `free_bytes` in slabs in use, out of `heap_bytes`, empties its caches before it takes fresh
 // memory: a slab that only cached blocks keep in use may then serve the request.

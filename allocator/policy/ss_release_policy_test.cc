@@ -81,7 +81,7 @@ TEST(ReleaseEagerly, EveryCombinationOfFewValues) {
       for (const uint64_t target : {uint64_t{0}, uint64_t{1}, uint64_t{9}, uint64_t{10}, uint64_t{11}, UINT64_MAX}) {
         for (const uint64_t free_bytes : {uint64_t{0}, uint64_t{1}, uint64_t{2}, UINT64_MAX}) {
           for (const uint64_t keep : {uint64_t{0}, uint64_t{1}, uint64_t{2}, UINT64_MAX}) {
-            hak_lean_facts facts = {};
+            hak_eager_facts facts = {};
             facts.mode = mode;
             facts.committed = committed;
             facts.target = target;
@@ -91,7 +91,7 @@ TEST(ReleaseEagerly, EveryCombinationOfFewValues) {
             if (mode == HAK_DECOMMIT_OFF) want = false;
             if (committed <= target) want = false;
             if (free_bytes <= keep) want = false;
-            EXPECT_EQ(hak_should_release_eagerly(&facts), want)
+            EXPECT_EQ(hak_eager_mode(&facts), want ? mode : HAK_DECOMMIT_OFF)
                 << mode << ' ' << committed << ' ' << target << ' ' << free_bytes << ' ' << keep;
             eager += want;
           }
@@ -100,6 +100,30 @@ TEST(ReleaseEagerly, EveryCombinationOfFewValues) {
     }
   }
   EXPECT_GT(eager, 0);
+}
+
+// Beyond the soft limit memory is returned whatever LEAN does, except what may stay.
+TEST(ReleaseEagerly, BeyondTheSoftLimit) {
+  const auto mode = [](hak_decommit_mode lean, uint64_t committed, uint64_t free_bytes, uint64_t keep = 0) {
+    hak_eager_facts facts = {};
+    facts.mode = lean;
+    facts.committed = committed;
+    facts.target = 100;
+    facts.soft_limit = 3200;
+    facts.free_bytes = free_bytes;
+    facts.keep_free_bytes = keep;
+    return hak_eager_mode(&facts);
+  };
+  for (const hak_decommit_mode lean : {HAK_DECOMMIT_OFF, HAK_DECOMMIT_FREE, HAK_DECOMMIT_DONTNEED}) {
+    EXPECT_EQ(mode(lean, 3200, 1000), lean);
+    EXPECT_EQ(mode(lean, 3201, 1000), HAK_DECOMMIT_DONTNEED);
+    EXPECT_EQ(mode(lean, UINT64_MAX, UINT64_MAX), HAK_DECOMMIT_DONTNEED);
+    EXPECT_EQ(mode(lean, 3201, 101), HAK_DECOMMIT_DONTNEED);
+    EXPECT_EQ(mode(lean, 3201, 100), lean);
+    EXPECT_EQ(mode(lean, 3201, 0), HAK_DECOMMIT_OFF);
+    EXPECT_EQ(mode(lean, 3201, 1000, 1000), HAK_DECOMMIT_OFF);
+    EXPECT_EQ(mode(lean, 3201, 1001, 1000), HAK_DECOMMIT_DONTNEED);
+  }
 }
 
 TEST(ReleaseSlice, IsATenthOfTheTimeSinceAndAtMostTwentyMilliseconds) {

@@ -10,7 +10,7 @@
 struct hak_pool_counters {
   uint64_t deadline_releases;    // superslabs whose free memory was returned at the deadline
   uint64_t deadline_bytes;       // and the bytes
-  uint64_t lean_decommits;       // times that LEAN decommitted a slab as soon as it was free
+  uint64_t lean_decommits;       // times that a slab was decommitted as soon as it was free (hak_eager_mode)
   uint64_t lean_bytes;           // and the bytes
   uint64_t unmapped_superslabs;  // returned with their addresses
   uint64_t prewarmed;            // superslabs populated at the start

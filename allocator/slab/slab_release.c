@@ -138,15 +138,17 @@ static bool release_due(uint64_t now) HAK_REQUIRES(hak_pool_mutex) {
 }
 
 void hak_pool_note_free(struct hak_superslab *ss, uint64_t now) {
-  const struct hak_lean_facts facts = {
+  const struct hak_eager_facts facts = {
       .mode = HAK_SETTING(lean_decommit),
       .committed = hak_commit_now(),
       .target = HAK_SETTING(lean_target_bytes),
+      .soft_limit = HAK_SETTING(soft_limit_bytes),
       .free_bytes = hak_pool_free_bytes(),
       .keep_free_bytes = HAK_SETTING(keep_free_bytes),
   };
-  if (hak_should_release_eagerly(&facts) && hak_refusal_is_over(&hak_decommit_refusal, now)) {
-    hak_pool.counters.lean_bytes += decommit_free(ss, facts.mode, now);
+  const enum hak_decommit_mode mode = hak_eager_mode(&facts);
+  if (mode != HAK_DECOMMIT_OFF && hak_refusal_is_over(&hak_decommit_refusal, now)) {
+    hak_pool.counters.lean_bytes += decommit_free(ss, mode, now);
     hak_pool.counters.lean_decommits++;
     if (ss->queued && !idle(ss)) hak_pool_dequeue(ss);
   }

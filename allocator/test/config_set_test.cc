@@ -197,6 +197,7 @@ std::vector<Setting> SettingsThatMayChange() {
   // Other values would refuse every request, guard every block, or print.
   const std::map<std::string, std::vector<std::string>> own = {
       {"HAKMEM_MEMORY_LIMIT_MB", {"0", "100000", "200000"}},
+      {"HAKMEM_SOFT_LIMIT_MB", {"0", "1", "4", "100000"}},
       {"HAKMEM_GUARD_SAMPLE", {"0", "2", "2000"}},
       {"HAKMEM_STATS_AT_EXIT", {"0"}},
   };

@@ -282,7 +282,7 @@ typedef struct hak_stats {
   uint64_t lazy_bytes;            // bytes that the kernel may take when it needs them (MADV_FREE, LEAN's FREE)
   uint64_t deadline_releases;     // superslabs whose free memory was returned at the deadline
   uint64_t deadline_bytes;        // the bytes of these
-  uint64_t lean_decommits;        // slabs that LEAN decommitted as soon as they were free
+  uint64_t lean_decommits;        // slabs that LEAN or a soft limit decommitted as soon as they were free
   uint64_t lean_bytes;            // the bytes of these
   uint64_t superslabs_unmapped;   // superslabs returned to the system with their addresses
   uint64_t superslabs_prewarmed;  // superslabs populated at the start
@@ -352,7 +352,7 @@ HAK_EXPORT const char *hak_config_get(const char *name, const char **origin) HAK
 // Changes a setting at run time; this overrides every other source. `name` and `value` are written as in the
 // environment. Setting HAKMEM_PROFILE changes every changeable setting that has no explicit value of its own. The
 // allocator's later decisions use the new value. Memory that it already keeps is returned during later calls, or by
-// hak_trim. The purge thread of HAKMEM_BACKGROUND starts at once, and ends within half a second.
+// hak_trim; what is free beyond a new HAKMEM_SOFT_LIMIT_MB, at once. The purge thread of HAKMEM_BACKGROUND starts at once, and ends within half a second.
 //
 // Returns 0, or an error with nothing changed: EINVAL for NULL, for an unknown name, for a value that the setting does
 // not accept, and for a memory limit below what the process already uses; EPERM for a setting that is read only at the

@@ -129,6 +129,45 @@ TEST(Limit, IsThatOfTheSetting) {
   tc_free(block);
 }
 
+TEST(Limit, EachKindIsASettingOfItsOwn) {
+  using Kind = New::LimitKind;
+  const auto setting = [](Kind kind) {
+    return std::string(
+        hak_config_get(kind == Kind::kSoft ? "HAKMEM_SOFT_LIMIT_MB" : "HAKMEM_MEMORY_LIMIT_MB", nullptr));
+  };
+  for (const Kind kind : {Kind::kSoft, Kind::kHard}) {
+    const Kind other = kind == Kind::kSoft ? Kind::kHard : Kind::kSoft;
+    EXPECT_EQ(New::GetMemoryLimit(kind), SIZE_MAX);
+    New::SetMemoryLimit((size_t{120} << 20) + 1048575, kind);
+    EXPECT_EQ(New::GetMemoryLimit(other), SIZE_MAX);
+    EXPECT_EQ(setting(other), "0");
+    if (IsFastBuild()) {
+      EXPECT_EQ(New::GetMemoryLimit(kind), SIZE_MAX);
+      continue;
+    }
+    EXPECT_EQ(New::GetMemoryLimit(kind), size_t{120} << 20);
+    EXPECT_EQ(setting(kind), "120");
+    // The hard limit refuses, and the soft one does not.
+    errno = 0;
+    void *const block = tc_malloc(size_t{200} << 20);
+    EXPECT_EQ(block == nullptr, kind == Kind::kHard);
+    EXPECT_EQ(errno, kind == Kind::kHard ? ENOMEM : 0);
+    tc_free(block);
+    // The most that the setting accepts, and more.
+    New::SetMemoryLimit(size_t{1} << 50, kind);
+    EXPECT_EQ(New::GetMemoryLimit(kind), size_t{1} << 50);
+    New::SetMemoryLimit((size_t{1} << 50) + (size_t{1} << 20), kind);
+    EXPECT_EQ(New::GetMemoryLimit(kind), SIZE_MAX);
+    New::SetMemoryLimit(size_t{120} << 20, kind);
+    // Below what is in use: a soft limit may be, a hard one is not accepted.
+    New::SetMemoryLimit(0, kind);
+    EXPECT_EQ(New::GetMemoryLimit(kind), size_t{kind == Kind::kSoft ? 1U : 120U} << 20);
+    New::SetMemoryLimit(SIZE_MAX, kind);
+    EXPECT_EQ(New::GetMemoryLimit(kind), SIZE_MAX);
+    EXPECT_EQ(setting(kind), "0");
+  }
+}
+
 TEST(Limit, OfAllThreadCachesIsThatOfTheSetting) {
   constexpr const char *kName = "tcmalloc.max_total_thread_cache_bytes";
   EXPECT_EQ(OldValue(kName), 0U);

@@ -122,6 +122,20 @@ inline bool Set(const char *name, size_t value) noexcept {
   return hak_config_set(name, first) == 0;
 }
 
+constexpr const char *kHardLimit = "HAKMEM_MEMORY_LIMIT_MB";
+constexpr const char *kSoftLimit = "HAKMEM_SOFT_LIMIT_MB";
+
+// A limit in bytes. For hakmem 0 is no limit, so a limit below 1 MiB is 1 MiB; one over 1 PiB, which is more than it
+// accepts, is none.
+inline size_t Limit(const char *name) noexcept {
+  const size_t mib = Setting(name);
+  return mib != 0 ? mib << 20 : SIZE_MAX;
+}
+inline bool SetLimit(const char *name, size_t bytes) noexcept {
+  const size_t mib = bytes >> 20;
+  return Set(name, mib > 1073741824 ? 0 : mib != 0 ? mib : 1);
+}
+
 constexpr const char *kTotalCache = "HAKMEM_TOTAL_THREAD_CACHE_KB";
 
 // The bound on the caches of all threads together, in bytes. For hakmem 0 is no bound, so a bound below 1 KiB is 1 KiB.
@@ -157,7 +171,7 @@ class MallocExtension final {
   // HAKMEM_TOTAL_THREAD_CACHE_KB, 0 if there is no bound. It takes time for each 64 KiB of blocks.
   bool GetNumericProperty(const char *property, size_t *value) noexcept {
     if (strcmp(property, kLimit) == 0) {
-      *value = hakmem::compat::Setting(kLimitSetting);
+      *value = hakmem::compat::Setting(hakmem::compat::kHardLimit);
       return true;
     }
     if (strcmp(property, kCaches) == 0) {
@@ -172,7 +186,7 @@ class MallocExtension final {
   // down to KiB, at least 1 KiB. False for any other name, for a limit below what is in use, for a bound over 1 TiB,
   // and in FAST builds, which have neither.
   bool SetNumericProperty(const char *property, size_t value) noexcept {
-    if (strcmp(property, kLimit) == 0) return hakmem::compat::Set(kLimitSetting, value);
+    if (strcmp(property, kLimit) == 0) return hakmem::compat::Set(hakmem::compat::kHardLimit, value);
     return strcmp(property, kCaches) == 0 && hakmem::compat::SetTotalCache(value);
   }
 
@@ -194,7 +208,6 @@ class MallocExtension final {
 
  private:
   static constexpr const char *kLimit = "tcmalloc.heap_limit_mb";
-  static constexpr const char *kLimitSetting = "HAKMEM_MEMORY_LIMIT_MB";
   static constexpr const char *kCaches = "tcmalloc.max_total_thread_cache_bytes";
   MallocExtension() = default;
 };
@@ -252,6 +265,18 @@ class MallocExtension final {
   }
   static int64_t GetMaxTotalThreadCacheBytes() noexcept { return static_cast<int64_t>(hakmem::compat::TotalCache()); }
 
+  // The soft limit is HAKMEM_SOFT_LIMIT_MB: beyond it free memory is returned before more is taken, and as soon as it is
+  // free; no request fails. The hard limit is HAKMEM_MEMORY_LIMIT_MB: a request beyond it fails with ENOMEM, and the
+  // process goes on. Limits are rounded down to MiB, at least 1 MiB. SIZE_MAX, which GetMemoryLimit returns while there
+  // is none, removes a limit. SetMemoryLimit has no effect for a hard limit below what is in use, and in FAST builds.
+  enum class LimitKind { kSoft, kHard };
+  static void SetMemoryLimit(size_t limit, LimitKind limit_kind) noexcept {
+    (void)hakmem::compat::SetLimit(LimitSetting(limit_kind), limit);
+  }
+  static size_t GetMemoryLimit(LimitKind limit_kind) noexcept {
+    return hakmem::compat::Limit(LimitSetting(limit_kind));
+  }
+
   static void MarkThreadIdle() noexcept { hak_thread_flush(); }
   static void MarkThreadBusy() noexcept {}  // a cache fills up again by itself
 
@@ -263,6 +288,11 @@ class MallocExtension final {
   static std::optional<size_t> GetAllocatedSize(const void *p) noexcept { return hak_usable_size(p); }
   static Ownership GetOwnership(const void *p) noexcept {
     return hak_owns(p) ? Ownership::kOwned : Ownership::kNotOwned;
+  }
+
+ private:
+  static const char *LimitSetting(LimitKind kind) noexcept {
+    return kind == LimitKind::kSoft ? hakmem::compat::kSoftLimit : hakmem::compat::kHardLimit;
   }
 };
 
