@@ -363,4 +363,13 @@ GATE_MUTANTS = [
         "breaks": "the program is told of pressure although no request can fail",
         "killer": "//allocator/test/kernel:soft_limit_test",
     },
+    {
+        "name": "trim_reads_the_group_again",
+        "file": "allocator/api/release.c",
+        "old": "hak_reclaim_gone();  //",
+        "new": "hak_limit_read_group(); hak_reclaim_gone();  //",
+        "kind": "forbidden system call",
+        "breaks": "a trim opens files, for which a sandbox kills the program",
+        "killer": "//allocator/test/kernel:sandboxed_test",
+    },
 ]
