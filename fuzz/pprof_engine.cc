@@ -173,7 +173,7 @@ int Receive(void *context, const void *bytes, size_t size) {
 
 class Input {
  public:
-  Input(const PprofCalls &calls, const uint8_t *first) : calls_(calls), values_(1 + first[0] % 8U) {
+  Input(const PprofCalls &calls, const uint8_t *first) : calls_(calls), values_(1 + first[0] % HAK_PPROF_MOST_VALUES) {
     if (first[7] % 4 == 3) sink_.most = Pair(first + 1) % 4096;
     hak_pprof_type types[HAK_PPROF_MOST_VALUES];
     for (uint32_t i = 0; i < values_; ++i) types[i] = hak_pprof_heap_types[i % HAK_PPROF_HEAP_VALUES];

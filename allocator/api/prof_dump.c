@@ -68,10 +68,11 @@ static bool visit_stacks(stack_visit *visit) {
 static int64_t rounded(double value) { return value < 9e18 ? (int64_t)(value + 0.5) : INT64_MAX; }
 
 static bool add(void *const *frame, uint32_t frames, const struct hak_stack_totals *totals) {
-  const int64_t values[HAK_PPROF_HEAP_VALUES] = {rounded(totals->alloc_objects),      rounded(totals->alloc_bytes),
-                                                 rounded(totals->inuse_objects),      rounded(totals->inuse_bytes),
-                                                 rounded(totals->peak_objects),       rounded(totals->peak_bytes),
-                                                 rounded(totals->fragmentation_bytes)};
+  const int64_t values[HAK_PPROF_HEAP_VALUES] = {rounded(totals->alloc_objects),       rounded(totals->alloc_bytes),
+                                                 rounded(totals->inuse_objects),       rounded(totals->inuse_bytes),
+                                                 rounded(totals->peak_objects),        rounded(totals->peak_bytes),
+                                                 rounded(totals->fragmentation_bytes), rounded(totals->lived_objects),
+                                                 rounded(totals->lived_bytes),         rounded(totals->lived_us)};
   hak_pprof_add(&pprof, frame, frames, values);
   return false;
 }

@@ -117,9 +117,16 @@ bool hak_sampler_take_out(const void *block, struct hak_live_sample *out) {
   return found;
 }
 
+// How long the block has lived. Never below 0: another thread may have read the clock for it a moment later.
+static uint64_t age_us(const struct hak_live_sample *sample, uint64_t now_us) {
+  const uint64_t since_us = sample->when_ns / 1000;
+  return now_us > since_us ? now_us - since_us : 0;
+}
+
 void hak_sampler_count_out(const struct hak_live_sample *sample) {
+  const uint64_t lived_us = age_us(sample, hak_os_now_us());
   lock();
-  hak_stack_count_out(sample->stack, sample->weight, sample->size);
+  hak_stack_count_freed(sample->stack, sample->weight, sample->size, lived_us);
   // The block is gone already. If another sampled block has its address now, a tracer may have seen that one begin, and
   // must not take this for its end. Under the lock, so that no other block comes between the look and the probe.
   if (!hak_live_sample_is_there(sample->address)) hak_probe_free(sample->address);
@@ -138,7 +145,10 @@ bool hak_sampler_forget(const void *block) {
   struct hak_live_sample sample;
   lock();
   const bool found = hak_live_sample_take(block, &sample);
-  if (found) hak_stack_count_out(sample.stack, sample.weight, sample.size);
+  // The clock is read only here: in OBSERVE and HARDENED most calls are for blocks that are not sampled.
+  if (found) {
+    hak_stack_count_freed(sample.stack, sample.weight, sample.size, age_us(&sample, hak_os_now_us()));
+  }
   hak_sampler_unlock();
   if (found) hak_probe_free(block);
   return found;

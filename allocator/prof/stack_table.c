@@ -119,9 +119,10 @@ void hak_stack_count_in(uint32_t number, double weight, uint64_t size) {
   }
 }
 
-void hak_stack_count_out(uint32_t number, double weight, uint64_t size) {
+// Returns the record; NULL: the table was forgotten since.
+static struct hak_stack_record *count_out(uint32_t number, double weight, uint64_t size) HAK_REQUIRES(hak_prof_mutex) {
   struct hak_stack_record *record = hak_stack_record(number);
-  if (record == NULL || record->samples == 0) return;  // The table was forgotten since.
+  if (record == NULL || record->samples == 0) return NULL;
   keep(record);
   record->samples--;
   record->totals.inuse_objects -= weight;
@@ -129,6 +130,17 @@ void hak_stack_count_out(uint32_t number, double weight, uint64_t size) {
   peak.bytes -= weight * (double)size;
   // What rounding has left over.
   if (record->samples == 0) record->totals.inuse_objects = record->totals.inuse_bytes = 0;
+  return record;
+}
+
+void hak_stack_count_out(uint32_t number, double weight, uint64_t size) { count_out(number, weight, size); }
+
+void hak_stack_count_freed(uint32_t number, double weight, uint64_t size, uint64_t lived_us) {
+  struct hak_stack_record *record = count_out(number, weight, size);
+  if (record == NULL) return;
+  record->totals.lived_objects += weight;
+  record->totals.lived_bytes += weight * (double)size;
+  record->totals.lived_us += weight * (double)lived_us;
 }
 
 HAK_COLD void hak_stack_begin_shares(void) { round_number++; }

@@ -24,6 +24,10 @@ struct hak_stack_totals {
   // What inuse_* were when the inuse_bytes of all stacks together were the most since the table was empty.
   double peak_objects;
   double peak_bytes;
+  // Of freed blocks whose free was seen, and the sum of how long each lived.
+  double lived_objects;
+  double lived_bytes;
+  double lived_us;
   // The share of the stack's live blocks in what lies free in slabs, by the latest round of shares.
   double fragmentation_bytes;
 };
@@ -47,6 +51,9 @@ struct hak_stack_record *hak_stack_record(uint32_t number) HAK_REQUIRES(hak_prof
 // Counts a sampled block that is allocated, and one that is freed. `weight` is how many blocks it stands for.
 void hak_stack_count_in(uint32_t number, double weight, uint64_t size) HAK_REQUIRES(hak_prof_mutex);
 void hak_stack_count_out(uint32_t number, double weight, uint64_t size) HAK_REQUIRES(hak_prof_mutex);
+// The same for a block of which is known how long it lived.
+void hak_stack_count_freed(uint32_t number, double weight, uint64_t size, uint64_t lived_us)
+    HAK_REQUIRES(hak_prof_mutex);
 
 // Begins a round of shares: each stack has none. Then adds to a stack's share.
 void hak_stack_begin_shares(void) HAK_REQUIRES(hak_prof_mutex);

@@ -174,6 +174,25 @@ TEST_F(Tables, TotalsOfAStack) {
   EXPECT_EQ(hak_stack_record(number)->totals.inuse_bytes, 0);
 }
 
+TEST_F(Tables, LifetimesAreThoseOfFreedBlocks) {
+  void *frame = Address(1);
+  const uint32_t number = hak_stack_number(&frame, 1);
+  for (const double weight : {2.0, 3.0, 5.0}) hak_stack_count_in(number, weight, 10);
+  hak_stack_count_freed(number, 2, 10, 100);
+  hak_stack_count_freed(number, 3, 10, 7);
+  struct hak_stack_totals totals = hak_stack_record(number)->totals;
+  EXPECT_EQ(totals.lived_objects, 5);
+  EXPECT_EQ(totals.lived_bytes, 50);
+  EXPECT_EQ(totals.lived_us, 2 * 100 + 3 * 7);
+  EXPECT_EQ(totals.inuse_objects, 5);
+  hak_stack_count_out(number, 5, 10);
+  totals = hak_stack_record(number)->totals;
+  EXPECT_EQ(totals.inuse_objects, 0);
+  EXPECT_EQ(totals.lived_objects, 5) << "it is not known how long the last one lived";
+  hak_stack_count_freed(number, 5, 10, 1);
+  EXPECT_EQ(hak_stack_record(number)->totals.lived_objects, 5) << "there is none left: the table was forgotten";
+}
+
 // Against copies of all stacks at each peak. Whole numbers, so that sums are exact.
 TEST_F(Tables, ThePeakIsThatOfAllStacksTogether) {
   hak_unit::Random random(3);

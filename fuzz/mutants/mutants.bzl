@@ -9,13 +9,15 @@ load(":table_heaps.bzl", "HEAP_MUTANTS")
 load(":table_observe.bzl", "OBSERVE_MUTANTS")
 load(":table_pages.bzl", "PAGE_MUTANTS")
 load(":table_prof.bzl", "PROF_MUTANTS")
+load(":table_profiles.bzl", "PROFILE_MUTANTS")
 load(":table_remote.bzl", "REMOTE_MUTANTS")
 load(":table_reports.bzl", "REPORT_MUTANTS")
 load(":table_slabs.bzl", "SLAB_MUTANTS")
 
 MUTANTS = (
     FLOOR_MUTANTS + GATE_MUTANTS + SLAB_MUTANTS + PAGE_MUTANTS + HEAP_MUTANTS + REMOTE_MUTANTS +
-    CALL_MUTANTS + API_MUTANTS + OBSERVE_MUTANTS + REPORT_MUTANTS + PROF_MUTANTS
+    CALL_MUTANTS + API_MUTANTS + OBSERVE_MUTANTS + REPORT_MUTANTS + PROF_MUTANTS +
+    PROFILE_MUTANTS
 )
 
 MUTANT_NAMES = [mutant["name"] for mutant in MUTANTS]

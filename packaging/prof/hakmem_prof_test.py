@@ -161,6 +161,27 @@ class Tables(Case):
         other = self.file(made([], types=[("cpu", "nanoseconds")]), "other")
         self.assertEqual(self.refused("--diff", old, other), "%s and %s do not count the same" % (old, other))
 
+    def test_lifetimes(self):
+        types = HEAP + [("lifetime_objects", "count"), ("lifetime_time", "microseconds")]
+        old = self.file(made([(["malloc", "a"], [4, 40, 0, 0, 4, 8000000])], types=types), "old")
+        new = self.file(made([(["malloc", "a"], [5, 50, 0, 0, 5, 9500000]), (["malloc", "b"], [9, 9, 1, 1, 8, 2000]),
+                              (["held"], [1, 1, 1, 1, 0, 0]), (["malloc", "quick"], [9, 9, 0, 0, 9, 1])], types=types), "new")
+
+        def life_of(*arguments):
+            """(total, {function: its mean life})"""
+            lines = self.ok(*arguments).splitlines()
+            self.assertRegex(lines[1], r" mean life  function$")
+            return lines[0], {line.split()[-1]: re.sub(r".*% +(\S+( us| ms| s)?)  \S+$", r"\1", line) for line in lines[2:]}
+
+        self.assertEqual(life_of("--sample", "lifetime_objects", new),
+                         ("lifetime_objects: 22", {"malloc": "431.91 ms", "a": "1.90 s", "b": "250 us", "quick": "<1 us"}))
+        self.assertEqual(life_of("--sample", "lifetime_time", new)[0], "lifetime_time: 9.50 s")
+        self.assertEqual(life_of("--diff", "--sample", "lifetime_objects", old, new)[1],
+                         {"malloc": "83.44 ms", "a": "1.50 s", "b": "250 us", "quick": "<1 us"})
+        self.assertNotIn("mean life", self.ok("--sample", "alloc_objects", new))
+        only = self.file(made([(["a"], [1])], types=[("lifetime_objects", "count")], default="lifetime_objects"), "only")
+        self.assertNotIn("mean life", self.ok(only))
+
     def test_a_reader_that_stops(self):
         path = self.file(made([(["f%d" % i * 50], [1, i, 1, i]) for i in range(1, 5000)]))
         done = subprocess.run(["sh", "-c", '"$0" -n 0 "$1" | head -n 1', PROF, path], stdout=subprocess.PIPE,

@@ -2,7 +2,8 @@
 //
 // Heap profiles in pprof's format (profile.proto, in gzip) from the samples that hakmem takes while HAKMEM_PROF is on:
 // alloc_objects, alloc_space, inuse_objects, inuse_space; what these two were at the peak, peak_objects and peak_space;
-// and fragmentation, the bytes that lie free in slabs because live blocks keep these in use; of each stack.
+// fragmentation, the bytes that lie free in slabs because live blocks keep these in use; and of freed blocks
+// lifetime_objects, lifetime_space, and lifetime_time, the sum of how long they lived in microseconds; of each stack.
 // hakmem-prof and `go tool pprof` read them.
 // A library of its own, @hakmem//allocator:pprof, so that only programs that want it have its code; libhakmem.so has
 // it. With it hakmem also writes profiles without a call, at the end of the process and by signal: HAKMEM_PROF_DUMP and

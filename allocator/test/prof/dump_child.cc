@@ -2,16 +2,19 @@
 //
 // usage: dump_child PATTERN                  samples every block, holds and frees some, and writes profiles
 //        dump_child fragmented PATTERN       leaves free blocks between live ones, and writes a profile
+//        dump_child lifetimes PATTERN        frees blocks at once and after a while, and writes a profile
 //
-// dump_test.py compares the profiles with what is done here, and with the bytes that are free between blocks, which the
-// second form prints.
+// dump_test.py compares the profiles with what is done here, and with what the last two forms print: the bytes that are
+// free between blocks; the microseconds that a block lives at most, by function.
 #include <errno.h>
 #include <hakmem/hakmem.h>
 #include <hakmem/pprof.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <chrono>
 #include <string>
+#include <thread>
 
 namespace {
 
@@ -75,6 +78,43 @@ int Fragmented(const char *pattern) {
   return hak_prof_dump(pattern) == 0 ? 0 : 1;
 }
 
+// ---- Lifetimes ----------------------------------------------------------------------------------
+
+using Clock = std::chrono::steady_clock;
+
+int64_t MicrosecondsSince(Clock::time_point begin) {
+  return std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - begin).count() + 1;
+}
+void Wait() { std::this_thread::sleep_for(std::chrono::milliseconds(30)); }
+
+__attribute__((noinline)) void FreesLater() {
+  for (int i = 0; i < 100; i++) held[i] = hak_malloc(1000);
+  Wait();
+  for (int i = 0; i < 100; i++) hak_free(held[i]);
+}
+// The old block ends where the new one begins, which lives on.
+__attribute__((noinline)) void ResizesLater() {
+  held[0] = hak_malloc(3 << 20);
+  Wait();
+  held[0] = hak_realloc(held[0], 9 << 20);
+}
+
+int Lifetimes(const char *pattern) {
+  if (hak_config_set("HAKMEM_PROF_SAMPLE_KB", "0") != 0 || hak_prof_start() != 0) return 3;
+  Clock::time_point begin = Clock::now();
+  DropsBlocks();
+  printf("%lld ", static_cast<long long>(MicrosecondsSince(begin)));
+  begin = Clock::now();
+  FreesLater();
+  printf("%lld ", static_cast<long long>(MicrosecondsSince(begin)));
+  begin = Clock::now();
+  ResizesLater();
+  printf("%lld\n", static_cast<long long>(MicrosecondsSince(begin)));
+  hak_prof_stop();
+  if (held[0] == nullptr) abort();
+  return hak_prof_dump(pattern) == 0 ? 0 : 1;
+}
+
 int Expect(int got, int wanted, const char *what) {
   if (got == wanted) return 0;
   fprintf(stderr, "%s: %d instead of %d\n", what, got, wanted);
@@ -85,6 +125,7 @@ int Expect(int got, int wanted, const char *what) {
 
 int main(int argc, char **argv) {
   if (argc == 3 && std::string(argv[1]) == "fragmented") return Fragmented(argv[2]);
+  if (argc == 3 && std::string(argv[1]) == "lifetimes") return Lifetimes(argv[2]);
   if (argc != 2) return 2;
   if (hak_config_set("HAKMEM_PROF_SAMPLE_KB", "0") != 0 || hak_prof_start() != 0) return 3;
   HoldsBlocks();

@@ -39,8 +39,33 @@ def fragmented():
         assert comment and 0.9 * free < int(comment.group(1)) < 1.1 * free, (free, text)
 
 
+def lifetimes():
+    with tempfile.TemporaryDirectory() as folder:
+        path = folder + "/heap.pb.gz"
+        told = subprocess.run([CHILD, "lifetimes", path], stdout=subprocess.PIPE, check=True).stdout.decode()
+        # The blocks of the first live one after another, so all of them together no longer than the function takes.
+        most = dict(zip(("DropsBlocks", "FreesLater", "ResizesLater"), map(int, told.split())))
+        text = subprocess.run([TOOL, "--sample", "lifetime_objects", path], stdout=subprocess.PIPE, check=True).stdout.decode()
+        print(told, text)
+        units = {"us": 1, "ms": 1000, "s": 10**6}
+        for name, count, least, mean_most in (("DropsBlocks", 500, 0, most["DropsBlocks"] / 500),
+                                              ("FreesLater", 100, 30000, most["FreesLater"]),
+                                              ("ResizesLater", 1, 30000, most["ResizesLater"])):
+            found = re.findall(r"^.*%% +([0-9]+) +[0-9.]+%% +<?([0-9.]+) (\w+)  .*\b%s\b" % name, text, re.M)
+            assert len(found) == 1 and int(found[0][0]) == count, (name, text)
+            mean = float(found[0][1]) * units[found[0][2]]
+            # The table has three digits, and shows at least 1 us.
+            assert least * 0.99 <= mean <= max(1, mean_most * 1.01), (name, mean, least, mean_most)
+        space = subprocess.run([TOOL, "--sample", "lifetime_space", path], stdout=subprocess.PIPE, check=True).stdout.decode()
+        for name, size in (("DropsBlocks", 500 * 777), ("FreesLater", 100 * 1000), ("ResizesLater", 3 << 20)):
+            # The mean stands between the value and the function.
+            found = re.findall(r"^.*%% +([0-9.]+) (\w+) +[0-9.]+%% .*\b%s\b" % name, space, re.M)
+            assert len(found) == 1 and abs(float(found[0][0]) * {"KiB": 1 << 10, "MiB": 1 << 20}[found[0][1]] - size) < 6, space
+
+
 def main():
     fragmented()
+    lifetimes()
     with tempfile.TemporaryDirectory() as folder:
         child = subprocess.Popen([CHILD, folder + "/heap.%p.%n.pb.gz"], cwd=folder)
         assert child.wait() == 0, child.returncode
