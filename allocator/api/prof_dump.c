@@ -65,14 +65,22 @@ static bool visit_stacks(stack_visit *visit) {
   return false;
 }
 
-static int64_t rounded(double value) { return value < 9e18 ? (int64_t)(value + 0.5) : INT64_MAX; }
+static int64_t rounded_above_0(double value) { return value < 9e18 ? (int64_t)(value + 0.5) : INT64_MAX; }
+static int64_t rounded(double value) { return value < 0 ? -rounded_above_0(-value) : rounded_above_0(value); }
 
 static bool add(void *const *frame, uint32_t frames, const struct hak_stack_totals *totals) {
-  const int64_t values[HAK_PPROF_HEAP_VALUES] = {rounded(totals->alloc_objects),       rounded(totals->alloc_bytes),
-                                                 rounded(totals->inuse_objects),       rounded(totals->inuse_bytes),
-                                                 rounded(totals->peak_objects),        rounded(totals->peak_bytes),
-                                                 rounded(totals->fragmentation_bytes), rounded(totals->lived_objects),
-                                                 rounded(totals->lived_bytes),         rounded(totals->lived_us)};
+  const int64_t values[HAK_PPROF_HEAP_VALUES] = {rounded(totals->alloc_objects),
+                                                 rounded(totals->alloc_bytes),
+                                                 rounded(totals->inuse_objects),
+                                                 rounded(totals->inuse_bytes),
+                                                 rounded(totals->peak_objects),
+                                                 rounded(totals->peak_bytes),
+                                                 rounded(totals->fragmentation_bytes),
+                                                 rounded(totals->lived_objects),
+                                                 rounded(totals->lived_bytes),
+                                                 rounded(totals->lived_us),
+                                                 rounded(totals->inuse_objects - totals->marked_objects),
+                                                 rounded(totals->inuse_bytes - totals->marked_bytes)};
   hak_pprof_add(&pprof, frame, frames, values);
   return false;
 }
@@ -125,6 +133,11 @@ int hak_prof_dump(const char *pattern) {
   error = dump(pattern);
   end();
   return error;
+}
+
+int hak_prof_mark(void) {
+  hak_sampler_mark();
+  return 0;
 }
 
 // ---- Without the program ------------------------------------------------------------------------
@@ -211,5 +224,7 @@ int hak_prof_write(int (*write)(void *context, const void *bytes, size_t size), 
 }
 
 int hak_prof_dump(const char *pattern) { return pattern == NULL ? EINVAL : ENOTSUP; }
+
+int hak_prof_mark(void) { return ENOTSUP; }
 
 #endif

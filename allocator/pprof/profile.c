@@ -38,10 +38,10 @@ enum {
 #define TRIES 16u
 
 const struct hak_pprof_type hak_pprof_heap_types[HAK_PPROF_HEAP_VALUES] = {
-    {"alloc_objects", "count"},       {"alloc_space", "bytes"},      {"inuse_objects", "count"},
-    {"inuse_space", "bytes"},         {"peak_objects", "count"},     {"peak_space", "bytes"},
-    {"fragmentation", "bytes"},       {"lifetime_objects", "count"}, {"lifetime_space", "bytes"},
-    {"lifetime_time", "microseconds"}};
+    {"alloc_objects", "count"},        {"alloc_space", "bytes"},      {"inuse_objects", "count"},
+    {"inuse_space", "bytes"},          {"peak_objects", "count"},     {"peak_space", "bytes"},
+    {"fragmentation", "bytes"},        {"lifetime_objects", "count"}, {"lifetime_space", "bytes"},
+    {"lifetime_time", "microseconds"}, {"growth_objects", "count"},   {"growth_space", "bytes"}};
 
 // ---- Encoding ------------------------------------------------------------------------------------
 

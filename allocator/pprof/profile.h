@@ -29,10 +29,10 @@ struct hak_pprof_type {
 };
 
 // The values of a heap profile, in the order that pprof's users expect: alloc_objects, alloc_space, inuse_objects,
-// inuse_space, peak_objects, peak_space, fragmentation, lifetime_objects, lifetime_space, lifetime_time; and the one
-// that is shown first. lifetime_time is in microseconds: in nanoseconds a million blocks of three hours each would not
-// fit.
-#define HAK_PPROF_HEAP_VALUES 10u
+// inuse_space, peak_objects, peak_space, fragmentation, lifetime_objects, lifetime_space, lifetime_time,
+// growth_objects, growth_space; and the one that is shown first. lifetime_time is in microseconds: in nanoseconds a
+// million blocks of three hours each would not fit.
+#define HAK_PPROF_HEAP_VALUES 12u
 #define HAK_PPROF_HEAP_FIRST 3u
 extern const struct hak_pprof_type hak_pprof_heap_types[HAK_PPROF_HEAP_VALUES];
 

@@ -182,6 +182,12 @@ bool hak_sampler_stack(uint32_t number, void *const **frame, uint32_t *frames, s
   return record != NULL;
 }
 
+HAK_COLD void hak_sampler_mark(void) {
+  lock_unranked();
+  hak_stack_mark();
+  unlock_unranked();
+}
+
 // ---- Shares -------------------------------------------------------------------------------------
 
 HAK_COLD void hak_sampler_begin_shares(void) {

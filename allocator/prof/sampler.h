@@ -91,6 +91,9 @@ bool hak_sampler_find(const void *block, struct hak_live_sample *out);
 uint32_t hak_sampler_read(uint32_t *slot, struct hak_live_sample *out, uint32_t room);
 bool hak_sampler_stack(uint32_t number, void *const **frame, uint32_t *frames, struct hak_stack_totals *totals);
 
+// hak_stack_mark. In signal handlers as above.
+void hak_sampler_mark(void);
+
 // Gives each stack its share in what lies free in slabs: begins a round, then counts for the stack of each sample
 // bytes[class_id] for each block that it stands for. In signal handlers as above; by one thread at a time.
 void hak_sampler_begin_shares(void);

@@ -25,6 +25,9 @@ static struct {
   uint64_t number;
 } peak HAK_GUARDED_BY(hak_prof_mutex);
 
+// The number of the latest mark. As with peaks, a stack keeps what it had then when it first changes.
+static uint64_t mark_number HAK_GUARDED_BY(hak_prof_mutex);
+
 // The number of the latest round of shares. A stack that has none in it may still have the one of an earlier round.
 static uint64_t round_number HAK_GUARDED_BY(hak_prof_mutex);
 
@@ -87,6 +90,11 @@ struct hak_stack_record *hak_stack_record(uint32_t number) {
 
 // Before the record changes.
 static void keep(struct hak_stack_record *record) HAK_REQUIRES(hak_prof_mutex) {
+  if (record->marked_in != mark_number) {
+    record->marked_in = mark_number;
+    record->totals.marked_objects = record->totals.inuse_objects;
+    record->totals.marked_bytes = record->totals.inuse_bytes;
+  }
   if (record->kept_for == peak.number) return;
   record->kept_for = peak.number;
   record->totals.peak_objects = record->totals.inuse_objects;
@@ -98,6 +106,10 @@ struct hak_stack_totals hak_stack_totals_of(const struct hak_stack_record *recor
   if (record->kept_for != peak.number) {
     totals.peak_objects = totals.inuse_objects;
     totals.peak_bytes = totals.inuse_bytes;
+  }
+  if (record->marked_in != mark_number) {
+    totals.marked_objects = totals.inuse_objects;
+    totals.marked_bytes = totals.inuse_bytes;
   }
   if (record->shared_in != round_number) totals.fragmentation_bytes = 0;
   return totals;
@@ -143,6 +155,8 @@ void hak_stack_count_freed(uint32_t number, double weight, uint64_t size, uint64
   record->totals.lived_us += weight * (double)lived_us;
 }
 
+HAK_COLD void hak_stack_mark(void) { mark_number++; }
+
 HAK_COLD void hak_stack_begin_shares(void) { round_number++; }
 
 HAK_COLD void hak_stack_add_share(uint32_t number, double bytes) {
@@ -157,5 +171,6 @@ void hak_stack_table_start_anew(void) {
   hak_bytes_fill(&table, 0, sizeof table);
   hak_bytes_fill(&without_frames, 0, sizeof without_frames);
   hak_bytes_fill(&peak, 0, sizeof peak);
+  mark_number = 0;
   round_number = 0;
 }

@@ -28,6 +28,9 @@ struct hak_stack_totals {
   double lived_objects;
   double lived_bytes;
   double lived_us;
+  // What inuse_* were at the latest mark; before any: 0.
+  double marked_objects;
+  double marked_bytes;
   // The share of the stack's live blocks in what lies free in slabs, by the latest round of shares.
   double fragmentation_bytes;
 };
@@ -38,6 +41,7 @@ struct hak_stack_record {
   uint32_t frames;     // not changed after the record was made, as the frames
   uint64_t samples;    // of live blocks
   uint64_t kept_for;   // the number of the peak of which totals.peak_* are
+  uint64_t marked_in;  // the number of the mark of which totals.marked_* are
   uint64_t shared_in;  // the number of the round of which totals.fragmentation_bytes is
   struct hak_stack_totals totals;
   void *frame[];
@@ -54,6 +58,9 @@ void hak_stack_count_out(uint32_t number, double weight, uint64_t size) HAK_REQU
 // The same for a block of which is known how long it lived.
 void hak_stack_count_freed(uint32_t number, double weight, uint64_t size, uint64_t lived_us)
     HAK_REQUIRES(hak_prof_mutex);
+
+// Marks this moment: totals.marked_* of all stacks become what inuse_* are now.
+void hak_stack_mark(void) HAK_REQUIRES(hak_prof_mutex);
 
 // Begins a round of shares: each stack has none. Then adds to a stack's share.
 void hak_stack_begin_shares(void) HAK_REQUIRES(hak_prof_mutex);

@@ -193,6 +193,48 @@ TEST_F(Tables, LifetimesAreThoseOfFreedBlocks) {
   EXPECT_EQ(hak_stack_record(number)->totals.lived_objects, 5) << "there is none left: the table was forgotten";
 }
 
+// Against a copy of all stacks at each mark. Whole numbers, so that sums are exact.
+TEST_F(Tables, MarksKeepWhatWasLive) {
+  hak_unit::Random random(4);
+  struct Stack {
+    uint32_t number;
+    std::vector<uint64_t> live;
+    double objects, bytes, marked_objects, marked_bytes;
+  };
+  std::vector<Stack> stacks;
+  for (int i = 0; i < hak_unit::Operations(20000); i++) {
+    if (stacks.size() < 30 && (stacks.empty() || random.OneIn(100))) {
+      void *frame = Address(stacks.size());
+      stacks.push_back({hak_stack_number(&frame, 1), {}, 0, 0, 0, 0});
+    }
+    Stack &stack = stacks[random.Below(stacks.size())];
+    if (random.OneIn(2) || stack.live.empty()) {
+      stack.live.push_back(1 + random.Below(1000));
+      hak_stack_count_in(stack.number, 2, stack.live.back());
+      stack.objects += 2;
+      stack.bytes += 2.0 * static_cast<double>(stack.live.back());
+    } else {
+      hak_stack_count_freed(stack.number, 2, stack.live.back(), 1);
+      stack.objects -= 2;
+      stack.bytes -= 2.0 * static_cast<double>(stack.live.back());
+      stack.live.pop_back();
+    }
+    if (random.OneIn(100)) {
+      hak_stack_mark();
+      for (Stack &each : stacks) {
+        each.marked_objects = each.objects;
+        each.marked_bytes = each.bytes;
+      }
+    }
+    if (!random.OneIn(10)) continue;
+    for (const Stack &each : stacks) {
+      const struct hak_stack_totals totals = hak_stack_totals_of(hak_stack_record(each.number));
+      ASSERT_EQ(totals.marked_objects, each.marked_objects);
+      ASSERT_EQ(totals.marked_bytes, each.marked_bytes);
+    }
+  }
+}
+
 // Against copies of all stacks at each peak. Whole numbers, so that sums are exact.
 TEST_F(Tables, ThePeakIsThatOfAllStacksTogether) {
   hak_unit::Random random(3);

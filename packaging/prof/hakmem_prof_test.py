@@ -161,6 +161,20 @@ class Tables(Case):
         other = self.file(made([], types=[("cpu", "nanoseconds")]), "other")
         self.assertEqual(self.refused("--diff", old, other), "%s and %s do not count the same" % (old, other))
 
+    def test_growth(self):
+        types = HEAP + [("growth_space", "bytes")]
+        path = self.file(made([(["malloc", "a"], [0, 0, 1, 4000, 3000]), (["malloc", "b"], [0, 0, 0, 0, -500]),
+                               (["x"], [0, 0, 1, 9, 0])], types=types))
+        lines = self.ok("--sample", "growth_space", path).splitlines()
+        self.assertEqual(lines[0], "growth_space: +2.44 KiB since the mark")
+        rows = {line.split()[-1]: re.sub(" +", " ", line).split() for line in lines[2:]}
+        self.assertEqual(set(rows), {"malloc", "a", "b"})
+        # Of the 1509 bytes that were live then.
+        self.assertEqual(rows["malloc"][:3], ["+2.44", "KiB", "165.67%"])
+        self.assertEqual(rows["b"][4:6], ["-500", "B"])
+        alone = self.file(made([(["a"], [5]), (["b"], [-2])], types=[("growth_space", "bytes")], default="growth_space"), "alone")
+        self.assertIn("growth_space: 3 B\n", self.ok(alone))
+
     def test_lifetimes(self):
         types = HEAP + [("lifetime_objects", "count"), ("lifetime_time", "microseconds")]
         old = self.file(made([(["malloc", "a"], [4, 40, 0, 0, 4, 8000000])], types=types), "old")

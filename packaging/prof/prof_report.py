@@ -49,6 +49,13 @@ def difference(old, new):
             if new.get(stack, 0) != old.get(stack, 0)}
 
 
+def beginning(types, index):
+    """The index of the live values whose growth the value at `index` is, such as inuse_space for growth_space; or None."""
+    names = [name for name, _ in types]
+    live = names[index].replace("growth_", "inuse_", 1)
+    return names.index(live) if names[index].startswith("growth_") and live in names else None
+
+
 def lifetimes(types, index):
     """The indexes of the sum of lifetimes and of the blocks whose it is, if the value at `index` is one of theirs; or None."""
     names = [name for name, _ in types]

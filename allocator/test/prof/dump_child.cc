@@ -2,10 +2,11 @@
 //
 // usage: dump_child PATTERN                  samples every block, holds and frees some, and writes profiles
 //        dump_child fragmented PATTERN       leaves free blocks between live ones, and writes a profile
-//        dump_child lifetimes PATTERN        frees blocks at once and after a while, and writes a profile
+//        dump_child growth PATTERN           writes a profile, marks the moment, allocates and frees, and writes
+//        another dump_child lifetimes PATTERN        frees blocks at once and after a while, and writes a profile
 //
-// dump_test.py compares the profiles with what is done here, and with what the last two forms print: the bytes that are
-// free between blocks; the microseconds that a block lives at most, by function.
+// dump_test.py compares the profiles with what is done here, and with what two forms print: the bytes that are free
+// between blocks; the microseconds that a block lives at most, by function.
 #include <errno.h>
 #include <hakmem/hakmem.h>
 #include <hakmem/pprof.h>
@@ -115,6 +116,32 @@ int Lifetimes(const char *pattern) {
   return hak_prof_dump(pattern) == 0 ? 0 : 1;
 }
 
+// ---- Growth -------------------------------------------------------------------------------------
+
+__attribute__((noinline)) void Stays() {
+  void *volatile block = hak_malloc(100000);
+  if (block == nullptr) abort();
+}
+__attribute__((noinline)) void Grows(int count) {
+  for (int i = 0; i < count; i++) {
+    if (hak_malloc(2000) == nullptr) abort();
+  }
+}
+
+int Growth(const char *pattern) {
+  if (hak_config_set("HAKMEM_PROF_SAMPLE_KB", "0") != 0 || hak_prof_start() != 0) return 3;
+  HoldsBlocks();
+  Stays();
+  for (int i = 0; i < 2; i++) Grows(50 + i);
+  if (hak_prof_mark() != 0 || hak_prof_dump(pattern) != 0) return 1;
+  for (int i = 0; i < 300; i++) hak_free(held[i]);
+  for (int i = 0; i < 2; i++) Grows(70 + i);
+  DropsBlocks();
+  HoldsALargeBlock();
+  hak_prof_stop();
+  return hak_prof_dump(pattern) == 0 ? 0 : 1;
+}
+
 int Expect(int got, int wanted, const char *what) {
   if (got == wanted) return 0;
   fprintf(stderr, "%s: %d instead of %d\n", what, got, wanted);
@@ -126,6 +153,7 @@ int Expect(int got, int wanted, const char *what) {
 int main(int argc, char **argv) {
   if (argc == 3 && std::string(argv[1]) == "fragmented") return Fragmented(argv[2]);
   if (argc == 3 && std::string(argv[1]) == "lifetimes") return Lifetimes(argv[2]);
+  if (argc == 3 && std::string(argv[1]) == "growth") return Growth(argv[2]);
   if (argc != 2) return 2;
   if (hak_config_set("HAKMEM_PROF_SAMPLE_KB", "0") != 0 || hak_prof_start() != 0) return 3;
   HoldsBlocks();

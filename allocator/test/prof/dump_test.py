@@ -63,8 +63,29 @@ def lifetimes():
             assert len(found) == 1 and abs(float(found[0][0]) * {"KiB": 1 << 10, "MiB": 1 << 20}[found[0][1]] - size) < 6, space
 
 
+def growth():
+    """One profile has what two have by --diff."""
+    with tempfile.TemporaryDirectory() as folder:
+        assert subprocess.run([CHILD, "growth", folder + "/%n"], check=True).returncode == 0
+        old, new = folder + "/0", folder + "/1"
+
+        def rows(*arguments):
+            text = subprocess.run([TOOL, "-n", "0", *arguments], stdout=subprocess.PIPE, check=True).stdout.decode()
+            print(text)
+            return sorted(line for line in text.splitlines()[1:] if not line.startswith("comment"))
+
+        for kind in ("space", "objects"):
+            difference = rows("--diff", old, new, "--sample", "inuse_" + kind)
+            assert rows("--sample", "growth_" + kind, new) == difference
+            assert len(rows("--sample", "growth_" + kind, old)) == 1, "nothing has grown when the mark is made"
+        for name, count in (("HoldsBlocks", "-300"), ("Grows", "+141"), ("HoldsALargeBlock", "+1")):
+            assert len([row for row in difference if re.search(r" %s +[^ ]+  .*\b%s\b" % (re.escape(count), name), row)]) == 1, name
+        assert not [row for row in difference if re.search(r"\b(Stays|DropsBlocks)\b", row)]
+
+
 def main():
     fragmented()
+    growth()
     lifetimes()
     with tempfile.TemporaryDirectory() as folder:
         child = subprocess.Popen([CHILD, folder + "/heap.%p.%n.pb.gz"], cwd=folder)

@@ -23,6 +23,7 @@ TEST(ProfInFast, IsNotThere) {
   EXPECT_EQ(hak_prof_write(nullptr, nullptr), EINVAL);
   EXPECT_EQ(hak_prof_dump("not-made.pb.gz"), ENOTSUP);
   EXPECT_EQ(hak_prof_dump(nullptr), EINVAL);
+  EXPECT_EQ(hak_prof_mark(), ENOTSUP);
 }
 
 }  // namespace
