@@ -200,11 +200,15 @@ static void start_triggers(void) {
   // Relaxed: no other data depends on it, and the exchange lets one thread begin.
   if (!HAK_PROF || atomic_load_explicit(&started, memory_order_relaxed)) return;
   if (atomic_exchange_explicit(&started, true, memory_order_relaxed) || hak_process_triggers_start()) return;
-  if (HAK_SETTING(dump_signal) == HAK_DUMP_SIGNAL_OFF && *hak_gate_text(HAK_GATE_TEXT_PROF_DUMP) == '\0') return;
+  if (HAK_SETTING(dump_signal) == HAK_DUMP_SIGNAL_OFF && *hak_gate_text(HAK_GATE_TEXT_PROF_DUMP) == '\0' &&
+      HAK_SETTING(prof_dump_every_s) == 0 && HAK_SETTING(prof_dump_growth_bytes) == 0) {
+    return;
+  }
   struct hak_line line;
   hak_line_begin(&line);
   hak_line_text(&line,
-                "hakmem: HAKMEM_PROF_DUMP and HAKMEM_DUMP_SIGNAL have no effect: this program is linked without "
+                "hakmem: HAKMEM_PROF_DUMP, HAKMEM_PROF_DUMP_* and HAKMEM_DUMP_SIGNAL have no effect: this program is "
+                "linked without "
                 "@hakmem//allocator:pprof");
   hak_line_write(&line);
 }

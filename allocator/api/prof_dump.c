@@ -158,7 +158,7 @@ HAK_COLD bool hak_prof_dump_accepts(const char *pattern) {
   return accepted;
 }
 
-static bool is_numbered(const char *pattern) {
+HAK_COLD bool hak_prof_dump_is_numbered(const char *pattern) {
   for (; *pattern != '\0'; pattern++) {
     if (*pattern != '%') continue;
     pattern++;
@@ -210,7 +210,7 @@ HAK_COLD int hak_prof_dump_or_tell(const char *pattern) {
   uint32_t tried = 0;
   do {
     error = dump(pattern);
-  } while (error == EEXIST && is_numbered(pattern) && ++tried < NUMBERS_TRIED);
+  } while (error == EEXIST && hak_prof_dump_is_numbered(pattern) && ++tried < NUMBERS_TRIED);
   if (error != 0) tell(error);
   end();
   return error;

@@ -15,6 +15,9 @@ bool hak_prof_dump_has_samples(void);
 // Whether the pattern describes a path (hak_pprof_path). False also while another thread writes.
 bool hak_prof_dump_accepts(const char *pattern);
 
+// Whether the pattern numbers the files.
+bool hak_prof_dump_is_numbered(const char *pattern);
+
 // hak_prof_dump; but %n stands for the next number whose file does not exist yet, and an error except EBUSY is also one
 // line on stderr.
 int hak_prof_dump_or_tell(const char *pattern);

@@ -46,7 +46,9 @@ TEST(GateTable, IsConsistent) {
 TEST(GateTable, MarksWhatHasNoEffectInThisBuild) {
   for (uint32_t id = 0; id < HAK_GATE_COUNT; id++) {
     const bool not_in_fast = id == HAK_GATE_PROF || id == HAK_GATE_PROF_SAMPLE || id == HAK_GATE_AUTOPSY ||
-                             id == HAK_GATE_DUMP_SIGNAL || id == HAK_GATE_STATS_PAGE || id == HAK_GATE_REPORT;
+                             id == HAK_GATE_DUMP_SIGNAL || id == HAK_GATE_STATS_PAGE || id == HAK_GATE_REPORT ||
+                             id == HAK_GATE_PROF_DUMP_EVERY || id == HAK_GATE_PROF_DUMP_GROWTH ||
+                             id == HAK_GATE_PROF_DUMP_FILES;
     const bool works = id == HAK_GATE_GUARD_SAMPLE   ? HAK_HARDENED
                        : id == HAK_GATE_GUARD_REPORT ? HAK_GUARDED
                                                      : !not_in_fast || !HAK_FAST;

@@ -10,6 +10,7 @@
 struct hak_lock hak_prof_mutex = HAK_LOCK_INIT(HAK_RANK_PROF);
 
 HAK_ATOMIC(hak_sampler_call *) hak_sampler_due;
+HAK_ATOMIC(hak_sampler_look *) hak_sampler_on_sample;
 
 void hak_sampler_lock(void) { hak_lock_acquire(&hak_prof_mutex); }
 void hak_sampler_unlock(void) { hak_lock_release(&hak_prof_mutex); }
@@ -88,10 +89,11 @@ void hak_sampler_note(const struct hak_sample_state *state, void *block, uint64_
                       const void *caller) {
   void *frames[HAK_STACK_FRAMES_MAX];
   const uint32_t count = hak_unwind(frames, HAK_STACK_FRAMES_MAX, caller);
+  const uint64_t now_us = hak_os_now_us();
   struct hak_live_sample sample = {.address = block,
                                    .size = size,
                                    .weight = hak_sample_weight(size, state->drawn_for - 1),
-                                   .when_ns = hak_os_now_us() * 1000,
+                                   .when_ns = now_us * 1000,
                                    .thread = hak_thread_number(),
                                    .class_id = class_id};
   struct hak_live_sample stale;
@@ -104,10 +106,14 @@ void hak_sampler_note(const struct hak_sample_state *state, void *block, uint64_
   // Without room its free will not be seen: it counts as freed at once.
   const bool kept = hak_live_sample_put(&sample);
   if (!kept) hak_stack_count_out(sample.stack, sample.weight, size);
+  const double live_bytes = hak_stack_live_bytes();
   hak_sampler_unlock();
   if (was_there) hak_probe_free(block);
   hak_probe_alloc(block, size, hak_sample_weighted_bytes(sample.weight, size));
   if (!kept) hak_probe_free(block);
+  // Acquire: pairs with whoever sets it.
+  hak_sampler_look *look = atomic_load_explicit(&hak_sampler_on_sample, memory_order_acquire);
+  if (look != NULL) look(now_us, live_bytes);
 }
 
 bool hak_sampler_take_out(const void *block, struct hak_live_sample *out) {

@@ -26,6 +26,11 @@ HAK_C_BEGIN
 typedef void hak_sampler_call(void);
 extern HAK_ATOMIC(hak_sampler_call *) hak_sampler_due;
 
+// What is called after each sampled allocation with the time (hak_os_now_us) and what is live. It must not take a lock
+// or call the sampler. NULL: nothing. Release when set, acquire when read.
+typedef void hak_sampler_look(uint64_t now_us, double live_bytes);
+extern HAK_ATOMIC(hak_sampler_look *) hak_sampler_on_sample;
+
 // Why allocations are counted: a sum of these. Relaxed: a change takes effect with a thread's next calls.
 #define HAK_SAMPLER_BY_SETTING 1u  // HAKMEM_PROF
 #define HAK_SAMPLER_BY_TRACER 2u   // a tracer is attached to a probe (probes.h)

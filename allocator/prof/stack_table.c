@@ -155,6 +155,8 @@ void hak_stack_count_freed(uint32_t number, double weight, uint64_t size, uint64
   record->totals.lived_us += weight * (double)lived_us;
 }
 
+double hak_stack_live_bytes(void) { return peak.bytes; }
+
 HAK_COLD void hak_stack_mark(void) { mark_number++; }
 
 HAK_COLD void hak_stack_begin_shares(void) { round_number++; }

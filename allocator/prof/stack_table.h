@@ -59,6 +59,9 @@ void hak_stack_count_out(uint32_t number, double weight, uint64_t size) HAK_REQU
 void hak_stack_count_freed(uint32_t number, double weight, uint64_t size, uint64_t lived_us)
     HAK_REQUIRES(hak_prof_mutex);
 
+// What the live blocks of all stacks hold, as the samples estimate it.
+double hak_stack_live_bytes(void) HAK_REQUIRES(hak_prof_mutex);
+
 // Marks this moment: totals.marked_* of all stacks become what inuse_* are now.
 void hak_stack_mark(void) HAK_REQUIRES(hak_prof_mutex);
 

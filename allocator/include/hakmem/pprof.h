@@ -7,8 +7,8 @@
 // growth_objects and growth_space, what is live now less what was at hak_prof_mark; of each stack.
 // hakmem-prof and `go tool pprof` read them.
 // A library of its own, @hakmem//allocator:pprof, so that only programs that want it have its code; libhakmem.so has
-// it. With it hakmem also writes profiles without a call, at the end of the process and by signal: HAKMEM_PROF_DUMP and
-// HAKMEM_DUMP_SIGNAL, docs/OBSERVABILITY.md.
+// it. With it hakmem also writes profiles without a call, at the end of the process, by signal, and as it grows:
+// HAKMEM_PROF_DUMP, HAKMEM_DUMP_SIGNAL, HAKMEM_PROF_DUMP_GROWTH_MB, docs/OBSERVABILITY.md.
 //
 // The first two functions: thread-safe; EBUSY while another thread writes a profile; ENOTSUP in FAST, which has no
 // samples. They allocate nothing and take no lock of the program, so a program may call them when it is out of memory;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// usage: triggers_child exit | quick | fork | own | pause N | busy
+// usage: triggers_child exit | quick | fork | own | pause N | busy | grow STEP... | last N
 //
 // A program without a word of hakmem, for triggers_test.py. Each holds 1,000 blocks of 1,000 bytes; then
 //   exit    it ends
@@ -9,17 +9,23 @@
 //   own     it has a handler of SIGUSR2 of its own, sends itself that signal, and ends
 //   pause   it waits for N signals and makes no other call
 //   busy    4 threads allocate and free, and get all signals, until standard input ends
+//   grow    does the steps: N: holds N MiB more, in blocks of 1 MiB; -N: frees as much, the latest first; fork: the
+//   rest
+//           is done by a child
+//   last    N times, it sleeps for more than a second, allocates two blocks and frees them
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define HELD 1000
 #define HELD_BY_CHILD 10
 #define THREADS 4
+#define GROWN_MAX 1000
 
 static void *held[HELD + HELD_BY_CHILD];
 
@@ -29,6 +35,38 @@ __attribute__((noinline)) static void holds_blocks(void) {
 }
 __attribute__((noinline)) static void child_holds_blocks(void) {
   for (int i = 0; i < HELD_BY_CHILD; i++) held[HELD + i] = malloc(5000);
+}
+
+static void *grown[GROWN_MAX];
+static int grown_count;
+
+__attribute__((noinline)) static void grows(int count) {
+  for (; count > 0 && grown_count < GROWN_MAX; count--) grown[grown_count++] = malloc((size_t)1 << 20);
+}
+
+// Returns the exit status.
+static int run_grow(char **step) {
+  for (; *step != NULL; step++) {
+    const int count = atoi(*step);
+    if (strcmp(*step, "fork") == 0) {
+      const pid_t child = fork();
+      int status = 0;
+      if (child < 0 || (child > 0 && waitpid(child, &status, 0) != child)) return 4;
+      if (child > 0) return status == 0 ? 0 : 5;
+    } else {
+      grows(count);
+      for (int left = count; left < 0 && grown_count > 0; left++) free(grown[--grown_count]);
+    }
+  }
+  return 0;
+}
+
+static void run_last(int times) {
+  for (; times > 0; times--) {
+    const struct timespec more_than_a_second = {.tv_sec = 1, .tv_nsec = 50000000};
+    if (nanosleep(&more_than_a_second, NULL) != 0) abort();
+    for (int i = 0; i < 2; i++) free(held[HELD] = malloc(100));
+  }
 }
 
 // Without stdio, which allocates.
@@ -100,6 +138,10 @@ int main(int argc, char **argv) {
     }
   } else if (strcmp(argv[1], "busy") == 0) {
     run_busy();
+  } else if (strcmp(argv[1], "grow") == 0) {
+    return run_grow(argv + 2);
+  } else if (strcmp(argv[1], "last") == 0 && argc == 3) {
+    run_last(atoi(argv[2]));
   } else if (strcmp(argv[1], "exit") != 0) {
     return 2;
   }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // HAKMEM_DUMP_SIGNAL at moments that a script cannot choose: a signal while the thread holds a lock of the allocator or
-// writes a profile, and a fork while another profile is written. The BUILD file sets HAKMEM_DUMP_SIGNAL=SIGUSR2.
+// writes a profile, growth while one is written, and a fork while another is. The BUILD file sets
+// HAKMEM_DUMP_SIGNAL=SIGUSR2 and HAKMEM_PROF_DUMP_GROWTH_MB=64.
 #include <errno.h>
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
@@ -89,6 +90,46 @@ TEST_F(Triggers, WhileAProfileIsWrittenAnAllocationAfterItWrites) {
   EXPECT_EQ(Files(), 0);
   Allocate();
   EXPECT_EQ(Files(), 1);
+}
+
+// By more than ever before, so that a profile becomes due.
+void *Grow() {
+  static size_t size = 0;
+  size += 70u << 20;
+  void *const large = hak_malloc(size);
+  EXPECT_NE(large, nullptr);
+  return large;
+}
+
+int GrowInSink(void *context, const void *, size_t) {
+  auto **large = static_cast<void **>(context);
+  if (*large != nullptr) return 0;
+  *large = Grow();
+  // It is due, and cannot be written.
+  Allocate();
+  return 0;
+}
+
+TEST_F(Triggers, GrowthWhileAProfileIsWrittenIsWrittenAfterIt) {
+  void *large = nullptr;
+  ASSERT_EQ(hak_prof_write(GrowInSink, &large), 0);
+  EXPECT_EQ(Files(), 0);
+  Allocate();
+  EXPECT_EQ(Files(), 1);
+  Allocate();
+  EXPECT_EQ(Files(), 1);
+  hak_free(large);
+}
+
+TEST_F(Triggers, GrowthWhileTheThreadHoldsALockIsWrittenAfterIt) {
+  void *const large = Grow();
+  hak_lock_count_in();
+  Allocate();
+  EXPECT_EQ(Files(), 0);
+  hak_lock_count_out();
+  Allocate();
+  EXPECT_EQ(Files(), 1);
+  hak_free(large);
 }
 
 // The thread that was writing at the fork goes on only in the parent.

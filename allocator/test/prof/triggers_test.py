@@ -21,6 +21,9 @@ CHILD, LINKED, TOOL = (os.path.abspath(path) for path in sys.argv[1:4])
 LIBRARIES = {name: os.path.abspath(path) for name, path in (argument.split("=") for argument in sys.argv[4:])}
 # Every block is sampled and counts once, so the figures are exact.
 EXACT = {"HAKMEM_PROF": "1", "HAKMEM_PROF_SAMPLE_KB": "0"}
+# The 1,000 blocks that every child holds come before all growth: 0.95 MiB.
+BY_GROWTH = {"HAKMEM_PROF_DUMP_GROWTH_MB": "10", **EXACT}
+NO_MORE = b"hakmem: no more profiles are written: there are as many as HAKMEM_PROF_DUMP_FILES says\n"
 NOTHING = b"hakmem: no profile is written: nothing is sampled without HAKMEM_PROF=1\n"
 
 
@@ -138,6 +141,61 @@ class Triggers(unittest.TestCase):
                     self.assertGreater(len(stream.read()), 1000)
             self.check("h.%d" % (len(self.files()) - 1), holds_blocks=1000)
 
+    def test_by_growth(self):
+        for library in self.each():
+            # What becomes due with one block is written by the next allocation. A heap that shrinks and grows to the same
+            # size again is not written again.
+            child, errors = self.run_child(library, "grow", "40", "-40", "40", "12", **BY_GROWTH)
+            self.assertEqual(errors, b"")
+            self.assertEqual(self.files(), ["hakmem.%d.%d.pb.gz" % (child.pid, number) for number in range(5)])
+            for name, count in zip(self.files(), (10, 20, 30, 0, 50)):
+                self.check(name, holds_blocks=1000, grows=count)
+
+    def test_by_growth_and_at_the_end(self):
+        for library in self.each():
+            errors = self.run_child(library, "grow", "10", HAKMEM_PROF_DUMP="h.%n", **BY_GROWTH)[1]
+            self.assertEqual((errors, self.files()), (b"", ["h.0"]), "what is left at the end is written there")
+            self.check("h.0", grows=10)
+            # As estimated: with a standard deviation of 6 MiB at the end, so nine profiles come and the end's, or a few more
+            # or less.
+            errors = self.run_child(library, "grow", "200", HAKMEM_PROF_DUMP="e.%n", HAKMEM_PROF="1",
+                                    HAKMEM_PROF_DUMP_GROWTH_MB="20")[1]
+            self.assertEqual(errors, b"")
+            self.assertIn(len([name for name in self.files() if name.startswith("e.")]), range(6, 14))
+
+    def test_so_many_files_and_the_child_of_a_fork_counts_anew(self):
+        for library in self.each():
+            child, errors = self.run_child(library, "grow", "25", "fork", "60", HAKMEM_PROF_DUMP_FILES="2", **BY_GROWTH)
+            self.assertEqual(errors, NO_MORE, "once, by the child")
+            own = [name for name in self.files() if name.startswith("hakmem.%d." % child.pid)]
+            self.assertEqual((len(own), len(self.files())), (2, 4), self.files())
+            # Files that cannot be written count too, so that there are not more lines than that. The last one is the end's.
+            errors = self.run_child(library, "grow", "60", HAKMEM_PROF_DUMP_FILES="2", HAKMEM_PROF_DUMP="no/%n", **BY_GROWTH)[1]
+            lines = errors.splitlines(True)
+            self.assertEqual(lines.count(NO_MORE), 1, errors)
+            self.assertEqual(errors.count(b"there is no such folder: no/"), 3, errors)
+
+    def test_every_second(self):
+        for library in self.each():
+            begin = time.monotonic()
+            errors = self.run_child(library, "last", "2", HAKMEM_PROF_DUMP_EVERY_S="1", **EXACT)[1]
+            # Of a program that is stopped between its two allocations there may be one more.
+            self.assertIn(len(self.files()), range(2, int(time.monotonic() - begin) + 1), errors)
+            for name in self.files():
+                self.check(name, holds_blocks=1000)
+            for name in self.files():
+                os.unlink(self.path(name))
+            self.assertEqual(self.run_child(library, "last", "1", HAKMEM_PROF_DUMP_EVERY_S="3600", **EXACT)[1], b"")
+            self.assertEqual(self.files(), [])
+
+    def test_without_numbers_there_is_only_the_end(self):
+        for library in self.each():
+            errors = self.run_child(library, "grow", "30", HAKMEM_PROF_DUMP="h.%p", **BY_GROWTH)[1]
+            self.assertEqual(errors, b"hakmem: HAKMEM_PROF_DUMP_EVERY_S and HAKMEM_PROF_DUMP_GROWTH_MB have no effect: "
+                             b"HAKMEM_PROF_DUMP has no %n\n")
+            self.assertEqual(len(self.files()), 1)
+            self.check(self.files()[0], grows=30)
+
     def test_a_handler_of_the_program_stays(self):
         for library in self.each():
             child = self.start(library, "own", HAKMEM_DUMP_SIGNAL="SIGUSR2", **EXACT)
@@ -188,9 +246,10 @@ class Triggers(unittest.TestCase):
             self.assertEqual((child.communicate()[1], child.returncode, self.files()), (NOTHING, 0, []))
 
     def test_a_program_without_the_writer_says_so(self):
-        for settings in {"HAKMEM_PROF_DUMP": "heap"}, {"HAKMEM_DUMP_SIGNAL": "SIGUSR2"}:
+        for settings in {"HAKMEM_PROF_DUMP": "heap"}, {"HAKMEM_DUMP_SIGNAL": "SIGUSR2"}, {
+                "HAKMEM_PROF_DUMP_EVERY_S": "9"}, {"HAKMEM_PROF_DUMP_GROWTH_MB": "9"}:
             errors = self.run_child(None, "exit", program=LINKED, **settings)[1]
-            self.assertEqual(errors, b"hakmem: HAKMEM_PROF_DUMP and HAKMEM_DUMP_SIGNAL have no effect: this program is "
+            self.assertEqual(errors, b"hakmem: HAKMEM_PROF_DUMP, HAKMEM_PROF_DUMP_* and HAKMEM_DUMP_SIGNAL have no effect: this program is "
                              b"linked without @hakmem//allocator:pprof\n")
         self.assertEqual(self.run_child(None, "exit", program=LINKED)[1], b"")
         self.assertEqual(self.files(), [])
