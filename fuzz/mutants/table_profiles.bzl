@@ -137,4 +137,22 @@ PROFILE_MUTANTS = [
         "breaks": "all profiles but the first find a file of their name, and each says so",
         "killer": "//allocator/test/prof:triggers_test",
     },
+    {
+        "name": "dump_allocates",
+        "file": "allocator/api/prof_dump.c",
+        "old": "hak_pprof_begin(&pprof, sink, context, &about);",
+        "new": "hak_pprof_begin(&pprof, sink, context, &about);\n  void *volatile work = hak_malloc((size_t)64 << 20);\n  hak_free(work);",
+        "kind": "wrong order",
+        "breaks": "a profile is not written without memory, and waits for a lock in a signal handler",
+        "killer": "//allocator/test/prof:dump_bound_test",
+    },
+    {
+        "name": "dump_writes_bytes",
+        "file": "allocator/pprof/gzip.c",
+        "old": "if (gzip->in_output == sizeof gzip->output) flush(gzip);",
+        "new": "if (gzip->in_output == 8) flush(gzip);",
+        "kind": "wrong value",
+        "breaks": "a profile takes a system call for every 8 bytes",
+        "killer": "//allocator/test/prof:dump_bound_test",
+    },
 ]
