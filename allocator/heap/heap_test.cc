@@ -339,6 +339,21 @@ TEST_F(Heap, TheHeapsOfLostThreadsAreClosedTogether) {
   hak_heap_close(living);
 }
 
+// Each heap that is opened looks at the next ones in turn: a lost heap is found wherever it is among those of living
+// threads.
+TEST_F(Heap, OpeningHeapsFindsALostOneAmongLivingOnes) {
+  if (!MarksTell()) GTEST_SKIP() << "an emulator or ThreadSanitizer, where there are no marks";
+  std::vector<hak_heap *> living = {hak_heap_open(), hak_heap_open(), hak_heap_open()};
+  std::thread([] {
+    hak_heap *heap = hak_heap_open();
+    if (heap == nullptr || !hak_thread_mark_set(&heap->mark)) abort();
+  }).join();
+  EXPECT_EQ(hak_heap_threads(), living.size() + 2);  // and heap_
+  for (int i = 0; i < 8; i++) living.push_back(hak_heap_open());
+  EXPECT_EQ(hak_heap_threads(), living.size() + 1);
+  for (hak_heap *heap : living) hak_heap_close(heap);
+}
+
 TEST_F(Heap, RunsOutCleanlyAndRecovers) {
   std::vector<void *> blocks;
   {

@@ -160,6 +160,21 @@ TEST(Sampling, ReallocInPlace) {
   ExpectNotSampled(block);
 }
 
+// Resizing is a free and an allocation: the free of a sampled block is seen also where the allocation is not sampled.
+TEST(Sampling, ABlockThatIsResizedWhileItIsOffIsForgotten) {
+  if (IsFast()) return;
+  void *block = nullptr;
+  {
+    const Sampling sampling(0);
+    block = hak_malloc(1u << 20);
+    ExpectSampled(block, 1u << 20);
+  }
+  ASSERT_EQ(hak_realloc_in_place(block, 600000), block);
+  ExpectNotSampled(block);
+  hak_free(block);
+  EXPECT_TRUE(hak_heap_verify());
+}
+
 TEST(Sampling, FreesAreSeenWhileItIsOff) {
   if (IsFast()) return;
   std::vector<void *> blocks;
