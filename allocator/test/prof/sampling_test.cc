@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
+#include <limits.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -236,6 +237,40 @@ TEST(Sampling, BlocksOfEndedThreadsStay) {
   EXPECT_EQ(Find(block).times, 1);
   hak_free(block);
   ExpectNotSampled(block);
+}
+
+// Allocates in each round of a thread's destructors. From the third on the thread has no heap.
+struct LateBlocks {
+  pthread_key_t key;
+  int rounds = 0;
+  std::vector<void *> blocks;
+};
+
+void AllocateLate(void *argument) {
+  LateBlocks *const late = static_cast<LateBlocks *>(argument);
+  for (const size_t size : {500u, 100000u}) late->blocks.push_back(hak_malloc(size));
+  if (++late->rounds < PTHREAD_DESTRUCTOR_ITERATIONS) pthread_setspecific(late->key, late);
+}
+
+TEST(Sampling, AThreadWithoutAHeapIsNotCounted) {
+  if (IsFast()) return;
+  const Sampling sampling(0);
+  LateBlocks late;
+  late.blocks.reserve(2 * PTHREAD_DESTRUCTOR_ITERATIONS);
+  ASSERT_EQ(pthread_key_create(&late.key, AllocateLate), 0);
+  std::thread([&] {
+    hak_free(hak_malloc(1));
+    ASSERT_EQ(pthread_setspecific(late.key, &late), 0);
+  }).join();
+  pthread_key_delete(late.key);
+  ASSERT_GT(late.blocks.size(), 2u);
+  EXPECT_EQ(Find(late.blocks.front()).times, 1);
+  ExpectNotSampled(late.blocks.back());
+  for (void *const block : late.blocks) {
+    EXPECT_NE(block, nullptr);
+    hak_free(block);
+    ExpectNotSampled(block);
+  }
 }
 
 TEST(Sampling, ErrnoIsPreserved) {
