@@ -200,6 +200,8 @@ TEST_F(GuardBudget, OverflowOfABlockWithoutGuards) {
   const Outcome outcome = RunForked(Overflow, 60);
   EXPECT_EQ(outcome.signal, SIGABRT) << outcome;
   EXPECT_NE(outcome.err.find("hakmem: overflow: 0x"), std::string::npos) << outcome;
+  // A program that has only large blocks is told of the budget all the same.
+  EXPECT_EQ(outcome.err.find("hakmem: guard pages take "), 0u) << outcome;
 }
 
 }  // namespace
