@@ -375,12 +375,12 @@ void ExpectLine(const std::string &line, const char *begin, size_t size) {
     EXPECT_LE(named, size + size / 4 + 64);
     EXPECT_EQ(LargestName(line), std::to_string(named) + "-byte blocks");
   } else {
-    EXPECT_EQ(LargestName(line), "blocks up to 262144 bytes");
+    EXPECT_EQ(LargestName(line), size <= 65536 ? "blocks up to 65536 bytes" : "blocks up to 262144 bytes");
   }
 }
 
 TEST(Pressure, OneLineNearTheLimitAndOneAtARefusal) {
-  for (const size_t size : {size_t{48}, size_t{1000}, size_t{30000}, size_t{200000}}) {
+  for (const size_t size : {size_t{48}, size_t{1000}, size_t{30000}, size_t{60000}, size_t{200000}}) {
     SCOPED_TRACE(size);
     const Outcome outcome = RunChild({"--child=fill", std::to_string(size)});
     EXPECT_EQ(NumberOf(outcome.out, "verifies"), 1U) << outcome;
