@@ -74,6 +74,22 @@ TEST(Os, ReservedMemoryReadsAsZeroAndIsWritableWhereCommitted) {
   EXPECT_EQ(munmap(start, 4 * kPage), 0);
 }
 
+TEST(Os, ProtectedMemoryKeepsItsContentsAndClosedMemoryDoesNot) {
+  char *start = static_cast<char *>(hak_os_map(2 * kPage, kPage));
+  ASSERT_NE(start, nullptr);
+  memset(start, 9, 2 * kPage);
+  EXPECT_TRUE(hak_os_protect(start, kPage));
+  EXPECT_TRUE(hak_os_close(start + kPage, kPage));
+  EXPECT_FALSE(IsWritable(start));
+  EXPECT_FALSE(IsWritable(start + kPage));
+  EXPECT_TRUE(hak_os_commit(start, 2 * kPage));
+  EXPECT_EQ(start[0], 9);
+  EXPECT_EQ(start[kPage - 1], 9);
+  EXPECT_TRUE(IsZero(start + kPage, kPage));
+  EXPECT_TRUE(IsWritable(start + kPage));
+  EXPECT_TRUE(hak_os_unmap(start, 2 * kPage));
+}
+
 TEST(Os, WhatTheKernelRefusesChangesNothing) {
   char *start = static_cast<char *>(hak_os_map(2 * kPage, kPage));
   ASSERT_NE(start, nullptr);
@@ -150,7 +166,9 @@ TEST(Os, EveryCallCanBeMadeToFailAndThenDoesNothing) {
     EXPECT_FALSE(hak_os_unmap(start, 4 * kPage));
     EXPECT_FALSE(hak_os_map_at(start + 64 * kPage, kPage));
     EXPECT_FALSE(hak_os_move_onto(start, 2 * kPage, start + 2 * kPage, 2 * kPage));
-    EXPECT_EQ(hak_fault_hits(), 6u);
+    EXPECT_FALSE(hak_os_protect(start, kPage));
+    EXPECT_FALSE(hak_os_close(start, kPage));
+    EXPECT_EQ(hak_fault_hits(), 8u);
   }
   EXPECT_EQ(errno, E2BIG);
   EXPECT_EQ(hak_os_totals().calls, before.calls);
