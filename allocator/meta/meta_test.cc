@@ -118,7 +118,8 @@ TEST(Meta, RandomRecordsAreZeroAlignedAndApart) {
 }
 
 TEST(Meta, RecyclesBySizeAndDoesNotGrow) {
-  const size_t sizes[] = {1, 64, 100, 1000, 5000, 100000, 300000};
+  // Of every kind at its bounds: parts of a page, one page, the longest run of pages, the shortest mapping of its own.
+  const size_t sizes[] = {1, 64, 100, 1000, 2048, 4096, 5000, 131072, 131073, 262144, 300000};
   for (const size_t size : sizes) hak_meta_free(hak_meta_alloc(size), size);
   const uint64_t mapped = hak_meta_mapped();
   for (int i = 0; i < 1000; i++) {
