@@ -221,6 +221,16 @@ TEST_F(Heap, FreshMeansOneUnusedZeroBlock) {
   Put(heap_, other);
 }
 
+TEST_F(Heap, BlocksFrom4KiBOnAreCarvedOneAtATime) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+    const bool singly = hak_class_stride(class_id) >= 4096;
+    void *blocks[2];
+    const uint32_t got = hak_heap_take(heap_, class_id, blocks, 2, nullptr);
+    EXPECT_EQ(got, singly ? 1u : 2u) << hak_class_stride(class_id);
+    for (uint32_t i = 0; i < got; i++) Put(heap_, blocks[i]);
+  }
+}
+
 // A slab whose memory another class used is not called zero.
 TEST_F(Heap, DirtySlabsAreNotFresh) {
   hak_pool_trim(0);
