@@ -116,6 +116,44 @@ int AllocatesInTheLastRound() {
   return 0;
 }
 
+std::atomic<void *> g_freed;  // by the thread that has the record of the ended thread's heap
+std::atomic<bool> g_taken;    // a block by the ended thread, after that
+
+// A thread whose heap was closed does not touch its record any more, which the next thread has got.
+int LeavesItsRecordAlone() {
+  pthread_key_create(&g_key, [](void *value) {
+    if (++g_turns < PTHREAD_DESTRUCTOR_ITERATIONS) {
+      pthread_setspecific(g_key, value);
+      return;
+    }
+    pthread_t thread;
+    const auto work = [](void *) -> void * {
+      void *volatile block = malloc(48);
+      free(block);
+      g_freed = block;
+      while (!g_taken) sched_yield();
+      return nullptr;
+    };
+    if (pthread_create(&thread, nullptr, work, nullptr) != 0) _exit(2);
+    while (g_freed == nullptr) sched_yield();
+    void *volatile block = malloc(48);
+    if (block == g_freed) Fail("a block from the cache of another thread, in round", static_cast<uint64_t>(g_turns));
+    g_taken = true;
+    pthread_join(thread, nullptr);
+    free(block);
+  });
+  pthread_t thread;
+  const auto work = [](void *) -> void * {
+    void *volatile block = malloc(48);
+    free(block);
+    pthread_setspecific(g_key, &g_turns);
+    return nullptr;
+  };
+  if (pthread_create(&thread, nullptr, work, nullptr) != 0) return 2;
+  pthread_join(thread, nullptr);
+  return g_taken ? 0 : 3;
+}
+
 // A thread that only frees behaves like any other, and its double free is noticed.
 int OnlyFrees() {
   static void *blocks[5000];
@@ -454,6 +492,7 @@ struct Case {
 constexpr Case kCases[] = {
     {"frees after the end", FreesAfterTheEnd},
     {"allocates in the last round", AllocatesInTheLastRound},
+    {"leaves its record alone", LeavesItsRecordAlone},
     {"only frees", OnlyFrees},
     {"forks in a handler", ForksInAHandler},
     {"forks beside streams", ForksBesideStreams},
