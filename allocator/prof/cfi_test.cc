@@ -65,6 +65,28 @@ TEST(Cfi, CommonPart) {
   ExpectCell(rule.cells[HAK_CFI_FP], HAK_CFI_SAME, 0);
 }
 
+// The numbers of the registers that functions keep for their callers, by the ABI of each machine.
+TEST(Cfi, RegistersByTheirNumbers) {
+  std::vector<uint32_t> slots(64, HAK_CFI_OTHER);
+#if defined(__x86_64__)
+  slots[3] = HAK_CFI_RBX;
+  slots[6] = HAK_CFI_FP;
+  slots[7] = HAK_CFI_SP;
+  slots[12] = HAK_CFI_R12;
+  slots[13] = HAK_CFI_R13;
+  slots[14] = HAK_CFI_R14;
+  slots[15] = HAK_CFI_R15;
+  slots[16] = HAK_CFI_RETURN;
+#else
+  for (uint32_t x = 19; x <= 28; x++) slots[x] = HAK_CFI_X19 + (x - 19);
+  slots[29] = HAK_CFI_FP;
+  slots[30] = HAK_CFI_RETURN;
+  slots[31] = HAK_CFI_SP;
+#endif
+  for (uint64_t number = 0; number < slots.size(); number++) EXPECT_EQ(hak_cfi_slot(number), slots[number]) << number;
+  EXPECT_EQ(hak_cfi_slot(UINT64_MAX), HAK_CFI_OTHER);
+}
+
 TEST(Cfi, RowsBeginWhereTheProgramSays) {
   const Bytes program = {kAdvance | 1, 0x0e, 32, kOffset | kFp, 2, 0x02, 100, 0x0d, kFp, 0x03, 0x90, 0, 0x0e, 64};
   EXPECT_EQ(RuleOf(program, 0).frame_offset, 16);
