@@ -65,6 +65,16 @@ TEST(InFrontOfAFreedBlock, AWriteIsSeenAtTheEndAndAtReuse) {
   }
 }
 
+TEST(InFrontOfAFreedBlock, AWriteIsSeenWhenTheThreadEnds) {
+  for (const ptrdiff_t offset : {-1, -8, -16, 100}) {
+    SCOPED_TRACE(offset);
+    ExpectCaught(RunForked([&]() -> int {
+      std::thread([&] { WriteInFront(6000, 0, offset, Then::kExit); }).join();
+      _exit(0);  // Without the check at the process's end.
+    }));
+  }
+}
+
 // ---- In front of a freed block, behind a live one -----------------------------------------------
 
 struct Pair {
