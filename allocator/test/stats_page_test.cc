@@ -124,6 +124,7 @@ int None() {
 int InFork(const char *target) {
   Print("inherited", Exists(PathOf(getpid())));
   if (symlink(target, PathOf(getpid()).c_str()) != 0) return 1;
+  close(STDIN_FILENO);  // The page's file gets the number 0.
   Text text;
   Print("own", MoreThan(0, &text) && text.process == static_cast<uint64_t>(getpid()));
   fflush(stdout);
