@@ -453,6 +453,64 @@ int RawClonesAmongLargeBlocks() {
   return 0;
 }
 
+// ---- Children that share memory -----------------------------------------------------------------
+
+constexpr int kSharedChildStatus = 3;
+constexpr size_t kSharedBlocks = 256;
+void *g_shared[kSharedBlocks];
+
+// Replaces blocks of its parent, which waits. What the child allocates is left for the parent.
+int ReplacesSharedBlocks(void *) {
+  for (size_t k = 0; k < 200; ++k) {
+    void *&block = g_shared[k * 37 % kSharedBlocks];
+    free(block);
+    const size_t size = 16 + k * 7919 % (k % 13 == 0 ? 500000 : 5000);
+    block = malloc(size);
+    if (block != nullptr) memset(block, 1, size);
+  }
+  return kSharedChildStatus;
+}
+
+// vfork, and clone with CLONE_VM, as posix_spawn and programs that start others use it: the child is another process
+// with the memory and the thread variables of the thread that made it. No fork handler runs.
+int ChildrenThatShareMemory() {
+  const auto work = [](void *) -> void * {
+    while (!g_stop) {
+      void *p[100];
+      for (size_t i = 0; i < 100; ++i) p[i] = malloc(16 + i * (i % 10 == 0 ? 3000 : 40));
+      for (void *block : p) free(block);
+    }
+    return nullptr;
+  };
+  pthread_t threads[2];
+  for (pthread_t &thread : threads) pthread_create(&thread, nullptr, work, nullptr);
+  alignas(64) static char stack[65536];
+  for (int k = 0; k < 100; ++k) {
+    const int flags = CLONE_VM | SIGCHLD | (k % 2 == 0 ? CLONE_VFORK : 0);
+    const pid_t child = clone(ReplacesSharedBlocks, stack + sizeof stack, flags, nullptr);
+    int status = 0;
+    if (waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != kSharedChildStatus) {
+      Fail("the status of a child that shares memory", static_cast<uint64_t>(status));
+    }
+    free(malloc(3000));
+  }
+  // The process can still fork, and its child finds the blocks.
+  const pid_t child = fork();
+  if (child == 0) {
+    for (void *block : g_shared) free(block);
+    _exit(hak_heap_verify() ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  if (status != 0) Fail("the status of a child of fork", static_cast<uint64_t>(status));
+  g_stop = true;
+  for (const pthread_t thread : threads) pthread_join(thread, nullptr);
+  for (void *block : g_shared) free(block);
+  if (!hak_heap_verify()) Fail("the heap is damaged", 0);
+  AtMost(Stats().threads, 1, "heaps of threads that ended");
+  return 0;
+}
+
 // ---- Keys ---------------------------------------------------------------------------------------
 
 void *Pairs(void *) {
@@ -500,6 +558,7 @@ constexpr Case kCases[] = {
     {"child leaves heaps alone", ChildLeavesHeapsAlone},
     {"raw clones", RawClones},
     {"raw clones among large blocks", RawClonesAmongLargeBlocks},
+    {"children that share memory", ChildrenThatShareMemory},
     {"key 0 is others'", KeyZeroIsOthers},
 };
 
