@@ -257,7 +257,7 @@ PROF_MUTANTS = [
     {
         "name": "dump_stops_at_a_file",
         "file": "allocator/api/prof_dump.c",
-        "old": "while (error == EEXIST && is_numbered(pattern) && ++tried < NUMBERS_TRIED);",
+        "old": "while (error == EEXIST && hak_prof_dump_is_numbered(pattern) && ++tried < NUMBERS_TRIED);",
         "new": "while (false);",
         "kind": "missing check",
         "breaks": "a number whose file exists ends the search for one",
