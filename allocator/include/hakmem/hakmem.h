@@ -352,7 +352,8 @@ HAK_EXPORT const char *hak_config_get(const char *name, const char **origin) HAK
 // Changes a setting at run time; this overrides every other source. `name` and `value` are written as in the
 // environment. Setting HAKMEM_PROFILE changes every changeable setting that has no explicit value of its own. The
 // allocator's later decisions use the new value. Memory that it already keeps is returned during later calls, or by
-// hak_trim; what is free beyond a new HAKMEM_SOFT_LIMIT_MB, at once. The purge thread of HAKMEM_BACKGROUND starts at once, and ends within half a second.
+// hak_trim; what is free beyond a new HAKMEM_SOFT_LIMIT_MB, at once. The purge thread of HAKMEM_BACKGROUND starts at
+// once, and ends within half a second.
 //
 // Returns 0, or an error with nothing changed: EINVAL for NULL, for an unknown name, for a value that the setting does
 // not accept, and for a memory limit below what the process already uses; EPERM for a setting that is read only at the

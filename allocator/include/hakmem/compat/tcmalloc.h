@@ -265,8 +265,8 @@ class MallocExtension final {
   }
   static int64_t GetMaxTotalThreadCacheBytes() noexcept { return static_cast<int64_t>(hakmem::compat::TotalCache()); }
 
-  // The soft limit is HAKMEM_SOFT_LIMIT_MB: beyond it free memory is returned before more is taken, and as soon as it is
-  // free; no request fails. The hard limit is HAKMEM_MEMORY_LIMIT_MB: a request beyond it fails with ENOMEM, and the
+  // The soft limit is HAKMEM_SOFT_LIMIT_MB: beyond it free memory is returned before more is taken, and as soon as it
+  // is free; no request fails. The hard limit is HAKMEM_MEMORY_LIMIT_MB: a request beyond it fails with ENOMEM, and the
   // process goes on. Limits are rounded down to MiB, at least 1 MiB. SIZE_MAX, which GetMemoryLimit returns while there
   // is none, removes a limit. SetMemoryLimit has no effect for a hard limit below what is in use, and in FAST builds.
   enum class LimitKind { kSoft, kHard };
