@@ -464,9 +464,10 @@ int ReplacesSharedBlocks(void *) {
   for (size_t k = 0; k < 200; ++k) {
     void *&block = g_shared[k * 37 % kSharedBlocks];
     free(block);
-    const size_t size = 16 + k * 7919 % (k % 13 == 0 ? 500000 : 5000);
+    // Every second one is of the page heap, whose lock the other threads hold most of the time.
+    const size_t size = k % 2 == 0 ? 16 + k * 7919 % 5000 : 1100000 + k * 7919 % 100 * 20000;
     block = malloc(size);
-    if (block != nullptr) memset(block, 1, size);
+    if (block != nullptr) memset(block, 1, size < 5000 ? size : 5000);
   }
   return kSharedChildStatus;
 }
@@ -476,8 +477,8 @@ int ReplacesSharedBlocks(void *) {
 int ChildrenThatShareMemory() {
   const auto work = [](void *) -> void * {
     while (!g_stop) {
-      void *p[100];
-      for (size_t i = 0; i < 100; ++i) p[i] = malloc(16 + i * (i % 10 == 0 ? 3000 : 40));
+      void *p[20];
+      for (size_t i = 0; i < 20; ++i) p[i] = malloc(1100000 + i * 100000);
       for (void *block : p) free(block);
     }
     return nullptr;
