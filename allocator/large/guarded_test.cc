@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "allocator/large/guarded_held.h"
+#include "allocator/os/decommit.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/mapping_limit.h"
 #include "allocator/os/os.h"
@@ -346,6 +347,25 @@ TEST_F(Guarded, APlannedFaultWhereGuardsAreSetLeavesNothingBehind) {
       memset(block, 1, 9 * kPage);
       EXPECT_TRUE(hak_guarded_give(block));
     }
+  }
+}
+
+// Where the kernel does not close pages without a mapping of their own, they get one, a slice after the other.
+TEST_F(Guarded, AFreedBlockIsClosedEitherWay) {
+  ASSERT_TRUE(hak_guarded_give(Take(9 * kPage)));  // Its record stays.
+  const uint64_t committed = hak_commit_now();
+  for (const size_t bytes : {9 * kPage, size_t{HAK_MAPPING_SLICE}, size_t{2 * HAK_MAPPING_SLICE}}) {
+    char *block = Take(bytes);  // Whole pages have no canary.
+    ASSERT_NE(block, nullptr);
+    memset(block, 1, 9 * kPage);
+    {
+      // Only the first call fails. Large blocks have a mapping of their own in any case.
+      const FaultPlan plan(hak_os_guards_work() && bytes == 9 * kPage ? HAK_FAULT_PROTECT : 0, 1, 1);
+      EXPECT_TRUE(hak_guarded_give(block));
+    }
+    EXPECT_FALSE(IsReadable(block));
+    EXPECT_FALSE(IsReadable(block + bytes - 1));
+    EXPECT_EQ(hak_commit_now(), committed) << bytes;
   }
 }
 
