@@ -326,6 +326,22 @@ TEST_F(Pool, MemoryStaysUntilTheDeadlineAndThenGoesASliceAtATime) {
   }
 }
 
+// Before a large block grows the heap, free slabs whose memory is due go back, no more than are asked for.
+TEST_F(Pool, MakesWayWithMemoryThatIsDue) {
+  hak_config.decommit_deadline_ms = kHour;
+  std::vector<hak_slab *> slabs = TakeManyUsed(32 * 5);
+  GiveAll(slabs);
+  const uint64_t dirty = hak_pool_totals().slabs_free_dirty;
+  EXPECT_EQ(hak_pool_make_way(HAK_SUPERSLAB_SIZE), 0u);
+  EXPECT_EQ(hak_pool_totals().slabs_free_dirty, dirty) << "before the deadline";
+  hak_config.decommit_deadline_ms = 1;
+  usleep(5 * 1000);
+  EXPECT_GT(hak_pool_make_way(1), 0u);
+  const uint64_t now = hak_pool_totals().slabs_free_dirty;
+  EXPECT_LT(now, dirty);
+  EXPECT_GE(now, dirty - 32) << "more than one superslab";
+}
+
 TEST_F(Pool, TrimReturnsEverythingAboveWhatItMayKeep) {
   std::vector<hak_slab *> slabs = TakeManyUsed(32 * 4);
   std::vector<hak_slab *> half(slabs.begin() + 64, slabs.end());
