@@ -463,8 +463,8 @@ TEST_F(Pool, AnUnmapThatFailedIsTriedAgainByTrim) {
   EXPECT_FALSE(IsMapped(memory, HAK_SUPERSLAB_SIZE));
 }
 
-// Addresses next to all that is mapped: the kernel maps what comes next in another 4 GiB, where the slab map has no room
-// yet.
+// Addresses next to all that is mapped: the kernel maps what comes next in another 4 GiB, where the slab map has no
+// room yet.
 class NextMappingsAreFar {
  public:
   NextMappingsAreFar() { EXPECT_NE(start_, MAP_FAILED); }
