@@ -73,10 +73,10 @@ struct hak_heap {
   struct hak_lock lock;
   bool open HAK_GUARDED_BY(hak_heap_role);        // from hak_heap_open to hak_heap_close
   bool took_fresh HAK_GUARDED_BY(hak_heap_role);  // the last hak_heap_take gave blocks from fresh memory
-  // Fresh memory was mapped for the heap since its thread's last step of the reclaim work. Used by the thread alone, also
-  // without the lock.
+  // Fresh memory was mapped for the heap since its thread's last step of the reclaim work. Used by the thread alone,
+  // also without the lock.
   bool grew;
-  struct hak_watch_clock watch;                   // policy/watch_policy.h; only the owner's, without the lock
+  struct hak_watch_clock watch;  // policy/watch_policy.h; only the owner's, without the lock
   struct hak_class_heap classes[HAK_CLASS_COUNT];
   uint64_t slabs HAK_GUARDED_BY(hak_heap_role);  // on the lists of all classes
   HAK_ATOMIC(uint64_t) free_bytes;               // of free blocks in the heap's slabs; statistics read, relaxed
