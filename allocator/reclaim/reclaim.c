@@ -30,7 +30,7 @@ struct visit {
   uint64_t now;
   uint64_t idle_ms;
   bool all;      // memory of any age
-  bool refused;  // a request fails without it: busy threads give their free blocks too
+  bool refused;  // a request met a limit or found no memory: busy threads give slabs with room too
   bool barrier;  // idle caches too, for which all threads' processors are interrupted (membarrier)
   uint32_t taken;
   uint32_t entered;  // heaps that were not skipped

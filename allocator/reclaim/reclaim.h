@@ -26,8 +26,8 @@ bool hak_reclaim_slice(struct hak_heap *mine, uint64_t slice_us);
 bool hak_reclaim_own(struct hak_heap *mine, uint64_t now);
 
 // Collects everything that other threads' heaps can return, idle or not, except the free slabs, which go to the pool.
-// `barrier`: blocks in their caches too, however few, which takes a barrier on all threads. `refused`: a request fails
-// otherwise, so slabs that have room become those of any thread.
+// `barrier`: blocks in their caches too, however few, which takes a barrier on all threads. `refused`: a request met
+// a limit or found no memory, so slabs that have room become those of any thread.
 void hak_reclaim_all(struct hak_heap *mine, bool barrier, bool refused);
 
 // Closes the heaps of all threads that are gone: threads that ended without closing their heap, or did not survive a

@@ -15,7 +15,7 @@ std::string AllocatorName();
 
 void WriteAllocatorMetrics(PrometheusText *out);
 
-// The answer to GET /debug/pprof/heap.
+// The answer to GET /debug/pprof/heap and /debug/pprof/allocs.
 struct HeapProfile {
   int status;  // of HTTP
   const char *content_type;
@@ -23,6 +23,9 @@ struct HeapProfile {
 };
 
 HeapProfile TakeHeapProfile();
+
+// Later profiles say what has grown since this moment. False: this allocator has none.
+bool MarkHeapProfile();
 
 }  // namespace kv
 

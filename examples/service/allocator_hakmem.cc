@@ -27,4 +27,6 @@ HeapProfile TakeHeapProfile() {
   return {503, "text/plain; charset=utf-8", std::string("no heap profile: ") + strerror(error) + "\n"};
 }
 
+bool MarkHeapProfile() { return hak_prof_mark() == 0; }
+
 }  // namespace kv

@@ -21,4 +21,6 @@ void WriteAllocatorMetrics(PrometheusText *out) {
 
 HeapProfile TakeHeapProfile() { return {501, "text/plain; charset=utf-8", "libc's malloc has no heap profiler\n"}; }
 
+bool MarkHeapProfile() { return false; }
+
 }  // namespace kv

@@ -122,6 +122,21 @@ class ProtocolTest(unittest.TestCase):
             else:
                 self.assertEqual((status, headers.get_content_type()), (501, "text/plain"))
                 self.assertEqual(body, b"libc's malloc has no heap profiler\n")
+            self.assertEqual(server.request("GET", "/debug/pprof/allocs")[0], status)
+
+    def test_growth_between_two_moments(self):
+        for server in self.for_both():
+            begin = time.monotonic()
+            status, body, _ = server.request("GET", "/debug/pprof/heap?seconds=1")
+            if server.allocator.startswith("hakmem"):
+                self.assertGreaterEqual(time.monotonic() - begin, 1)
+                self.assertEqual(status, 200)
+                self.assertIn(b"growth_space", gzip.decompress(body))
+            else:
+                self.assertEqual(status, 501)
+            for bad in ("", "0", "-1", "1.5", "121", "99999999999999999999", "x"):
+                status, body, _ = server.request("GET", "/debug/pprof/heap?seconds=" + bad)
+                self.assertEqual((status, body), (400, b"seconds must be a number from 1 to 120\n"), bad)
 
     def test_garbage_does_no_harm(self):
         rng = random.Random(2)

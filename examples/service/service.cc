@@ -17,6 +17,9 @@ using httplib::ContentReader;
 using httplib::Request;
 using httplib::Response;
 
+// The longest time between the two moments of a profile of growth: it keeps one of the server's threads.
+constexpr int kMostSeconds = 120;
+
 constexpr const char *kText = "text/plain; charset=utf-8";
 
 // When this thread's current request began. A thread serves one request at a time.
@@ -74,11 +77,10 @@ Service::Service(const ServiceLimits &limits) : limits_(limits), store_(limits.m
   });
   http_.Get("/healthz", [](const Request &, Response &response) { Answer(response, 200, "ok"); });
   http_.Get("/metrics", [this](const Request &, Response &response) { Metrics(response); });
-  http_.Get("/debug/pprof/heap", [](const Request &, Response &response) {
-    HeapProfile profile = TakeHeapProfile();
-    response.status = profile.status;
-    response.set_content(profile.body, profile.content_type);
-  });
+  // One profile has all sample types; the two paths are those that tools for Go programs ask for.
+  for (const char *path : {"/debug/pprof/heap", "/debug/pprof/allocs"}) {
+    http_.Get(path, [this](const Request &request, Response &response) { Profile(request, response); });
+  }
   // Without these the library itself would keep a body of any length.
   const char *const anything = R"([\s\S]*)";
   http_.Post(anything, Refuse);
@@ -186,6 +188,24 @@ void Service::Metrics(Response &response) const {
   WriteAllocatorMetrics(&out);
   response.status = 200;
   response.set_content(out.text(), PrometheusText::kContentType);
+}
+
+void Service::Profile(const Request &request, Response &response) const {
+  if (request.has_param("seconds")) {
+    const std::string text = request.get_param_value("seconds");
+    const bool is_number = !text.empty() && text.size() <= 3 && text.find_first_not_of("0123456789") == text.npos;
+    const int seconds = is_number ? std::stoi(text) : 0;
+    if (seconds < 1 || seconds > kMostSeconds) {
+      Answer(response, 400, "seconds must be a number from 1 to " + std::to_string(kMostSeconds));
+      return;
+    }
+    // Without marks the profile below says so.
+    const Clock::time_point end = Clock::now() + std::chrono::seconds(MarkHeapProfile() ? seconds : 0);
+    while (Clock::now() < end && http_.is_running()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  const HeapProfile profile = TakeHeapProfile();
+  response.status = profile.status;
+  response.set_content(profile.body, profile.content_type);
 }
 
 }  // namespace kv

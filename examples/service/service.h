@@ -5,7 +5,7 @@
 //   PUT    /kv/KEY   stores the body: 201 for a new key, 204 for one that was there
 //   GET    /kv/KEY   200 and the value, or 404
 //   DELETE /kv/KEY   204, or 404
-//   GET    /healthz, /metrics, /debug/pprof/heap
+//   GET    /healthz, /metrics, /debug/pprof/heap, /debug/pprof/allocs
 #ifndef KV_SERVICE_SERVICE_H_
 #define KV_SERVICE_SERVICE_H_
 
@@ -43,6 +43,7 @@ class Service {
   void Get(const httplib::Request &request, httplib::Response &response);
   void Delete(const httplib::Request &request, httplib::Response &response);
   void Metrics(httplib::Response &response) const;
+  void Profile(const httplib::Request &request, httplib::Response &response) const;
   // Decodes the key. False: it is invalid, and the response is set.
   bool Key(const httplib::Request &request, httplib::Response &response, std::string *key) const;
 
