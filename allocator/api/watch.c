@@ -90,7 +90,7 @@ static void empty_cache(struct hak_heap *heap, uint64_t now) {
   if (held) hak_quarantine_flush(heap);
   hak_medium_flush(heap);
   hak_thread_cache_shrink_all(heap);
-  hak_remote_drain(heap);
+  hak_remote_drain_slice(heap);
   hak_heap_release_empty(heap);
   hak_heap_report(heap);
   hak_heap_leave(heap);

@@ -173,7 +173,6 @@ static uint32_t take_from_pool(struct hak_heap *heap, uint32_t class_id, void **
                                bool grow) HAK_REQUIRES(hak_heap_role) {
   struct hak_slab *slab = (is_further(heap, class_id) ? hak_pool_take_further : hak_pool_take)(class_id, heap, grow);
   if (slab == NULL) return 0;
-  heap->wants.words[class_id / 64] |= (uint64_t)1 << (class_id % 64);
   hak_heap_link(heap, slab);
   return take_from_carved(heap, slab, out, want, fresh);
 }

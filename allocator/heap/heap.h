@@ -66,10 +66,6 @@ struct hak_heap_counts {
   HAK_ATOMIC(uint64_t) canary_bytes;
 };
 
-struct hak_class_set {
-  uint64_t words[(HAK_CLASS_COUNT + 63) / 64];
-};
-
 // Everything except the tops and slots of the cache is under `lock`. The owner takes it for each slow call; other
 // threads take it to reclaim the memory of an idle thread. The box that declares a part explains its fields.
 struct hak_heap {
@@ -77,10 +73,9 @@ struct hak_heap {
   struct hak_lock lock;
   bool open HAK_GUARDED_BY(hak_heap_role);        // from hak_heap_open to hak_heap_close
   bool took_fresh HAK_GUARDED_BY(hak_heap_role);  // the last hak_heap_take gave blocks from fresh memory
-  // Fresh memory was mapped for the heap since its thread's last step of the reclaim work; and the classes that took
-  // slabs from the pool since the last such step. Used by the thread alone, also without the lock.
+  // Fresh memory was mapped for the heap since its thread's last step of the reclaim work. Used by the thread alone,
+  // also without the lock.
   bool grew;
-  struct hak_class_set wants;
   struct hak_watch_clock watch;  // policy/watch_policy.h; only the owner's, without the lock
   struct hak_class_heap classes[HAK_CLASS_COUNT];
   uint64_t slabs HAK_GUARDED_BY(hak_heap_role);  // on the lists of all classes

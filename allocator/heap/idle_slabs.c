@@ -74,19 +74,13 @@ static uint64_t long_enough(const struct hak_heap *heap, uint64_t now, uint64_t 
   return hardly_used && much ? 0 : idle_ms;
 }
 
-static bool has(const struct hak_class_set *classes, uint32_t class_id) {
-  return classes == NULL || ((classes->words[class_id / 64] >> (class_id % 64)) & 1) != 0;
-}
-
-uint32_t hak_idle_slabs_give(struct hak_heap *heap, const struct hak_class_set *classes, uint64_t now,
-                             uint64_t idle_ms) {
+uint32_t hak_idle_slabs_give(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) {
   const uint64_t enough_ms = long_enough(heap, now, idle_ms);
   uint32_t looks = LOOKS;
   uint32_t given = 0;
   for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT && looks != 0; class_id++) {
-    if (!has(classes, class_id) || !is_idle(heap, class_id, now, enough_ms)) continue;
     struct hak_class_heap *class_heap = &heap->classes[class_id];
-    if (hak_class_with_room(class_heap) == 0) continue;
+    if (!is_idle(heap, class_id, now, enough_ms) || hak_class_with_room(class_heap) == 0) continue;
     given += give_class(heap, class_id, &looks);
     class_heap->idle.seen_free = hak_class_free_blocks(class_heap);
   }

@@ -13,13 +13,12 @@
 
 HAK_C_BEGIN
 
-// Gives slabs of these classes (NULL: of all) that have much room to the orphanage, and wholly free ones to the pool.
-// Only of classes that are idle: their free and cached blocks have not changed for `idle_ms` at `now` (milliseconds),
-// as far as earlier calls of this function tell. If the thread has made hardly any slow call for so long and much of
-// its heap is free, the first call gives them. With `idle_ms` 0 all classes are idle. One call gives a bounded number.
-// Returns how many. By another thread than the heap's own, under the heap's lock.
-uint32_t hak_idle_slabs_give(struct hak_heap *heap, const struct hak_class_set *classes, uint64_t now, uint64_t idle_ms)
-    HAK_REQUIRES(hak_heap_role);
+// Gives slabs of the heap that have much room to the orphanage, and wholly free ones to the pool, of those classes that
+// are idle: their free and cached blocks have not changed for `idle_ms` at `now` (milliseconds), as far as earlier
+// calls of this function tell. If the thread has made hardly any slow call for so long and much of its heap is free,
+// the first call gives them. With `idle_ms` 0 all classes are idle. One call gives a bounded number. Returns how many.
+// By another thread than the heap's own, under the heap's lock.
+uint32_t hak_idle_slabs_give(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) HAK_REQUIRES(hak_heap_role);
 
 HAK_C_END
 

@@ -40,9 +40,9 @@ class IdleSlabs : public testing::Test {
   }
 
   // As another thread does.
-  static uint32_t Give(hak_heap *heap, uint64_t now, const hak_class_set *classes = nullptr) {
+  static uint32_t Give(hak_heap *heap, uint64_t now, uint64_t idle_ms = kIdleMs) {
     hak_heap_enter(heap);
-    const uint32_t given = hak_idle_slabs_give(heap, classes, now, kIdleMs);
+    const uint32_t given = hak_idle_slabs_give(heap, now, idle_ms);
     EXPECT_EQ(hak_heap_check(heap), nullptr);
     hak_heap_leave(heap);
     EXPECT_EQ(hak_heap_check(&hak_orphanage), nullptr);
@@ -162,23 +162,6 @@ TEST_F(IdleSlabs, EachClassIsIdleByItself) {
   EXPECT_EQ(OwnedBy(heap, busy), busy.size());
   Return(heap, idle);
   Return(heap, busy);
-}
-
-TEST_F(IdleSlabs, OnlyWantedClassesGo) {
-  const Owner owner;
-  hak_heap *const heap = owner.heap();
-  const uint32_t wanted = HAK_CLASS_COUNT - 9;
-  const std::vector<void *> mine = Scatter(heap, kClass, 4, 4);
-  const std::vector<void *> theirs = Scatter(heap, wanted, 40, 4);
-  hak_class_set classes = {};
-  classes.words[wanted / 64] = uint64_t{1} << (wanted % 64);
-  const uint64_t now = After(owner, kIdleMs);
-  Give(heap, now, &classes);
-  Give(heap, now + kIdleMs, &classes);
-  EXPECT_EQ(OwnedBy(heap, mine), mine.size());
-  EXPECT_NE(OwnedBy(&hak_orphanage, theirs), 0u);
-  Return(heap, mine);
-  Return(heap, theirs);
 }
 
 // A thread whose calls its cache serves makes no slow call. If its heap is small, nobody takes slabs from it.

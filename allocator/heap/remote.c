@@ -177,6 +177,11 @@ static void drain(struct hak_heap *heap, uint64_t most) HAK_REQUIRES(hak_heap_ro
 
 void hak_remote_drain(struct hak_heap *heap) { drain(heap, UINT64_MAX); }
 
+bool hak_remote_drain_slice(struct hak_heap *heap) {
+  drain(heap, HAK_DRAIN_SLICE_BLOCKS);
+  return hak_remote_is_waiting(heap);
+}
+
 bool hak_remote_drain_some(struct hak_heap *heap) {
   if (HAK_LIKELY(!hak_remote_is_waiting(heap))) return false;
   drain(heap, HAK_DRAIN_BLOCKS);

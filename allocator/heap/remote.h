@@ -47,6 +47,10 @@ void hak_remote_drain(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 bool hak_remote_drain_some(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
 // The most blocks that hak_remote_drain_some collects.
 #define HAK_DRAIN_BLOCKS 256u
+// The same for one step of the reclaim work, which a call does seldom: more blocks, but so few that the call, and the
+// heap's own thread, which may wait for the lock, lose about a millisecond at most.
+bool hak_remote_drain_slice(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role);
+#define HAK_DRAIN_SLICE_BLOCKS 4096u
 // Whether any blocks wait. Relaxed: a hint, the drain checks again.
 HAK_INLINE bool hak_remote_is_waiting(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   const struct hak_slab *pending = atomic_load_explicit(&heap->pending, memory_order_relaxed);

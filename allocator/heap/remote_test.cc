@@ -143,6 +143,20 @@ TEST_F(Remote, TheRestOfADrainIsCounted) {
   for (auto block = end; block != blocks.end(); ++block) hak_give_back(heap_, &*block, 1);
 }
 
+TEST_F(Remote, ASliceIsBounded) {
+  const std::vector<void *> blocks = Take(1024 * 16);
+  for (void *block : blocks) Push({block});
+  for (uint64_t left = blocks.size(); left > 0;) {
+    const bool waits = hak_remote_drain_slice(heap_);
+    const uint64_t now = hak_pool_totals().remote_blocks + hak_heap_totals().rest_blocks;
+    EXPECT_LE(left - now, HAK_DRAIN_SLICE_BLOCKS);
+    EXPECT_GE(left - now, std::min<uint64_t>(left, HAK_DRAIN_BLOCKS));
+    EXPECT_EQ(waits, now > 0);
+    ASSERT_LT(now, left);
+    left = now;
+  }
+}
+
 TEST_F(Remote, BlocksOfAnOrphanedSlabAreTakenInAtOnce) {
   hak_heap *other = hak_heap_open();
   void *out[4];

@@ -377,7 +377,6 @@ void hak_thread_cache_init(struct hak_heap *heap) {
   for (uint32_t id = 0; id < HAK_CLASS_COUNT; id++) hak_bin_clear(&heap->cache.bins[id], 0);
   heap->upkeep.tick_due = false;
   heap->grew = false;
-  heap->wants = (struct hak_class_set){{0}};
   heap->upkeep.yielded_bytes = 0;
   heap->upkeep.cache_bytes = 0;
   heap->upkeep.events = 0;

@@ -29,10 +29,9 @@ struct visit {
   const struct hak_heap *mine;
   uint64_t now;
   uint64_t idle_ms;
-  bool all;                           // memory of any age
-  bool refused;                       // a request met a limit or found no memory: busy threads give slabs with room too
-  bool barrier;                       // idle caches too, for which all threads' processors are interrupted (membarrier)
-  const struct hak_class_set *wants;  // classes whose slabs the visitor can fill; NULL: none
+  bool all;      // memory of any age
+  bool refused;  // a request met a limit or found no memory: busy threads give slabs with room too
+  bool barrier;  // idle caches too, for which all threads' processors are interrupted (membarrier)
   uint32_t taken;
   uint32_t entered;  // heaps that were not skipped
   uint32_t slabs;    // that other threads can fill now
@@ -56,10 +55,11 @@ static void visit_heap(struct hak_heap *heap, void *context) HAK_REQUIRES(heap->
   // A busy thread collects the remote frees of its own slabs. Relaxed: a hint, the drain checks again.
   // Step V1 of remote.pml.
   const bool waiting = hak_remote_is_waiting(heap) && hak_idle_cache_is_quiet(heap, visit->now, visit->idle_ms);
-  if (waiting) hak_remote_drain(heap);
+  if (waiting && visit->all) hak_remote_drain(heap);
+  if (waiting && !visit->all) hak_remote_drain_slice(heap);
   if (taken != 0 || waiting) hak_heap_release_empty(heap);
-  const bool gives = HAK_SETTING(idle_slabs) && (visit->wants != NULL || visit->refused);
-  const uint32_t given = gives ? hak_idle_slabs_give(heap, visit->wants, visit->now, visit->idle_ms) : 0;
+  const bool gives = HAK_SETTING(idle_slabs) && (!visit->all || visit->refused);
+  const uint32_t given = gives ? hak_idle_slabs_give(heap, visit->now, visit->idle_ms) : 0;
   const bool purged = visit->all ? hak_page_purge_all(heap) != 0 : hak_page_purge(heap, visit->now);
   hak_heap_report(heap);
   visit->slabs += given;
@@ -114,10 +114,10 @@ static bool purge_orphans(uint64_t now) {
 }
 
 // Visits at most `visits` heaps, until they have given a superslab's worth of slabs.
-static bool visit_step(struct hak_heap *mine, uint64_t now, uint32_t visits, const struct hak_class_set *wants) {
+static bool visit_step(struct hak_heap *mine, uint64_t now, uint32_t visits) {
   // Without a bound no cache is ever idle, but heaps that a fork left behind are still closed.
   const uint64_t idle_ms = HAK_SETTING(idle_cache_ms);
-  struct visit visit = {.mine = mine, .now = now, .idle_ms = idle_ms != 0 ? idle_ms : UINT64_MAX, .wants = wants};
+  struct visit visit = {.mine = mine, .now = now, .idle_ms = idle_ms != 0 ? idle_ms : UINT64_MAX};
   bool worked = false;
   while (visits-- > 0 && visit.slabs < HAK_SLABS_PER_SUPERSLAB) worked |= visit_next(&visit);
   return purge_orphans(now) || worked;
@@ -126,27 +126,22 @@ static bool visit_step(struct hak_heap *mine, uint64_t now, uint32_t visits, con
 // When busy threads visit the next heap: each heap is visited about four times in the time that makes it idle. Relaxed:
 // two threads that arrive at once visit two heaps.
 static HAK_ATOMIC(uint64_t) next_visit_ms;
+// The longest time between two visits, so that a setting that becomes lower is soon obeyed.
+#define VISIT_MS_MOST 1000u
 
-// How many heaps a thread visits at most after its heap has grown: each may have slabs that it can fill instead. Only
-// then are slabs given away: frees into an orphan's slab take one lock, those into a living thread's slab none.
+// How many heaps a thread visits at most after its heap has grown: each may have slabs that it can fill instead.
 #define GROWTH_VISITS 8u
-
-static bool visit_after_growth(struct hak_heap *mine, uint64_t now) {
-  const struct hak_class_set wants = mine->wants;
-  mine->wants = (struct hak_class_set){{0}};
-  return visit_step(mine, now, GROWTH_VISITS, &wants);
-}
 
 bool hak_reclaim_step(struct hak_heap *mine, uint64_t now) {
   const bool worked = release_step(now);
   const bool grew = mine != NULL && mine->grew;
   if (grew) mine->grew = false;
   if (!has_others(mine)) return worked;
-  if (grew && HAK_SETTING(idle_slabs)) return visit_after_growth(mine, now) || worked;
+  if (grew && HAK_SETTING(idle_slabs)) return visit_step(mine, now, GROWTH_VISITS) || worked;
   if (now < atomic_load_explicit(&next_visit_ms, memory_order_relaxed)) return worked;
   const uint64_t pause = 1 + HAK_SETTING(idle_cache_ms) / 4 / hak_heap_threads();
-  atomic_store_explicit(&next_visit_ms, now + pause, memory_order_relaxed);
-  return visit_step(mine, now, 1, NULL) || worked;
+  atomic_store_explicit(&next_visit_ms, now + (pause < VISIT_MS_MOST ? pause : VISIT_MS_MOST), memory_order_relaxed);
+  return visit_step(mine, now, 1) || worked;
 }
 
 static bool purge_own(struct hak_heap *mine, uint64_t now) {
@@ -169,7 +164,7 @@ bool hak_reclaim_slice(struct hak_heap *mine, uint64_t slice_us) {
     if (mine != NULL) more |= purge_own(mine, now);
     if (to_visit > 0) {
       // A heap that returned memory may have more: the round continues with the others and reaches it again.
-      if (visit_step(mine, now, 1, NULL)) {
+      if (visit_step(mine, now, 1)) {
         more = true;
       } else {
         to_visit--;

@@ -194,6 +194,40 @@ TEST_F(RemoteFrees, AreTakenInOnTheWayOfSlowCalls) {
   ExpectGoesOn(&workers);
 }
 
+// However many wait: a call that does it for another thread takes a slice of them.
+TEST_F(RemoteFrees, AreTakenInBySlices) {
+  if (IsHardenedBuild()) GTEST_SKIP() << "the busy thread's own quarantine holds blocks of many slabs";
+  std::vector<Worker> workers(1);
+  Allocate(&workers[0]);
+  // Nobody is idle until all are freed, and nobody is watched: a watched call may do many steps. FAST has no settings.
+  hak_config_set("HAKMEM_IDLE_WATCH", "0");
+  const bool has_settings = hak_config_set("HAKMEM_IDLE_CACHE_MS", "3600000") == 0;
+  Free();
+  hak_thread_flush();
+  const uint64_t all = Stats().slabs_used;
+  ASSERT_GT(all, kBytes / 65536);
+  hak_config_set("HAKMEM_IDLE_CACHE_MS", "10");
+  Random random(TestSeed(2));
+  uint64_t before = all;
+  uint64_t most = 0;
+  EXPECT_TRUE(WaitUntil([&] {
+    SlowCalls(&random);
+    const uint64_t now = Stats().slabs_used;
+    most = std::max(most, before - std::min(now, before));
+    before = now;
+    return now < all / 4;
+  })) << before
+      << " of " << all << " slabs are still in use";
+  printf("%llu slabs waited; at most %llu went at once\n", static_cast<unsigned long long>(all),
+         static_cast<unsigned long long>(most));
+  if (has_settings) {
+    EXPECT_LT(most, all / 2);
+  }
+  hak_config_set("HAKMEM_IDLE_CACHE_MS", "100");
+  hak_config_set("HAKMEM_IDLE_WATCH", "1");
+  ExpectGoesOn(&workers);
+}
+
 // Only small blocks, all of which stay live: a visit must not touch their pages.
 TEST_F(IdleThreads, LiveBlocksStayAsTheyAre) {
   std::vector<Worker> workers(kWorkers);

@@ -78,7 +78,7 @@ class Family {
     return block;
   }
   static void Give(hak_heap *heap, void *mine) {
-    if (heap != mine) hak_idle_slabs_give(heap, nullptr, heap->idle.ticked_ms, 0);
+    if (heap != mine) hak_idle_slabs_give(heap, heap->idle.ticked_ms, 0);
   }
   void Work(Owner *by, uint64_t count) {
     std::vector<void *> held;
