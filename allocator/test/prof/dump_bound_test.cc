@@ -31,17 +31,19 @@ constexpr int kLevels = 16;
 
 std::vector<void *> blocks;
 
-// A stack for each path: at each level one of two calls. What follows them keeps them apart.
+// A stack for each path: at each level one of two calls. What is around them keeps the compiler from making them one.
 __attribute__((noinline)) void Descend(uint64_t path, int level) {
   if (level == 0) {
     blocks.push_back(hak_malloc(32));
     __asm__ volatile("" : : : "memory");
   } else if ((path & 1) != 0) {
+    __asm__ volatile("# one begins" : : : "memory");
     Descend(path >> 1, level - 1);
-    __asm__ volatile("# one" : : : "memory");
+    __asm__ volatile("# one ends" : : : "memory");
   } else {
+    __asm__ volatile("# other begins" : : : "memory");
     Descend(path >> 1, level - 1);
-    __asm__ volatile("# other" : : : "memory");
+    __asm__ volatile("# other ends" : : : "memory");
   }
 }
 
