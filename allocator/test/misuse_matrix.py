@@ -92,7 +92,12 @@ def test(arguments):
         if command == [binary]:  # The emulator is slow.
             runs.update({"%s, %s" % (name, what): env for what, env in AGAIN.get(name, {}).items()})
         for title, environment in runs.items():
-            got = misuse_run.run_all(program_of(arguments, name, binary, environment), cases)
+            program = program_of(arguments, name, binary, environment)
+            got = misuse_run.run_all(program, cases)
+            # Where the kernel puts a large block may, once in a while, leave nothing behind or before it that a write
+            # damages. What is missed otherwise gets one more run; to miss what is caught otherwise is never excused.
+            luckier = [case for case in cases if wanted.get(case, ("",))[0] == "MISSED" != got[case][0]]
+            got.update(misuse_run.run_all(program, luckier))
             lines = misuse_run.differences(wanted, got)
             print("%s: %d cases, %d differ" % (title, len(cases), len(lines)), flush=True)
             failures += ["%s: %s" % (title, line) for line in lines]
