@@ -232,7 +232,7 @@ HEAP_MUTANTS = [
     {
         "name": "reclaim_waiting_ignored",
         "file": "allocator/reclaim/reclaim.c",
-        "old": "if (waiting) hak_remote_drain(heap);",
+        "old": "if (waiting && !visit->all) hak_remote_drain_slice(heap);",
         "new": "",
         "kind": "lost remote free",
         "breaks": "what was freed into an idle thread's slabs stays where it is",
