@@ -25,8 +25,13 @@ enum hak_decommit_mode hak_eager_mode(const struct hak_eager_facts *facts) {
   return facts->committed > facts->target ? facts->mode : HAK_DECOMMIT_OFF;
 }
 
-bool hak_should_empty_before_growth(uint64_t free_bytes, uint64_t heap_bytes) {
+// Whether the free bytes in slabs in use are many, and a large part of the heap.
+static bool much_is_free(uint64_t free_bytes, uint64_t heap_bytes) {
   return free_bytes >= PAGES_LEAST && free_bytes >= heap_bytes / 8;
+}
+
+bool hak_should_empty_before_growth(uint64_t free_bytes, uint64_t heap_bytes) {
+  return much_is_free(free_bytes, heap_bytes);
 }
 
 uint64_t hak_release_slice_us(uint64_t elapsed_ms) {
@@ -35,12 +40,8 @@ uint64_t hak_release_slice_us(uint64_t elapsed_ms) {
 
 bool hak_should_watch(uint64_t free, uint64_t committed) { return free >= WATCH_LEAST && free >= committed / 8; }
 
-bool hak_should_purge_pages(uint64_t free_bytes, uint64_t heap_bytes) {
-  return free_bytes >= PAGES_LEAST && free_bytes >= heap_bytes / 8;
-}
+bool hak_should_purge_pages(uint64_t free_bytes, uint64_t heap_bytes) { return much_is_free(free_bytes, heap_bytes); }
 
-bool hak_should_share_slabs(uint64_t free_bytes, uint64_t heap_bytes) {
-  return free_bytes >= PAGES_LEAST && free_bytes >= heap_bytes / 8;
-}
+bool hak_should_share_slabs(uint64_t free_bytes, uint64_t heap_bytes) { return much_is_free(free_bytes, heap_bytes); }
 
 bool hak_should_keep_slab(uint32_t other_slabs_with_room) { return other_slabs_with_room == 0; }
