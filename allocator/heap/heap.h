@@ -86,7 +86,8 @@ struct hak_heap {
   struct hak_purge_cursor purge;                          // page_purge_state.h
   struct hak_drain_state drain;                           // remote_state.h
   struct hak_quarantine *quarantine;  // set under the heap's lock, by the owner thread; NULL: it has none
-  // As `quarantine`. Statistics read it without the lock (release and acquire): the record is never unmapped.
+  // As `quarantine`. Statistics read it under the registry's lock alone (release and acquire), so the record is freed
+  // under that lock too.
   HAK_ATOMIC(struct hak_medium_cache *) medium;
   struct hak_heap_counts counts;
   struct hak_heap_place place;  // heap_records_state.h; under the registry's lock

@@ -157,13 +157,14 @@ static void move_count(HAK_ATOMIC(uint64_t) * from, uint64_t *to) {
   *to += atomic_exchange_explicit(from, 0, memory_order_relaxed);
 }
 
-// Empties the heap. Called by its thread, or after that thread is gone.
+// Empties the heap, but for the record of its cache of medium blocks, which hak_heap_for_each may be reading. Called by
+// its thread, or after that thread is gone.
 static void empty(struct hak_heap *heap) {
   hak_heap_enter(heap);
   if (heap->open) {
     hak_freed_require_untouched(heap);
     hak_quarantine_detach(heap);
-    hak_medium_destroy(heap);
+    hak_medium_flush(heap);
     hak_thread_cache_flush_all(heap);
     hak_remote_drain(heap);
     hak_heap_release_empty(heap);
@@ -176,12 +177,13 @@ static void empty(struct hak_heap *heap) {
   hak_heap_leave(heap);
 }
 
-// Under the registry's lock.
+// Of a heap that is closed and on no list. Under the registry's lock.
 static void keep_record(struct hak_heap *heap, uint64_t now) HAK_REQUIRES(hak_registry_lock) {
   move_count(&heap->counts.canary_bytes, &registry.canary_bytes);
   move_count(&heap->counts.refills, &registry.refills);
   move_count(&heap->counts.flushes, &registry.flushes);
   move_count(&heap->counts.remote_batches, &registry.remote_batches);
+  hak_medium_destroy(heap);
   hak_heap_record_keep(heap, now);
 }
 

@@ -262,8 +262,8 @@ uint32_t hak_medium_flush_idle(struct hak_heap *heap, uint64_t now, uint64_t idl
 void hak_medium_destroy(struct hak_heap *heap) {
   struct hak_medium_cache *cache = cache_of(heap);
   if (cache == NULL) return;
-  hak_medium_flush(heap);
-  atomic_store_explicit(&heap->medium, NULL, memory_order_release);  // Release: as in attach.
+  // Relaxed: who reads it next does so under the registry's lock, or is the record's next thread.
+  atomic_store_explicit(&heap->medium, NULL, memory_order_relaxed);
   hak_meta_free(cache, sizeof *cache);
   atomic_fetch_sub_explicit(&caches, 1, memory_order_relaxed);
   hak_medium_obey_setting();

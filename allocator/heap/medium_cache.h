@@ -63,13 +63,15 @@ enum hak_medium_given hak_medium_give(struct hak_heap *heap, void *block);
 uint32_t hak_medium_flush(struct hak_heap *heap);
 // The same, if the thread has not given a block for `idle_ms`.
 uint32_t hak_medium_flush_idle(struct hak_heap *heap, uint64_t now, uint64_t idle_ms);
-// Returns all blocks and frees the record. Called by the thread under the heap's lock, or after the thread is gone.
-void hak_medium_destroy(struct hak_heap *heap);
+// Frees the record, which must be empty, of a heap that is closed and that hak_heap_for_each does not find any more.
+// Under the registry's lock, which a thread that counts holds.
+void hak_medium_destroy(struct hak_heap *heap) HAK_REQUIRES(hak_registry_lock);
 
 // Call it when HAKMEM_TOTAL_THREAD_CACHE_KB has changed: the next block of each cache obeys it. Thread-safe.
 void hak_medium_obey_setting(void);
 
-// Adds to counts[i] how many blocks of the medium class i are in the cache. A hint while the thread runs.
+// Adds to counts[i] how many blocks of the medium class i are in the cache. A hint while the thread runs. Called by the
+// thread, or under the registry's lock.
 void hak_medium_count(const struct hak_heap *heap, uint64_t counts[HAK_MEDIUM_COUNT]);
 
 HAK_C_END

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Interleavings of the real code for the cache of medium blocks, whose slots other threads empty: two threads with such
-// caches, and one that empties them. The oracle knows who has which addresses; at the end the page heap and the caches
-// must agree on how many blocks there are, and in the end there may be none.
+// caches, and one that empties and counts them. The oracle knows who has which addresses; at the end the page heap and
+// the caches must agree on how many blocks there are, and in the end there may be none.
 #include <gtest/gtest.h>
 #include <stdint.h>
 
@@ -15,6 +15,7 @@
 #include "allocator/heap/test_owner.h"
 #include "allocator/large/large.h"
 #include "allocator/large/medium.h"
+#include "allocator/meta/meta.h"
 #include "allocator/pages/page_heap.h"
 #include "allocator/policy/config.h"
 #include "allocator/test/schedules/live_ranges.h"
@@ -36,6 +37,8 @@ using hak_unit::Owner;
 constexpr size_t kMiB = size_t{1} << 20;
 // A class with eight slots, and its neighbour.
 constexpr uint32_t kClass = 24;
+// The last that is counted.
+constexpr uint32_t kNeverUsed = HAK_MEDIUM_COUNT - 1;
 
 size_t SizeOf(uint32_t class_id) { return hak_medium_usable(class_id); }
 
@@ -67,14 +70,16 @@ class Family {
       Free(user, block);
     }
     if (user->random.OneIn(4)) user->owner.reset();
+    if (user->random.OneIn(2)) UseRecord();
   }
-  // Visits the heaps as the reclaim work does, and uses the page heap meanwhile.
+  // Visits the heaps as the reclaim work does, counts as statistics do, and uses the page heap meanwhile.
   void Empty() {
     Random random(random_.Next());
     std::vector<char *> held;
     for (uint64_t i = 2 + random.Below(4); i > 0; i--) {
       hak_heap_visit_next(Visit, this);
       now_++;
+      if (random.OneIn(4)) Count();
       if (random.OneIn(2)) held.push_back(Fresh(kClass));
     }
     for (char *block : held) GiveToPages(block);
@@ -93,6 +98,7 @@ class Family {
     }
     if (live_.Count() != 0) Fail("the program still has blocks");
     if (hak_page_heap_totals().blocks != cached) Fail("the caches and the page heap disagree");
+    for (hak_medium_cache *record : reused_) hak_meta_free(record, sizeof *record);
   }
 
  private:
@@ -105,6 +111,18 @@ class Family {
   static void Visit(hak_heap *heap, void *family) {
     const auto *const self = static_cast<Family *>(family);
     hak_medium_flush_idle(heap, self->now_, self->idle_ms_);
+  }
+  // Takes a record like that of a cache. What it writes to it would read as a cache with blocks of a class that has
+  // none.
+  void UseRecord() {
+    auto *const record = static_cast<hak_medium_cache *>(hak_meta_alloc(sizeof(hak_medium_cache)));
+    if (record == nullptr) Fail("there is no memory");
+    for (hak_medium_bin &bin : record->bins) bin = {.slots = &decoy_, .bytes = 0, .room = 0, .used = 0};
+    record->bins[kNeverUsed].room = 1;
+    reused_.push_back(record);
+  }
+  void Count() {
+    if (hak_heap_totals().cached_medium[kNeverUsed] != 0) Fail("a record that is not a cache any more is counted");
   }
   // No block lies above the used slots of its class, and the bytes are those of the used slots.
   static void CheckRecords(const hak_heap *heap) {
@@ -157,6 +175,8 @@ class Family {
   LiveRanges live_;
   User users_[2];
   std::vector<char *> shared_;
+  HAK_ATOMIC(void *) decoy_ = this;
+  std::vector<hak_medium_cache *> reused_;
 };
 
 Result SlotsThatOthersEmpty(const Plan &plan) {
@@ -195,7 +215,8 @@ TEST_P(PlantedRaces, IsNotThereIfOneThreadRunsAfterTheOther) {
 INSTANTIATE_TEST_SUITE_P(All, PlantedRaces,
                          testing::Values(Planted{"TornEmpty", HAK_TEST_TORN_EMPTY, 20000},
                                          Planted{"TornMove", HAK_TEST_TORN_MOVE, 200000},
-                                         Planted{"LateTag", HAK_TEST_LATE_TAG, 200000}),
+                                         Planted{"LateTag", HAK_TEST_LATE_TAG, 400000},
+                                         Planted{"EarlyDestroy", HAK_TEST_EARLY_DESTROY, 400000}),
                          hak_schedules::NameOf);
 
 }  // namespace

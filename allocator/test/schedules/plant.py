@@ -159,6 +159,13 @@ RACES = {
             "hak_pending_slab(atomic_exchange_explicit(&heap->pending, HAK_PENDING_CLOSED, memory_order_acq_rel));\n"
             "  if (RACE) slab = NULL;",
         ),
+        (
+            "EARLY_DESTROY",
+            "    hak_medium_flush(heap);\n    hak_thread_cache_flush_all(heap);",
+            "    hak_medium_flush(heap);\n"
+            "    if (RACE) hak_medium_destroy(heap);\n"
+            "    hak_thread_cache_flush_all(heap);",
+        ),
     ],
 }
 

@@ -22,6 +22,7 @@ enum hak_test_race {
   HAK_TEST_TORN_EMPTY,       // a slot of the medium cache is emptied in two steps, a load and a store
   HAK_TEST_TORN_MOVE,        // a medium block moves to another slot, and leaves the old one only then
   HAK_TEST_LATE_TAG,         // a medium block gets the tag of cached ones after others may take it
+  HAK_TEST_EARLY_DESTROY,    // a thread that ends frees the record of its medium cache while others may count it
   HAK_TEST_PUTS_NONE_BACK,   // a thief of an idle cache puts no block back
   HAK_TEST_STALE_TOP,        // it does not read the top again after it has taken blocks
   HAK_TEST_TORN_STEAL,       // it takes a block in two steps, a load and a store
