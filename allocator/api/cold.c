@@ -301,7 +301,7 @@ HAK_INLINE bool push_between_looks(void *block, uint32_t class_id) {
   struct hak_heap *heap = hak_thread_between_looks();
   if (heap == NULL) return false;
   struct hak_cache *cache = &heap->cache;
-  return hak_hot_push(&cache, block, class_id);
+  return hak_hot_push(&cache, hak_hot_bin(&cache, class_id * HAK_BIN_BYTES), block, class_id * HAK_BIN_BYTES);
 }
 
 // Frees a block that is in no slab, and in no cache unless `given` says so.
@@ -355,11 +355,12 @@ static size_t large_usable(const void *block) {
 
 // The usable size of a small block; 0: it is not one. Inline, for calls that leave a small block where it is.
 HAK_INLINE size_t small_usable(const void *block) {
-  const uint32_t class_id = hak_slab_map_look_up(block);
-  if (!hak_class_is_tiny(class_id)) return 0;
+  const uint32_t offset = hak_slab_map_look_up_bin(block);
+  if (offset == HAK_CLASS_NONE) return 0;
+  const uint32_t class_id = offset / HAK_BIN_BYTES;
   require_start(block, class_id, "invalid pointer");
   if (HAK_BLOCK_CHECKS) hak_block_check_live(block, class_id);
-  const struct hak_bin *bin = &hak_thread_cache->bins[class_id];
+  const struct hak_bin *bin = hak_hot_bin(&hak_thread_cache, offset);
   if (HAK_BIN_TELLS && hak_bin_is_latest(hak_bin_top(bin), block)) {
     hak_fatal_block("invalid pointer", block, hak_class_stride(class_id));
   }

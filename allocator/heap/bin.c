@@ -13,5 +13,5 @@ void hak_bin_clear(struct hak_bin *bin, uint32_t reciprocal) {
   hak_bin_set_limit(bin, &no_block[1]);
   hak_bin_set_top(bin, &no_block[1]);
   bin->reciprocal = reciprocal;
-  bin->start_least = 0 - reciprocal;
+  bin->negated = 0 - reciprocal;
 }

@@ -42,8 +42,8 @@ struct hak_bin {
   HAK_ATOMIC(void **) top;
   void **limit;  // the last usable slot; not above `top` in a bin without room. Written under the heap's lock, also by
                  // other threads (idle_cache.h); read through hak_bin_limit
-  uint32_t reciprocal;   // of the class's stride; 0 for ids that are not small classes
-  uint32_t start_least;  // 0 - reciprocal: see hak_slab_is_block_start_by
+  uint32_t reciprocal;  // of the class's stride; 0 for ids that are not small classes
+  uint32_t negated;     // 0 - reciprocal: see hak_slab_is_block_start_by
   HAK_ATOMIC(void **)
   base;  // slot[0]; NULL until the class has an array. The owner writes, statistics read, relaxed.
 };
@@ -73,6 +73,34 @@ HAK_INLINE void **hak_bin_base(const struct hak_bin *bin) {
 HAK_INLINE void hak_bin_set_base(struct hak_bin *bin, void **base) {
   atomic_store_explicit(&bin->base, base, memory_order_relaxed);  // Relaxed: as above.
 }
+// Moves the top, which the owner thread has just read as `top`, down or up by one slot. Relaxed: as hak_bin_set_top.
+//
+// On x86-64 by one instruction that adds to memory: compilers make two of an atomic load and an atomic store. It is not
+// locked, because only the owner writes the top. The compiler moves no access to a slot across it. ThreadSanitizer must
+// see a store.
+#if defined(__x86_64__)
+#define HAK_BIN_ADDS_TO_TOP (HAK_SLOT_STORE_ORDER == __ATOMIC_RELAXED)
+#define HAK_BIN_ADD_TO_TOP(bin, bytes) __asm__ volatile("addq $" #bytes ", %0" : "+m"((bin)->top) : : "cc", "memory")
+static_assert(sizeof(void *) == 8, "the instructions add the size of a slot");
+#else
+#define HAK_BIN_ADDS_TO_TOP 0
+#define HAK_BIN_ADD_TO_TOP(bin, bytes) (void)(bin)
+#endif
+HAK_INLINE void hak_bin_step_down(struct hak_bin *bin, void **top) {
+  if (HAK_BIN_ADDS_TO_TOP) {
+    HAK_BIN_ADD_TO_TOP(bin, -8);
+  } else {
+    hak_bin_set_top(bin, top - 1);
+  }
+}
+HAK_INLINE void hak_bin_step_up(struct hak_bin *bin, void **top) {
+  if (HAK_BIN_ADDS_TO_TOP) {
+    HAK_BIN_ADD_TO_TOP(bin, 8);
+  } else {
+    hak_bin_set_top(bin, top + 1);
+  }
+}
+
 // The first slot for a block. Not for a bin without an array.
 HAK_INLINE void **hak_bin_first(const struct hak_bin *bin) { return hak_bin_base(bin) + HAK_BIN_SENTINELS; }
 // The number of blocks in the bin, and its capacity. Slots that another thread emptied count as blocks.

@@ -21,11 +21,15 @@ HAK_INLINE struct hak_bin *hak_hot_bin(struct hak_cache *const *cache, uint32_t 
 
 // Takes a block out of the bin; NULL: it is empty. The caller calls hak_block_take_out.
 HAK_INLINE void *hak_hot_pop(struct hak_bin *bin) {
+#if defined(__x86_64__)
+  // Not in the register of the result: otherwise gcc moves the block there in the end, by one more instruction.
+  __asm__("" : "+d"(bin));
+#endif
   // Relaxed: the bin is this thread's. It is also read for statistics, and by thieves (heap/idle_cache.h), whose
   // barriers do the ordering. Steps O1, O2 and O3 of idle_cache.pml.
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   void *block = hak_slot_load(top);
-  if (HAK_LIKELY(block != NULL)) atomic_store_explicit(&bin->top, top - 1, memory_order_relaxed);
+  if (HAK_LIKELY(block != NULL)) hak_bin_step_down(bin, top);
   return block;
 }
 
@@ -56,30 +60,33 @@ HAK_INLINE void *hak_hot_malloc(size_t size) {
 }
 
 // The last step of hak_hot_give: puts the block into its class's bin. False: call the slow path.
-HAK_INLINE bool hak_hot_push(struct hak_cache *const *cache, void *block, size_t class_id) {
-  struct hak_bin *bin = &(*cache)->bins[class_id];
+HAK_INLINE bool hak_hot_push(struct hak_cache *const *cache, struct hak_bin *bin, void *block, uint32_t offset) {
   // Relaxed: as above. Steps O4, O5 and O6 of idle_cache.pml.
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   // Comparing with the two latest frees of the class finds the common double frees at once.
   if (HAK_UNLIKELY(top >= hak_bin_limit(bin)) || HAK_UNLIKELY(hak_bin_is_latest(top, block))) return false;
   if (HAK_FREE_IS_HOOKED) {
-    block = hak_free_take_in(hak_heap_of_cache(*cache), block, (uint32_t)class_id);
+    block = hak_free_take_in(hak_heap_of_cache(*cache), block, offset / HAK_BIN_BYTES);
     if (block == NULL) return true;
   }
   hak_slot_store(top + 1, block);
-  atomic_store_explicit(&bin->top, top + 1, memory_order_relaxed);
+  hak_bin_step_up(bin, top);
   return true;
 }
 
 // Guarded builds have checked the block already (api/guarded_entry.h). They call this function directly, with a live
 // block or with a block that is in no slab.
-HAK_INLINE void hak_hot_put(void *block, size_t class_id) {
-  if (HAK_UNLIKELY(!hak_hot_push(&hak_thread_cache, block, class_id))) hak_cold_free(block);
+HAK_INLINE void hak_hot_put(void *block, uint32_t class_id) {
+  const uint32_t offset = class_id * HAK_BIN_BYTES;
+  if (HAK_UNLIKELY(!hak_hot_push(&hak_thread_cache, hak_hot_bin(&hak_thread_cache, offset), block, offset))) {
+    hak_cold_free(block);
+  }
 }
 
-// Puts a block into the cache whose class by the slab map is `class_id`. False: call the slow path.
-HAK_INLINE bool hak_hot_give_of(struct hak_cache *const *cache, void *block, size_t class_id) {
-  return HAK_LIKELY(hak_free_is_start(block, &(*cache)->bins[class_id])) && hak_hot_push(cache, block, class_id);
+// Puts the block of a slab, whose class has its bin at this offset, into the cache. False: call the slow path.
+HAK_INLINE bool hak_hot_give_of(struct hak_cache *const *cache, void *block, uint32_t offset) {
+  struct hak_bin *bin = hak_hot_bin(cache, offset);
+  return HAK_LIKELY(hak_free_is_start(block, bin)) && hak_hot_push(cache, bin, block, offset);
 }
 
 // Puts the block into the cache. False: call the slow path.
@@ -87,15 +94,15 @@ HAK_INLINE bool hak_hot_give(struct hak_cache *const *cache, void *block) {
   const uintptr_t granule = hak_slab_map_granule(block);
   if (HAK_UNLIKELY(!hak_slab_map_covers(granule))) return false;
   // NULL, foreign blocks and large blocks have a class whose bin never has room.
-  return hak_hot_give_of(cache, block, hak_slab_map_class(granule));
+  return hak_hot_give_of(cache, block, hak_slab_map_bin(granule));
 }
 
 HAK_INLINE void hak_hot_free(void *block) {
   const uintptr_t granule = hak_slab_map_granule(block);
   if (HAK_ALLOC_PASSDOWN && HAK_LIKELY(hak_slab_map_covers(granule))) {
-    const size_t class_id = hak_slab_map_class(granule);
-    if (HAK_LIKELY(hak_hot_give_of(&hak_thread_cache, block, class_id))) return;
-    hak_routed_free(block, &hak_thread_cache->bins[class_id]);
+    const uint32_t offset = hak_slab_map_bin(granule);
+    if (HAK_LIKELY(hak_hot_give_of(&hak_thread_cache, block, offset))) return;
+    hak_routed_free(block, hak_hot_bin(&hak_thread_cache, offset));
   } else if (HAK_UNLIKELY(!hak_hot_give(&hak_thread_cache, block))) {
     hak_cold_free(block);
   }

@@ -16,7 +16,7 @@ HAK_C_BEGIN
 
 // Whether a block of the bin's class can begin at `block`. FAST checks this when the bin is flushed.
 HAK_INLINE bool hak_free_is_start(const void *block, const struct hak_bin *bin) {
-  return HAK_FAST || hak_slab_is_block_start_by(block, bin->reciprocal, bin->start_least);
+  return HAK_FAST || hak_slab_is_block_start_by(block, bin->reciprocal, bin->negated);
 }
 
 // Whether a freed block is checked, or exchanged for another one: in builds with headers, and in HARDENED.

@@ -172,10 +172,11 @@ HAK_INLINE bool hak_slab_is_block_start(const void *address, uint32_t reciprocal
   return (HAK_SLAB_GUARD == 0 || distance - 1 < HAK_SLAB_ROOM) && distance * reciprocal < reciprocal;
 }
 
-// The same with one step less, with least = 0 - reciprocal: (d - 1) * r >= -r in 32 bits exactly when d * r < r.
-HAK_INLINE bool hak_slab_is_block_start_by(const void *address, uint32_t reciprocal, uint32_t least) {
+// The same with two steps less, with negated = 0 - reciprocal: without a guard -d is the address with ones above the
+// bits of a slab, in 32 bits, and -d * -r = d * r.
+HAK_INLINE bool hak_slab_is_block_start_by(const void *address, uint32_t reciprocal, uint32_t negated) {
   if (HAK_SLAB_GUARD != 0) return hak_slab_is_block_start(address, reciprocal);
-  return (~(uint32_t)(uintptr_t)address & (uint32_t)(HAK_SLAB_SIZE - 1)) * reciprocal >= least;
+  return ((uint32_t)(uintptr_t)address | ~(uint32_t)(HAK_SLAB_SIZE - 1)) * negated < reciprocal;
 }
 
 // The index of the block that begins at `address`, by the same arithmetic. For another address the result is

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The slab map: one byte for each 64 KiB granule of the address space, the class id of the slab there. HAK_CLASS_NONE
-// for everything that is not a slab: NULL, foreign memory, blocks of the page heap.
+// The slab map: for each 64 KiB granule of the address space two bytes, the class id of the slab there times
+// HAK_BIN_BYTES: the offset of the class's bin in a cache, as in hak_bin_of_units. HAK_CLASS_NONE for everything that
+// is not a slab: NULL, foreign memory, blocks of the page heap.
 //
-// Flat form: one reserved array over a window of addresses, 1 TiB around the address where the kernel put the array
-// itself. Only the written parts of the array are backed by memory. Later mappings of the kernel lie in the window too,
-// unless the program has filled it with mappings of its own. Two-level form, for addresses outside the window and for
-// limited address spaces: a root of leaves of 64 Ki entries. Without a window hak_slab_map_limit is 0, so that the
-// inline lookup covers no block; the slow path of the caller then asks hak_slab_map_find.
+// Flat form: one reserved array over a window of addresses, 512 GiB around the address where the kernel put the array
+// itself, most of it on the side where the kernel puts what it maps later. Only the written parts of the array are
+// backed by memory. Later mappings of the kernel lie in the window too, unless the program has filled it with mappings
+// of its own. Two-level form, for addresses outside the window and for limited address spaces: a root of leaves of 64
+// Ki entries. Without a window hak_slab_map_limit is 0, so that the inline lookup covers no block; the slow path of the
+// caller then asks hak_slab_map_find.
 #ifndef HAKMEM_SLAB_SLAB_MAP_H_
 #define HAKMEM_SLAB_SLAB_MAP_H_
 
@@ -25,13 +27,16 @@ HAK_C_BEGIN
 #endif
 #define HAK_ADDRESS_SPACE ((size_t)1 << HAK_ADDRESS_BITS)
 #define HAK_GRANULE_COUNT ((uintptr_t)1 << (HAK_ADDRESS_BITS - HAK_SLAB_SHIFT))
-// The window, and the bytes of the flat form.
-#define HAK_WINDOW_SIZE ((size_t)1 << 40)
-#define HAK_WINDOW_GRANULES ((uintptr_t)1 << (40 - HAK_SLAB_SHIFT))
+// The window, and the flat form.
+#define HAK_WINDOW_BITS 39u
+#define HAK_WINDOW_SIZE ((size_t)1 << HAK_WINDOW_BITS)
+#define HAK_WINDOW_GRANULES ((uintptr_t)1 << (HAK_WINDOW_BITS - HAK_SLAB_SHIFT))
+#define HAK_SLAB_MAP_BYTES (HAK_WINDOW_GRANULES * sizeof(uint16_t))
+static_assert((HAK_CLASS_COUNT - 1) * HAK_BIN_BYTES <= UINT16_MAX, "an entry holds the offset of each bin");
 
 // Written once, by hak_slab_map_init, before the first slab exists; a thread that holds a block got it after that.
 // Three variables rather than a struct, because each is then one operand of an instruction.
-extern const uint8_t *hak_slab_map_flat;
+extern const uint16_t *hak_slab_map_flat;
 extern uintptr_t hak_slab_map_base;   // the window's first granule
 extern uintptr_t hak_slab_map_limit;  // the last granule that the flat form covers, counted from there; 0: no window
 
@@ -64,12 +69,17 @@ HAK_INLINE bool hak_slab_map_covers(uintptr_t granule) { return granule <= hak_s
 
 // The entry of a granule that the inline form covers. A plain read: the entry of a live block was written before the
 // block was handed out, and is written again only after its last block was freed and returned.
-HAK_INLINE size_t hak_slab_map_class(uintptr_t granule) { return hak_slab_map_flat[granule]; }
+HAK_INLINE uint32_t hak_slab_map_bin(uintptr_t granule) { return hak_slab_map_flat[granule]; }
+HAK_INLINE uint32_t hak_slab_map_class(uintptr_t granule) { return hak_slab_map_bin(granule) / HAK_BIN_BYTES; }
 
 // The entry of any address, in either form. As hak_slab_map_find, for paths where a call costs too much.
-HAK_INLINE uint32_t hak_slab_map_look_up(const void *address) {
+HAK_INLINE uint32_t hak_slab_map_look_up_bin(const void *address) {
   const uintptr_t granule = hak_slab_map_granule(address);
-  return HAK_LIKELY(hak_slab_map_covers(granule)) ? (uint32_t)hak_slab_map_class(granule) : hak_slab_map_find(address);
+  if (HAK_LIKELY(hak_slab_map_covers(granule))) return hak_slab_map_bin(granule);
+  return hak_slab_map_find(address) * HAK_BIN_BYTES;
+}
+HAK_INLINE uint32_t hak_slab_map_look_up(const void *address) {
+  return hak_slab_map_look_up_bin(address) / HAK_BIN_BYTES;
 }
 
 HAK_C_END

@@ -229,7 +229,7 @@ TEST(SlabMap, TheFlatFormTakesHardlyAnyMemory) {
     EXPECT_EQ(hak_os_totals().mapped, mapped);
     ASSERT_TRUE(hak_slab_map_cover(At(WindowStart() + kLeaf)));
     hak_slab_map_set(At(WindowStart() + kLeaf), 32, 5);
-    EXPECT_LE(hak_unit::ResidentPages(hak_slab_map_flat, HAK_WINDOW_GRANULES), 1u);
+    EXPECT_LE(hak_unit::ResidentPages(hak_slab_map_flat, HAK_SLAB_MAP_BYTES), 1u);
   });
 }
 

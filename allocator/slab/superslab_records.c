@@ -14,8 +14,7 @@
 #define PIECES (TABLE_BYTES / PIECE)
 
 // Bit i % 64 of word i / 64: piece i is writable. Under the pool's lock.
-static uint64_t writable[HAK_HARDENED ? PIECES / 64 : 1];
-static_assert(PIECES % 64 == 0, "whole words");
+static uint64_t writable[(PIECES + 63) / 64];
 
 void hak_superslab_records_init(void) {
   if (!HAK_HARDENED || !hak_slab_map_is_flat()) return;

@@ -95,7 +95,7 @@ CALL_MUTANTS = [
     {
         "name": "hot_start_unchecked",
         "file": "allocator/hot/alloc.h",
-        "old": "HAK_LIKELY(hak_free_is_start(block, &(*cache)->bins[class_id]))",
+        "old": "HAK_LIKELY(hak_free_is_start(block, bin))",
         "new": "true",
         "kind": "missing check",
         "breaks": "a pointer into a block can be freed",

@@ -214,8 +214,8 @@ SLAB_MUTANTS = [
     {
         "name": "map_commit_unchecked",
         "file": "allocator/slab/slab_map.c",
-        "old": "if (!hak_os_commit((void *)(uintptr_t)leaf, LEAF_SIZE)) return false;",
-        "new": "hak_os_commit((void *)(uintptr_t)leaf, LEAF_SIZE);",
+        "old": "if (!hak_os_commit((void *)(uintptr_t)leaf, LEAF_BYTES)) return false;",
+        "new": "hak_os_commit((void *)(uintptr_t)leaf, LEAF_BYTES);",
         "kind": "ignored failure",
         "breaks": "a map that cannot be written counts as covered",
         "killer": "//allocator/slab:slab_map_test",
