@@ -304,6 +304,8 @@ static bool move_pages(struct hak_run *run, struct hak_run *target) HAK_REQUIRES
   run->size = target->size;
   hak_run_drop(target);
   hak_page_map_set_run(run->start, run->size, run);
+  // Has addresses again, before others may get the lock.
+  run->state = HAK_RUN_TRANSIT;
   hak_run_ground_left();
   return true;
 }

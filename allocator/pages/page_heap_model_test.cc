@@ -14,6 +14,7 @@
 #include "allocator/os/os.h"
 #include "allocator/os/unit_test.h"
 #include "allocator/pages/colour.h"
+#include "allocator/pages/mapping_lock.h"
 #include "allocator/pages/page_heap.h"
 #include "allocator/pages/page_map.h"
 #include "allocator/pages/unit_test.h"
@@ -255,6 +256,43 @@ TEST_F(PageHeap, ThreadsShareIt) {
   }
   for (std::thread &thread : threads) thread.join();
   EXPECT_EQ(failures.load(), 0);
+}
+
+// The records are right whenever another thread gets the lock, also while those of the addresses that blocks have left
+// go back, which takes several steps.
+TEST_F(PageHeap, IsRightWhileBlocksMove) {
+  std::atomic<bool> stop{false};
+  std::atomic<int> wrong{0};
+  std::thread other([&] {
+    while (!stop) {
+      // Waits for the lock whenever it is held, as a thread that is about to sleep: the holder lets others in between
+      // two steps.
+      uint32_t held = 1;
+      if (!atomic_compare_exchange_strong_explicit(&hak_mapping_mutex.state, &held, 2, memory_order_relaxed,
+                                                   memory_order_relaxed)) {
+        continue;
+      }
+      wrong += hak_page_heap_verify() != nullptr;
+    }
+  });
+  size_t moves = 0;
+  for (int round = 0; round < hak_unit::Operations(100) && wrong == 0; round++) {
+    std::vector<char *> blocks(80);
+    for (char *&block : blocks) block = Take(HAK_CHUNK_SIZE, HAK_CHUNK_SIZE);
+    // Between two chunks that are left is one that stays, so that their records do not go back in one step.
+    for (size_t i = 0; i < blocks.size(); i += 2) {
+      char *const moved = Resize(blocks[i], 2 * HAK_CHUNK_SIZE, true);
+      ASSERT_NE(moved, nullptr);
+      moves += moved != blocks[i];
+      blocks[i] = moved;
+    }
+    for (char *block : blocks) EXPECT_TRUE(Give(block));
+    hak_page_heap_trim();
+  }
+  stop = true;
+  other.join();
+  EXPECT_GT(moves, 33u) << "more than may keep their records";
+  EXPECT_EQ(wrong.load(), 0);
 }
 
 }  // namespace
