@@ -14,6 +14,7 @@
 #include "allocator/os/os.h"
 #include "allocator/os/unit_test.h"
 #include "allocator/pages/colour.h"
+#include "allocator/pages/free_runs.h"
 #include "allocator/pages/mapping_lock.h"
 #include "allocator/pages/page_heap.h"
 #include "allocator/pages/page_map.h"
@@ -293,6 +294,39 @@ TEST_F(PageHeap, IsRightWhileBlocksMove) {
   other.join();
   EXPECT_GT(moves, 33u) << "more than may keep their records";
   EXPECT_EQ(wrong.load(), 0);
+}
+
+// The child of a fork has no thread that would make free again what a trim has taken out. A fork may come between two
+// steps of the trim.
+TEST_F(PageHeap, BetweenTwoStepsOfATrimNoRunIsTakenOut) {
+  constexpr size_t kRuns = 400;
+  std::vector<char *> blocks(2 * kRuns);
+  for (char *&block : blocks) block = Take(kPage);
+  size_t looks = 0;
+  size_t taken_out = 0;
+  while (looks == 0) {
+    // Every second one becomes a free run with memory.
+    for (size_t i = 0; i < blocks.size(); i += 2) EXPECT_TRUE(Give(blocks[i]));
+    const uint64_t all = hak_page_heap_free_memory();
+    std::atomic<bool> done{false};
+    std::thread trim([&done] {
+      hak_page_heap_trim();
+      done = true;
+    });
+    while (!done) {
+      hak_mapping_lock_for_fork();
+      looks += hak_page_heap_free_memory() < all && !done;
+      const auto count = [](const hak_run *run, void *context) {
+        *static_cast<size_t *>(context) += run->state == HAK_RUN_TRANSIT;
+      };
+      hak_run_for_each(count, &taken_out);
+      hak_mapping_unlock_after_fork();
+    }
+    trim.join();
+    for (size_t i = 0; i < blocks.size(); i += 2) blocks[i] = Take(kPage);
+  }
+  EXPECT_EQ(taken_out, 0u);
+  for (char *block : blocks) EXPECT_TRUE(Give(block));
 }
 
 }  // namespace
