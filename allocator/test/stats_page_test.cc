@@ -3,10 +3,12 @@
 // HAKMEM_STATS_PAGE: the page of a process, of its children, and of threads that write it at once.
 #include "allocator/observe/stats_page.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -208,6 +210,18 @@ int Refused() {
 
 // ---- In the test --------------------------------------------------------------------------------
 
+// Processes that were killed leave their pages, and a child of this test may get the number of one of them.
+void RemovePagesOfTheDead() {
+  DIR *const folder = opendir("/dev/shm");
+  if (folder == nullptr) return;
+  while (const dirent *const entry = readdir(folder)) {
+    int process = 0;
+    if (sscanf(entry->d_name, "hakmem-stats-%d", &process) != 1 || process <= 0) continue;
+    if (kill(process, 0) != 0 && errno == ESRCH) unlink(PathOf(process).c_str());
+  }
+  closedir(folder);
+}
+
 Outcome RunChild(const char *which, const char *setting = "HAKMEM_STATS_PAGE=1") {
   Outcome outcome = RunSelf({which}, {setting}, 120);
   EXPECT_EQ(outcome.exit_code, 0) << outcome;
@@ -257,5 +271,6 @@ int main(int argc, char **argv) {
   if (child == "--child=threads") return hak_test::Threads();
   if (child == "--child=refused") return hak_test::Refused();
   testing::InitGoogleTest(&argc, argv);
+  hak_test::RemovePagesOfTheDead();
   return RUN_ALL_TESTS();
 }
