@@ -293,8 +293,8 @@ bool hak_run_release_due(uint64_t now) {
 struct trim {
   uint64_t left;  // bytes of runs that may still be checked
   size_t bytes;   // bytes of memory that were returned
-  // Runs whose addresses or memory the kernel refused. They wait here until the end; otherwise they would be found again
-  // and again.
+  // Runs whose addresses or memory the kernel refused. They wait here until the end; otherwise they would be found
+  // again and again.
   struct hak_run *refused;
 };
 
@@ -308,7 +308,7 @@ static void trim_run(struct trim *trim, struct hak_run *run, bool with_addresses
     if (run->dirty != 0) give_memory(run);
     trim->bytes += before - run->dirty;
     if (run->dirty == 0 && !with_addresses) {
-      // Not found again. The child of a fork would never get back what waits here, and other requests not until the end.
+      // Not found again. What waits here is lost in the child of a fork, and to other requests until the end.
       hak_run_make_free(run, 0);
     } else {
       run->older = trim->refused;
