@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The lock on the records of mappings, and how to make system calls that are too long to make under it: unmapping a
-// gibibyte takes a tenth of a second or more. The caller first takes its record out of every list, releases the lock
-// for the call, and records the result afterwards. Fork waits for such calls, so that no child inherits a range of
-// addresses without an owner.
+// The lock on the records of mappings. System calls that are too long to make under it, as unmapping a gibibyte, which
+// takes a tenth of a second or more, are made outside (os/lock_step.h).
 #ifndef HAKMEM_PAGES_MAPPING_LOCK_H_
 #define HAKMEM_PAGES_MAPPING_LOCK_H_
 
@@ -31,14 +29,11 @@ bool hak_mapping_try_lock(void) HAK_TRY_ACQUIRE(true, hak_mapping_mutex);
 // Call it between two steps of long work: a thread that waits for the lock gets it first.
 void hak_mapping_pass(void) HAK_REQUIRES(hak_mapping_mutex);
 
-// Releases the lock for a system call; hak_mapping_step_in, with the result of this function, takes it again. False: a
-// fork waits or is in progress, the lock is still held, and the call must be made under it. While the lock is released,
-// every list may change. The annotations treat the lock as held in between, so the code there must only use records
-// that no other thread can find.
+// As hak_lock_step_out and hak_lock_step_in.
 bool hak_mapping_step_out(void) HAK_REQUIRES(hak_mapping_mutex);
 void hak_mapping_step_in(bool out) HAK_REQUIRES(hak_mapping_mutex);
 
-// Waits for up to a millisecond, without the lock, for a thread that has stepped out. False: no thread has.
+// As hak_lock_wait_for_others.
 bool hak_mapping_wait_for_others(void) HAK_REQUIRES(hak_mapping_mutex);
 
 // Around fork. When it returns, no thread is in such a system call.

@@ -393,9 +393,9 @@ PAGE_MUTANTS = [
     },
     {
         "name": "fork_wake_taken_by_others",
-        "file": "allocator/pages/mapping_lock.c",
-        "old": "hak_futex_wake(&outside, INT_MAX);",
-        "new": "hak_futex_wake(&outside, 1);",
+        "file": "allocator/os/lock_step.c",
+        "old": "hak_futex_wake(&steps->outside, INT_MAX);",
+        "new": "hak_futex_wake(&steps->outside, 1);",
         "kind": "lost wake-up",
         "breaks": "a fork sleeps for ever: a thread that waits for memory took its wake-up",
         "killer": "//allocator/pages:mapping_lock_test",
