@@ -62,5 +62,7 @@ size_t hak_release_all(size_t keep_bytes) { return release_all(keep_bytes, true,
 
 void hak_release_for(size_t size) {
   release_all(0, !hak_limit_has_room(size) && size <= hak_commit_now(), true);
+  // What other threads return at this moment was not there to be returned.
+  hak_pool_settle();
   hak_limit_purged(size);
 }

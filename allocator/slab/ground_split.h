@@ -12,10 +12,14 @@
 
 HAK_C_BEGIN
 
-// Splits a huge superslab; the page at `goes_back` is the first that is returned. Does nothing for a superslab in small
-// pages. Under the pool lock.
-void hak_ground_split(struct hak_superslab *ss, void *goes_back) HAK_REQUIRES(hak_pool_mutex);
-// The same for a caller that does not hold the pool lock.
+// Counts a superslab in huge pages as one in small pages. Returns whether it was in huge pages: then the caller calls
+// hak_ground_advise_split before it returns memory. Under the pool lock.
+bool hak_ground_note_split(struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mutex);
+// Splits the huge page; the page at `goes_back`, in a slab of the caller, is the first that is returned. Makes system
+// calls, so not under the pool lock.
+void hak_ground_advise_split(struct hak_superslab *ss, void *goes_back);
+// Both, for a caller that does not hold the pool lock and has a slab of the superslab. Does nothing for a superslab in
+// small pages.
 void hak_ground_split_for(struct hak_superslab *ss, void *goes_back);
 
 HAK_C_END

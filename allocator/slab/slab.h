@@ -89,15 +89,16 @@ struct hak_superslab {
   struct hak_superslab *prev;
   struct hak_superslab *purge_next;  // on the pool's purge queue
   struct hak_superslab *purge_prev;
-  char *memory;          // the superslab's first byte; NULL when this record is in the superslab's head. Constant
-  uint64_t dirty_since;  // when it was put on the purge queue, in milliseconds
-  uint32_t free_mask;    // bit i: slab i is free
-  uint32_t dirty_mask;   // bit i: slab i may hold something other than zero
-  uint32_t lazy_mask;    // bit i: slab i is free and dirty, and the kernel may take its memory when it needs it
-  uint32_t guard_mask;   // HARDENED. Bit i: the guard page at the end of slab i is up
-  bool head_guarded;     // HARDENED. The guard in front of the first block is up
-  bool queued;           // on the purge queue: free_mask & dirty_mask != 0, or all slabs free
-  bool filling;          // in huge pages, and no slab of it was returned yet
+  char *memory;           // the superslab's first byte; NULL when this record is in the superslab's head. Constant
+  uint64_t dirty_since;   // when it was put on the purge queue, in milliseconds
+  uint32_t free_mask;     // bit i: slab i is free
+  uint32_t dirty_mask;    // bit i: slab i may hold something other than zero
+  uint32_t lazy_mask;     // bit i: slab i is free and dirty, and the kernel may take its memory when it needs it
+  uint32_t transit_mask;  // bit i: slab i is neither free nor in use: its memory is being returned (slab_release.c)
+  uint32_t guard_mask;    // HARDENED. Bit i: the guard page at the end of slab i is up
+  bool head_guarded;      // HARDENED. The guard in front of the first block is up
+  bool queued;            // on the purge queue (slab_pool_state.h)
+  bool filling;           // in huge pages, and no slab of it was returned yet
   // In huge pages, and no part of it was returned to the system (ground_choice.h). Also read without the lock (relaxed:
   // a hint).
   HAK_ATOMIC(bool) huge;

@@ -190,5 +190,5 @@ void hak_pool_prewarm(uint64_t count) {
   hak_lock_release(&hak_pool_mutex);
 }
 
-void hak_pool_lock(void) { hak_pool_enter(); }
-void hak_pool_unlock(void) { hak_lock_release(&hak_pool_mutex); }
+void hak_pool_lock(void) { hak_pool_enter_for_fork(); }
+void hak_pool_unlock(void) { hak_pool_leave_after_fork(); }

@@ -5,12 +5,14 @@
 
 #include <string.h>
 
+#include "allocator/os/lock_step.h"
 #include "allocator/os/report.h"
 #include "allocator/policy/memory_limit.h"
 #include "allocator/slab/list_links.h"
 
 struct hak_lock hak_pool_mutex = HAK_LOCK_INIT(HAK_RANK_POOL);
 struct hak_pool hak_pool;
+static struct hak_lock_steps steps;
 
 static HAK_COLD void start_anew(void) HAK_REQUIRES(hak_pool_mutex) {
   const struct hak_pool_counters counters = hak_pool.counters;
@@ -18,6 +20,7 @@ static HAK_COLD void start_anew(void) HAK_REQUIRES(hak_pool_mutex) {
   memset(&hak_pool, 0, sizeof hak_pool);
   hak_pool.counters = counters;
   hak_pool.epoch = (uint8_t)(epoch + 1);
+  hak_lock_steps_forget(&steps);
 }
 
 HAK_INLINE void mend(void) HAK_REQUIRES(hak_pool_mutex) {
@@ -32,6 +35,28 @@ void hak_pool_enter(void) {
 HAK_COLD void hak_pool_enter_unranked(void) {
   hak_lock_acquire_unranked(&hak_pool_mutex);
   mend();
+}
+
+bool hak_pool_step_out(void) { return hak_lock_step_out(&hak_pool_mutex, &steps); }
+void hak_pool_step_in(bool out) {
+  hak_lock_step_in(&hak_pool_mutex, &steps, out);
+  mend();
+}
+
+bool hak_pool_wait_for_others(void) {
+  const bool waited = hak_lock_wait_for_others(&hak_pool_mutex, &steps);
+  mend();
+  return waited;
+}
+
+void hak_pool_enter_for_fork(void) {
+  hak_pool_enter();
+  hak_lock_wait_for_fork(&hak_pool_mutex, &steps);
+}
+
+void hak_pool_leave_after_fork(void) {
+  hak_lock_fork_is_over(&steps);
+  hak_lock_release(&hak_pool_mutex);
 }
 
 // ---- Lists --------------------------------------------------------------------------------------

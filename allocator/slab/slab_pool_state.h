@@ -21,15 +21,18 @@ HAK_C_BEGIN
 // There are two sets of such lists: one of superslabs in small pages and one of superslabs in huge pages.
 #define HAK_POOL_GROUNDS 2u
 
+struct hak_pool_ground {
+  struct hak_superslab *lists[HAK_POOL_LISTS];
+  uint64_t nonempty;    // bit i: lists[i] is not empty
+  uint64_t free_slabs;  // of its superslabs
+};
+
 // All under hak_pool_mutex. Invariants: every superslab is on the list that hak_pool_list_of names, of its ground; it
-// is queued exactly when it has a free slab that may hold memory, or has no slab in use and is not parked; the queue is
-// in order of dirty_since.
+// is queued exactly when it has a free slab that may hold memory, or has no slab in use and is not parked, or perhaps
+// while slabs of it are in transit; the queue is in order of dirty_since. A superslab that is in transit as a whole is
+// on no list and not counted, except as committed memory.
 struct hak_pool {
-  struct hak_pool_ground {
-    struct hak_superslab *lists[HAK_POOL_LISTS];
-    uint64_t nonempty;    // bit i: lists[i] is not empty
-    uint64_t free_slabs;  // of its superslabs
-  } grounds[HAK_POOL_GROUNDS];
+  struct hak_pool_ground grounds[HAK_POOL_GROUNDS];
   struct hak_superslab *queue_first;
   struct hak_superslab *queue_last;
   // The memory of a superslab that is mapped and untouched: the slab map had no room for it, and the kernel refused to
@@ -51,6 +54,18 @@ void hak_pool_enter(void) HAK_ACQUIRE(hak_pool_mutex);
 // The same for a signal handler, which may have interrupted a thread that has noted the rank of a lock, and has not
 // taken it yet. hak_lock_release_unranked releases it.
 void hak_pool_enter_unranked(void) HAK_ACQUIRE(hak_pool_mutex);
+
+// Releases the lock for a system call and takes it again (os/lock_step.h). Of a superslab, what the caller has in
+// transit in between (transit_mask, or all of it, unlinked) is nobody else's. After the second call the superslab may
+// be lost (hak_pool_has_lost).
+bool hak_pool_step_out(void) HAK_REQUIRES(hak_pool_mutex);
+void hak_pool_step_in(bool out) HAK_REQUIRES(hak_pool_mutex);
+// Waits for up to a millisecond, without the lock, for a thread that has stepped out. False: no thread has.
+bool hak_pool_wait_for_others(void) HAK_REQUIRES(hak_pool_mutex);
+
+// Around fork. When the first one returns, no thread is in such a system call.
+void hak_pool_enter_for_fork(void) HAK_ACQUIRE(hak_pool_mutex);
+void hak_pool_leave_after_fork(void) HAK_RELEASE(hak_pool_mutex);
 
 HAK_INLINE bool hak_pool_has_lost(const struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mutex) {
   return ss->epoch != hak_pool.epoch;

@@ -100,11 +100,13 @@ static const char *verify_superslab(const struct hak_superslab *ss, uint32_t gro
   const char *memory = hak_superslab_memory(ss);
   if (((uintptr_t)memory & (HAK_SUPERSLAB_SIZE - 1)) != 0) return "superslab not aligned";
   if (hak_superslab_of(memory) != ss) return "superslab's records are not found";
-  if ((ss->lazy_mask & ~(ss->free_mask & ss->dirty_mask)) != 0) return "lazily decommitted slab in use";
+  const uint32_t not_used = ss->free_mask | ss->transit_mask;
+  if ((ss->free_mask & ss->transit_mask) != 0) return "free slab in transit";
+  if ((ss->lazy_mask & ~(not_used & ss->dirty_mask)) != 0) return "lazily decommitted slab in use";
   if (!ss->queued && (ss->free_mask & ss->dirty_mask) != 0) return "free memory that no deadline watches";
   for (uint32_t i = 0; i < HAK_SLABS_PER_SUPERSLAB; i++) {
     const struct hak_slab *slab = &ss->slabs[i];
-    const bool is_free = ((ss->free_mask >> i) & 1) != 0;
+    const bool is_free = ((not_used >> i) & 1) != 0;
     if (is_free != (slab->class_id == HAK_CLASS_NONE)) return "free mask and slab disagree";
     const char *inside = memory + i * HAK_SLAB_SIZE + HAK_SUPERSLAB_HEAD;
     if (hak_slab_map_find(inside) != slab->class_id) return "slab map and slab disagree";

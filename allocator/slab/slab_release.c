@@ -26,16 +26,16 @@ static bool idle(const struct hak_superslab *ss) {
 
 // ---- Decommit -----------------------------------------------------------------------------------
 
-// Returns the memory of slabs first .. first + count - 1. Unless the mode is lazy, they then read as zero. *bytes: how
-// much was returned. False: nothing changed.
+// Returns the memory of slabs first .. first + count - 1, which are in transit. Unless the mode is lazy, they then read
+// as zero. *bytes: how much was returned. `split`: the superslab's huge page is split first. False: nothing changed.
 static bool decommit_slabs(struct hak_superslab *ss, uint32_t first, uint32_t count, enum hak_decommit_mode mode,
-                           size_t *bytes) HAK_REQUIRES(hak_pool_mutex) {
+                           bool split, size_t *bytes) {
   char *const begin = hak_slab_begin(&ss->slabs[first]);
   char *const end = hak_slab_start(&ss->slabs[first + count - 1]) + HAK_SLAB_SIZE;
   char *whole = (char *)hak_round_up((uintptr_t)begin, hak_os_page_size());
   if (whole > end) whole = end;
   *bytes = (size_t)(end - whole);
-  if (*bytes != 0) hak_ground_split(ss, whole);
+  if (split) hak_ground_advise_split(ss, whole);
   const bool to_zero = mode == HAK_DECOMMIT_DONTNEED;
   if (*bytes != 0 && !(to_zero ? hak_os_decommit_to_zero(whole, *bytes) : hak_os_decommit(whole, *bytes, mode))) {
     return false;
@@ -45,13 +45,11 @@ static bool decommit_slabs(struct hak_superslab *ss, uint32_t first, uint32_t co
   return true;
 }
 
-// Returns the memory of all free slabs of `ss`. Returns the bytes. Slabs whose memory the kernel refuses stay dirty.
-static size_t decommit_free(struct hak_superslab *ss, enum hak_decommit_mode mode, uint64_t now)
-    HAK_REQUIRES(hak_pool_mutex) {
-  const bool lazily = mode == HAK_DECOMMIT_FREE;
+// The same for all slabs of the mask. Returns the bytes; *done: the slabs whose memory was returned.
+static size_t decommit_mask(struct hak_superslab *ss, uint32_t left, enum hak_decommit_mode mode, bool split,
+                            uint64_t now, uint32_t *done) {
   size_t bytes = 0;
-  uint32_t left = ss->free_mask & ss->dirty_mask;
-  if (lazily) left &= ~ss->lazy_mask;
+  *done = 0;
   while (left != 0) {
     const uint32_t first = (uint32_t)__builtin_ctz(left);
     const uint32_t rest = ~(left >> first);
@@ -59,36 +57,73 @@ static size_t decommit_free(struct hak_superslab *ss, enum hak_decommit_mode mod
     const uint32_t run = hak_pool_run(first, count);
     left &= ~run;
     size_t run_bytes;
-    const bool done = decommit_slabs(ss, first, count, mode, &run_bytes);
-    hak_refusal_note(&hak_decommit_refusal, !done, now);
-    if (!done) continue;
+    const bool returned = decommit_slabs(ss, first, count, mode, split, &run_bytes);
+    split = false;
+    hak_refusal_note(&hak_decommit_refusal, !returned, now);
+    if (!returned) continue;
     bytes += run_bytes;
-    if (lazily) {
-      ss->lazy_mask |= run;
-    } else {
-      ss->lazy_mask &= ~run;
-      hak_pool_set_masks(ss, ss->free_mask, ss->dirty_mask & ~run);
-    }
+    *done |= run;
   }
   return bytes;
 }
 
-// Unmaps a superslab that has no slab in use and is not queued. False: the limit on mappings is reached, and the
-// superslab stays mapped.
+// Returns the memory of all free slabs of `ss`; steps out of the lock. Returns the bytes. Slabs whose memory the kernel
+// refuses stay dirty. The caller then checks whether the superslab belongs on the purge queue.
+static size_t decommit_free(struct hak_superslab *ss, enum hak_decommit_mode mode, uint64_t now)
+    HAK_REQUIRES(hak_pool_mutex) {
+  const bool lazily = mode == HAK_DECOMMIT_FREE;
+  uint32_t slabs = ss->free_mask & ss->dirty_mask;
+  if (lazily) slabs &= ~ss->lazy_mask;
+  if (slabs == 0) return 0;
+  // While they are in transit nobody takes them, and the superslab is not wholly free, so it stays.
+  ss->transit_mask |= slabs;
+  hak_pool_set_masks(ss, ss->free_mask & ~slabs, ss->dirty_mask);
+  const bool split = hak_ground_note_split(ss);
+  const bool out = hak_pool_step_out();
+  uint32_t done;
+  const size_t bytes = decommit_mask(ss, slabs, mode, split, now, &done);
+  hak_pool_step_in(out);
+  ss->transit_mask &= ~slabs;
+  if (HAK_UNLIKELY(hak_pool_has_lost(ss))) return bytes;
+  ss->lazy_mask = lazily ? ss->lazy_mask | done : ss->lazy_mask & ~done;
+  hak_pool_set_masks(ss, ss->free_mask | slabs, lazily ? ss->dirty_mask : ss->dirty_mask & ~done);
+  return bytes;
+}
+
+// Adds a wholly free superslab to the pool's lists and counts, or removes it, except for its committed memory.
+static void enter_empty(struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mutex) {
+  hak_pool_link(ss);
+  hak_pool.superslabs++;
+  hak_pool.empty_superslabs++;
+  hak_pool_add_free_dirty((int32_t)hak_popcount(ss->dirty_mask));
+}
+static void leave_empty(struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mutex) {
+  hak_pool_unlink(ss);
+  hak_pool.superslabs--;
+  hak_pool.empty_superslabs--;
+  hak_pool_add_free_dirty(-(int32_t)hak_popcount(ss->dirty_mask));
+}
+
+// Unmaps a superslab that has no slab in use and is not queued; steps out of the lock. False: the limit on mappings is
+// reached, and the superslab stays mapped.
 static bool unmap_superslab(struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mutex) {
   const uint32_t dirty = hak_popcount(ss->dirty_mask);
   const uint64_t guards = hak_slab_guards_of(ss);
   const bool apart = hak_superslab_is_apart(ss);
-  hak_pool_unlink(ss);
-  if (!hak_os_unmap(hak_superslab_memory(ss), HAK_SUPERSLAB_SIZE)) {
-    hak_pool_link(ss);
+  char *const memory = hak_superslab_memory(ss);
+  // All its records are removed before the call: as soon as it is unmapped, another thread may get its addresses.
+  leave_empty(ss);
+  hak_superslab_records_hide(ss);
+  const bool out = hak_pool_step_out();
+  const bool done = hak_os_unmap(memory, HAK_SUPERSLAB_SIZE);
+  hak_pool_step_in(out);
+  if (!done) {
+    hak_superslab_records_show(ss);
+    if (HAK_LIKELY(!hak_pool_has_lost(ss))) enter_empty(ss);
     return false;
   }
   if (apart) hak_superslab_records_drop(ss);
   hak_slab_guards_gone(guards);
-  hak_pool.superslabs--;
-  hak_pool.empty_superslabs--;
-  hak_pool_add_free_dirty(-(int32_t)dirty);
   hak_pool.counters.unmapped_superslabs++;
   hak_commit_sub(dirty * HAK_SLAB_SIZE);
   return true;
@@ -98,13 +133,20 @@ static bool unmap_superslab(struct hak_superslab *ss) HAK_REQUIRES(hak_pool_mute
 static size_t release(struct hak_superslab *ss, enum hak_release_verdict verdict, uint64_t now)
     HAK_REQUIRES(hak_pool_mutex) {
   hak_pool_dequeue(ss);
+  const bool was_empty = ss->free_mask == HAK_ALL_SLABS;
   // A superslab in huge pages is returned as a whole if possible.
-  if (verdict == HAK_RELEASE_UNMAP || (ss->free_mask == HAK_ALL_SLABS && hak_ground_is_huge(ss))) {
+  if (verdict == HAK_RELEASE_UNMAP || (was_empty && hak_ground_is_huge(ss))) {
     const size_t bytes = (size_t)hak_popcount(ss->dirty_mask) * HAK_SLAB_SIZE;
     if (unmap_superslab(ss)) return bytes;
   }
+  if (HAK_UNLIKELY(hak_pool_has_lost(ss))) return 0;
   const size_t bytes = decommit_free(ss, HAK_DECOMMIT_DONTNEED, now);
-  if ((ss->free_mask & ss->dirty_mask) != 0) hak_pool_enqueue(ss, now);  // Refused: wait for another deadline.
+  if (HAK_UNLIKELY(hak_pool_has_lost(ss))) return bytes;
+  // Refused, or given back meanwhile: wait for another deadline. One that was empty and still is stays mapped without
+  // memory.
+  const bool became_empty = !was_empty && ss->free_mask == HAK_ALL_SLABS;
+  const bool waits = (ss->free_mask & ss->dirty_mask) != 0 || became_empty;
+  if (waits && !ss->queued) hak_pool_enqueue(ss, now);
   return bytes;
 }
 
@@ -148,8 +190,10 @@ void hak_pool_note_free(struct hak_superslab *ss, uint64_t now) {
   };
   const enum hak_decommit_mode mode = hak_eager_mode(&facts);
   if (mode != HAK_DECOMMIT_OFF && hak_refusal_is_over(&hak_decommit_refusal, now)) {
-    hak_pool.counters.lean_bytes += decommit_free(ss, mode, now);
+    const size_t bytes = decommit_free(ss, mode, now);
+    hak_pool.counters.lean_bytes += bytes;
     hak_pool.counters.lean_decommits++;
+    if (HAK_UNLIKELY(hak_pool_has_lost(ss))) return;
     if (ss->queued && !idle(ss)) hak_pool_dequeue(ss);
   }
   if (idle(ss) && !ss->queued) hak_pool_enqueue(ss, now);
@@ -258,4 +302,13 @@ size_t hak_pool_trim(size_t keep_bytes) {
   }
   hak_lock_release(&hak_pool_mutex);
   return bytes;
+}
+
+#define SETTLE_WAITS 20
+
+HAK_COLD void hak_pool_settle(void) {
+  hak_pool_enter();
+  for (int waits = 0; waits < SETTLE_WAITS && hak_pool_wait_for_others(); waits++) {
+  }
+  hak_lock_release(&hak_pool_mutex);
 }

@@ -57,7 +57,12 @@ struct hak_superslab *hak_superslab_records_make(void *memory) {
   return ss;
 }
 
-void hak_superslab_records_drop(struct hak_superslab *ss) {
-  *entry_for(ss->memory) = NULL;
-  hak_meta_free(ss, sizeof *ss);
+void hak_superslab_records_hide(struct hak_superslab *ss) {
+  if (hak_superslab_is_apart(ss)) *entry_for(ss->memory) = NULL;
 }
+
+void hak_superslab_records_show(struct hak_superslab *ss) {
+  if (hak_superslab_is_apart(ss)) *entry_for(ss->memory) = ss;
+}
+
+void hak_superslab_records_drop(struct hak_superslab *ss) { hak_meta_free(ss, sizeof *ss); }

@@ -22,7 +22,11 @@ bool hak_superslab_records_apart(void);
 // Makes the records of the superslab at `memory`, which is all zero. They are zero too, except the indices of the slabs
 // in HARDENED, and `memory` when they are apart. Under the pool's lock, as the next function.
 struct hak_superslab *hak_superslab_records_make(void *memory);
-// Drops the records of a superslab that was unmapped and whose records are apart.
+// The superslab's memory no longer leads to its records, so that another superslab can be made at the same addresses
+// as soon as they are unmapped; and it leads to them again.
+void hak_superslab_records_hide(struct hak_superslab *ss);
+void hak_superslab_records_show(struct hak_superslab *ss);
+// Drops hidden records, which are apart.
 void hak_superslab_records_drop(struct hak_superslab *ss);
 
 HAK_C_END

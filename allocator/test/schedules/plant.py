@@ -152,6 +152,21 @@ RACES = {
             "  return bytes;",
         ),
     ],
+    "slab_release.c": [
+        ("LATE_LEAVE", "  leave_empty(ss);\n", "  if (RACE) hak_pool_step_in(hak_pool_step_out());\n  leave_empty(ss);\n"),
+        (
+            "TAKEN_IN_TRANSIT",
+            "  ss->transit_mask |= slabs;\n  hak_pool_set_masks(ss, ss->free_mask & ~slabs, ss->dirty_mask);",
+            "  if (!RACE) ss->transit_mask |= slabs;\n"
+            "  if (!RACE) hak_pool_set_masks(ss, ss->free_mask & ~slabs, ss->dirty_mask);",
+        ),
+        (
+            "FORGETS_EMPTY",
+            "const bool became_empty = !was_empty &&",
+            "const bool became_empty = !RACE && !was_empty &&",
+        ),
+        ("SETTLES_AT_ONCE", "waits < SETTLE_WAITS && hak", "!RACE && waits < SETTLE_WAITS && hak"),
+    ],
     "heap_life.c": [
         (
             "LOST_NOTICES",

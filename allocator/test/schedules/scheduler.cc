@@ -20,6 +20,9 @@
 enum hak_test_race hak_test_planted;
 
 namespace hak_schedules {
+
+void (*on_call)(const char *name);
+
 namespace {
 
 // A thread that passes so many points in a row may be waiting for another one, and becomes the lowest.
@@ -232,6 +235,7 @@ extern "C" {
 void hak_test_point(void);
 void hak_test_futex_wait(std::atomic<uint32_t> *word, uint32_t value, uint64_t ms);
 void hak_test_futex_wake(std::atomic<uint32_t> *word, int count);
+void hak_test_call(const char *name);
 bool hak_test_barrier(void);
 uint64_t hak_test_now_ms(void);
 
@@ -251,6 +255,11 @@ void hak_test_futex_wait(std::atomic<uint32_t> *word, uint32_t value, uint64_t m
 
 void hak_test_futex_wake(std::atomic<uint32_t> *word, int count) {
   if (hak_schedules::current != nullptr) hak_schedules::current->Wake(word, count);
+}
+
+void hak_test_call(const char *name) {
+  if (hak_schedules::on_call != nullptr) hak_schedules::on_call(name);
+  hak_test_point();
 }
 
 // One thread runs at a time, and each sees all that the others wrote.

@@ -39,6 +39,9 @@ Result Run(const Plan &plan, const std::vector<std::function<void()>> &bodies);
 // For bodies and what checks them: ends the exploration.
 [[noreturn]] void Fail(const char *what);
 
+// Called with the name of each system call before it is made, in sources that include calls.h; NULL: nobody wants it.
+extern void (*on_call)(const char *name);
+
 struct Search {
   uint64_t seed;                               // of all plans
   uint32_t schedules;                          // at most
