@@ -61,7 +61,7 @@ class Deb(commands.PackageTest):
         self.assertEqual(os.path.basename(PACKAGE), "hakmem_%s_%s.deb" % (version, ARCHITECTURE))
         self.assertRegex(self.field("Depends"), r"^libc6 \(>= 2\.\d+\)$")
         self.assertEqual(self.field("Recommends"), "python3")
-        for name in "Maintainer", "Section", "Priority", "Description", "Homepage":
+        for name in "Maintainer", "Section", "Priority", "Description":
             self.assertNotEqual(self.field(name), "", name)
         for line in self.control.splitlines():
             self.assertLessEqual(len(line), 80)
@@ -145,9 +145,26 @@ class Deb(commands.PackageTest):
     def test_unpacked_it_works(self):
         self.uses_it(self.root)
 
+    def test_the_source_is_a_real_one(self):
+        # Nobody has published this build, so it names no page that would not be there.
+        self.assertEqual(self.field("Homepage"), "")
+        copyright = (self.root / "usr/share/doc/hakmem/copyright").read_text()
+        self.assertIn("\nSource: hakmem-%s.tar.gz, the sources with the git tag v%s\n" % (2 * (self.field("Version"),)), copyright)
+        _, published = self.make("published.deb", DEBFULLNAME="A. Packager", DEBEMAIL="packager@debs.test",
+                                 DEB_HOMEPAGE="https://malloc.test/hakmem")
+        root = self.scratch / "published"
+        run("dpkg-deb", "-x", published, root)
+        fields = run("dpkg-deb", "-f", published, "Maintainer", "Homepage").stdout.decode()
+        self.assertEqual(fields, "Maintainer: A. Packager <packager@debs.test>\nHomepage: https://malloc.test/hakmem\n")
+        self.assertIn("\nSource: https://malloc.test/hakmem\n", (root / "usr/share/doc/hakmem/copyright").read_text())
+        changelog = gzip.decompress((root / "usr/share/doc/hakmem/changelog.gz").read_bytes()).decode()
+        self.assertIn("\n -- A. Packager <packager@debs.test>  ", changelog)
+        for name, value in ("DEBEMAIL", "nobody"), ("DEBFULLNAME", "a\nb"), ("DEB_HOMEPAGE", "malloc.test"):
+            done, output = self.make("bad.deb", **{name: value})
+            self.assertEqual((done.returncode, output.exists()), (1, False), name)
+            self.assertIn(b"make_deb: DEB", done.stderr)
+
     def test_installed_and_removed_by_dpkg(self):
-        if os.getuid() != 0:
-            self.skipTest("dpkg installs for root only")
         root = self.scratch / "system"
         (root / "var/lib/dpkg/updates").mkdir(parents=True)
         (root / "var/lib/dpkg/info").mkdir()
@@ -155,13 +172,21 @@ class Deb(commands.PackageTest):
         for name in "status", "available":
             (root / "var/lib/dpkg" / name).touch()
         # The C library on which it depends is the machine's, not the scratch system's.
-        dpkg = ("dpkg", "--root=%s" % root, "--force-depends", "--force-unsafe-io", "--log=/dev/null")
+        dpkg = ["dpkg", "--root=%s" % root, "--force-depends", "--force-unsafe-io", "--log=/dev/null"]
+        if os.getuid() != 0:  # Then the files are the user's.
+            dpkg.append("--force-not-root")
         run(*dpkg, "-i", PACKAGE)
         self.assertIn(b"Status: install ok installed", run(*dpkg, "-s", "hakmem").stdout)
         self.assertEqual(run(*dpkg, "--verify", "hakmem").stdout, b"")
+        listed = [line for line in run(*dpkg, "-L", "hakmem").stdout.decode().splitlines() if line != "/."]
+        self.assertEqual([name[1:] for name in sorted(listed) if not os.path.isdir(str(root) + name)], self.files())
+        self.assertEqual([name for name in commands.files_below(root) if not name.startswith("var/lib/dpkg/")], self.files())
         self.uses_it(root)
-        run(*dpkg, "-P", "hakmem")
-        self.assertEqual([path for path in root.rglob("*hakmem*")], [])
+        run(*dpkg, "-r", "hakmem")
+        run(*dpkg, "-P", "hakmem", check=False)  # Without configuration files nothing is left to purge.
+        self.assertNotEqual(run(*dpkg, "-s", "hakmem", check=False).returncode, 0)
+        self.assertEqual([str(path) for path in root.rglob("*hakmem*")], [])
+        self.assertEqual(os.listdir(root), ["var"])
 
 
 if __name__ == "__main__":
