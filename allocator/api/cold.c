@@ -196,18 +196,18 @@ HAK_COLD void *hak_cold_malloc(size_t size) {
 }
 
 #if HAK_ALLOC_PASSDOWN
-// The class of a bin of the thread's cache; HAK_CLASS_COUNT: it is not one. A signal handler's call between the fast
+// The class of a bin of the thread's cache; HAK_CLASS_IDS: it is not one. A signal handler's call between the fast
 // path and here may have given the thread another cache.
 HAK_INLINE uint32_t class_of_bin(const struct hak_bin *bin) {
   const uintptr_t offset = (uintptr_t)bin - (uintptr_t)hak_thread_cache->bins;
-  return offset < sizeof hak_thread_cache->bins ? (uint32_t)(offset / sizeof *bin) : HAK_CLASS_COUNT;
+  return offset < sizeof hak_thread_cache->bins ? (uint32_t)(offset / sizeof *bin) : HAK_CLASS_IDS;
 }
 
 HAK_COLD void *hak_routed_malloc(size_t size, const struct hak_bin *bin) {
   void *sampled = take_if_sampled(size, HAK_MIN_ALIGN, CALLER);
   if (sampled != NULL) return sampled;
   const uint32_t class_id = class_of_bin(bin);
-  return malloc_small(HAK_LIKELY(class_id < HAK_CLASS_COUNT) ? class_id : hak_class_of(size));
+  return malloc_small(HAK_LIKELY(class_id < HAK_CLASS_IDS) ? class_id : hak_class_of(size));
 }
 #endif
 
@@ -253,6 +253,15 @@ HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size) {
   bool fresh;
   return take_tiny(class_id, true, &fresh);
 }
+
+#if HAK_HARDENED
+HAK_NOINLINE void *hak_slow_pointers(size_t size, uint32_t class_id) {
+  const bool sampled = HAK_UNLIKELY(hak_sampler_is_on()) && hak_is_sampled(requested(size));
+  bool fresh;
+  void *block = take_tiny(class_id, true, &fresh);
+  return HAK_UNLIKELY(sampled) ? hak_sampled_note(block, requested(size), CALLER) : block;
+}
+#endif
 
 HAK_COLD void *hak_slow_aligned_calloc(size_t align, size_t size) {
   if (align <= HAK_MIN_ALIGN) return hak_slow_calloc(size);
@@ -339,7 +348,7 @@ HAK_INLINE void free_of_class(void *block, uint32_t class_id) {
 HAK_COLD void hak_routed_free(void *block, const struct hak_bin *bin) {
   if (block == NULL) return;
   const uint32_t class_id = class_of_bin(bin);
-  free_of_class(block, HAK_LIKELY(class_id < HAK_CLASS_COUNT) ? class_id : hak_slab_map_look_up(block));
+  free_of_class(block, HAK_LIKELY(class_id < HAK_CLASS_IDS) ? class_id : hak_slab_map_look_up(block));
 }
 #endif
 

@@ -145,6 +145,31 @@ void *hak_guarded_aligned_zalloc(size_t align, size_t size) {
   return align <= HAK_MIN_ALIGN ? hak_guarded_zalloc(size) : take_aligned(align, size, true);
 }
 
+#if HAK_HARDENED
+static void *with_pointers(void *guarded) {
+  if (guarded != NULL) hak_guarded_set_pointers(guarded);
+  return guarded;
+}
+
+void *hak_guarded_pointers(size_t align, size_t size, bool zero) {
+  CALL;
+  if (size == 0) {
+    hak_thread_heap();  // As in special().
+    void *block = hak_empty_take(align);
+    if (block != NULL) return block;
+  }
+  const size_t whole = size + hak_tail_bytes(size);
+  const uint32_t plain = size <= SMALL_MAX ? hak_class_of_aligned(whole, align) : HAK_CLASS_NONE;
+  if (plain == HAK_CLASS_NONE) return with_pointers(hak_slow_large(size, align, zero));
+  if (align <= HAK_MIN_ALIGN && HAK_UNLIKELY(until_sample-- == 0)) {
+    void *block = with_pointers(sample(size));
+    if (block != NULL) return block;
+  }
+  void *block = sealed(hak_slow_pointers(whole, hak_class_pointers(plain)), size);
+  return zero && block != NULL ? memset(block, 0, size) : block;
+}
+#endif
+
 // ---- Existing blocks ----------------------------------------------------------------------------
 
 // As hak_block_require_live. A page that was purged has no headers, and its blocks are free.
@@ -290,6 +315,23 @@ void *hak_guarded_realloc_in_place(void *block, size_t size) {
   return !small && shrinks_in_place(block, size, __builtin_return_address(0)) ? block : NULL;
 }
 
+#if HAK_HARDENED
+// Whether a live block is pointer-bearing. One of size 0 has no pages of either kind.
+HAK_INLINE bool has_pointers(const void *block, uint32_t class_id) {
+  return hak_class_is_tiny(class_id) ? hak_class_has_pointers(class_id) : hak_guarded_has_pointers(block);
+}
+#endif
+
+// A block for what the live block of the class holds.
+HAK_INLINE void *take_alike(const void *block, uint32_t class_id, size_t align, size_t size) {
+#if HAK_HARDENED
+  if (has_pointers(block, class_id)) return hak_guarded_pointers(align, size, false);
+#endif
+  (void)block;
+  (void)class_id;
+  return hak_guarded_aligned(align, size);
+}
+
 void *hak_guarded_realloc(void *block, size_t size) { return hak_guarded_aligned_realloc(block, HAK_MIN_ALIGN, size); }
 
 void *hak_guarded_aligned_realloc(void *block, size_t align, size_t size) {
@@ -311,7 +353,7 @@ void *hak_guarded_aligned_realloc(void *block, size_t align, size_t size) {
   const bool stays = is_aligned && (!small || size > room || hak_class_still_serves(room, size));
   if (stays && fits(block, old_size, size, class_id)) return block;
   const int saved = errno;
-  void *moved = hak_guarded_aligned(align, size);
+  void *moved = take_alike(block, class_id, align, size);
   if (moved != NULL) {
     memcpy(moved, block, old_size < size ? old_size : size);
     hak_guarded_free(block);
@@ -323,3 +365,14 @@ void *hak_guarded_aligned_realloc(void *block, size_t align, size_t size) {
   errno = saved;
   return block;  // The block still serves.
 }
+
+#if HAK_HARDENED
+void *hak_guarded_pointers_realloc(void *block, size_t size) {
+  CALL;
+  if (block == NULL) return hak_guarded_pointers(HAK_MIN_ALIGN, size, false);
+  if (size == 0 || hak_empty_state_of(block) != HAK_EMPTY_LIVE) return hak_guarded_realloc(block, size);
+  void *moved = hak_guarded_pointers(HAK_MIN_ALIGN, size, false);
+  if (moved != NULL) hak_guarded_free(block);
+  return moved;
+}
+#endif

@@ -17,6 +17,14 @@ void *hak_guarded_malloc(size_t size);
 void *hak_guarded_zalloc(size_t size);
 void *hak_guarded_aligned(size_t align, size_t size);
 void *hak_guarded_aligned_zalloc(size_t align, size_t size);
+// The number of a type with pointers in LLVM's AllocToken interface with -falloc-token-max=2. 0 is one without, or one
+// that the compiler does not know.
+#define HAK_TOKEN_POINTERS 1u
+// HARDENED. A block that will hold pointers, as the compiler says. It never lies in a slab of other blocks, nor in the
+// place where another block was.
+void *hak_guarded_pointers(size_t align, size_t size, bool zero);
+// Makes such a block if there was none, or one of size 0. Otherwise this is any realloc, and the block keeps its kind.
+void *hak_guarded_pointers_realloc(void *block, size_t size);
 void *hak_guarded_realloc(void *block, size_t size);
 void *hak_guarded_aligned_realloc(void *block, size_t align, size_t size);
 // Resizes `block` to `size` bytes in place and returns it. NULL: it does not fit.

@@ -3,11 +3,17 @@
 // The tables of size classes, and the step from whole classes to half classes.
 #include "allocator/block/size_class.h"
 
-const struct hak_class_info hak_class_info[HAK_CLASS_COUNT] = {
+const struct hak_class_info hak_class_info[HAK_CLASS_IDS] = {
 #define HAK_SIZE_CLASS(id, band_, low_, stride_, reciprocal_, half_) \
   [id] = {.stride = (stride_), .reciprocal = (reciprocal_), .band = (band_)},
 #include "allocator/block/size_class_table.inc"
 #undef HAK_SIZE_CLASS
+#if HAK_HARDENED
+#define HAK_SIZE_CLASS(id, band_, low_, stride_, reciprocal_, half_) \
+  [(id) + HAK_CLASS_COUNT - 1] = {.stride = (stride_), .reciprocal = (reciprocal_), .band = (band_)},
+#include "allocator/block/size_class_table.inc"
+#undef HAK_SIZE_CLASS
+#endif
 };
 
 // At first without the half classes.
@@ -56,7 +62,7 @@ void hak_class_refine(void) {
   static_assert((stride_) <= HAK_TINY_STRIDE_MAX, "the last class is the limit");
 #include "allocator/block/size_class_table.inc"
 #undef HAK_SIZE_CLASS
-static_assert(HAK_CLASS_COUNT <= 256, "a class id fits the slab map's byte, and the offset of its bin 16 bits");
+static_assert(HAK_CLASS_IDS <= 256, "a class id fits the byte of a slab's record, and the offset of its bin 16 bits");
 
 uint32_t hak_class_find_aligned(size_t size, size_t align) {
   if (size > HAK_TINY_MAX || align > HAK_TINY_ALIGN_MAX) return HAK_CLASS_NONE;

@@ -8,6 +8,10 @@
 //
 // Class 0 stands for "no small block". Classes 1 .. HAK_CLASS_COUNT - 1 are the rows of size_class_table.inc, which
 // also defines HAK_CLASS_COUNT, HAK_BAND_COUNT, and HAK_TINY_STRIDE_MAX, the stride of the largest class.
+//
+// HARDENED has each class twice: a second time, HAK_CLASS_COUNT - 1 ids above, for blocks of which the compiler says
+// that they will hold pointers. Slabs, bins, lists and quarantines are by class, so such a block is never where a block
+// without pointers was. Nothing but hak_class_pointers tells a request the second class.
 #ifndef HAKMEM_BLOCK_SIZE_CLASS_H_
 #define HAKMEM_BLOCK_SIZE_CLASS_H_
 
@@ -20,6 +24,8 @@ HAK_C_BEGIN
 #undef HAK_SIZE_CLASS
 
 #define HAK_CLASS_NONE 0u
+// All class ids, with those of pointer-bearing blocks, are below this one.
+#define HAK_CLASS_IDS (HAK_HARDENED ? 2 * HAK_CLASS_COUNT - 1 : HAK_CLASS_COUNT)
 
 // The largest request that is a small block.
 #define HAK_TINY_MAX (HAK_TINY_STRIDE_MAX - HAK_HEADER_BYTES)
@@ -32,7 +38,7 @@ struct hak_class_info {
   uint32_t reciprocal;  // ceil(2^32 / stride)
   uint8_t band;         // C0 .. C7
 };
-extern const struct hak_class_info hak_class_info[HAK_CLASS_COUNT];
+extern const struct hak_class_info hak_class_info[HAK_CLASS_IDS];
 
 // The size of a bin of a thread's cache (heap/bin.h).
 #define HAK_BIN_BYTES 32u
@@ -44,6 +50,7 @@ extern uint16_t hak_bin_of_units[HAK_TINY_STRIDE_MAX / HAK_MIN_ALIGN + 1];
 
 // From now on requests get the half classes too. Thread-safe.
 void hak_class_refine(void);
+// For a class of hak_class_of.
 bool hak_class_is_half(uint32_t class_id);
 
 // The class for `size` <= HAK_TINY_MAX bytes, times HAK_BIN_BYTES. Size 0 gets the smallest class.
@@ -67,7 +74,17 @@ HAK_INLINE bool hak_class_still_serves(size_t usable, size_t size) {
   return size <= usable && (usable <= HAK_SHRINK_SMALL ? size >= usable / 2 : usable - size <= size / 4);
 }
 
-HAK_INLINE bool hak_class_is_tiny(uint32_t class_id) { return class_id - 1 < HAK_CLASS_COUNT - 1; }
+HAK_INLINE bool hak_class_is_tiny(uint32_t class_id) { return class_id - 1 < HAK_CLASS_IDS - 1; }
+
+// Whether the class is one of pointer-bearing blocks; the class of such blocks beside a class of hak_class_of; and the
+// class of hak_class_of beside any class.
+HAK_INLINE bool hak_class_has_pointers(uint32_t class_id) { return HAK_HARDENED && class_id >= HAK_CLASS_COUNT; }
+HAK_INLINE uint32_t hak_class_pointers(uint32_t class_id) {
+  return HAK_HARDENED ? class_id + HAK_CLASS_COUNT - 1 : class_id;
+}
+HAK_INLINE uint32_t hak_class_plain(uint32_t class_id) {
+  return hak_class_has_pointers(class_id) ? class_id - (HAK_CLASS_COUNT - 1) : class_id;
+}
 
 // The smallest class whose blocks hold `size` bytes and are all at multiples of `align`, a power of two; HAK_CLASS_NONE
 // when there is none. Blocks are counted from the slab's end, so it is enough that `align` divides the stride.

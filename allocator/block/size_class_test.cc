@@ -52,9 +52,27 @@ TEST(SizeClass, IdsThatAreNoSmallClass) {
     EXPECT_EQ(hak_class_info[id].stride, 0u) << id;
     EXPECT_EQ(hak_class_info[id].reciprocal, 0u) << id;
   }
-  EXPECT_FALSE(hak_class_is_tiny(HAK_CLASS_COUNT));
+  EXPECT_FALSE(hak_class_is_tiny(HAK_CLASS_IDS));
   EXPECT_FALSE(hak_class_is_tiny(UINT32_MAX));
-  for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) EXPECT_TRUE(hak_class_is_tiny(id)) << id;
+  for (uint32_t id = 1; id < HAK_CLASS_IDS; id++) EXPECT_TRUE(hak_class_is_tiny(id)) << id;
+}
+
+TEST(SizeClass, OnlyHardenedHasClassesOfBlocksWithPointers) {
+  EXPECT_EQ(HAK_CLASS_IDS, HAK_HARDENED ? 2 * HAK_CLASS_COUNT - 1 : HAK_CLASS_COUNT);
+  for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) {
+    EXPECT_FALSE(hak_class_has_pointers(id)) << id;
+    EXPECT_EQ(hak_class_plain(id), id);
+    const uint32_t pointers = hak_class_pointers(id);
+    EXPECT_EQ(hak_class_has_pointers(pointers), HAK_HARDENED) << id;
+    EXPECT_EQ(pointers != id, HAK_HARDENED) << id;
+    EXPECT_LT(pointers, HAK_CLASS_IDS) << id;
+    EXPECT_EQ(hak_class_plain(pointers), id);
+    EXPECT_EQ(hak_class_info[pointers].stride, hak_class_info[id].stride) << id;
+    EXPECT_EQ(hak_class_info[pointers].reciprocal, hak_class_info[id].reciprocal) << id;
+    EXPECT_EQ(hak_class_info[pointers].band, hak_class_info[id].band) << id;
+  }
+  // No request gets such a class by itself.
+  for (size_t size = 0; size <= HAK_TINY_MAX; size++) EXPECT_FALSE(hak_class_has_pointers(hak_class_of(size))) << size;
 }
 
 TEST(SizeClass, EverySizeGetsTheSmallestClassThatFits) {

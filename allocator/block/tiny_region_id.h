@@ -18,7 +18,7 @@
 HAK_C_BEGIN
 
 // Layout of the byte: the class in the low seven bits, the live bit above. Class ids are never 0, so a zeroed header is
-// never valid.
+// never valid. The class of a pointer-bearing block stands there as that of its size: the slab map tells the two apart.
 #define HAK_REGION_LIVE 0x80u
 // Stands in place of a class: the block was carved but never handed out, so nobody owns its contents.
 #define HAK_REGION_FRESH 0x7Fu
@@ -54,21 +54,21 @@ HAK_INLINE void tiny_region_id_store(void *block, uint32_t value) {
 // The state that the header gives for a block of `class_id`.
 HAK_INLINE enum hak_region_state tiny_region_id_state(const void *block, uint32_t class_id) {
   const uint8_t header = tiny_region_id_load(block);
-  if (header == (HAK_REGION_LIVE | class_id)) return HAK_REGION_IS_LIVE;
+  if (header == (HAK_REGION_LIVE | hak_class_plain(class_id))) return HAK_REGION_IS_LIVE;
   if (header == HAK_REGION_FRESH) return HAK_REGION_IS_FRESH;
   if (header == HAK_REGION_PURGED) return HAK_REGION_IS_PURGED;
-  return header == class_id ? HAK_REGION_IS_FREE : HAK_REGION_IS_BROKEN;
+  return header == hak_class_plain(class_id) ? HAK_REGION_IS_FREE : HAK_REGION_IS_BROKEN;
 }
 
 // Writes the header of a block that is carved. `preserve` has no state but live. `always` also marks the byte behind
 // the block, the header of a block that may not exist yet, so that a valid header always follows a block.
 HAK_INLINE void tiny_region_id_carve(void *block, uint32_t class_id) {
-  if (HAK_HEADER == HAK_HEADER_MODE_PRESERVE) tiny_region_id_store(block, HAK_REGION_LIVE | class_id);
+  if (HAK_HEADER == HAK_HEADER_MODE_PRESERVE) tiny_region_id_store(block, HAK_REGION_LIVE | hak_class_plain(class_id));
   if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) tiny_region_id_store(block, HAK_REGION_FRESH);
 }
 // Writes the header of a free block that lost its contents.
 HAK_INLINE void tiny_region_id_set_purged(void *block, uint32_t class_id) {
-  if (HAK_HEADER == HAK_HEADER_MODE_PRESERVE) tiny_region_id_store(block, HAK_REGION_LIVE | class_id);
+  if (HAK_HEADER == HAK_HEADER_MODE_PRESERVE) tiny_region_id_store(block, HAK_REGION_LIVE | hak_class_plain(class_id));
   if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) tiny_region_id_store(block, HAK_REGION_PURGED);
 }
 HAK_INLINE void tiny_region_id_carve_behind(void *block, uint32_t class_id) {
@@ -78,10 +78,10 @@ HAK_INLINE void tiny_region_id_carve_behind(void *block, uint32_t class_id) {
 }
 
 HAK_INLINE void tiny_region_id_set_live(void *block, uint32_t class_id) {
-  if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) tiny_region_id_store(block, HAK_REGION_LIVE | class_id);
+  if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) tiny_region_id_store(block, HAK_REGION_LIVE | hak_class_plain(class_id));
 }
 HAK_INLINE void tiny_region_id_set_free(void *block, uint32_t class_id) {
-  if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) tiny_region_id_store(block, class_id);
+  if (HAK_HEADER == HAK_HEADER_MODE_ALWAYS) tiny_region_id_store(block, hak_class_plain(class_id));
 }
 
 HAK_C_END

@@ -5,7 +5,7 @@
 
 static void *no_block[HAK_BIN_SENTINELS];
 #define NO_BIN {.top = &no_block[1], .limit = &no_block[1]}
-const struct hak_cache hak_no_cache = {.bins = {[0 ... HAK_CLASS_COUNT - 1] = NO_BIN}};
+const struct hak_cache hak_no_cache = {.bins = {[0 ... HAK_CLASS_IDS - 1] = NO_BIN}};
 
 void hak_bin_clear(struct hak_bin *bin, uint32_t reciprocal) {
   // As in hak_no_cache. One field at a time, and relaxed: another thread may read them for statistics.

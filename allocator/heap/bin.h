@@ -120,7 +120,7 @@ HAK_INLINE bool hak_bin_is_latest(void *const *top, const void *block) {
 }
 
 struct hak_cache {
-  struct hak_bin bins[HAK_CLASS_COUNT];
+  struct hak_bin bins[HAK_CLASS_IDS];
 };
 static_assert(offsetof(struct hak_cache, bins) == 0, "hak_class_bin_of counts from the cache");
 

@@ -97,7 +97,7 @@ static size_t require_slab(const struct hak_slab *slab) {
 
 static void require_slabs(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   size_t bytes = 0;
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     for (uint32_t list = 0; list < HAK_LIST_FULL; list++) {
       for (const struct hak_slab *slab = heap->classes[class_id].lists[list]; slab != NULL;
            slab = hak_slab_next(slab)) {
@@ -111,7 +111,7 @@ static void require_slabs(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_rol
 void hak_freed_require_untouched(const struct hak_heap *heap) {
   if (!HAK_POISON_ON) return;
   if (heap->quarantine != NULL) hak_quarantine_visit(heap, require_untouched);
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     const struct hak_bin *bin = &heap->cache.bins[class_id];
     if (hak_bin_base(bin) == NULL) continue;
     for (void **slot = hak_bin_first(bin); slot <= hak_bin_top(bin); slot++) {

@@ -86,7 +86,7 @@ static void give_to_pool(struct hak_heap *heap, struct hak_slab *slab) HAK_REQUI
 }
 
 void hak_heap_release_empty(struct hak_heap *heap) {
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     // A slab without a block in use is on one of these two.
     for (uint32_t list = HAK_LIST_MOST; list <= HAK_LIST_CARVE; list++) {
       struct hak_slab *next;
@@ -264,7 +264,7 @@ static const char *check_slab(const struct hak_heap *heap, const struct hak_slab
 const char *hak_heap_check(const struct hak_heap *heap) {
   uint64_t free_bytes = 0;
   uint64_t slabs = 0;
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     const struct hak_class_heap *class_heap = &heap->classes[class_id];
     uint32_t with_room = 0;
     uint32_t free_blocks = 0;

@@ -57,7 +57,7 @@ HAK_INLINE uint32_t hak_class_free_blocks(const struct hak_class_heap *class_hea
 struct hak_heap_counts {
   HAK_ATOMIC(uint64_t) held_blocks;  // in the quarantine
   // Of these, by class. Only HARDENED has a quarantine outside tests.
-  HAK_ATOMIC(uint64_t) held_of[HAK_HARDENED ? HAK_CLASS_COUNT : 1];
+  HAK_ATOMIC(uint64_t) held_of[HAK_HARDENED ? HAK_CLASS_IDS : 1];
   HAK_ATOMIC(uint64_t) refills;
   HAK_ATOMIC(uint64_t) flushes;
   HAK_ATOMIC(uint64_t) remote_batches;
@@ -77,7 +77,7 @@ struct hak_heap {
   // also without the lock.
   bool grew;
   struct hak_watch_clock watch;  // policy/watch_policy.h; only the owner's, without the lock
-  struct hak_class_heap classes[HAK_CLASS_COUNT];
+  struct hak_class_heap classes[HAK_CLASS_IDS];
   uint64_t slabs HAK_GUARDED_BY(hak_heap_role);  // on the lists of all classes
   HAK_ATOMIC(uint64_t) free_bytes;               // of free blocks in the heap's slabs; statistics read, relaxed
   uint64_t reported_bytes HAK_GUARDED_BY(hak_heap_role);  // of these: already in hak_heaps_free_bytes

@@ -116,7 +116,7 @@ struct hak_heap *hak_heap_open(void) {
 // Gives all slabs of the heap to the orphanage, and closes its pending list.
 static void orphan_slabs(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   hak_lock_acquire(&hak_orphanage_lock);
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     for (uint32_t list = 0; list < HAK_LIST_COUNT; list++) {
       struct hak_slab *slab;
       while ((slab = heap->classes[class_id].lists[list]) != NULL) {
@@ -249,7 +249,7 @@ void hak_heap_close_left(void) {
 
 // Relaxed: statistics of a thread that keeps running.
 static void add_cached(const struct hak_heap *heap, struct hak_heap_totals *totals) {
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     const struct hak_bin *bin = &heap->cache.bins[class_id];
     void **base = hak_bin_base(bin);
     void **top = hak_bin_top(bin);
@@ -264,7 +264,7 @@ static void add_cached(const struct hak_heap *heap, struct hak_heap_totals *tota
 
 // Blocks in the quarantine and of a chain that is partly put back. Relaxed: statistics.
 static void add_on_the_way(const struct hak_heap *heap, struct hak_heap_totals *totals) {
-  for (uint32_t class_id = 1; HAK_HARDENED && class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; HAK_HARDENED && class_id < HAK_CLASS_IDS; class_id++) {
     totals->classes[class_id].cached_blocks +=
         atomic_load_explicit(&heap->counts.held_of[class_id], memory_order_relaxed);
   }
@@ -286,7 +286,7 @@ static void add_heap(const struct hak_heap *heap, void *context) {
 }
 
 static void add_classes(struct hak_heap_totals *totals) {
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     const struct hak_class_cached *of = &totals->classes[class_id];
     const size_t usable = hak_class_usable(class_id);
     totals->cached_blocks += of->cached_blocks;

@@ -38,7 +38,7 @@ struct hak_heap_totals {
   uint64_t flushes;
   uint64_t remote_batches;
   uint64_t adopted;
-  struct hak_class_cached classes[HAK_CLASS_COUNT];
+  struct hak_class_cached classes[HAK_CLASS_IDS];
   uint64_t cached_medium[HAK_MEDIUM_COUNT];  // cached large blocks by medium class
 };
 struct hak_heap_totals hak_heap_totals(void);

@@ -103,7 +103,7 @@ void hak_idle_cache_uncount(struct hak_heap *heap) { set_idle_bytes(heap, 0); }
 
 bool hak_idle_cache_count_is_large(struct hak_heap *heap, uint64_t now, uint64_t idle_ms) {
   uint64_t bytes = 0;
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     const struct hak_bin *bin = &heap->cache.bins[class_id];
     void **const base = hak_bin_base(bin);
     if (base == NULL || !hak_idle_cache_class_is_idle(heap, class_id, now, idle_ms)) continue;
@@ -120,7 +120,7 @@ uint32_t hak_idle_cache_steal(struct hak_heap *heap, uint64_t now, uint64_t idle
   round.count = 0;
   uint32_t count = 0;
   bool asked = false;
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     struct hak_bin *bin = &heap->cache.bins[class_id];
     void **slot = hak_bin_base(bin);
     if (slot == NULL || !hak_idle_cache_class_is_idle(heap, class_id, now, idle_ms)) continue;
@@ -137,7 +137,7 @@ uint32_t hak_idle_cache_steal(struct hak_heap *heap, uint64_t now, uint64_t idle
 }
 
 void hak_idle_cache_trip(struct hak_heap *heap) {
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     struct hak_bin *bin = &heap->cache.bins[class_id];
     struct hak_class_heap *class_heap = &heap->classes[class_id];
     if (hak_bin_base(bin) == NULL || class_heap->idle.full_limit != NULL) continue;

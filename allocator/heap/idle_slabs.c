@@ -78,7 +78,7 @@ uint32_t hak_idle_slabs_give(struct hak_heap *heap, uint64_t now, uint64_t idle_
   const uint64_t enough_ms = long_enough(heap, now, idle_ms);
   uint32_t looks = LOOKS;
   uint32_t given = 0;
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT && looks != 0; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS && looks != 0; class_id++) {
     struct hak_class_heap *class_heap = &heap->classes[class_id];
     if (!is_idle(heap, class_id, now, enough_ms) || hak_class_with_room(class_heap) == 0) continue;
     given += give_class(heap, class_id, &looks);

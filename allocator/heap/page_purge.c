@@ -78,7 +78,7 @@ static void purge_on(struct hak_heap *heap, struct slice *slice) HAK_REQUIRES(ha
     if (heap->purge.next != NULL) return;
     if (heap->purge.list < LAST_LIST) {
       heap->purge.list++;
-    } else if (heap->purge.class_id + 1 < HAK_CLASS_COUNT) {
+    } else if (heap->purge.class_id + 1 < HAK_CLASS_IDS) {
       heap->purge.class_id++;
       heap->purge.list = FIRST_LIST;
     } else {
@@ -111,6 +111,7 @@ static bool trickle(struct hak_heap *heap, uint64_t now) HAK_REQUIRES(hak_heap_r
                         .spare_huge = true};
   const uint32_t class_id = heap->purge.trickle_class + 1;
   purge_class(heap, class_id, &slice);
+  if (HAK_HARDENED && slice.runs != 0) purge_class(heap, hak_class_pointers(class_id), &slice);
   if (slice.runs == 0) {
     const uint64_t pause = TRICKLE_DEADLINES * HAK_SETTING(decommit_deadline_ms);
     heap->purge.trickle_ms = now + (pause > TRICKLE_MS_MIN ? pause : TRICKLE_MS_MIN);

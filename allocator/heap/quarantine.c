@@ -104,7 +104,7 @@ bool hak_quarantine_attach(struct hak_heap *heap) {
   struct hak_quarantine *quarantine = hak_meta_alloc(sizeof *quarantine);
   if (quarantine != NULL) {
     quarantine->lock = (struct hak_lock)HAK_LOCK_INIT(HAK_RANK_QUARANTINE);
-    for (uint32_t id = 1; id < HAK_CLASS_COUNT; id++) quarantine->halves[id] = (uint16_t)half_of(id);
+    for (uint32_t id = 1; id < HAK_CLASS_IDS; id++) quarantine->halves[id] = (uint16_t)half_of(id);
   }
   heap->quarantine = quarantine;
   return quarantine != NULL;
@@ -113,7 +113,7 @@ bool hak_quarantine_attach(struct hak_heap *heap) {
 static uint32_t flush(struct hak_heap *heap) HAK_REQUIRES(hak_quarantine_role) HAK_REQUIRES(hak_heap_role) {
   struct hak_quarantine *quarantine = heap->quarantine;
   uint32_t blocks = 0;
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     void **places = quarantine->places[class_id];
     for (uint32_t i = 0; places != NULL && i < 2u * quarantine->halves[class_id]; i++) {
       if (places[i] == NULL) continue;
@@ -156,7 +156,7 @@ uint32_t hak_quarantine_flush_idle(struct hak_heap *heap, uint64_t now, uint64_t
 
 static void free_places(struct hak_quarantine *quarantine)
     HAK_NO_THREAD_SAFETY_ANALYSIS("nobody else is in it: the heap's lock is held") {
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     if (quarantine->places[class_id] != NULL) hak_meta_free(quarantine->places[class_id], array_bytes(class_id));
   }
 }
@@ -172,7 +172,7 @@ void hak_quarantine_detach(struct hak_heap *heap) {
 
 void hak_quarantine_visit(const struct hak_heap *heap, void (*visit)(const void *block, uint32_t class_id)) {
   lock_within(heap->quarantine);
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     void *const *places = heap->quarantine->places[class_id];
     for (uint32_t i = 0; places != NULL && i < 2u * heap->quarantine->halves[class_id]; i++) {
       if (places[i] != NULL) visit(places[i], class_id);

@@ -27,10 +27,10 @@ extern struct hak_role hak_quarantine_role;
 struct hak_quarantine {
   struct hak_lock lock;
   // Under the lock.
-  void **places[HAK_CLASS_COUNT] HAK_GUARDED_BY(
-      hak_quarantine_role);          // both halves; NULL: the class has no quarantine yet
-  uint16_t halves[HAK_CLASS_COUNT];  // blocks in each; constant
-  uint16_t fronts[HAK_CLASS_COUNT] HAK_GUARDED_BY(hak_quarantine_role);  // of the queues
+  void **places[HAK_CLASS_IDS] HAK_GUARDED_BY(
+      hak_quarantine_role);        // both halves; NULL: the class has no quarantine yet
+  uint16_t halves[HAK_CLASS_IDS];  // blocks in each; constant
+  uint16_t fronts[HAK_CLASS_IDS] HAK_GUARDED_BY(hak_quarantine_role);  // of the queues
   uint64_t swaps HAK_GUARDED_BY(hak_quarantine_role);
   // Only the owner thread's.
   uint32_t draws;  // random numbers until the seed is renewed

@@ -142,13 +142,13 @@ static void drop(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap
 }
 
 static HAK_COLD void drop_all(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) drop(heap, class_id);
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) drop(heap, class_id);
 }
 
 // The bytes in the bins. UINT64_MAX: some bin holds more than the latest block, which other threads leave in it.
 static uint64_t bytes_left(const struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   uint64_t bytes = 0;
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     // Relaxed: written under the heap's lock.
     const uint32_t stolen = atomic_load_explicit(&heap->classes[class_id].idle.stolen, memory_order_relaxed);
     const uint32_t count = hak_bin_count(&heap->cache.bins[class_id]);
@@ -188,7 +188,7 @@ static void obey_total(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
 void hak_thread_cache_flush_all(struct hak_heap *heap) {
   // A miss may be under way, which uses its array.
   if (HAK_UNLIKELY(heap->upkeep.yielded_bytes != 0)) resume(heap);
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     hak_cache_settle(heap, class_id);
     flush(heap, class_id, hak_bin_count(&heap->cache.bins[class_id]));
   }
@@ -196,7 +196,7 @@ void hak_thread_cache_flush_all(struct hak_heap *heap) {
 
 void hak_thread_cache_shrink_all(struct hak_heap *heap) {
   hak_thread_cache_flush_all(heap);
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     const uint32_t capacity = hak_bin_capacity(&heap->cache.bins[class_id]);
     if (capacity > FIRST_SLOTS - HAK_BIN_SENTINELS) set_capacity(heap, class_id, FIRST_SLOTS - HAK_BIN_SENTINELS);
   }
@@ -206,9 +206,7 @@ void hak_thread_cache_shrink_all(struct hak_heap *heap) {
 
 // A class without a slow event since the last check has more blocks than it needs: it returns half of them and halves
 // its capacity. So does any class while the cache has more than its part of the bound on all caches, down to no array.
-static void decay_step(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
-  heap->upkeep.decay_class = heap->upkeep.decay_class + 1 < HAK_CLASS_COUNT ? heap->upkeep.decay_class + 1 : 1;
-  const uint32_t class_id = heap->upkeep.decay_class;
+static void decay_class(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role) {
   hak_cache_settle(heap, class_id);
   struct hak_bin *bin = &heap->cache.bins[class_id];
   const bool idle = !heap->classes[class_id].upkeep.busy;
@@ -225,6 +223,13 @@ static void decay_step(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
   const uint32_t keep = count / 2 < smaller ? count / 2 : smaller;
   flush(heap, class_id, count - keep);
   set_capacity(heap, class_id, smaller);
+}
+
+// One size, of blocks of each kind.
+static void decay_step(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
+  heap->upkeep.decay_class = heap->upkeep.decay_class + 1 < HAK_CLASS_COUNT ? heap->upkeep.decay_class + 1 : 1;
+  decay_class(heap, heap->upkeep.decay_class);
+  if (HAK_HARDENED) decay_class(heap, hak_class_pointers(heap->upkeep.decay_class));
 }
 
 static void count_slow_call(struct hak_heap *heap) HAK_REQUIRES(hak_heap_role) {
@@ -322,8 +327,9 @@ static void *take_used(struct hak_heap *heap, uint32_t larger) HAK_REQUIRES(hak_
 static void *borrow(struct hak_heap *heap, uint32_t class_id) HAK_REQUIRES(hak_heap_role) {
   if (HAK_BLOCK_CHECKS || hak_heap_has_recycled(heap, class_id)) return NULL;
   const size_t stride = hak_class_stride(class_id);
-  for (uint32_t larger = class_id + 1; larger < HAK_CLASS_COUNT; larger++) {
-    if (hak_class_stride(larger) - stride > stride / 8) return NULL;
+  for (uint32_t larger = class_id + 1; larger < HAK_CLASS_IDS; larger++) {
+    // Never over the border between the classes without and with pointers.
+    if (larger == HAK_CLASS_COUNT || hak_class_stride(larger) - stride > stride / 8) return NULL;
     void *block = take_used(heap, larger);
     if (block != NULL) return block;
   }
@@ -374,7 +380,7 @@ void hak_thread_cache_give_past(struct hak_heap *heap, void *block) {
 }
 
 void hak_thread_cache_init(struct hak_heap *heap) {
-  for (uint32_t id = 0; id < HAK_CLASS_COUNT; id++) hak_bin_clear(&heap->cache.bins[id], 0);
+  for (uint32_t id = 0; id < HAK_CLASS_IDS; id++) hak_bin_clear(&heap->cache.bins[id], 0);
   heap->upkeep.tick_due = false;
   heap->grew = false;
   heap->upkeep.yielded_bytes = 0;
@@ -382,7 +388,7 @@ void hak_thread_cache_init(struct hak_heap *heap) {
   heap->upkeep.events = 0;
   heap->upkeep.decay_class = 0;
   heap->idle.ticked_ms = hak_os_now_ms();
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     hak_bin_clear(&heap->cache.bins[class_id], hak_class_info[class_id].reciprocal);
     heap->classes[class_id].upkeep.busy = false;
     heap->classes[class_id].upkeep.credit = BORROW_FIRST;
@@ -396,7 +402,7 @@ void hak_thread_cache_init(struct hak_heap *heap) {
 }
 
 void hak_thread_cache_destroy(struct hak_heap *heap) {
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     struct hak_bin *bin = &heap->cache.bins[class_id];
     if (hak_bin_base(bin) == NULL) continue;
     hak_meta_free(hak_bin_base(bin), array_bytes(hak_bin_capacity(bin)));

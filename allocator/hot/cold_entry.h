@@ -31,6 +31,8 @@ HAK_NOINLINE void *hak_slow_aligned(size_t align, size_t size);
 // For any alignment.
 HAK_COLD void *hak_slow_aligned_calloc(size_t align, size_t size);
 HAK_COLD void *hak_slow_aligned_realloc(void *block, size_t align, size_t size);
+// A block of the class of pointer-bearing blocks for `size` bytes. Only in HARDENED.
+HAK_NOINLINE void *hak_slow_pointers(size_t size, uint32_t class_id);
 // Returns a large block for any size.
 HAK_NOINLINE void *hak_slow_large(size_t size, size_t align, bool zero);
 HAK_NOINLINE size_t hak_slow_usable(const void *block);

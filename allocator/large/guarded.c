@@ -163,6 +163,7 @@ static bool make_block(struct hak_guarded *one, size_t size, size_t align, bool 
   if (pages == PAGES_OPEN) {
     one->size = size;
     one->at_end = at_end;
+    one->pointers = false;
     one->live.address = one->data + (at_end ? one->data_bytes - hak_round_up(size, align) : 0);
     seal(one);
   }
@@ -242,6 +243,23 @@ bool hak_guarded_is_live(const void *block) {
   hak_mapping_unlock();
   return live;
 }
+
+#if HAK_HARDENED
+void hak_guarded_set_pointers(void *block) {
+  lock();
+  struct hak_address_entry **link = hak_address_find(&table.live, block);
+  if (link != NULL) guarded_of(*link)->pointers = true;
+  hak_mapping_unlock();
+}
+
+bool hak_guarded_has_pointers(const void *block) {
+  lock();
+  struct hak_address_entry **link = hak_address_find(&table.live, block);
+  const bool has = link != NULL && guarded_of(*link)->pointers;
+  hak_mapping_unlock();
+  return has;
+}
+#endif
 
 size_t hak_guarded_held_size(const void *block) {
   lock();

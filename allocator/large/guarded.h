@@ -39,6 +39,9 @@ enum hak_guarded_kind hak_guarded_give(void *block);
 size_t hak_guarded_size(const void *block);
 // Whether `block` is a live block. Looks at no canary.
 bool hak_guarded_is_live(const void *block);
+// HARDENED. Notes that the live block will hold pointers (block/size_class.h), and tells it: realloc may make it small.
+void hak_guarded_set_pointers(void *block);
+bool hak_guarded_has_pointers(const void *block);
 // The requested size of a block that was freed and is in quarantine; SIZE_MAX when `block` is not one.
 size_t hak_guarded_held_size(const void *block);
 // The block beside an inaccessible address.

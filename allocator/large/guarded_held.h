@@ -30,6 +30,7 @@ struct hak_guarded {
   bool light;         // its pages are closed by guards in the page table
   bool without;       // without guards
   bool entered;       // a live block: it is in the table of guarded.c
+  bool pointers;      // the compiler said that it will hold pointers
 };
 static_assert(offsetof(struct hak_guarded, live) == 0, "a record is found by its entry");
 

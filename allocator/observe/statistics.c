@@ -77,16 +77,18 @@ static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
 static HAK_COLD void fill_classes(struct hak_class_statistics *classes, const struct hak_pool_totals *pool,
                                   const struct hak_heap_totals *heaps) {
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  // Classes of one stride are counted as one.
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     const struct hak_class_slabs *slabs = &pool->classes[class_id];
     const struct hak_class_cached *cached = &heaps->classes[class_id];
-    struct hak_class_statistics *of = &classes[class_id];
-    of->slabs = slabs->slabs;
-    of->cached_blocks = cached->cached_blocks;
-    of->remote_blocks = slabs->remote_blocks + cached->rest_blocks;
-    of->live_blocks = less(slabs->held_blocks, of->cached_blocks + of->remote_blocks);
-    of->free_blocks = slabs->free_blocks;
-    of->fresh_blocks = slabs->fresh_blocks;
+    const uint64_t remote_blocks = slabs->remote_blocks + cached->rest_blocks;
+    struct hak_class_statistics *of = &classes[hak_class_plain(class_id)];
+    of->slabs += slabs->slabs;
+    of->cached_blocks += cached->cached_blocks;
+    of->remote_blocks += remote_blocks;
+    of->live_blocks += less(slabs->held_blocks, cached->cached_blocks + remote_blocks);
+    of->free_blocks += slabs->free_blocks;
+    of->fresh_blocks += slabs->fresh_blocks;
   }
 }
 

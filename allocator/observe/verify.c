@@ -60,8 +60,7 @@ static const char *check_bin(const struct hak_heap *heap, uint32_t class_id) {
 
 static const char *check_cache(const struct hak_heap *heap) {
   const char *fault = NULL;
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT && fault == NULL; class_id++)
-    fault = check_bin(heap, class_id);
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS && fault == NULL; class_id++) fault = check_bin(heap, class_id);
   return fault;
 }
 
@@ -76,7 +75,7 @@ const char *hak_verify(struct hak_heap *heap) {
   }
   if (fault != NULL || heap == NULL) return fault;
   hak_heap_enter(heap);
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) hak_cache_settle(heap, class_id);
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) hak_cache_settle(heap, class_id);
   fault = hak_heap_check(heap);
   if (fault == NULL) fault = check_cache(heap);
   hak_heap_leave(heap);

@@ -35,7 +35,7 @@ HAK_COLD uint64_t hak_fragmentation_share(struct hak_fragmentation *work) {
   hak_pool_classes(work->slabs);
   weigh(work);
   uint64_t all = 0;
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     const struct hak_class_slabs *slabs = &work->slabs[class_id];
     const uint64_t free_bytes = (slabs->free_blocks + slabs->remote_blocks) * hak_class_stride(class_id);
     const double blocks = blocks_of(work, class_id);

@@ -12,10 +12,10 @@ HAK_C_BEGIN
 // What the computation needs: about 4 KiB, by the caller, with any contents, because a signal handler's stack may be
 // small.
 struct hak_fragmentation {
-  struct hak_class_slabs slabs[HAK_CLASS_COUNT];
-  double weights[HAK_CLASS_COUNT];
-  uint64_t samples[HAK_CLASS_COUNT];
-  double bytes[HAK_CLASS_COUNT];  // that lie free in the slabs of the class, for each live block
+  struct hak_class_slabs slabs[HAK_CLASS_IDS];
+  double weights[HAK_CLASS_IDS];
+  uint64_t samples[HAK_CLASS_IDS];
+  double bytes[HAK_CLASS_IDS];  // that lie free in the slabs of the class, for each live block
 };
 
 // Shares the bytes of the blocks that are free in the slabs of each class equally among its live blocks, and gives each

@@ -32,7 +32,7 @@ HAK_C_BEGIN
 #define HAK_WINDOW_SIZE ((size_t)1 << HAK_WINDOW_BITS)
 #define HAK_WINDOW_GRANULES ((uintptr_t)1 << (HAK_WINDOW_BITS - HAK_SLAB_SHIFT))
 #define HAK_SLAB_MAP_BYTES (HAK_WINDOW_GRANULES * sizeof(uint16_t))
-static_assert((HAK_CLASS_COUNT - 1) * HAK_BIN_BYTES <= UINT16_MAX, "an entry holds the offset of each bin");
+static_assert((HAK_CLASS_IDS - 1) * HAK_BIN_BYTES <= UINT16_MAX, "an entry holds the offset of each bin");
 
 // Written once, by hak_slab_map_init, before the first slab exists; a thread that holds a block got it after that.
 // Three variables rather than a struct, because each is then one operand of an instruction.

@@ -57,7 +57,7 @@ static bool add_to_totals(struct hak_slab *slab, void *context) {
 }
 
 static void add_classes(struct hak_pool_totals *totals) {
-  for (uint32_t class_id = 1; class_id < HAK_CLASS_COUNT; class_id++) {
+  for (uint32_t class_id = 1; class_id < HAK_CLASS_IDS; class_id++) {
     const struct hak_class_slabs *of = &totals->classes[class_id];
     const size_t usable = hak_class_usable(class_id);
     totals->slabs_used += of->slabs;
@@ -89,7 +89,7 @@ static bool add_to_its_class(struct hak_slab *slab, void *context) {
 }
 
 HAK_COLD void hak_pool_classes(struct hak_class_slabs *classes) {
-  hak_bytes_fill(classes, 0, HAK_CLASS_COUNT * sizeof *classes);
+  hak_bytes_fill(classes, 0, HAK_CLASS_IDS * sizeof *classes);
   hak_pool_enter_unranked();
   visit_all(add_to_its_class, classes);
   hak_lock_release_unranked(&hak_pool_mutex);

@@ -30,7 +30,7 @@ struct hak_pool_totals {
   uint64_t remote_blocks;
   uint64_t remote_bytes;
   struct hak_pool_counters counters;
-  struct hak_class_slabs classes[HAK_CLASS_COUNT];
+  struct hak_class_slabs classes[HAK_CLASS_IDS];
 };
 struct hak_pool_totals hak_pool_totals(void);
 
