@@ -31,7 +31,9 @@ __attribute__((weak, visibility("hidden"))) void *hak_override_malloc(size_t siz
 
 // Whether the block is kept apart. A program with a malloc of its own would free it with its own free.
 static bool is_apart(size_t token) { return token == HAK_TOKEN_POINTERS && malloc == hak_override_malloc; }
-static void *take_apart(size_t align, size_t size, bool zero) { return hak_guarded_pointers(align, size, zero); }
+static void *take_apart(size_t align, size_t size, bool zero) {
+  return hak_guarded_pointers(align, size, zero, HAK_KIND_MALLOC);
+}
 static void *resize_apart(void *block, size_t size) { return hak_guarded_pointers_realloc(block, size); }
 
 // The function under its three names; the arguments stand behind `parameters`.

@@ -6,6 +6,7 @@
 #ifndef HAKMEM_API_CXX_NEW_H_
 #define HAKMEM_API_CXX_NEW_H_
 
+#include "allocator/api/guarded_entry.h"
 #include "allocator/hot/cold_entry.h"
 
 HAK_C_BEGIN
@@ -16,6 +17,14 @@ typedef void (*hak_new_handler)(void);
 
 // Whether the program has replaced a form from which others are made.
 bool hak_new_replaced(void);
+
+// The kind that guarded builds note for a block of operator new: `kind`; or that of malloc if the program has replaced
+// any form. Its own forms and ours may then release each other's blocks, as C++ lets them or as has always worked.
+enum hak_kind hak_new_kind(enum hak_kind kind);
+// A block of the forms below, with that kind. Returns its argument in other builds.
+HAK_INLINE void *hak_new_of_kind(void *block, enum hak_kind kind) {
+  return HAK_GUARDED ? hak_guarded_set(block, hak_new_kind(kind)) : block;
+}
 
 // Calls the program's new handler until there is memory, or until the handler throws ([new.delete.single]). `caller` is
 // an address in the code that called operator new: its C++ runtime throws.

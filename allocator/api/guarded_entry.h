@@ -9,6 +9,8 @@
 #ifndef HAKMEM_API_GUARDED_ENTRY_H_
 #define HAKMEM_API_GUARDED_ENTRY_H_
 
+#include "allocator/api/mismatch.h"
+#include "allocator/block/block_kind.h"
 #include "allocator/os/base.h"
 
 HAK_C_BEGIN
@@ -22,7 +24,7 @@ void *hak_guarded_aligned_zalloc(size_t align, size_t size);
 #define HAK_TOKEN_POINTERS 1u
 // HARDENED. A block that will hold pointers, as the compiler says. It never lies in a slab of other blocks, nor in the
 // place where another block was.
-void *hak_guarded_pointers(size_t align, size_t size, bool zero);
+void *hak_guarded_pointers(size_t align, size_t size, bool zero, enum hak_kind kind);
 // Makes such a block if there was none, or one of size 0. Otherwise this is any realloc, and the block keeps its kind.
 void *hak_guarded_pointers_realloc(void *block, size_t size);
 void *hak_guarded_realloc(void *block, size_t size);
@@ -36,6 +38,16 @@ void hak_guarded_free_nocache(void *block);
 // Ends the process when this is not the block's requested size, or the block does not have the alignment.
 void hak_guarded_free_sized(void *block, size_t align, size_t size);
 size_t hak_guarded_usable(const void *block);
+
+// ---- Blocks of C++ --------------------------------------------------------------------------------
+
+// As hak_guarded_aligned, for a block of another kind than that of malloc.
+void *hak_guarded_new(size_t align, size_t size, enum hak_kind kind);
+// Makes a live block, or NULL, one of the kind. Returns it.
+void *hak_guarded_set(void *block, enum hak_kind kind);
+// As hak_guarded_free and hak_guarded_free_sized; the call is `by`.
+void hak_guarded_delete(void *block, enum hak_release by);
+void hak_guarded_delete_sized(void *block, size_t align, size_t size, enum hak_release by);
 
 HAK_C_END
 

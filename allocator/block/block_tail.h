@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // block_tail: in OBSERVE and HARDENED a small block ends exactly where its request ends. A canary fills the block from
-// the end of the request. The last eight bytes of the block encode the length of the canary twice:
+// the end of the request. The last eight bytes of the block encode the length of the canary twice, and the kind of the
+// block (block_kind.h):
 //
 //   | request | pattern ............ | word |
 //
@@ -14,6 +15,7 @@
 
 #include <string.h>
 
+#include "allocator/block/block_kind.h"
 #include "allocator/block/tiny_nextptr.h"
 #include "allocator/os/base.h"
 #include "allocator/os/report.h"
@@ -51,12 +53,22 @@ HAK_INLINE unsigned char hak_tail_byte(uint64_t code) { return (unsigned char)(c
 HAK_INLINE uint64_t hak_tail_row(uint64_t code) { return hak_tail_byte(code) * (UINT64_MAX / 0xFF); }
 HAK_INLINE uint64_t hak_tail_first_row(uint64_t code) { return hak_tail_row(code) & ~(uint64_t)0xFF00; }
 
-// The word behind a canary of `canary` bytes. It holds the length twice, so that a changed byte makes the two lengths
-// differ. The byte with the highest bit comes first. The second byte behind the request is zero if it belongs to the
-// word.
-HAK_INLINE uint64_t hak_tail_word(uint64_t code, uint64_t canary) {
+// Half of the word: the length of the canary, which has 15 bits, and the kind above it.
+#define HAK_TAIL_CANARY_BITS 15u
+HAK_INLINE uint64_t hak_tail_half(uint64_t canary, enum hak_kind kind) {
+  return canary | (uint64_t)kind << HAK_TAIL_CANARY_BITS;
+}
+HAK_INLINE uint64_t hak_tail_canary(uint64_t half) { return half & (((uint64_t)1 << HAK_TAIL_CANARY_BITS) - 1); }
+HAK_INLINE enum hak_kind hak_tail_kind(uint64_t half) { return (enum hak_kind)(half >> HAK_TAIL_CANARY_BITS); }
+HAK_INLINE bool hak_tail_is_half(uint64_t half) { return half < (uint64_t)HAK_KIND_COUNT << HAK_TAIL_CANARY_BITS; }
+
+// The word behind a canary. It holds everything twice, so that a changed byte makes the two halves differ. The byte
+// with the highest bit comes first. The second byte behind the request is zero if it belongs to the word; without a
+// canary it takes the place of two bits of the kind, which the word then has only once.
+HAK_INLINE uint64_t hak_tail_word(uint64_t code, uint64_t half) {
+  const uint64_t canary = hak_tail_canary(half);
   const uint64_t zero = canary < 2 ? (uint64_t)0xFF << 48 << 8 * canary : 0;
-  return __builtin_bswap64(((canary << 32 | canary) ^ code) & ~zero);
+  return __builtin_bswap64(((half << 32 | half) ^ code) & ~zero);
 }
 
 // HARDENED checks only the first eight bytes of a canary, its last eight, and the word. It finds an overflow, or a
@@ -102,25 +114,27 @@ HAK_INLINE bool hak_tail_canary_is_intact(const char *start, size_t bytes, uint6
 }
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "a word's first bytes are its low ones");
 
-// Makes the block, which has `usable` bytes, a block of `size` <= usable - HAK_TAIL_BYTES bytes.
-HAK_INLINE void hak_tail_seal(void *block, size_t usable, size_t size) {
+// Makes the block, which has `usable` bytes, a block of `size` <= usable - HAK_TAIL_BYTES bytes and of the kind.
+HAK_INLINE void hak_tail_seal(void *block, size_t usable, size_t size, enum hak_kind kind) {
   const size_t canary = usable - HAK_TAIL_BYTES - size;
   const uint64_t code = hak_tail_code(block);
   char *const end = (char *)block + size;
   hak_tail_canary_fill(end, canary, code);
-  const uint64_t word = hak_tail_word(code, canary);
+  const uint64_t word = hak_tail_word(code, hak_tail_half(canary, kind));
   memcpy(end + canary, &word, sizeof word);
 }
 
-// Whether the canary is intact; *size: the size that the block was sealed with.
-HAK_INLINE bool hak_tail_read(const void *block, size_t usable, size_t *size) {
+// Whether the canary is intact; *size and *kind: what the block was sealed with.
+HAK_INLINE bool hak_tail_read(const void *block, size_t usable, size_t *size, enum hak_kind *kind) {
   const size_t most = usable - HAK_TAIL_BYTES;
   const uint64_t code = hak_tail_code(block);
   uint64_t word;
   memcpy(&word, (const char *)block + most, sizeof word);
-  const uint64_t canary = (uint32_t)(__builtin_bswap64(word) ^ code);
+  const uint64_t half = (uint32_t)(__builtin_bswap64(word) ^ code);
+  const uint64_t canary = hak_tail_canary(half);
   *size = most - canary;
-  return canary <= most && word == hak_tail_word(code, canary) &&
+  *kind = hak_tail_kind(half);
+  return canary <= most && word == hak_tail_word(code, half) && hak_tail_is_half(half) &&
          hak_tail_canary_is_intact((const char *)block + most - canary, canary, code);
 }
 
@@ -142,17 +156,18 @@ HAK_INLINE bool hak_tail_end_is_intact(const void *block, size_t usable, uint64_
   uint64_t word, row;
   memcpy(&word, (const char *)block + most, sizeof word);
   memcpy(&row, (const char *)block + most - sizeof row, sizeof row);  // It may begin with the block's header.
-  const uint64_t canary = (uint32_t)(__builtin_bswap64(word) ^ code);
+  const uint64_t half = (uint32_t)(__builtin_bswap64(word) ^ code);
+  const uint64_t canary = hak_tail_canary(half);
   const struct hak_tail_end *const end = &hak_tail_ends[canary < HAK_TAIL_ENDS ? canary : HAK_TAIL_ENDS];
   const uint64_t wrong_row = (row ^ (hak_tail_row(code) & end->row)) & end->known;
-  const uint64_t wrong_word = word ^ (__builtin_bswap64((canary << 32 | canary) ^ code) & end->word);
-  return (((wrong_row | wrong_word) == 0) | (word == unused)) != 0;
+  const uint64_t wrong_word = word ^ (__builtin_bswap64((half << 32 | half) ^ code) & end->word);
+  return ((((wrong_row | wrong_word) == 0) & hak_tail_is_half(half)) | (word == unused)) != 0;
 }
 
-// The size that the block was sealed with. Ends the process when the canary is damaged.
-HAK_INLINE size_t hak_tail_size(const void *block, size_t usable) {
+// The size that the block was sealed with, and its kind. Ends the process when the canary is damaged.
+HAK_INLINE size_t hak_tail_size(const void *block, size_t usable, enum hak_kind *kind) {
   size_t size;
-  if (HAK_UNLIKELY(!hak_tail_read(block, usable, &size))) {
+  if (HAK_UNLIKELY(!hak_tail_read(block, usable, &size, kind))) {
     hak_fatal_block("overflow", block, usable + HAK_HEADER_BYTES);
   }
   return size;

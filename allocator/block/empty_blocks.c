@@ -14,6 +14,9 @@
 struct empties {
   HAK_ATOMIC(uint64_t) live[WORDS];  // bit i: block i is live
   HAK_ATOMIC(uint64_t) used[WORDS];  // bit i: block i was live once
+  // Relaxed: a block's holder writes and reads it. A pointer to the block passes from thread to thread with an order of
+  // its own.
+  HAK_ATOMIC(uint8_t) kind[HAK_EMPTY_BLOCKS];
 };
 static_assert(sizeof(struct empties) % 65536 == 0, "whole pages of every size");
 
@@ -67,6 +70,7 @@ void *hak_empty_take(size_t align) {
     const uint64_t before = atomic_fetch_or_explicit(word_of(all->live, index), bit_of(index), memory_order_relaxed);
     if ((before & bit_of(index)) != 0) continue;
     atomic_fetch_or_explicit(word_of(all->used, index), bit_of(index), memory_order_relaxed);
+    atomic_store_explicit(&all->kind[index], 0, memory_order_relaxed);
     atomic_fetch_add_explicit(&count, 1, memory_order_relaxed);
     return start + index * HAK_MIN_ALIGN;
   }
@@ -105,6 +109,18 @@ enum hak_empty_state hak_empty_give(void *block) {
   const enum hak_empty_state state = state_of(all, index, before);
   if (state == HAK_EMPTY_LIVE) atomic_fetch_sub_explicit(&count, 1, memory_order_relaxed);
   return state;
+}
+
+void hak_empty_set_kind(const void *block, uint8_t kind) {
+  const size_t index = index_of(block);
+  // Relaxed: see above.
+  if (index != HAK_EMPTY_BLOCKS) atomic_store_explicit(&get_bits()->kind[index], kind, memory_order_relaxed);
+}
+
+uint8_t hak_empty_kind(const void *block) {
+  const size_t index = index_of(block);
+  // Relaxed: see above.
+  return index != HAK_EMPTY_BLOCKS ? atomic_load_explicit(&get_bits()->kind[index], memory_order_relaxed) : 0;
 }
 
 void *hak_empty_next(const void *after) {

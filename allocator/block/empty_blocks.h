@@ -2,7 +2,7 @@
 //
 // Blocks of size 0, in HARDENED: addresses in a range that nobody can touch, so that reading or writing even one byte
 // faults. Each block has an address of its own. An address is not used again before all others of the range were used.
-// Costs one bit per block.
+// Costs two bits and a byte per block.
 //
 // Thread-safe, without a lock.
 #ifndef HAKMEM_BLOCK_EMPTY_BLOCKS_H_
@@ -19,6 +19,10 @@ HAK_C_BEGIN
 // A block at a multiple of `align`, a power of two. NULL: out of memory, too many are live, or the alignment is larger
 // than the range has.
 void *hak_empty_take(size_t align);
+
+// The kind of a live block (block_kind.h): what its holder has set. hak_empty_take sets 0.
+void hak_empty_set_kind(const void *block, uint8_t kind);
+uint8_t hak_empty_kind(const void *block);
 
 enum hak_empty_state {
   HAK_EMPTY_FOREIGN,  // an address outside the range, or one that was never a block

@@ -52,6 +52,28 @@ TEST(EmptyBlocks, AreAlignedDifferentAndUntouchable) {
   EXPECT_EQ(hak_empty_count(), 0u);
 }
 
+TEST(EmptyBlocks, RememberTheirKindUntilTheAddressIsUsedAgain) {
+  void *first = hak_empty_take(16);
+  void *second = hak_empty_take(16);
+  ASSERT_NE(second, nullptr);
+  EXPECT_EQ(hak_empty_kind(first), 0);
+  hak_empty_set_kind(first, 3);
+  EXPECT_EQ(hak_empty_kind(first), 3);
+  EXPECT_EQ(hak_empty_kind(second), 0);
+  EXPECT_EQ(hak_empty_give(second), HAK_EMPTY_LIVE);
+  EXPECT_EQ(hak_empty_give(first), HAK_EMPTY_LIVE);
+  void *again = nullptr;
+  for (size_t i = 0; i <= HAK_EMPTY_BLOCKS && again != first; i++) {
+    again = hak_empty_take(16);
+    EXPECT_EQ(hak_empty_kind(again), 0);
+    EXPECT_EQ(hak_empty_give(again), HAK_EMPTY_LIVE);
+  }
+  EXPECT_EQ(again, first);
+  int local = 0;
+  hak_empty_set_kind(&local, 3);
+  EXPECT_EQ(hak_empty_kind(&local), 0);
+}
+
 // The live blocks in the order of their addresses, by hak_empty_next.
 std::vector<void *> Walk() {
   std::vector<void *> blocks;

@@ -13,6 +13,8 @@ static_assert(HAK_DUMP_SIGNAL_OFF == 0 && HAK_DUMP_SIGNAL_HUP == 1 && HAK_DUMP_S
                   HAK_DUMP_SIGNAL_URG == 6,
               "order of the names");
 static_assert(HAK_REPORT_LINE == 0 && HAK_REPORT_FULL == 1, "order of the names");
+static_assert(HAK_MISMATCH_AUTO == 0 && HAK_MISMATCH_OFF == 1 && HAK_MISMATCH_WARN == 2 && HAK_MISMATCH_FATAL == 3,
+              "order of the names");
 static_assert(HAK_SLAB_MAP_AUTO == 0 && HAK_SLAB_MAP_FLAT == 1 && HAK_SLAB_MAP_TWO_LEVEL == 2, "order of the names");
 
 const struct hak_gate hak_gates[HAK_GATE_COUNT] = {

@@ -49,9 +49,10 @@ TEST(GateTable, MarksWhatHasNoEffectInThisBuild) {
                              id == HAK_GATE_DUMP_SIGNAL || id == HAK_GATE_STATS_PAGE || id == HAK_GATE_REPORT ||
                              id == HAK_GATE_PROF_DUMP_EVERY || id == HAK_GATE_PROF_DUMP_GROWTH ||
                              id == HAK_GATE_PROF_DUMP_FILES;
-    const bool works = id == HAK_GATE_GUARD_SAMPLE   ? HAK_HARDENED
-                       : id == HAK_GATE_GUARD_REPORT ? HAK_GUARDED
-                                                     : !not_in_fast || !HAK_FAST;
+    const bool only_guarded = id == HAK_GATE_GUARD_REPORT || id == HAK_GATE_MISMATCH;
+    const bool works = id == HAK_GATE_GUARD_SAMPLE ? HAK_HARDENED
+                       : only_guarded              ? HAK_GUARDED
+                                                   : !not_in_fast || !HAK_FAST;
     EXPECT_EQ(hak_gates[id].works, works) << hak_gates[id].name;
   }
 }

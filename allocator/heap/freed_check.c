@@ -47,8 +47,9 @@ static HAK_NOINLINE HAK_RACES void require_tail(const void *block, uint32_t clas
   const char *const behind = (const char *)block + hak_class_stride(class_id);
   for (int looks = 0; looks < LOOKS; looks++) {
     size_t size;
+    enum hak_kind kind;
     hak_block_keep_order();
-    if (state == HAK_REGION_IS_LIVE ? hak_tail_read(block, hak_class_usable(class_id), &size)
+    if (state == HAK_REGION_IS_LIVE ? hak_tail_read(block, hak_class_usable(class_id), &size, &kind)
                                     : hak_block_front_is_intact(behind)) {
       return;
     }

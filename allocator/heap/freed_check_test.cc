@@ -45,7 +45,7 @@ class FreedCheck : public testing::Test {
     hak_block_take_out(block, class_id);
     hak_freed_require_front(block, class_id);
     memset(block, 0xFF, size);
-    if (HAK_GUARDED) hak_tail_seal(block, usable, size);
+    if (HAK_GUARDED) hak_tail_seal(block, usable, size, HAK_KIND_MALLOC);
     if (HAK_BLOCK_CHECKS) hak_block_end_change(block, class_id);
   }
   static void TakeBack(char *block, uint32_t class_id) { hak_block_take_in(block, class_id); }

@@ -67,12 +67,13 @@ static void read_sizes(struct hak_live_blocks *out) {
     const void *block = hak_live_block(out, index);
     const size_t usable = hak_class_usable(out->class_id);
     size_t size = usable;
+    enum hak_kind kind;
     const bool is_live =
         HAK_HEADER != HAK_HEADER_MODE_ALWAYS || tiny_region_id_state(block, out->class_id) == HAK_REGION_IS_LIVE;
     hak_block_keep_order();
     if (!is_live) {
       strike_out(out, index);
-    } else if (!hak_tail_read(block, usable, &size)) {
+    } else if (!hak_tail_read(block, usable, &size, &kind)) {
       size = usable;
     }
     out->sizes[HAK_GUARDED ? index : 0] = (uint16_t)size;

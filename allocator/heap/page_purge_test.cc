@@ -66,7 +66,7 @@ class PagePurge : public testing::Test {
         const unsigned char byte = static_cast<unsigned char>(1 + live_.size() % 255);
         if (HAK_BLOCK_CHECKS) hak_block_require_unused(out[i], class_id);
         memset(out[i], byte, Contents(class_id));
-        if (HAK_GUARDED) hak_tail_seal(out[i], hak_class_usable(class_id), Contents(class_id));
+        if (HAK_GUARDED) hak_tail_seal(out[i], hak_class_usable(class_id), Contents(class_id), HAK_KIND_MALLOC);
         if (HAK_BLOCK_CHECKS) tiny_region_id_set_live(out[i], class_id);
         live_[static_cast<unsigned char *>(out[i])] = byte;
       }

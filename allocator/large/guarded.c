@@ -164,6 +164,7 @@ static bool make_block(struct hak_guarded *one, size_t size, size_t align, bool 
     one->size = size;
     one->at_end = at_end;
     one->pointers = false;
+    one->kind = HAK_KIND_MALLOC;
     one->live.address = one->data + (at_end ? one->data_bytes - hak_round_up(size, align) : 0);
     seal(one);
   }
@@ -298,13 +299,26 @@ HAK_COLD enum hak_guarded_look hak_guarded_look_beside(const void *address, stru
   return found != NULL ? HAK_GUARDED_BESIDE : HAK_GUARDED_FOREIGN;
 }
 
-size_t hak_guarded_size(const void *block) {
+size_t hak_guarded_size_and_kind(const void *block, enum hak_kind *kind) {
   lock();
   struct hak_address_entry **link = hak_address_find(&table.live, block);
   if (link != NULL) require_intact(guarded_of(*link));
   const size_t size = link != NULL ? guarded_of(*link)->size : SIZE_MAX;
+  *kind = link != NULL ? guarded_of(*link)->kind : HAK_KIND_MALLOC;
   hak_mapping_unlock();
   return size;
+}
+
+size_t hak_guarded_size(const void *block) {
+  enum hak_kind kind;
+  return hak_guarded_size_and_kind(block, &kind);
+}
+
+void hak_guarded_set_kind(const void *block, enum hak_kind kind) {
+  lock();
+  struct hak_address_entry **link = hak_address_find(&table.live, block);
+  if (link != NULL) guarded_of(*link)->kind = kind;
+  hak_mapping_unlock();
 }
 
 bool hak_guarded_resize(void *block, size_t size, bool keep_pages) {

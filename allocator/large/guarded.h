@@ -13,6 +13,7 @@
 #ifndef HAKMEM_LARGE_GUARDED_H_
 #define HAKMEM_LARGE_GUARDED_H_
 
+#include "allocator/block/block_kind.h"
 #include "allocator/meta/address_batch.h"
 #include "allocator/os/base.h"
 
@@ -37,6 +38,9 @@ enum hak_guarded_kind {
 enum hak_guarded_kind hak_guarded_give(void *block);
 // The requested size; SIZE_MAX when `block` is not a live block. Ends the process when the canary is damaged.
 size_t hak_guarded_size(const void *block);
+// The same; *kind: the kind of the block, which is HAK_KIND_MALLOC unless hak_guarded_set_kind has changed it.
+size_t hak_guarded_size_and_kind(const void *block, enum hak_kind *kind);
+void hak_guarded_set_kind(const void *block, enum hak_kind kind);
 // Whether `block` is a live block. Looks at no canary.
 bool hak_guarded_is_live(const void *block);
 // HARDENED. Notes that the live block will hold pointers (block/size_class.h), and tells it: realloc may make it small.

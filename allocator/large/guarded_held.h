@@ -9,6 +9,7 @@
 #ifndef HAKMEM_LARGE_GUARDED_HELD_H_
 #define HAKMEM_LARGE_GUARDED_HELD_H_
 
+#include "allocator/block/block_kind.h"
 #include "allocator/meta/address_table.h"
 #include "allocator/os/base.h"
 #include "allocator/pages/mapping_lock.h"
@@ -31,6 +32,7 @@ struct hak_guarded {
   bool without;       // without guards
   bool entered;       // a live block: it is in the table of guarded.c
   bool pointers;      // the compiler said that it will hold pointers
+  enum hak_kind kind;
 };
 static_assert(offsetof(struct hak_guarded, live) == 0, "a record is found by its entry");
 

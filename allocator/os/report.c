@@ -225,18 +225,21 @@ HAK_COLD void hak_line_write_last(struct hak_line *line) {
 
 HAK_COLD void hak_fatal(const char *what, const void *pointer) { hak_fatal_block(what, pointer, 0); }
 
+HAK_COLD void hak_line_misuse(struct hak_line *line, const char *what, const void *block, size_t bytes) {
+  hak_line_text(line, "hakmem: ");
+  hak_line_text(line, what);
+  hak_line_text(line, ": ");
+  hak_line_hex(line, (uint64_t)(uintptr_t)block);
+  if (bytes == 0) return;
+  hak_line_text(line, " (");
+  hak_line_number(line, (int64_t)bytes);
+  hak_line_text(line, "-byte block)");
+}
+
 HAK_COLD void hak_fatal_block(const char *what, const void *block, size_t bytes) {
   struct hak_line line;
   hak_line_begin(&line);
-  hak_line_text(&line, "hakmem: ");
-  hak_line_text(&line, what);
-  hak_line_text(&line, ": ");
-  hak_line_hex(&line, (uint64_t)(uintptr_t)block);
-  if (bytes != 0) {
-    hak_line_text(&line, " (");
-    hak_line_number(&line, (int64_t)bytes);
-    hak_line_text(&line, "-byte block)");
-  }
+  hak_line_misuse(&line, what, block, bytes);
   hak_line_write_last(&line);
   // Relaxed: see their declaration.
   atomic_store_explicit(&subject_what, what, memory_order_relaxed);

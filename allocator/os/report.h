@@ -62,6 +62,9 @@ void hak_report_name_program(const char *path);
 // Appends " in <program>[<pid>]", and ", thread <tid>" in another than the first thread.
 void hak_line_process(struct hak_line *line);
 
+// Adds "hakmem: <what>: 0x<block>", and unless `bytes` is 0 " (<bytes>-byte block)".
+HAK_COLD void hak_line_misuse(struct hak_line *line, const char *what, const void *block, size_t bytes);
+
 // Writes "hakmem: <what>: 0x<pointer> in <program>[<pid>]", followed by ", thread <tid>" in another than the first
 // thread, and aborts the process.
 HAK_COLD __attribute__((noreturn)) void hak_fatal(const char *what, const void *pointer);

@@ -36,6 +36,9 @@ enum hak_dump_signal {
 // What is written when misuse is noticed (api/full_report.h).
 enum hak_report { HAK_REPORT_LINE, HAK_REPORT_FULL };
 
+// What follows when a block is released by a call of another kind (api/mismatch.h).
+enum hak_mismatch_action { HAK_MISMATCH_AUTO, HAK_MISMATCH_OFF, HAK_MISMATCH_WARN, HAK_MISMATCH_FATAL };
+
 struct hak_config {
 #define HAK_GATE_NUMBER(id, field, ...) uint64_t field;
 #include "allocator/policy/gate_table.inc"
