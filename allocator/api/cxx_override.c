@@ -105,7 +105,9 @@ void _ZdaPvSt11align_val_t(void *ptr, size_t align) __attribute__((alias("aligne
 
 // The other forms, under such names for the guarded builds alone.
 #if HAK_GUARDED
+// NOLINTBEGIN(bugprone-macro-parentheses): a name that is declared
 #define OTHER(name, form) static __typeof__(form) name __attribute__((alias(#form)))
+// NOLINTEND(bugprone-macro-parentheses)
 OTHER(nothrow_new, _ZnwmRKSt9nothrow_t);
 OTHER(nothrow_array_new, _ZnamRKSt9nothrow_t);
 OTHER(aligned_nothrow_new, _ZnwmSt11align_val_tRKSt9nothrow_t);

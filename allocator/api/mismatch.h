@@ -20,7 +20,7 @@ enum hak_release {
   HAK_BY_REALLOC,
   HAK_BY_ANY,  // not known, so it fits
 };
-static_assert((int)HAK_BY_REALLOC == (int)HAK_KIND_COUNT, "one call for each kind");
+static_assert(+HAK_BY_REALLOC == +HAK_KIND_COUNT, "one call for each kind");
 
 HAK_INLINE bool hak_release_fits(enum hak_kind kind, enum hak_release by) {
   return (uint32_t)by == (uint32_t)kind || by == HAK_BY_ANY || (by == HAK_BY_REALLOC && kind == HAK_KIND_MALLOC);
