@@ -248,8 +248,8 @@ API_MUTANTS = [
     {
         "name": "aligned_calloc_dirty_guarded",
         "file": "allocator/api/guarded_entry.c",
-        "old": "sealed(hak_slow_aligned(align, whole), size);\n  return zero && block != NULL ? memset(block, 0, size) : block;",
-        "new": "sealed(hak_slow_aligned(align, whole), size);\n  return block;",
+        "old": "sealed(hak_slow_aligned(align, whole), size, kind);\n  return zero && block != NULL ? memset(block, 0, size) : block;",
+        "new": "sealed(hak_slow_aligned(align, whole), size, kind);\n  return block;",
         "kind": "dropped zeroing",
         "breaks": "aligned_calloc of a small block gives the pattern of free blocks in OBSERVE",
         "killer": "//allocator/test:aligned_test_observe",
