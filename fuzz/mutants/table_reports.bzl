@@ -212,8 +212,8 @@ REPORT_MUTANTS = [
     {
         "name": "mismatch_lost_when_sampled",
         "file": "allocator/api/guarded_entry.c",
-        "old": "if (block != NULL) return of_kind(block, kind);",
-        "new": "if (block != NULL) return block;",
+        "old": "    void *block = sample(size);\n    if (block != NULL) return of_kind(block, kind);",
+        "new": "    void *block = sample(size);\n    if (block != NULL) return block;",
         "kind": "lost state",
         "breaks": "a small block of new with guard pages is one of malloc",
         "killer": "//allocator/test:mismatch_sampled_test_hardened",

@@ -15,6 +15,7 @@
 #include <new>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "allocator/block/size_class.h"
@@ -46,7 +47,23 @@ void ExpectPlace(const void *block, Place place) {
 
 bool HasOne(const char *name) { return strncmp(name, "__alloc_token_1_", 16) == 0; }
 
-TEST(Tokens, OnlyTheNamesWithOneGiveBlocksApart) {
+// Frees a block of the form of operator new as C++ wants it.
+void Release(const char *name, void *block) {
+  const bool array = strstr(name, "Znam") != nullptr;
+  if (strstr(name, "align") != nullptr) {
+    array ? operator delete[](block, kAlign) : operator delete(block, kAlign);
+  } else {
+    array ? operator delete[](block) : operator delete(block);
+  }
+}
+
+class Tokens : public testing::Test {
+ protected:
+  // Blocks remember by which form they were allocated.
+  void SetUp() override { ASSERT_EQ(hak_config_set("HAKMEM_MISMATCH", "fatal"), 0); }
+};
+
+TEST_F(Tokens, OnlyTheNamesWithOneGiveBlocksApart) {
   uint32_t apart = 0;
   for (const size_t size : {size_t{1}, size_t{24}, size_t{1000}, size_t{5000}, size_t{20000}, size_t{100000}}) {
     for (const auto &name : kNewNames) {
@@ -56,7 +73,7 @@ TEST(Tokens, OnlyTheNamesWithOneGiveBlocksApart) {
       ExpectPlace(block, HasOne(name.name) ? kApart : kPlain);
       apart += PlaceOf(block) == kApart;
       memset(block, 1, size);
-      free(block);
+      Release(name.name, block);
     }
     for (const auto &name : kSizedNewNames) {
       SCOPED_TRACE(testing::Message() << name.name << " " << size);
@@ -66,7 +83,7 @@ TEST(Tokens, OnlyTheNamesWithOneGiveBlocksApart) {
       ExpectPlace(block.ptr, HasOne(name.name) ? kApart : kPlain);
       apart += PlaceOf(block.ptr) == kApart;
       memset(block.ptr, 1, size);
-      free(block.ptr);
+      Release(name.name, block.ptr);
     }
     for (const auto &api : kTokenApis) {
       SCOPED_TRACE(testing::Message() << api.name << " " << size);
@@ -92,30 +109,41 @@ TEST(Tokens, OnlyTheNamesWithOneGiveBlocksApart) {
   EXPECT_GT(apart, 100U);  // most are small
 }
 
-TEST(Tokens, ANumberBehindTheArgumentsCountsAsThatInTheName) {
+TEST_F(Tokens, ANumberBehindTheArgumentsCountsAsThatInTheName) {
   for (const size_t token : {size_t{0}, size_t{1}, size_t{2}, size_t{SIZE_MAX}}) {
     SCOPED_TRACE(token);
     const Place place = token == 1 ? kApart : kPlain;
     int value = 0;
     void *aligned = &value;
     EXPECT_EQ(__alloc_token_posix_memalign(&aligned, 64, 40, token), 0);
-    void *const blocks[] = {__alloc_token_malloc(40, token),
-                            __alloc_token_calloc(2, 20, token),
-                            __alloc_token_realloc(nullptr, 40, token),
-                            __alloc_token_memalign(48, 40, token),
-                            __alloc_token__Znwm(40, token),
-                            __alloc_token__Znam12__hot_cold_t(40, HotCold::kHot, token),
-                            __alloc_token___size_returning_new_aligned(40, kAlign, token).ptr,
-                            aligned};
+    void *const blocks[] = {__alloc_token_malloc(40, token), __alloc_token_calloc(2, 20, token),
+                            __alloc_token_realloc(nullptr, 40, token), __alloc_token_memalign(48, 40, token), aligned};
     for (void *block : blocks) {
       ASSERT_NE(block, nullptr);
       ExpectPlace(block, place);
       free(block);
     }
+    const std::pair<const char *, void *> of_new[] = {
+        {"Znwm", __alloc_token__Znwm(40, token)},
+        {"Znam", __alloc_token__Znam12__hot_cold_t(40, HotCold::kHot, token)},
+        {"aligned", __alloc_token___size_returning_new_aligned(40, kAlign, token).ptr}};
+    for (const auto &[name, block] : of_new) {
+      ASSERT_NE(block, nullptr);
+      ExpectPlace(block, place);
+      Release(name, block);
+    }
   }
 }
 
-TEST(Tokens, AReallocKeepsTheKind) {
+TEST_F(Tokens, ABlockApartOfNewIsNotOneOfMalloc) {
+  for (const size_t size : {size_t{0}, size_t{40}, size_t{100000}}) {
+    EXPECT_DEATH(free(__alloc_token_1__Znwm(size)), "hakmem: .*new") << size;
+    EXPECT_DEATH(operator delete(__alloc_token_1__Znam(size)), "hakmem: .*new") << size;
+    EXPECT_DEATH(operator delete(__alloc_token_1_malloc(size)), "hakmem: .*malloc") << size;
+  }
+}
+
+TEST_F(Tokens, AReallocKeepsTheKind) {
   Random random(TestSeed(1));
   // Through blocks with guard pages of their own, and back.
   constexpr size_t kSizes[] = {1, 30, 100, 3000, 40000, 200};
@@ -169,7 +197,7 @@ void Work(uint64_t seed, std::vector<Held> *held) {
   }
 }
 
-TEST(Tokens, BlocksOfEndedThreadsStayApart) {
+TEST_F(Tokens, BlocksOfEndedThreadsStayApart) {
   Random random(TestSeed(2));
   std::vector<Held> held(2000, Held{nullptr, kPlain});
   // One thread after another frees what the others have allocated, and adopts their slabs.
@@ -182,7 +210,7 @@ TEST(Tokens, BlocksOfEndedThreadsStayApart) {
   EXPECT_TRUE(hak_heap_verify());
 }
 
-TEST(Tokens, RemoteFreesStayApart) {
+TEST_F(Tokens, RemoteFreesStayApart) {
   Random random(TestSeed(3));
   for (int round = 0; round < 4; round++) {
     std::vector<Held> sets[2] = {std::vector<Held>(800, Held{nullptr, kPlain}),
@@ -199,7 +227,7 @@ TEST(Tokens, RemoteFreesStayApart) {
   EXPECT_TRUE(hak_heap_verify());
 }
 
-TEST(Tokens, SamplesOfBlocksApart) {
+TEST_F(Tokens, SamplesOfBlocksApart) {
   ASSERT_EQ(hak_config_set("HAKMEM_PROF_SAMPLE_KB", "0"), 0);
   ASSERT_EQ(hak_prof_start(), 0);
   void *block = __alloc_token_1_malloc(77);
@@ -220,7 +248,7 @@ TEST(Tokens, SamplesOfBlocksApart) {
   EXPECT_EQ(hak_prof_stop(), 0);
 }
 
-TEST(Tokens, StatisticsCountBothKindsAsOneSize) {
+TEST_F(Tokens, StatisticsCountBothKindsAsOneSize) {
   // Of a size that nothing else here has.
   const size_t size = 6000;
   void *const blocks[] = {malloc(size), __alloc_token_1_malloc(size)};
