@@ -106,7 +106,8 @@ void _ZdaPvSt11align_val_t(void *ptr, size_t align) __attribute__((alias("aligne
 // The other forms, under such names for the guarded builds alone.
 #if HAK_GUARDED
 // NOLINTBEGIN(bugprone-macro-parentheses): a name that is declared
-#define OTHER(name, form) static __typeof__(form) name __attribute__((alias(#form)))
+#define TEXT(form) #form  // of the form's own name where a build renames it
+#define OTHER(name, form) static __typeof__(form) name __attribute__((alias(TEXT(form))))
 // NOLINTEND(bugprone-macro-parentheses)
 OTHER(nothrow_new, _ZnwmRKSt9nothrow_t);
 OTHER(nothrow_array_new, _ZnamRKSt9nothrow_t);
