@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -387,6 +388,29 @@ TEST_F(GateInit, EveryGateReachesItsField) {
     SCOPED_TRACE(gate.name);
     ExpectConfig(want);
   }
+}
+
+// The longest text that is accepted ends where readable memory ends.
+TEST_F(GateInit, CopiesATextUpToItsEnd) {
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  auto *const memory =
+      static_cast<char *>(mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(memory, MAP_FAILED);
+  ASSERT_EQ(mprotect(memory + page, page, PROT_NONE), 0);
+  const std::string text(HAK_GATE_TEXT_BYTES - 1, 'd');
+  const std::string entry = "HAKMEM_PROF_DUMP=" + text;
+  char *const at = memory + page - entry.size() - 1;
+  memcpy(at, entry.c_str(), entry.size() + 1);
+  char *strings[] = {at, nullptr};
+  char **const before = environ;
+  environ = strings;
+  EXPECT_EQ(Init(), "");
+  EXPECT_STREQ(hak_gate_text(HAK_GATE_TEXT_PROF_DUMP), HAK_FAST ? "" : text.c_str());
+  char none[] = "HAKMEM_PROF_DUMP=";
+  strings[0] = none;
+  EXPECT_EQ(Init(), "");
+  environ = before;
+  munmap(memory, 2 * page);
 }
 
 TEST_F(GateInit, KeepsACopyOfATextOfTheEnvironment) {
