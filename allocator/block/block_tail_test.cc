@@ -85,6 +85,8 @@ TEST_F(BlockTail, OneChangedByteAnywhereIsFound) {
         Seal(kUsable, size);
         if (block_[at] == wrong) continue;  // Not in the first byte: see the next tests.
         if (!IsWatched(kUsable, size, at)) continue;
+        // Two bits of the kind, which the word has only once: see the next test.
+        if (size == 23 && at == 28 && (block_[at] ^ wrong) < 4) continue;
         block_[at] = wrong;
         HAK_EXPECT_FATAL(TailSize(block_, kUsable), "overflow", block_);
       }

@@ -56,31 +56,30 @@ void operator delete(void *ptr, std::align_val_t) noexcept {
 
 namespace {
 
-// Called by a pointer that the compiler does not see through: it would leave out pairs of calls.
-template <typename Function>
-Function *Hide(Function *function) {
-  Function *volatile hidden = function;
+// The compiler does not see through it: it would leave out pairs of calls.
+void *Hide(void *block) {
+  void *volatile hidden = block;
   return hidden;
 }
 
 void UseAllForms(size_t size) {
   constexpr std::align_val_t kAlign{64};
-  void *(*const plain)(size_t) = Hide<void *(size_t)>(::operator new);
-  void *(*const array)(size_t) = Hide<void *(size_t)>(::operator new[]);
-  void *(*const aligned)(size_t, std::align_val_t) = Hide<void *(size_t, std::align_val_t)>(::operator new);
-  void *(*const aligned_array)(size_t, std::align_val_t) = Hide<void *(size_t, std::align_val_t)>(::operator new[]);
-  void *(*const quiet)(size_t, const std::nothrow_t &) = Hide<void *(size_t, const std::nothrow_t &)>(::operator new[]);
-  ::operator delete(plain(size));
-  ::operator delete(plain(size), size);
-  ::operator delete(plain(size), std::nothrow);
-  ::operator delete[](array(size));
-  ::operator delete[](array(size), size);
-  ::operator delete[](quiet(size, std::nothrow));
-  ::operator delete[](quiet(size, std::nothrow), std::nothrow);
-  ::operator delete(aligned(size, kAlign), kAlign);
-  ::operator delete(aligned(size, kAlign), size, kAlign);
-  ::operator delete[](aligned_array(size, kAlign), kAlign);
-  ::operator delete[](aligned_array(size, kAlign), size, kAlign);
+  const auto plain = [size] { return Hide(::operator new(size)); };
+  const auto array = [size] { return Hide(::operator new[](size)); };
+  const auto quiet = [size] { return Hide(::operator new[](size, std::nothrow)); };
+  const auto aligned = [size] { return Hide(::operator new(size, kAlign)); };
+  const auto aligned_array = [size] { return Hide(::operator new[](size, kAlign)); };
+  ::operator delete(plain());
+  ::operator delete(plain(), size);
+  ::operator delete(plain(), std::nothrow);
+  ::operator delete[](array());
+  ::operator delete[](array(), size);
+  ::operator delete[](quiet());
+  ::operator delete[](quiet(), std::nothrow);
+  ::operator delete(aligned(), kAlign);
+  ::operator delete(aligned(), size, kAlign);
+  ::operator delete[](aligned_array(), kAlign);
+  ::operator delete[](aligned_array(), size, kAlign);
 }
 
 }  // namespace
