@@ -13,6 +13,7 @@
 
 #include <functional>
 #include <new>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -381,6 +382,23 @@ TEST(Mismatch, ABlockThatTheHandlerMadeRoomFor) {
       }
     }
   }
+}
+
+// Freed pages of large blocks serve again, for a block of another kind.
+TEST(Mismatch, PagesThatServeAgainForgetTheKind) {
+  ASSERT_EQ(hak_config_set("HAKMEM_MISMATCH", "fatal"), 0);
+  std::set<const void *> seen;
+  size_t again = 0;
+  for (int round = 0; round < 1000; round++) {
+    void *const of_new = operator new(50000);
+    seen.insert(of_new);
+    operator delete(of_new);
+    void *const block = malloc(50000);
+    ASSERT_NE(block, nullptr);
+    again += seen.count(block);
+    free(block);
+  }
+  EXPECT_GT(again, 0U);
 }
 
 }  // namespace
