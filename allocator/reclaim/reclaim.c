@@ -183,12 +183,16 @@ void hak_reclaim_gone(void) {
 #define ROUNDS_OF_ALL 3
 
 void hak_reclaim_all(struct hak_heap *mine, bool barrier, bool refused) {
-  struct visit visit = {.mine = mine, .now = hak_os_now_ms(), .all = true, .refused = refused, .barrier = barrier};
+  struct visit visit = {.mine = mine, .all = true, .refused = refused, .barrier = barrier};
   // Most heaps that were busy in one round are not busy in the next.
   for (int round = 0; round < ROUNDS_OF_ALL; round++) {
     const uint32_t heaps = hak_heap_threads();
     visit.entered = 0;
-    for (uint32_t left = heaps; left > 0; left--) visit_next(&visit);
+    for (uint32_t left = heaps; left > 0; left--) {
+      // Not once for all: a heap that another thread has looked at since would not count as idle.
+      visit.now = hak_os_now_ms();
+      visit_next(&visit);
+    }
     if (visit.entered >= heaps) break;
   }
   hak_orphanage_enter();
