@@ -26,6 +26,7 @@ class Result(NamedTuple):
     allocators: Dict[str, str]
     rows: Dict[str, Dict[str, Dict]]
     best_peers: Dict[str, str]
+    number: int = 0  # of results that were kept before it
 
 
 def _load(path: str) -> Dict:
@@ -66,13 +67,14 @@ def read(path: str) -> Result:
     document = _load(path)
     try:
         return Result(os.path.basename(path), document["day"], document["commit"], document["machine"],
-                      document["allocators"], document["rows"], document["best_peers"])
+                      document["allocators"], document["rows"], document["best_peers"], document.get("number", 0))
     except KeyError as error:
         raise ResultError(f"{path}: no {error} in it") from error
 
 
 def read_all(folder: str) -> List[Result]:
-    """Oldest first: the names begin with the day."""
+    """Oldest first. Results of one day are in the order in which they were kept."""
     if not os.path.isdir(folder):
         return []
-    return [read(os.path.join(folder, name)) for name in sorted(os.listdir(folder)) if name.endswith(".json")]
+    found = [read(os.path.join(folder, name)) for name in os.listdir(folder) if name.endswith(".json")]
+    return sorted(found, key=lambda result: (result.day, result.number, result.name))

@@ -93,6 +93,7 @@ def add(path: str, root: str) -> str:
     commit = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     day = datetime.date.fromtimestamp(os.path.getmtime(path)).isoformat()
     kept = results.reduce_comparison(path, day, commit)
+    kept["number"] = len(results.read_all(os.path.join(root, FOLDER)))
     name = os.path.join(FOLDER, f"{day}-{commit[:12]}-compare.json")
     with open(os.path.join(root, name), "w", encoding="utf-8") as file:
         json.dump(kept, file, indent=1, sort_keys=True)

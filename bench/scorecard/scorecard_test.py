@@ -100,6 +100,18 @@ class FilesTest(unittest.TestCase):
         read = results.read(self.write(json.dumps(kept)))
         self.assertEqual(read, result()._replace(name="f.json", best_peers={"mixed-400": "glibc", "large": "glibc"}))
 
+    def test_results_of_one_day_are_in_the_order_in_which_they_were_kept(self):
+        for number, commit in enumerate(["f", "a", "c"]):
+            kept = results.reduce_comparison(self.write(json.dumps(document())), "2026-01-02", commit * 40)
+            kept["number"] = number
+            with open(os.path.join(self.folder.name, commit + ".json"), "w", encoding="utf-8") as file:
+                json.dump(kept, file)
+        os.remove(os.path.join(self.folder.name, "f.json"))
+        kept["number"] = 0
+        with open(os.path.join(self.folder.name, "z.json"), "w", encoding="utf-8") as file:
+            json.dump(dict(kept, day="2026-01-01", number=9), file)
+        self.assertEqual([one.name for one in results.read_all(self.folder.name)], ["z.json", "a.json", "c.json"])
+
     def test_other_files_are_named_and_refused(self):
         other = document()
         del other["workloads"]
