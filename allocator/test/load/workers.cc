@@ -3,11 +3,12 @@
 // The blocks of the load, and the threads that allocate and free them.
 #include <errno.h>
 #include <hakmem/hakmem.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <thread>
 #include <vector>
 
@@ -112,8 +113,17 @@ void Work(Load *load, uint64_t seed) {
 
 }  // namespace
 
+// Signal handlers call it too, so it must not allocate, as dprintf does.
 void Wrong(Load *load, const char *what, uint64_t detail) {
-  dprintf(STDERR_FILENO, "load: %s (%llu)\n", what, static_cast<unsigned long long>(detail));
+  char line[200];
+  char *at = line;
+  const auto add = [&](const char *text, size_t most) { at = std::copy_n(text, std::min(strlen(text), most), at); };
+  add("load: ", 6);
+  add(what, 160);
+  add(" (", 2);
+  at = std::to_chars(at, at + 20, detail).ptr;
+  add(")\n", 2);
+  if (write(STDERR_FILENO, line, static_cast<size_t>(at - line)) < 0) abort();
   load->counters.faults.fetch_add(1, std::memory_order_relaxed);
 }
 
