@@ -46,3 +46,17 @@ class PackageTest(unittest.TestCase):
     @classmethod
     def tearDownClass(cls):
         cls.folder.cleanup()
+
+
+class DebTest(PackageTest):
+    """Has the contents of a Debian package in `root`, and its control file's text in `control`."""
+
+    package = None
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.root = cls.scratch / "unpacked"
+        run("dpkg-deb", "-x", cls.package, cls.root, check=True)
+        run("dpkg-deb", "-e", cls.package, cls.scratch / "control", check=True)
+        cls.control = (cls.scratch / "control/control").read_text()

@@ -26,14 +26,12 @@ def run(*command, **how):
     return commands.run(*command, check=True, **how).stdout
 
 
-class DebRules(commands.PackageTest):
+class DebRules(commands.DebTest):
+    package = PACKAGE
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.root = cls.scratch / "unpacked"
-        run("dpkg-deb", "-x", PACKAGE, cls.root)
-        run("dpkg-deb", "-e", PACKAGE, cls.scratch / "control")
-        cls.control = (cls.scratch / "control/control").read_text()
         cls.files = commands.files_below(cls.root)
         cls.plain = [name for name in cls.files if not (cls.root / name).is_symlink()]
 

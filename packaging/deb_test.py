@@ -25,14 +25,8 @@ def run(*command, check=True, **how):
     return commands.run(*command, check=check, text=False, **how)
 
 
-class Deb(commands.PackageTest):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.root = cls.scratch / "unpacked"
-        run("dpkg-deb", "-x", PACKAGE, cls.root)
-        run("dpkg-deb", "-e", PACKAGE, cls.scratch / "control")
-        cls.control = (cls.scratch / "control/control").read_text()
+class Deb(commands.DebTest):
+    package = PACKAGE
 
     def files(self):
         return commands.files_below(self.root)
