@@ -310,7 +310,7 @@ HAK_INLINE bool push_between_looks(void *block, uint32_t class_id) {
   struct hak_heap *heap = hak_thread_between_looks();
   if (heap == NULL) return false;
   struct hak_cache *cache = &heap->cache;
-  return hak_hot_push(&cache, hak_hot_bin(&cache, class_id * HAK_BIN_BYTES), block, class_id * HAK_BIN_BYTES);
+  return hak_hot_push(&cache, block, class_id * HAK_BIN_BYTES);
 }
 
 // Frees a block that is in no slab, and in no cache unless `given` says so.

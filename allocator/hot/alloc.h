@@ -60,7 +60,8 @@ HAK_INLINE void *hak_hot_malloc(size_t size) {
 }
 
 // The last step of hak_hot_give: puts the block into its class's bin. False: call the slow path.
-HAK_INLINE bool hak_hot_push(struct hak_cache *const *cache, struct hak_bin *bin, void *block, uint32_t offset) {
+HAK_INLINE bool hak_hot_push(struct hak_cache *const *cache, void *block, uint32_t offset) {
+  struct hak_bin *bin = hak_hot_bin(cache, offset);
   // Relaxed: as above. Steps O4, O5 and O6 of idle_cache.pml.
   void **top = atomic_load_explicit(&bin->top, memory_order_relaxed);
   // Comparing with the two latest frees of the class finds the common double frees at once.
@@ -77,16 +78,12 @@ HAK_INLINE bool hak_hot_push(struct hak_cache *const *cache, struct hak_bin *bin
 // Guarded builds have checked the block already (api/guarded_entry.h). They call this function directly, with a live
 // block or with a block that is in no slab.
 HAK_INLINE void hak_hot_put(void *block, uint32_t class_id) {
-  const uint32_t offset = class_id * HAK_BIN_BYTES;
-  if (HAK_UNLIKELY(!hak_hot_push(&hak_thread_cache, hak_hot_bin(&hak_thread_cache, offset), block, offset))) {
-    hak_cold_free(block);
-  }
+  if (HAK_UNLIKELY(!hak_hot_push(&hak_thread_cache, block, class_id * HAK_BIN_BYTES))) hak_cold_free(block);
 }
 
 // Puts the block of a slab, whose class has its bin at this offset, into the cache. False: call the slow path.
 HAK_INLINE bool hak_hot_give_of(struct hak_cache *const *cache, void *block, uint32_t offset) {
-  struct hak_bin *bin = hak_hot_bin(cache, offset);
-  return HAK_LIKELY(hak_free_is_start(block, bin)) && hak_hot_push(cache, bin, block, offset);
+  return HAK_LIKELY(hak_free_is_start(block, hak_hot_bin(cache, offset))) && hak_hot_push(cache, block, offset);
 }
 
 // Puts the block into the cache. False: call the slow path.

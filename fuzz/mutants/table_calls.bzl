@@ -95,7 +95,7 @@ CALL_MUTANTS = [
     {
         "name": "hot_start_unchecked",
         "file": "allocator/hot/alloc.h",
-        "old": "HAK_LIKELY(hak_free_is_start(block, bin))",
+        "old": "HAK_LIKELY(hak_free_is_start(block, hak_hot_bin(cache, offset)))",
         "new": "true",
         "kind": "missing check",
         "breaks": "a pointer into a block can be freed",
