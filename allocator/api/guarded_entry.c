@@ -300,20 +300,21 @@ HAK_INLINE void give(void *block, size_t size, uint32_t class_id) {
   hak_hot_put(block, class_id);
 }
 
-void hak_guarded_free(void *block) {
-  CALL;
-  if (block == NULL) return;
-  uint32_t class_id;
-  const size_t size = released_size_of(block, HAK_BY_FREE, &class_id);
-  give(block, size, class_id);
-}
-
-void hak_guarded_delete(void *block, enum hak_release by) {
-  CALL;
+HAK_INLINE void release(void *block, enum hak_release by) {
   if (block == NULL) return;
   uint32_t class_id;
   const size_t size = released_size_of(block, by, &class_id);
   give(block, size, class_id);
+}
+
+void hak_guarded_free(void *block) {
+  CALL;
+  release(block, HAK_BY_FREE);
+}
+
+void hak_guarded_delete(void *block, enum hak_release by) {
+  CALL;
+  release(block, by);
 }
 
 void hak_guarded_free_nocache(void *block) {

@@ -28,6 +28,7 @@ using hak_schedules::Fail;
 using hak_schedules::LiveRanges;
 using hak_schedules::Plan;
 using hak_schedules::Planted;
+using hak_schedules::Remove;
 using hak_schedules::Result;
 using hak_test::Random;
 
@@ -133,12 +134,6 @@ class Family {
     LiveRanges::Require(now, block);
     live_.Take(now, done ? size : before);
     some->push_back(now);
-  }
-  static char *Remove(Random *random, std::vector<char *> *from) {
-    std::swap((*from)[random->Index(from->size())], from->back());
-    char *const block = from->back();
-    from->pop_back();
-    return block;
   }
 
   Random random_;

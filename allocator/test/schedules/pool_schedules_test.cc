@@ -40,6 +40,7 @@ using hak_schedules::Fail;
 using hak_schedules::LiveRanges;
 using hak_schedules::Plan;
 using hak_schedules::Planted;
+using hak_schedules::Remove;
 using hak_schedules::Result;
 using hak_test::Random;
 
@@ -135,12 +136,6 @@ class Family {
   void Give(hak_slab *slab) {
     live_.Give(hak_slab_begin(slab));
     hak_pool_give(slab);
-  }
-  static hak_slab *Remove(Random *random, std::vector<hak_slab *> *from) {
-    std::swap((*from)[random->Index(from->size())], from->back());
-    hak_slab *const slab = from->back();
-    from->pop_back();
-    return slab;
   }
 
   Random random_;

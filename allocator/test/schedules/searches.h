@@ -9,6 +9,8 @@
 #include <stdio.h>
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "allocator/test/schedules/races.h"
 #include "allocator/test/schedules/scheduler.h"
@@ -17,6 +19,15 @@
 namespace hak_schedules {
 
 constexpr uint32_t kMostChanges = 3;
+
+// Takes any element out.
+template <typename Element>
+Element Remove(hak_test::Random *random, std::vector<Element> *from) {
+  std::swap((*from)[random->Index(from->size())], from->back());
+  const Element element = from->back();
+  from->pop_back();
+  return element;
+}
 
 // Makes a new state, runs threads on it by the plan, and checks what is left.
 using Program = Result (*)(const Plan &plan);
