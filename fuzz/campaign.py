@@ -17,6 +17,7 @@ MINUTES are for each target and may be a fraction. While it runs, lines report t
 fail are minimised and put into FOLDER/TARGET/findings. An input that runs out of time is tried again, because a busy
 machine is not a finding. Afterwards the fewest inputs that reach all new edges are added to the corpus, and the report
 gets a row. Exit status: 0: no findings, 1: findings, 2: it could not run."""
+import base64
 import concurrent.futures
 import datetime
 import getopt
@@ -46,6 +47,7 @@ PROGRESS_SECONDS = 10
 
 STATUS = re.compile(r"^#(\d+)\s+\w+\s+cov: (\d+) ft: (\d+)")
 EXECUTED = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
+WRONG = re.compile(r"what\(\):|^hakmem: |ERROR: \w+Sanitizer|runtime error: |ERROR: libFuzzer")
 
 REPORT_HEAD = """<!-- SPDX-License-Identifier: Apache-2.0 -->
 # Fuzzing campaigns
@@ -151,6 +153,8 @@ class Campaign:
         self.edges_before = 0
         self.edges = 0
         self.found = []
+        # What was wrong, for each finding.
+        self.reasons = []
         self.added = 0
 
     def run(self):
@@ -254,8 +258,14 @@ class Campaign:
         kept.write_bytes(data)
         shutil.copyfile(self.folder / "fuzz.log", str(kept) + ".log")
         self.found.append(kept)
-        say("%s: FOUND %s, %d bytes, made from %d; what it said is in %s.log" % (
-            self.name, kept, len(data), path.stat().st_size, kept))
+        reason = verdict((self.folder / "fuzz.log").read_text(encoding="utf-8", errors="replace"))
+        self.reasons.append(reason)
+        say("%s: FOUND %s, %d bytes, made from %d: %s; all that it said is in %s.log" % (
+            self.name, kept, len(data), path.stat().st_size, reason, kept))
+        # A log of CI is all that is left of its machine, and what depends on earlier inputs does not fail alone.
+        status, _ = self._call(self.arguments + [str(kept)], "alone.log")
+        say("%s: alone it %s; in base64: %s" % (
+            self.name, "fails too" if status else "passes", base64.b64encode(data).decode()))
         return True
 
     def _merge(self):
@@ -272,6 +282,14 @@ class Campaign:
         return "| %s | `%s` | %s | %s | %.1f | %d | %d | %d → %d | %d | %d |\n" % (
             date, self.name, options.sanitizer, settings, self.fuzzed / 60, self.executions, self.rate(), self.edges_before,
             self.edges, self.added, len(self.found))
+
+
+def verdict(said):
+    """The line of a log that says what is wrong: of the target, hakmem or a sanitizer; and the fuzzer's seed."""
+    lines = [line.strip() for line in said.splitlines()]
+    seeds = [line for line in lines if line.startswith("INFO: Seed:")]
+    wrong = [line for line in lines if WRONG.search(line)]
+    return "%s (%s)" % (wrong[0] if wrong else "no reason given", seeds[0][6:] if seeds else "no seed")
 
 
 def build(names, sanitizer, scratch):
@@ -355,7 +373,11 @@ def main():
         return 2
     if failed:
         return 2
-    return 1 if any(campaign.found for campaign in campaigns) else 0
+    bad = [campaign for campaign in campaigns if campaign.found]
+    # The last line is what a list of failures quotes.
+    if bad:
+        print("findings: " + "; ".join("%s: %s" % (campaign.name, campaign.reasons[0]) for campaign in bad))
+    return 1 if bad else 0
 
 
 if __name__ == "__main__":

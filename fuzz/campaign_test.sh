@@ -39,7 +39,10 @@ fi
 
 mkdir "$scratch/corpus" "$scratch/empty" "$scratch/bad"
 printf 'some longer input' >"$scratch/corpus/seed"
-expect 'the planted bug' 1 'planted: FOUND .*/findings/crash_' -p "$scratch/planted" -c "$scratch/corpus" planted 0.05
+expect 'the planted bug' 1 'planted: FOUND .*/findings/crash_.*what():.*the planted bug.*Seed: [0-9]' \
+  -p "$scratch/planted" -c "$scratch/corpus" planted 0.05
+grep -q '^planted: alone it fails too; in base64: QlVH$' "$scratch/log" || fail 'the input in the log'
+tail -n 1 "$scratch/log" | grep -q '^findings: planted: .*the planted bug' || fail 'the last line says what was found'
 set -- "$scratch/out/planted/findings/crash_"*
 found=''
 for file in "$@"; do
