@@ -147,6 +147,18 @@ void hak_large_sizes(void (*visit)(size_t usable, void *context), void *context)
   }
 }
 
+// Statistics and thread caches take the run's size from the tag.
+static bool tag_fits(uint32_t tag, size_t run) {
+  if ((tag & HAK_TAG_CLASS) == 0) return true;
+  return run == hak_round_up(hak_medium_bytes(hak_medium_class_of_tag(tag)), hak_os_page_size());
+}
+
+HAK_COLD const char *hak_large_verify(void) {
+  const char *fault = hak_page_heap_verify();
+  if (fault == NULL && !hak_page_heap_tags_fit(tag_fits)) fault = "medium block whose run is not of its class";
+  return fault != NULL ? fault : hak_guarded_verify();
+}
+
 void *hak_large_resize(void *block, size_t size, bool may_move) {
   if (HAK_GUARDED) return hak_guarded_resize(block, size, false) ? block : NULL;
   const struct hak_page_block found = hak_page_heap_look(block);

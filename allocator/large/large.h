@@ -25,6 +25,8 @@ bool hak_large_is_live(const void *address);
 void hak_large_gather(struct hak_address_batch *batch);
 // Calls visit(usable bytes, context) for each live large block, and for blocks in thread caches, under a lock.
 void hak_large_sizes(void (*visit)(size_t usable, void *context), void *context);
+// NULL: the records of large blocks are correct; otherwise what is wrong.
+const char *hak_large_verify(void);
 // Resizes the block to `size` bytes in place, or, with `may_move`, by moving pages instead of copying bytes. Returns
 // its address; NULL: this is not possible, and nothing changed.
 void *hak_large_resize(void *block, size_t size, bool may_move);

@@ -10,6 +10,7 @@
 #include "allocator/block/size_class.h"
 #include "allocator/large/guarded.h"
 #include "allocator/large/guarded_held.h"
+#include "allocator/large/medium.h"
 #include "allocator/os/fault.h"
 #include "allocator/os/os.h"
 #include "allocator/os/unit_test.h"
@@ -145,6 +146,43 @@ TEST_F(Large, BlocksGrowIntoFreePagesAndShrinkInPlace) {
   for (size_t i = 0; i < k64 - 1; i++) ASSERT_EQ(block[i], 'a');
   EXPECT_EQ(hak_large_resize(block, SIZE_MAX, true), nullptr);
   for (char *neighbour : neighbours) EXPECT_TRUE(hak_large_free(neighbour));
+  EXPECT_TRUE(hak_large_free(block));
+}
+
+// Whatever a block's past: the usable size, its class's and what statistics count are the same. Blocks of nearly 1 MiB
+// are the largest medium ones, and pages move from this size on.
+TEST_F(Large, BlocksThatGrowAgainHaveTheRunOfTheirClass) {
+  int moves = 0;
+  for (size_t room = k64; room <= 4 * k64; room += k64 / 2) {
+    for (size_t next = 15 * k64; next <= 20 * k64; next += k64 / 4) {
+      hak_page_heap_trim();
+      char *block = Alloc(14 * k64);
+      char *behind = Alloc(room);
+      char *wall = Alloc(k64);
+      ASSERT_TRUE(block < behind && behind < wall);
+      ASSERT_TRUE(hak_large_free(behind));
+      ASSERT_EQ(hak_large_resize(block, hak_large_usable(block) + k64 / 2, false), block) << "into the free pages";
+      char *resized = static_cast<char *>(hak_large_resize(block, next, true));
+      moves += resized != nullptr && resized != block;
+      if (resized != nullptr) block = resized;
+      ASSERT_STREQ(hak_large_verify(), nullptr) << room << ", " << next;
+      if (resized != nullptr && hak_medium_is(next)) {
+        ASSERT_EQ(hak_large_usable(block), hak_large_good_size(next)) << room;
+      }
+      for (char *taken : {block, wall}) ASSERT_TRUE(hak_large_free(taken));
+    }
+  }
+  EXPECT_GE(moves, 20);
+}
+
+TEST_F(Large, VerifyNoticesARunThatIsNotOfItsClass) {
+  char *block = Alloc(2 * k64);
+  const size_t run = hak_page_heap_look(block).size;
+  EXPECT_STREQ(hak_large_verify(), nullptr);
+  ASSERT_EQ(hak_page_heap_resize(block, run, hak_medium_tag(hak_medium_class(4 * k64)), false), block);
+  EXPECT_STREQ(hak_large_verify(), "medium block whose run is not of its class");
+  ASSERT_EQ(hak_page_heap_resize(block, run, hak_medium_tag(hak_medium_class(2 * k64)), false), block);
+  EXPECT_STREQ(hak_large_verify(), nullptr);
   EXPECT_TRUE(hak_large_free(block));
 }
 

@@ -5,9 +5,8 @@
 
 #include "allocator/heap/bin.h"
 #include "allocator/heap/idle_cache.h"
-#include "allocator/large/guarded.h"
+#include "allocator/large/large.h"
 #include "allocator/os/atomic.h"
-#include "allocator/pages/page_heap.h"
 #include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_pool_stats.h"
 
@@ -66,8 +65,7 @@ static const char *check_cache(const struct hak_heap *heap) {
 
 const char *hak_verify(struct hak_heap *heap) {
   const char *fault = hak_pool_verify();
-  if (fault == NULL) fault = hak_page_heap_verify();
-  if (fault == NULL) fault = hak_guarded_verify();
+  if (fault == NULL) fault = hak_large_verify();
   if (fault == NULL) {
     hak_orphanage_enter();
     fault = hak_heap_check(&hak_orphanage);

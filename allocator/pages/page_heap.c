@@ -351,7 +351,7 @@ static bool move(struct hak_run *run, size_t new_size) HAK_REQUIRES(hak_mapping_
   return moved;
 }
 
-static bool resize(struct hak_run *run, size_t size, bool may_move) HAK_REQUIRES(hak_mapping_mutex) {
+static bool resize(struct hak_run *run, size_t size, uint8_t tag, bool may_move) HAK_REQUIRES(hak_mapping_mutex) {
   if (size == run->size) return true;
   if (size < run->size) {
     shrink(run, size);
@@ -359,7 +359,8 @@ static bool resize(struct hak_run *run, size_t size, bool may_move) HAK_REQUIRES
   }
   if (!grow_in_place(run, size - run->size)) {
     const size_t page = hak_os_page_size();
-    const size_t extra = run->grown ? hak_round_up(size / 8, page) : 0;
+    // A tag stands for one size of run.
+    const size_t extra = run->grown && tag == 0 ? hak_round_up(size / 8, page) : 0;
     if (!may_move || run->size < MOVE_BYTES || !move(run, size + extra)) return false;
   }
   run->grown = true;
@@ -371,7 +372,7 @@ void *hak_page_heap_resize(void *block, size_t size, uint8_t tag, bool may_move)
   lock();
   struct hak_run *run = find(block);
   if (run != NULL && hak_run_reserve(2)) {
-    if (resize(run, size, may_move)) {
+    if (resize(run, size, tag, may_move)) {
       tag_block(run, tag);
       now = run->start + run->front;
     }
@@ -435,6 +436,24 @@ HAK_COLD void hak_page_heap_sizes(void (*visit)(size_t usable, void *context), v
   lock();
   hak_run_for_each(show_size, &sizes);
   hak_mapping_unlock();
+}
+
+struct tag_check {
+  bool (*fits)(uint32_t tag, size_t size);
+  bool good;
+};
+
+static HAK_COLD void check_tag(const struct hak_run *run, void *context) {
+  struct tag_check *check = context;
+  if (run->state == HAK_RUN_LIVE && !check->fits(get_tag(run->start), run->size)) check->good = false;
+}
+
+HAK_COLD bool hak_page_heap_tags_fit(bool (*fits)(uint32_t tag, size_t size)) {
+  struct tag_check check = {.fits = fits, .good = true};
+  lock();
+  hak_run_for_each(check_tag, &check);
+  hak_mapping_unlock();
+  return check.good;
 }
 
 const char *hak_page_heap_verify(void) {

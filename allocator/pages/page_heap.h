@@ -38,9 +38,9 @@ struct hak_page_block {
 struct hak_page_block hak_page_heap_look(const void *block);
 
 // Makes the block's run `size` bytes long: in place, by cutting it or adding the free pages behind it; or, with
-// `may_move`, wherever the kernel moves its pages. If a run grows again and its pages move, it gets an eighth more than
-// requested. Returns the block's address; NULL: this is not possible, and nothing changed. `tag`: the block's tag from
-// now on.
+// `may_move`, wherever the kernel moves its pages. `tag`: the block's tag from now on. If a run without a tag grows
+// again and its pages move, it gets an eighth more than requested. Returns the block's address; NULL: this is not
+// possible, and nothing changed.
 void *hak_page_heap_resize(void *block, size_t size, uint8_t tag, bool may_move);
 
 // Returns a slice of the memory that has not been needed for the deadline. False: nothing is due.
@@ -66,6 +66,8 @@ struct hak_page_heap_totals hak_page_heap_totals(void);
 uint64_t hak_page_heap_free_memory(void);
 // NULL: the records are correct; otherwise what is wrong.
 const char *hak_page_heap_verify(void);
+// Whether fits(tag, bytes of the run) is true for each live block. `fits` is called under a lock.
+bool hak_page_heap_tags_fit(bool (*fits)(uint32_t tag, size_t size));
 
 HAK_C_END
 

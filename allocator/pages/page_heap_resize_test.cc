@@ -140,6 +140,23 @@ TEST_F(PageHeap, WhatGrowsAgainMovesSeldom) {
   ASSERT_TRUE(Give(block));
 }
 
+// A tag stands for one size of run, which is what statistics count.
+TEST_F(PageHeap, WhatHasATagGetsItsSize) {
+  char *block = Take(2 * kMiB);
+  char *behind = Take(kMiB);
+  ASSERT_EQ(behind, block + 2 * kMiB);
+  char *wall = Take(kPage);
+  ASSERT_TRUE(Give(behind));
+  ASSERT_EQ(hak_page_heap_resize(block, 3 * kMiB, 0, false), block);
+  char *moved = static_cast<char *>(hak_page_heap_resize(block, 4 * kMiB, 7, true));
+  ASSERT_NE(moved, block);
+  EXPECT_EQ(SizeOf(moved), 4 * kMiB);
+  const auto fits = [](uint32_t tag, size_t size) { return tag == 0 || (tag == 7 && size == 4 * kMiB); };
+  EXPECT_TRUE(hak_page_heap_tags_fit(fits));
+  EXPECT_FALSE(hak_page_heap_tags_fit([](uint32_t tag, size_t) { return tag == 0; }));
+  for (char *taken : {wall, moved}) ASSERT_TRUE(Give(taken));
+}
+
 TEST_F(PageHeap, SmallBlocksDoNotMove) {
   char *block = Take(4 * kPage);
   char *wall = Take(kPage);

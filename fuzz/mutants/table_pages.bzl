@@ -400,4 +400,22 @@ PAGE_MUTANTS = [
         "breaks": "a fork sleeps for ever: a thread that waits for memory took its wake-up",
         "killer": "//allocator/pages:mapping_lock_test",
     },
+    {
+        "name": "tagged_run_grows_beyond_its_size",
+        "file": "allocator/pages/page_heap.c",
+        "old": "run->grown && tag == 0 ?",
+        "new": "run->grown && tag != 255 ?",
+        "kind": "missing check",
+        "breaks": "a medium block that grows again has a larger run than its class, so statistics count it wrongly",
+        "killer": "//allocator/large:large_test",
+    },
+    {
+        "name": "runs_of_medium_blocks_unchecked",
+        "file": "allocator/large/large.c",
+        "old": "if (fault == NULL && !hak_page_heap_tags_fit(tag_fits)) fault =",
+        "new": "if (fault != NULL && !hak_page_heap_tags_fit(tag_fits)) fault =",
+        "kind": "missing check",
+        "breaks": "hak_heap_verify says true about a medium block whose run is not of its class",
+        "killer": "//allocator/large:large_test",
+    },
 ]
