@@ -89,11 +89,11 @@ def draw(rows: Dict[str, Dict[str, Value]], theme: Dict[str, str]) -> str:
     # The key.
     out.append(f'<line x1="{LABELS + 4}" x2="{LABELS + 4}" y1="8" y2="22" stroke="{theme["hakmem"]}" stroke-width="2.5"/>')
     write(LABELS + 12, 20, "hakmem STANDARD = 1", "hakmem", more=' font-weight="600"')
-    x = LABELS + 190.0
+    x = LABELS + 216.0  # fonts differ in width
     for peer in PEERS:
         out.append(mark(peer, x, 15.5, theme[peer]))
         write(x + 10, 20, peer)
-        x += 96
+        x += 94
     for row in range(0, len(rows), 2):
         out.append(f'<rect x="0" y="{TOP + ROW * row}" width="{WIDTH}" height="{ROW}" fill="{theme["row"]}"/>')
     for number, name in enumerate(rows):
