@@ -72,6 +72,9 @@ void hak_fork_gate_reset(struct hak_lock *lock) { atomic_store_explicit(&lock->s
 
 // ---- Children without handlers ------------------------------------------------------------------
 
+// The mark of this process or, while its own is 0, of its parent; odd. In memory that children inherit.
+static HAK_ATOMIC(uint32_t) latest_mark = 1;
+
 void hak_fork_mark_init(void) {
   HAK_ATOMIC(uint32_t) *const word = hak_os_map(hak_os_page_size(), hak_os_page_size());
   if (word == NULL) return;
@@ -92,6 +95,9 @@ HAK_COLD void hak_fork_mark_note_thread(void) {
 
 void hak_fork_mark_renew(void) {
   HAK_ATOMIC(uint32_t) *const word = hak_lock_fork_word;
-  // Relaxed: it orders nothing.
-  if (word != NULL) atomic_store_explicit(word, 1, memory_order_relaxed);
+  if (word == NULL) return;
+  // Relaxed, all: they order nothing. If two threads come here at once, the mark of the first one stays.
+  const uint32_t mark = atomic_fetch_add_explicit(&latest_mark, 2, memory_order_relaxed) + 2;
+  uint32_t none = 0;
+  atomic_compare_exchange_strong_explicit(word, &none, mark, memory_order_relaxed, memory_order_relaxed);
 }

@@ -6,7 +6,8 @@
 // their pages.
 //
 // The fork mark: a word that the kernel clears in the child of a fork. It detects children that are created without the
-// fork handlers (clone, _Fork and similar calls), where locks that other threads held would stay held forever.
+// fork handlers (clone, _Fork and similar calls), where locks that other threads held would stay held forever. Renewed,
+// it is another number than the parent's.
 #ifndef HAKMEM_OS_FORK_GATE_H_
 #define HAKMEM_OS_FORK_GATE_H_
 

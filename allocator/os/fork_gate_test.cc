@@ -117,6 +117,13 @@ TEST(ForkGate, LocksOfThreadsThatDoNotExistAreTaken) {
   EXPECT_EQ(lock.state.load(), 0u);
   hak_fork_mark_renew();
   EXPECT_FALSE(hak_lock_is_left_alone());
+  const uint32_t mark = word;
+  hak_fork_mark_renew();
+  EXPECT_EQ(word, mark) << "another thread that arrived at the same time";
+  word = 0;
+  hak_fork_mark_renew();
+  EXPECT_FALSE(hak_lock_is_left_alone());
+  EXPECT_NE(word, mark) << "a child has another mark than its parent";
   hak_lock_fork_word = before;
 }
 

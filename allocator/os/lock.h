@@ -47,7 +47,8 @@ HAK_INLINE bool hak_lock_is_within(void) { return *(volatile uint32_t *)&hak_loc
 
 // The fork mark (os/fork_gate.h): 0 in a child that was created without the fork handlers, as long as only one thread
 // uses the allocator there. If that thread has to wait for a lock, the holder does not exist in the child, so the
-// thread takes the lock. NULL: such children are not detected. Set once.
+// thread takes the lock. Otherwise a number that the parent does not have. NULL: such children are not detected. Set
+// once.
 extern HAK_ATOMIC(uint32_t) * hak_lock_fork_word;
 // Relaxed: nothing else is read by it.
 HAK_INLINE bool hak_lock_is_left_alone(void) {

@@ -13,8 +13,20 @@ static void set_outside(struct hak_lock_steps *steps, uint32_t count) {
   atomic_store_explicit(&steps->outside, count, memory_order_relaxed);
 }
 
+// In a child that was created without the fork handlers the lock may have been free, so that its holders' loss is not
+// noticed, while threads of the parent had stepped out. They never step in here. What was counted at the mark 0 was
+// counted in this process.
+static void forget_parents_threads(struct hak_lock_steps *steps) {
+  if (hak_lock_fork_word == NULL) return;
+  const uint32_t mark = atomic_load_explicit(hak_lock_fork_word, memory_order_relaxed);  // Relaxed: it orders nothing.
+  if (HAK_LIKELY(steps->mark == mark)) return;
+  if (steps->mark != 0) set_outside(steps, 0);
+  steps->mark = mark;
+}
+
 HAK_NO_THREAD_SAFETY_ANALYSIS("the lock counts as held until hak_lock_step_in")
 bool hak_lock_step_out(struct hak_lock *lock, struct hak_lock_steps *steps) {
+  forget_parents_threads(steps);
   if (steps->forking) return false;
   set_outside(steps, get_outside(steps) + 1);
   // This still counts as within a lock: otherwise a fork in a signal handler of this thread would wait for the
@@ -39,6 +51,7 @@ void hak_lock_step_in(struct hak_lock *lock, struct hak_lock_steps *steps, bool 
 #define WAIT_MS 1u
 
 bool hak_lock_wait_for_others(struct hak_lock *lock, struct hak_lock_steps *steps) {
+  forget_parents_threads(steps);
   const uint32_t now = get_outside(steps);
   if (now == 0 || steps->forking) return false;
   hak_lock_release(lock);
@@ -50,6 +63,7 @@ bool hak_lock_wait_for_others(struct hak_lock *lock, struct hak_lock_steps *step
 
 void hak_lock_wait_for_fork(struct hak_lock *lock, struct hak_lock_steps *steps) {
   steps->forking = true;
+  forget_parents_threads(steps);
   for (uint32_t left; (left = get_outside(steps)) != 0;) {
     // In a process that was created without fork handlers the other threads do not exist.
     if (hak_lock_is_left_alone()) {

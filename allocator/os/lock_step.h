@@ -17,6 +17,7 @@ HAK_C_BEGIN
 struct hak_lock_steps {
   HAK_ATOMIC(uint32_t) outside;  // threads that have stepped out. Written under the lock; fork sleeps until it changes
   bool forking;                  // a fork waits or is in progress. Under the lock
+  uint32_t mark;                 // the fork mark of the process that counted `outside`. Under the lock
 };
 
 // Releases the lock for a system call; hak_lock_step_in, with the result of this function, takes it again. False: a

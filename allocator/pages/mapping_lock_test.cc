@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "allocator/os/lock.h"
+#include "allocator/os/unit_test.h"
 
 namespace {
 
@@ -188,6 +189,52 @@ TEST(MappingLock, ThreadsThatDoNotExistAreNotWaitedFor) {
   hak_lock_count_out();
   EXPECT_TRUE(out);
   EXPECT_FALSE(hak_lock_is_within());
+}
+
+// The same once the child has a second thread, and so a mark of its own.
+TEST(MappingLock, ThreadsOfTheParentAreNotWaitedForLater) {
+  EXPECT_EQ(hak_unit::ResultInChild([] {
+              static HAK_ATOMIC(uint32_t) word;
+              word = 1;
+              hak_lock_fork_word = &word;
+              hak_mapping_lock();
+              if (!hak_mapping_step_out()) return 1;
+              word = 3;
+              InAnotherThread([] {
+                hak_mapping_lock();
+                if (hak_mapping_wait_for_others()) _exit(2);
+                hak_mapping_unlock();
+                hak_mapping_lock_for_fork();
+                hak_mapping_unlock_after_fork();
+              });
+              return 0;
+            }),
+            0);
+}
+
+// A thread that stepped out while it was the child's only one exists, and is waited for.
+TEST(MappingLock, TheFirstThreadOfTheChildIsWaitedFor) {
+  EXPECT_EQ(hak_unit::ResultInChild([] {
+              static HAK_ATOMIC(uint32_t) word;
+              word = 1;
+              hak_lock_fork_word = &word;
+              hak_mapping_lock();
+              const bool of_parent = hak_mapping_step_out();
+              hak_mapping_lock();
+              word = 0;
+              const bool out = hak_mapping_step_out();
+              word = 3;
+              InAnotherThread([] {
+                hak_mapping_lock();
+                if (!hak_mapping_wait_for_others()) _exit(2);
+                hak_mapping_unlock();
+              });
+              hak_mapping_step_in(out);
+              if (hak_mapping_wait_for_others()) return 3;
+              hak_mapping_unlock();
+              return of_parent && out ? 0 : 1;
+            }),
+            0);
 }
 
 }  // namespace

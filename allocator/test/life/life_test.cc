@@ -453,6 +453,60 @@ int RawClonesAmongLargeBlocks() {
   return 0;
 }
 
+std::atomic<int> g_freeing;
+
+// glibc 2.34 and later. Other C libraries cannot create threads in a child of a raw clone.
+extern "C" pid_t _Fork() __attribute__((weak));
+
+// A child that was created without fork handlers, while other threads made system calls outside the lock of the page
+// heap, has a second thread and forks.
+int RawClonesThatFork() {
+  if (_Fork == nullptr) return 0;
+  const auto work = [](void *) -> void * {
+    constexpr size_t kBytes = size_t{160} << 20;
+    while (!g_stop) {
+      char *const block = static_cast<char *>(malloc(kBytes));
+      if (block == nullptr) Fail("no memory", kBytes);
+      for (size_t at = 0; at < kBytes; at += 4096) const_cast<volatile char *>(block)[at] = 1;
+      g_freeing++;
+      free(block);
+      g_freeing--;
+    }
+    return nullptr;
+  };
+  pthread_t threads[2];
+  for (pthread_t &thread : threads) pthread_create(&thread, nullptr, work, nullptr);
+  for (int k = 0; k < 12; ++k) {
+    SleepMs(3);
+    while (g_freeing == 0) sched_yield();
+    const pid_t child = _Fork();
+    if (child == 0) {
+      alarm(4);
+      void *volatile large = malloc(size_t{2} << 20);
+      free(large);
+      const auto allocate = [](void *) -> void * {
+        void *volatile block = malloc(1000);
+        free(block);
+        return nullptr;
+      };
+      pthread_t second;
+      if (pthread_create(&second, nullptr, allocate, nullptr) != 0) _exit(1);
+      pthread_join(second, nullptr);
+      const pid_t grandchild = fork();
+      if (grandchild == 0) _exit(0);
+      int status = 0;
+      waitpid(grandchild, &status, 0);
+      _exit(status != 0 ? 2 : 0);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    if (status != 0) Fail("the status of a raw child that forks", static_cast<uint64_t>(status));
+  }
+  g_stop = true;
+  for (const pthread_t thread : threads) pthread_join(thread, nullptr);
+  return 0;
+}
+
 // ---- Children that share memory -----------------------------------------------------------------
 
 constexpr int kSharedChildStatus = 3;
@@ -559,6 +613,7 @@ constexpr Case kCases[] = {
     {"child leaves heaps alone", ChildLeavesHeapsAlone},
     {"raw clones", RawClones},
     {"raw clones among large blocks", RawClonesAmongLargeBlocks},
+    {"raw clones that fork", RawClonesThatFork},
     {"children that share memory", ChildrenThatShareMemory},
     {"key 0 is others'", KeyZeroIsOthers},
 };
