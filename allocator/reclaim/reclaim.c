@@ -92,7 +92,9 @@ static bool close_abandoned(void) {
   const uint64_t now = hak_commit_now();
   const uint64_t least = atomic_load_explicit(&least_committed, memory_order_relaxed);
   if (now < least) atomic_store_explicit(&least_committed, now, memory_order_relaxed);
-  return now > least + GROWTH_BEFORE_CLOSING && hak_heap_close_abandoned();
+  // These heaps have a part of the bound on all caches, which no thread of this process can give up.
+  const bool is_due = now > least + GROWTH_BEFORE_CLOSING || hak_cache_total_is_short();
+  return is_due && hak_heap_close_abandoned();
 }
 
 // Whether there is another heap than `mine` to visit.

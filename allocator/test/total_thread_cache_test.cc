@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <stdint.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <memory>
 #include <string>
@@ -103,6 +105,31 @@ TEST_F(TotalThreadCache, IdleThreadsLeaveTheirRoomToOthers) {
       },
       120, 1));
   EXPECT_TRUE(HoldAtMost(4096 * kKib));
+}
+
+// Nor does one of the parent from the child of a fork, where it does not exist. Whether the child's thread has a cache
+// again is seen from its refills.
+TEST_F(TotalThreadCache, ThreadsOfTheParentLeaveTheirRoomToTheChild) {
+  ASSERT_EQ(hak_config_set(kName, "1024"), 0);
+  for (uint64_t round = 0; round < 3; round++) UseAll(round);
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(100);
+    for (int round = 0; round < 100; round++) {
+      const uint64_t before = Stats().refills;
+      for (int turn = 0; turn < 1000; turn++) {
+        void *blocks[100];
+        for (void *&block : blocks) block = hak_malloc(64 + static_cast<size_t>(turn) % 16 * 16);
+        for (void *block : blocks) hak_free(block);
+      }
+      if (Stats().refills - before < 500) _exit(hak_heap_verify() ? 0 : 2);
+    }
+    _exit(1);
+  }
+  ASSERT_GT(child, 0);
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0) << "1: the child's cache stays without room";
 }
 
 TEST(TotalThreadCacheSetting, IsReadFromTheEnvironment) {
