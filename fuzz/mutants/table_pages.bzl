@@ -418,4 +418,13 @@ PAGE_MUTANTS = [
         "breaks": "hak_heap_verify says true about a medium block whose run is not of its class",
         "killer": "//allocator/large:large_test",
     },
+    {
+        "name": "raw_child_waits_for_parents_threads",
+        "file": "allocator/os/lock_step.c",
+        "old": "if (steps->mark != 0) set_outside(steps, 0);",
+        "new": "",
+        "kind": "missing step",
+        "breaks": "a raw clone's child with a second thread hangs in fork: it waits for threads that only its parent has",
+        "killer": "//allocator/pages:mapping_lock_test",
+    },
 ]
