@@ -88,22 +88,24 @@ TEST_F(IdleThreads, TrimTakesWhatTheyCache) {
 // Without a trim they do so while the caches of all idle threads together hold more than 4 MiB.
 TEST_F(IdleThreads, SlowCallsOfOthersTakeItToo) {
   std::vector<Worker> workers(5 * kWorkers);
-  // In a slow build the first threads would be idle for long enough before the last ones are ready. FAST has no such
-  // setting.
-  hak_config_set("HAKMEM_IDLE_CACHE_MS", "3600000");
+  // In a slow build, and on a busy machine, the first threads would be idle for long enough before the last ones are
+  // ready. FAST has no such setting, so there the last ones may have begun to take it.
+  const bool has_settings = hak_config_set("HAKMEM_IDLE_CACHE_MS", "3600000") == 0;
   for (Worker &worker : workers) worker.Do(FillCaches);
   const hak_stats full = Stats();
   hak_config_set("HAKMEM_IDLE_CACHE_MS", "100");
   // In HARDENED this thread's own quarantine counts as cached too.
   const uint64_t kMayStay = (IsHardenedBuild() ? 8 : 5) * kMib;
-  ASSERT_GT(full.cached_bytes, before_.cached_bytes + kMayStay + 3 * kMib);
+  if (has_settings) {
+    ASSERT_GT(full.cached_bytes, before_.cached_bytes + kMayStay + 3 * kMib);
+  }
   Random random(TestSeed(1));
   EXPECT_TRUE(WaitUntil([&] {
     SlowCalls(&random);
     return Stats().cached_bytes <= before_.cached_bytes + kMayStay;
   })) << Stats().cached_bytes
       << " of " << full.cached_bytes;
-  EXPECT_GT(Stats().idle_blocks_taken, full.idle_blocks_taken);
+  EXPECT_GT(Stats().idle_blocks_taken, (has_settings ? full : before_).idle_blocks_taken);
   ExpectGoesOn(&workers);
 }
 
