@@ -21,7 +21,7 @@ namespace hak_test {
 namespace {
 
 constexpr int kForks = kSlowBuild ? 40 : 120;
-constexpr unsigned kAlarmSeconds = 15;
+constexpr unsigned kAlarmSeconds = 60;
 
 // Exit codes of children, which tell what failed.
 enum Code { kGood = 0, kNoMemory = 10, kDamaged = 11, kBadHeap = 12, kGrandchild = 13, kThread = 14 };

@@ -22,11 +22,11 @@ struct Outcome {
 std::ostream &operator<<(std::ostream &stream, const Outcome &outcome);
 
 // Forks and runs `body`; its result is the exit code, by exit(), so exit handlers run. The parent must have one thread.
-Outcome RunForked(const std::function<int()> &body, int timeout_seconds = 20);
+Outcome RunForked(const std::function<int()> &body, int timeout_seconds = 60);
 
 // Runs this test's own program again with `arguments` and with `environment` ("NAME=value") added to its environment.
 Outcome RunSelf(const std::vector<std::string> &arguments, const std::vector<std::string> &environment,
-                int timeout_seconds = 20);
+                int timeout_seconds = 60);
 
 // Whether RunSelf works: always, except for aarch64 programs in an emulator, which the kernel cannot start.
 bool CanRunSelf();
