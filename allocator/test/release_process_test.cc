@@ -239,7 +239,16 @@ class Process : public testing::Test {
     EXPECT_EQ(NumberOf(outcome.out, "waits"), 1U) << outcome;
     ExpectGone(outcome);
   }
+  // Frees that took longer than the deadline, because the machine stopped the process or is slow, may have returned the
+  // memory themselves: such a run says nothing, and there is another.
+  static Outcome RunOfQuickFrees(const std::string &child, const Environment &environment) {
+    for (int runs = 1;; ++runs) {
+      const Outcome outcome = Run(child, environment);
+      if (Percent(outcome, "freed", "peak") >= 50 || runs == 10) return outcome;
+    }
+  }
   static void ExpectKept(const Outcome &outcome) {
+    EXPECT_GE(Percent(outcome, "freed", "peak"), 50U) << "the frees took longer than the deadline\n" << outcome;
     EXPECT_GE(Percent(outcome, "left", "freed"), 90U) << outcome;
     EXPECT_EQ(NumberOf(outcome.out, "gone"), 0U) << outcome;
   }
@@ -253,9 +262,7 @@ TEST_F(Process, ThePurgeThreadEmptiesASilentOne) {
 }
 
 TEST_F(Process, WithoutItASilentOneKeepsItsMemory) {
-  const Outcome outcome = Run("silent-briefly", {"HAKMEM_BACKGROUND=0"});
-  // On a slow machine the frees themselves may have returned some memory.
-  if (Percent(outcome, "freed", "peak") < 50) GTEST_SKIP() << "freeing alone took longer than the deadline";
+  const Outcome outcome = RunOfQuickFrees("silent-briefly", {"HAKMEM_BACKGROUND=0"});
   ExpectKept(outcome);
   EXPECT_EQ(NumberOf(outcome.out, "rounds"), 0U) << outcome;
 }
@@ -313,9 +320,7 @@ TEST_F(Process, AFewCallsEmptyItOfLargeBlocks) {
 
 TEST_F(Process, WithoutTheWatchAFewCallsDoNot) {
   if (IsFastBuild()) GTEST_SKIP() << "FAST has fixed settings: the watch is on";
-  const Outcome outcome = Run("few-briefly", {"HAKMEM_IDLE_WATCH=0"});
-  if (Percent(outcome, "freed", "peak") < 50) GTEST_SKIP() << "freeing alone took longer than the deadline";
-  ExpectKept(outcome);
+  ExpectKept(RunOfQuickFrees("few-briefly", {"HAKMEM_IDLE_WATCH=0"}));
 }
 
 // Most of the memory at once. Single cached blocks keep the other slabs in use.
