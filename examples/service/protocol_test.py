@@ -170,7 +170,8 @@ class ProtocolTest(unittest.TestCase):
                 server.request("PUT", "/kv/x", b"before")
                 with socket.create_connection(("127.0.0.1", server.port), 20) as raw:
                     raw.sendall(b"PUT /kv/x HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n01234")
-                    time.sleep(0.3)
+                    while not server.has_read(raw):
+                        time.sleep(0.01)
                     ended = []
                     thread = threading.Thread(target=lambda: ended.append(server.end()))
                     thread.start()

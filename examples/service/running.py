@@ -45,6 +45,17 @@ class Server:
         finally:
             connection.close()
 
+    def has_read(self, connection):
+        """Whether the server has taken all that was sent on this socket."""
+        with open("/proc/net/tcp", encoding="ascii") as table:
+            rows = [row.split() for row in table]
+        mine, client = ":%04X" % self.port, ":%04X" % connection.getsockname()[1]
+        # A connection that nobody has accepted has no inode.
+        return any(
+            row[1].endswith(mine) and row[2].endswith(client) and row[4].endswith(":00000000") and row[9] != "0"
+            for row in rows
+        )
+
     def end(self, number=signal.SIGTERM, seconds=30):
         """Sends the signal and returns (exit status, what was printed after the first line)."""
         if self.process.returncode is None:
