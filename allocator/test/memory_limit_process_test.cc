@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -197,17 +198,21 @@ int AfterPagesWentBack() {
   return 0;
 }
 
-// Threads that have one block of many sizes each. A slab for each of them would exceed the limit: they must share.
+// Threads that have one block of many sizes each. A slab for each of them would exceed the limit: they must share. They
+// allocate in turn: if all began at once, slabs of the first sizes could fill the memory before any is shared, and a
+// slab with a live block cannot serve another size.
 int Apart() {
   constexpr size_t kThreads = 60;
   constexpr size_t kSizes = 40;
-  std::atomic<size_t> failed{0};
+  std::mutex turn;
+  size_t failed = 0;
   pthread_barrier_t all;
   pthread_barrier_init(&all, nullptr, kThreads);
   std::vector<std::thread> threads;
   for (size_t t = 0; t < kThreads; ++t) {
     threads.emplace_back([&] {
       void *blocks[kSizes];
+      std::unique_lock<std::mutex> mine(turn);
       for (size_t i = 0; i < kSizes; ++i) {
         // 16 to 256 bytes by 16, and then eight sizes in each power of two.
         const size_t size = i < 16 ? 16 * (i + 1) : (size_t{256} << (i - 16) / 8) * (9 + (i - 16) % 8) / 8;
@@ -218,6 +223,7 @@ int Apart() {
           memset(blocks[i], 1, size);
         }
       }
+      mine.unlock();
       pthread_barrier_wait(&all);
       for (void *p : blocks) hak_free(p);
     });
