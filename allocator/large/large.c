@@ -154,8 +154,7 @@ static bool tag_fits(uint32_t tag, size_t run) {
 }
 
 HAK_COLD const char *hak_large_verify(void) {
-  const char *fault = hak_page_heap_verify();
-  if (fault == NULL && !hak_page_heap_tags_fit(tag_fits)) fault = "medium block whose run is not of its class";
+  const char *fault = hak_page_heap_check(tag_fits);
   return fault != NULL ? fault : hak_guarded_verify();
 }
 

@@ -180,7 +180,7 @@ TEST_F(Large, VerifyNoticesARunThatIsNotOfItsClass) {
   const size_t run = hak_page_heap_look(block).size;
   EXPECT_STREQ(hak_large_verify(), nullptr);
   ASSERT_EQ(hak_page_heap_resize(block, run, hak_medium_tag(hak_medium_class(4 * k64)), false), block);
-  EXPECT_STREQ(hak_large_verify(), "medium block whose run is not of its class");
+  EXPECT_STREQ(hak_large_verify(), "run of another size than its tag stands for");
   ASSERT_EQ(hak_page_heap_resize(block, run, hak_medium_tag(hak_medium_class(2 * k64)), false), block);
   EXPECT_STREQ(hak_large_verify(), nullptr);
   EXPECT_TRUE(hak_large_free(block));

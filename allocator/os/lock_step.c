@@ -16,7 +16,7 @@ static void set_outside(struct hak_lock_steps *steps, uint32_t count) {
 // In a child that was created without the fork handlers the lock may have been free, so that its holders' loss is not
 // noticed, while threads of the parent had stepped out. They never step in here. What was counted at the mark 0 was
 // counted in this process.
-static void forget_parents_threads(struct hak_lock_steps *steps) {
+static HAK_NOINLINE void forget_parents_threads(struct hak_lock_steps *steps) {
   if (hak_lock_fork_word == NULL) return;
   const uint32_t mark = atomic_load_explicit(hak_lock_fork_word, memory_order_relaxed);  // Relaxed: it orders nothing.
   if (HAK_LIKELY(steps->mark == mark)) return;

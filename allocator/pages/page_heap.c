@@ -42,12 +42,16 @@ static struct hak_run *find(const void *block) HAK_REQUIRES(hak_mapping_mutex) {
   return run != NULL && run->state == HAK_RUN_LIVE && run->start + run->front == block ? run : NULL;
 }
 
+static uint32_t get_tag(const char *page) { return hak_page_tag(hak_page_entry_at(page)); }
+
 // ---- Locking ------------------------------------------------------------------------------------
 
 struct sums {
   uint64_t blocks;
   uint64_t bytes;
   uint64_t mapped;
+  bool (*fits)(uint32_t tag, size_t size);  // may be NULL
+  bool misfits;                             // some block's run is not of the size that its tag stands for
 };
 
 static bool is_mapped(const struct hak_run *run) { return run->state != HAK_RUN_LEAVING && run->state != HAK_RUN_LOST; }
@@ -58,6 +62,7 @@ static void add_up(const struct hak_run *run, void *context) {
   if (run->state != HAK_RUN_LIVE) return;
   sums->blocks++;
   sums->bytes += usable(run);
+  if (sums->fits != NULL && !sums->fits(get_tag(run->start), run->size)) sums->misfits = true;
 }
 
 static void enter_again(const struct hak_run *run, void *context) HAK_REQUIRES(hak_mapping_mutex) {
@@ -90,7 +95,6 @@ static void set_tag(char *page, uint32_t tag) { hak_page_set_tag(hak_page_entry_
 static void tag_block(const struct hak_run *run, uint32_t tag) {
   set_tag(run->start, tag != 0 ? tag | run->front / HAK_CACHE_LINE << 8 : 0);
 }
-static uint32_t get_tag(const char *page) { return hak_page_tag(hak_page_entry_at(page)); }
 
 // ---- Taking -------------------------------------------------------------------------------------
 
@@ -438,32 +442,15 @@ HAK_COLD void hak_page_heap_sizes(void (*visit)(size_t usable, void *context), v
   hak_mapping_unlock();
 }
 
-struct tag_check {
-  bool (*fits)(uint32_t tag, size_t size);
-  bool good;
-};
-
-static HAK_COLD void check_tag(const struct hak_run *run, void *context) {
-  struct tag_check *check = context;
-  if (run->state == HAK_RUN_LIVE && !check->fits(get_tag(run->start), run->size)) check->good = false;
-}
-
-HAK_COLD bool hak_page_heap_tags_fit(bool (*fits)(uint32_t tag, size_t size)) {
-  struct tag_check check = {.fits = fits, .good = true};
-  lock();
-  hak_run_for_each(check_tag, &check);
-  hak_mapping_unlock();
-  return check.good;
-}
-
-const char *hak_page_heap_verify(void) {
-  struct sums sums = {.blocks = 0};
+HAK_COLD const char *hak_page_heap_check(bool (*fits)(uint32_t tag, size_t size)) {
+  struct sums sums = {.fits = fits};
   lock();
   const char *fault = hak_free_runs_verify();
   hak_run_for_each(add_up, &sums);
   if (fault == NULL && (sums.blocks != live.blocks || sums.bytes != live.bytes)) fault = "blocks of pages miscounted";
   if (fault == NULL && sums.mapped != hak_run_ground_mapped()) fault = "runs do not add up to what is mapped";
   if (fault == NULL && sums.mapped != hak_page_map_entered()) fault = "chunks do not add up to what is mapped";
+  if (fault == NULL && sums.misfits) fault = "run of another size than its tag stands for";
   hak_mapping_unlock();
   return fault;
 }

@@ -64,10 +64,10 @@ struct hak_page_heap_totals {
 struct hak_page_heap_totals hak_page_heap_totals(void);
 // Bytes of free runs that may hold memory. A hint: read without the lock.
 uint64_t hak_page_heap_free_memory(void);
-// NULL: the records are correct; otherwise what is wrong.
-const char *hak_page_heap_verify(void);
-// Whether fits(tag, bytes of the run) is true for each live block. `fits` is called under a lock.
-bool hak_page_heap_tags_fit(bool (*fits)(uint32_t tag, size_t size));
+// NULL: the records are correct; otherwise what is wrong. `fits`, called under a lock for each live block, says whether
+// its run has the size that its tag stands for; NULL: that is not checked.
+const char *hak_page_heap_check(bool (*fits)(uint32_t tag, size_t size));
+HAK_INLINE const char *hak_page_heap_verify(void) { return hak_page_heap_check(NULL); }
 
 HAK_C_END
 

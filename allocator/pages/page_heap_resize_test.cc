@@ -152,8 +152,9 @@ TEST_F(PageHeap, WhatHasATagGetsItsSize) {
   ASSERT_NE(moved, block);
   EXPECT_EQ(SizeOf(moved), 4 * kMiB);
   const auto fits = [](uint32_t tag, size_t size) { return tag == 0 || (tag == 7 && size == 4 * kMiB); };
-  EXPECT_TRUE(hak_page_heap_tags_fit(fits));
-  EXPECT_FALSE(hak_page_heap_tags_fit([](uint32_t tag, size_t) { return tag == 0; }));
+  EXPECT_STREQ(hak_page_heap_check(fits), nullptr);
+  EXPECT_STREQ(hak_page_heap_check([](uint32_t tag, size_t) { return tag == 0; }),
+               "run of another size than its tag stands for");
   for (char *taken : {wall, moved}) ASSERT_TRUE(Give(taken));
 }
 

@@ -412,8 +412,8 @@ PAGE_MUTANTS = [
     {
         "name": "runs_of_medium_blocks_unchecked",
         "file": "allocator/large/large.c",
-        "old": "if (fault == NULL && !hak_page_heap_tags_fit(tag_fits)) fault =",
-        "new": "if (fault != NULL && !hak_page_heap_tags_fit(tag_fits)) fault =",
+        "old": "hak_page_heap_check(tag_fits)",
+        "new": "hak_page_heap_check(NULL)",
         "kind": "missing check",
         "breaks": "hak_heap_verify says true about a medium block whose run is not of its class",
         "killer": "//allocator/large:large_test",
