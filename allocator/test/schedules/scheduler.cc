@@ -6,9 +6,11 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -175,8 +177,18 @@ void StayOnOneProcessor() {
   static_cast<void>(sched_setaffinity(0, sizeof one, &one));
 }
 
+// Ends this process by SIGPROF unless it is called again in time. Damaged lists make loops that have no end, also in
+// the checks after the threads, where nobody counts points.
+void EndIfItTakesMoreThan(uint32_t seconds) {
+  itimerval limit = {};
+  limit.it_value.tv_sec = seconds;
+  if (setitimer(ITIMER_PROF, &limit, nullptr) != 0) _exit(2);
+}
+
 [[noreturn]] void SearchInChild(const Search &search, const std::function<Result(const Plan &plan)> &schedule) {
   StayOnOneProcessor();
+  // It may have been ignored by who started the test.
+  signal(SIGPROF, SIG_DFL);
   hak_test_planted = search.race;
   if (search.race != HAK_TEST_NO_RACE) {
     const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
@@ -186,6 +198,7 @@ void StayOnOneProcessor() {
   progress->longest = 1;
   while (progress->schedules < search.schedules) {
     progress->schedules++;
+    EndIfItTakesMoreThan(search.seconds);
     Plan plan;
     plan.seed = random();
     plan.changes = progress->schedules % (search.most_changes + 1);
@@ -223,6 +236,8 @@ Found Explore(const Search &search, const std::function<Result(const Plan &plan)
   munmap(shared, sizeof(Found));
   // Status 2: the search could not begin.
   if (WIFEXITED(status) && WEXITSTATUS(status) == 2) abort();
+  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGPROF && search.race == HAK_TEST_NO_RACE)
+    fprintf(stderr, "a schedule does not end within %u s\n", search.seconds);
   found.failed = status != 0;
   return found;
 }

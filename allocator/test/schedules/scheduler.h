@@ -47,10 +47,11 @@ struct Search {
   uint32_t schedules;                          // at most
   uint32_t most_changes;                       // each plan has 0 to this many
   enum hak_test_race race = HAK_TEST_NO_RACE;  // which is on; its reports are not shown
+  uint32_t seconds = 10;                       // of processor time for one schedule; a longer one does not end
 };
 
 struct Found {
-  bool failed;         // Fail was called, or the process ended by a signal, as by an abort of the allocator
+  bool failed;         // Fail was called, a schedule did not end, or the process ended by a signal, as by an abort
   uint32_t schedules;  // how many were run; the last one failed, if one did
   uint64_t longest;    // points
   uint64_t digest;     // of all schedules

@@ -146,6 +146,23 @@ TEST_F(Schedules, TheSameSeedGivesTheSameRun) {
   hak_schedules::SameSeedGivesTheSameRun(RemoteFreesWhileTheirOwnerEnds);
 }
 
+// As a planted race may make it, by a list that has become a ring.
+Result DoesNotEndAfterItsThreads(const Plan &plan) {
+  const Result result = hak_schedules::Run(plan, {[] {}, [] {}});
+  volatile bool always = true;
+  while (always) {
+  }
+  return result;
+}
+
+TEST_F(Schedules, AScheduleThatDoesNotEndIsFound) {
+  hak_schedules::Search search{1, 5, 0};
+  search.seconds = 1;
+  const hak_schedules::Found found = hak_schedules::Explore(search, DoesNotEndAfterItsThreads);
+  EXPECT_TRUE(found.failed);
+  EXPECT_EQ(found.schedules, 1U);
+}
+
 class PlantedRaces : public Schedules, public testing::WithParamInterface<Planted> {};
 
 TEST_P(PlantedRaces, IsFound) { hak_schedules::PlantedRaceIsFound(RemoteFreesWhileTheirOwnerEnds, GetParam()); }
