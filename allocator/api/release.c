@@ -61,7 +61,11 @@ static size_t release_all(size_t keep_bytes, bool barrier, bool refused) {
 size_t hak_release_all(size_t keep_bytes) { return release_all(keep_bytes, true, false); }
 
 void hak_release_for(size_t size) {
-  release_all(0, !hak_limit_has_room(size) && size <= hak_commit_now(), true);
+  const bool own_limit = !hak_limit_has_room(size);
+  // A request that exceeds all that the program has says nothing about how much it can have.
+  const bool plausible = size <= hak_commit_now();
+  if (HAK_GUARDED && !own_limit && plausible) hak_held_bound(hak_commit_now());
+  release_all(0, own_limit && plausible, true);
   // What other threads return at this moment was not there to be returned.
   hak_pool_settle();
   hak_limit_purged(size);

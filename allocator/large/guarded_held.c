@@ -11,9 +11,10 @@
 #include "allocator/policy/guard_budget.h"
 #include "allocator/policy/memory_limit.h"
 
-// Bounds of the quarantine: blocks, and bytes of addresses.
+// Bounds of the quarantine: blocks, bytes of addresses, and the least that hak_held_bound makes of these.
 #define HELD_MAX 128u
 #define HELD_BYTES_MAX ((uint64_t)1 << 32)
+#define HELD_BYTES_LEAST ((uint64_t)16 << 20)
 // The most ranges that wait to be reused, and the most open pages that such a range has.
 #define WAITING_MAX 256u
 #define WAITING_PAGES 64u
@@ -48,6 +49,8 @@ static struct {
   uint64_t open;                                   // of these, pages that could not be closed
   struct hak_guarded *spare;
 } table;
+// The bound of table.held_bytes.
+static uint64_t held_bytes_max HAK_GUARDED_BY(hak_mapping_mutex) = HELD_BYTES_MAX;
 static struct batch *batches HAK_GUARDED_BY(hak_mapping_mutex);
 
 // ---- Records ------------------------------------------------------------------------------------
@@ -183,8 +186,8 @@ static bool unmap(struct hak_guarded *one, size_t *bytes) HAK_REQUIRES(hak_mappi
 }
 
 // A range that exceeds the bounds; NULL: there is none.
-static struct hak_guarded *take_surplus(void) {
-  while (table.held.count > HELD_MAX || table.held_bytes > HELD_BYTES_MAX) {
+static struct hak_guarded *take_surplus(void) HAK_REQUIRES(hak_mapping_mutex) {
+  while (table.held.count > HELD_MAX || table.held_bytes > held_bytes_max) {
     struct hak_guarded *one = take_held();
     if (!one->closed || !is_moderate(one)) return one;
     add_waiting(one);
@@ -209,6 +212,13 @@ size_t hak_held_trim(void) {
   }
   hak_mapping_unlock();
   return bytes;
+}
+
+void hak_held_bound(uint64_t bytes) {
+  const uint64_t sixteenth = bytes / 16 > HELD_BYTES_LEAST ? bytes / 16 : HELD_BYTES_LEAST;
+  hak_mapping_lock();
+  if (sixteenth < held_bytes_max) held_bytes_max = sixteenth;
+  hak_mapping_unlock();
 }
 
 // ---- Freeing ------------------------------------------------------------------------------------

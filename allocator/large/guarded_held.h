@@ -80,6 +80,10 @@ const char *hak_held_verify(void) HAK_REQUIRES(hak_mapping_mutex);
 // Unmaps quarantine and waiting ranges; returns the bytes of addresses. Not under the lock.
 size_t hak_held_trim(void);
 
+// The kernel has refused addresses to a program that has `bytes`: from now on the quarantine has at most a sixteenth of
+// that, so that others, such as pthread_create, get addresses too. It never becomes more again. Not under the lock.
+void hak_held_bound(uint64_t bytes);
+
 HAK_C_END
 
 #endif  // HAKMEM_LARGE_GUARDED_HELD_H_

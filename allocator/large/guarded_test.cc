@@ -169,6 +169,24 @@ TEST_F(Guarded, OneFreeUnmapsOnlyAFewRanges) {
   for (int i = 0; i < 20; i++) EXPECT_EQ(held_after_give(kHalfGiB), --held);
 }
 
+// Where the kernel has refused addresses, the quarantine leaves most of them to others. In a process of its own,
+// because the bound stays.
+TEST_F(Guarded, TheQuarantineIsSmallWhereAddressesAreShort) {
+  const auto held_after = [](uint64_t bytes) -> uint64_t {
+    hak_held_bound(bytes);
+    for (int i = 0; i < 60; i++) hak_guarded_give(Take(4 * kMiB));
+    return hak_guarded_totals().held;
+  };
+  const auto run = [&] {
+    if (held_after(uint64_t{1} << 40) != 60) _exit(1);  // a bound that exceeds the usual one
+    if (held_after(uint64_t{1600} << 20) > 25) _exit(2);
+    if (held_after(uint64_t{3200} << 20) > 25) _exit(3);  // it never becomes more again
+    const uint64_t least = held_after(1);
+    _exit(least >= 3 && least <= 4 ? 0 : 4);
+  };
+  EXPECT_EXIT(run(), testing::ExitedWithCode(0), "");
+}
+
 // Ranges of moderate size are reused, so that a block takes two system calls in its life. Before that they stay closed
 // for the length of the quarantine.
 TEST_F(Guarded, PagesAreUsedAgainAfterTheQuarantine) {

@@ -23,6 +23,18 @@ namespace hak_test {
 
 inline constexpr uint64_t kForEver = UINT64_MAX;
 
+// Which calls of a script are let fail, each in a run of its own: the first one, then each `step`-th from a random one
+// on, so that many runs try them all.
+class CallsToFail {
+ public:
+  CallsToFail(uint64_t step, uint64_t random) : step_(step), second_(2 + random % step) {}
+  uint64_t After(uint64_t nth) const { return nth < second_ ? second_ : nth + step_; }
+
+ private:
+  const uint64_t step_;
+  const uint64_t second_;
+};
+
 // How system calls are made to fail while a script runs: by the fault plan, or from outside (kernel/call_supervisor.h).
 struct Faults {
   std::function<void()> begin;

@@ -381,6 +381,15 @@ API_MUTANTS = [
         "killer": "//allocator/large:guarded_test",
     },
     {
+        "name": "guarded_bound_unheeded",
+        "file": "allocator/large/guarded_held.c",
+        "old": "table.held_bytes > held_bytes_max) {",
+        "new": "table.held_bytes > HELD_BYTES_MAX) {",
+        "kind": "missing check",
+        "breaks": "the quarantine keeps the addresses that the kernel has refused to others",
+        "killer": "//allocator/large:guarded_test",
+    },
+    {
         "name": "guarded_look_waiting",
         "file": "allocator/large/guarded_held.c",
         "old": "found = range_around(table.waiting[pages], address);",

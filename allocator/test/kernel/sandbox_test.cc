@@ -80,13 +80,11 @@ int WorkWithThreads(bool (*sandbox)()) {
   // The C library opens a file when the first thread ends.
   pthread_barrier_wait(&begin);
   if (!sandbox()) return kCannot;
-  pthread_create(
-      &later, nullptr,
-      [](void *) -> void * {
-        Work();
-        return nullptr;
-      },
-      nullptr);
+  const auto work = [](void *) -> void * {
+    Work();
+    return nullptr;
+  };
+  if (pthread_create(&later, nullptr, work, nullptr) != 0) return 4;
   Work();
   pthread_join(thread, nullptr);
   pthread_join(later, nullptr);
