@@ -63,7 +63,10 @@ static void *take_once(uint32_t class_id, bool aligned, bool *fresh) {
 // Whether to try a request for `size` bytes again after `retries` retries: once after memory has been returned, and
 // once more if the program's callback may have freed some. The heap must grow by `bytes` for it.
 static HAK_COLD bool should_try_again(uint32_t retries, size_t size, size_t bytes) {
-  if (retries > 0 && (HAK_FAST || retries > 1 || !hak_pressure_refused(size))) return false;
+  if (retries > 0 && (HAK_FAST || retries > 1 || !hak_pressure_refused(size))) {
+    hak_limit_purged(0);
+    return false;
+  }
   hak_release_for(bytes);
   if (!HAK_FAST && retries == 0) hak_pressure_near(size);
   return true;

@@ -54,18 +54,17 @@ static size_t release_all(size_t keep_bytes, bool barrier, bool refused) {
   hak_reclaim_gone();  // First: it may return blocks to this thread's own slabs.
   hak_release_thread();
   hak_reclaim_all(hak_thread_heap(), barrier, refused);
-  const size_t bytes = hak_pool_trim(keep_bytes) + hak_page_heap_trim() + hak_held_trim() + trim_records();
+  const size_t bytes =
+      hak_pool_trim(keep_bytes) + hak_page_heap_trim() + (HAK_FAST ? 0 : hak_held_trim()) + trim_records();
   return keep_bytes == 0 ? bytes + purge_pages() : bytes;
 }
 
 size_t hak_release_all(size_t keep_bytes) { return release_all(keep_bytes, true, false); }
 
 void hak_release_for(size_t size) {
-  const bool own_limit = !hak_limit_has_room(size);
-  // A request that exceeds all that the program has says nothing about how much it can have.
-  const bool plausible = size <= hak_commit_now();
-  if (HAK_GUARDED && !own_limit && plausible) hak_held_bound(hak_commit_now());
-  release_all(0, own_limit && plausible, true);
+  const bool own_limit = hak_limit_refused();
+  if (HAK_GUARDED && !own_limit) hak_held_refused(size, hak_commit_now());
+  release_all(0, own_limit && size <= hak_commit_now(), true);
   // What other threads return at this moment was not there to be returned.
   hak_pool_settle();
   hak_limit_purged(size);

@@ -11,14 +11,14 @@
 #include "allocator/policy/guard_budget.h"
 #include "allocator/policy/memory_limit.h"
 
-// Bounds of the quarantine: blocks, bytes of addresses, and the least that hak_held_bound makes of these.
+// Bounds of the quarantine: blocks, bytes of addresses, and the least that hak_held_refused makes of these.
 #define HELD_MAX 128u
 #define HELD_BYTES_MAX ((uint64_t)1 << 32)
 #define HELD_BYTES_LEAST ((uint64_t)16 << 20)
 // The most ranges that wait to be reused, and the most open pages that such a range has.
 #define WAITING_MAX 256u
 #define WAITING_PAGES 64u
-// The most ranges that one free unmaps.
+// The most ranges that one free unmaps, besides its own.
 #define UNMAPS_MAX 2u
 
 // Records are allocated in batches of about this many bytes, so that all of them can be found.
@@ -49,7 +49,7 @@ static struct {
   uint64_t open;                                   // of these, pages that could not be closed
   struct hak_guarded *spare;
 } table;
-// The bound of table.held_bytes.
+// The bound of table.held_bytes; if it is less than HELD_BYTES_MAX, of table.bytes.
 static uint64_t held_bytes_max HAK_GUARDED_BY(hak_mapping_mutex) = HELD_BYTES_MAX;
 static struct batch *batches HAK_GUARDED_BY(hak_mapping_mutex);
 
@@ -185,19 +185,20 @@ static bool unmap(struct hak_guarded *one, size_t *bytes) HAK_REQUIRES(hak_mappi
   return true;
 }
 
+static struct hak_guarded *take_any(void) {
+  if (table.waits != 0) return take_next_out();
+  return table.held.first != NULL ? take_held() : NULL;
+}
+
 // A range that exceeds the bounds; NULL: there is none.
 static struct hak_guarded *take_surplus(void) HAK_REQUIRES(hak_mapping_mutex) {
+  if (HAK_UNLIKELY(held_bytes_max < HELD_BYTES_MAX) && table.bytes > held_bytes_max) return take_any();
   while (table.held.count > HELD_MAX || table.held_bytes > held_bytes_max) {
     struct hak_guarded *one = take_held();
     if (!one->closed || !is_moderate(one)) return one;
     add_waiting(one);
   }
   return table.waits > WAITING_MAX ? take_next_out() : NULL;
-}
-
-static struct hak_guarded *take_any(void) {
-  if (table.waits != 0) return take_next_out();
-  return table.held.first != NULL ? take_held() : NULL;
 }
 
 size_t hak_held_trim(void) {
@@ -207,17 +208,21 @@ size_t hak_held_trim(void) {
   // No more ranges than there are now, because other threads may add some all the time.
   for (uint64_t left = table.waits + table.held.count; left > 0; left--) {
     struct hak_guarded *one = take_any();
-    if (one == NULL || !unmap(one, &bytes)) break;
+    if (one == NULL) break;
+    // A refused one goes behind the others, some of which may make room.
+    unmap(one, &bytes);
     hak_mapping_pass();
   }
   hak_mapping_unlock();
   return bytes;
 }
 
-void hak_held_bound(uint64_t bytes) {
-  const uint64_t sixteenth = bytes / 16 > HELD_BYTES_LEAST ? bytes / 16 : HELD_BYTES_LEAST;
+void hak_held_refused(size_t size, uint64_t committed) {
   hak_mapping_lock();
-  if (sixteenth < held_bytes_max) held_bytes_max = sixteenth;
+  if (HAK_UNLIKELY(losses != hak_mapping_losses())) hak_held_start_anew();
+  const uint64_t has = committed + table.bytes - table.open;  // open ranges are committed
+  const uint64_t sixteenth = has / 16 > HELD_BYTES_LEAST ? has / 16 : HELD_BYTES_LEAST;
+  if (size <= has && sixteenth < held_bytes_max) held_bytes_max = sixteenth;
   hak_mapping_unlock();
 }
 
@@ -257,8 +262,13 @@ void hak_held_close(struct hak_guarded *one) {
     table.open -= one->data_bytes;
     hak_commit_sub(one->data_bytes);
   }
-  add_held(one);
   size_t bytes = 0;
+  // One that exceeds the bound alone would drive all others out before it goes itself.
+  if (HAK_UNLIKELY(one->mapped > held_bytes_max)) {
+    unmap(one, &bytes);
+    return;
+  }
+  add_held(one);
   for (uint32_t left = UNMAPS_MAX; left > 0; left--) {
     struct hak_guarded *surplus = take_surplus();
     if (surplus == NULL || !unmap(surplus, &bytes)) break;

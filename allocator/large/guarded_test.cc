@@ -172,19 +172,48 @@ TEST_F(Guarded, OneFreeUnmapsOnlyAFewRanges) {
 // Where the kernel has refused addresses, the quarantine leaves most of them to others. In a process of its own,
 // because the bound stays.
 TEST_F(Guarded, TheQuarantineIsSmallWhereAddressesAreShort) {
-  const auto held_after = [](uint64_t bytes) -> uint64_t {
-    hak_held_bound(bytes);
+  const auto held_after = [](size_t refused, uint64_t committed) -> uint64_t {
+    hak_held_trim();
+    hak_held_refused(refused, committed);
     for (int i = 0; i < 60; i++) hak_guarded_give(Take(4 * kMiB));
     return hak_guarded_totals().held;
   };
   const auto run = [&] {
-    if (held_after(uint64_t{1} << 40) != 60) _exit(1);  // a bound that exceeds the usual one
-    if (held_after(uint64_t{1600} << 20) > 25) _exit(2);
-    if (held_after(uint64_t{3200} << 20) > 25) _exit(3);  // it never becomes more again
-    const uint64_t least = held_after(1);
-    _exit(least >= 3 && least <= 4 ? 0 : 4);
+    if (held_after(1, uint64_t{1} << 40) != 60) _exit(1);     // a bound that exceeds the usual one
+    if (held_after(kMiB + 1, kMiB) != 60) _exit(2);           // more than the program has
+    if (held_after(1, uint64_t{1600} << 20) != 24) _exit(3);  // 100 MiB
+    if (held_after(1, uint64_t{3200} << 20) != 24) _exit(4);  // it never becomes more again
+    hak_held_refused(90 * kMiB, kMiB);                        // the quarantine is the program's too
+    for (int i = 0; i < 60; i++) hak_guarded_give(Take(4 * kMiB));
+    _exit(hak_guarded_totals().held == 3 ? 0 : 5);
   };
   EXPECT_EXIT(run(), testing::ExitedWithCode(0), "");
+}
+
+// Neither ranges that wait to be used again nor a block of more than the bound keep more addresses than that.
+TEST_F(Guarded, NothingKeepsAddressesWhereTheyAreShort) {
+  const auto run = [] {
+    hak_held_refused(0, 0);
+    std::vector<char *> blocks(400);
+    for (char *&block : blocks) block = Take(std::min(256 * 1024, 64 * static_cast<int>(kPage)));
+    for (char *block : blocks) hak_guarded_give(block);
+    if (hak_guarded_totals().closed > 17 * kMiB) _exit(1);
+    for (int i = 0; i < 50; i++) hak_guarded_give(Take(300 * 1024));
+    hak_guarded_give(Take(1024 * kMiB));
+    _exit(hak_guarded_totals().closed > 17 * kMiB ? 2 : 0);
+  };
+  EXPECT_EXIT(run(), testing::ExitedWithCode(0), "");
+}
+
+// The kernel may refuse to unmap one range and not the others.
+TEST_F(Guarded, ATrimGoesOnAfterARefusal) {
+  for (int i = 0; i < 10; i++) hak_guarded_give(Take(kMiB));
+  ASSERT_EQ(hak_guarded_totals().held, 10u);
+  {
+    const FaultPlan plan(HAK_FAULT_UNMAP, 1, 1);
+    EXPECT_NE(hak_held_trim(), 0u);
+  }
+  EXPECT_EQ(hak_guarded_totals().held, 1u);
 }
 
 // Ranges of moderate size are reused, so that a block takes two system calls in its life. Before that they stay closed

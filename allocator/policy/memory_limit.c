@@ -81,6 +81,20 @@ bool hak_limit_has_room(uint64_t more) { return judge(LOAD(committed), more, LOA
 
 // Of the calling thread. The form without a call: the model initial-exec needs no memory from the dynamic linker.
 static _Thread_local bool is_exempt __attribute__((tls_model("initial-exec")));
+static _Thread_local bool is_refused __attribute__((tls_model("initial-exec")));
+
+bool hak_limit_refused(void) {
+  const bool refused = is_refused;
+  is_refused = false;
+  return refused;
+}
+
+// After growth far beyond the soft limit, or a large request that failed, purges wait for more of it. Once there is
+// less than the soft limit again, they begin there.
+static void lower_purge_point(uint64_t wanted) {
+  const uint64_t soft = LOAD(soft);
+  if (LOAD(purge_at) > soft && wanted < soft - soft / 32) STORE(purge_at, soft);
+}
 
 void hak_limit_exempt(bool exempt) { is_exempt = exempt; }
 
@@ -94,15 +108,18 @@ bool hak_limit_admit(uint64_t more) {
   if (HAK_UNLIKELY(LOAD(soft) == 0)) find_soft_limit();
   switch (judge(committed, more, is_exempt ? 0 : LOAD(purge_at))) {
     case HAK_LIMIT_GROW:
+      lower_purge_point(committed + more);
       return true;
     case HAK_LIMIT_PURGE:
       // Relaxed: statistics.
       atomic_fetch_add_explicit(&account.purges, 1, memory_order_relaxed);
-      return false;
+      break;
     default:
       atomic_fetch_add_explicit(&account.refusals, 1, memory_order_relaxed);
-      return false;
+      break;
   }
+  is_refused = true;
+  return false;
 }
 
 // Release: pairs with find_soft_limit(). Acquire: the same between two changes.

@@ -48,6 +48,8 @@ uint64_t hak_commit_now(void);
 
 // Whether `more` bytes may be committed now. False: the caller must behave as if the kernel had refused.
 bool hak_limit_admit(uint64_t more);
+// Whether it was hak_limit_admit that has refused the calling thread since this was last asked.
+bool hak_limit_refused(void);
 // Whether the soft limit does not hold for the calling thread's next growth: while a request is tried again after
 // memory was returned for it. Otherwise it would fail where other threads took the room meanwhile, or where it takes
 // more than was foreseen.
@@ -61,7 +63,7 @@ void hak_limit_changed(void);
 // Reads the control group's limit, if the setting allows it. Call it only at the start and when the program asks for
 // it, since a sandbox may forbid opening files later. One thread at a time.
 void hak_limit_read_group(void);
-// Call it after free memory was returned to make room for `more` bytes.
+// Call it after free memory was returned to make room for `more` bytes; 0: and the request failed nevertheless.
 void hak_limit_purged(uint64_t more);
 
 struct hak_limit_totals {

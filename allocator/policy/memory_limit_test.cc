@@ -273,6 +273,47 @@ void WithALimit() {
 
 TEST(Admission, TheLimitIsKeptToTheByte) { HAK_EXPECT_PASSES_IN_CHILD(WithALimit()); }
 
+// A large request moves the next purge far up. Neither its failure nor its end may leave it there.
+void AfterALargeRequest() {
+  Configure(0, false);
+  hak_config.soft_limit_bytes = 64 * kMiB;
+  hak_commit_add(40 * kMiB);
+  EXPECT_FALSE(hak_limit_admit(uint64_t{1} << 40));
+  hak_limit_purged(uint64_t{1} << 40);
+  EXPECT_TRUE(hak_limit_admit(25 * kMiB));
+  hak_limit_purged(0);
+  EXPECT_FALSE(hak_limit_admit(25 * kMiB));
+  // It succeeds, and is freed.
+  hak_limit_purged(uint64_t{1} << 30);
+  hak_commit_add(uint64_t{1} << 30);
+  EXPECT_TRUE(hak_limit_admit(kMiB));
+  hak_commit_sub(uint64_t{1} << 30);
+  EXPECT_TRUE(hak_limit_admit(23 * kMiB));  // a 32nd below the limit or less: it stays
+  EXPECT_TRUE(hak_limit_admit(25 * kMiB));
+  EXPECT_TRUE(hak_limit_admit(kMiB));
+  EXPECT_FALSE(hak_limit_admit(25 * kMiB));
+}
+
+TEST(Admission, ALargeRequestDoesNotEndPurges) { HAK_EXPECT_PASSES_IN_CHILD(AfterALargeRequest()); }
+
+void TellsWhoHasRefused() {
+  Configure(64 * kMiB, false);
+  EXPECT_FALSE(hak_limit_refused());
+  EXPECT_TRUE(hak_limit_admit(kMiB));
+  EXPECT_FALSE(hak_limit_refused());
+  EXPECT_FALSE(hak_limit_admit(60 * kMiB));
+  bool other = true;
+  std::thread([&other] { other = hak_limit_refused(); }).join();
+  EXPECT_FALSE(other);
+  EXPECT_TRUE(hak_limit_refused());
+  EXPECT_FALSE(hak_limit_refused());
+  hak_limit_purged(100 * kMiB);
+  EXPECT_FALSE(hak_limit_admit(100 * kMiB));
+  EXPECT_TRUE(hak_limit_refused());
+}
+
+TEST(Admission, TellsWhoHasRefused) { HAK_EXPECT_PASSES_IN_CHILD(TellsWhoHasRefused()); }
+
 void WithASoftLimit() {
   Configure(0, false);
   hak_config.soft_limit_bytes = 64 * kMiB;

@@ -66,7 +66,7 @@ const Case kCases[] = {
 
 void PrintTo(const Case &c, std::ostream *out) { *out << c.name; }
 
-constexpr uint64_t kMostCalls = 200;
+constexpr uint64_t kMostCalls = 300;
 // As in fault_plan_test.
 #if HAK_TEST_TSAN
 constexpr uint64_t kStep = 40;

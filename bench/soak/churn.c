@@ -134,7 +134,7 @@ void churn_run_epochs(const struct soak_settings *s) {
   timeline_start();
   atomic_store(&paused, true);
   for (uint32_t i = 0; i < WORKERS; i++) crew_start(i, &workers[i].thread, worker_main, &workers[i]);
-  while (epoch_begin()) {
+  while (epoch_begin_of(1)) {
     run_epoch();
     epoch_end("churn");
   }

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -176,6 +177,25 @@ TEST(Guards, PagesAreClosedWhereMemoryIsLocked) {
     return UseLargeBlocks();
   });
   if (outcome.exit_code == 100) GTEST_SKIP() << "memory cannot be locked here";
+  EXPECT_EQ(outcome.exit_code, 0) << outcome;
+}
+
+// A program with little memory in use fills the address space with its quarantine alone.
+TEST(Guards, LeaveAddressesToOthersWhereTheyAreShort) {
+  const Outcome outcome = RunForked([] {
+    hak_free(New(100));
+    const rlimit limit = {rlim_t{1} << 30, rlim_t{1} << 30};
+    if (setrlimit(RLIMIT_AS, &limit) != 0) return 2;
+    for (int round = 0; round < 30; round++) {
+      char *const block = New(size_t{100} << 20);
+      if (block == nullptr) return 3;
+      block[0] = 1;
+      hak_free(block);
+    }
+    // As for the stacks of threads.
+    void *const others = mmap(nullptr, size_t{512} << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return others != MAP_FAILED ? 0 : 4;
+  });
   EXPECT_EQ(outcome.exit_code, 0) << outcome;
 }
 

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <vector>
 
 #include "allocator/test/kernel/filter.h"
@@ -55,6 +56,7 @@ void Work() {
 }
 
 std::vector<void *> g_shared;  // allocated by one thread, freed by another
+std::atomic<bool> g_in_sandbox{false};
 
 void *Worker(void *begin) {
   void *blocks[64];
@@ -62,6 +64,8 @@ void *Worker(void *begin) {
   for (void *block : blocks) hak_free(block);
   pthread_barrier_wait(static_cast<pthread_barrier_t *>(begin));
   hak_test::SleepMs(300);
+  // Before that the other thread may have taken all memory.
+  while (!g_in_sandbox) hak_test::SleepMs(10);
   for (void *block : g_shared) hak_free(block);
   g_shared.clear();
   Work();
@@ -80,6 +84,7 @@ int WorkWithThreads(bool (*sandbox)()) {
   // The C library opens a file when the first thread ends.
   pthread_barrier_wait(&begin);
   if (!sandbox()) return kCannot;
+  g_in_sandbox = true;
   const auto work = [](void *) -> void * {
     Work();
     return nullptr;

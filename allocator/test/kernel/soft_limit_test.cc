@@ -167,7 +167,30 @@ int Contended() {
   return 0;
 }
 
+// Growth far beyond the limit after a request that is a mistake, and after a block as large as the limit came and went.
+int Mistaken() {
+  Blocks live;
+  live.Fill(SmallSizes(), 40 * kMib);
+  Print("refused", hak_malloc(size_t{1} << 46) == nullptr);
+  const uint64_t at_mistake = Stats().limit_purges;
+  live.Fill(SmallSizes(), 64 * kMib);
+  const uint64_t after_mistake = Stats().limit_purges - at_mistake;
+  live.FreeAll();
+  hak_trim(0);
+  live.Fill({256 * kMib}, 256 * kMib);
+  live.FreeAll();
+  live.Fill({500}, kMib);
+  const uint64_t before = Stats().limit_purges;
+  live.Fill(SmallSizes(), 64 * kMib);
+  Print("after_mistake", after_mistake);
+  Print("after_peak", Stats().limit_purges - before);
+  Print("failed", live.failed());
+  Print("verifies", hak_heap_verify());
+  return 0;
+}
+
 int Child(const std::string &name) {
+  if (name == "mistaken") return Mistaken();
   if (name == "small") return Peak(SmallSizes());
   if (name == "large") return Peak(LargeSizes());
   if (name == "contended") return Contended();
@@ -245,6 +268,14 @@ TEST(SoftLimitOfLiveBlocks, FailsNoRequestOfAnyThread) {
   const Outcome outcome = RunWith("contended", "1");
   ExpectWorks(outcome);
   EXPECT_GE(NumberOf(outcome.out, "purges"), 8U) << outcome;
+}
+
+TEST(SoftLimitOfLiveBlocks, HoldsAfterAVeryLargeRequest) {
+  const Outcome outcome = RunSelf({"--child=mistaken"}, {std::string(kSoft) + "=32"}, 60);
+  ExpectWorks(outcome);
+  EXPECT_EQ(NumberOf(outcome.out, "refused"), 1U) << outcome;
+  EXPECT_GE(NumberOf(outcome.out, "after_mistake"), 8U) << outcome;
+  EXPECT_GE(NumberOf(outcome.out, "after_peak"), 8U) << outcome;
 }
 
 }  // namespace

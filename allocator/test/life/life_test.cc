@@ -485,7 +485,7 @@ int RawClonesThatFork() {
     while (g_freeing == 0) sched_yield();
     const pid_t child = _Fork();
     if (child == 0) {
-      alarm(4);
+      alarm(kHangSeconds);
       void *volatile large = malloc(size_t{2} << 20);
       free(large);
       const auto allocate = [](void *) -> void * {
