@@ -81,9 +81,9 @@ const char *hak_held_verify(void) HAK_REQUIRES(hak_mapping_mutex);
 size_t hak_held_trim(void);
 
 // The kernel has refused `size` bytes of addresses to a program that has `committed` bytes. If it has as much as it
-// asked for, quarantine included, then from now on quarantine and waiting ranges have at most a sixteenth of that, so that
-// others, such as pthread_create, get addresses too. It never becomes more again. A request for more than the program
-// has says nothing: it can be a mistake. Not under the lock.
+// asked for, quarantine included, then from now on quarantine and waiting ranges have at most a sixteenth of that, so
+// that others, such as pthread_create, get addresses too. It never becomes more again. A request for more than the
+// program has says nothing: it can be a mistake. Not under the lock.
 void hak_held_refused(size_t size, uint64_t committed);
 
 HAK_C_END
