@@ -44,6 +44,12 @@ constexpr Kind kKinds[] = {
     {"ask", HAK_FAULT_ASK},       {"protect", HAK_FAULT_PROTECT},
 };
 
+bool MayEndThreads(const Script &script) {
+  bool may = script.threads;
+  for (const Script &other : ProcessScripts()) may = may || strcmp(script.name, other.name) == 0;
+  return may;
+}
+
 class FaultPlan : public testing::TestWithParam<Script> {
  protected:
   void SetUp() override {
@@ -59,7 +65,10 @@ class FaultPlan : public testing::TestWithParam<Script> {
     const Result result = RunPlan(GetParam(), plan, AllocatorApi{}, second);
     nulls_ += result.nulls;
     EXPECT_TRUE(result.good) << what << ": " << result.outcome;
-    EXPECT_EQ(Difference(result.accounts, usual_), "") << what;
+    // The emulator has no robust mutexes, by which a thread is found that could not announce its end.
+    if (CanRunSelf() || !MayEndThreads(GetParam())) {
+      EXPECT_EQ(Difference(result.accounts, usual_), "") << what;
+    }
     return result.good && result.hits >= wanted_hits && !HasFailure();
   }
 
