@@ -195,7 +195,7 @@ TEST_F(Guarded, NothingKeepsAddressesWhereTheyAreShort) {
   const auto run = [] {
     hak_held_refused(0, 0);
     std::vector<char *> blocks(400);
-    for (char *&block : blocks) block = Take(std::min(256 * 1024, 64 * static_cast<int>(kPage)));
+    for (char *&block : blocks) block = Take(std::min(kMiB / 4, 64 * kPage));
     for (char *block : blocks) hak_guarded_give(block);
     if (hak_guarded_totals().closed > 17 * kMiB) _exit(1);
     for (int i = 0; i < 50; i++) hak_guarded_give(Take(300 * 1024));
