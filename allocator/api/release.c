@@ -54,6 +54,7 @@ static size_t release_all(size_t keep_bytes, bool barrier, bool refused) {
   hak_reclaim_gone();  // First: it may return blocks to this thread's own slabs.
   hak_release_thread();
   hak_reclaim_all(hak_thread_heap(), barrier, refused);
+  // FAST has no blocks between guards.
   const size_t bytes =
       hak_pool_trim(keep_bytes) + hak_page_heap_trim() + (HAK_FAST ? 0 : hak_held_trim()) + trim_records();
   return keep_bytes == 0 ? bytes + purge_pages() : bytes;
