@@ -192,6 +192,8 @@ class Input {
       Check(after.refusals - before.refusals == (wanted == HAK_LIMIT_REFUSE ? 1 : 0), "refusals are miscounted");
       Check(after.soft == kSoft, "another soft limit");
       if (admitted) {
+        // Far enough below the soft limit, purges begin at it again.
+        if (Wide{committed_} + more < kSoft - kSoft / 32) purge_at_ = kSoft;
         hak_commit_add(more);
         committed_ += more;
       }
