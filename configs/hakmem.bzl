@@ -121,11 +121,25 @@ COLD_COPTS = select({
 # Compiling tests takes more time than running them, so their sources are optimised little. Models and engines, which do
 # the work of a test, are libraries and are fully optimised. clang's -Og is -O1, which takes up to twice as long as -O0
 # with a sanitizer; gcc's takes no longer than its -O0.
-_TEST_COPTS = select({
+HAK_TEST_COPTS = select({
     str(Label("//configs:opt")): ["-Og"],
     "//conditions:default": [],
 }) + select({
     str(Label("//toolchains:clang")): ["-O0"],
+    "//conditions:default": [],
+})
+
+# A header that was compiled before, with what nearly every test includes. Only for sources with the same options.
+_PRECOMPILED = str(Label("//configs:precompiled_on"))
+_PRECOMPILED_COPTS = select({
+    _PRECOMPILED: [
+        "-include",
+        "$(BINDIR)/third_party/test_headers.h",
+    ],
+    "//conditions:default": [],
+})
+_PRECOMPILED_DEPS = select({
+    _PRECOMPILED: [str(Label("//third_party:test_headers"))],
     "//conditions:default": [],
 })
 
@@ -276,15 +290,21 @@ def hak_cc_test(
     own_run = dict(run)
     if "standard" not in profiles:
         own_run["tags"] = tags + ["manual"]
+    own_copts = _copts(name, srcs, lang) + HAK_TEST_COPTS
+    if gtest:
+        deps = deps + ["//third_party:gtest_main"]
+        if not copts:
+            deps = deps + _PRECOMPILED_DEPS
+            own_copts = own_copts + _PRECOMPILED_COPTS
     cc_test(
         name = name,
         srcs = srcs,
-        copts = _copts(name, srcs, lang) + _TEST_COPTS + copts + PLANTED_COPTS,
+        copts = own_copts + copts + PLANTED_COPTS,
         local_defines = HAK_DEFINES + local_defines,
         features = _FEATURES + features,
         linkopts = ["-pthread"] + linkopts,
         visibility = visibility,
-        deps = deps + (["//third_party:gtest_main"] if gtest else []) + PLANTED_DEPS,
+        deps = deps + PLANTED_DEPS,
         **dict(kwargs, **own_run)
     )
     run["tags"] = tags + ["other-profile"]
