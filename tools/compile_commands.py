@@ -92,8 +92,9 @@ def main(arguments):
     try:
         base = bazel(root, "info", "output_base").strip()
         execution = bazel(root, "info", "execution_root").strip()
-        query = json.loads(bazel(root, "aquery", "--config=clang", "--noshow_progress", "--output=jsonproto",
-                                 *arguments, TARGETS))
+        # Without the header that exists only after a build.
+        query = json.loads(bazel(root, "aquery", "--config=clang", "--//configs:precompiled=false", "--noshow_progress",
+                                 "--output=jsonproto", *arguments, TARGETS))
     except (QueryError, OSError, ValueError) as error:
         print(f"compile_commands: {error}", file=sys.stderr)
         return 1
