@@ -130,9 +130,12 @@ void hak_background_follow(void) {
 }
 
 void hak_background_wake(void) {
+  uint32_t expected = WAITING;
   if (HAK_LIKELY(atomic_load_explicit(&state, memory_order_relaxed) != WAITING)) return;
-  atomic_store_explicit(&state, RUNNING, memory_order_relaxed);
-  hak_futex_wake(&state, INT_MAX);
+  // Relaxed: a word that orders nothing. An exchange, because the thread may end meanwhile.
+  if (atomic_compare_exchange_strong_explicit(&state, &expected, RUNNING, memory_order_relaxed, memory_order_relaxed)) {
+    hak_futex_wake(&state, INT_MAX);
+  }
 }
 
 void hak_background_forget(void) { atomic_store_explicit(&state, ABSENT, memory_order_relaxed); }

@@ -7,6 +7,7 @@
 #include "allocator/api/background.h"
 #include "allocator/api/process.h"
 #include "allocator/api/release.h"
+#include "allocator/api/resize.h"
 #include "allocator/api/sampled.h"
 #include "allocator/api/watch.h"
 #include "allocator/block/block_tail.h"
@@ -385,10 +386,6 @@ HAK_NOINLINE size_t hak_slow_usable(const void *block) {
   return HAK_LIKELY(usable != 0) ? usable : large_usable(block);
 }
 
-HAK_INLINE void *resize_large(void *block, size_t size, bool may_move, const void *caller) {
-  return HAK_PROF ? hak_sampled_resize(block, size, may_move, caller) : hak_large_resize(block, size, may_move);
-}
-
 static void *move_block(void *block, size_t usable, size_t size) {
   void *moved = hak_hot_malloc(size);
   if (HAK_UNLIKELY(moved == NULL)) return NULL;
@@ -406,7 +403,7 @@ HAK_NOINLINE static void *change_size(void *block, size_t usable, size_t size) {
   }
   if (usable > HAK_TINY_MAX && size > HAK_TINY_MAX) {
     if (size <= usable && usable - size <= usable / 8) return block;
-    void *resized = resize_large(block, size, true, CALLER);
+    void *resized = hak_resize_large(block, usable, size, true, CALLER);
     if (resized != NULL) return resized;
   }
   const int saved = errno;
@@ -437,7 +434,7 @@ HAK_COLD void *hak_slow_aligned_realloc(void *block, size_t align, size_t size) 
     if (hak_class_still_serves(usable, size)) return block;
   } else if (is_aligned && size > HAK_TINY_MAX) {
     // Pages that move keep the block's place in its page, and no larger alignment.
-    void *resized = resize_large(block, size, align <= HAK_PAGE_SIZE, CALLER);
+    void *resized = hak_resize_large(block, usable, size, align <= HAK_PAGE_SIZE, CALLER);
     if (resized != NULL) return resized;
   }
   const int saved = errno;

@@ -7,13 +7,12 @@
 #include "allocator/api/move_hints.h"
 #include "allocator/api/process.h"
 #include "allocator/api/release.h"
-#include "allocator/api/sampled.h"
+#include "allocator/api/resize.h"
 #include "allocator/api/sized.h"
 #include "allocator/api/uncached.h"
 #include "allocator/gate/gate.h"
 #include "allocator/gate/gate_now.h"
 #include "allocator/gate/gate_row.h"
-#include "allocator/large/large.h"
 #include "allocator/observe/heap_walk.h"
 #include "allocator/observe/owns.h"
 #include "allocator/observe/pressure.h"
@@ -57,9 +56,7 @@ void *hak_realloc_in_place(void *ptr, size_t size) {
   if (HAK_GUARDED) return hak_guarded_realloc_in_place(ptr, size);
   const size_t usable = hak_entry_usable(ptr);
   if (usable > HAK_TINY_MAX && size > HAK_TINY_MAX) {
-    void *resized = HAK_PROF ? hak_sampled_resize(ptr, size, false, __builtin_return_address(0))
-                             : hak_large_resize(ptr, size, false);
-    if (resized != NULL) return ptr;
+    if (hak_resize_large(ptr, usable, size, false, __builtin_return_address(0)) != NULL) return ptr;
   }
   return size <= usable ? ptr : NULL;
 }

@@ -62,11 +62,13 @@ static size_t release_all(size_t keep_bytes, bool barrier, bool refused) {
 
 size_t hak_release_all(size_t keep_bytes) { return release_all(keep_bytes, true, false); }
 
-void hak_release_for(size_t size) {
-  const bool own_limit = hak_limit_refused();
-  if (HAK_GUARDED && !own_limit) hak_held_refused(size, hak_commit_now());
-  release_all(0, own_limit && size <= hak_commit_now(), true);
+static void release_for(size_t size, bool near_limit) {
+  if (HAK_GUARDED && !near_limit) hak_held_refused(size, hak_commit_now());
+  release_all(0, near_limit && size <= hak_commit_now(), true);
   // What other threads return at this moment was not there to be returned.
   hak_pool_settle();
   hak_limit_purged(size);
 }
+
+void hak_release_for(size_t size) { release_for(size, hak_limit_refused()); }
+void hak_release_near_limit(size_t size) { release_for(size, true); }

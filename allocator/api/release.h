@@ -16,6 +16,8 @@ size_t hak_release_all(size_t keep_bytes);
 // The same before a request of `size` bytes is refused. Asks for a barrier on all threads only if a memory limit
 // refuses the request and the heap's own memory could make way for it: a sandbox may forbid the call.
 void hak_release_for(size_t size);
+// The same where it was a limit that refused.
+void hak_release_near_limit(size_t size);
 
 HAK_C_END
 

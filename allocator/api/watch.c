@@ -102,7 +102,8 @@ static HAK_ATOMIC(uint64_t) reclaim_ms;
 // One thread at a time does the reclaim work; the others return the memory of their own heaps.
 static void do_slice(struct hak_heap *heap, uint64_t now) {
   const uint64_t last = atomic_load_explicit(&reclaim_ms, memory_order_relaxed);
-  if (now - last < WORK_MS) {
+  // Another thread's `now` may be later.
+  if (now < last || now - last < WORK_MS) {
     hak_reclaim_own(heap, now);
     return;
   }

@@ -3,6 +3,7 @@
 // Purges pages of slabs that are partly in use: passes in slices, and the trickle.
 #include "allocator/heap/page_purge.h"
 
+#include "allocator/heap/idle_cache_state.h"
 #include "allocator/os/atomic.h"
 #include "allocator/policy/config.h"
 #include "allocator/policy/refusal.h"
@@ -39,7 +40,8 @@ static bool is_idle(struct hak_slab *slab, const struct slice *slice) {
     slab->seen_free = free_count;
     slab->seen_ms = (uint32_t)slice->now;
   }
-  return (uint32_t)slice->now - slab->seen_ms >= slice->deadline_ms;
+  const uint32_t still_ms = (uint32_t)slice->now - slab->seen_ms;
+  return still_ms >= slice->deadline_ms && still_ms < UINT32_MAX - HAK_IDLE_SKEW_MS;
 }
 static_assert(HAK_SLAB_BLOCKS_MAX < UINT16_MAX, "seen_free holds every count, and one that is none");
 

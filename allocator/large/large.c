@@ -9,6 +9,7 @@
 #include "allocator/pages/colour.h"
 #include "allocator/pages/page_heap.h"
 #include "allocator/pages/page_map.h"
+#include "allocator/slab/slab_map.h"
 #include "allocator/slab/slab_release.h"
 
 // ---- Runs for requests ----------------------------------------------------------------------------
@@ -34,7 +35,8 @@ static uint8_t tag_of(const struct fit *fit) {
   return fit->class_id < HAK_MEDIUM_COUNT ? hak_medium_tag(fit->class_id) : 0;
 }
 
-static bool is_too_large(size_t size) { return size > PTRDIFF_MAX - hak_os_page_size() - HAK_COLOUR_BYTES; }
+// No memory need be returned for a request that can never succeed.
+static bool is_too_large(size_t size) { return size >= HAK_ADDRESS_SPACE; }
 
 // From this size on, a block that is requested zeroed may stay mostly untouched.
 #define SPARSE_BYTES ((size_t)1024 * 1024)

@@ -103,11 +103,18 @@ uint64_t hak_free_runs_dirty(void) { return atomic_load_explicit(&pages.dirty, m
 
 // ---- Queue --------------------------------------------------------------------------------------
 
-static void enqueue(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) {
+// Whether the queue stays in order with the run behind this one.
+static bool belongs_behind(const struct hak_run *run, const struct hak_run *older) {
+  return older->freed_ms <= run->freed_ms && (older->newer == NULL || run->freed_ms <= older->newer->freed_ms);
+}
+
+// `hint`: a run of the queue, or NULL.
+static void enqueue(struct hak_run *run, struct hak_run *hint) HAK_REQUIRES(hak_mapping_mutex) {
   // Usually the run goes behind the newest one. If a part of an old run was returned, the rest goes in front of the
-  // oldest one. In other cases it goes where its time belongs.
+  // oldest one, and if a part was taken, where the run was. In other cases it goes where its time belongs.
   const bool is_oldest = pages.oldest != NULL && run->freed_ms <= pages.oldest->freed_ms;
   struct hak_run *older = is_oldest ? NULL : pages.newest;
+  if (!is_oldest && hint != NULL && belongs_behind(run, hint)) older = hint;
   while (older != NULL && older->freed_ms > run->freed_ms) older = older->older;
   run->older = older;
   run->newer = older != NULL ? older->newer : pages.oldest;
@@ -146,7 +153,11 @@ struct hak_run *hak_run_free_after(const struct hak_run *run) {
 
 void hak_run_take_out(struct hak_run *run) {
   hak_run_index_remove(&pages.index, run);
-  if (run->dirty != 0) dequeue(run);
+  if (run->dirty != 0) {
+    dequeue(run);
+  } else {
+    run->older = NULL;
+  }
   add(&pages.bytes, 0 - (uint64_t)run->size);
   add(&pages.dirty, 0 - (uint64_t)run->dirty);
   run->state = HAK_RUN_TRANSIT;
@@ -162,7 +173,8 @@ static void absorb(struct hak_run *run, struct hak_run *free) HAK_REQUIRES(hak_m
   hak_run_drop(free);
 }
 
-void hak_run_make_free(struct hak_run *run, uint64_t since) {
+// `older`: as for enqueue.
+static void make_free(struct hak_run *run, uint64_t since, struct hak_run *older) HAK_REQUIRES(hak_mapping_mutex) {
   run->freed_ms = run->dirty != 0 ? since : 0;
   struct hak_run *before = hak_run_free_before(run->start);
   struct hak_run *after = hak_run_free_after(run);
@@ -171,9 +183,23 @@ void hak_run_make_free(struct hak_run *run, uint64_t since) {
   hak_page_map_set_run(run->start, run->size, run);
   run->state = HAK_RUN_FREE;
   hak_run_index_insert(&pages.index, run);
-  if (run->dirty != 0) enqueue(run);
+  if (run->dirty != 0) enqueue(run, older);
   add(&pages.bytes, run->size);
   add(&pages.dirty, run->dirty);
+}
+
+void hak_run_make_free(struct hak_run *run, uint64_t since) { make_free(run, since, NULL); }
+
+struct hak_run *hak_run_cut(struct hak_run *run, char *at, size_t size) {
+  const uint64_t since = run->freed_ms;
+  struct hak_run *const older = run->older;  // Still in the queue.
+  if (at != run->start) {
+    struct hak_run *head = run;
+    run = hak_run_split(head, (size_t)(at - head->start));
+    make_free(head, since, older);
+  }
+  if (run->size != size) make_free(hak_run_split(run, size), since, older);
+  return run;
 }
 
 static bool has_room(const struct hak_run *run, size_t size, size_t align) {

@@ -36,6 +36,9 @@ void hak_run_for_each(void (*visit)(const struct hak_run *run, void *context), v
 void hak_run_make_free(struct hak_run *run, uint64_t since) HAK_REQUIRES(hak_mapping_mutex);
 // Takes a free run out of tree and queue; its state is then HAK_RUN_TRANSIT.
 void hak_run_take_out(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex);
+// Cuts `size` bytes at `at` out of a run that was taken out since the lock was last acquired. The other parts become
+// free again, as old as the run and in its place in the queue. After hak_run_reserve(2).
+struct hak_run *hak_run_cut(struct hak_run *run, char *at, size_t size) HAK_REQUIRES(hak_mapping_mutex);
 // The smallest, lowest free run that has `size` bytes at a multiple of `align`; NULL: there is none. If very many runs
 // are large enough but badly aligned, it may return a run that is larger by the alignment.
 struct hak_run *hak_run_find(size_t size, size_t align) HAK_REQUIRES(hak_mapping_mutex);

@@ -347,14 +347,8 @@ TEST_F(FreeRuns, AgreesWithAModelOfPages) {
       ASSERT_EQ(run->start, At(best));
       ASSERT_EQ(run->size, best_length * kPage);
       const size_t first = (best + align - 1) / align * align;
-      const uint64_t since = run->freed_ms;
       hak_run_take_out(run);
-      if (first != best) {
-        hak_run *head = run;
-        run = hak_run_split(head, (first - best) * kPage);
-        hak_run_make_free(head, since);
-      }
-      if (run->size != count * kPage) hak_run_make_free(hak_run_split(run, count * kPage), since);
+      run = hak_run_cut(run, At(first), count * kPage);
       const auto begin = pages.begin() + static_cast<std::ptrdiff_t>(first);
       ASSERT_EQ(run->dirty,
                 static_cast<size_t>(std::count(begin, begin + static_cast<std::ptrdiff_t>(count), kFreeDirty)) * kPage);

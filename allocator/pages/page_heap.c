@@ -10,6 +10,7 @@
 #include "allocator/pages/mapping_lock.h"
 #include "allocator/pages/page_map.h"
 #include "allocator/pages/run_ground.h"
+#include "allocator/pages/run_move.h"
 #include "allocator/pages/run_release.h"
 #include "allocator/policy/memory_limit.h"
 
@@ -98,18 +99,6 @@ static void tag_block(const struct hak_run *run, uint32_t tag) {
 
 // ---- Taking -------------------------------------------------------------------------------------
 
-// Cuts `size` bytes at `at` out of a run in transit; the other parts become free again. After hak_run_reserve(2).
-static struct hak_run *cut(struct hak_run *run, char *at, size_t size) HAK_REQUIRES(hak_mapping_mutex) {
-  const uint64_t since = run->freed_ms;
-  if (at != run->start) {
-    struct hak_run *head = run;
-    run = hak_run_split(head, (size_t)(at - head->start));
-    hak_run_make_free(head, since);
-  }
-  if (run->size != size) hak_run_make_free(hak_run_split(run, size), since);
-  return run;
-}
-
 // The part of a run that takes memory when `size` bytes at `at` are touched: these bytes, and the rest of the huge
 // pages at both ends that belongs to the run.
 static struct hak_range touched_part(const struct hak_run *run, char *at, size_t size) {
@@ -152,7 +141,7 @@ static struct hak_run *reuse(size_t size, size_t align) HAK_REQUIRES(hak_mapping
   if (run == NULL) return NULL;
   char *const at = (char *)hak_round_up((uintptr_t)run->start, align);
   if (!take_out(run, at, size)) return NULL;
-  run = cut(run, at, size);
+  run = hak_run_cut(run, at, size);
   hak_run_release_dip();
   return run;
 }
@@ -267,7 +256,7 @@ static bool grow_in_place(struct hak_run *run, size_t more) HAK_REQUIRES(hak_map
   struct hak_run *after = hak_run_free_after(run);
   if (after == NULL || after->size < more) return false;
   if (!take_out(after, after->start, more)) return false;
-  after = cut(after, after->start, more);
+  after = hak_run_cut(after, after->start, more);
   run->stained = run->stained && after->dirty == more;
   hak_run_drop(after);
   run->size += more;
@@ -285,6 +274,8 @@ static bool grow_in_place(struct hak_run *run, size_t more) HAK_REQUIRES(hak_map
 static bool move_pages(struct hak_run *run, struct hak_run *target) HAK_REQUIRES(hak_mapping_mutex) {
   char *const old = run->start;
   const size_t bytes_before = run->size;
+  struct hak_run_parts parts;
+  if (!hak_run_find_parts(run, &parts)) return false;
   // The records of the old addresses are removed before the call: as soon as the pages have left, another thread may
   // get these addresses.
   const uint32_t tag = get_tag(old);
@@ -292,18 +283,18 @@ static bool move_pages(struct hak_run *run, struct hak_run *target) HAK_REQUIRES
   hak_run_ground_forget(old, bytes_before);
   run->state = HAK_RUN_LEAVING;
   const bool out = hak_mapping_step_out();
-  const bool moved = hak_os_move_onto(old, bytes_before, target->start, target->size);
+  const size_t moved = hak_run_move_parts(old, &parts, target);
   hak_mapping_step_in(out);
-  target->dirty = moved ? 0 : target->size;
-  hak_page_map_set_dirty(target->start, target->size, !moved);
-  if (!moved) {
+  target->dirty = moved == 0 ? target->size : 0;
+  hak_page_map_set_dirty(target->start, target->size, moved != bytes_before);
+  if (moved == 0) {
     run->state = HAK_RUN_TRANSIT;
     hak_run_ground_remember(old, bytes_before);
     hak_page_map_set_run(old, bytes_before, run);
     set_tag(old, tag);
     return false;
   }
-  hak_commit_sub(bytes_before);
+  hak_run_note_advice(&parts, target, moved);
   run->start = target->start;
   run->size = target->size;
   hak_run_drop(target);
@@ -339,17 +330,26 @@ static bool move(struct hak_run *run, size_t new_size) HAK_REQUIRES(hak_mapping_
   count_out(run);
   run->state = HAK_RUN_TRANSIT;  // No other thread resizes or frees it meanwhile.
   run->stained = false;          // Pages that leave have no dirty bit.
-  struct hak_run *target = reuse_or_map(new_size, hak_os_page_size(), false);
+  // Pages that move are needed once, so their share of the limit is the target's. For a copy there must be room for
+  // both.
+  bool lent = bytes_before > COPY_BYTES_MAX;
+  struct hak_run *target = lent ? NULL : reuse_or_map(new_size, hak_os_page_size(), false);
+  if (target == NULL) {
+    lent = true;
+    hak_commit_sub(bytes_before);
+    target = reuse_or_map(new_size, hak_os_page_size(), false);
+  }
   bool moved = false;
   if (target != NULL) {
-    const bool may_copy = bytes_before <= COPY_BYTES_MAX;
-    moved = (!may_copy || target->dirty < bytes_before / 2) && move_pages(run, target);
-    if (!moved && may_copy) {
+    moved = (lent || target->dirty < bytes_before / 2) && move_pages(run, target);
+    if (moved && !lent) hak_commit_sub(bytes_before);
+    if (!moved && !lent) {
       copy_pages(run, target);
       moved = true;
     }
     if (!moved) hak_run_make_free(target, hak_os_now_ms());
   }
+  if (lent && !moved) hak_commit_add(bytes_before);
   run->state = HAK_RUN_LIVE;
   count_in(run);
   return moved;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <string.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "allocator/os/fault.h"
@@ -164,6 +165,40 @@ TEST_F(PageHeap, SmallBlocksDoNotMove) {
   EXPECT_EQ(Resize(block, 64 * kPage, true), nullptr);
   EXPECT_EQ(SizeOf(block), 4 * kPage);
   for (char *taken : {block, wall}) ASSERT_TRUE(Give(taken));
+}
+
+// Pages behind it were returned, so the block's last chunk is in small pages: two mappings of the kernel.
+TEST_F(PageHeap, ABlockInTwoMappingsMoves) {
+  hak_config.huge_pages = HAK_HUGE_PAGES_ON;
+  for (const uint64_t failing : {0u, 1u, 2u}) {
+    constexpr size_t kSize = 21 * kMiB;
+    char *block = Take(kSize);
+    memset(block, 'x', kSize);
+    char *behind = Take(kMiB / 2);
+    memset(behind, 'y', kMiB / 2);
+    char *wall = Take(kMiB);
+    ASSERT_TRUE(Give(behind));
+    EXPECT_GE(hak_page_heap_trim(), kMiB / 2);
+    const FaultPlan plan(failing != 0 ? HAK_FAULT_REMAP : 0, failing, 1);
+    char *moved = Resize(block, 40 * kMiB, true);
+    // A block of this size is copied by the caller if not even its first part moves.
+    if (failing == 1) {
+      ASSERT_EQ(moved, nullptr);
+      moved = block;
+    } else {
+      ASSERT_NE(moved, nullptr) << failing;
+      EXPECT_NE(moved, block);
+      EXPECT_EQ(SizeOf(moved), 40 * kMiB);
+    }
+    EXPECT_EQ(std::count(moved, moved + kSize, 'x'), static_cast<std::ptrdiff_t>(kSize)) << failing;
+    EXPECT_STREQ(hak_page_heap_verify(), nullptr);
+    if (moved != block) {
+      EXPECT_FALSE(IsMapped(block, kSize)) << failing;
+    }
+    EXPECT_TRUE(Give(moved));
+    EXPECT_TRUE(Give(wall));
+    hak_page_heap_trim();
+  }
 }
 
 TEST_F(PageHeap, AMoveThatFailsChangesNothing) {

@@ -364,6 +364,26 @@ TEST_F(PageHeap, AnUnmapAndADecommitThatFailKeepTheMemoryAndSayIt) {
   EXPECT_FALSE(IsMapped(block, kPage));
 }
 
+TEST_F(PageHeap, ARunThatIsRefusedCountsNothingAsReturned) {
+  char *first = Take(4 * kMiB);
+  char *second = Take(4 * kMiB);
+  ASSERT_EQ(second, first + 4 * kMiB);
+  {
+    const FaultPlan plan(HAK_FAULT_UNMAP);
+    EXPECT_TRUE(Give(second));
+    EXPECT_EQ(hak_page_heap_trim(), 4 * kMiB);
+  }
+  EXPECT_TRUE(Give(first));
+  EXPECT_EQ(hak_page_heap_free_memory(), 4 * kMiB);  // half of the run
+  {
+    const FaultPlan plan(HAK_FAULT_UNMAP | HAK_FAULT_DECOMMIT);
+    EXPECT_EQ(hak_page_heap_trim(), 0u);
+    EXPECT_STREQ(hak_page_heap_verify(), nullptr);
+  }
+  EXPECT_GE(hak_page_heap_trim(), 4 * kMiB);
+  EXPECT_EQ(hak_page_heap_free_memory(), 0u);
+}
+
 TEST_F(PageHeap, AnUnmapThatFailsInTheMiddleKeepsTheRest) {
   char *block = Take(40 * kMiB);
   memset(block, 9, 40 * kMiB);

@@ -99,6 +99,11 @@ static bool give_addresses(struct hak_run *run) HAK_REQUIRES(hak_mapping_mutex) 
   return false;
 }
 
+// The bytes of memory that were returned from a run that had `before`. After give_addresses it may count as more.
+static size_t returned(size_t before, const struct hak_run *run) {
+  return before > run->dirty ? before - run->dirty : 0;
+}
+
 // Unmaps the free run, if any, that begins where addresses were unmapped and ends where the page heap has nothing, if
 // it holds hardly any memory. At the heap's end it would keep the heap from growing where the unmapped addresses were.
 // Returns the bytes that were returned.
@@ -120,7 +125,7 @@ static size_t give_back(struct hak_run *run, bool with_addresses) HAK_REQUIRES(h
   const char *const end = hak_run_end(run);
   if (with_addresses && give_addresses(run)) return before + give_remnant(end);
   if (run->dirty != 0) give_memory(run);
-  const size_t bytes = before - run->dirty;
+  const size_t bytes = returned(before, run);
   hak_run_make_free(run, since);
   return bytes;
 }
@@ -171,15 +176,8 @@ static struct hak_range last_chunks(char *start, size_t size, size_t most) HAK_R
 // hak_run_reserve(2).
 static size_t give_part(struct hak_run *run, struct hak_range part, bool with_addresses)
     HAK_REQUIRES(hak_mapping_mutex) {
-  const uint64_t since = run->freed_ms;
   hak_run_take_out(run);
-  if (part.start != run->start) {
-    struct hak_run *head = run;
-    run = hak_run_split(head, (size_t)(part.start - head->start));
-    hak_run_make_free(head, since);
-  }
-  if (run->size != part.size) hak_run_make_free(hak_run_split(run, part.size), since);
-  return give_back(run, with_addresses);
+  return give_back(hak_run_cut(run, part.start, part.size), with_addresses);
 }
 
 // The most free runs that one search for whole chunks checks.
@@ -306,7 +304,7 @@ static void trim_run(struct trim *trim, struct hak_run *run, bool with_addresses
     trim->bytes += before;
   } else {
     if (run->dirty != 0) give_memory(run);
-    trim->bytes += before - run->dirty;
+    trim->bytes += returned(before, run);
     if (run->dirty == 0 && !with_addresses) {
       // Not found again. What waits here is lost in the child of a fork, and to other requests until the end.
       hak_run_make_free(run, 0);

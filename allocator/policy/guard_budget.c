@@ -14,9 +14,15 @@ static uint64_t allowed = HAK_OS_MAPPING_LIMIT_DEFAULT;
 static uint64_t budget = BUDGET_OF(HAK_OS_MAPPING_LIMIT_DEFAULT);
 // Relaxed: a count that orders nothing; it is exact because one instruction changes it.
 static HAK_ATOMIC(uint64_t) used;
-enum { UNUSED_YET, USED_UP, TOLD };
+enum { NO_NEWS, USED_UP, REFUSED, TOLD };
 // Relaxed: exactly one thread tells the operator, and it does not matter which.
 static HAK_ATOMIC(uint32_t) news;
+
+static void note(uint32_t what) {
+  uint32_t before = NO_NEWS;
+  // Relaxed: see above.
+  atomic_compare_exchange_strong_explicit(&news, &before, what, memory_order_relaxed, memory_order_relaxed);
+}
 
 uint64_t hak_guard_budget_of(uint64_t limit) { return BUDGET_OF(limit); }
 
@@ -32,9 +38,7 @@ bool hak_guard_budget_take(uint64_t mappings, uint64_t leave) {
   uint64_t now = hak_guard_budget_used();
   do {
     if (HAK_UNLIKELY(now + mappings + leave > budget)) {
-      uint32_t before = UNUSED_YET;
-      // Relaxed: see above.
-      atomic_compare_exchange_strong_explicit(&news, &before, USED_UP, memory_order_relaxed, memory_order_relaxed);
+      note(USED_UP);
       return false;
     }
     // Relaxed: see above.
@@ -45,21 +49,28 @@ bool hak_guard_budget_take(uint64_t mappings, uint64_t leave) {
 
 void hak_guard_budget_give(uint64_t mappings) { atomic_fetch_sub_explicit(&used, mappings, memory_order_relaxed); }
 
+void hak_guard_budget_refused(void) { note(REFUSED); }
+
 static HAK_COLD void tell(void) {
-  uint32_t before = USED_UP;
   // Relaxed: see above.
-  if (!atomic_compare_exchange_strong_explicit(&news, &before, TOLD, memory_order_relaxed, memory_order_relaxed))
-    return;
+  const uint32_t what = atomic_exchange_explicit(&news, TOLD, memory_order_relaxed);
+  if (what == TOLD) return;
   struct hak_line line;
   hak_line_begin(&line);
-  hak_line_text(&line, "hakmem: guard pages take ");
-  hak_line_number(&line, (int64_t)hak_guard_budget_used());
-  hak_line_text(&line, " of the ");
-  hak_line_number(&line, (int64_t)allowed);
-  hak_line_text(&line, " mappings that vm.max_map_count allows: from now on blocks may go without them");
+  if (what == USED_UP) {
+    hak_line_text(&line, "hakmem: guard pages take ");
+    hak_line_number(&line, (int64_t)hak_guard_budget_used());
+    hak_line_text(&line, " of the ");
+    hak_line_number(&line, (int64_t)allowed);
+    hak_line_text(&line, " mappings that vm.max_map_count allows");
+  } else {
+    hak_line_text(&line, "hakmem: the kernel has refused a guard page");
+  }
+  hak_line_text(&line, ": from now on blocks may go without them");
   hak_line_write(&line);
 }
 
 void hak_guard_budget_tell(void) {
-  if (HAK_UNLIKELY(atomic_load_explicit(&news, memory_order_relaxed) == USED_UP)) tell();
+  const uint32_t what = atomic_load_explicit(&news, memory_order_relaxed);
+  if (HAK_UNLIKELY(what != NO_NEWS && what != TOLD)) tell();
 }

@@ -2,7 +2,8 @@
 //
 // Guard budget: how many of the mappings that the kernel allows a process (vm.max_map_count) guard pages may use. All
 // kinds of guards share it. At least a quarter is left to the program and an eighth to the allocator's own memory.
-// Beyond the budget blocks get no guards, and the operator is told once. Unmapping a guard returns its share.
+// Beyond the budget, and where the kernel refuses, blocks get no guards, and the operator is told once. Unmapping a
+// guard returns its share.
 //
 // Thread-safe, no lock.
 #ifndef HAKMEM_POLICY_GUARD_BUDGET_H_
@@ -27,13 +28,16 @@ void hak_guard_budget_init(uint64_t limit);
 // not be created.
 bool hak_guard_budget_take(uint64_t mappings, uint64_t leave);
 void hak_guard_budget_give(uint64_t mappings);
+// Call it when the kernel has refused a guard and a block goes without it.
+void hak_guard_budget_refused(void);
 // The part of the budget that guard pages of slabs leave to blocks between guards: a quarter.
 uint64_t hak_guard_budget_reserve(void);
 
 // Mappings that guards use now. Relaxed: a statistic.
 uint64_t hak_guard_budget_used(void);
 
-// Tells the operator, once, after the budget was used up. Writes to stderr, so the caller must hold no lock.
+// Tells the operator, once, after the budget was used up or the kernel has refused a guard. Writes to stderr, so the
+// caller must hold no lock.
 void hak_guard_budget_tell(void);
 
 HAK_C_END

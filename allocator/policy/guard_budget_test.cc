@@ -10,6 +10,24 @@
 
 namespace {
 
+// In a process of its own, because each tells once, and first, while there is nothing to tell.
+void TellOfARefusal() {
+  hak_guard_budget_tell();
+  for (int i = 0; i < 3; ++i) {
+    hak_guard_budget_refused();
+    hak_guard_budget_tell();
+  }
+  hak_guard_budget_init(0);
+  hak_guard_budget_take(1, 0);
+  hak_guard_budget_tell();
+  _exit(0);
+}
+
+TEST(GuardBudget, TellsOfARefusalByTheKernelOnce) {
+  EXPECT_EXIT(TellOfARefusal(), testing::ExitedWithCode(0),
+              "^hakmem: the kernel has refused a guard page: from now on blocks may go without them\n$");
+}
+
 TEST(GuardBudget, LeavesAQuarterAndMore) {
   for (const uint64_t limit : {uint64_t{0}, uint64_t{1}, uint64_t{7}, uint64_t{1000}, uint64_t{65530},
                                uint64_t{1048576}, uint64_t{2147483647}}) {
@@ -66,6 +84,8 @@ TEST(GuardBudget, TellsOnce) {
   EXPECT_EQ(testing::internal::GetCapturedStderr(),
             "hakmem: guard pages take 10 of the 16 mappings that vm.max_map_count allows: from now on blocks may go "
             "without them\n");
+  hak_guard_budget_refused();
+  hak_guard_budget_tell();
   hak_guard_budget_give(hak_guard_budget_used());
 }
 

@@ -48,7 +48,7 @@ uint64_t hak_commit_now(void);
 
 // Whether `more` bytes may be committed now. False: the caller must behave as if the kernel had refused.
 bool hak_limit_admit(uint64_t more);
-// Whether it was hak_limit_admit that has refused the calling thread since this was last asked.
+// Whether hak_limit_admit has refused the calling thread since this was last asked.
 bool hak_limit_refused(void);
 // Whether the soft limit does not hold for the calling thread's next growth: while a request is tried again after
 // memory was returned for it. Otherwise it would fail where other threads took the room meanwhile, or where it takes

@@ -141,7 +141,9 @@ bool hak_reclaim_step(struct hak_heap *mine, uint64_t now) {
   if (!has_others(mine)) return worked;
   if (grew && HAK_SETTING(idle_slabs)) return visit_step(mine, now, GROWTH_VISITS) || worked;
   if (now < atomic_load_explicit(&next_visit_ms, memory_order_relaxed)) return worked;
-  const uint64_t pause = 1 + HAK_SETTING(idle_cache_ms) / 4 / hak_heap_threads();
+  // The last of the others may have ended meanwhile.
+  const uint64_t threads = hak_heap_threads();
+  const uint64_t pause = 1 + HAK_SETTING(idle_cache_ms) / 4 / (threads != 0 ? threads : 1);
   atomic_store_explicit(&next_visit_ms, now + (pause < VISIT_MS_MOST ? pause : VISIT_MS_MOST), memory_order_relaxed);
   return visit_step(mine, now, 1) || worked;
 }

@@ -17,6 +17,7 @@ static bool raise_at(char *start, size_t bytes) {
   if (!hak_guard_budget_take(HAK_GUARD_PAGE, hak_guard_budget_reserve())) return false;
   if (!hak_os_protect(start, bytes)) {
     hak_guard_budget_give(HAK_GUARD_PAGE);
+    hak_guard_budget_refused();
     return false;
   }
   set_count(hak_slab_guard_count() + 1);

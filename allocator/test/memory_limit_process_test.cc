@@ -235,6 +235,27 @@ int Apart() {
   return 0;
 }
 
+// A block of three quarters of the limit grows by an eighth of the limit: there is no room for a copy.
+int Grow() {
+  constexpr size_t kBefore = kLimit / 4 * 3;
+  constexpr size_t kAfter = kBefore + kLimit / 8;
+  auto *block = static_cast<unsigned char *>(hak_malloc(kBefore));
+  if (block == nullptr) return 2;
+  memset(block, 5, kBefore);
+  auto *grown = static_cast<unsigned char *>(hak_realloc(block, kAfter));
+  Print("grown", grown != nullptr);
+  if (grown != nullptr) block = grown;
+  Print("kept", static_cast<uint64_t>(std::count(block, block + kBefore, 5)) == kBefore);
+  if (grown != nullptr) memset(block, 5, kAfter);
+  Print("committed", Stats().committed_bytes);
+  errno = kErrnoBefore;
+  Print("refused", hak_realloc(block, kLimit + 1) == nullptr && errno == ENOMEM);
+  Print("in_place_refused", hak_realloc_in_place(block, kLimit + 1) == nullptr);
+  hak_free(block);
+  PrintEnd();
+  return 0;
+}
+
 // ---- In the test --------------------------------------------------------------------------------
 
 class MemoryLimit : public testing::Test {
@@ -296,6 +317,20 @@ TEST_F(MemoryLimit, PagesThatWentBackAreNotCommitted) {
   EXPECT_LE(NumberOf(outcome.out, "committed_trimmed") + NumberOf(outcome.out, "purged"), kLimit + kSlack) << outcome;
 }
 
+#if defined(HAK_PROFILE_STANDARD)
+// OBSERVE and HARDENED copy each large block that grows.
+TEST_F(MemoryLimit, ABlockGrowsWhereThereIsNoRoomForACopy) {
+  const Outcome outcome = Run({"--child=grow"});
+  EXPECT_EQ(NumberOf(outcome.out, "grown"), 1U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "kept"), 1U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "refused"), 1U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "in_place_refused"), 1U) << outcome;
+  EXPECT_LE(NumberOf(outcome.out, "committed"), kLimit) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "live"), 0U) << outcome;
+  EXPECT_EQ(NumberOf(outcome.out, "verifies"), 1U) << outcome;
+}
+#endif
+
 TEST_F(MemoryLimit, IsNoneByDefault) {
   const Outcome outcome = Run({"--child=alone", "30000"}, 0);
   EXPECT_EQ(NumberOf(outcome.out, "good"), 1U) << outcome;
@@ -330,6 +365,7 @@ int main(int argc, char **argv) {
   if (argc == 2 && strcmp(argv[1], "--child=together") == 0) return hak_test::Together();
   if (argc == 2 && strcmp(argv[1], "--child=apart") == 0) return hak_test::Apart();
   if (argc == 2 && strcmp(argv[1], "--child=pages") == 0) return hak_test::AfterPagesWentBack();
+  if (argc == 2 && strcmp(argv[1], "--child=grow") == 0) return hak_test::Grow();
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
 }

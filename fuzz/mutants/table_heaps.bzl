@@ -214,8 +214,8 @@ HEAP_MUTANTS = [
     {
         "name": "page_purge_a_tick_late",
         "file": "allocator/heap/page_purge.c",
-        "old": "slab->seen_ms >= slice->deadline_ms",
-        "new": "slab->seen_ms > slice->deadline_ms",
+        "old": "still_ms >= slice->deadline_ms",
+        "new": "still_ms > slice->deadline_ms",
         "kind": "fence-post",
         "breaks": "pages stay a tick longer than their deadline",
         "killer": "//allocator/heap:page_purge_test",

@@ -2,6 +2,7 @@
 //
 // Large blocks of OBSERVE and HARDENED: the system calls for their guards, kernels without guards in the page table,
 // and threads that make all calls at once.
+#include <errno.h>
 #include <gtest/gtest.h>
 #include <hakmem/hakmem.h>
 #include <linux/filter.h>
@@ -41,19 +42,23 @@ uint64_t Calls() {
 constexpr unsigned kInstall = 102;
 constexpr unsigned kRemove = 103;
 
-// From now on this advice has this result and no effect in the calling thread. False: no filter can be set here.
-bool AnswerAdviceWith(unsigned advice, unsigned error) {
-  sock_filter program[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, advice, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  sock_fprog all = {.len = sizeof program / sizeof *program, .filter = program};
+// From now on these calls with this third argument have this result and no effect in the calling thread. False: no
+// filter can be set here.
+bool AnswerWith(unsigned error, const std::vector<unsigned> &calls, unsigned third) {
+  std::vector<sock_filter> program = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
+  for (const unsigned call : calls) {
+    program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 4));
+    program.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])));
+    program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, third, 0, 1));
+    program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error));
+    program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+  }
+  program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+  sock_fprog all = {.len = static_cast<unsigned short>(program.size()), .filter = program.data()};
   return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &all) == 0;
 }
+
+bool AnswerAdviceWith(unsigned advice, unsigned error) { return AnswerWith(error, {SYS_madvise}, advice); }
 
 // Checks blocks of many sizes: the pages around them are inaccessible, and so are freed blocks. Returns what is wrong,
 // or 0.
@@ -197,6 +202,33 @@ TEST(Guards, LeaveAddressesToOthersWhereTheyAreShort) {
     return others != MAP_FAILED ? 0 : 4;
   });
   EXPECT_EQ(outcome.exit_code, 0) << outcome;
+}
+
+// Three blocks of this size where the kernel refuses to change pages, as in a program that has nearly as many mappings
+// as the kernel allows.
+int UseWhereGuardsAreRefused(size_t size) {
+  hak_free(New(100));
+  if (!AnswerWith(ENOMEM, {SYS_mprotect, SYS_mmap}, PROT_NONE)) return 100;
+  for (int i = 0; i < 3; i++) {
+    char *const block = New(size);
+    if (block == nullptr) return 3;
+    memset(block, 1, size);
+    hak_free(block);
+  }
+  return hak_heap_verify() ? 0 : 4;
+}
+
+TEST(Guards, ALineSaysThatTheKernelRefusesThem) {
+  std::vector<size_t> sizes = {size_t{1} << 20};
+#ifdef HAK_PROFILE_HARDENED
+  sizes.push_back(5000);  // of a slab that has a guard
+#endif
+  for (const size_t size : sizes) {
+    const Outcome outcome = RunForked([size] { return UseWhereGuardsAreRefused(size); });
+    if (outcome.exit_code == 100) GTEST_SKIP() << "no filter can be set here";
+    EXPECT_EQ(outcome.exit_code, 0) << size << outcome;
+    EXPECT_EQ(outcome.err, "hakmem: the kernel has refused a guard page: from now on blocks may go without them\n");
+  }
 }
 
 TEST(Guards, AreTheChildsOfAForkToo) {

@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 
 #include <atomic>
+#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -189,7 +190,35 @@ int Mistaken() {
   return 0;
 }
 
+// The most memory that the process has had.
+uint64_t PeakBytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind("VmHWM:", 0) == 0) return strtoull(line.c_str() + 6, nullptr, 10) * 1024;
+  }
+  return 0;
+}
+
+// A block that is larger than the limit grows in steps.
+int Grown() {
+  size_t size = 60 * kMib;
+  char *block = static_cast<char *>(hak_malloc(size));
+  memset(block, 1, size);
+  for (int step = 0; step < 4; ++step, size += 2 * kMib) {
+    block = static_cast<char *>(hak_realloc(block, size + 2 * kMib));
+    memset(block + size, 1, 2 * kMib);
+  }
+  Print("size", size);
+  Print("peak", PeakBytes());
+  Print("purges", Stats().limit_purges);
+  hak_free(block);
+  Print("failed", 0);
+  Print("verifies", hak_heap_verify());
+  return 0;
+}
+
 int Child(const std::string &name) {
+  if (name == "grown") return Grown();
   if (name == "mistaken") return Mistaken();
   if (name == "small") return Peak(SmallSizes());
   if (name == "large") return Peak(LargeSizes());
@@ -277,6 +306,16 @@ TEST(SoftLimitOfLiveBlocks, HoldsAfterAVeryLargeRequest) {
   EXPECT_GE(NumberOf(outcome.out, "after_mistake"), 8U) << outcome;
   EXPECT_GE(NumberOf(outcome.out, "after_peak"), 8U) << outcome;
 }
+
+#if defined(HAK_PROFILE_STANDARD)
+// OBSERVE and HARDENED copy each large block that grows.
+TEST(SoftLimitOfLiveBlocks, IsNoReasonToCopyABlock) {
+  const Outcome outcome = RunWith("grown", "32");
+  ExpectWorks(outcome);
+  EXPECT_GE(NumberOf(outcome.out, "purges"), 1U) << outcome;
+  EXPECT_LE(NumberOf(outcome.out, "peak"), NumberOf(outcome.out, "size") * 3 / 2) << outcome;
+}
+#endif
 
 }  // namespace
 }  // namespace hak_test

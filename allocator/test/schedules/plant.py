@@ -139,8 +139,8 @@ RACES = {
         ),
         (
             "LATE_CALL",
-            "const size_t bytes = before - run->dirty;\n  hak_run_make_free(run, since);\n  return bytes;",
-            "const size_t bytes = before - run->dirty;\n"
+            "const size_t bytes = returned(before, run);\n  hak_run_make_free(run, since);\n  return bytes;",
+            "const size_t bytes = returned(before, run);\n"
             "  char *const start = run->start;\n"
             "  const size_t size = run->size;\n"
             "  hak_run_make_free(run, since);\n"
