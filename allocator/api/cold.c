@@ -396,7 +396,10 @@ static void *move_block(void *block, size_t usable, size_t size) {
 
 // What hak_slow_realloc leaves: `usable` is the small block's size, or 0 for a large block; `size` is not 0.
 HAK_NOINLINE static void *change_size(void *block, size_t usable, size_t size) {
-  if (usable == 0) usable = large_usable(block);
+  if (usable == 0) {
+    if (HAK_PROF && HAK_UNLIKELY(hak_sampler_has_live()) && hak_sampled_serves(block, size)) return block;
+    usable = large_usable(block);
+  }
   if (HAK_UNLIKELY(size > PTRDIFF_MAX)) {
     errno = ENOMEM;
     return NULL;
@@ -430,6 +433,7 @@ HAK_COLD void *hak_slow_aligned_realloc(void *block, size_t align, size_t size) 
   if (block == NULL) return hak_slow_aligned(align, size);
   const size_t usable = hak_slow_usable(block);
   const bool is_aligned = ((uintptr_t)block & (align - 1)) == 0;
+  if (HAK_PROF && is_aligned && hak_sampler_has_live() && hak_sampled_serves(block, size)) return block;
   if (is_aligned && usable <= HAK_TINY_MAX) {
     if (hak_class_still_serves(usable, size)) return block;
   } else if (is_aligned && size > HAK_TINY_MAX) {

@@ -38,7 +38,7 @@ static void say(const char *first, const char *second, const char *third) {
   hak_line_text(&line, first);
   hak_line_text(&line, second);
   hak_line_text(&line, third);
-  hak_line_write(&line);
+  hak_line_offer(&line);
 }
 
 static bool has_samples(void) {

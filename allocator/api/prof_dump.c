@@ -201,7 +201,7 @@ static void tell(int error) {
   }
   hak_line_text(&line, ": ");
   hak_line_outside_text(&line, path);
-  hak_line_write(&line);
+  hak_line_offer(&line);
 }
 
 HAK_COLD int hak_prof_dump_or_tell(const char *pattern) {

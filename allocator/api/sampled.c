@@ -66,7 +66,17 @@ void *hak_sampled_take(size_t size, size_t align, bool zero, const void *caller)
   const int saved = errno;
   // An aligned small block takes a page; without an alignment it would begin at a colour, and take two.
   const bool plain = size <= HAK_TINY_MAX && align < HAK_CACHE_LINE;
-  void *block = hak_slow_large(size, plain ? HAK_CACHE_LINE : align, zero);
+  const size_t place = plain ? HAK_CACHE_LINE : align;
+  void *block;
+  if (hak_class_of_aligned(size, align) == HAK_CLASS_NONE) {
+    block = hak_slow_large(size, place, zero);
+  } else {
+    hak_thread_heap();  // Looks whether this thread's calls must still be watched.
+    // A block of the class can serve the request too, so no memory is returned for it, and nobody is told that it
+    // fails.
+    block = hak_large_alloc(size, place, zero, false);
+    if (block == NULL) block = hak_large_alloc(size, place, zero, true);
+  }
   if (block == NULL) {
     errno = saved;
     return NULL;
@@ -84,6 +94,13 @@ void *hak_sampled_note(void *block, size_t size, const void *caller) {
 
 void hak_sampled_forget(const void *block) {
   if (may_be_sampled(block)) hak_sampler_forget(block);
+}
+
+bool hak_sampled_serves(const void *block, size_t size) {
+  struct hak_live_sample sample;
+  if (HAK_GUARDED || !may_be_sampled(block) || !hak_sampler_find(block, &sample)) return false;
+  return hak_class_is_tiny(sample.class_id) && hak_class_still_serves(hak_class_usable(sample.class_id), size) &&
+         size <= hak_large_usable(block);
 }
 
 void *hak_sampled_resize(void *block, size_t size, bool may_move, const void *caller) {

@@ -34,6 +34,10 @@ HAK_COLD void *hak_sampled_note(void *block, size_t size, const void *caller);
 // Call it before a block is freed that may be sampled: in STANDARD a large one, otherwise any.
 HAK_COLD void hak_sampled_forget(const void *block);
 
+// STANDARD. Whether realloc to `size` bytes leaves the block where it is because it is sampled and a block of its class
+// would stay: then it must, too. Otherwise sampled blocks would be lost among those that stay, and estimates too low.
+HAK_COLD bool hak_sampled_serves(const void *block, size_t size);
+
 // hak_large_resize for a block that may be sampled: the block of the old size is freed, and that of the new size counts
 // as allocated.
 HAK_NOINLINE void *hak_sampled_resize(void *block, size_t size, bool may_move, const void *caller);

@@ -260,7 +260,7 @@ struct sums {
   const char *fault;
 };
 
-static void check(const struct hak_run *run, void *context) HAK_REQUIRES(hak_mapping_mutex) {
+static HAK_COLD void check(const struct hak_run *run, void *context) HAK_REQUIRES(hak_mapping_mutex) {
   struct sums *sums = context;
   if (run->state == HAK_RUN_LEAVING || run->state == HAK_RUN_LOST) return;
   if (run->size == 0 || ((uintptr_t)run->start | run->size) % HAK_PAGE_SIZE != 0)
@@ -277,7 +277,7 @@ static void check(const struct hak_run *run, void *context) HAK_REQUIRES(hak_map
   sums->with_memory += run->dirty != 0;
 }
 
-const char *hak_free_runs_verify(void) {
+HAK_COLD const char *hak_free_runs_verify(void) {
   struct sums sums = {.fault = NULL};
   hak_run_for_each(check, &sums);
   if (sums.fault != NULL) return sums.fault;

@@ -325,7 +325,7 @@ static void copy_pages(struct hak_run *run, struct hak_run *target) HAK_REQUIRES
 }
 
 // Moves the run to new addresses of `new_size` bytes; steps out of the lock. False: nothing changed.
-static bool move(struct hak_run *run, size_t new_size) HAK_REQUIRES(hak_mapping_mutex) {
+static HAK_COLD bool move(struct hak_run *run, size_t new_size) HAK_REQUIRES(hak_mapping_mutex) {
   const size_t bytes_before = run->size;
   count_out(run);
   run->state = HAK_RUN_TRANSIT;  // No other thread resizes or frees it meanwhile.

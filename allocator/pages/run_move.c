@@ -8,17 +8,20 @@
 
 static size_t size_of(const struct hak_run_parts *parts) { return parts->all[parts->count - 1].end; }
 
+// What the chunk counts as: huge pages, small ones, or neither.
+static uint32_t advice_of(const char *address) {
+  const struct hak_chunk *chunk = hak_chunk_of(address);
+  return chunk->huge + 2u * chunk->small;
+}
+
 bool hak_run_find_parts(const struct hak_run *run, struct hak_run_parts *parts) {
   const char *const end = hak_run_end(run);
   parts->count = 0;
   for (const char *at = run->start; at < end; at = hak_chunk_start(at) + HAK_CHUNK_SIZE) {
-    const struct hak_chunk *chunk = hak_chunk_of(at);
-    const int last = parts->count - 1;
-    if (last < 0 || parts->all[last].huge != chunk->huge || parts->all[last].small != chunk->small) {
+    const uint32_t advice = advice_of(at);
+    if (parts->count == 0 || parts->all[parts->count - 1].advice != advice) {
       if (parts->count == HAK_RUN_PARTS_MAX) return false;
-      parts->all[parts->count].huge = chunk->huge;
-      parts->all[parts->count].small = chunk->small;
-      parts->count++;
+      parts->all[parts->count++].advice = advice;
     }
     const size_t in_chunk = (size_t)(hak_chunk_start(at) + HAK_CHUNK_SIZE - run->start);
     parts->all[parts->count - 1].end = in_chunk < run->size ? in_chunk : run->size;
@@ -61,7 +64,8 @@ void hak_run_note_advice(const struct hak_run_parts *parts, const struct hak_run
     // A chunk of two parts has no advice of its own.
     const bool is_one = part == part_at(parts, offset + HAK_CHUNK_SIZE - 1);
     const bool known = is_one && (all_moved || offset + HAK_CHUNK_SIZE <= moved);
-    hak_chunk_of(at)->huge = known && parts->all[part].huge;
-    hak_chunk_of(at)->small = known && parts->all[part].small;
+    const uint32_t advice = known ? parts->all[part].advice : 0;
+    hak_chunk_of(at)->huge = advice & 1;
+    hak_chunk_of(at)->small = advice >> 1 & 1;
   }
 }

@@ -16,9 +16,8 @@ HAK_C_BEGIN
 struct hak_run_parts {
   int count;
   struct {
-    size_t end;  // bytes from the start of the run
-    bool huge;   // as of its chunks
-    bool small;
+    size_t end;       // bytes from the start of the run
+    uint32_t advice;  // as of its chunks
   } all[HAK_RUN_PARTS_MAX];
 };
 

@@ -316,7 +316,7 @@ static void trim_run(struct trim *trim, struct hak_run *run, bool with_addresses
   hak_mapping_pass();
 }
 
-size_t hak_run_release_all(void) {
+HAK_COLD size_t hak_run_release_all(void) {
   struct trim trim = {.left = hak_free_runs_bytes(), .bytes = 0, .refused = NULL};
   struct hak_run *run;
   while (trim.left != 0 && (run = hak_run_largest()) != NULL && run->size >= HAK_CHUNK_SIZE) trim_run(&trim, run, true);

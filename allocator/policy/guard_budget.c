@@ -67,7 +67,7 @@ static HAK_COLD void tell(void) {
     hak_line_text(&line, "hakmem: the kernel has refused a guard page");
   }
   hak_line_text(&line, ": from now on blocks may go without them");
-  hak_line_write(&line);
+  hak_line_offer(&line);
 }
 
 void hak_guard_budget_tell(void) {

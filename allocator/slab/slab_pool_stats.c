@@ -95,7 +95,7 @@ HAK_COLD void hak_pool_classes(struct hak_class_slabs *classes) {
   hak_lock_release_unranked(&hak_pool_mutex);
 }
 
-static const char *verify_superslab(const struct hak_superslab *ss, uint32_t ground, uint32_t list) {
+static HAK_COLD const char *verify_superslab(const struct hak_superslab *ss, uint32_t ground, uint32_t list) {
   if (list != hak_pool_list_of(ss) || ground != hak_ground_is_huge(ss)) return "superslab on the wrong list";
   const char *memory = hak_superslab_memory(ss);
   if (((uintptr_t)memory & (HAK_SUPERSLAB_SIZE - 1)) != 0) return "superslab not aligned";
@@ -121,7 +121,7 @@ struct counts {
   uint64_t free_dirty;
 };
 
-static const char *verify_ground(uint32_t number, struct counts *counts) {
+static HAK_COLD const char *verify_ground(uint32_t number, struct counts *counts) {
   const struct hak_pool_ground *ground = &hak_pool.grounds[number];
   const char *fault = NULL;
   uint64_t free_slabs = 0;
@@ -140,7 +140,7 @@ static const char *verify_ground(uint32_t number, struct counts *counts) {
   return fault;
 }
 
-const char *hak_pool_verify(void) {
+HAK_COLD const char *hak_pool_verify(void) {
   const char *fault = NULL;
   struct counts counts = {.superslabs = 0};
   hak_pool_enter();

@@ -276,8 +276,8 @@ PAGE_MUTANTS = [
     {
         "name": "heap_moves_one_mapping_only",
         "file": "allocator/pages/run_move.c",
-        "old": "if (last < 0 || parts->all[last].huge != chunk->huge || parts->all[last].small != chunk->small) {",
-        "new": "if (last < 0) {",
+        "old": "if (parts->count == 0 || parts->all[parts->count - 1].advice != advice) {",
+        "new": "if (parts->count == 0) {",
         "kind": "missing check",
         "breaks": "a block whose end is in small pages does not move",
         "killer": "//allocator/pages:page_heap_resize_test",
