@@ -213,8 +213,6 @@ bool hak_guarded_enter(void *memory, size_t size) {
     one->mapped = one->data_bytes = hak_round_up(size == 0 ? 1 : size, hak_os_page_size());
     enter(one);
     seal(one);
-    // Unless the budget was used up, the kernel has refused.
-    hak_guard_budget_refused();
   }
   hak_mapping_unlock();
   return one != NULL;

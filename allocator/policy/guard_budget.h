@@ -2,7 +2,7 @@
 //
 // Guard budget: how many of the mappings that the kernel allows a process (vm.max_map_count) guard pages may use. All
 // kinds of guards share it. At least a quarter is left to the program and an eighth to the allocator's own memory.
-// Beyond the budget, and where the kernel refuses, blocks get no guards, and the operator is told once. Unmapping a
+// Beyond the budget blocks get no guards, and the operator is told once. Unmapping a
 // guard returns its share.
 //
 // Thread-safe, no lock.
@@ -28,7 +28,7 @@ void hak_guard_budget_init(uint64_t limit);
 // not be created.
 bool hak_guard_budget_take(uint64_t mappings, uint64_t leave);
 void hak_guard_budget_give(uint64_t mappings);
-// Call it when the kernel has refused a guard and a block goes without it.
+// Call it when the kernel has refused a guard although neither addresses nor memory are short.
 void hak_guard_budget_refused(void);
 // The part of the budget that guard pages of slabs leave to blocks between guards: a quarter.
 uint64_t hak_guard_budget_reserve(void);

@@ -3,15 +3,6 @@
 
 REPORT_MUTANTS = [
     {
-        "name": "guard_refused_without_a_word",
-        "file": "allocator/large/guarded.c",
-        "old": "hak_guard_budget_refused();",
-        "new": "(void)0;",
-        "kind": "missing check",
-        "breaks": "large blocks lose their guards without a word",
-        "killer": "//allocator/test/hardening:guards_test_observe",
-    },
-    {
         "name": "slab_guard_refused_without_a_word",
         "file": "allocator/slab/slab_guard.c",
         "old": "hak_guard_budget_refused();",
