@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -210,6 +211,9 @@ int Refused() {
 
 // ---- In the test --------------------------------------------------------------------------------
 
+// Tests that run beside this one may have processes of their own numbers, which are not seen here.
+constexpr time_t kLongestTestSeconds = 1800;
+
 // Processes that were killed leave their pages, and a child of this test may get the number of one of them.
 void RemovePagesOfTheDead() {
   DIR *const folder = opendir("/dev/shm");
@@ -217,7 +221,9 @@ void RemovePagesOfTheDead() {
   while (const dirent *const entry = readdir(folder)) {
     int process = 0;
     if (sscanf(entry->d_name, "hakmem-stats-%d", &process) != 1 || process <= 0) continue;
-    if (kill(process, 0) != 0 && errno == ESRCH) unlink(PathOf(process).c_str());
+    struct stat page = {};
+    if (kill(process, 0) == 0 || errno != ESRCH || stat(PathOf(process).c_str(), &page) != 0) continue;
+    if (time(nullptr) - page.st_ctime > kLongestTestSeconds) unlink(PathOf(process).c_str());
   }
   closedir(folder);
 }

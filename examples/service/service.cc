@@ -104,6 +104,8 @@ Service::Service(const ServiceLimits &limits) : limits_(limits), store_(limits.m
   http_.set_keep_alive_max_count(1000000);
   // How long a thread waits for a connection's next request, which also limits how long Stop takes.
   http_.set_keep_alive_timeout(2);
+  // Of a request that has begun: for a client that pauses between two packets.
+  http_.set_read_timeout(30);
   http_.set_tcp_nodelay(true);
   // With the library's default, a second server could use the same port and would get a part of the requests.
   http_.set_socket_options([](auto socket) {

@@ -18,8 +18,8 @@
 namespace hak_life {
 
 // A case that hangs is ended after this time, and a child of one sooner. No case takes a tenth of it on a free machine.
-constexpr int kTimeout = 100;
-constexpr unsigned kHangSeconds = 60;
+constexpr int kTimeout = 200;
+constexpr unsigned kHangSeconds = 150;
 
 // The result of a process that was told a case which does not exist.
 constexpr int kNoSuchCase = 99;

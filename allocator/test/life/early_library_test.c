@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define WAIT_MS 5000
+#define WAIT_MS 30000
 
 static int to_worker[2];
 static int from_worker[2];
@@ -96,7 +96,7 @@ static int preloaded(void) {
   for (int forks = 1; forks <= 3; forks++) {
     const pid_t child = fork();
     if (child == 0) {
-      alarm(30);
+      alarm(60);
       _exit(in_child && use_heap() ? 0 : 1);
     }
     int status = -1;
@@ -110,7 +110,7 @@ static int preloaded(void) {
 int main(int argc, char **argv) {
   if (argc == 1) return preloaded();
   if (argc != (HAK_TEST_ARCHIVE ? 2 : 3)) return 2;
-  alarm(60);
+  alarm(200);
   // With the purge thread, which starts as early, and without it.
   for (int background = 0; background < 2; background++) {
     const pid_t child = fork();
