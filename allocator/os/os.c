@@ -187,14 +187,20 @@ static uint64_t parse_number(const char *text, size_t *at) {
   return number;
 }
 
-uint64_t hak_os_resident_bytes(void) {
+static HAK_COLD uint64_t resident_by(const char *path) {
   char text[128];
-  text[hak_os_read_file("/proc/self/statm", text, sizeof text - 1)] = '\0';
+  text[hak_os_read_file(path, text, sizeof text - 1)] = '\0';
   // The second number is the resident set, in pages.
   size_t at = 0;
   parse_number(text, &at);
   if (text[at] == ' ') at++;
   return parse_number(text, &at) * hak_os_page_size();
+}
+
+HAK_COLD uint64_t hak_os_resident_bytes(void) {
+  const uint64_t bytes = resident_by("/proc/self/statm");
+  // Of a process whose main thread has ended the kernel says 0 there.
+  return bytes != 0 ? bytes : resident_by("/proc/thread-self/statm");
 }
 
 // Asks the kernel for a key once, because a sandbox may forbid it later. All random numbers are derived from that key,

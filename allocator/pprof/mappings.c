@@ -47,7 +47,8 @@ static bool find_build_id(struct hak_mappings *mappings, size_t size, uint64_t a
     Elf64_Nhdr note;
     hak_bytes_copy(&note, mappings->room + at, sizeof note);
     at += sizeof note;
-    const size_t name = hak_round_up(note.n_namesz, align);
+    // The head and the name together are aligned.
+    const size_t name = hak_round_up(sizeof note + note.n_namesz, align) - sizeof note;
     const size_t bytes = hak_round_up(note.n_descsz, align);
     if (name > size - at || note.n_descsz > size - at - name) return false;
     const unsigned char *id = mappings->room + at + name;
@@ -186,15 +187,19 @@ static long open_file(const char *path) {
   return file;
 }
 
-HAK_COLD bool hak_mappings_read(struct hak_mappings *mappings, hak_mapping_visit *visit, void *context) {
-  const long list = open_file("/proc/self/maps");
+// *any: the list has a line.
+static HAK_COLD bool read_list(struct hak_mappings *mappings, hak_mapping_visit *visit, void *context,
+                               const char *list_path, const char *memory_path, bool *any) {
+  *any = false;
+  const long list = open_file(list_path);
   if (list < 0) return false;
-  const long memory = open_file("/proc/self/mem");
+  const long memory = open_file(memory_path);
   hak_mappings_begin(mappings, visit, context, memory < 0 ? -1 : (int)memory);
   bool is_whole = false;
   for (;;) {
     const long got = hak_sys_read((int)list, mappings->part, sizeof mappings->part);
     if (got > 0) {
+      *any = true;
       hak_mappings_feed(mappings, mappings->part, (size_t)got);
     } else if (got != -EINTR) {
       is_whole = got == 0;
@@ -204,4 +209,12 @@ HAK_COLD bool hak_mappings_read(struct hak_mappings *mappings, hak_mapping_visit
   if (memory >= 0) hak_sys_close((int)memory);
   hak_sys_close((int)list);
   return is_whole;
+}
+
+HAK_COLD bool hak_mappings_read(struct hak_mappings *mappings, hak_mapping_visit *visit, void *context) {
+  bool any;
+  const bool is_whole = read_list(mappings, visit, context, "/proc/self/maps", "/proc/self/mem", &any);
+  if (any) return is_whole;
+  // The list of a process whose main thread has ended is empty.
+  return read_list(mappings, visit, context, "/proc/thread-self/maps", "/proc/thread-self/mem", &any) && any;
 }

@@ -3,8 +3,12 @@
 
 #include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -13,6 +17,7 @@
 #include <vector>
 
 #include "allocator/os/fault.h"
+#include "allocator/os/os.h"
 
 namespace {
 
@@ -113,6 +118,33 @@ TEST(Mappings, ALineThatIsTooLongIsLeftOutAlone) {
 constexpr uint64_t kBase = 0x4000;
 constexpr char kMapped[] = "00004000-00005000 r-xp 00000000 00:01 7 /file\n";
 
+// In a process of its own, whose main thread ends.
+void *ReadWithoutMain(void *) {
+  char state[64] = {};
+  for (int i = 0; i < 10000 && strstr(state, ") Z ") == nullptr; i++) {
+    usleep(1000);
+    const int file = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    if (file >= 0 && read(file, state, sizeof state - 1) < 0) state[0] = '\0';
+    close(file);
+  }
+  const auto mappings = std::make_unique<hak_mappings>();
+  Mappings found;
+  const bool is_whole = hak_mappings_read(mappings.get(), Collect, &found);
+  _exit(is_whole && !found.empty() && hak_os_resident_bytes() != 0 ? 0 : 1);
+}
+
+TEST(OwnMappings, AreReadAfterTheMainThreadHasEnded) {
+  const pid_t child = fork();
+  if (child == 0) {
+    pthread_t thread;
+    if (pthread_create(&thread, nullptr, ReadWithoutMain, nullptr) != 0) _exit(2);
+    syscall(SYS_exit, 0);  // this thread only
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
 class BuildId : public testing::Test {
  protected:
   void SetUp() override {
@@ -174,7 +206,7 @@ TEST_F(BuildId, WithNotesAlignedToEight) {
   Note(5, std::string("GNU\0", 4), "123");
   // The head of 12 bytes and the name together are aligned, as in notes of properties.
   notes_.clear();
-  const std::string head("\x04\0\0\0\x02\0\0\0\x03\0\0\0GNU\0\0\0\0\0\xfe\xdc", 22);
+  const std::string head("\x04\0\0\0\x02\0\0\0\x03\0\0\0GNU\0\xfe\xdc", 18);
   notes_ = head;
   headers_[1].p_filesz = notes_.size();
   EXPECT_EQ(Read(), "fedc");
@@ -274,7 +306,7 @@ TEST(Mappings, OfThisProcess) {
 TEST(Mappings, WithoutProcThereAreNone) {
   Mappings found;
   const auto room = std::make_unique<hak_mappings>();
-  hak_fault_set(HAK_FAULT_ASK, 1, 1);
+  hak_fault_set(HAK_FAULT_ASK, 1, 2);
   EXPECT_FALSE(hak_mappings_read(room.get(), Collect, &found));
   EXPECT_TRUE(found.empty());
   // The list can be read, the memory cannot: everything but build-ids.

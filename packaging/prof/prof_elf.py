@@ -58,7 +58,8 @@ class Elf:
             while kind == _NOTE and at + 12 <= end:
                 name, wide, note = struct.unpack_from("<III", self.data, at)
                 step = 8 if align == 8 else 4
-                start = at + 12 + (name + step - 1) // step * step
+                # The head and the name together are aligned.
+                start = at + (12 + name + step - 1) // step * step
                 if note == 3 and self.data[at + 12 : at + 12 + name] == b"GNU\0":
                     return self.data[start : start + wide].hex()
                 at = start + (wide + step - 1) // step * step
