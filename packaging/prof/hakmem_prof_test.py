@@ -103,6 +103,13 @@ class Case(unittest.TestCase):
 
 
 class Tables(Case):
+    def test_names_command_no_terminal(self):
+        out = self.ok(self.file(made([(["a\x1b]0;title\x07b", "c\nd"], [1, 1, 1, 1])], comments=["e\x1b[2Jf"])))
+        self.assertEqual([character for character in out if not character.isprintable() and character != "\n"], [])
+        self.assertIn("a\ufffd]0;title\ufffdb", out)
+        self.assertIn("c\ufffdd", out)
+        self.assertIn("comment: e\ufffd[2Jf\n", out)
+
     def test_top(self):
         for data in (made(STACKS), gzip.compress(made(STACKS)), made(STACKS, packed=False),
                      made(STACKS, extra=field(99, 5) + field(98, b"of a later version"))):

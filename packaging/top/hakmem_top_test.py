@@ -221,6 +221,14 @@ class OnATerminal(unittest.TestCase):
         self.gone(self.check(terminal, lambda terminal: None, 3))
         self.assertIn(b"block bytes", terminal.output[terminal.output.rfind(b"\x1b[?1049l"):])
 
+    def test_a_program_that_executes_another_one(self):
+        def press_when_other(terminal):
+            # The name of what /proc/self/exe executes.
+            terminal.wait_for(rb"exe\[\d+\]")
+            terminal.press(b"q")
+
+        self.gone(self.check(Terminal(TOP, "-d", "0.1", "--", CHILD, "50", "exec"), press_when_other, 0))
+
     def test_a_running_process_and_no_flicker(self):
         with Running("100000") as child:
             terminal = Terminal(TOP, "-d", "0.1", str(child.pid))

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A program for hakmem_top_test: holds blocks of one size, and allocates and frees others until its input ends or its
-// time is over. "quiet" as the second argument: it does nothing after its first blocks.
+// time is over. "quiet" as the second argument: it does nothing after its first blocks. "exec": at the end it executes
+// itself once more.
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@ int main(int argc, char **argv) {
     }
     poll(NULL, 0, 20);
   }
+  if (argc > 2 && strcmp(argv[2], "exec") == 0) execl("/proc/self/exe", argv[0], "100000", (char *)NULL);
   for (int i = 0; i < HELD; i++) free(held[i]);
   free(large);
   return 3;

@@ -58,7 +58,8 @@ class Process:
 
 
 def open_page(process):
-    """A descriptor of the process's page, which it made itself and nobody else can write."""
+    """A descriptor of the process's page, which it made itself and nobody else can write. One that has dropped root's
+    rights since then may have made it as root."""
     name = "dev/shm/hakmem-stats-%d" % process.own_pid
     for root in ("/proc/%d/root/" % process.pid, "/"):
         try:
@@ -72,7 +73,7 @@ def open_page(process):
         except OSError as error:
             raise Refused("the page of process %d cannot be opened: %s" % (process.pid, error.strerror)) from None
         about = os.fstat(file)
-        if stat.S_ISREG(about.st_mode) and about.st_uid == process.uid and about.st_mode & 0o077 == 0:
+        if stat.S_ISREG(about.st_mode) and about.st_uid in (process.uid, 0) and about.st_mode & 0o077 == 0:
             return file
         os.close(file)
         raise Refused("/%s is no page that process %d made" % (name, process.pid))
@@ -115,6 +116,10 @@ class Page:
         except Refused:
             os.close(self.file)
             raise
+
+    def is_gone(self):
+        """Whether the process has removed the page: at its end, or because it has become another program by exec."""
+        return os.fstat(self.file).st_nlink == 0
 
     def of(self):
         return "the page of process %d" % self.process.pid
