@@ -443,7 +443,7 @@ constexpr const char *kNoGuards =
     "hakmem: the kernel has refused a guard page: from now on blocks may go without them\n";
 
 // The same in the program and in its children.
-bool SaysNothingElse(std::string text) {
+static bool SaysNothingElse(std::string text) {
   const std::string line = kNoGuards;
   while (text.rfind(line, 0) == 0) text.erase(0, line.size());
   return text.empty();
