@@ -383,6 +383,7 @@ void hak_thread_cache_init(struct hak_heap *heap) {
   for (uint32_t id = 0; id < HAK_CLASS_IDS; id++) hak_bin_clear(&heap->cache.bins[id], 0);
   heap->upkeep.tick_due = false;
   heap->grew = false;
+  heap->upkeep.empty_at_slabs = 0;
   heap->upkeep.yielded_bytes = 0;
   heap->upkeep.cache_bytes = 0;
   heap->upkeep.events = 0;
